@@ -1,0 +1,79 @@
+# `make demo` and `make test` need python3 (3.10 or newer) and make, and bring all else themselves.
+
+# A pool's execute nodes run the system's python3, and functions do not travel between minor
+# versions of Python, so the tests on HTCondor want the same minor version here.
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+venv := .venv
+python := $(venv)/bin/python
+# Twice quiet: warnings about a machine's own pip configuration are left out, errors are shown.
+pip_install := $(python) -m pip install -qq --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-local test-pool lint format docs dist clean distclean
+
+help: ## List what can be made
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | \
+		while IFS='|' read -r name text; do printf '%-18s %s\n' "$$name" "$$text"; done
+
+# The stamps are redone when what is to be installed changes. The development environment holds
+# everything that the demo's does.
+$(venv)/.stamp-demo: pyproject.toml tools/make-venv
+	@echo "Setting up $(venv) for the demo"
+	@$(PYTHON) tools/make-venv $(venv)
+	@$(pip_install) --editable '.[examples]'
+	@touch $@
+
+$(venv)/.stamp-dev: pyproject.toml tools/make-venv
+	@echo "Setting up $(venv) for development"
+	@$(PYTHON) tools/make-venv $(venv)
+	@$(pip_install) --editable '.[dev]'
+	@touch $(venv)/.stamp-demo $@
+
+demo: $(venv)/.stamp-demo ## Run the book analysis on this machine, without HTCondor
+	$(python) examples/book_analysis/book_analysis.py --on local
+
+# The tests' own HTCondor; the tool leaves a machine alone that has one. Its state decides what
+# there is to do, so it is asked each time.
+.PHONY: htcondor
+htcondor: $(venv)/.stamp-dev
+	@$(python) tools/get-htcondor .htcondor || { \
+		echo "make: no HTCondor, so the tests on a pool cannot run;" \
+			"\`make test-local\` runs the others" >&2; exit 1; }
+
+test: htcondor ## Run all tests, with a real HTCondor and the coverage of the code
+	tools/as-user $(python) -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
+	tools/as-user $(python) -m pytest -m 'not pool' $(PYTEST_ARGS)
+
+test-pool: htcondor ## Run the tests on a real HTCondor
+	tools/as-user $(python) -m pytest -m pool $(PYTEST_ARGS)
+
+lint: $(venv)/.stamp-dev ## Check style and types
+	$(python) -m ruff check .
+	$(python) -m ruff format --check .
+	$(python) -m mypy
+
+format: $(venv)/.stamp-dev ## Put the code into its form
+	$(python) -m ruff check --fix-only .
+	$(python) -m ruff format .
+
+docs: $(venv)/.stamp-dev ## Build the documentation into docs/_build/html, warnings are errors
+	$(python) -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+dist: $(venv)/.stamp-dev ## Build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(python) -m build --outdir dist
+
+clean: ## Remove what was built, but not the environment and HTCondor
+	rm -rf build dist docs/_build docs/generated .mypy_cache .pytest_cache .ruff_cache \
+		.hypothesis .coverage .coverage.* htmlcov
+	find htdag tests examples benchmarks docs tools -name __pycache__ -prune -exec rm -rf {} + \
+		2>/dev/null || true
+
+distclean: clean ## Remove the environment and HTCondor too
+	rm -rf $(venv) .htcondor

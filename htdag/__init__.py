@@ -1,0 +1,40 @@
+"""Chain map, filter and reduce over plain Python functions, and run the chain on HTCondor DAGMan.
+
+Examples
+--------
+>>> import htdag
+>>> squares = htdag.source(range(10)).map(lambda x: x * x)
+>>> total = squares.filter(lambda x: x % 2 == 0).reduce(lambda a, b: a + b)
+>>> flow = htdag.Pipeline(total, name="even_squares")
+>>> flow.run()  # doctest: +SKIP
+120
+"""
+
+from htdag._version import VERSION as __version__
+from htdag.errors import HtdagError, RunFailed, RunHeld
+from htdag.pipeline import Pipeline
+from htdag.plan import Plan
+from htdag.run import Item, ItemError, Run, RunState, Status, load, runs
+from htdag.stages import MISSING, Stage, files, map, source, starmap
+
+__all__ = [
+    "MISSING",
+    "HtdagError",
+    "Item",
+    "ItemError",
+    "Pipeline",
+    "Plan",
+    "Run",
+    "RunFailed",
+    "RunHeld",
+    "RunState",
+    "Stage",
+    "Status",
+    "__version__",
+    "files",
+    "load",
+    "map",
+    "runs",
+    "source",
+    "starmap",
+]

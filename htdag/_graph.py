@@ -1,0 +1,97 @@
+"""From chained handles to a networkx graph with a name for every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import networkx as nx
+
+from htdag._names import unique_name
+from htdag._options import Options
+from htdag.errors import StageNameError, UsageError
+from htdag.stages import Stage
+
+
+def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
+    """Return the graph of all stages that the targets need, and the names of the targets.
+
+    Parameters
+    ----------
+    targets : sequence of Stage
+        The stages whose results are asked for.
+    defaults : Options
+        Options for stages that do not give them.
+
+    Returns
+    -------
+    graph : networkx.DiGraph
+        Nodes are stage names with the attributes ``stage`` (the handle, with its final name and
+        options) and ``target``. Edges have ``kind``: ``"items"``, or ``"bind"`` with ``keywords``.
+    names : tuple of str
+        The targets' names in the order given.
+    """
+    order = _upstream_first(targets)
+    names = _names(order)
+    graph = nx.DiGraph()
+    wanted = {id(target) for target in targets}
+    for stage in order:
+        name = names[id(stage)]
+        options = stage.options if stage.data is not None else stage.options.over(defaults)
+        final = replace(stage, name=name, options=options)
+        graph.add_node(name, stage=final, target=id(stage) in wanted)
+        if stage.upstream is not None:
+            graph.add_edge(names[id(stage.upstream)], name, kind="items", keywords=())
+        for keyword, other in stage.binds:
+            above = names[id(other)]
+            if graph.has_edge(above, name):
+                edge = graph.edges[above, name]
+                edge["keywords"] = (*edge["keywords"], keyword)
+            else:
+                graph.add_edge(above, name, kind="bind", keywords=(keyword,))
+    return graph, tuple(names[id(target)] for target in targets)
+
+
+def _upstream_first(targets: Iterable[Stage]) -> list[Stage]:
+    """Return all stages, each after those it needs; chains may be longer than the stack."""
+    order: list[Stage] = []
+    done: set[int] = set()
+    for target in targets:
+        if not isinstance(target, Stage):
+            raise UsageError(
+                f"a pipeline's targets are stages, not {type(target).__name__}: {target!r}"
+            )
+        stack = [(target, False)]
+        while stack:
+            stage, expanded = stack.pop()
+            if id(stage) in done:
+                continue
+            if expanded:
+                done.add(id(stage))
+                order.append(stage)
+                continue
+            stack.append((stage, True))
+            needs = [other for _, other in stage.binds]
+            if stage.upstream is not None:
+                needs.append(stage.upstream)
+            stack.extend((need, False) for need in needs if id(need) not in done)
+    return order
+
+
+def _names(order: Sequence[Stage]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for stage in order:
+        if stage.named:
+            if stage.name.lower() in {name.lower() for name in taken}:
+                raise StageNameError(
+                    f"two stages of the pipeline are named {stage.name!r}; names must differ, in "
+                    f"more than the case of letters; give one another name=..."
+                )
+            names[id(stage)] = stage.name
+            taken.add(stage.name)
+    for stage in order:
+        if not stage.named:
+            names[id(stage)] = unique_name(stage.name, taken)
+            taken.add(names[id(stage)])
+    return names

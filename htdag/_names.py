@@ -1,0 +1,84 @@
+"""Names that DAGMan, file systems and people can all read."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from htdag.errors import StageNameError
+
+# DAGMan refuses PARENT, CHILD and ALL_NODES as node names in any case of letters; the others are
+# words of its language that would make a DAG file hard to read.
+_RESERVED = frozenset(
+    "parent child all_nodes job node final provisioner service subdag splice done vars retry "
+    "script config".split()
+)
+_STAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
+_LONGEST_TAG = 100
+
+
+def check_stage_name(name: object, what: str = "stage") -> str:
+    """Return a name given by the user, or raise `StageNameError` with what to do."""
+    if not isinstance(name, str):
+        raise StageNameError(f"the name of a {what} is a str, not {type(name).__name__}: {name!r}")
+    if not _STAGE.fullmatch(name):
+        raise StageNameError(
+            f"{name!r} cannot name a {what}: it also names a DAGMan node and files, so use 1 to 80 "
+            f"ASCII letters, digits, '_' and '-', beginning with a letter or '_' "
+            f"(for instance {derived_name(name)!r})"
+        )
+    if name.lower() in _RESERVED:
+        raise StageNameError(
+            f"{name!r} cannot name a {what}: it is a word of DAGMan's own language; "
+            f"{name + '_' + what!r} would do"
+        )
+    return name
+
+
+def derived_name(text: str, fallback: str = "stage") -> str:
+    """Return a valid name as near as possible to a function's or file's name."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_text).strip("_-")[:60]
+    if not name or not re.match(r"[A-Za-z_]", name):
+        name = f"{fallback}_{name}".rstrip("_")
+    if name.lower() in _RESERVED:
+        name += f"_{fallback}"
+    return name
+
+
+def unique_name(name: str, taken: set[str] | frozenset[str]) -> str:
+    """Return the name, or the first of name-2, name-3, ... that is not taken.
+
+    Letters of both cases count as equal, as in DAGMan's reserved words and some file systems.
+    """
+    lower = {other.lower() for other in taken}
+    if name.lower() not in lower:
+        return name
+    number = 2
+    while f"{name}-{number}".lower() in lower:
+        number += 1
+    return f"{name}-{number}"
+
+
+def check_tag(tag: object) -> str:
+    """Return a tag for a run, or raise `StageNameError`.
+
+    A tag names a directory: any printable text, spaces and non-ASCII letters too, but no slash, no
+    leading dot or dash, and not the characters of tag patterns.
+    """
+    if not isinstance(tag, str):
+        raise StageNameError(f"a tag is a str, not {type(tag).__name__}: {tag!r}")
+    wrong = ""
+    if not tag or tag != tag.strip():
+        wrong = "it is empty or begins or ends with white space"
+    elif len(tag.encode("utf-8", "surrogatepass")) > _LONGEST_TAG:
+        wrong = f"it is longer than {_LONGEST_TAG} bytes"
+    elif tag[0] in ".-":
+        wrong = f"it begins with {tag[0]!r}"
+    elif any(character in "/\\*?[]" for character in tag):
+        wrong = "it holds one of / \\ * ? [ ]"
+    elif not tag.isprintable():
+        wrong = "it holds characters that cannot be printed"
+    if wrong:
+        raise StageNameError(f"{tag!r} cannot be a tag: {wrong}; a tag names the run's directory")
+    return tag

@@ -1,0 +1,142 @@
+"""Where the items of a pipeline come from: iterables, streamed to disk, and files."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pickle
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from htdag._pickling import ItemPickler
+from htdag.errors import EmptySourceError, UsageError
+
+
+class IterableSource:
+    """The items of an iterable, read once.
+
+    A list or tuple is kept and read when it is needed; anything else is streamed to a temporary
+    file, pickled, the first time that its number of items is asked for.
+    """
+
+    is_files = False
+
+    def __init__(self, iterable: Iterable[Any], stage: str) -> None:
+        if isinstance(iterable, str | bytes):
+            raise UsageError(
+                f"source {stage!r}: a {type(iterable).__name__} is one value, not many items; "
+                f"give a list, for instance [{iterable[:20]!r}]"
+            )
+        try:
+            self._iterator: Iterator[Any] | None = iter(iterable)
+        except TypeError:
+            raise UsageError(
+                f"source {stage!r}: a {type(iterable).__name__} is not iterable; "
+                f"a source takes a list, a range, a generator, ..."
+            ) from None
+        self._stage = stage
+        self._sequence: Sequence[Any] | None = None
+        self._spool: BinaryIO | None = None
+        self._ends = array("Q")
+        if isinstance(iterable, list | tuple | range):
+            self._sequence = iterable
+            self._iterator = None
+            self._check_not_empty(len(iterable))
+
+    def __len__(self) -> int:
+        if self._sequence is not None:
+            return len(self._sequence)
+        self._drain()
+        return len(self._ends)
+
+    def payloads(self) -> Iterator[bytes]:
+        """Yield the pickle of each item in order."""
+        if self._sequence is not None:
+            dumps = ItemPickler(self._stage)
+            for number, item in enumerate(self._sequence):
+                yield dumps(item, number)
+            return
+        self._drain()
+        assert self._spool is not None
+        self._spool.seek(0)
+        start = 0
+        for end in self._ends:
+            yield self._spool.read(end - start)
+            start = end
+
+    def _drain(self) -> None:
+        if self._iterator is None:
+            return
+        iterator, self._iterator = self._iterator, None
+        dumps = ItemPickler(self._stage)
+        spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
+        weakref.finalize(self, spool.close)
+        self._spool = spool
+        end = 0
+        for number, item in enumerate(iterator):
+            end += spool.write(dumps(item, number))
+            self._ends.append(end)
+        self._check_not_empty(len(self._ends))
+
+    def _check_not_empty(self, count: int) -> None:
+        if count == 0:
+            raise EmptySourceError(
+                f"source {self._stage!r} has no items: there is nothing to run; "
+                f"check what the iterable was made from"
+            )
+
+
+class FileSource:
+    """Local files and directories, each an item that travels with its job."""
+
+    is_files = True
+
+    def __init__(self, pattern_or_paths: Any, stage: str) -> None:
+        if isinstance(pattern_or_paths, str | os.PathLike):
+            pattern = os.path.expanduser(os.fspath(pattern_or_paths))
+            if os.path.lexists(pattern):
+                paths = [pattern]
+            else:
+                paths = sorted(glob.glob(pattern, recursive=True))
+            if not paths:
+                raise EmptySourceError(
+                    f"files {stage!r}: nothing matches {pattern!r} (looked from {os.getcwd()!r})"
+                )
+        else:
+            try:
+                paths = [os.path.expanduser(os.fspath(path)) for path in pattern_or_paths]
+            except TypeError:
+                raise UsageError(
+                    f"files {stage!r}: give a pattern such as 'books/*.txt', or a list of paths; "
+                    f"got {type(pattern_or_paths).__name__}"
+                ) from None
+            if not paths:
+                raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
+        self.paths = [os.path.abspath(path) for path in paths]
+        missing = [path for path in self.paths if not os.path.exists(path)]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise UsageError(f"files {stage!r}: there is no file {missing[0]!r}{more}")
+        unreadable = [path for path in self.paths if not os.access(path, os.R_OK)]
+        if unreadable:
+            raise UsageError(f"files {stage!r}: {unreadable[0]!r} cannot be read by you")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+Source = IterableSource | FileSource
+
+
+def plain_value(payload: bytes) -> Any:
+    """Return an item again, in the process that pickled it or another of the same project."""
+    return pickle.loads(payload)
+
+
+def path_value(path: str) -> Path:
+    """Return a file item as functions see it."""
+    return Path(path)

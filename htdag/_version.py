@@ -1,0 +1,5 @@
+"""The version of htdag, in one place."""
+
+from importlib.metadata import version
+
+VERSION = version("htdag")

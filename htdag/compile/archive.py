@@ -1,0 +1,94 @@
+"""The runtime archive: everything that a job needs beside a bare python3, in one file."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import cloudpickle
+
+from htdag import runtime
+
+_EPOCH = (2020, 1, 1, 0, 0, 0)  # equal contents give equal archives
+
+_PREAMBLE = """#!/bin/sh
+# htdag's runtime: a zip archive of Python modules behind this script. It looks for the Python that
+# pickled the functions, {major}.{minor}, and else takes any python3, which will say what is wrong.
+if [ "$1" = work ]; then
+    out="nodes/$2/out"
+    mkdir -p "$out" "nodes/$2/log"
+fi
+for python in python{major}.{minor} python3; do
+    if command -v "$python" >/dev/null 2>&1; then
+        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' || continue
+        exec "$python" -E "$0" "$@"
+    fi
+done
+echo "htdag: no python{major}.{minor} or other python3 (3.8 or newer) on $(hostname): PATH=$PATH" >&2
+[ "$1" = work ] || exit 120
+# The outcome files must exist, or HTCondor holds the job for them.
+node=$2 chunk=$3 attempt=$4
+shift 4
+sizes= values=
+for stage in "$@"; do
+    : >"$out/$chunk.$attempt.$stage.items"
+    sizes="$sizes${{sizes:+, }}0" values="$values${{values:+, }}0"
+done
+{{
+    printf '{{"start": {{"node": "%s", "chunk": "%s", "attempt": %s, "host": "%s", ' \\
+        "$node" "$chunk" "$attempt" "$(hostname)"
+    printf '"python": "none", "time": 0}}}}\\n'
+    printf '{{"error": {{"stage": "%s", "key": null, "sequence": null, ' "$1"
+    printf '"type": "PythonNotFound", "message": "there is no python{major}.{minor} on %s, ' \\
+        "$(hostname)"
+    printf 'nor any python3 from 3.8 on its PATH", "traceback": ""}}}}\\n'
+    printf '{{"end": {{"items": null, "done": 0, "failed": 1, "remaining": null, '
+    printf '"values": [%s], "sizes": [%s], "seconds": 0, "peak_kb": 0, "time": 0}}}}\\n' \\
+        "$values" "$sizes"
+}} >"$out/$chunk.$attempt.record"
+exit 0
+"""
+
+
+@lru_cache(maxsize=1)
+def runtime_archive() -> bytes:
+    """Return the archive: a shell script that finds Python, and a zip file behind it.
+
+    Returns
+    -------
+    bytes
+        An executable file. It needs a POSIX shell and python3 from 3.8 on to start, and Python of
+        the submitting minor version to do work.
+    """
+    preamble = _PREAMBLE.format(major=sys.version_info[0], minor=sys.version_info[1])
+    buffer = io.BytesIO()
+    buffer.write(preamble.encode())
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
+        package = Path(runtime.__file__).parent
+        _add(archive, "__main__.py", (package / "__main__.py").read_bytes())
+        for path in sorted(package.glob("*.py")):
+            if path.name != "__main__.py":
+                _add(archive, f"htdag_runtime/{path.name}", path.read_bytes())
+        root = Path(cloudpickle.__file__).parent
+        for path in sorted(root.rglob("*.py")):
+            relative = path.relative_to(root.parent)
+            _add(archive, relative.as_posix(), path.read_bytes())
+    return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.external_attr = 0o644 << 16
+    info.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(info, content)
+
+
+def write_archive(path: str) -> None:
+    """Write the archive as an executable file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(runtime_archive())

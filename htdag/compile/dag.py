@@ -1,0 +1,63 @@
+"""The text of the DAG file, of its configuration, and of the POST script."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from htdag._version import VERSION
+from htdag.plan import Node, Plan
+from htdag.runtime import layout
+
+STOP = 3
+"""The exit status with which a POST script ends the whole DAG."""
+
+
+def dag_lines(plan: Plan) -> Iterator[str]:
+    """Yield the lines of the DAG file."""
+    yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
+    yield f"# {len(plan.nodes)} nodes, {plan.jobs} jobs. Run it here with: condor_submit_dag FILE"
+    yield ""
+    yield f"CONFIG {layout.CONFIG}"
+    for node in plan.nodes:
+        yield ""
+        yield f"# {_summary(node)}"
+        yield f"JOB {node.name} {layout.submit(node.name)}"
+        retries = node.options.retries or 0
+        if retries:
+            yield f"RETRY {node.name} {retries}"
+        yield f"SCRIPT POST {node.name} {layout.POST} {node.name} $RETRY $MAX_RETRIES"
+        if node.options.on_error == "stop":
+            yield f"ABORT-DAG-ON {node.name} {STOP} RETURN 1"
+    edges = [(node.parents, node.name) for node in plan.nodes if node.parents]
+    if edges:
+        yield ""
+        for parents, child in edges:
+            yield f"PARENT {' '.join(parents)} CHILD {child}"
+
+
+def _summary(node: Node) -> str:
+    what = ", ".join(node.stages) if node.stages else "partial " + node.outputs[0].stage
+    reads = node.input.stage
+    jobs = "1 job" if node.chunks == 1 else f"{node.chunks} jobs"
+    return f"{what}: {jobs}, reading {reads}"
+
+
+def config_lines() -> Iterator[str]:
+    """Yield the lines of the DAG's own configuration file."""
+    yield "# Settings for this DAG alone."
+    yield ""
+    yield "# Claims that DAGMan keeps between nodes are handed on only at the schedd's periodic tick"
+    yield "# (300 s by default); meanwhile the next node finds no free slot."
+    yield "DAGMAN_HOLD_CLAIM_TIME = 0"
+
+
+def post_script(python: str) -> str:
+    """Return the POST script: it starts the runtime with the Python that submitted, if it can."""
+    return f"""#!/bin/sh
+# Judges an attempt of a node by the records of its jobs, and lists what is left to do.
+# Arguments: the node, $RETRY and $MAX_RETRIES. It reads no user values.
+python={shlex.quote(python)}
+[ -x "$python" ] || python=python3
+exec "$python" -S -E {layout.RUNTIME} post "$@"
+"""

@@ -1,0 +1,74 @@
+"""The text of a node's submit description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from htdag.plan import Node
+from htdag.runtime import layout
+
+_PASSED_ON = (
+    "request_cpus",
+    "request_memory",
+    "request_disk",
+    "request_gpus",
+    "retry_request_memory",
+    "rank",
+    "priority",
+    "accounting_group",
+    "max_materialize",
+    "max_idle",
+)
+
+
+def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
+    """Yield the lines of a submit description.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    pipeline : str
+        The pipeline's name, for the batch name.
+    """
+    name = node.name
+    chunk, attempt = "$(chunk)", "$(attempt)"
+    outputs = [output.stage for output in node.outputs]
+    back = [_with_macros(layout.record, name)] + [
+        _with_macros(layout.output, name, output) for output in outputs
+    ]
+    description = _with_macros(layout.chunk, name)
+    sent = [layout.program(name), layout.payload(name), description, "$(inputs)"]
+    yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
+    yield f"# One job for each line of {layout.chunk_list(name)}."
+    yield ""
+    yield f"executable = {layout.RUNTIME}"
+    yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
+    yield ""
+    yield "should_transfer_files = IF_NEEDED"
+    yield "when_to_transfer_output = ON_EXIT"
+    yield "preserve_relative_paths = True"
+    yield f"transfer_input_files = {', '.join(sent)}"
+    yield f"transfer_output_files = {', '.join(back)}"
+    yield f"output = {_with_macros(layout.stdout, name)}"
+    yield f"error = {_with_macros(layout.stderr, name)}"
+    yield ""
+    given = node.options.given()
+    for key in _PASSED_ON:
+        if key in given:
+            yield f"{key} = {given[key]}"
+    if "request_cpus" not in given:
+        yield "request_cpus = 1"
+    if node.options.requirements:
+        yield f"requirements = {node.options.requirements}"
+    for key, value in node.options.submit or ():
+        yield f"{key} = {value}"
+    yield f"batch_name = {pipeline}"
+    yield "notification = Never"
+    yield ""
+    yield f"queue chunk, attempt, inputs from {layout.chunk_list(name)}"
+
+
+def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]
+    """Return a path of the layout with submit macros for chunk and attempt."""
+    return str(path(name, "CHUNK", 987654321, *rest)).replace("CHUNK.987654321", "$(chunk).$(attempt)")

@@ -1,0 +1,116 @@
+"""The exceptions of htdag.
+
+::
+
+    HtdagError
+    ├── UsageError            a mistake in the script, raised where it is made
+    │   ├── OptionError           an option that does not exist or has a wrong value
+    │   ├── StageNameError        a name or tag that cannot be used
+    │   ├── EmptySourceError      a source without items
+    │   ├── FunctionError         a function that cannot be pickled or called
+    │   ├── ItemPickleError       an item that cannot be pickled
+    │   └── DirectoryError        a directory that cannot hold a run
+    ├── RunError              something about one run
+    │   ├── RunFailed             the run ended, but not all of it succeeded
+    │   ├── RunHeld               jobs are on hold and need a person
+    │   ├── RunNotFound           no run has this tag
+    │   ├── RunDamaged            a file of the run is missing or damaged
+    │   └── RunActive             the run is still running and must not be
+    ├── NotDone               the result is not there yet (also a TimeoutError)
+    └── BackendError          HTCondor did not answer or refused; or it is not there
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "DirectoryError",
+    "EmptySourceError",
+    "FunctionError",
+    "HtdagError",
+    "ItemPickleError",
+    "NotDone",
+    "OptionError",
+    "RunActive",
+    "RunDamaged",
+    "RunError",
+    "RunFailed",
+    "RunHeld",
+    "RunNotFound",
+    "StageNameError",
+    "UsageError",
+]
+
+
+class HtdagError(Exception):
+    """Base of all exceptions that htdag raises."""
+
+
+class UsageError(HtdagError):
+    """A mistake in the script, raised where it is made."""
+
+
+class OptionError(UsageError):
+    """An option that does not exist, or a value that it cannot take."""
+
+
+class StageNameError(UsageError):
+    """A name of a stage, pipeline or run that cannot be used."""
+
+
+class EmptySourceError(UsageError):
+    """A source has no items, or a pattern matches no files."""
+
+
+class FunctionError(UsageError):
+    """A function cannot be called, or cannot be pickled for the jobs."""
+
+
+class ItemPickleError(UsageError):
+    """An item of a source cannot be pickled for the jobs."""
+
+
+class DirectoryError(UsageError):
+    """A directory that cannot hold a run."""
+
+
+class RunError(HtdagError):
+    """Something about one run."""
+
+
+class RunFailed(RunError):
+    """The run has ended and not all of it succeeded.
+
+    Attributes
+    ----------
+    errors : list of htdag.ItemError
+        What failed, as `htdag.Run.errors` gives it.
+    """
+
+    def __init__(self, message: str, errors: list | None = None) -> None:
+        super().__init__(message)
+        self.errors = errors or []
+
+
+class RunHeld(RunError):
+    """Jobs of the run are on hold: HTCondor waits for a person."""
+
+
+class RunNotFound(RunError):
+    """No run has this tag."""
+
+
+class RunDamaged(RunError):
+    """A file of the run is missing or damaged."""
+
+
+class RunActive(RunError):
+    """The run is still running, and what was asked needs it to be at rest."""
+
+
+class NotDone(HtdagError, TimeoutError):
+    """The result is not there yet."""
+
+
+class BackendError(HtdagError):
+    """HTCondor is not there, did not answer, or refused what was asked."""

@@ -1,0 +1,1 @@
+"""What a run has done, folded from its records and what its backend says."""

@@ -1,0 +1,123 @@
+"""The values that a run's jobs wrote, read for the user."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from htdag.errors import RunDamaged
+from htdag.runtime import itemfile, layout, progress
+
+PlanContent = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One result.
+
+    Attributes
+    ----------
+    key : str
+        Where it comes from: the number of its source item, and ``.n`` for each `flat_map`.
+    value : object
+        The value; an `ItemError` where errors were asked to be returned.
+    """
+
+    key: str
+    value: Any
+    _origin: tuple[Any, str] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def source(self) -> Any:
+        """The item of the source that it was made from; for files the path. None for a reduce."""
+        if self._origin is None:
+            return None
+        sources, node = self._origin
+        return sources.value(node, self.key)
+
+
+class Sources:
+    """The source items of a run, found by key."""
+
+    def __init__(self, run: Path, plan: PlanContent) -> None:
+        self._run = run
+        self._plan = plan
+        self._last: tuple[str, int, dict[int, Any]] | None = None
+
+    def root(self, node: dict[str, Any]) -> str | None:
+        """Return the node that reads the source which a node's items come from, if one does."""
+        while node["mode"] != "reduce":
+            if node["input"]["node"] is None:
+                return str(node["name"])
+            node = self._plan["by_name"][node["input"]["node"]]
+        return None
+
+    def value(self, node: str, key: str) -> Any:
+        """Return the source item of a key."""
+        number = int(key.split(".")[0])
+        first = 0
+        for chunk, size in enumerate(self._plan["by_name"][node]["sizes"]):
+            if number < first + size:
+                return self._chunk(node, chunk)[number - first]
+            first += size
+        raise KeyError(key)
+
+    def _chunk(self, node: str, chunk: int) -> dict[int, Any]:
+        if self._last is None or self._last[:2] != (node, chunk):
+            path = self._run / layout.source_items(node, layout.chunk_name(chunk))
+            values = {
+                position: load_value(frame, self._run)
+                for position, frame in enumerate(itemfile.read(str(path)))
+            }
+            self._last = (node, chunk, values)
+        return self._last[2]
+
+
+def chunk_frames(
+    run: Path, plan: PlanContent, stage: str, chunk: int, attempts: list[int]
+) -> Iterator[itemfile.Frame]:
+    """Yield the stored values of one chunk of a stage."""
+    node = stage_entry(plan, stage)["where"]
+    files = [
+        str(run / layout.output(node, layout.chunk_name(chunk), attempt, stage))
+        for attempt in attempts
+    ]
+    try:
+        yield from itemfile.merge(files)
+    except itemfile.DamagedFile as error:
+        raise RunDamaged(
+            f"stage {stage!r}, chunk {chunk}: {error}; run.resume() computes it again"
+        ) from error
+
+
+def stage_values(
+    run: Path, plan: PlanContent, stage: str
+) -> Iterator[tuple[int, itemfile.Frame]]:
+    """Yield chunk number and stored value of everything that a stage has given so far."""
+    node = plan["by_name"][stage_entry(plan, stage)["where"]]
+    for state in progress.examine(str(run), node):
+        attempts = [attempt.number for attempt in state.attempts]
+        if attempts:
+            for frame in chunk_frames(run, plan, stage, state.number, attempts):
+                yield state.number, frame
+
+
+def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
+    """Return what the plan says of a stage."""
+    for entry in plan["stages"]:
+        if entry["name"] == stage:
+            return dict(entry)
+    raise KeyError(stage)
+
+
+def load_value(frame: itemfile.Frame, run: Path) -> Any:
+    """Return the value of a frame; of a file item, the path of the user's own file."""
+    if frame.kind == itemfile.FILE:
+        return Path(os.readlink(run / json.loads(frame.payload)["link"]))
+    return pickle.loads(frame.payload)
+

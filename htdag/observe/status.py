@@ -1,0 +1,211 @@
+"""How far a run has come, by stage and by the state of items."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from htdag.backends.base import Activity, RunState
+from htdag.runtime import layout, progress, recordfile
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Counts of one stage.
+
+    Attributes
+    ----------
+    name : str
+        The stage.
+    node : str
+        The DAGMan node that computes it. Stages fused into one node share their counts.
+    total : int or None
+        How many items it takes; None while that depends on stages before it.
+    done, failed, running : int
+        Items that are finished, that failed in their last attempt, and that are in jobs which run
+        now and have not ended (they may be finished already).
+    jobs, jobs_done : int
+        The node's jobs, and how many of them are complete.
+    """
+
+    name: str
+    node: str
+    total: int | None
+    done: int
+    failed: int
+    running: int
+    jobs: int
+    jobs_done: int
+
+    @property
+    def waiting(self) -> int | None:
+        """Items that no job has begun; None while the total is not known."""
+        if self.total is None:
+            return None
+        return max(0, self.total - self.done - self.failed - self.running)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    tag : str
+        The run.
+    state : RunState
+        The run as a whole.
+    reason : str
+        Why it is in that state, where that is known.
+    backend : str
+        Where it runs.
+    stages : tuple of StageStatus
+        In the order of the pipeline.
+    held : tuple of str
+        Held jobs with HTCondor's reasons.
+    time : float
+        When this was read, in seconds since the epoch.
+    """
+
+    tag: str
+    state: RunState
+    reason: str
+    backend: str
+    stages: tuple[StageStatus, ...]
+    held: tuple[str, ...]
+    time: float
+
+    def __getitem__(self, stage: str) -> StageStatus:
+        for entry in self.stages:
+            if entry.name == stage:
+                return entry
+        raise KeyError(stage)
+
+    def __str__(self) -> str:
+        lines = [f"{self.tag}: {self.state.value}" + (f" ({self.reason})" if self.reason else "")]
+        for stage in self.stages:
+            total = "?" if stage.total is None else stage.total
+            lines.append(
+                f"  {stage.name}: {stage.done}/{total} done, {stage.running} running, "
+                f"{stage.failed} failed"
+            )
+        return "\n".join([*lines, *self.held])
+
+
+@dataclass(frozen=True)
+class NodeCounts:
+    """What the records of a node's jobs add up to."""
+
+    total: int | None
+    done: int
+    failed: int
+    running: int
+    jobs_done: int
+    settled: bool
+
+
+class Reader:
+    """Counts a run's records again and again; nodes that are complete are read once."""
+
+    def __init__(self, run: Path, plan: dict[str, Any]) -> None:
+        self._run = run
+        self._plan = plan
+        self._settled: dict[str, NodeCounts] = {}
+        self._ends: dict[tuple[str, int, int], dict[str, Any]] = {}
+
+    def read(self, tag: str, backend: str, activity: Activity) -> Status:
+        """Return the status now."""
+        counts = {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
+        stages = []
+        for entry in self._plan["stages"]:
+            if entry["node"] is None:
+                continue
+            node = self._plan["by_name"][entry["node"]]
+            found = counts[node["name"]]
+            stages.append(
+                StageStatus(
+                    entry["name"],
+                    node["name"],
+                    found.total,
+                    found.done,
+                    found.failed,
+                    found.running,
+                    node["chunks"],
+                    found.jobs_done,
+                )
+            )
+        return Status(
+            tag,
+            activity.state,
+            activity.reason,
+            backend,
+            tuple(stages),
+            activity.held,
+            time.time(),
+        )
+
+    def forget(self) -> None:
+        """Read everything anew, after a resume."""
+        self._settled.clear()
+        self._ends.clear()
+
+    def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+        name = node["name"]
+        if name in self._settled:
+            return self._settled[name]
+        done: Counter[int] = Counter()
+        totals: dict[int, int] = dict(enumerate(node["sizes"]))
+        failed: dict[int, int] = {}
+        complete = set()
+        started = set()
+        for chunk, attempts in layout.attempts(str(self._run), name).items():
+            for attempt in attempts:
+                end = self._end(name, chunk, attempt)
+                if end is None:
+                    started.add(chunk)
+                    failed.pop(chunk, None)
+                    continue
+                done[chunk] += end["done"]
+                failed[chunk] = end["failed"]
+                if end["items"] is not None:
+                    totals[chunk] = end["items"]
+                if end["remaining"] == 0:
+                    complete.add(chunk)
+                    failed.pop(chunk, None)
+        if activity.state.ended:
+            started.clear()
+        active = started | activity.running.get(name, set())
+        known = len(totals) == node["chunks"]
+        total = sum(totals.values()) if known else node["items"]
+        running = sum(
+            max(0, totals.get(chunk, 0) - done[chunk]) for chunk in active - complete
+        )
+        counts = NodeCounts(
+            total,
+            sum(done.values()),
+            sum(count for chunk, count in failed.items() if chunk not in active),
+            running,
+            len(complete),
+            len(complete) == node["chunks"],
+        )
+        if counts.settled:
+            self._settled[name] = counts
+        return counts
+
+    def _end(self, node: str, chunk: int, attempt: int) -> dict[str, Any] | None:
+        key = (node, chunk, attempt)
+        if key not in self._ends:
+            path = self._run / layout.record(node, layout.chunk_name(chunk), attempt)
+            end = recordfile.end(str(path))
+            if end is None:
+                return None
+            self._ends[key] = end
+        return self._ends[key]
+
+
+def complete_chunks(run: Path, node: dict[str, Any]) -> list[progress.ChunkState]:
+    """Return the chunks of a node that are complete now."""
+    return [state for state in progress.examine(str(run), node) if state.complete]

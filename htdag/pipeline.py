@@ -1,0 +1,226 @@
+"""Pipelines: stages planned, drawn, compiled and submitted together."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from htdag import _graph, _options, backends
+from htdag._home import check_for_dagman, runs_directory
+from htdag._names import check_stage_name, check_tag
+from htdag.compile import write_run
+from htdag.errors import StageNameError, UsageError
+from htdag.plan import Plan, make_plan
+from htdag.run import Run, new_tag
+from htdag.stages import Stage
+
+if TYPE_CHECKING:
+    import graphviz
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """Stages whose results are wanted, with all that they need.
+
+    Parameters
+    ----------
+    *targets : Stage
+        The stages whose results are asked for, one or more. Stages that several of them share are
+        computed once.
+    name : str, optional
+        The pipeline's name; by default the (first) target's.
+    **default_options
+        Options for all stages that do not give them.
+
+    Raises
+    ------
+    StageNameError
+        If two stages have the same given name.
+    OptionError
+        If a default option does not exist or has a wrong value.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> squares = htdag.source(range(5)).map(lambda x: x * x)
+    >>> flow = htdag.Pipeline(squares.reduce(lambda a, b: a + b), name="sum_of_squares")
+    >>> sorted(flow.graph)
+    ['map', 'reduce', 'source']
+    """
+
+    def __init__(self, *targets: Stage, name: str | None = None, **default_options: Any) -> None:
+        if not targets:
+            raise UsageError("a pipeline needs at least one target stage")
+        what = name if name is not None else "pipeline"
+        self._options = _options.parse(default_options, str(what))
+        self._graph, self._targets = _graph.build(targets, self._options)
+        self.name: str = (
+            self._targets[0] if name is None else check_stage_name(name, what="pipeline")
+        )
+
+    @property
+    def graph(self) -> nx.DiGraph:
+        """The stages: node names are stage names, attribute ``stage``; edges have ``kind``.
+
+        A copy: changing it does not change the pipeline.
+        """
+        return self._graph.copy()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the stages whose results are asked for."""
+        return self._targets
+
+    def plan(self) -> Plan:
+        """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
+
+        A generator given as a source is read now, and kept on disk.
+
+        Returns
+        -------
+        Plan
+            ``plan.graph`` is the `networkx.DiGraph` of nodes.
+
+        Raises
+        ------
+        EmptySourceError
+            If a generator gave no items.
+        """
+        return make_plan(self._graph, self._targets, self.name)
+
+    def explain(self) -> str:
+        """Return the plan as text, with the reason for every decision.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> print(htdag.Pipeline(htdag.map(abs, [-1, 2])).explain())  # doctest: +SKIP
+        """
+        from htdag.show.explain import explain
+
+        return explain(self.plan())
+
+    def render(
+        self, path: str | os.PathLike[str] | None = None, level: str = "stages"
+    ) -> graphviz.Digraph:
+        """Draw the pipeline.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to write the picture; the suffix gives its format: ``.svg``, ``.png``, ``.pdf``
+            or ``.dot``. Without Graphviz's program ``dot``, SVG is drawn all the same.
+        level : {"stages", "nodes"}
+            Draw stages, grouped by the node that they are fused into, or the DAGMan nodes alone.
+
+        Returns
+        -------
+        graphviz.Digraph
+            The drawing, which notebooks show.
+
+        Raises
+        ------
+        UsageError
+            If the format is not known, or needs the program ``dot`` and it is not there.
+        """
+        from htdag.show.diagram import draw
+
+        return draw(self.plan(), path, level)
+
+    def compile(self, directory: str | os.PathLike[str]) -> Path:
+        """Write a run directory that ``condor_submit_dag`` runs unaided.
+
+        Parameters
+        ----------
+        directory : path
+            The directory to make; it must not exist, or be empty, and not be under /tmp.
+
+        Returns
+        -------
+        pathlib.Path
+            The DAG file.
+
+        Raises
+        ------
+        DirectoryError
+            If the directory cannot be made, or DAGMan would refuse it.
+        """
+        path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
+        check_for_dagman(path)
+        return write_run(self.plan(), path, path.name)
+
+    def submit(self, tag: str | None = None, on: str = "auto") -> Run:
+        """Start a run and return at once.
+
+        Parameters
+        ----------
+        tag : str, optional
+            The name of the run, and of its directory; by default the pipeline's name with the time.
+        on : {"auto", "condor", "local"}
+            Where to run: on HTCondor, on this machine, or wherever there is an HTCondor that
+            answers; ``"auto"`` prints which.
+
+        Returns
+        -------
+        Run
+
+        Raises
+        ------
+        StageNameError
+            If the tag is taken, or cannot be one.
+        BackendError
+            If HTCondor refuses; no run is left behind then.
+        """
+        backend, why = backends.choose(on)
+        if why:
+            print(f"htdag: {why}", file=sys.stderr)
+        checked = new_tag(self.name) if tag is None else check_tag(tag)
+        directory = runs_directory() / checked
+        if directory.exists():
+            raise StageNameError(
+                f"there is a run with the tag {checked!r} already; take another tag, or "
+                f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
+            )
+        backend.check_directory(directory)
+        write_run(self.plan(), directory, checked)
+        return Run.start(directory, backend)
+
+    def run(self, tag: str | None = None, on: str = "auto") -> Any:
+        """Submit, wait with a display of the progress, and return the result.
+
+        Ctrl-C stops a run on this machine; a run on HTCondor goes on. Either can be waited for or
+        resumed later by its tag.
+
+        Parameters
+        ----------
+        tag, on
+            As for `submit`.
+
+        Returns
+        -------
+        object
+            The result of the (only) target: the value of a reduce, else a list. With several
+            targets a dict of results by stage name.
+
+        Raises
+        ------
+        RunFailed, RunHeld
+            As for `Run.wait`.
+        """
+        run = self.submit(tag, on)
+        try:
+            run.wait(progress=True)
+        except KeyboardInterrupt:
+            run.interrupted()
+            raise
+        if len(self._targets) == 1:
+            return run.result()
+        return {target: run.result(target) for target in self._targets}
+
+    def __repr__(self) -> str:
+        return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"

@@ -1,0 +1,16 @@
+"""From the graph of stages to a graph of DAGMan nodes, in pure passes."""
+
+from htdag.plan.model import Bind, Input, Node, Operation, Output, Plan, Reduction, Take
+from htdag.plan.planner import make_plan
+
+__all__ = [
+    "Bind",
+    "Input",
+    "Node",
+    "Operation",
+    "Output",
+    "Plan",
+    "Reduction",
+    "Take",
+    "make_plan",
+]

@@ -1,0 +1,31 @@
+"""The entry of ``runtime.pyz``: ``work`` in a job, ``post`` beside DAGMan, ``local`` on its own.
+
+Kept to the plainest syntax, so that a Python too old for the rest still says what is wrong.
+"""
+
+import sys
+
+
+def main(arguments):
+    if sys.version_info < (3, 8):
+        sys.stderr.write("htdag needs Python 3.8 or newer, this is %s\n" % sys.version.split()[0])
+        return 120
+    command = arguments[0]
+    if command == "work":
+        from htdag_runtime import worker
+
+        return worker.work(arguments[1], arguments[2], int(arguments[3]))
+    if command == "post":
+        from htdag_runtime import post
+
+        return post.post(".", arguments[1], int(arguments[2]), int(arguments[3]))
+    if command == "local":
+        from htdag_runtime import local
+
+        return local.run_directory(arguments[1], int(arguments[2]))
+    sys.stderr.write("unknown command %r\n" % command)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

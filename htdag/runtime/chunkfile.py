@@ -1,0 +1,92 @@
+"""What one job reads: the description of its chunk, and the values in the files it names."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from . import itemfile
+from .itemfile import FILE, Frame
+
+Ranges = Optional[List[Tuple[int, int]]]
+
+
+def frames(parts: List[dict]) -> Iterator[Frame]:
+    """Yield the stored values of a chunk in order.
+
+    Parameters
+    ----------
+    parts : list of dict
+        ``files`` are the attempts of one chunk of the node before; ``part`` is None or
+        ``[k, m]``: the k-th of m equal parts of its values.
+    """
+    for part in parts:
+        found = itemfile.merge(part["files"])
+        if part["part"] is None:
+            yield from found
+            continue
+        which, of = part["part"]
+        total = itemfile.merged_count(part["files"])
+        start, stop = total * which // of, total * (which + 1) // of
+        for position, frame in enumerate(found):
+            if position >= stop:
+                break
+            if position >= start:
+                yield frame
+
+
+def count(parts: List[dict]) -> int:
+    """Return how many values `frames` yields."""
+    number = 0
+    for part in parts:
+        total = itemfile.merged_count(part["files"])
+        if part["part"] is not None:
+            which, of = part["part"]
+            total = total * (which + 1) // of - total * which // of
+        number += total
+    return number
+
+
+def value(frame: Frame, files_folder: str) -> Any:
+    """Return the Python value of a stored one.
+
+    A file item becomes a `pathlib.Path`: the user's own path where the file system is shared,
+    else the transferred file, under its own name in a folder of its own below `files_folder`.
+    """
+    if frame.kind != FILE:
+        return pickle.loads(frame.payload)
+    file = json.loads(frame.payload)
+    link = file["link"]
+    if os.path.islink(link):
+        return Path(os.readlink(link))
+    folder = os.path.join(os.path.abspath(files_folder), os.path.basename(link))
+    path = os.path.join(folder, file["name"])
+    if not os.path.lexists(path):
+        if not os.path.exists(link):
+            raise FileNotFoundError("the input file %r did not arrive with the job" % file["name"])
+        os.makedirs(folder, exist_ok=True)
+        os.symlink(os.path.abspath(link), path)
+    return Path(path)
+
+
+def bound_values(binds: Dict[str, dict], files_folder: str) -> Dict[str, Any]:
+    """Return the values of bound stages: one value of a reduce, else the list of all values."""
+    values: Dict[str, Any] = {}
+    for name, bind in binds.items():
+        found = [value(frame, files_folder) for frame in frames(bind["parts"])]
+        if not bind["one"]:
+            values[name] = found
+        elif found:
+            values[name] = found[0]
+        else:
+            raise ValueError("the bound stage %r has no value" % bind["stage"])
+    return values
+
+
+def chosen(todo: Ranges, total: Optional[int]) -> Iterator[int]:
+    """Yield the sequence numbers that are to be done."""
+    for first, last in todo if todo is not None else [(0, (total or 0) - 1)]:
+        yield from range(first, last + 1)

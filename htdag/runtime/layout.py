@@ -1,0 +1,138 @@
+"""The names of all files in a run directory. One owner: nothing else spells a path out.
+
+All paths are relative to the run directory and written with ``/``: a job works with the same
+relative paths whether its files were transferred or the file system is shared.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+RUN = "run.json"
+PLAN = "plan.json"
+RUNTIME = "runtime.pyz"
+POST = "post.sh"
+CONFIG = "dagman.config"
+LOCAL_STATE = "local.state.json"
+LOCAL_LOCK = "local.lock"
+LOCAL_LOG = "local.log"
+NODES = "nodes"
+
+_ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
+
+
+def node(name: str) -> str:
+    """Return the folder of a node."""
+    return NODES + "/" + name
+
+
+def program(name: str) -> str:
+    """Return the JSON file that says what a node's jobs do."""
+    return node(name) + "/node.json"
+
+
+def payload(name: str) -> str:
+    """Return the pickled functions of a node."""
+    return node(name) + "/functions.pickle"
+
+
+def submit(name: str) -> str:
+    """Return the submit description of a node."""
+    return node(name) + "/" + name + ".sub"
+
+
+def chunk_list(name: str) -> str:
+    """Return the list that the node's submit description queues from: a line a job."""
+    return node(name) + "/chunks.txt"
+
+
+def inputs(name: str) -> str:
+    """Return the folder of source items and chunk descriptions."""
+    return node(name) + "/in"
+
+
+def source_items(name: str, chunk: str) -> str:
+    """Return the item file that a chunk of a source node reads."""
+    return inputs(name) + "/" + chunk + ".items"
+
+
+def chunk(name: str, chunk: str, attempt: int) -> str:
+    """Return the description of one job: what it reads and which items are left to do."""
+    return "%s/%s.%d.json" % (inputs(name), chunk, attempt)
+
+
+def linked_file(name: str, number: int) -> str:
+    """Return the link to a user's file, under a name that any transfer list can hold."""
+    return "%s/files/%06d" % (node(name), number)
+
+
+def files(name: str) -> str:
+    """Return the folder of links to the user's files."""
+    return node(name) + "/files"
+
+
+def outcomes(name: str) -> str:
+    """Return the folder that the jobs' outcomes come back to."""
+    return node(name) + "/out"
+
+
+def record(name: str, chunk: str, attempt: int) -> str:
+    """Return the JSON Lines record of one job: host, times, counts, errors. No user values."""
+    return "%s/%s.%d.record" % (outcomes(name), chunk, attempt)
+
+
+def output(name: str, chunk: str, attempt: int, stage: str) -> str:
+    """Return the item file with one stage's values of one job."""
+    return "%s/%s.%d.%s.items" % (outcomes(name), chunk, attempt, stage)
+
+
+def logs(name: str) -> str:
+    """Return the folder of the jobs' streams."""
+    return node(name) + "/log"
+
+
+def stdout(name: str, chunk: str, attempt: int) -> str:
+    """Return the file of a job's standard output."""
+    return "%s/%s.%d.out" % (logs(name), chunk, attempt)
+
+
+def stderr(name: str, chunk: str, attempt: int) -> str:
+    """Return the file of a job's standard error."""
+    return "%s/%s.%d.err" % (logs(name), chunk, attempt)
+
+
+def chunk_name(number: int) -> str:
+    """Return the name of a chunk: four digits or more, so that names sort as numbers."""
+    return "%04d" % number
+
+
+def attempts(run: str, name: str) -> dict:
+    """Return the attempts that left a record, by chunk number, in rising order."""
+    found: dict = {}
+    try:
+        entries = os.listdir(os.path.join(run, outcomes(name)))
+    except FileNotFoundError:
+        return found
+    for entry in entries:
+        match = _ATTEMPT_FILE.fullmatch(entry)
+        if match and match.group("rest") == "record":
+            found.setdefault(int(match.group("chunk")), []).append(int(match.group("attempt")))
+    for numbers in found.values():
+        numbers.sort()
+    return found
+
+
+def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part of it.
+
+    ``sync`` False is for what can be written again after a crash of the machine.
+    """
+    aside = "%s.%d.tmp" % (path, os.getpid())
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(aside, path)

@@ -1,0 +1,256 @@
+"""Run a run directory on this machine: what DAGMan and a pool do, in processes.
+
+Started detached by the local backend. It forks a supervisor for each chunk, keeps as many as there
+are cores, judges each node as the POST script would, and keeps its state in a file. A lock tells
+whether it lives; whatever happens to it, the run directory stays one that can be resumed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from . import layout, post, progress, worker
+
+
+class _Stop(BaseException):
+    """A signal asked this run to end."""
+
+
+class Task(NamedTuple):
+    """One job of a node."""
+
+    node: str
+    chunk: str
+    attempt: int
+
+
+def run_directory(run: str, cores: int) -> int:
+    """Run what is left of a run directory and return 0 when all of it is done.
+
+    Parameters
+    ----------
+    run : str
+        The run directory.
+    cores : int
+        How many CPUs to use at a time; a job counts as its ``request_cpus``.
+    """
+    os.chdir(run)
+    lock = _lock()
+    if lock is None:
+        print("another process runs %s already" % run, file=sys.stderr)
+        return 2
+    _write_state("running", "")
+    sys.stdout.flush()
+    if os.fork():
+        os._exit(0)  # not the process that goes on: the lock stays with that one
+    os.setsid()
+    _write_state("running", "")
+    signal.signal(signal.SIGTERM, _on_signal)
+    signal.signal(signal.SIGINT, _on_signal)
+    pool = _Pool(cores, lock)
+    state = "failed"
+    message = ""
+    try:
+        import cloudpickle  # noqa: F401  (once here, not in every forked job)
+
+        failed = _run_nodes(pool)
+        state = "failed" if failed else "done"
+        message = ("failed: " + ", ".join(failed)) if failed else ""
+    except _Stop:
+        state = "removed"
+    except BaseException:
+        message = traceback.format_exc()
+        print(message, file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        pool.kill()
+        _write_state(state, message)
+    return 0 if state == "done" else 1
+
+
+def _lock() -> Optional[int]:
+    """Take the lock of the run directory; who only looks whether it is taken holds it briefly."""
+    lock = os.open(layout.LOCAL_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    for _ in range(40):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return lock
+    return None
+
+
+def _on_signal(number: int, frame: Any) -> None:
+    raise _Stop
+
+
+def _write_state(state: str, message: str) -> None:
+    content = {"state": state, "pid": os.getpid(), "time": time.time(), "message": message}
+    layout.write_aside(layout.LOCAL_STATE, json.dumps(content).encode())
+
+
+class _Pool:
+    """Forked supervisors, at most as many as there are cores for."""
+
+    def __init__(self, cores: int, lock: int) -> None:
+        self._free = self._cores = cores
+        self._lock = lock
+        self._running: Dict[int, Tuple[Task, int]] = {}
+
+    def fits(self, cpus: int) -> bool:
+        return min(cpus, self._cores) <= self._free
+
+    def start(self, task: Task, cpus: int) -> None:
+        cpus = min(cpus, self._cores)
+        signals = {signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+                os.setsid()
+                os.close(self._lock)
+                _redirect(1, layout.stdout(*task))
+                _redirect(2, layout.stderr(*task))
+                worker._die_with_parent()
+                status = worker.work(*task)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        self._running[pid] = (task, cpus)
+        self._free -= cpus
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+
+    def wait(self) -> Tuple[Task, int]:
+        """Return the next job that ends, with its exit status."""
+        while True:
+            pid, status = os.wait()
+            if pid in self._running:
+                task, cpus = self._running.pop(pid)
+                self._free += cpus
+                return task, status
+
+    def cancel(self, node: str) -> None:
+        """Kill the jobs of one node, as DAGMan removes the rest of a failed cluster."""
+        for pid, (task, cpus) in list(self._running.items()):
+            if task.node == node:
+                self._kill(pid)
+                del self._running[pid]
+                self._free += cpus
+
+    def kill(self) -> None:
+        for pid in list(self._running):
+            self._kill(pid)
+        self._running.clear()
+
+    @staticmethod
+    def _kill(pid: int) -> None:
+        # The function's process dies with its supervisor; what it started is in the same session.
+        for send in (os.killpg, os.kill):
+            try:
+                send(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            return
+
+
+def _redirect(descriptor: int, path: str) -> None:
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    os.dup2(target, descriptor)
+    os.close(target)
+
+
+def _run_nodes(pool: _Pool) -> List[str]:
+    """Run all nodes whose parents succeed; return the names of those that did not."""
+    plan = progress.read_plan(".")
+    done = set()
+    waiting: List[str] = []
+    for node in plan["nodes"]:
+        progress.close_killed(".", node)
+        if all(state.complete for state in progress.examine(".", node)):
+            done.add(node["name"])
+        else:
+            waiting.append(node["name"])
+    failed: List[str] = []
+    queue: List[Task] = []
+    open_jobs: Dict[str, int] = {}
+    tries: Dict[str, int] = {}
+
+    def begin(name: str) -> None:
+        tasks = _tasks(name)
+        open_jobs[name] = len(tasks)
+        tries[name] = tries.get(name, 0) + 1
+        queue.extend(tasks)
+
+    def release() -> None:
+        for name in list(waiting):
+            node = plan["by_name"][name]
+            if name not in open_jobs and set(node["parents"]) <= done:
+                waiting.remove(name)
+                begin(name)
+
+    for name in waiting:
+        if set(plan["by_name"][name]["parents"]) <= done:
+            progress.prepare(".", plan, plan["by_name"][name])
+    release()
+    while queue or open_jobs:
+        while queue and pool.fits(_cpus(plan, queue[0])):
+            task = queue.pop(0)
+            pool.start(task, _cpus(plan, task))
+        task, status = pool.wait()
+        name = task.node
+        node = plan["by_name"][name]
+        open_jobs[name] -= 1
+        if status != 0 and node["on_error"] == "stop":
+            pool.cancel(name)
+            queue[:] = [other for other in queue if other.node != name]
+            open_jobs[name] = 0
+        if open_jobs[name]:
+            continue
+        del open_jobs[name]
+        last_try = tries[name] > node["retries"]
+        verdict = progress.judge(".", plan, node, last_try=last_try)
+        post.note(".", name, "try %d: %s" % (tries[name], verdict.text))
+        if verdict.succeeded:
+            done.add(name)
+            release()
+        elif not last_try:
+            begin(name)
+        else:
+            failed.append(name)
+            if node["on_error"] == "stop":
+                pool.kill()
+                return failed
+    return failed
+
+
+def _cpus(plan: progress.Plan, task: Task) -> int:
+    cpus: Optional[int] = plan["by_name"][task.node]["request_cpus"]
+    return cpus or 1
+
+
+def _tasks(name: str) -> List[Task]:
+    tasks = []
+    with open(layout.chunk_list(name), encoding="utf-8") as file:
+        for line in file:
+            chunk, attempt, _ = line.split(", ", 2)
+            tasks.append(Task(name, chunk, int(attempt)))
+    return tasks
+
+

@@ -1,0 +1,327 @@
+"""What is done and what is left to do, from the records in a run directory alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+from . import chunkfile, itemfile, layout, recordfile, worker
+
+Plan = Dict[str, Any]
+Files = Dict[str, List[int]]
+
+
+class Attempt(NamedTuple):
+    """One job that has ended, with an outcome that can be used."""
+
+    number: int
+    end: Dict[str, Any]
+
+
+class ChunkState(NamedTuple):
+    """How far a chunk has come over all its attempts."""
+
+    number: int
+    attempts: List[Attempt]  # those whose outcome is sound
+    last_attempt: int  # 0: none was made
+    complete: bool
+    failed: int  # items that the last attempt tried in vain
+    damaged: List[str]
+
+
+def read_plan(run: str) -> Plan:
+    """Return the plan of a run directory, its nodes by name in topological order."""
+    with open(os.path.join(run, layout.PLAN), encoding="utf-8") as file:
+        plan: Plan = json.load(file)
+    plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
+    return plan
+
+
+def examine(run: str, node: Dict[str, Any], *, verify: bool = False) -> List[ChunkState]:
+    """Return the state of every chunk of a node.
+
+    Parameters
+    ----------
+    run : str
+        The run directory.
+    node : dict
+        The node, from the plan.
+    verify : bool
+        Read all outcome files and check their checksums, not only their sizes.
+    """
+    made = layout.attempts(run, node["name"])
+    return [
+        _chunk_state(run, node, number, made.get(number, []), verify)
+        for number in range(node["chunks"])
+    ]
+
+
+def _chunk_state(
+    run: str, node: Dict[str, Any], number: int, made: List[int], verify: bool
+) -> ChunkState:
+    sound: List[Attempt] = []
+    damaged: List[str] = []
+    complete = False
+    failed = 0
+    chunk = layout.chunk_name(number)
+    for attempt in made:
+        end = recordfile.end(os.path.join(run, layout.record(node["name"], chunk, attempt)))
+        if end is None:
+            failed = 1
+            continue
+        failed = end["failed"] or (1 if end["remaining"] != 0 else 0)
+        problem = _problem(run, node, chunk, attempt, end, verify)
+        if problem:
+            damaged.append(problem)
+            failed = 1
+        else:
+            sound.append(Attempt(attempt, end))
+            complete = end["remaining"] == 0
+    if damaged:
+        complete = _left(run, node, chunk, sound) == []
+    return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged)
+
+
+def _problem(
+    run: str, node: Dict[str, Any], chunk: str, attempt: int, end: Dict[str, Any], verify: bool
+) -> str:
+    for stage, size in zip(node["outputs"], end["sizes"]):
+        path = os.path.join(run, layout.output(node["name"], chunk, attempt, stage))
+        try:
+            found = os.path.getsize(path)
+        except FileNotFoundError:
+            return "%s is missing" % path
+        if found != size:
+            return "%s has %d bytes, not the %d that were written" % (path, found, size)
+        if verify:
+            try:
+                for _ in itemfile.read(path):
+                    pass
+            except itemfile.DamagedFile as error:
+                return str(error)
+    return ""
+
+
+def _left(
+    run: str, node: Dict[str, Any], chunk: str, sound: List[Attempt]
+) -> Optional[List[Tuple[int, int]]]:
+    """Return the ranges of items that no sound attempt finished; None means all of them."""
+    if not sound:
+        return None
+    if node["mode"] == "reduce":
+        return [] if sound[-1].end["remaining"] == 0 else None
+    total = next((attempt.end["items"] for attempt in sound if attempt.end["items"] is not None), 0)
+    done: set = set()
+    for attempt in sound:
+        paths = [
+            os.path.join(run, layout.output(node["name"], chunk, attempt.number, stage))
+            for stage in node["outputs"]
+        ]
+        for first, last in itemfile.finished(paths):
+            done.update(range(first, last + 1))
+    return itemfile.to_ranges(set(range(total)) - done)
+
+
+def close_killed(run: str, node: Dict[str, Any]) -> None:
+    """Make usable what jobs left behind that were killed. No job of the node may be running."""
+    name = node["name"]
+    here = os.getcwd()
+    os.chdir(run)
+    try:
+        for number, made in layout.attempts(".", name).items():
+            chunk = layout.chunk_name(number)
+            for attempt in made:
+                if recordfile.end(layout.record(name, chunk, attempt)) is None:
+                    worker.close_killed(name, chunk, attempt)
+    finally:
+        os.chdir(here)
+
+
+def outcome_files(
+    run: str, node: str, stage: str, chunk: int, attempts: Optional[Files]
+) -> List[str]:
+    """Return the item files of one stage and chunk, of all attempts, oldest first.
+
+    ``attempts`` None stands for a run that has not begun: its first attempts are to come.
+    """
+    numbers = [1] if attempts is None else attempts[str(chunk)]
+    return [layout.output(node, layout.chunk_name(chunk), number, stage) for number in numbers]
+
+
+def describe(
+    plan: Plan,
+    node: Dict[str, Any],
+    number: int,
+    todo: chunkfile.Ranges,
+    attempts: Dict[str, Optional[Files]],
+) -> Tuple[Dict[str, Any], List[str]]:
+    """Return the description of one job, and the files to transfer with it.
+
+    Parameters
+    ----------
+    plan, node : dict
+        The plan, and the node of it.
+    number : int
+        The chunk.
+    todo : list of ranges or None
+        The items left to do; None for all.
+    attempts : dict
+        For each parent node the sound attempts of its chunks, or None before they ran.
+    """
+    chunk = layout.chunk_name(number)
+    transfer: List[str] = []
+
+    def part(source: Dict[str, Any], which: int, of: Optional[List[int]]) -> Dict[str, Any]:
+        files = outcome_files(
+            "", source["node"], source["stage"], which, attempts.get(source["node"])
+        )
+        transfer.extend(file for file in files if file not in transfer)
+        return {"files": files, "part": of}
+
+    source = node["input"]
+    if source["node"] is None:
+        items = layout.source_items(node["name"], chunk)
+        transfer.append(items)
+        parts = [{"files": [items], "part": None}]
+        if source["files"] is not None:
+            first, last = source["files"][number]
+            transfer.extend(layout.linked_file(node["name"], file) for file in range(first, last))
+    else:
+        first, last, of = node["takes"][number]
+        parts = [part(source, which, of) for which in range(first, last + 1)]
+    binds = {}
+    for name, bind in node["binds"].items():
+        chunks = range(plan["by_name"][bind["node"]]["chunks"])
+        binds[name] = {
+            "stage": bind["stage"],
+            "one": bind["one"],
+            "parts": [part(bind, which, None) for which in chunks],
+        }
+    return {"inputs": parts, "binds": binds, "todo": todo}, transfer
+
+
+def parents_attempts(run: str, plan: Plan, node: Dict[str, Any]) -> Dict[str, Optional[Files]]:
+    """Return the sound attempts of every chunk of a node's parents."""
+    found: Dict[str, Optional[Files]] = {}
+    for parent in node["parents"]:
+        states = examine(run, plan["by_name"][parent])
+        found[parent] = {
+            str(state.number): [attempt.number for attempt in state.attempts] for state in states
+        }
+    return found
+
+
+def write_list(
+    run: str,
+    plan: Plan,
+    node: Dict[str, Any],
+    jobs: Iterable[Tuple[int, int, chunkfile.Ranges]],
+    attempts: Dict[str, Optional[Files]],
+) -> int:
+    """Write the descriptions of jobs, and the list that the node queues; return their number.
+
+    ``jobs`` are chunk, attempt and what is left to do.
+    """
+    lines = []
+    for number, attempt, todo in jobs:
+        description, transfer = describe(plan, node, number, todo, attempts)
+        chunk = layout.chunk_name(number)
+        path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
+        layout.write_aside(path, json.dumps(description).encode(), sync=False)
+        lines.append("%s, %d, %s\n" % (chunk, attempt, ", ".join(transfer)))
+    path = os.path.join(run, layout.chunk_list(node["name"]))
+    layout.write_aside(path, "".join(lines).encode())
+    return len(lines)
+
+
+def prepare(
+    run: str, plan: Plan, node: Dict[str, Any], states: Optional[List[ChunkState]] = None
+) -> int:
+    """Rewrite a node's list to what is left to do, and return the number of jobs.
+
+    A list is never empty, since HTCondor cannot submit zero jobs: where nothing is left, the last
+    chunk is listed with nothing to do.
+    """
+    states = examine(run, node) if states is None else states
+    attempts = parents_attempts(run, plan, node)
+    left = [state for state in states if not state.complete]
+    jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
+    for state in left or states[-1:]:
+        todo = _left(run, node, layout.chunk_name(state.number), state.attempts)
+        jobs.append((state.number, state.last_attempt + 1, todo))
+    return write_list(run, plan, node, jobs, attempts)
+
+
+class Verdict(NamedTuple):
+    """What to make of an attempt of a node."""
+
+    succeeded: bool
+    states: List[ChunkState]
+    text: str
+
+
+def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verdict:
+    """Decide whether a node is done, and prepare what comes next.
+
+    On success the lists of its children are brought up to date; else its own list is cut to what
+    is left. To be called when no job of the node is running.
+    """
+    close_killed(run, node)
+    states = examine(run, node)
+    left = [state for state in states if not state.complete]
+    succeeded = not left
+    text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
+    if left and last_try and node["on_error"] == "skip":
+        errors, items = _errors(run, node, left)
+        limit = node["max_errors"]
+        allowed = limit * items if isinstance(limit, float) else limit
+        untouched = [state for state in left if not state.attempts]
+        succeeded = errors <= allowed and not untouched
+        text += "; %d failed items, %g may be skipped" % (errors, allowed)
+    for state in states:
+        for problem in state.damaged:
+            text += "\n" + problem
+    if succeeded:
+        again = any(state.last_attempt != 1 or state.damaged for state in states)
+        if again or node["on_error"] == "skip":
+            for child in node["children"]:
+                prepare(run, plan, plan["by_name"][child])
+    else:
+        prepare(run, plan, node, states)
+    return Verdict(succeeded, states, text)
+
+
+def _errors(run: str, node: Dict[str, Any], left: List[ChunkState]) -> Tuple[int, int]:
+    errors = 0
+    for state in left:
+        ranges = _left(run, node, layout.chunk_name(state.number), state.attempts)
+        errors += sum(last - first + 1 for first, last in ranges or [(0, 0)])
+    items = sum(
+        attempts[0].end["items"] or 0
+        for attempts in (state.attempts for state in examine(run, node))
+        if attempts
+    )
+    return errors, items
+
+
+def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
+    """Rename the records of a node's damaged outcomes, so that their items count as not done.
+
+    Returns what was wrong with each.
+    """
+    problems = []
+    for number, made in layout.attempts(run, node["name"]).items():
+        chunk = layout.chunk_name(number)
+        for attempt in made:
+            path = os.path.join(run, layout.record(node["name"], chunk, attempt))
+            end = recordfile.end(path)
+            problem = (
+                "it has no record of its end"
+                if end is None
+                else _problem(run, node, chunk, attempt, end, True)
+            )
+            if problem:
+                os.replace(path, path + ".damaged")
+                problems.append(problem)
+    return problems

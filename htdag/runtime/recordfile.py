@@ -1,0 +1,75 @@
+"""The record that a job leaves beside its values: JSON lines, no user values.
+
+Lines: ``start`` (host, Python, time), an ``error`` for each failed item, ``streams`` for each item
+that printed, and at last ``end`` with the counts. A record without its end belongs to a job that
+was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any, Dict, Iterator, Optional
+
+
+def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
+    """Add a line to a record."""
+    line = json.dumps({kind: content}, ensure_ascii=True).encode() + b"\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        os.write(descriptor, line)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def start(path: str, node: str, chunk: str, attempt: int, host: str, python: str) -> None:
+    """Begin a new record."""
+    if os.path.exists(path):
+        os.truncate(path, 0)
+    content = {
+        "node": node,
+        "chunk": chunk,
+        "attempt": attempt,
+        "host": host,
+        "python": python,
+        "time": time.time(),
+    }
+    append(path, "start", content)
+
+
+def lines(path: str) -> Iterator[Dict[str, Any]]:
+    """Yield the lines of a record; a line that was cut off or damaged ends it."""
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                try:
+                    content = json.loads(line)
+                except ValueError:
+                    return
+                if not isinstance(content, dict):
+                    return
+                yield content
+    except FileNotFoundError:
+        return
+
+
+def end(path: str) -> Optional[Dict[str, Any]]:
+    """Return the ``end`` of a record, or None where it has none."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 65536))
+            tail = file.read()
+    except FileNotFoundError:
+        return None
+    if not tail.endswith(b"\n"):
+        return None
+    try:
+        last = json.loads(tail.splitlines()[-1])
+    except ValueError:
+        return None
+    found = last.get("end") if isinstance(last, dict) else None
+    return found if isinstance(found, dict) else None

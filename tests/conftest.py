@@ -1,0 +1,64 @@
+"""Fixtures that several test modules use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from pool import DEFAULT, FAST, Area, Pool, PoolError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def pool_area() -> Iterator[Area]:
+    area = Area()
+    yield area
+    area.close()
+
+
+def _running(name: str, area: Area, settings: Mapping[str, str]) -> Iterator[Pool]:
+    problem = ""
+    try:
+        pool = Pool(name, area, settings)
+    except PoolError as error:
+        problem = str(error)
+    if problem:
+        # A failure, not a skip: without HTCondor nothing has been tested.
+        pytest.fail(problem, pytrace=False)
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture(scope="session")
+def pool(pool_area: Area) -> Iterator[Pool]:
+    """A real pool with settings that make it fast; mark the test with `pool`."""
+    yield from _running("fast", pool_area, FAST)
+
+
+@pytest.fixture(scope="session")
+def default_pool(pool_area: Area) -> Iterator[Pool]:
+    """A real pool with HTCondor's default settings; mark with `pool` and `default_pool`."""
+    yield from _running("default", pool_area, DEFAULT)
+
+
+@pytest.fixture(autouse=True)
+def _pool_in_use(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test's pool is the one HTCondor's commands and bindings find; others find none."""
+    names = {"pool", "default_pool"}.intersection(request.fixturenames)
+    if not names:
+        yield
+        return
+    assert len(names) == 1, "a test uses one pool"
+    with request.getfixturevalue(names.pop()).use():
+        yield
+
+
+@pytest.fixture
+def runs_dir(pool_area: Area, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fresh home of run directories, which execute nodes do not see; HTDAG_HOME names it."""
+    path = pool_area.new_runs_dir()
+    monkeypatch.setenv("HTDAG_HOME", str(path))
+    return path
