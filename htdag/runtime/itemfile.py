@@ -26,6 +26,7 @@ _CRC = struct.Struct("<I")
 _COUNT = struct.Struct("<Q")
 _HEAD_SIZE = _HEADER.size + _CRC.size
 _TRAILER_SIZE = _HEAD_SIZE + _COUNT.size
+_NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class DamagedFile(Exception):
@@ -80,8 +81,7 @@ class ItemWriter:
             self.values = sum(extent.values for extent in index(path))
             self._file.seek(0, os.SEEK_END)
         else:
-            mode = os.O_RDWR | os.O_CREAT | os.O_TRUNC
-            self._file = os.fdopen(os.open(path, mode, 0o600), "w+b", buffering=1 << 17)
+            self._file = os.fdopen(os.open(path, _NEW, 0o600), "w+b", buffering=1 << 17)
             self._file.write(MAGIC)
         self._position = self._file.tell()
         self._mark = (self._position, self.values)
@@ -107,8 +107,18 @@ class ItemWriter:
 
     def abandon(self) -> None:
         """Drop what the current input item has written."""
+        self.rewind(self._mark)
+
+    @property
+    def mark(self) -> Tuple[int, int]:
+        """Where the last finished item ends; `rewind` can come back to it."""
+        return self._mark
+
+    def rewind(self, mark: Tuple[int, int]) -> None:
+        """Drop everything that was written after a mark."""
+        self._mark = mark
         self._held = None
-        position, self.values = self._mark
+        position, self.values = mark
         if position != self._position:
             self._file.flush()
             self._file.seek(position)
@@ -243,6 +253,24 @@ def repair(path: str) -> None:
         with open(path, "wb") as file:
             file.write(MAGIC)
     os.truncate(path, good)
+
+
+def keep(path: str, ranges: Iterable[Tuple[int, int]]) -> None:
+    """Drop the finished items of an unfinished file that are not in these ranges."""
+    kept = set()
+    for first, last in ranges:
+        kept.update(range(first, last + 1))
+    extents = index(path)
+    if all(extent.first in kept for extent in extents):
+        return
+    aside = path + ".kept"
+    with open(path, "rb") as old, os.fdopen(os.open(aside, _NEW, 0o600), "wb") as new:
+        new.write(MAGIC)
+        for extent in extents:
+            if extent.first in kept:
+                old.seek(extent.start)
+                new.write(old.read(extent.end - extent.start))
+    os.replace(aside, path)
 
 
 def merge(paths: Sequence[str]) -> Iterator[Frame]:

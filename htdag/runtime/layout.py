@@ -47,6 +47,11 @@ def chunk_list(name: str) -> str:
     return node(name) + "/chunks.txt"
 
 
+def skipped(name: str) -> str:
+    """Return the file that says that a node is done although some items failed."""
+    return node(name) + "/skipped.json"
+
+
 def inputs(name: str) -> str:
     """Return the folder of source items and chunk descriptions."""
     return node(name) + "/in"

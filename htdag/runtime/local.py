@@ -179,14 +179,10 @@ def _redirect(descriptor: int, path: str) -> None:
 def _run_nodes(pool: _Pool) -> List[str]:
     """Run all nodes whose parents succeed; return the names of those that did not."""
     plan = progress.read_plan(".")
-    done = set()
-    waiting: List[str] = []
     for node in plan["nodes"]:
         progress.close_killed(".", node)
-        if all(state.complete for state in progress.examine(".", node)):
-            done.add(node["name"])
-        else:
-            waiting.append(node["name"])
+    done = set(progress.prepare_rest(".", plan))
+    waiting = [node["name"] for node in plan["nodes"] if node["name"] not in done]
     failed: List[str] = []
     queue: List[Task] = []
     open_jobs: Dict[str, int] = {}
@@ -205,9 +201,6 @@ def _run_nodes(pool: _Pool) -> List[str]:
                 waiting.remove(name)
                 begin(name)
 
-    for name in waiting:
-        if set(plan["by_name"][name]["parents"]) <= done:
-            progress.prepare(".", plan, plan["by_name"][name])
     release()
     while queue or open_jobs:
         while queue and pool.fits(_cpus(plan, queue[0])):

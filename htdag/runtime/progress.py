@@ -253,6 +253,26 @@ def prepare(
     return write_list(run, plan, node, jobs, attempts)
 
 
+def is_done(run: str, node: Dict[str, Any]) -> bool:
+    """Tell whether a node needs no more work: complete, or its failed items were let go."""
+    if os.path.exists(os.path.join(run, layout.skipped(node["name"]))):
+        return True
+    return all(state.complete for state in examine(run, node))
+
+
+def prepare_rest(run: str, plan: Plan) -> List[str]:
+    """Prepare what can run at once, and return the names of the nodes that are done.
+
+    To be called when nothing of the run is under way. Nodes further down are prepared when their
+    parents are done.
+    """
+    done = [node["name"] for node in plan["nodes"] if is_done(run, node)]
+    for node in plan["nodes"]:
+        if node["name"] not in done and set(node["parents"]) <= set(done):
+            prepare(run, plan, node)
+    return done
+
+
 class Verdict(NamedTuple):
     """What to make of an attempt of a node."""
 
@@ -278,6 +298,9 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
         allowed = limit * items if isinstance(limit, float) else limit
         untouched = [state for state in left if not state.attempts]
         succeeded = errors <= allowed and not untouched
+        if succeeded:
+            content = json.dumps({"items": errors}).encode()
+            layout.write_aside(os.path.join(run, layout.skipped(node["name"])), content)
         text += "; %d failed items, %g may be skipped" % (errors, allowed)
     for state in states:
         for problem in state.damaged:

@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from types import TracebackType
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Set
 
 from . import chunkfile, itemfile, layout, recordfile, usermodules
 from .program import MISSING, Cursor, Sink, StageError, chain, pickler
@@ -82,9 +82,9 @@ def work(node: str, chunk: str, attempt: int) -> int:
         _close_outputs(job)
     else:
         shared = mmap.mmap(-1, _SHARED.size)
-        after = -1
+        skip: Optional[Set[int]] = None
         while True:
-            status = _run_child(job, shared, after)
+            status = _run_child(job, shared, skip)
             state, position, items_seen, done, failed_here = _SHARED.unpack(shared[:])
             failed += failed_here
             if status == 0 and state == _FINISHED:
@@ -94,12 +94,15 @@ def work(node: str, chunk: str, attempt: int) -> int:
             failed += 1
             for path in job.outputs:
                 itemfile.repair(path)
+            sound = itemfile.finished(job.outputs)
+            for path in job.outputs:
+                itemfile.keep(path, sound)
             if state != _RUNNING or position == 0 or program["mode"] == "reduce":
                 _job_error(job, "ProcessDied", _death(status) + _where(state), job.program["stages"])
                 _close_outputs(job)
                 break
-            after = position - 1
-            _blame(job, after, _death(status))
+            _blame(job, position - 1, _death(status))
+            skip = set(chunkfile.chosen(sound, None)) | _failed_sequences(job)
     end = _end(job, items, done if not (failed or crashed) else None, failed)
     end["seconds"] = round(time.time() - started, 6)
     end["peak_kb"] = max(
@@ -160,14 +163,14 @@ def _close_outputs(job: Job) -> None:
         itemfile.ItemWriter(path, resume=True).close(sync=True)
 
 
-def _run_child(job: Job, shared: mmap.mmap, after: int) -> int:
+def _run_child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> int:
     """Run the user's functions in a child and return its wait status."""
     shared[:] = _SHARED.pack(_STARTING, 0, 0, 0, 0)
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        _child(job, shared, after)
+        _child(job, shared, skip)
 
     def forward(number: int, frame: Any) -> None:
         os.kill(child, signal.SIGKILL)
@@ -181,7 +184,7 @@ def _run_child(job: Job, shared: mmap.mmap, after: int) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _child(job: Job, shared: mmap.mmap, after: int) -> NoReturn:
+def _child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -190,7 +193,7 @@ def _child(job: Job, shared: mmap.mmap, after: int) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
-        _compute(job, shared, after)
+        _compute(job, shared, skip)
         status = 0
     except BaseException as error:
         _job_error(
@@ -211,7 +214,7 @@ def _child(job: Job, shared: mmap.mmap, after: int) -> NoReturn:
             os._exit(status)
 
 
-def _compute(job: Job, shared: mmap.mmap, after: int) -> None:
+def _compute(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> None:
     program = job.program
     dumps = pickler()
     with open(layout.payload(job.node), "rb") as file:
@@ -223,7 +226,7 @@ def _compute(job: Job, shared: mmap.mmap, after: int) -> None:
     cursor = Cursor()
     sinks: Dict[int, List[Sink]] = {}
     for output, path in zip(program["outputs"], job.outputs):
-        writer = itemfile.ItemWriter(path, resume=after >= 0, flush=True)
+        writer = itemfile.ItemWriter(path, resume=skip is not None, flush=True)
         combine = None if output["combine"] is None else functions[output["combine"]]
         sink = Sink(writer, dumps, output["stage"], combine, cursor)
         sinks.setdefault(output["after"], []).append(sink)
@@ -232,7 +235,7 @@ def _compute(job: Job, shared: mmap.mmap, after: int) -> None:
         _reduce(job, functions, initials, bound, every, cursor, shared)
     else:
         emit = chain(program["operations"], functions, bound, sinks, cursor)
-        _each(job, emit, every, cursor, shared, after)
+        _each(job, emit, every, cursor, shared, skip or set())
     for sink in every:
         sink.close()
         sink.writer.close(sync=True)
@@ -241,7 +244,7 @@ def _compute(job: Job, shared: mmap.mmap, after: int) -> None:
 
 
 def _each(
-    job: Job, emit: Any, sinks: List[Sink], cursor: Cursor, shared: mmap.mmap, after: int
+    job: Job, emit: Any, sinks: List[Sink], cursor: Cursor, shared: mmap.mmap, skip: Set[int]
 ) -> None:
     todo = job.description["todo"]
     wanted = None if todo is None else set(chunkfile.chosen(todo, None))
@@ -249,7 +252,7 @@ def _each(
     sequence = -1
     streams = _Streams(job.record)
     for sequence, frame in enumerate(chunkfile.frames(job.description["inputs"])):
-        if sequence <= after or (wanted is not None and sequence not in wanted):
+        if sequence in skip or (wanted is not None and sequence not in wanted):
             continue
         _SHARED.pack_into(shared, 0, _RUNNING, sequence + 1, sequence + 1, done, failed)
         cursor.key = frame.key
@@ -341,7 +344,7 @@ def report(job: Job, stage: str, key: Optional[str], sequence: int, error: BaseE
         "key": key,
         "sequence": sequence,
         "type": name,
-        "message": message,
+        "message": _explained(name, message),
         "traceback": _user_traceback(error),
     }
     recordfile.append(job.record, "error", content)
@@ -379,6 +382,21 @@ def _blame(job: Job, sequence: int, message: str) -> None:
         "traceback": "",
     }
     recordfile.append(job.record, "error", content)
+    seen = [line["streams"] for line in recordfile.lines(job.record) if "streams" in line]
+    last = seen[-1] if seen else {"out": [0, 0], "err": [0, 0]}
+    entry = {
+        "sequence": sequence,
+        "key": key,
+        "out": [last["out"][1], os.fstat(1).st_size],
+        "err": [last["err"][1], os.fstat(2).st_size],
+    }
+    recordfile.append(job.record, "streams", entry)
+
+
+def _failed_sequences(job: Job) -> Set[int]:
+    """Return the items that failed in this attempt so far."""
+    errors = (line["error"] for line in recordfile.lines(job.record) if "error" in line)
+    return {error["sequence"] for error in errors if error["sequence"] is not None}
 
 
 def _death(status: int) -> str:
@@ -405,7 +423,7 @@ def _where(state: int) -> str:
 
 def _explained(name: str, message: str) -> str:
     if name in ("ModuleNotFoundError", "ImportError"):
-        return message + " (the functions of this node need it, and %s on %s does not have it)" % (
+        return message + " (imported in the job; %s on %s does not have it)" % (
             sys.executable,
             socket.gethostname(),
         )

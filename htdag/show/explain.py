@@ -1,0 +1,191 @@
+"""A plan in words: what will run, and why."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from htdag._pickling import function_name
+from htdag.plan import Node, Output, Plan
+from htdag.plan.fuse import BUILT_IN
+from htdag.stages import MISSING, Stage
+
+WIDTH = 96
+_LABEL = 9  # the longest label of a node's lines, and a space
+_LONGEST_VALUE = 30
+
+
+def explain(plan: Plan) -> str:
+    """Return a plan as text: its stages, its DAGMan nodes, and the reason for every decision.
+
+    Parameters
+    ----------
+    plan : Plan
+        What to explain.
+
+    Returns
+    -------
+    str
+        Lines of at most 96 characters, longer only for a word that is; the same plan gives the
+        same text.
+    """
+    stages = counted(len(plan.stages), "stage")
+    nodes = counted(len(plan.nodes), "DAGMan node")
+    lines = [f"Pipeline {plan.name}: {stages} in {nodes}, {counted(plan.jobs, 'job')}"]
+    lines += ["", "Stages", *_stage_lines(plan), "", "DAGMan nodes"]
+    for number, node in enumerate(plan.nodes, 1):
+        lines += _node_lines(plan, node, number)
+    return "\n".join(lines)
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number of things, as ``1,000 items`` or ``1 item``.
+
+    Examples
+    --------
+    >>> counted(1000, "item")
+    '1,000 items'
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
+    """Return the kind of a stage, with its function's name where the stage has another.
+
+    Examples
+    --------
+    >>> called("map", abs, "size")
+    'map abs'
+    >>> called("map", abs, "abs")
+    'map'
+    """
+    name = "".join(char if char.isprintable() else "?" for char in function_name(function))
+    return kind if name in ("", stage) else f"{kind} {_shortened(name)}"
+
+
+def _stage_lines(plan: Plan) -> Iterator[str]:
+    width = min(max(len(name) for name in plan.stages), 30)
+    for name in plan.stages:
+        stage: Stage = plan.stages.nodes[name]["stage"]
+        text = "; ".join(_stage_facts(plan, stage))
+        yield from _hanging(f"  {name:<{width}}  ", text, width + 4)
+
+
+def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
+    """Yield what the user wrote, but for the options: those are the nodes'."""
+    if stage.data is not None:
+        what = "file" if stage.kind == "files" else "item"
+        yield f"source of {counted(len(stage.data), what)}"
+    else:
+        edges = list(plan.stages.in_edges(stage.name, data=True))
+        upstream = next(above for above, _, edge in edges if edge["kind"] == "items")
+        yield f"{called(stage.kind, stage.function, stage.name)} over {upstream}"
+        for above, _, edge in edges:
+            for keyword in edge["keywords"]:
+                yield f"bind {keyword}" + ("" if keyword == above else f"={above}")
+    if stage.kind == "reduce":
+        yield "associative" if stage.associative else "associative=False"
+        if stage.initial is not MISSING:
+            yield f"initial={_value(stage.initial)}"
+        if stage.fan_in is not None:
+            yield f"fan_in={stage.fan_in}"
+    if stage.name in plan.targets:
+        yield "its result is returned"
+
+
+def _node_lines(plan: Plan, node: Node, number: int) -> Iterator[str]:
+    yield from _hanging(f"  {number}. ", f"{node.name}: {_size(node)}", 5)
+    yield from _entry("reads", "; ".join(_reads(node)))
+    runs = "; ".join(_runs(plan, node))
+    if runs:
+        yield from _entry("runs", runs)
+    yield from _entry("writes", "; ".join(_writes(plan, node)))
+    options = _options(node)
+    if options:
+        yield from _entry("options", options)
+    for position, reason in enumerate(node.reasons):
+        yield from _entry("why" if position == 0 else "", reason, bullet="- ")
+
+
+def _size(node: Node) -> str:
+    size = counted(node.chunks, "job")
+    if node.reduction is not None:
+        return size
+    if node.items is None:
+        return f"{size}, a number of items that is known when it runs"
+    return f"{size}, {counted(node.items, 'item')}"
+
+
+def _reads(node: Node) -> Iterator[str]:
+    stage, before = node.input.stage, node.input.node
+    if before is None:
+        yield f"the source {stage}"
+    elif node.reduction is not None and stage == node.reduction.stage:
+        yield f"the parts of {stage} from {before}"
+    else:
+        yield f"{stage}" + ("" if before == stage else f" from {before}")
+    for bind in node.binds:
+        what = "the value of" if bind.one else "all items of"
+        yield f"{what} {bind.stage}, in every job"
+
+
+def _runs(plan: Plan, node: Node) -> Iterator[str]:
+    if node.reduction is not None:
+        yield f"reduce {node.reduction.stage}"
+        return
+    names = [f"{operation.kind} {operation.stage}" for operation in node.operations]
+    if names:
+        yield " -> ".join(names)
+
+
+def _writes(plan: Plan, node: Node) -> Iterator[str]:
+    for output in node.outputs:
+        yield _written(plan, node, output)
+
+
+def _written(plan: Plan, node: Node, output: Output) -> str:
+    if output.combine is not None:
+        return f"parts of {output.stage}, one from each job"
+    if node.reduction is not None and not node.reduction.final:
+        return f"parts of {output.stage}, fewer"
+    return f"{output.stage}" + (" (result)" if output.stage in plan.targets else "")
+
+
+def _options(node: Node) -> str:
+    """Return the options of a node that say something; the reasons tell of the others."""
+    default = BUILT_IN.given()
+    given = node.options.given()
+    parts = [
+        f"{name}={_value(dict(value) if name == 'submit' else value)}"
+        for name, value in given.items()
+        if name != "chunk_size" and default.get(name) != value
+    ]
+    return ", ".join(parts)
+
+
+def _value(value: Any) -> str:
+    """Return a value as in a script; only its type where that could be long or differ by run."""
+    if value is None or isinstance(value, bool | int | float | str) or value in ({}, [], ()):
+        return _shortened(repr(value))
+    return repr(value)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _entry(label: str, text: str, bullet: str = "") -> Iterator[str]:
+    start = f"     {label:<{_LABEL}}{bullet}"
+    yield from _hanging(start, text, len(start))
+
+
+def _hanging(start: str, text: str, indent: int) -> Iterator[str]:
+    yield from textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=start,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
