@@ -10,12 +10,14 @@ Examples
 120
 """
 
-from htdag._version import VERSION as __version__
+from htdag import _version
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status, load, runs
 from htdag.stages import MISSING, Stage, files, map, source, starmap
+
+__version__ = _version.VERSION
 
 __all__ = [
     "MISSING",

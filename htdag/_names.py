@@ -10,8 +10,23 @@ from htdag.errors import StageNameError
 # DAGMan refuses PARENT, CHILD and ALL_NODES as node names in any case of letters; the others are
 # words of its language that would make a DAG file hard to read.
 _RESERVED = frozenset(
-    "parent child all_nodes job node final provisioner service subdag splice done vars retry "
-    "script config".split()
+    [
+        "parent",
+        "child",
+        "all_nodes",
+        "job",
+        "node",
+        "final",
+        "provisioner",
+        "service",
+        "subdag",
+        "splice",
+        "done",
+        "vars",
+        "retry",
+        "script",
+        "config",
+    ]
 )
 _STAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
 _LONGEST_TAG = 100

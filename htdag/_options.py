@@ -15,10 +15,28 @@ _UNITS_IN_MB = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0**2}
 
 # What htdag itself writes into every submit description; submit={...} must not fight with it.
 _OURS = frozenset(
-    "executable arguments transfer_executable transfer_input_files transfer_output_files "
-    "should_transfer_files when_to_transfer_output preserve_relative_paths output error log "
-    "universe queue initialdir input batch_name jobbatchname transfer_output_remaps "
-    "notification dagmanjobid".split()
+    [
+        "executable",
+        "arguments",
+        "transfer_executable",
+        "transfer_input_files",
+        "transfer_output_files",
+        "should_transfer_files",
+        "when_to_transfer_output",
+        "preserve_relative_paths",
+        "output",
+        "error",
+        "log",
+        "universe",
+        "queue",
+        "initialdir",
+        "input",
+        "batch_name",
+        "jobbatchname",
+        "transfer_output_remaps",
+        "notification",
+        "dagmanjobid",
+    ]
 )
 
 

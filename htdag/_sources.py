@@ -10,7 +10,7 @@ import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from htdag._pickling import ItemPickler
 from htdag.errors import EmptySourceError, UsageError
@@ -40,7 +40,7 @@ class IterableSource:
             ) from None
         self._stage = stage
         self._sequence: Sequence[Any] | None = None
-        self._spool: BinaryIO | None = None
+        self._spool: IO[bytes] | None = None
         self._ends = array("Q")
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
@@ -73,7 +73,7 @@ class IterableSource:
             return
         iterator, self._iterator = self._iterator, None
         dumps = ItemPickler(self._stage)
-        spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
+        spool: IO[bytes] = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
         weakref.finalize(self, spool.close)
         self._spool = spool
         end = 0

@@ -22,6 +22,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BackendError",
     "DirectoryError",
@@ -87,7 +89,7 @@ class RunFailed(RunError):
         What failed, as `htdag.Run.errors` gives it.
     """
 
-    def __init__(self, message: str, errors: list | None = None) -> None:
+    def __init__(self, message: str, errors: list[Any] | None = None) -> None:
         super().__init__(message)
         self.errors = errors or []
 

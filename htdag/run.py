@@ -128,9 +128,7 @@ class Run:
         try:
             return progress.read_plan(str(self.path))
         except (FileNotFoundError, ValueError) as error:
-            raise RunDamaged(
-                f"run {self.tag!r}: {layout.PLAN} cannot be read: {error}"
-            ) from error
+            raise RunDamaged(f"run {self.tag!r}: {layout.PLAN} cannot be read: {error}") from error
 
     @cached_property
     def _reader(self) -> Reader:
@@ -148,9 +146,7 @@ class Run:
         """
         return self._reader.read(self.tag, self.backend_name, self._activity())
 
-    def wait(
-        self, timeout: float | timedelta | None = None, progress: bool | None = None
-    ) -> Run:
+    def wait(self, timeout: float | timedelta | None = None, progress: bool | None = None) -> Run:
         """Wait until the run has ended.
 
         Parameters
@@ -450,9 +446,7 @@ class Run:
     def _stage(self, stage: str) -> None:
         names = [entry["name"] for entry in self._plan["stages"]]
         if stage not in names:
-            raise UsageError(
-                f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}"
-            )
+            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}")
 
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""

@@ -213,9 +213,7 @@ class Stage:
         stage = self._next("reduce", function, name, bind, options)
         if not isinstance(associative, bool):
             raise OptionError(f"stage {stage.name!r}: associative takes True or False")
-        if fan_in is not None and (
-            isinstance(fan_in, bool) or not isinstance(fan_in, int) or fan_in < 2
-        ):
+        if fan_in is not None and (type(fan_in) is not int or fan_in < 2):
             raise OptionError(f"stage {stage.name!r}: fan_in takes a whole number from 2")
         if initial is not MISSING:
             check_function(lambda: initial, f"{stage.name} (initial)")
@@ -371,9 +369,7 @@ def map(function: Callable[..., Any], iterable: Iterable[Any], **options: Any) -
     return source(iterable).map(function, **options)
 
 
-def starmap(
-    function: Callable[..., Any], iterable_of_args: Iterable[Any], **options: Any
-) -> Stage:
+def starmap(function: Callable[..., Any], iterable_of_args: Iterable[Any], **options: Any) -> Stage:
     """Call a function with every element's arguments: ``source(...).starmap(function)``.
 
     Examples
@@ -394,7 +390,7 @@ def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[
     if not isinstance(bind, Mapping):
         raise UsageError(f"stage {stage!r}: bind takes a dict of keyword to stage, got {bind!r}")
     for keyword, other in bind.items():
-        if not isinstance(keyword, str) or not keyword.isidentifier():
+        if not str(keyword).isidentifier():
             raise UsageError(f"stage {stage!r}: bind: {keyword!r} is not the name of an argument")
         if not isinstance(other, Stage):
             raise UsageError(

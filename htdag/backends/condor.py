@@ -102,13 +102,13 @@ class CondorBackend:
         held = []
         active = 0
         if not watch.state.ended:
-            for (job_cluster, proc), (state, reason) in watch.jobs.items():
+            for (job_cluster, proc), (doing, reason) in watch.jobs.items():
                 node = watch.node_of.get(job_cluster)
                 if node is None:
                     continue
-                if state == "running":
+                if doing == "running":
                     running.setdefault(node, set()).add(_chunk(run, node, proc))
-                if state == "held":
+                if doing == "held":
                     held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
                 else:
                     active += 1
@@ -232,9 +232,7 @@ def _write_rescue(run: Path, dag: str) -> None:
     there when DAGMan was killed.
     """
     plan = progress.read_plan(str(run))
-    numbers = [
-        int(match[1]) for path in run.iterdir() if (match := _RESCUE.fullmatch(path.name))
-    ]
+    numbers = [int(match[1]) for path in run.iterdir() if (match := _RESCUE.fullmatch(path.name))]
     lines = [f"# Rescue DAG of {dag}, written by htdag to go on with what is left."]
     lines += [f"DONE {name}" for name in progress.prepare_rest(str(run), plan)]
     path = run / f"{dag}.rescue{max(numbers, default=0) + 1:03d}"

@@ -48,13 +48,11 @@ class LocalBackend:
 
     def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
         """Read the state file; a run that says it is running but holds no lock was killed."""
-        alive = _is_alive(run)
+        # In this order: a run that ends in between has written its last state before.
+        if _is_alive(run):
+            return Activity(RunState.RUNNING)
         state = _read_state(run)
-        if state is None:
-            return Activity(RunState.WAITING if alive else RunState.STOPPED)
-        if state["state"] == "running":
-            if alive:
-                return Activity(RunState.RUNNING)
+        if state is None or state["state"] == "running":
             return Activity(RunState.STOPPED, "the process that ran it was killed")
         return Activity(RunState(state["state"]), state["message"])
 

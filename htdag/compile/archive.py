@@ -28,7 +28,7 @@ for python in python{major}.{minor} python3; do
         exec "$python" -E "$0" "$@"
     fi
 done
-echo "htdag: no python{major}.{minor} or other python3 (3.8 or newer) on $(hostname): PATH=$PATH" >&2
+echo "htdag: no python{major}.{minor}, nor python3 from 3.8, on $(hostname): PATH=$PATH" >&2
 [ "$1" = work ] || exit 120
 # The outcome files must exist, or HTCondor holds the job for them.
 node=$2 chunk=$3 attempt=$4

@@ -47,8 +47,8 @@ def config_lines() -> Iterator[str]:
     """Yield the lines of the DAG's own configuration file."""
     yield "# Settings for this DAG alone."
     yield ""
-    yield "# Claims that DAGMan keeps between nodes are handed on only at the schedd's periodic tick"
-    yield "# (300 s by default); meanwhile the next node finds no free slot."
+    yield "# Claims that DAGMan keeps between nodes are handed on only at the schedd's periodic"
+    yield "# tick (300 s by default); meanwhile the next node finds no free slot."
     yield "DAGMAN_HOLD_CLAIM_TIME = 0"
 
 

@@ -71,4 +71,6 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
 
 def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]
     """Return a path of the layout with submit macros for chunk and attempt."""
-    return str(path(name, "CHUNK", 987654321, *rest)).replace("CHUNK.987654321", "$(chunk).$(attempt)")
+    return str(path(name, "CHUNK", 987654321, *rest)).replace(
+        "CHUNK.987654321", "$(chunk).$(attempt)"
+    )

@@ -50,7 +50,9 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         directory.parent.mkdir(parents=True, exist_ok=True)
         aside.mkdir(mode=0o700)
     except OSError as error:
-        raise DirectoryError(f"cannot make the run directory {str(directory)!r}: {error}") from error
+        raise DirectoryError(
+            f"cannot make the run directory {str(directory)!r}: {error}"
+        ) from error
     try:
         _fill(plan, aside, tag)
         os.sync()
@@ -223,8 +225,8 @@ def _write_source(run: Path, node: Node) -> None:
         items = ((itemfile.VALUE, payload) for payload in source.payloads())
     number = 0
     for chunk, size in enumerate(sizes):
-        path = run / layout.source_items(node.name, layout.chunk_name(chunk))
-        writer = itemfile.ItemWriter(str(path))
+        target = run / layout.source_items(node.name, layout.chunk_name(chunk))
+        writer = itemfile.ItemWriter(str(target))
         for position, (kind, payload) in enumerate(islice(items, size)):
             writer.value(str(number), payload, kind)
             writer.end(position, position)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag.runtime import layout, progress, recordfile
+from htdag.runtime import layout, recordfile
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ def chunk_errors(run: Path, node: dict[str, Any], chunk: int, attempt: int) -> I
         )
 
 
-def printed(
-    run: Path, plan: dict[str, Any], stage: str, key: str, which: str
-) -> str | None:
+def printed(run: Path, plan: dict[str, Any], stage: str, key: str, which: str) -> str | None:
     """Return what an item printed in its last attempt; None where it has not run.
 
     ``which`` is ``"out"`` or ``"err"``.

@@ -95,9 +95,7 @@ def chunk_frames(
         ) from error
 
 
-def stage_values(
-    run: Path, plan: PlanContent, stage: str
-) -> Iterator[tuple[int, itemfile.Frame]]:
+def stage_values(run: Path, plan: PlanContent, stage: str) -> Iterator[tuple[int, itemfile.Frame]]:
     """Yield chunk number and stored value of everything that a stage has given so far."""
     node = plan["by_name"][stage_entry(plan, stage)["where"]]
     for state in progress.examine(str(run), node):
@@ -120,4 +118,3 @@ def load_value(frame: itemfile.Frame, run: Path) -> Any:
     if frame.kind == itemfile.FILE:
         return Path(os.readlink(run / json.loads(frame.payload)["link"]))
     return pickle.loads(frame.payload)
-

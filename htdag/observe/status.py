@@ -180,9 +180,7 @@ class Reader:
         active = started | activity.running.get(name, set())
         known = len(totals) == node["chunks"]
         total = sum(totals.values()) if known else node["items"]
-        running = sum(
-            max(0, totals.get(chunk, 0) - done[chunk]) for chunk in active - complete
-        )
+        running = sum(max(0, totals.get(chunk, 0) - done[chunk]) for chunk in active - complete)
         counts = NodeCounts(
             total,
             sum(done.values()),

@@ -134,14 +134,10 @@ def _reduce_levels(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> list
             options=node.options,
             chunks=len(takes),
             takes=takes,
-            reasons=(
-                f"{reduction.stage}: level {number} of a tree, {len(takes):,} jobs combine up to "
-                f"{fan_in} chunks each (fan_in)",
-            ),
+            reasons=(f"{reduction.stage}: level {number} of a tree, by {fan_in} (fan_in)",),
         )
         levels.append(before)
     reads = Input(reduction.stage, before.name) if levels else node.input
     take = Take(0, before.chunks - 1)
-    items = before.chunks if levels or partial else _output_items(graph, before, reads.stage)
-    return [*levels, replace(node, input=reads, chunks=1, takes=(take,), items=items)]
-
+    values = before.chunks if levels or partial else _output_items(graph, before, reads.stage)
+    return [*levels, replace(node, input=reads, chunks=1, takes=(take,), items=values)]

@@ -145,8 +145,7 @@ def _joined(node: Node, wanted: Needs) -> Node:
         binds=_merged_binds(node.binds, wanted.binds),
         reasons=(
             *node.reasons,
-            f"{stage.name} is fused with {upstream.name}: both work item by item with equal "
-            f"options",
+            f"{stage.name} is fused with {upstream.name}: per item, and equal options",
         ),
     )
 
@@ -168,7 +167,9 @@ def _combining_node(wanted: Needs) -> Node | None:
         input=Input(upstream.name, source=upstream.data),
         options=job_options(stage, upstream),
         outputs=(Output(stage.name, None, stage.function),),
-        reasons=(f"{stage.name} is combined here, chunk by chunk of {upstream.name} (associative)",),
+        reasons=(
+            f"{stage.name} is combined here, chunk by chunk of {upstream.name} (associative)",
+        ),
     )
 
 

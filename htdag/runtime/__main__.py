@@ -6,13 +6,13 @@ Kept to the plainest syntax, so that a Python too old for the rest still says wh
 import sys
 
 
-def main(arguments):
+def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
     if sys.version_info < (3, 8):
         sys.stderr.write("htdag needs Python 3.8 or newer, this is %s\n" % sys.version.split()[0])
         return 120
     command = arguments[0]
     if command == "work":
-        from htdag_runtime import worker
+        from htdag_runtime import worker  # type: ignore[import-not-found]
 
         return worker.work(arguments[1], arguments[2], int(arguments[3]))
     if command == "post":
@@ -28,4 +28,4 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from .itemfile import FILE, Frame
 Ranges = Optional[List[Tuple[int, int]]]
 
 
-def frames(parts: List[dict]) -> Iterator[Frame]:
+def frames(parts: List[Dict[str, Any]]) -> Iterator[Frame]:
     """Yield the stored values of a chunk in order.
 
     Parameters
@@ -38,7 +38,7 @@ def frames(parts: List[dict]) -> Iterator[Frame]:
                 yield frame
 
 
-def count(parts: List[dict]) -> int:
+def count(parts: List[Dict[str, Any]]) -> int:
     """Return how many values `frames` yields."""
     number = 0
     for part in parts:
@@ -72,7 +72,7 @@ def value(frame: Frame, files_folder: str) -> Any:
     return Path(path)
 
 
-def bound_values(binds: Dict[str, dict], files_folder: str) -> Dict[str, Any]:
+def bound_values(binds: Dict[str, Dict[str, Any]], files_folder: str) -> Dict[str, Any]:
     """Return the values of bound stages: one value of a reduce, else the list of all values."""
     values: Dict[str, Any] = {}
     for name, bind in binds.items():

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 MAGIC = b"htdag items 1\n"
 VALUE, FILE, END, TRAILER = 1, 2, 3, 4
@@ -175,7 +175,9 @@ def _frames(
             raise DamagedFile(path, "it ends within the frame at byte %d" % position)
         (checksum,) = _CRC.unpack_from(head, _HEADER.size)
         if zlib.crc32(body, zlib.crc32(head[: _HEADER.size])) != checksum:
-            raise DamagedFile(path, "the checksum of the frame at byte %d does not match" % position)
+            raise DamagedFile(
+                path, "the checksum of the frame at byte %d does not match" % position
+            )
         position += _HEAD_SIZE + len(body)
         yield kind, flags, first, last, body[:key_length], body[key_length:]
         if kind == TRAILER:
@@ -257,7 +259,7 @@ def repair(path: str) -> None:
 
 def keep(path: str, ranges: Iterable[Tuple[int, int]]) -> None:
     """Drop the finished items of an unfinished file that are not in these ranges."""
-    kept = set()
+    kept: Set[int] = set()
     for first, last in ranges:
         kept.update(range(first, last + 1))
     extents = index(path)
@@ -315,9 +317,9 @@ def merged_count(paths: Sequence[str]) -> int:
 
 def finished(paths: Iterable[str]) -> List[Tuple[int, int]]:
     """Return the ranges of input items that are finished in every one of these files."""
-    common: Optional[set] = None
+    common: Optional[Set[int]] = None
     for path in paths:
-        done = set()
+        done: Set[int] = set()
         for extent in index(path):
             done.update(range(extent.first, extent.last + 1))
         common = done if common is None else common & done

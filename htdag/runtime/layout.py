@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Dict, List
 
 RUN = "run.json"
 PLAN = "plan.json"
@@ -112,9 +113,9 @@ def chunk_name(number: int) -> str:
     return "%04d" % number
 
 
-def attempts(run: str, name: str) -> dict:
+def attempts(run: str, name: str) -> Dict[int, List[int]]:
     """Return the attempts that left a record, by chunk number, in rising order."""
-    found: dict = {}
+    found: Dict[int, List[int]] = {}
     try:
         entries = os.listdir(os.path.join(run, outcomes(name)))
     except FileNotFoundError:

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from . import layout, post, progress, worker
 
@@ -60,7 +60,7 @@ def run_directory(run: str, cores: int) -> int:
     try:
         import cloudpickle  # noqa: F401  (once here, not in every forked job)
 
-        failed = _run_nodes(pool)
+        failed = _Scheduler(pool).run()
         state = "failed" if failed else "done"
         message = ("failed: " + ", ".join(failed)) if failed else ""
     except _Stop:
@@ -124,7 +124,7 @@ class _Pool:
                 os.close(self._lock)
                 _redirect(1, layout.stdout(*task))
                 _redirect(2, layout.stderr(*task))
-                worker._die_with_parent()
+                worker.die_with_parent()
                 status = worker.work(*task)
             except BaseException:
                 traceback.print_exc()
@@ -176,66 +176,80 @@ def _redirect(descriptor: int, path: str) -> None:
     os.close(target)
 
 
-def _run_nodes(pool: _Pool) -> List[str]:
-    """Run all nodes whose parents succeed; return the names of those that did not."""
-    plan = progress.read_plan(".")
-    for node in plan["nodes"]:
-        progress.close_killed(".", node)
-    done = set(progress.prepare_rest(".", plan))
-    waiting = [node["name"] for node in plan["nodes"] if node["name"] not in done]
-    failed: List[str] = []
-    queue: List[Task] = []
-    open_jobs: Dict[str, int] = {}
-    tries: Dict[str, int] = {}
+class _Scheduler:
+    """Runs nodes whose parents are done, chunk by chunk, as DAGMan and a schedd do."""
 
-    def begin(name: str) -> None:
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+        self._plan = progress.read_plan(".")
+        self._done: Set[str] = set()
+        self._waiting: List[str] = []
+        self._queue: List[Task] = []
+        self._open_jobs: Dict[str, int] = {}
+        self._tries: Dict[str, int] = {}
+
+    def run(self) -> List[str]:
+        """Run all nodes that can be; return the names of those that failed."""
+        for node in self._plan["nodes"]:
+            progress.close_killed(".", node)
+        self._done.update(progress.prepare_rest(".", self._plan))
+        self._waiting = [n["name"] for n in self._plan["nodes"] if n["name"] not in self._done]
+        self._begin_ready()
+        failed: List[str] = []
+        while self._open_jobs:
+            while self._queue and self._pool.fits(self._cpus(self._queue[0].node)):
+                task = self._queue.pop(0)
+                self._pool.start(task, self._cpus(task.node))
+            name = self._next_ended_node()
+            if name is not None and not self._settle(name):
+                failed.append(name)
+                if self._plan["by_name"][name]["on_error"] == "stop":
+                    break
+        return failed
+
+    def _begin_ready(self) -> None:
+        for name in list(self._waiting):
+            if set(self._plan["by_name"][name]["parents"]) <= self._done:
+                self._waiting.remove(name)
+                self._begin(name)
+
+    def _begin(self, name: str) -> None:
         tasks = _tasks(name)
-        open_jobs[name] = len(tasks)
-        tries[name] = tries.get(name, 0) + 1
-        queue.extend(tasks)
+        self._queue.extend(tasks)
+        self._open_jobs[name] = len(tasks)
+        self._tries[name] = self._tries.get(name, 0) + 1
 
-    def release() -> None:
-        for name in list(waiting):
-            node = plan["by_name"][name]
-            if name not in open_jobs and set(node["parents"]) <= done:
-                waiting.remove(name)
-                begin(name)
-
-    release()
-    while queue or open_jobs:
-        while queue and pool.fits(_cpus(plan, queue[0])):
-            task = queue.pop(0)
-            pool.start(task, _cpus(plan, task))
-        task, status = pool.wait()
+    def _next_ended_node(self) -> Optional[str]:
+        """Wait for a job; return its node if that was the last of it."""
+        task, status = self._pool.wait()
         name = task.node
-        node = plan["by_name"][name]
-        open_jobs[name] -= 1
-        if status != 0 and node["on_error"] == "stop":
-            pool.cancel(name)
-            queue[:] = [other for other in queue if other.node != name]
-            open_jobs[name] = 0
-        if open_jobs[name]:
-            continue
-        del open_jobs[name]
-        last_try = tries[name] > node["retries"]
-        verdict = progress.judge(".", plan, node, last_try=last_try)
-        post.note(".", name, "try %d: %s" % (tries[name], verdict.text))
+        self._open_jobs[name] -= 1
+        if status != 0 and self._plan["by_name"][name]["on_error"] == "stop":
+            self._pool.cancel(name)
+            self._queue[:] = [other for other in self._queue if other.node != name]
+            self._open_jobs[name] = 0
+        if self._open_jobs[name]:
+            return None
+        del self._open_jobs[name]
+        return name
+
+    def _settle(self, name: str) -> bool:
+        """Judge a try of a node and go on accordingly; return False where it has failed."""
+        node = self._plan["by_name"][name]
+        last_try = self._tries[name] > node["retries"]
+        verdict = progress.judge(".", self._plan, node, last_try=last_try)
+        post.note(".", name, "try %d: %s" % (self._tries[name], verdict.text))
         if verdict.succeeded:
-            done.add(name)
-            release()
-        elif not last_try:
-            begin(name)
-        else:
-            failed.append(name)
-            if node["on_error"] == "stop":
-                pool.kill()
-                return failed
-    return failed
+            self._done.add(name)
+            self._begin_ready()
+            return True
+        if last_try:
+            return False
+        self._begin(name)
+        return True
 
-
-def _cpus(plan: progress.Plan, task: Task) -> int:
-    cpus: Optional[int] = plan["by_name"][task.node]["request_cpus"]
-    return cpus or 1
+    def _cpus(self, name: str) -> int:
+        return int(self._plan["by_name"][name]["request_cpus"] or 1)
 
 
 def _tasks(name: str) -> List[Task]:
@@ -245,5 +259,3 @@ def _tasks(name: str) -> List[Task]:
             chunk, attempt, _ = line.split(", ", 2)
             tasks.append(Task(name, chunk, int(attempt)))
     return tasks
-
-

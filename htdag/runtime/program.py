@@ -132,7 +132,7 @@ Emit = Callable[[str, Any], None]
 
 
 def chain(
-    operations: List[dict],
+    operations: List[Dict[str, Any]],
     functions: List[Any],
     bound: Dict[str, Any],
     sinks: Dict[int, List[Sink]],
@@ -181,7 +181,7 @@ def chain(
     return following(-1)
 
 
-def _map(function: Any, keywords: dict, stage: str, emit: Emit, cursor: Cursor) -> Emit:
+def _map(function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor) -> Emit:
     if not keywords:
 
         def run(key: str, value: Any) -> None:
@@ -197,7 +197,9 @@ def _map(function: Any, keywords: dict, stage: str, emit: Emit, cursor: Cursor) 
     return run
 
 
-def _starmap(function: Any, keywords: dict, stage: str, emit: Emit, cursor: Cursor) -> Emit:
+def _starmap(
+    function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor
+) -> Emit:
     def run(key: str, value: Any) -> None:
         cursor.stage = stage
         if isinstance(value, dict):
@@ -213,7 +215,9 @@ def _starmap(function: Any, keywords: dict, stage: str, emit: Emit, cursor: Curs
     return run
 
 
-def _flat_map(function: Any, keywords: dict, stage: str, emit: Emit, cursor: Cursor) -> Emit:
+def _flat_map(
+    function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor
+) -> Emit:
     def run(key: str, value: Any) -> None:
         cursor.stage = stage
         result = function(value, **keywords)
@@ -237,7 +241,9 @@ def _flat_map(function: Any, keywords: dict, stage: str, emit: Emit, cursor: Cur
     return run
 
 
-def _filter(function: Any, keywords: dict, stage: str, emit: Emit, cursor: Cursor) -> Emit:
+def _filter(
+    function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor
+) -> Emit:
     def run(key: str, value: Any) -> None:
         cursor.stage = stage
         if function(value, **keywords):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from . import chunkfile, itemfile, layout, recordfile, worker
 
@@ -112,7 +112,7 @@ def _left(
     if node["mode"] == "reduce":
         return [] if sound[-1].end["remaining"] == 0 else None
     total = next((attempt.end["items"] for attempt in sound if attempt.end["items"] is not None), 0)
-    done: set = set()
+    done: Set[int] = set()
     for attempt in sound:
         paths = [
             os.path.join(run, layout.output(node["name"], chunk, attempt.number, stage))

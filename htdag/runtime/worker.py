@@ -98,7 +98,9 @@ def work(node: str, chunk: str, attempt: int) -> int:
             for path in job.outputs:
                 itemfile.keep(path, sound)
             if state != _RUNNING or position == 0 or program["mode"] == "reduce":
-                _job_error(job, "ProcessDied", _death(status) + _where(state), job.program["stages"])
+                _job_error(
+                    job, "ProcessDied", _death(status) + _where(state), job.program["stages"]
+                )
                 _close_outputs(job)
                 break
             _blame(job, position - 1, _death(status))
@@ -188,7 +190,7 @@ def _child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _die_with_parent()
+        die_with_parent()
         # fork keeps an empty stdin: a function that asks for input gets the end of file
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -196,9 +198,7 @@ def _child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> NoReturn:
         _compute(job, shared, skip)
         status = 0
     except BaseException as error:
-        _job_error(
-            job, type_name(error), str(error), job.program["stages"], _user_traceback(error)
-        )
+        _job_error(job, type_name(error), str(error), job.program["stages"], _user_traceback(error))
         for path in job.outputs:
             itemfile.repair(path)
         _close_outputs(job)
@@ -411,9 +411,8 @@ def _death(status: int) -> str:
             "SIGSEGV": "; a crash in compiled code",
         }.get(name, "")
         return "the process of the function was killed by signal %d (%s)%s" % (number, name, hint)
-    return (
-        "the function ended its process with exit status %d, as os._exit does"
-        % os.WEXITSTATUS(status)
+    return "the function ended its process with exit status %d, as os._exit does" % os.WEXITSTATUS(
+        status
     )
 
 
@@ -438,12 +437,15 @@ def _version_mismatch(wanted: List[int]) -> str:
         "do not cross minor versions. Run the script with Python %d.%d, or choose execute nodes "
         "that have python%d.%d (or python3 of that version) on their PATH."
         % (
-            *wanted,
+            wanted[0],
+            wanted[1],
             sys.executable,
             socket.gethostname(),
             platform.python_version(),
-            *sys.version_info[:2],
-            *wanted,
+            sys.version_info[0],
+            sys.version_info[1],
+            wanted[0],
+            wanted[1],
         )
     )
 
@@ -478,7 +480,7 @@ def _is_ours(filename: str) -> bool:
     return os.path.abspath(filename).startswith(_HERE)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask the kernel to end this process with its supervisor (Linux; elsewhere nothing)."""
     try:
         import ctypes

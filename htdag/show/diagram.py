@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import graphviz
 
@@ -36,6 +37,7 @@ _PER_ITEM = {"fillcolor": "#dcecf8", "color": "#3f7fb0"}
 _REDUCE = {"fillcolor": "#fbe3cf", "color": "#c26a1b"}
 _PARTIAL = {"fillcolor": "#fdf1e6", "color": "#c26a1b", "style": "rounded,filled,dashed"}
 _TARGET = {"peripheries": "2", "penwidth": "1.6"}
+_FORK = {"shape": "point", "width": "0.06", "color": "#616e7c", "fillcolor": "#616e7c"}
 _CLUSTER = {
     "style": "rounded,filled",
     "fillcolor": "#f5f7f9",
@@ -43,14 +45,15 @@ _CLUSTER = {
     "fontcolor": _QUIET,
     "fontsize": "11",
     "labeljust": "l",
-    "margin": "14",
+    "margin": "11",
 }
 _GRAPH = {
     "rankdir": "TB",
+    "compound": "true",
     "bgcolor": "white",
     "pad": "0.2",
     "nodesep": "0.4",
-    "ranksep": "0.45",
+    "ranksep": "0.36",
     "fontname": "Helvetica",
 }
 _NODE = {
@@ -95,6 +98,7 @@ class _Box:
     look: dict[str, str]
     reads: tuple[str, str]
     binds: tuple[tuple[str, tuple[str, str]], ...] = ()
+    final: bool = True
 
 
 def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphviz.Digraph:
@@ -164,7 +168,7 @@ def rendered(diagram: graphviz.Digraph, form: str) -> bytes:
         except subprocess.CalledProcessError as error:
             said = bytes(error.stderr or b"").decode(errors="replace").strip() or str(error)
             problem = f"could not be drawn by the program `dot`: {said}"
-        except OSError as error:
+        except (OSError, graphviz.ExecutableNotFound) as error:
             problem = f"could not be drawn by the program `dot`: {error}"
     if form != "svg":
         raise UsageError(f"render: .{form} {problem}; {_GET_DOT}. A path with .svg works without")
@@ -180,7 +184,7 @@ def rendered(diagram: graphviz.Digraph, form: str) -> bytes:
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:
-    target = Path(os.path.abspath(os.path.expanduser(os.fsdecode(path))))
+    target = Path(os.fsdecode(path)).expanduser().absolute()
     if target.suffix.lower() not in FORMATS:
         what = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
         raise UsageError(
@@ -202,7 +206,7 @@ def _write(target: Path, content: bytes) -> None:
     aside = target.with_name(f".htdag-{secrets.token_hex(8)}.part")
     try:
         aside.write_bytes(content)
-        os.replace(aside, target)
+        aside.replace(target)
     except OSError as error:
         raise UsageError(f"render: {str(target)!r} cannot be written: {error.strerror}") from error
     finally:
@@ -214,6 +218,7 @@ def _add_stages(diagram: Diagram, plan: Plan) -> None:
         _add_source(diagram, plan.stages.nodes[source]["stage"])
     for node in plan.nodes:
         boxes = list(_boxes(plan, node))
+        first = [box for box in boxes if box.reads[0] != node.name]
         with diagram.subgraph(name=f"cluster_{node.name}") as cluster:
             cluster.attr(
                 label=_label((node.name, _node_line(node)), end="\\l"),
@@ -221,14 +226,36 @@ def _add_stages(diagram: Diagram, plan: Plan) -> None:
                 **_CLUSTER,
             )
             for box in boxes:
-                final = node.reduction is None or node.reduction.final
-                marked = box.stage in plan.targets and final and box.look is not _PARTIAL
+                marked = box.final and box.stage in plan.targets
                 _add_box(cluster, _id(node.name, box.stage), box.lines, box.look, marked)
-        for box in boxes:
-            here = _id(node.name, box.stage)
+            if len(first) > 1:  # one input, read once, which goes several ways
+                cluster.node(_id(node.name, ""), label="", tooltip=node.input.stage, **_FORK)
+                cluster.edges((_id(node.name, ""), _id(node.name, box.stage)) for box in first)
+        _add_edges(diagram, node, boxes, first)
+
+
+def _add_edges(diagram: Diagram, node: Node, boxes: list[_Box], first: list[_Box]) -> None:
+    # Arrows to what a node does first end at its border, so that they do not cross its label.
+    border = {"lhead": f"cluster_{node.name}", "minlen": "2"}
+    way_in = first[0].stage if len(first) == 1 else ""
+    diagram.edge(_id(*first[0].reads), _id(node.name, way_in), **border)
+    for box in boxes:
+        here = _id(node.name, box.stage)
+        if box not in first:
             diagram.edge(_id(*box.reads), here)
-            for keyword, there in box.binds:
-                diagram.edge(_id(*there), here, label=_label((f" {keyword}",)), **_BIND)
+        head = border if box.stage == way_in else {"minlen": "2"}
+        for there, keywords in _by_origin(box.binds).items():
+            label = _label((f"  {', '.join(keywords)}  ",))
+            diagram.edge(_id(*there), here, label=label, **_BIND, **head)
+
+
+def _by_origin(
+    binds: tuple[tuple[str, tuple[str, str]], ...],
+) -> dict[tuple[str, str], list[str]]:
+    origins: dict[tuple[str, str], list[str]] = {}
+    for keyword, there in binds:
+        origins.setdefault(there, []).append(keyword)
+    return origins
 
 
 def _sources_read(plan: Plan) -> Iterator[str]:
@@ -251,7 +278,8 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
     if node.reduction is not None:
         reduction = node.reduction
         binds = tuple((keyword, bound[stage]) for keyword, stage in reduction.binds)
-        yield _Box(reduction.stage, _reduction_lines(plan, node), _REDUCE, entry, binds)
+        lines = _reduction_lines(plan, node)
+        yield _Box(reduction.stage, lines, _REDUCE, entry, binds, final=reduction.final)
         return
     for operation in node.operations:
         reads = entry if operation.after is None else (node.name, operation.after)
@@ -260,7 +288,8 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
     for output in node.outputs:
         reads = entry if output.after is None else (node.name, output.after)
         if output.combine is not None:
-            yield _Box(output.stage, (output.stage, "combined in each job"), _PARTIAL, reads)
+            lines = (output.stage, "combined in each job")
+            yield _Box(output.stage, lines, _PARTIAL, reads, final=False)
         elif output.after is None:
             yield _Box(output.stage, (output.stage, "all items, passed on"), _PER_ITEM, reads)
 
@@ -316,14 +345,13 @@ def _id(node: str, stage: str) -> str:
     return f"{node}/{stage}"
 
 
-def _label(lines: tuple[str, ...], end: str = "\\n") -> str:
+def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:
     """Return lines as a label in which Graphviz finds nothing of its own language."""
     safe = []
     for line in lines:
         printable = "".join(char if char.isprintable() else "?" for char in line)
-        safe += [str(graphviz.escape(part)) for part in _wrapped(printable)]
-    joined = end.join(safe) + (end if end != "\\n" else "")
-    return str.__new__(graphviz.quoting.NoHtml, joined)
+        safe += [part.replace("\\", "\\\\").replace("&", "&amp;") for part in _wrapped(printable)]
+    return graphviz.nohtml(end.join([*safe, ""] if end == "\\l" else safe))
 
 
 def _wrapped(line: str) -> Iterator[str]:

@@ -32,10 +32,12 @@ def explain(plan: Plan) -> str:
     """
     stages = counted(len(plan.stages), "stage")
     nodes = counted(len(plan.nodes), "DAGMan node")
-    lines = [f"Pipeline {plan.name}: {stages} in {nodes}, {counted(plan.jobs, 'job')}"]
+    size = f"{stages} in {nodes}, {counted(plan.jobs, 'job')}"
+    lines = list(_hanging(f"Pipeline {plan.name}: ", size, 2))
     lines += ["", "Stages", *_stage_lines(plan), "", "DAGMan nodes"]
-    for number, node in enumerate(plan.nodes, 1):
-        lines += _node_lines(plan, node, number)
+    numbers = {node.name: number for number, node in enumerate(plan.nodes, 1)}
+    for node in plan.nodes:
+        lines += _node_lines(plan, node, numbers)
     return "\n".join(lines)
 
 
@@ -56,20 +58,23 @@ def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
     Examples
     --------
     >>> called("map", abs, "size")
-    'map abs'
+    'map abs()'
     >>> called("map", abs, "abs")
     'map'
     """
     name = "".join(char if char.isprintable() else "?" for char in function_name(function))
-    return kind if name in ("", stage) else f"{kind} {_shortened(name)}"
+    return kind if name in ("", stage) else f"{kind} {_shortened(name)}()"
 
 
 def _stage_lines(plan: Plan) -> Iterator[str]:
     width = min(max(len(name) for name in plan.stages), 30)
     for name in plan.stages:
         stage: Stage = plan.stages.nodes[name]["stage"]
-        text = "; ".join(_stage_facts(plan, stage))
-        yield from _hanging(f"  {name:<{width}}  ", text, width + 4)
+        start = f"  {name:<{width}}  "
+        if len(name) > width:
+            yield f"  {name}"
+            start = " " * (width + 4)
+        yield from _hanging(start, "; ".join(_stage_facts(plan, stage)), width + 4)
 
 
 def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
@@ -85,25 +90,22 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
             for keyword in edge["keywords"]:
                 yield f"bind {keyword}" + ("" if keyword == above else f"={above}")
     if stage.kind == "reduce":
-        yield "associative" if stage.associative else "associative=False"
+        if not stage.associative:
+            yield "associative=False"
         if stage.initial is not MISSING:
             yield f"initial={_value(stage.initial)}"
         if stage.fan_in is not None:
             yield f"fan_in={stage.fan_in}"
     if stage.name in plan.targets:
-        yield "its result is returned"
+        yield "result"
 
 
-def _node_lines(plan: Plan, node: Node, number: int) -> Iterator[str]:
-    yield from _hanging(f"  {number}. ", f"{node.name}: {_size(node)}", 5)
-    yield from _entry("reads", "; ".join(_reads(node)))
-    runs = "; ".join(_runs(plan, node))
-    if runs:
-        yield from _entry("runs", runs)
-    yield from _entry("writes", "; ".join(_writes(plan, node)))
-    options = _options(node)
-    if options:
-        yield from _entry("options", options)
+def _node_lines(plan: Plan, node: Node, numbers: dict[str, int]) -> Iterator[str]:
+    yield from _hanging(f"  {numbers[node.name]}. ", f"{node.name}: {_size(node)}", 5)
+    yield from _entry("reads", "; ".join(_reads(node, numbers)))
+    yield from _entry("runs", _runs(node))
+    yield from _entry("writes", "; ".join(_written(plan, node, output) for output in node.outputs))
+    yield from _entry("options", ", ".join(_options(node)))
     for position, reason in enumerate(node.reasons):
         yield from _entry("why" if position == 0 else "", reason, bullet="- ")
 
@@ -113,62 +115,52 @@ def _size(node: Node) -> str:
     if node.reduction is not None:
         return size
     if node.items is None:
-        return f"{size}, a number of items that is known when it runs"
+        return f"{size}, number of items known at run time"
     return f"{size}, {counted(node.items, 'item')}"
 
 
-def _reads(node: Node) -> Iterator[str]:
+def _reads(node: Node, numbers: dict[str, int]) -> Iterator[str]:
     stage, before = node.input.stage, node.input.node
     if before is None:
         yield f"the source {stage}"
-    elif node.reduction is not None and stage == node.reduction.stage:
-        yield f"the parts of {stage} from {before}"
     else:
-        yield f"{stage}" + ("" if before == stage else f" from {before}")
+        parts = node.reduction is not None and stage == node.reduction.stage
+        what = "parts" if parts else "items"
+        yield f"the {what} of {stage} from node {numbers[before]}"
     for bind in node.binds:
-        what = "the value of" if bind.one else "all items of"
-        yield f"{what} {bind.stage}, in every job"
+        what = "the value" if bind.one else "all items"
+        yield f"{what} of {bind.stage} from node {numbers[bind.node]}, in every job"
 
 
-def _runs(plan: Plan, node: Node) -> Iterator[str]:
-    if node.reduction is not None:
-        yield f"reduce {node.reduction.stage}"
-        return
-    names = [f"{operation.kind} {operation.stage}" for operation in node.operations]
-    if names:
-        yield " -> ".join(names)
-
-
-def _writes(plan: Plan, node: Node) -> Iterator[str]:
-    for output in node.outputs:
-        yield _written(plan, node, output)
+def _runs(node: Node) -> str:
+    if node.reduction is None:
+        steps = [f"{step.kind} {step.stage}" for step in node.operations]
+        steps += [f"combine {output.stage}" for output in node.outputs if output.combine]
+        return ", ".join(steps)
+    what = "reduce" if node.reduction.final else "combine"
+    return f"{what} {node.reduction.stage}"
 
 
 def _written(plan: Plan, node: Node, output: Output) -> str:
-    if output.combine is not None:
+    inside_tree = node.reduction is not None and not node.reduction.final
+    if output.combine is not None or inside_tree:
         return f"parts of {output.stage}, one from each job"
-    if node.reduction is not None and not node.reduction.final:
-        return f"parts of {output.stage}, fewer"
-    return f"{output.stage}" + (" (result)" if output.stage in plan.targets else "")
+    return output.stage + (" (result)" if output.stage in plan.targets else "")
 
 
-def _options(node: Node) -> str:
-    """Return the options of a node that say something; the reasons tell of the others."""
+def _options(node: Node) -> Iterator[str]:
+    """Yield the options of a node that were given; its reasons tell of the chunk size."""
     default = BUILT_IN.given()
-    given = node.options.given()
-    parts = [
-        f"{name}={_value(dict(value) if name == 'submit' else value)}"
-        for name, value in given.items()
-        if name != "chunk_size" and default.get(name) != value
-    ]
-    return ", ".join(parts)
+    for name, value in node.options.given().items():
+        if name != "chunk_size" and default.get(name) != value:
+            yield f"{name}={dict(value) if name == 'submit' else value!r}"
 
 
 def _value(value: Any) -> str:
-    """Return a value as in a script; only its type where that could be long or differ by run."""
-    if value is None or isinstance(value, bool | int | float | str) or value in ({}, [], ()):
-        return _shortened(repr(value))
-    return repr(value)
+    """Return a value as in a script, or only its type where that could be long or vary."""
+    plain = value is None or isinstance(value, bool | int | float | str)
+    empty = isinstance(value, dict | list | tuple) and not value
+    return _shortened(repr(value)) if plain or empty else f"<{type(value).__name__}>"
 
 
 def _shortened(text: str) -> str:
@@ -176,6 +168,8 @@ def _shortened(text: str) -> str:
 
 
 def _entry(label: str, text: str, bullet: str = "") -> Iterator[str]:
+    if not text:
+        return
     start = f"     {label:<{_LABEL}}{bullet}"
     yield from _hanging(start, text, len(start))
 

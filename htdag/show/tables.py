@@ -1,0 +1,176 @@
+"""Runs, their states and their errors as text: tables in a terminal, plain columns in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from htdag.observe.failures import ItemError
+from htdag.observe.status import Status
+from htdag.show.frame import STATE_STYLES
+from htdag.show.progress import PLACES
+
+_STYLES = {state.value: style for state, style in STATE_STYLES.items()}
+_WIDE = 100_000  # a pipe has no width: nothing is cut or wrapped
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """What a table of runs says of one.
+
+    Attributes
+    ----------
+    tag, pipeline : str
+        Its names.
+    state : str
+        Its state, or why that is not known.
+    backend : str
+        Where it runs: ``"condor"`` or ``"local"``; "" for a run that was never submitted.
+    created : datetime.datetime
+        When it was made.
+    path : str
+        Its directory.
+    """
+
+    tag: str
+    state: str
+    backend: str
+    pipeline: str
+    created: datetime
+    path: str
+
+
+def print_runs(rows: Sequence[RunRow]) -> None:
+    """Print a table of runs on standard output."""
+    cells = [
+        [
+            Text(row.tag, "bold"),
+            _state(row.state),
+            Text(row.backend),
+            Text(row.pipeline),
+            Text(f"{row.created:%Y-%m-%d %H:%M:%S}"),
+        ]
+        for row in rows
+    ]
+    _print_table(["tag", "state", "on", "pipeline", "created"], cells)
+
+
+def print_status(status: Status, path: str) -> None:
+    """Print how far a run has come on standard output: a line of state and a table of stages."""
+    console = _console()
+    line = Text(status.tag, "bold").append(": ", "not bold")
+    line.append(status.state.value, f"not bold {_STYLES[status.state.value]}")
+    line.append(f" {PLACES.get(status.backend, status.backend)}", "not bold")
+    if status.reason:
+        line.append(f" ({' '.join(status.reason.split())})", "not bold")
+    _print(console, line)
+    cells = [
+        [
+            Text(stage.name),
+            _count(stage.total),
+            _count(stage.done, "green"),
+            _count(stage.running, "cyan"),
+            _count(stage.waiting),
+            _count(stage.failed, "red"),
+            Text(f"{stage.jobs_done}/{stage.jobs}"),
+            Text(stage.node, "dim"),
+        ]
+        for stage in status.stages
+    ]
+    titles = ["stage", "items", "done", "running", "waiting", "failed", "jobs", "node"]
+    _print_table(titles, cells, right=titles[1:-1])
+    for held in status.held:
+        _print(console, Text(held, "magenta"))
+    _print(console, Text(f"files: {path}", "dim"))
+
+
+def error_lines(errors: Sequence[ItemError], limit: int | None) -> Iterator[str]:
+    """Yield what failed and why as lines of text: a summary, then each error with its traceback.
+
+    Parameters
+    ----------
+    errors : sequence of ItemError
+        What failed.
+    limit : int or None
+        Show no more errors than this in full.
+    """
+    yield _summary(errors)
+    for error in errors[:limit]:
+        yield ""
+        yield str(error)
+        for title, text in (
+            ("", error.traceback),
+            ("printed:", error.stdout),
+            ("printed on stderr:", error.stderr),
+        ):
+            if text.strip():
+                if title:
+                    yield f"  {title}"
+                yield from (f"  {line}".rstrip() for line in text.rstrip().splitlines())
+    if limit is not None and len(errors) > limit:
+        yield ""
+        yield f"{len(errors) - limit} more: --all shows them"
+
+
+def _summary(errors: Sequence[ItemError]) -> str:
+    counts = Counter((error.stage, error.type) for error in errors)
+    parts = [f"{count} {kind} in {stage}" for (stage, kind), count in counts.most_common()]
+    return f"{len(errors)} error{'s' if len(errors) > 1 else ''}: {', '.join(parts)}"
+
+
+def _state(state: str) -> Text:
+    return Text(state, _STYLES.get(state, "yellow"))
+
+
+def _count(number: int | None, style: str = "") -> Text:
+    if number is None:
+        return Text("?", "dim")
+    return Text(str(number), style if number else "dim")
+
+
+def _showable(cell: Text, encoding: str) -> Text:
+    """Write out letters that the terminal cannot show before the columns get their widths."""
+    cell.plain = cell.plain.encode(encoding, "backslashreplace").decode(encoding)
+    return cell
+
+
+def _console() -> Console:
+    if sys.stdout.isatty():
+        return Console()
+    return Console(width=_WIDE, color_system=None)
+
+
+def _print_table(
+    titles: Sequence[str], rows: Iterable[Sequence[Text]], right: Sequence[str] = ()
+) -> None:
+    console = _console()
+    table = Table(
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        header_style="bold" if console.is_terminal else "",
+        pad_edge=False,
+        padding=(0, 2, 0, 0) if not console.is_terminal else (0, 1),
+        show_edge=False,
+    )
+    for title in titles:
+        # A name that is too long goes on in the next line: it can be copied whole.
+        table.add_column(title, overflow="fold", justify="right" if title in right else "left")
+    for row in rows:
+        table.add_row(*(_showable(cell, console.encoding) for cell in row))
+    _print(console, table)
+
+
+def _print(console: Console, content: Table | Text) -> None:
+    with console.capture() as capture:
+        console.print(content, soft_wrap=isinstance(content, Text), highlight=False)
+    text = capture.get()
+    if not console.is_terminal:
+        text = "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    sys.stdout.write(text)
