@@ -42,6 +42,7 @@ class IterableSource:
         self._sequence: Sequence[Any] | None = None
         self._spool: IO[bytes] | None = None
         self._ends = array("Q")
+        self._broken = False
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
             self._iterator = None
@@ -69,18 +70,31 @@ class IterableSource:
             start = end
 
     def _drain(self) -> None:
-        if self._iterator is None:
-            return
-        iterator, self._iterator = self._iterator, None
-        dumps = ItemPickler(self._stage)
-        spool: IO[bytes] = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
-        weakref.finalize(self, spool.close)
-        self._spool = spool
-        end = 0
-        for number, item in enumerate(iterator):
-            end += spool.write(dumps(item, number))
-            self._ends.append(end)
+        if self._broken:
+            raise UsageError(
+                f"source {self._stage!r}: reading its iterable failed before, and it can be read "
+                f"only once; make the source anew"
+            )
+        if self._iterator is not None:
+            iterator, self._iterator = self._iterator, None
+            self._broken = True
+            self._spool = self._spooled(iterator)
+            self._broken = False
         self._check_not_empty(len(self._ends))
+
+    def _spooled(self, iterator: Iterator[Any]) -> IO[bytes]:
+        dumps = ItemPickler(self._stage)
+        spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
+        weakref.finalize(self, spool.close)
+        end = 0
+        try:
+            for number, item in enumerate(iterator):
+                end += spool.write(dumps(item, number))
+                self._ends.append(end)
+        except BaseException:
+            spool.close()
+            raise
+        return spool
 
     def _check_not_empty(self, count: int) -> None:
         if count == 0:

@@ -6,7 +6,6 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,7 +41,7 @@ class _Htdag(click.Group):
             # A tag may hold letters that the terminal cannot show.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
-        extra["standalone_mode"] = False
+        extra |= {"prog_name": "htdag", "standalone_mode": False}
         try:
             status = super().main(*args, **extra)
             sys.stdout.flush()
@@ -89,12 +88,9 @@ def _status(error: HtdagError) -> int:
 
 _TAG = click.argument("tag", metavar="TAG")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-
-
-def _progress_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--no-progress", is_flag=True, help="Show no progress on standard error.")(
-        command
-    )
+_NO_PROGRESS = click.option(
+    "--no-progress", is_flag=True, help="Show no progress on standard error."
+)
 
 
 @click.group(
@@ -212,7 +208,7 @@ def status(tag: str, as_json: bool) -> None:
     metavar="SECONDS",
     help="Wait no longer than this; 0 only looks. The exit status is 3 then.",
 )
-@_progress_option
+@_NO_PROGRESS
 def wait(tag: str, timeout: float | None, no_progress: bool) -> None:
     """Wait until a run has ended.
 
@@ -321,7 +317,7 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
 @main.command()
 @_TAG
 @click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
-@_progress_option
+@_NO_PROGRESS
 def resume(tag: str, then_wait: bool, no_progress: bool) -> None:
     """Go on with a run that failed, was removed or was killed.
 
@@ -342,7 +338,9 @@ def resume(tag: str, then_wait: bool, no_progress: bool) -> None:
         from htdag.show.progress import PLACES
 
         where = PLACES.get(run.backend_name, run.backend_name)
-        click.echo(f"run {tag!r} goes on {where}; to wait for it: htdag wait {shlex.quote(tag)}")
+        click.echo(
+            f"run {tag!r} is under way again {where}; to wait for it: htdag wait {shlex.quote(tag)}"
+        )
         return
     _wait(run, None, not no_progress)
 
@@ -365,6 +363,9 @@ def remove(tag: str, force: bool) -> None:
         click.echo(f"run {tag!r} had ended before: it is {state.value}")
         return
     run.remove(force)
+    state = run.state
+    if not state.ended:
+        raise BackendError(f"run {tag!r} is still {state.value}; try again, or use --force")
     click.echo(
         f"run {tag!r} is removed; what is done is kept. To go on: htdag resume {shlex.quote(tag)}"
     )

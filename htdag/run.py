@@ -220,7 +220,7 @@ class Run:
         self._await(name, timeout)
         values = (
             outcomes.load_value(frame, self.path)
-            for _, frame in outcomes.stage_values(self.path, self._plan, name)
+            for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=True)
         )
         return next(values) if entry["kind"] == "reduce" else list(values)
 
@@ -256,7 +256,7 @@ class Run:
 
     def _items(self, name: str, errors: str) -> Iterator[Item]:
         sources, root = self._origin(name)
-        for _, frame in outcomes.stage_values(self.path, self._plan, name):
+        for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=errors == "raise"):
             yield _item(frame, self.path, sources, root)
         if errors == "return":
             for error in self.errors():

@@ -48,8 +48,6 @@ COMMON = {
     # Ports that nothing else uses, and that nobody outside reaches.
     "NETWORK_INTERFACE": "127.0.0.1",
     "SHARED_PORT_PORT": "0",
-    # All is one user on one machine; older daemons take newer bindings' passwords for another.
-    "SEC_DEFAULT_AUTHENTICATION_METHODS": "FS",
 }
 
 FAST = {
@@ -214,6 +212,18 @@ def sweep() -> None:
                 os.close(handle)
 
 
+def locked_folder() -> tuple[Path, int]:
+    """A new area, and the lock by which other sessions know that it is in use.
+
+    The lock lasts as long as this process. It is taken before the folder has its name, so
+    that no session that starts just now takes the folder for a leftover.
+    """
+    made = Path(tempfile.mkdtemp(prefix="." + AREA_NAME, dir=AREAS))
+    lock = os.open(made, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    return made.rename(made.with_name(made.name[1:])), lock
+
+
 def watch(area: Path, parent: int) -> None:
     """Wait until the tests have ended, in whatever way, and clear `area` behind them."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -230,10 +240,7 @@ class Area:
 
     def __init__(self) -> None:
         sweep()
-        self.path = Path(tempfile.mkdtemp(prefix=AREA_NAME, dir=AREAS))
-        # Held as long as this process lives: a later session knows a leftover by it.
-        self._lock = os.open(self.path, os.O_RDONLY)
-        fcntl.flock(self._lock, fcntl.LOCK_SH)
+        self.path, self._lock = locked_folder()
         self.runs = self.path / "runs"
         self.runs.mkdir()
         self._watcher = subprocess.Popen(
@@ -358,6 +365,10 @@ class Pool:
         with self.use():
             self.schedd = self._personal.schedd
             self._collector = self._personal.collector
+            try:
+                self._slots()
+            except self._htcondor.HTCondorException as error:
+                raise PoolError(self._why_no_answer(error)) from None
             self._blind = self._start_blind()
             try:
                 wait_until(self._all_there, 30, "both execute points in the pool")
@@ -433,6 +444,15 @@ class Pool:
         outer = [path for path in found if not found.intersection(path.parents)]
         return sorted(outer)
 
+    def _why_no_answer(self, error: Exception) -> str:
+        daemons = self._personal.run_command(["condor_version"]).stdout.partition("\n")[0]
+        return (
+            f"The pool started, but the bindings cannot talk to it: {error}\n"
+            f"Its version is {daemons}, theirs {self._htcondor.version()}.\n"
+            "Newer bindings refuse the login of much older daemons: install bindings of about "
+            "the daemons' version, or newer daemons with tools/get-htcondor."
+        )
+
     def _why_not_blind(self) -> str:
         said = (self.folder / "blind/start.log").read_text(errors="replace").strip()
         return (
@@ -498,6 +518,7 @@ class Pool:
             aside = file.with_suffix(".new")
             aside.write_text(f"START = {start[name]}\n")
             aside.replace(file)
+            assert master is not None
             master.send_signal(signal.SIGHUP)  # read the settings again
 
         def steered() -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from pool import AREAS, PROJECT, Area, processes_of, wait_until
+from pool import AREAS, PROJECT, Area, locked_folder, processes_of, wait_until
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -211,12 +211,19 @@ def test_a_killed_session_leaves_nothing(pool: Pool, number: signal.Signals):
     assert processes_of(area) == []
 
 
-def test_a_session_clears_what_a_crash_left(tmp_path: Path):
+def test_a_session_clears_what_a_crash_left():
     # A machine that went down leaves the folder; a watcher that was killed also processes.
-    area = AREAS / "htdag-pool-crashed"
-    area.mkdir()
+    area, lock = locked_folder()
     environment = {"CONDOR_CONFIG": f"{area}/fast/condor_config"}
-    with subprocess.Popen(["/bin/sleep", "1000"], env=environment) as left:
+    left = subprocess.Popen(["/bin/sleep", "1000"], env=environment)
+    try:
+        Area().close()
+        assert left.poll() is None, "it is in use"
+        os.close(lock)
+        # Whichever session starts first, and tests may run beside these, clears it.
         Area().close()
         assert left.wait(timeout=10) == -signal.SIGKILL
-    assert not area.exists()
+        wait_until(lambda: not area.exists(), 10, "the area to go")
+    finally:
+        left.kill()
+        left.wait()

@@ -22,6 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import htcondor2
 
+_NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
@@ -208,11 +209,10 @@ class CondorBackend:
 
 
 def _node_name(event: Any) -> str:
-    """Return the DAGMan node of a submit event; older versions write it as a note."""
-    name = event.get("DAGNodeName")
-    if name is None:
-        name = str(event.get("LogNotes", "")).removeprefix("DAG Node: ").strip()
-    return str(name)
+    """Return the DAGMan node of a submit event, which is told in its notes, by two forms."""
+    notes = str(event.get("LogNotes", ""))
+    match = _NODE_IN_NOTES.search(notes)
+    return match[1] if match else notes.removeprefix("DAG Node: ").strip()
 
 
 def _chunk(run: Path, node: str, proc: int) -> int:

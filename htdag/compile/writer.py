@@ -227,11 +227,14 @@ def _write_source(run: Path, node: Node) -> None:
     for chunk, size in enumerate(sizes):
         target = run / layout.source_items(node.name, layout.chunk_name(chunk))
         writer = itemfile.ItemWriter(str(target))
-        for position, (kind, payload) in enumerate(islice(items, size)):
-            writer.value(str(number), payload, kind)
-            writer.end(position, position)
-            number += 1
-        writer.close()
+        try:
+            for position, (kind, payload) in enumerate(islice(items, size)):
+                writer.value(str(number), payload, kind)
+                writer.end(position, position)
+                number += 1
+            writer.close()
+        finally:
+            writer.discard()
     if number != node.boundaries[-1]:
         raise RuntimeError(
             f"the source {node.input.stage!r} gave {number} items, not the "

@@ -95,10 +95,33 @@ def chunk_frames(
         ) from error
 
 
-def stage_values(run: Path, plan: PlanContent, stage: str) -> Iterator[tuple[int, itemfile.Frame]]:
-    """Yield chunk number and stored value of everything that a stage has given so far."""
+def stage_values(
+    run: Path, plan: PlanContent, stage: str, *, whole: bool
+) -> Iterator[tuple[int, itemfile.Frame]]:
+    """Yield chunk number and stored value of what a stage has given.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    plan : dict
+        Its plan.
+    stage : str
+        A stage whose values are written.
+    whole : bool
+        Raise `RunDamaged` where values are missing, unless their items were let go by
+        ``on_error="skip"``; else pass over what is not there yet.
+    """
     node = plan["by_name"][stage_entry(plan, stage)["where"]]
+    skipped = (run / layout.skipped(node["name"])).exists()
     for state in progress.examine(str(run), node):
+        problem = "; ".join(state.damaged)
+        if whole and not problem and not state.complete and not skipped:
+            problem = "the record of its job is missing"
+        if problem:
+            raise RunDamaged(
+                f"stage {stage!r}, chunk {state.number}: {problem}; run.resume() computes it again"
+            )
         attempts = [attempt.number for attempt in state.attempts]
         if attempts:
             for frame in chunk_frames(run, plan, stage, state.number, attempts):

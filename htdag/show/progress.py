@@ -192,21 +192,18 @@ class _Screen:
     def show(self, status: Status) -> None:
         self._frame.take(status)
         if self._live is None:
-            self._live = self._start()
+            from rich.console import Console
+            from rich.live import Live
 
-    def _start(self) -> Live:
-        from rich.console import Console
-        from rich.live import Live
-
-        live = Live(
-            self._frame,
-            console=Console(stderr=True),
-            refresh_per_second=_FRAMES_PER_SECOND,
-            # What goes into a pipe must not appear in the terminal instead.
-            redirect_stdout=sys.stdout.isatty(),
-        )
-        live.start(refresh=True)
-        return live
+            # Known before it starts, so that Ctrl-C at any moment leaves the cursor visible.
+            self._live = Live(
+                self._frame,
+                console=Console(stderr=True),
+                refresh_per_second=_FRAMES_PER_SECOND,
+                # What goes into a pipe must not appear in the terminal instead.
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            self._live.start(refresh=True)
 
     def close(self) -> None:
         if self._live is not None:

@@ -19,6 +19,7 @@ from htdag.show.frame import STATE_STYLES
 from htdag.show.progress import PLACES
 
 _STYLES = {state.value: style for state, style in STATE_STYLES.items()}
+_ROOM_FOR_EXTRA = 70
 _WIDE = 100_000  # a pipe has no width: nothing is cut or wrapped
 
 
@@ -60,7 +61,7 @@ def print_runs(rows: Sequence[RunRow]) -> None:
         ]
         for row in rows
     ]
-    _print_table(["tag", "state", "on", "pipeline", "created"], cells)
+    _print_table(["tag", "state", "on", "pipeline", "created"], cells, extra=["pipeline"])
 
 
 def print_status(status: Status, path: str) -> None:
@@ -86,7 +87,7 @@ def print_status(status: Status, path: str) -> None:
         for stage in status.stages
     ]
     titles = ["stage", "items", "done", "running", "waiting", "failed", "jobs", "node"]
-    _print_table(titles, cells, right=titles[1:-1])
+    _print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
     for held in status.held:
         _print(console, Text(held, "magenta"))
     _print(console, Text(f"files: {path}", "dim"))
@@ -149,8 +150,12 @@ def _console() -> Console:
 
 
 def _print_table(
-    titles: Sequence[str], rows: Iterable[Sequence[Text]], right: Sequence[str] = ()
+    titles: Sequence[str],
+    rows: Iterable[Sequence[Text]],
+    right: Sequence[str] = (),
+    extra: Sequence[str] = (),
 ) -> None:
+    """Print a table; the ``extra`` columns are left out in narrow terminals."""
     console = _console()
     table = Table(
         box=box.SIMPLE_HEAD if console.is_terminal else None,
@@ -159,11 +164,21 @@ def _print_table(
         padding=(0, 2, 0, 0) if not console.is_terminal else (0, 1),
         show_edge=False,
     )
-    for title in titles:
+    kept = [
+        number
+        for number, title in enumerate(titles)
+        if title not in extra or console.width >= _ROOM_FOR_EXTRA
+    ]
+    for number in kept:
         # A name that is too long goes on in the next line: it can be copied whole.
-        table.add_column(title, overflow="fold", justify="right" if title in right else "left")
+        table.add_column(
+            titles[number],
+            overflow="fold",
+            no_wrap=number > 0 and titles[number] not in extra,
+            justify="right" if titles[number] in right else "left",
+        )
     for row in rows:
-        table.add_row(*(_showable(cell, console.encoding) for cell in row))
+        table.add_row(*(_showable(row[number], console.encoding) for number in kept))
     _print(console, table)
 
 

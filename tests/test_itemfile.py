@@ -1,0 +1,370 @@
+"""Item files: what is written is read again, and what is damaged is never taken for sound."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from htdag.runtime import itemfile
+from htdag.runtime.itemfile import DamagedFile, Extent, Frame, ItemWriter
+
+# An input item: its values as (key, payload). Not every item has values; some have several.
+ITEMS: dict[int, list[tuple[str, bytes]]] = {
+    0: [("0", b"zero")],
+    1: [],
+    2: [("2.0", b"two"), ("2.1", b""), ("2.é≠", b"\0" * 40)],
+    3: [("Ünï-ключ-鍵", b"three")],
+}
+
+
+def write(path, items=ITEMS, *, close=True) -> str:
+    """A file of items by sequence number; a tuple stands for a combined range."""
+    writer = ItemWriter(str(path))
+    for sequence, values in items.items():
+        first, last = sequence if isinstance(sequence, tuple) else (sequence, sequence)
+        for key, payload in values:
+            writer.value(key, payload)
+        writer.end(first, last)
+    if close:
+        writer.close()
+    else:
+        writer.discard()
+    return str(path)
+
+
+def frames(items=ITEMS) -> list[Frame]:
+    return [Frame(itemfile.VALUE, *value) for values in items.values() for value in values]
+
+
+def outcome(function, *arguments):
+    """What a function gives, or that it found damage; any other exception is a failure."""
+    try:
+        result = function(*arguments)
+        return result if isinstance(result, int) else list(result)
+    except DamagedFile:
+        return "damaged"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "0000.1.words.items"
+
+
+def test_values_and_keys_come_back_in_order(path):
+    assert list(itemfile.read(write(path))) == frames()
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=60)), max_size=4)),
+)
+@settings(max_examples=50, deadline=None)
+def test_whatever_is_written_is_read(tmp_path_factory, values):
+    items = dict(enumerate(values))
+    path = write(tmp_path_factory.getbasetemp() / "any.items", items)
+    assert list(itemfile.read(path)) == frames(items)
+    assert itemfile.count(path) == len(frames(items))
+    assert [(extent.first, extent.values) for extent in itemfile.index(path)] == [
+        (sequence, len(found)) for sequence, found in items.items()
+    ]
+
+
+def test_a_file_item_keeps_its_kind(path):
+    writer = ItemWriter(str(path))
+    writer.value("0", b"{}", itemfile.FILE)
+    writer.end(0, 0)
+    writer.close()
+    assert list(itemfile.read(str(path))) == [Frame(itemfile.FILE, "0", b"{}")]
+
+
+def test_an_empty_file_is_whole(path):
+    assert list(itemfile.read(write(path, {}))) == []
+    assert itemfile.count(str(path)) == 0
+    assert itemfile.index(str(path)) == []
+
+
+def test_a_new_file_is_for_its_owner_only(path):
+    assert Path(write(path)).stat().st_mode & 0o777 == 0o600
+
+
+def test_close_returns_the_size(path):
+    writer = ItemWriter(str(path))
+    writer.value("0", b"x" * 1000)
+    writer.end(0, 0)
+    assert writer.close(sync=True) == path.stat().st_size
+
+
+def test_index_tells_where_each_item_stands(path):
+    items = {0: [("0", b"a")], (1, 3): [("1", b"b"), ("1", b"c")], 4: []}
+    extents = itemfile.index(write(path, items))
+    assert [(e.first, e.last, e.values) for e in extents] == [(0, 0, 1), (1, 3, 2), (4, 4, 0)]
+    assert extents[0].start == len(itemfile.MAGIC)
+    assert [e.start for e in extents[1:]] == [e.end for e in extents[:-1]]
+
+
+def test_an_abandoned_item_leaves_nothing(path):
+    writer = ItemWriter(str(path))
+    writer.value("0", b"kept")
+    writer.end(0, 0)
+    writer.value("1.0", b"dropped")
+    writer.value("1.1", b"dropped too")
+    writer.abandon()
+    writer.value("2", b"kept as well")
+    writer.end(2, 2)
+    writer.value("3", b"never ended")
+    writer.close()
+    assert [frame.payload for frame in itemfile.read(str(path))] == [b"kept", b"kept as well"]
+    assert itemfile.finished([str(path)]) == [(0, 0), (2, 2)]
+    assert itemfile.count(str(path)) == 2
+
+
+def test_rewind_drops_finished_items_after_the_mark(path):
+    writer = ItemWriter(str(path))
+    writer.value("0", b"a")
+    writer.end(0, 0)
+    mark = writer.mark
+    writer.value("0", b"b" * 1000)
+    writer.end(0, 1)
+    writer.rewind(mark)
+    writer.value("0", b"c")
+    writer.end(1, 2)
+    writer.close()
+    assert [frame.payload for frame in itemfile.read(str(path))] == [b"a", b"c"]
+    assert itemfile.finished([str(path)]) == [(0, 2)]
+
+
+def test_flushed_items_outlive_a_writer_that_is_never_closed(path):
+    writer = ItemWriter(str(path), flush=True)
+    writer.value("0", b"a")
+    writer.end(0, 0)
+    try:
+        assert itemfile.finished([str(path)]) == [(0, 0)]
+    finally:
+        writer.discard()
+
+
+def test_a_missing_file_is_damaged(path):
+    with pytest.raises(DamagedFile, match="missing") as caught:
+        list(itemfile.read(str(path)))
+    assert caught.value.path == str(path)
+    assert str(path) in str(caught.value)
+
+
+def test_another_kind_of_file_is_damaged(path):
+    path.write_text("a text that is long enough to hold a header and a trailer" * 3)
+    for function in (itemfile.read, itemfile.count, itemfile.index):
+        assert outcome(function, str(path)) == "damaged"
+
+
+def test_every_truncation_is_found(path):
+    write(path)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert outcome(itemfile.read, str(path)) == "damaged", length
+        assert outcome(itemfile.count, str(path)) == "damaged", length
+
+
+def test_every_flipped_bit_is_found(path):
+    write(path)
+    whole = path.read_bytes()
+    for position in range(len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            assert outcome(itemfile.read, str(path)) == "damaged", (position, bit)
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_every_changed_byte_is_found(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "changed.items"
+    write(path)
+    content = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    assert outcome(itemfile.read, str(path)) == "damaged"
+
+
+def test_a_wrong_count_in_a_sound_trailer_is_found(path):
+    write(path)
+    data = itemfile._COUNT.pack(99)
+    header = itemfile._HEADER.pack(itemfile.TRAILER, 0, 0, 0, 0, len(data))
+    checksum = itemfile._CRC.pack(zlib.crc32(data, zlib.crc32(header)))
+    path.write_bytes(path.read_bytes()[: -itemfile._TRAILER_SIZE] + header + checksum + data)
+    with pytest.raises(DamagedFile, match="number of values"):
+        list(itemfile.read(str(path)))
+
+
+def test_repair_cuts_to_the_finished_items_at_every_length(path):
+    write(path)
+    whole = path.read_bytes()
+    ends = [(extent.first, extent.end) for extent in itemfile.index(str(path))]
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        itemfile.repair(str(path))
+        kept = [sequence for sequence, end in ends if end <= length]
+        ItemWriter(str(path), resume=True).close()
+        assert list(itemfile.read(str(path))) == frames({n: ITEMS[n] for n in kept}), length
+        assert [extent.first for extent in itemfile.index(str(path))] == kept, length
+
+
+def test_repair_keeps_what_stands_before_any_flipped_bit(path):
+    write(path)
+    whole = path.read_bytes()
+    extents = itemfile.index(str(path))
+    for position in range(len(whole)):
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            itemfile.repair(str(path))
+            magic = position < len(itemfile.MAGIC)
+            before = [] if magic else [extent for extent in extents if extent.end <= position]
+            assert itemfile.index(str(path)) == before, (position, bit)
+
+
+def test_repair_makes_a_missing_or_foreign_file_an_empty_one(path):
+    for content in (None, b"", b"nonsense" * 20):
+        if content is not None:
+            path.write_bytes(content)
+        itemfile.repair(str(path))
+        assert path.read_bytes() == itemfile.MAGIC
+        path.unlink()
+
+
+def test_a_repaired_file_can_be_continued(path):
+    write(path, {0: [("0", b"a")], 1: [("1", b"b")]}, close=False)
+    itemfile.repair(str(path))
+    writer = ItemWriter(str(path), resume=True)
+    assert writer.values == 2
+    writer.value("2", b"c")
+    writer.end(2, 2)
+    writer.close()
+    assert [frame.payload for frame in itemfile.read(str(path))] == [b"a", b"b", b"c"]
+    assert itemfile.count(str(path)) == 3
+
+
+def test_keep_drops_items_outside_the_ranges(path):
+    items = {n: [(str(n), b"%d" % n)] for n in range(6)}
+    write(path, items, close=False)
+    itemfile.keep(str(path), [(1, 2), (5, 5)])
+    assert itemfile.finished([str(path)]) == [(1, 2), (5, 5)]
+    ItemWriter(str(path), resume=True).close()
+    assert [frame.payload for frame in itemfile.read(str(path))] == [b"1", b"2", b"5"]
+
+
+def test_keep_leaves_a_file_alone_that_has_only_these_items(path):
+    write(path, close=False)
+    before = path.stat()
+    itemfile.keep(str(path), [(0, 9)])
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_keep_drops_a_combined_range_that_is_kept_in_part_only(path):
+    write(path, {(0, 5): [("0", b"sum of 0 to 5")], 7: [("7", b"7")]}, close=False)
+    itemfile.keep(str(path), [(0, 3), (7, 7)])
+    assert itemfile.finished([str(path)]) == [(7, 7)]
+
+
+def test_merge_of_attempts_is_the_plain_order(tmp_path):
+    items = {n: [(f"{n}.{k}", b"%d" % n) for k in range(n % 3)] for n in range(9)}
+    attempts = [{0, 3, 4}, {8}, {1, 2, 5, 6, 7}]
+    paths = [
+        write(tmp_path / f"{number}.items", {n: items[n] for n in sorted(done)})
+        for number, done in enumerate(attempts)
+    ]
+    assert list(itemfile.merge(paths)) == frames(items)
+    assert itemfile.merged_count(paths) == len(frames(items))
+
+
+def test_merge_of_one_file_is_the_file(path):
+    write(path)
+    assert list(itemfile.merge([str(path)])) == frames()
+    assert itemfile.merged_count([str(path)]) == len(frames())
+
+
+def test_merge_of_no_files_is_empty():
+    assert list(itemfile.merge([])) == []
+    assert itemfile.merged_count([]) == 0
+
+
+def test_merge_takes_the_later_of_two_attempts_at_an_item(tmp_path):
+    old = write(tmp_path / "1", {0: [("0", b"old"), ("0", b"old")], 1: [("1", b"same")]})
+    new = write(tmp_path / "2", {0: [("0", b"new")]})
+    assert [frame.payload for frame in itemfile.merge([old, new])] == [b"new", b"same"]
+    assert itemfile.merged_count([old, new]) == 2
+
+
+def test_merge_puts_combined_ranges_in_item_order(tmp_path):
+    one = write(tmp_path / "1", {(0, 2): [("0", b"a")], (6, 6): [("0", b"c")]})
+    two = write(tmp_path / "2", {(3, 5): [("0", b"b")]})
+    assert [frame.payload for frame in itemfile.merge([one, two])] == [b"a", b"b", b"c"]
+
+
+def test_merge_finds_every_flipped_bit_of_each_of_several_files(tmp_path):
+    paths = [
+        write(tmp_path / "1", {0: [("0", b"a")], 2: [("2", b"c")]}),
+        write(tmp_path / "2", {1: [("1", b"b")]}),
+    ]
+    right = list(itemfile.merge(paths))
+    for path in map(Path, paths):
+        whole = path.read_bytes()
+        # All but the trailer: what it says is not needed to tell that all items are there.
+        for position in range(len(whole) - itemfile._TRAILER_SIZE):
+            for bit in range(8):
+                damaged = bytearray(whole)
+                damaged[position] ^= 1 << bit
+                path.write_bytes(damaged)
+                assert outcome(itemfile.merge, paths) in ("damaged", right), (position, bit)
+        path.write_bytes(whole)
+
+
+def test_merge_finds_a_truncated_file(tmp_path):
+    paths = [
+        write(tmp_path / "1", {0: [("0", b"a")], 2: [("2", b"c")]}),
+        write(tmp_path / "2", {1: [("1", b"b")]}),
+    ]
+    whole = Path(paths[0]).read_bytes()
+    for length in range(len(whole) - itemfile._TRAILER_SIZE):
+        Path(paths[0]).write_bytes(whole[:length])
+        assert outcome(itemfile.merge, paths) == "damaged", length
+
+
+def test_finished_are_the_items_that_all_files_have(tmp_path):
+    one = write(tmp_path / "1", {0: [], 1: [], 2: [], 5: []})
+    two = write(tmp_path / "2", {(0, 1): [], (4, 5): []})
+    assert itemfile.finished([one]) == [(0, 2), (5, 5)]
+    assert itemfile.finished([one, two]) == [(0, 1), (5, 5)]
+    assert itemfile.finished([]) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "ranges"),
+    [
+        ([], []),
+        ([4], [(4, 4)]),
+        ([3, 1, 2], [(1, 3)]),
+        ([0, 1, 3, 5, 6], [(0, 1), (3, 3), (5, 6)]),
+    ],
+)
+def test_ranges_are_sorted_and_as_few_as_can_be(numbers, ranges):
+    assert itemfile.to_ranges(numbers) == ranges
+
+
+@given(st.sets(st.integers(0, 50)))
+def test_ranges_hold_just_the_numbers(numbers):
+    ranges = itemfile.to_ranges(numbers)
+    assert {n for first, last in ranges for n in range(first, last + 1)} == numbers
+    assert all(a[1] + 1 < b[0] for a, b in itertools.pairwise(ranges))
+
+
+def test_an_extent_is_what_index_gives(path):
+    write(path, {0: []})
+    assert isinstance(itemfile.index(str(path))[0], Extent)

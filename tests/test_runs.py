@@ -1,0 +1,617 @@
+"""Whole runs, on this machine and on a real pool: what a user sees must be the same."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import htdag
+import htdag.runtime.itemfile
+from htdag.errors import BackendError, DirectoryError, NotDone, RunActive, StageNameError
+from htdag.runtime import layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BACKENDS = ["local", pytest.param("condor", marks=pytest.mark.pool)]
+
+
+@pytest.fixture(params=BACKENDS)
+def on(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
+    """Each of the backends, with the pool where it is needed."""
+    if request.param == "condor":
+        with request.getfixturevalue("pool").use():
+            yield "condor"
+    else:
+        yield "local"
+
+
+@pytest.fixture
+def home(runs_dir: Path) -> Path:
+    return runs_dir
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder under /tmp, which even the blind execute point shares: for call records."""
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+def called(folder: Path, item: Any) -> None:
+    """Record a call; appending a short line is atomic."""
+    with open(folder / "calls", "a") as file:
+        file.write(f"{item}\n")
+
+
+def calls(folder: Path) -> Counter[str]:
+    try:
+        return Counter((folder / "calls").read_text().split())
+    except FileNotFoundError:
+        return Counter()
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def is_even(x: int) -> bool:
+    return x % 2 == 0
+
+
+def finished(run: htdag.Run, timeout: float = 100) -> htdag.Run:
+    """Wait for a run; its errors say more than a time-out does."""
+    return run.wait(timeout=timeout, progress=False)
+
+
+def test_map_filter_reduce(on: str, request: pytest.FixtureRequest):
+    numbers = htdag.source(range(200), chunk_size=50)
+    total = numbers.map(square).filter(is_even).reduce(operator.add)
+    run = finished(htdag.Pipeline(total, name="squares").submit(tag="täg with 'quotes'", on=on))
+    assert run.state is htdag.RunState.DONE
+    assert run.result() == sum(x * x for x in range(200) if x % 2 == 0)
+    assert run.errors() == []
+    status = run.status()
+    assert (status["square"].done, status["square"].total) == (200, 200)
+    assert htdag.load("täg with 'quotes'").result() == run.result()
+
+
+def lookup(pair: tuple[str, int], table: dict[str, int], everything: list[str]) -> str:
+    return f"{pair[0]}:{pair[1] / table['sum']:.2f}:{len(everything)}"
+
+
+def test_several_targets_branches_and_bound_results(on: str):
+    words = htdag.source(["to be or", "not to be", "", "that is the question"], chunk_size=2)
+    split = words.flat_map(str.split)
+    pairs = split.map(lambda word: (word, len(word)), name="pairs")
+    sums = pairs.map(lambda pair: {"sum": pair[1]}).reduce(
+        lambda a, b: {"sum": a["sum"] + b["sum"]}, name="sums"
+    )
+    shares = pairs.map(lookup, bind={"table": sums, "everything": split}, name="shares")
+    joined = split.reduce(lambda a, b: f"{a} {b}", associative=False, name="joined")
+    run = finished(htdag.Pipeline(shares, joined, sums).submit(on=on))
+    text = "to be or not to be that is the question".split()
+    total = sum(map(len, text))
+    assert run.result("shares") == [f"{w}:{len(w) / total:.2f}:{len(text)}" for w in text]
+    assert run.result("joined") == " ".join(text)
+    assert run.result("sums") == {"sum": total}
+    keys = [item.key for item in run.items("shares")]
+    assert keys == ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2", "3.0", "3.1", "3.2", "3.3"]
+    assert [item.source for item in run.items("shares")][3] == "not to be"
+
+
+def test_a_tree_of_reduces_keeps_the_order(on: str):
+    letters = [chr(ord("a") + n) for n in range(23)]
+    joined = htdag.source(letters, chunk_size=2).reduce(operator.add, fan_in=4, initial="> ")
+    flow = htdag.Pipeline(joined)
+    assert [node.chunks for node in flow.plan().nodes] == [12, 3, 1]
+    assert finished(flow.submit(on=on)).result() == "> " + "".join(letters)
+
+
+def test_filtering_everything_away_is_no_error(on: str):
+    none = htdag.source(range(10), chunk_size=5).filter(lambda x: x > 99, name="none")
+    after = none.map(square, fuse=False, name="after")
+    total = after.reduce(operator.add, initial=0, name="total")
+    no_initial = none.reduce(operator.add, name="no_initial", associative=False)
+    run = finished(htdag.Pipeline(after, total).submit(on=on))
+    assert run.result("after") == []
+    assert run.result("total") == 0
+    run = htdag.Pipeline(no_initial).submit(on=on)
+    with pytest.raises(htdag.RunFailed, match="no_initial.*no items.*initial"):
+        finished(run)
+    assert [(error.stage, error.key) for error in run.errors()] == [("no_initial", None)]
+
+
+class CannotPickle:
+    def __reduce__(self) -> Any:
+        raise TypeError("made of glass")
+
+
+def trouble(folder: Path, x: int) -> Any:
+    called(folder, x)
+    print("working on", x)
+    if x == 3:
+        raise ValueError("three, drei, три")
+    if x == 5:
+        sys.exit(2)
+    if x == 7:
+        return CannotPickle()
+    if x == 9:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if x == 11:
+        os._exit(7)
+    if x == 13:
+        import no_such_module  # noqa: F401
+    if x == 15:
+        raise KeyboardInterrupt
+    return x
+
+
+def test_each_kind_of_failure_is_an_item_error_and_spares_the_others(on: str, shared: Path):
+    stage = htdag.source(range(20), chunk_size=7).map(
+        functools.partial(trouble, shared), name="trouble"
+    )
+    run = htdag.Pipeline(stage, retries=1).submit(on=on)
+    with pytest.raises(htdag.RunFailed, match="three, drei") as caught:
+        finished(run)
+    errors = {error.key: error for error in run.errors()}
+    assert {key: error.type for key, error in errors.items()} == {
+        "3": "ValueError",
+        "5": "SystemExit",
+        "7": "StageError",
+        "9": "ProcessDied",
+        "11": "ProcessDied",
+        "13": "ModuleNotFoundError",
+        "15": "KeyboardInterrupt",
+    }
+    assert caught.value.errors == run.errors()
+    assert 'raise ValueError("three, drei, три")' in errors["3"].traceback
+    assert "runtime" not in errors["3"].traceback
+    assert "sys.exit(2)" in errors["5"].message
+    assert "CannotPickle" in errors["7"].message and "made of glass" in errors["7"].message
+    assert "SIGSEGV" in errors["9"].message
+    assert "in trouble" in errors["9"].stderr  # where it happened, from faulthandler
+    assert "status 7" in errors["11"].message
+    assert "no_such_module" in errors["13"].message
+    assert errors["3"].stdout == "working on 3\n"
+    assert run.stdout("trouble", "4") == "working on 4\n"
+    done = {item.key: item.value for item in run.items(errors="skip")}
+    assert done == {str(x): x for x in range(20) if str(x) not in errors}
+    assert len([i for i in run.items(errors="return") if isinstance(i.value, htdag.ItemError)]) == 7
+    # Each of the failing items was tried twice, and no other again.
+    assert calls(shared) == {str(x): 2 if str(x) in errors else 1 for x in range(20)}
+    with pytest.raises(htdag.RunFailed):
+        run.result()
+
+
+def until_there(folder: Path, x: int) -> int:
+    called(folder, x)
+    if x in (5, 17) and not (folder / "mended").exists():
+        raise ValueError("not yet")
+    return x
+
+
+def test_resume_computes_only_what_is_missing(on: str, shared: Path):
+    stage = htdag.source(range(24), chunk_size=6).map(
+        functools.partial(until_there, shared), name="items"
+    )
+    evens = stage.filter(is_even)
+    total = stage.reduce(operator.add, name="total")
+    run = htdag.Pipeline(total, evens, name="mend").submit(on=on)
+    with pytest.raises(htdag.RunFailed, match="not yet"):
+        finished(run)
+    assert run.state is htdag.RunState.FAILED
+    (shared / "mended").touch()
+    again = htdag.load(run.tag).resume()
+    with pytest.raises(RunActive, match="nothing to resume"):
+        again.resume()
+    finished(again)
+    assert again.result("total") == sum(range(24))
+    assert again.result("is_even") == list(range(0, 24, 2))
+    assert calls(shared) == {str(x): 2 if x in (5, 17) else 1 for x in range(24)}
+    assert run.resume().state is htdag.RunState.DONE  # nothing left: nothing happens
+    if on == "condor":
+        assert (run.path / "mend.dag.rescue001").exists()
+
+
+def slow(folder: Path, x: int) -> int:
+    called(folder, x)
+    time.sleep(0.1 if x < 8 else 1.0)
+    return x
+
+
+def wait_for(condition: Any, timeout: float = 60) -> None:
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def test_remove_and_resume(on: str, shared: Path):
+    stage = htdag.source(range(16), chunk_size=4).map(functools.partial(slow, shared), name="slow")
+    run = htdag.Pipeline(stage.reduce(operator.add, name="total")).submit(on=on)
+    wait_for(lambda: run.status()["slow"].done >= 8)
+    with pytest.raises(NotDone):
+        run.result()
+    run.remove()
+    assert run.state is htdag.RunState.REMOVED
+    with pytest.raises(htdag.RunFailed, match="was removed"):
+        run.wait()
+    before = calls(shared)
+    assert all(before[str(x)] == 1 for x in range(8))
+    finished(run.resume())
+    assert run.result() == sum(range(16))
+    after = calls(shared)
+    assert all(after[str(x)] == 1 for x in range(8))  # whole chunks are not computed again
+    assert all(after[str(x)] <= 2 for x in range(8, 16))
+
+
+def test_files_with_hostile_names_travel(on: str, shared: Path):
+    folder = shared / "some 'books', \"and\" ünï"
+    folder.mkdir()
+    names = ["plain.txt", "with space.txt", "com,ma; semi.txt", "qu'o\"te.txt", "ünïcødé ☃.txt"]
+    for number, name in enumerate(names):
+        (folder / name).write_text(f"text {number}")
+    (folder / "a folder").mkdir()
+    (folder / "a folder" / "in side.txt").write_text("inside")
+    twin = shared / "twin"
+    twin.mkdir()
+    (twin / "plain.txt").write_text("the twin")
+    paths = [folder / name for name in names] + [folder / "a folder", twin / "plain.txt"]
+
+    def read(path: Path) -> tuple[str, str]:
+        if path.is_dir():
+            return path.name, "+".join(sorted(inner.read_text() for inner in path.iterdir()))
+        return path.name, path.read_text()
+
+    run = finished(htdag.Pipeline(htdag.files(paths, chunk_size=3).map(read)).submit(on=on))
+    expected = [(name, f"text {number}") for number, name in enumerate(names)]
+    expected += [("a folder", "inside"), ("plain.txt", "the twin")]
+    assert run.result() == expected
+    assert [item.source for item in run.items()] == paths
+
+
+def test_as_completed_gives_everything_once(on: str):
+    stage = htdag.source(range(12), chunk_size=3).map(square)
+    run = htdag.Pipeline(stage).submit(on=on)
+    assert sorted((item.value, item.source) for item in run.as_completed()) == [
+        (x * x, x) for x in range(12)
+    ]
+
+
+def test_skip_lets_failed_items_go(on: str):
+    def odd_fails(x: int) -> int:
+        if x % 2:
+            raise ValueError(x)
+        return x
+
+    stage = htdag.source(range(10), chunk_size=5).map(odd_fails, on_error="skip", max_errors=0.5)
+    total = stage.reduce(operator.add, name="total")
+    run = finished(htdag.Pipeline(total, stage, name="skip").submit(on=on))
+    assert run.result("odd_fails") == [0, 2, 4, 6, 8]
+    assert run.result("total") == 20
+    assert len(run.errors()) == 5
+    strict = stage.with_options(max_errors=4)
+    run = htdag.Pipeline(strict, name="strict").submit(on=on)
+    with pytest.raises(htdag.RunFailed):
+        finished(run)
+
+
+def test_stop_ends_the_run_at_the_first_error(on: str, shared: Path):
+    def work(folder: Path, x: int) -> int:
+        if x == 0:
+            raise ValueError("stop here")
+        time.sleep(2)
+        called(folder, x)
+        return x
+
+    stage = htdag.source(range(4), chunk_size=1).map(
+        functools.partial(work, shared), name="work", on_error="stop"
+    )
+    run = htdag.Pipeline(stage.map(square, fuse=False)).submit(on=on)
+    with pytest.raises(htdag.RunFailed, match="stop here"):
+        finished(run)
+    assert run.status()["square"].done == 0
+
+
+# Only on this machine
+
+
+def script(home: Path, text: str, **options: Any) -> subprocess.Popen[str]:
+    path = home / "script.py"
+    path.write_text(text)
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+INTERRUPTED = """
+import functools, time, htdag
+from pathlib import Path
+
+def slow(folder, x):
+    with open(Path(folder) / "calls", "a") as file:
+        file.write(f"{x}\\n")
+    time.sleep(0.1)
+    return x
+
+flow = htdag.Pipeline(htdag.source(range(200), chunk_size=10).map(
+    functools.partial(slow, FOLDER), name="slow"), name="ints")
+print(sum(flow.run(tag="interrupted", on="local")))
+"""
+
+
+def leftovers(path: Path) -> list[str]:
+    """Return the processes that still work in a run directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(entry / "cwd") == str(path):
+                    found.append(entry.name)
+    return found
+
+
+def test_ctrl_c_stops_a_local_run_cleanly(home: Path, shared: Path):
+    process = script(home, INTERRUPTED.replace("FOLDER", repr(str(shared))))
+    wait_for(lambda: sum(calls(shared).values()) > 15)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=30)
+    assert "htdag resume interrupted" in output
+    run = htdag.load("interrupted")
+    assert run.state is htdag.RunState.REMOVED
+    assert leftovers(run.path) == []
+    before = calls(shared)
+    assert len(before) < 200
+    finished(run.resume())
+    assert run.result() == list(range(200))
+    again = [x for x, count in calls(shared).items() if count > 1]
+    assert len(again) <= os.cpu_count()  # the items that were cut in the middle
+    assert calls(shared).total() == 200 + len(again)
+
+
+@pytest.mark.parametrize("which", ["coordinator", "worker"])
+def test_a_killed_local_run_can_be_resumed(home: Path, shared: Path, which: str):
+    stage = htdag.source(range(60), chunk_size=5).map(functools.partial(slow_item, shared))
+    run = htdag.Pipeline(stage.reduce(operator.add, name="total")).submit(on="local")
+    wait_for(lambda: sum(calls(shared).values()) > 10)
+    if which == "coordinator":
+        import json
+
+        os.kill(json.loads((run.path / layout.LOCAL_STATE).read_text())["pid"], signal.SIGKILL)
+        wait_for(lambda: run.state is htdag.RunState.STOPPED)
+        wait_for(lambda: leftovers(run.path) == [])
+        with pytest.raises(htdag.RunFailed, match="killed"):
+            run.wait()
+    else:
+        supervisors = children(leftovers(run.path))
+        os.kill(supervisors[0], signal.SIGKILL)
+        with pytest.raises(htdag.RunFailed, match="removed, evicted or killed"):
+            finished(run)
+    finished(run.resume())
+    assert run.result() == sum(range(60))
+    again = [x for x, count in calls(shared).items() if count > 1]
+    assert len(again) <= 2 * (os.cpu_count() or 1)
+
+
+def slow_item(folder: Path, x: int) -> int:
+    called(folder, x)
+    time.sleep(0.05)
+    return x
+
+
+def children(pids: list[str]) -> list[int]:
+    """Return the supervisors among the processes of a run: parents and children of others."""
+    parents = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            parents[pid] = stat[1]
+    return [int(pid) for pid, parent in parents.items() if parent in pids and pid in parents.values()]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "record"])
+def test_a_damaged_outcome_is_found_and_computed_again(home: Path, shared: Path, damage: str):
+    stage = htdag.source(range(20), chunk_size=5).map(functools.partial(slow_item, shared))
+    run = finished(htdag.Pipeline(stage, name="damage").submit(on="local"))
+    node = run.status().stages[0].node
+    outcome = run.path / layout.output(node, "0001", 1, run.targets[0])
+    content = bytearray(outcome.read_bytes())
+    if damage == "truncated":
+        outcome.write_bytes(content[:-20])
+    elif damage == "flipped":
+        content[60] ^= 4
+        outcome.write_bytes(content)
+    elif damage == "missing":
+        outcome.unlink()
+    else:
+        (run.path / layout.record(node, "0001", 1)).unlink()
+    with pytest.raises(htdag.HtdagError):
+        run.result()
+    finished(run.resume())
+    assert run.result() == list(range(20))
+    assert calls(shared) == {str(x): 2 if 5 <= x < 10 else 1 for x in range(20)}
+
+
+def test_submit_refuses_a_tag_that_is_taken(home: Path):
+    flow = htdag.Pipeline(htdag.map(square, [1]))
+    finished(flow.submit(tag="one", on="local"))
+    with pytest.raises(StageNameError, match="'one' already"):
+        flow.submit(tag="one", on="local")
+
+
+def test_run_returns_the_result_or_a_dict_of_them(home: Path, capfd: pytest.CaptureFixture[str]):
+    squares = htdag.map(square, range(4))
+    assert htdag.Pipeline(squares).run(on="local") == [0, 1, 4, 9]
+    total = squares.reduce(operator.add, name="total")
+    assert htdag.Pipeline(total, squares).run(on="local") == {"total": 14, "square": [0, 1, 4, 9]}
+
+
+def test_a_failed_compilation_leaves_nothing_behind(home: Path):
+    def numbers() -> Iterator[Any]:
+        yield 1
+        yield CannotPickle()
+
+    flow = htdag.Pipeline(htdag.source(numbers()).map(square))
+    with pytest.raises(htdag.HtdagError, match="item 1.*CannotPickle"):
+        flow.submit(tag="never", on="local")
+    flow = htdag.Pipeline(htdag.source([1, CannotPickle()]).map(square))
+    with pytest.raises(htdag.HtdagError, match="item 1.*CannotPickle"):
+        flow.submit(tag="never", on="local")
+    assert not (home / "runs").exists() or list((home / "runs").iterdir()) == []
+    assert htdag.runs() == []
+
+
+def test_request_cpus_limits_what_runs_at_once(home: Path, shared: Path):
+    def alone(folder: Path, x: int) -> bool:
+        mark = folder / "busy"
+        mark.touch(exist_ok=False)
+        time.sleep(0.1)
+        mark.unlink()
+        return True
+
+    stage = htdag.source(range(4), chunk_size=1).map(
+        functools.partial(alone, shared), request_cpus=1000
+    )
+    assert finished(htdag.Pipeline(stage).submit(on="local")).result() == [True] * 4
+
+
+# Only on HTCondor
+
+
+@pytest.mark.pool
+def test_auto_takes_htcondor_where_it_answers(
+    pool: Any, runs_dir: Path, capsys: pytest.CaptureFixture[str]
+):
+    run = htdag.Pipeline(htdag.map(square, [3])).submit(on="auto")
+    assert "running on HTCondor" in capsys.readouterr().err
+    assert run.backend_name == "condor"
+    assert finished(run).result() == [9]
+
+
+def test_auto_takes_this_machine_otherwise(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("CONDOR_CONFIG", "/dev/null")
+    run = htdag.Pipeline(htdag.map(square, [3])).submit(on="auto")
+    assert "running on this machine: " in capsys.readouterr().err
+    assert finished(run).result() == [9]
+
+
+@pytest.mark.pool
+def test_a_compiled_directory_runs_with_condor_submit_dag_alone(pool: Any, runs_dir: Path):
+    total = htdag.source(range(40), chunk_size=10).map(square).reduce(operator.add)
+    directory = runs_dir / "by hand"
+    dag = htdag.Pipeline(total, name="by_hand").compile(directory)
+    run_command(["condor_dag_checker", dag.name], directory)
+    run_command(["condor_submit_dag", dag.name], directory)
+    pool.wait_until(lambda: "EXITING WITH STATUS" in read(f"{dag}.dagman.out"), 90)
+    assert "EXITING WITH STATUS 0" in read(f"{dag}.dagman.out")
+    values = list(htdag.runtime.itemfile.read(str(directory / "nodes/reduce/out/0000.1.reduce.items")))
+    assert len(values) == 1
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def run_command(command: list[str], cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.pool
+def test_compile_refuses_what_dagman_refuses(tmp_path: Path):
+    with pytest.raises(DirectoryError, match="/tmp"):
+        htdag.Pipeline(htdag.map(square, [1])).compile("/tmp/htdag-never")
+
+
+@pytest.mark.pool
+def test_a_job_that_is_removed_is_tried_again(pool: Any, runs_dir: Path, shared: Path):
+    def work(folder: Path, x: int) -> int:
+        called(folder, x)
+        time.sleep(3 if calls(folder)[str(x)] == 1 else 0)
+        return x
+
+    stage = htdag.source(range(3), chunk_size=1).map(
+        functools.partial(work, shared), name="work", retries=1
+    )
+    run = htdag.Pipeline(stage).submit(on="condor")
+    wait_for(lambda: len(calls(shared)) == 3)
+    ads = pool.schedd.query("DAGNodeName == \"work\" && ProcId == 1", ["ClusterId"])
+    run_command(["condor_rm", f"{ads[0]['ClusterId']}.1"], runs_dir)
+    assert finished(run).result() == [0, 1, 2]
+
+
+@pytest.mark.pool
+def test_held_jobs_are_reported(pool: Any, runs_dir: Path):
+    stage = htdag.source(range(2), chunk_size=1).map(
+        square, submit={"hold": "True"}, name="held"
+    )
+    run = htdag.Pipeline(stage).submit(on="condor")
+    with pytest.raises(htdag.RunHeld, match="held.*submitted on hold"):
+        finished(run)
+    assert run.state is htdag.RunState.HELD
+    run.remove()
+    assert run.state is htdag.RunState.REMOVED
+
+
+@pytest.mark.pool
+def test_everything_works_on_a_point_that_sees_nothing(pool: Any, runs_dir: Path, tmp_path: Path):
+    project = runs_dir / "my project"
+    project.mkdir()
+    (project / "constants.py").write_text("FACTOR = 3\n")
+    (project / "helpers.py").write_text(
+        "import constants\n\nclass Scaled:\n    def __init__(self, x):\n"
+        "        self.x = x * constants.FACTOR\n\ndef scale(x):\n    return Scaled(x)\n"
+    )
+    (project / "late.py").write_text("def plus_one(x):\n    return x + 1\n")
+    (project / "main.py").write_text(
+        "import htdag, helpers\n\ndef work(x):\n    import late\n"
+        "    return helpers.Scaled(late.plus_one(helpers.scale(x).x))\n\n"
+        "flow = htdag.Pipeline(htdag.source(range(4), chunk_size=2).map(work))\n"
+        "run = flow.submit(on='condor', tag='split over files').wait(timeout=90)\n"
+        "print([value.x for value in run.result()], isinstance(run.result()[0], helpers.Scaled))\n"
+    )
+    with pool.only("blind"):
+        done = subprocess.run(
+            [sys.executable, "main.py"], cwd=project, capture_output=True, text=True, check=False
+        )
+    assert done.stdout.strip() == "[3, 12, 21, 30] True", done.stderr
+    assert htdag.load("split over files").status()["work"].done == 4
+
+
+@pytest.mark.pool
+@pytest.mark.default_pool
+def test_with_htcondors_default_settings(default_pool: Any, runs_dir: Path):
+    numbers = htdag.source(range(200), chunk_size=50)
+    total = numbers.map(square).filter(is_even).reduce(operator.add)
+    run = htdag.Pipeline(total).submit(on="condor")
+    assert finished(run, 150).result() == sum(x * x for x in range(200) if x % 2 == 0)
+
+
+@pytest.mark.pool
+def test_condor_errors_are_htdags(pool: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    from htdag.backends import backend
+
+    with pytest.raises(BackendError, match="HTCondor"):
+        backend("condor").submit(runs_dir, "missing.dag")
