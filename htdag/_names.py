@@ -52,6 +52,7 @@ def check_stage_name(name: object, what: str = "stage") -> str:
 
 def derived_name(text: str, fallback: str = "stage") -> str:
     """Return a valid name as near as possible to a function's or file's name."""
+    text = text.replace("ß", "ss")
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_text).strip("_-")[:60]
     if not name or not re.match(r"[A-Za-z_]", name):

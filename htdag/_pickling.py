@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import pickle
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
 
-from htdag._project import project_modules_by_value, variables
-from htdag._reach import reached_modules
+from htdag._project import is_project_module, project_modules_by_value, variables
+from htdag._reach import reach
 from htdag.errors import FunctionError, ItemPickleError
 
 PROTOCOL = 5
@@ -38,7 +39,7 @@ class ItemPickler:
             return pickle.dumps(item, PROTOCOL)
         try:
             with project_modules_by_value():
-                return bytes(cloudpickle.dumps(item, PROTOCOL))
+                return _dumps(item)
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
@@ -61,15 +62,43 @@ def dump_content(content: dict[str, Any], functions: Sequence[tuple[str, Any]]) 
     FunctionError
         Naming the stage and, where it can be found, the variable at fault.
     """
-    modules = reached_modules([function for _, function in functions])
+    reached = reach(function for _, function in functions)
     with project_modules_by_value():
         try:
-            pickled = cloudpickle.dumps(content, PROTOCOL)
+            pickled = _dumps(content, reached.names)
         except Exception as error:
             for stage, function in functions:
                 check_function(function, stage)
             raise FunctionError(f"the functions cannot be pickled: {error}") from error
-    return pickle.dumps({"modules": modules, "content": pickled}, PROTOCOL)
+    return pickle.dumps({"modules": reached.modules, "content": pickled}, PROTOCOL)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles modules of the user's project with only those of their names that are used.
+
+    The rest of a module may need what an execute node does not have. `names` None stands for all.
+    """
+
+    def __init__(self, file: Any, names: frozenset[str] | None) -> None:
+        super().__init__(file, PROTOCOL)
+        self._names = names
+
+    def reducer_override(self, value: Any) -> Any:
+        if not is_project_module(value) or value.__name__ == "__main__":
+            return super().reducer_override(value)
+        state = {
+            name: content
+            for name, content in vars(value).items()
+            if (self._names is None or name in self._names) and not name.startswith("__")
+        }
+        state["__file__"] = value.__file__
+        return types.ModuleType, (value.__name__, value.__doc__), state
+
+
+def _dumps(value: Any, names: frozenset[str] | None = None) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer, names).dump(value)
+    return buffer.getvalue()
 
 
 class _Nowhere(io.RawIOBase):
@@ -88,7 +117,7 @@ def check_function(function: Any, stage: str) -> None:
         )
     with project_modules_by_value():
         try:
-            cloudpickle.Pickler(_Nowhere(), PROTOCOL).dump(function)
+            _Pickler(_Nowhere(), reach([function]).names).dump(function)
         except Exception as error:
             raise FunctionError(
                 f"stage {stage!r}: the function {_described(function)} cannot be pickled for the "
@@ -106,7 +135,7 @@ def _culprit(function: Any) -> str:
     """Name the variable that a function drags along and that cannot be pickled."""
     for kind, name, value in variables(function):
         try:
-            cloudpickle.Pickler(_Nowhere(), PROTOCOL).dump(value)
+            _Pickler(_Nowhere(), reach([function]).names).dump(value)
         except Exception:
             return (
                 f". It uses the {kind} variable {name!r}, a {type(value).__name__}, which cannot "

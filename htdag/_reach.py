@@ -9,22 +9,37 @@ import os
 import sys
 import types
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from htdag._project import is_project_file, is_project_module, variables
 
 
-def reached_modules(functions: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Return the sources of the user's modules that functions reach, by module name.
+@dataclass(frozen=True)
+class Reached:
+    """What functions reach.
 
-    Those that are imported while a function runs are ``importable`` in the job; the others travel
-    by value, and their source only serves tracebacks.
+    Attributes
+    ----------
+    modules : dict
+        ``source``, ``file``, ``package`` and ``importable`` by module name. Modules that are
+        imported while a function runs are importable in the job; the others travel by value, and
+        their source only serves tracebacks.
+    names : frozenset of str
+        All names that the code uses: what it may take from a module that travels by value.
     """
+
+    modules: dict[str, dict[str, Any]]
+    names: frozenset[str]
+
+
+def reach(functions: Iterable[Any]) -> Reached:
+    """Return what functions reach of the user's project, over any number of steps."""
     search = _Search()
     for function in functions:
         search.value(function)
-    search.imports()
-    return search.found
+    search.finish()
+    return Reached(search.found, frozenset(search.names))
 
 
 class _Search:
@@ -32,8 +47,10 @@ class _Search:
 
     def __init__(self) -> None:
         self.found: dict[str, dict[str, Any]] = {}
+        self.names: set[str] = set()
         self._seen: set[int] = set()
         self._codes: list[types.CodeType] = []
+        self._modules: list[types.ModuleType] = []
 
     def value(self, value: Any) -> None:
         """Follow a function, class, module or callable object."""
@@ -55,19 +72,24 @@ class _Search:
                     self.value(inner)
             self._function(value)
 
-    def imports(self) -> None:
-        """Add the modules that the code found so far imports while it runs."""
-        while self._codes:
-            code = self._codes.pop()
-            for name in _imports(code):
-                self._add(name, importable=True)
+    def finish(self) -> None:
+        """Follow imports inside of functions, and attributes of modules, until nothing is new."""
+        before = -1
+        while before != len(self._seen) + len(self.names):
+            before = len(self._seen) + len(self.names)
+            while self._codes:
+                code = self._codes.pop()
+                self.names |= _used_names(code)
+                for name in _imports(code):
+                    self._add(name, importable=True)
+            for module in list(self._modules):
+                for name in self.names & set(vars(module)):
+                    self.value(vars(module)[name])
 
     def _module(self, module: types.ModuleType) -> None:
         if is_project_module(module) and module.__name__ != "__main__":
             self._add(module.__name__, importable=False)
-            for inner in list(vars(module).values()):
-                if isinstance(inner, types.FunctionType | type | types.ModuleType):
-                    self.value(inner)
+            self._modules.append(module)
 
     def _class(self, kind: type) -> None:
         if is_project_module(sys.modules.get(kind.__module__)):
@@ -124,6 +146,20 @@ def _project_file(name: str) -> str | None:
     if file is None or not is_project_file(file) or not os.path.exists(file):
         return None
     return str(file)
+
+
+def _used_names(code: types.CodeType) -> set[str]:
+    """Return the names of globals and attributes in a piece of code, and its short strings.
+
+    The strings stand for what it may take by `getattr`.
+    """
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _used_names(constant)
+        elif isinstance(constant, str) and constant.isidentifier():
+            names.add(constant)
+    return names
 
 
 def _imports(code: types.CodeType) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from htdag import backends
@@ -57,6 +60,9 @@ class Run:
         manifest = _read_json(path / layout.RUN)
         if manifest is None:
             raise RunNotFound(f"there is no run in {str(path)!r}")
+        missing = {"tag", "pipeline", "dag", "created", "targets"} - set(manifest)
+        if missing:
+            raise RunDamaged(f"{str(path / layout.RUN)!r} lacks {', '.join(sorted(missing))}")
         self._manifest = manifest
         self.tag: str = manifest["tag"]
 
@@ -424,7 +430,7 @@ class Run:
             state = "goes on; htdag remove would end it"
         print(
             f"\nhtdag: interrupted. The run {state}. "
-            f"Go on with: htdag {'resume' if 'stopped' in state else 'wait'} {self.tag}",
+            f"Go on with: htdag {'resume' if 'stopped' in state else 'wait'} {quote(self.tag)}",
             file=sys.stderr,
         )
 
@@ -487,9 +493,10 @@ class Run:
             what += f": {first}{more}"
             if first.traceback:
                 what += "\n\n" + first.traceback.rstrip()
+        tag = quote(self.tag)
         return what + (
-            f"\n\nMore: run.errors() or `htdag errors {self.tag}`. Once mended: run.resume() or "
-            f"`htdag resume {self.tag}`; what is done is kept. Files: {self.path}"
+            f"\n\nMore: run.errors() or `htdag errors {tag}`. Once mended: run.resume() or "
+            f"`htdag resume {tag}`; what is done is kept. Files: {self.path}"
         )
 
     def __repr__(self) -> str:
@@ -522,9 +529,7 @@ def load(tag: str) -> Run:
     """
     path = runs_directory() / check_tag(tag)
     if not (path / layout.RUN).exists():
-        import difflib
-
-        near = difflib.get_close_matches(tag, [run.tag for run in runs()], n=1)
+        near = difflib.get_close_matches(tag, [path.name for path in _run_paths("*")], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise RunNotFound(f"there is no run with the tag {tag!r}{hint}")
     return Run(path)
@@ -540,17 +545,28 @@ def runs(pattern: str = "*") -> list[Run]:
     []
     """
     found = []
+    for path in _run_paths(pattern):
+        try:
+            found.append(Run(path))
+        except RunNotFound:
+            continue  # removed meanwhile
+        except RunDamaged as error:
+            warnings.warn(f"passed over: {error}", stacklevel=2)
+    return sorted(found, key=lambda run: (run.created, run.tag))
+
+
+def _run_paths(pattern: str) -> list[Path]:
     try:
         paths = list(runs_directory().iterdir())
     except FileNotFoundError:
         return []
-    for path in paths:
-        if fnmatch.fnmatchcase(path.name, pattern) and not path.name.startswith("."):
-            try:
-                found.append(Run(path))
-            except RunNotFound:
-                continue  # not a run: a file or folder that someone put there
-    return sorted(found, key=lambda run: (run.created, run.tag))
+    return [
+        path
+        for path in paths
+        if fnmatch.fnmatchcase(path.name, pattern)
+        and not path.name.startswith(".")
+        and (path / layout.RUN).exists()
+    ]
 
 
 def new_tag(pipeline: str) -> str:
@@ -572,7 +588,7 @@ def _held_text(status: Status) -> str:
     held = "\n".join(status.held) or status.reason
     return (
         f"run {status.tag!r} is on hold: HTCondor waits for a person.\n{held}\n"
-        f"Mend the cause and use condor_release, or htdag remove {status.tag} and then resume"
+        f"Mend the cause and use condor_release; or htdag remove {quote(status.tag)}, then resume"
     )
 
 

@@ -238,9 +238,8 @@ def test_on_htcondor(pool: Pool, name, corpus, corpora, script):
 
 @pytest.mark.pool
 @pytest.mark.default_pool
-@pytest.mark.parametrize("corpus", CORPORA)
-def test_analysis_with_default_settings(default_pool: Pool, corpus, corpora, script):
-    paths, module = corpora(corpus), script("book_analysis")
+def test_analysis_with_default_settings(default_pool: Pool, corpora, script):
+    paths, module = corpora("bible"), script("book_analysis")
     assert check("book_analysis", paths, module, "condor") < DEFAULT_LIMIT
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -86,7 +87,8 @@ class CondorBackend:
             _write_rescue(run, dag)
             options["UpdateSubmit"] = True
         with _mapped(f"submitting {str(run / dag)!r}"):
-            description = htcondor2.Submit.from_dag(str(run / dag), options)
+            with _stdout_to_stderr():
+                description = htcondor2.Submit.from_dag(str(run / dag), options)
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag}
 
@@ -237,6 +239,19 @@ def _write_rescue(run: Path, dag: str) -> None:
     lines += [f"DONE {name}" for name in progress.prepare_rest(str(run), plan)]
     path = run / f"{dag}.rescue{max(numbers, default=0) + 1:03d}"
     layout.write_aside(str(path), ("\n".join(lines) + "\n").encode())
+
+
+@contextlib.contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Keep stdout for the user: the bindings print there, from C, which rescue DAG they take."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 @contextlib.contextmanager

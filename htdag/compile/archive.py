@@ -22,8 +22,9 @@ if [ "$1" = work ]; then
     out="nodes/$2/out"
     mkdir -p "$out" "nodes/$2/log"
 fi
-for python in python{major}.{minor} python3; do
-    if command -v "$python" >/dev/null 2>&1; then
+for name in python{major}.{minor} python3; do
+    # With its path: without PATH in the environment Python could not find out what it is.
+    if python=$(command -v "$name" 2>/dev/null); then
         "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' || continue
         exec "$python" -E "$0" "$@"
     fi

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from htdag.plan import Node
 from htdag.runtime import layout
 
+_MOST_MATERIALIZED = 10_000
+
 _PASSED_ON = (
     "request_cpus",
     "request_memory",
@@ -57,6 +59,11 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
     for key in _PASSED_ON:
         if key in given:
             yield f"{key} = {given[key]}"
+    if "max_materialize" not in given:
+        # Late materialisation, whatever the number: a schedd asks for a negotiation when it
+        # materialises jobs, while after a plain submit the jobs of the second and later nodes
+        # often wait for the negotiator's next periodic cycle.
+        yield f"max_materialize = {_MOST_MATERIALIZED}"
     if "request_cpus" not in given:
         yield "request_cpus = 1"
     if node.options.requirements:

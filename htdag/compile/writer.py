@@ -219,7 +219,7 @@ def _write_source(run: Path, node: Node) -> None:
     items: Iterator[tuple[int, bytes]]
     if isinstance(source, FileSource):
         for number, path in enumerate(source.paths):
-            (run / layout.linked_file(node.name, number)).symlink_to(path)
+            _link(Path(path), run / layout.linked_file(node.name, number))
         items = ((itemfile.FILE, payload) for payload in _file_payloads(node.name, source.paths))
     else:
         items = ((itemfile.VALUE, payload) for payload in source.payloads())
@@ -244,8 +244,34 @@ def _write_source(run: Path, node: Node) -> None:
 
 def _file_payloads(node: str, paths: Iterable[str]) -> Iterator[bytes]:
     for number, path in enumerate(paths):
-        content = {"link": layout.linked_file(node, number), "name": os.path.basename(path)}
+        content = {
+            "link": layout.linked_file(node, number),
+            "name": os.path.basename(path),
+            "path": path,
+        }
         yield json.dumps(content).encode()
+
+
+def _link(path: Path, link: Path) -> None:
+    """Link to a file; make a directory as a real one with links to its files.
+
+    HTCondor follows links to files, but holds a job for one to a directory.
+    """
+    if not path.is_dir():
+        link.symlink_to(path)
+        return
+    for folder, folders, names in os.walk(path, followlinks=True):
+        here = link / os.path.relpath(folder, path)
+        here.mkdir()
+        real = os.path.realpath(folder)
+        folders[:] = [
+            name
+            for name in folders
+            if not real.startswith(os.path.realpath(os.path.join(folder, name)) + os.sep)
+            and real != os.path.realpath(os.path.join(folder, name))
+        ]
+        for name in names:
+            (here / name).symlink_to(os.path.join(folder, name))
 
 
 def _write(path: Path, content: str | bytes, mode: int = 0o600) -> None:

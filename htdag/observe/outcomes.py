@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -139,5 +138,5 @@ def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
 def load_value(frame: itemfile.Frame, run: Path) -> Any:
     """Return the value of a frame; of a file item, the path of the user's own file."""
     if frame.kind == itemfile.FILE:
-        return Path(os.readlink(run / json.loads(frame.payload)["link"]))
+        return Path(json.loads(frame.payload)["path"])
     return pickle.loads(frame.payload)

@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import itemfile
+from . import itemfile, layout
 from .itemfile import FILE, Frame
 
 Ranges = Optional[List[Tuple[int, int]]]
@@ -60,8 +60,8 @@ def value(frame: Frame, files_folder: str) -> Any:
         return pickle.loads(frame.payload)
     file = json.loads(frame.payload)
     link = file["link"]
-    if os.path.islink(link):
-        return Path(os.readlink(link))
+    if os.path.exists(layout.RUN):
+        return Path(file["path"])  # here is the run directory itself: nothing was transferred
     folder = os.path.join(os.path.abspath(files_folder), os.path.basename(link))
     path = os.path.join(folder, file["name"])
     if not os.path.lexists(path):

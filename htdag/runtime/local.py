@@ -46,14 +46,19 @@ def run_directory(run: str, cores: int) -> int:
     if lock is None:
         print("another process runs %s already" % run, file=sys.stderr)
         return 2
-    _write_state("running", "")
     sys.stdout.flush()
+    ready, say_ready = os.pipe()
     if os.fork():
-        os._exit(0)  # not the process that goes on: the lock stays with that one
+        # The lock stays with the process that goes on. This one tells that it can be stopped.
+        os.close(say_ready)
+        os._exit(0 if os.read(ready, 1) else 1)
+    os.close(ready)
     os.setsid()
-    _write_state("running", "")
     signal.signal(signal.SIGTERM, _on_signal)
     signal.signal(signal.SIGINT, _on_signal)
+    _write_state("running", "")
+    os.write(say_ready, b"1")
+    os.close(say_ready)
     pool = _Pool(cores, lock)
     state = "failed"
     message = ""
@@ -113,6 +118,7 @@ class _Pool:
         cpus = min(cpus, self._cores)
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        me = os.getpid()
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -124,7 +130,7 @@ class _Pool:
                 os.close(self._lock)
                 _redirect(1, layout.stdout(*task))
                 _redirect(2, layout.stderr(*task))
-                worker.die_with_parent()
+                worker.die_with_parent(me)
                 status = worker.work(*task)
             except BaseException:
                 traceback.print_exc()

@@ -27,7 +27,7 @@ from . import chunkfile, itemfile, layout, recordfile, usermodules
 from .program import MISSING, Cursor, Sink, StageError, chain, pickler
 
 _SHARED = struct.Struct("<QQQQQ")  # state, sequence + 1 or 0, items, done, failed
-_STARTING, _RUNNING, _FINISHED = 0, 1, 2
+_STARTING, _RUNNING, _FINISHED, _GAVE_UP = 0, 1, 2, 3
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -91,6 +91,8 @@ def work(node: str, chunk: str, attempt: int) -> int:
                 items = items_seen
                 break
             crashed += 1
+            if status == 0 and state == _GAVE_UP:
+                break
             failed += 1
             for path in job.outputs:
                 itemfile.repair(path)
@@ -170,8 +172,10 @@ def _run_child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> int:
     shared[:] = _SHARED.pack(_STARTING, 0, 0, 0, 0)
     sys.stdout.flush()
     sys.stderr.flush()
+    me = os.getpid()
     child = os.fork()
     if child == 0:
+        die_with_parent(me)
         _child(job, shared, skip)
 
     def forward(number: int, frame: Any) -> None:
@@ -190,7 +194,6 @@ def _child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> NoReturn:
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        die_with_parent()
         # fork keeps an empty stdin: a function that asks for input gets the end of file
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -203,7 +206,7 @@ def _child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> NoReturn:
             itemfile.repair(path)
         _close_outputs(job)
         _, position, items, done, failed = _SHARED.unpack(shared[:])
-        shared[:] = _SHARED.pack(_FINISHED, position, items, done, failed + 1)
+        shared[:] = _SHARED.pack(_GAVE_UP, position, items, done, failed + 1)
         status = 0
     finally:
         try:
@@ -480,11 +483,13 @@ def _is_ours(filename: str) -> bool:
     return os.path.abspath(filename).startswith(_HERE)
 
 
-def die_with_parent() -> None:
-    """Ask the kernel to end this process with its supervisor (Linux; elsewhere nothing)."""
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to end this process with its parent (Linux; elsewhere nothing)."""
     try:
         import ctypes
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
     except (ImportError, OSError, AttributeError):
         return
+    if os.getppid() != parent:
+        os._exit(1)  # it died before it could be asked

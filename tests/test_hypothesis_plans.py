@@ -1,0 +1,207 @@
+"""Random pipelines, planned and run in random ways, give what plain Python gives.
+
+Items are short texts: joined, they show order, loss and repetition. ``HTDAG_EXAMPLES`` sets how
+many pipelines are tried, for a longer search than every run of the tests can afford.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from reference import EmptyReduce, compiled, evaluate, result, run_nodes, without_fork
+
+import htdag
+
+EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "80"))
+
+
+def sometimes_fails(folder, text):
+    """Fail on some texts, each of them once in a run."""
+    digest = hashlib.sha1(text.encode()).hexdigest()
+    if digest[0] in "0123":
+        try:
+            Path(folder, digest).touch(exist_ok=False)
+        except FileExistsError:
+            return text + "'"
+        raise ValueError(text)
+    return text + "'"
+
+
+def join(a, b):
+    return a + b
+
+
+def nested(a, b):
+    return f"({a}{b})"[-40:]
+
+
+def extend_in_place(a, b):
+    a.extend(b)
+    return a
+
+
+def width(text, bound):
+    return f"{text}{len(bound)}"
+
+
+def width_fits(text, bound):
+    return (len(text) + len(bound)) % 3 != 0
+
+
+def width_joined(a, b, bound):
+    return f"{a}{b}{len(bound)}"[-40:]
+
+
+PER_ITEM = {
+    "upper": lambda stage, **o: stage.map(str.upper, **o),
+    "short": lambda stage, **o: stage.map(lambda text: text[-6:], **o),
+    "tail": lambda stage, **o: stage.filter(lambda text: len(text) % 2 == 0, **o),
+    "never": lambda stage, **o: stage.filter(lambda text: "#" in text, **o),
+    "letters": lambda stage, **o: stage.flat_map(lambda text: text[:3], **o),
+    "nothing": lambda stage, **o: stage.flat_map(lambda text: (), **o),
+    "pair": lambda stage, **o: stage.map(lambda text: (text[:2], text[2:8]), **o).starmap(
+        lambda first, rest: rest + first, **o
+    ),
+    "named": lambda stage, **o: stage.map(lambda text: {"a": text, "b": "-"}, **o).starmap(
+        lambda a, b: b + a, **o
+    ),
+}
+BOUND = {
+    "width": lambda stage, bind, **o: stage.map(width, bind=bind, **o),
+    "fits": lambda stage, bind, **o: stage.filter(width_fits, bind=bind, **o),
+    "joined": lambda stage, bind, **o: stage.reduce(
+        width_joined, bind=bind, associative=False, initial="", **o
+    ),
+}
+REDUCES = {
+    "join": lambda stage, **o: stage.reduce(join, **o),
+    "from": lambda stage, **o: stage.reduce(join, initial="^", **o),
+    "ordered": lambda stage, **o: stage.reduce(nested, associative=False, **o),
+    "seeded": lambda stage, **o: stage.reduce(nested, initial="", associative=False, **o),
+}
+ASSOCIATIVE = ("join", "from")
+
+
+@st.composite
+def options(draw):
+    given = {}
+    if draw(st.integers(0, 4)) == 0:
+        given["chunk_size"] = draw(st.integers(1, 9))
+    if draw(st.integers(0, 4)) == 0:
+        given["fuse"] = False
+    if draw(st.integers(0, 6)) == 0:
+        given["request_memory"] = draw(st.sampled_from(["1GB", "2GB"]))
+    return given
+
+
+@st.composite
+def pipelines(draw, folder):
+    """A pipeline of any shape over one or two sources."""
+    texts = st.text("abc", min_size=1, max_size=5)
+    made = []
+    for _ in range(draw(st.integers(1, 2))):
+        items = draw(st.lists(texts, min_size=1, max_size=12))
+        chunk_size = draw(st.none() | st.integers(1, 5))
+        made.append(
+            htdag.source(items if draw(st.booleans()) else iter(items), chunk_size=chunk_size)
+        )
+    for _ in range(draw(st.integers(1, 7))):
+        # Mostly the newest, for chains; else any, for branches.
+        upstream = draw(st.sampled_from([made[-1], made[-1], *made]))
+        given = draw(options())
+        what = draw(st.sampled_from([*PER_ITEM, *BOUND, *REDUCES, "flaky", "lists"]))
+        if what == "flaky":
+            made.append(upstream.map(partial(sometimes_fails, folder), retries=60, **given))
+        elif what == "lists":
+            # Two reduces change the same items in place. What follows is text again.
+            items = upstream.map(list, **given)
+            every = items.reduce(extend_in_place, initial=[])
+            some = items.filter(len).reduce(extend_in_place, initial=[], **draw(options()))
+            made += [every.map("".join), some.map("".join)]
+        elif what in BOUND:
+            bind = {"bound": draw(st.sampled_from(made))}
+            made.append(BOUND[what](upstream, bind, **given))
+        elif what in PER_ITEM:
+            made.append(PER_ITEM[what](upstream, **given))
+        else:
+            if what in ASSOCIATIVE:
+                given["fan_in"] = draw(st.none() | st.integers(2, 4))
+            made.append(REDUCES[what](upstream, **given))
+    targets = {id(stage): stage for stage in made[-1:] + draw(st.lists(st.sampled_from(made)))}
+    defaults = draw(st.sampled_from([{}, {}, {"chunk_size": 2}, {"fuse": False}]))
+    return htdag.Pipeline(*targets.values(), name="flow", **defaults)
+
+
+@pytest.fixture(scope="module")
+def in_process():
+    with pytest.MonkeyPatch.context() as patch, without_fork(patch):
+        # The functions here are pickled by the hundred; that they can be is tested elsewhere.
+        patch.setattr("htdag.stages.check_function", lambda *_: None)
+        # Few jobs, so that most have several items.
+        patch.setattr("htdag.plan.chunk.MOST_JOBS", 3)
+        yield
+
+
+@given(data=st.data())
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_a_run_gives_what_plain_python_gives(in_process, tmp_path, data):
+    folder = tmp_path / "failed once"
+    for path in (folder, tmp_path / "run"):
+        shutil.rmtree(path, ignore_errors=True)
+    folder.mkdir()
+    flow = data.draw(pipelines(str(folder)), label="pipeline")
+    run = compiled(flow, tmp_path / "run")
+
+    def choose(ready):
+        return data.draw(st.sampled_from(ready), label="next node")
+
+    failed = run_nodes(run, choose)
+    event(f"{len(flow.plan().nodes)} nodes")
+    try:
+        expected = evaluate(flow.graph)
+    except EmptyReduce:
+        event("a reduce of nothing")
+        assert failed
+        return
+    except ValueError as error:
+        raise AssertionError(f"{error} was never tried") from error
+    assert failed == []
+    for target in flow.targets:
+        assert result(run, target) == expected[target]
+
+
+@given(data=st.data())
+@settings(
+    max_examples=max(20, EXAMPLES // 4),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_all_plans_of_a_pipeline_give_the_same(in_process, tmp_path, data):
+    """One chain with one meaning, whatever is said about chunks, nodes and trees."""
+    items = data.draw(st.lists(st.text("abc", max_size=4), min_size=1, max_size=30))
+    results = []
+    for number in range(2):
+        each = options()
+        chain = htdag.source(items).map(str.upper, **data.draw(each))
+        chain = chain.flat_map(list, **data.draw(each)).filter(
+            lambda c: c != "B", **data.draw(each)
+        )
+        fan_in = data.draw(st.none() | st.integers(2, 5))
+        total = chain.reduce(join, initial="", fan_in=fan_in, **data.draw(each))
+        run = tmp_path / f"run-{number}"
+        shutil.rmtree(run, ignore_errors=True)
+        compiled(htdag.Pipeline(total, name="flow"), run)
+        assert run_nodes(run) == []
+        results.append(result(run, total.name))
+    assert results == ["".join(items).upper().replace("B", "")] * 2

@@ -1,0 +1,190 @@
+"""Options: checked where they are given, in one normal form, and combined in one way."""
+
+from __future__ import annotations
+
+import pytest
+
+import htdag
+from htdag import _options
+from htdag._options import Options, memory_mb, parse
+from htdag.errors import OptionError
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "normal"),
+    [
+        ("request_cpus", 4, 4),
+        ("request_gpus", 0, 0),
+        ("request_memory", 512, "512MB"),
+        ("request_memory", "512", "512MB"),
+        ("request_memory", "2GB", "2GB"),
+        ("request_memory", " 2 g ", "2GB"),
+        ("request_memory", "2.5GiB", "2.5GB"),
+        ("request_memory", "1024k", "1024KB"),
+        ("request_disk", 100, "100KB"),
+        ("request_disk", "1tb", "1TB"),
+        ("retry_request_memory", 4096, "4096"),
+        ("requirements", " HasGPU ", "HasGPU"),
+        ("rank", 3.5, "3.5"),
+        ("priority", -5, -5),
+        ("accounting_group", "physics", "physics"),
+        ("max_idle", 1, 1),
+        ("chunk_size", 1, 1),
+        ("retries", 0, 0),
+        ("on_error", "skip", "skip"),
+        ("max_errors", 0, 0),
+        ("max_errors", 7, 7),
+        ("max_errors", 0.05, 0.05),
+        ("max_errors", 1.0, 1.0),
+        ("fuse", False, False),
+        ("submit", {"+B": 1, "a": True}, (("+B", "1"), ("a", "True"))),
+        ("submit", {"MY.Project": '"x"'}, (("MY.Project", '"x"'),)),
+        ("submit", {}, ()),
+    ],
+)
+def test_good_values_have_one_normal_form(option, value, normal):
+    assert parse({option: value}, "words").given() == {option: normal}
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("request_cpus", 0),
+        ("request_cpus", 1.0),
+        ("request_cpus", True),
+        ("request_cpus", "2"),
+        ("request_memory", 0),
+        ("request_memory", -1),
+        ("request_memory", "0GB"),
+        ("request_memory", "much"),
+        ("request_memory", "2 PB"),
+        ("request_memory", True),
+        ("request_memory", [1]),
+        ("requirements", ""),
+        ("requirements", "   "),
+        ("requirements", "a\nqueue 5"),
+        ("requirements", "a\0"),
+        ("requirements", ["HasGPU"]),
+        ("rank", None.__class__),
+        ("priority", "high"),
+        ("priority", 2**31),
+        ("max_idle", 0),
+        ("chunk_size", 0),
+        ("chunk_size", 2.5),
+        ("retries", -1),
+        ("retries", True),
+        ("on_error", "ignore"),
+        ("on_error", True),
+        ("max_errors", -1),
+        ("max_errors", -0.1),
+        ("max_errors", 1.5),
+        ("max_errors", float("nan")),
+        ("max_errors", True),
+        ("max_errors", "5%"),
+        ("fuse", 0),
+        ("fuse", "no"),
+        ("submit", "a = b"),
+        ("submit", {1: 2}),
+        ("submit", {"a b": 2}),
+        ("submit", {"a": "b\nc"}),
+        ("submit", {"a": ""}),
+        ("submit", {"a": None}),
+    ],
+)
+def test_bad_values_are_refused_by_name(option, value):
+    with pytest.raises(OptionError) as caught:
+        parse({option: value}, "words")
+    assert str(caught.value).startswith(f"stage 'words': option {option}=")
+
+
+@pytest.mark.parametrize("name", ["Executable", "arguments", "queue", "LOG", "output"])
+def test_submit_commands_of_htdag_itself_are_refused(name):
+    with pytest.raises(OptionError, match="is set by htdag itself"):
+        parse({"submit": {name: "x"}}, "words")
+
+
+@pytest.mark.parametrize("name", ["request_cpus", "Requirements", "MAX_IDLE"])
+def test_submit_commands_that_are_options_are_refused(name):
+    with pytest.raises(OptionError, match=f"give {name}=... as an option"):
+        parse({"submit": {name: "x"}}, "words")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("request_memroy", "request_memory"),
+        ("request_cpu", "request_cpus"),
+        ("retry", "retries"),
+        ("chunksize", "chunk_size"),
+        ("max_error", "max_errors"),
+    ],
+)
+def test_unknown_options_name_a_near_one(name, near):
+    with pytest.raises(OptionError, match=f"no option '{name}'; did you mean '{near}'"):
+        parse({name: 1}, "words")
+
+
+def test_unknown_options_say_where_submit_commands_go():
+    with pytest.raises(OptionError, match=r"there is no option 'zzz' \(any other submit command"):
+        parse({"zzz": 1}, "words")
+
+
+def test_none_is_not_given():
+    assert parse({"retries": None, "fuse": None}, "words") == Options()
+
+
+def test_every_option_has_a_check_and_a_field():
+    assert set(_options.OPTION_NAMES) == set(Options.__dataclass_fields__)
+
+
+def test_own_options_go_before_defaults():
+    own = parse({"retries": 2, "fuse": False}, "words")
+    defaults = parse({"retries": 5, "request_cpus": 3}, "flow")
+    assert own.over(defaults).given() == {"retries": 2, "fuse": False, "request_cpus": 3}
+
+
+@pytest.mark.parametrize("falsy", [{"retries": 0}, {"request_gpus": 0}, {"max_errors": 0}])
+def test_a_zero_is_given(falsy):
+    (name,) = falsy
+    assert parse(falsy, "words").over(parse({name: 1}, "flow")).given() == falsy
+
+
+def test_requirements_of_stage_and_pipeline_both_hold():
+    own = parse({"requirements": "a || b"}, "words")
+    assert own.over(parse({"requirements": "c || d"}, "flow")).requirements == (
+        "(c || d) && (a || b)"
+    )
+    assert own.over(Options()).requirements == "a || b"
+
+
+def test_submit_commands_of_stage_and_pipeline_are_merged():
+    own = parse({"submit": {"a": "1", "b": "2"}}, "words")
+    merged = own.over(parse({"submit": {"b": "3", "c": "4"}}, "flow"))
+    assert merged.submit == (("a", "1"), ("b", "2"), ("c", "4"))
+
+
+@pytest.mark.parametrize(
+    ("text", "mb"), [("512MB", 512), ("2GB", 2048), ("512KB", 0.5), ("1TB", 1024**2), ("7", 7)]
+)
+def test_sizes_in_mb(text, mb):
+    assert memory_mb(text) == mb
+
+
+def test_with_options_replaces_what_was_given():
+    stage = htdag.source([1]).map(abs, retries=1, requirements="a")
+    changed = stage.with_options(retries=5, requirements="b")
+    assert changed.options.retries == 5
+    assert changed.options.requirements == "b"
+    assert stage.options.retries == 1
+
+
+def test_a_source_takes_a_chunk_size_only():
+    source = htdag.source([1]).with_options(chunk_size=5)
+    assert source.options.chunk_size == 5
+    with pytest.raises(OptionError, match="give 'retries' to the stages after it"):
+        source.with_options(retries=2)
+
+
+def test_a_mistake_in_a_pipelines_defaults_names_the_pipeline():
+    with pytest.raises(OptionError, match=r"'flow'.*did you mean 'retries'"):
+        htdag.Pipeline(htdag.source([1]).map(abs), name="flow", retrys=1)
