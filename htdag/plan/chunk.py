@@ -68,7 +68,12 @@ def _chunked(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
     estimate = items_before if items_before is not None else before.items
     if size is None or estimate is None:
         wanted = min(before.chunks, MOST_JOBS)
-        reason = f"{wanted:,} jobs, as {before.name} has {before.chunks:,}"
+        reason = (
+            f"{wanted:,} jobs, one for each chunk of {before.name}"
+            if wanted == before.chunks
+            else f"{before.chunks:,} chunks of {before.name} in {wanted:,} jobs "
+            f"(at most {MOST_JOBS} by default)"
+        )
     else:
         wanted = max(1, math.ceil(estimate / size))
         about = "" if items_before is not None else "up to "

@@ -1,0 +1,249 @@
+"""What htdag relies on in HTCondor: docs/htcondor-facts.md. htdag itself is not used here.
+
+Should a later HTCondor fail one of these, the test's name says what has changed. All jobs are
+submitted at once, and each test looks at its own.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pool import Area, Pool
+
+pytestmark = pytest.mark.pool
+
+IDLE, COMPLETED, HELD = 1, 4, 5
+TRANSFER_OUTPUT_ERROR, TRANSFER_INPUT_ERROR = 12, 13
+
+COMMON = """\
+executable = job.sh
+arguments = {name}
+should_transfer_files = IF_NEEDED
+when_to_transfer_output = ON_EXIT
+preserve_relative_paths = True
+output = {name}.stdout
+error = {name}.stderr
+log = jobs.log
+request_memory = 100
+request_disk = 1M
+"""
+BLIND = 'requirements = TARGET.FileSystemDomain == "blind.test"\n'
+SEEING = 'requirements = TARGET.FileSystemDomain == "seeing.test"\n'
+NOWHERE = "requirements = False\n"
+
+SCRIPT = """\
+#!/bin/sh
+set -eu
+mkdir -p "out/$1"
+case $1 in
+    paths) cat in/deep/data.txt alias tree/inner/link >out/paths/result.txt ;;
+    killed) echo before >out/killed/result.txt; kill -KILL $$ ;;
+    remapped) echo there >out/remapped/result.txt ;;
+esac
+"""
+
+# Name: what is added to COMMON. Each of them is one job.
+JOBS = {
+    "paths": BLIND
+    + "transfer_input_files = in/deep/data.txt, alias, tree\n"
+    + "transfer_output_files = out/paths/result.txt\n",
+    "folder-link": BLIND + "transfer_input_files = folder\n",
+    "killed": BLIND + "transfer_output_files = out/killed/result.txt\n",
+    "missing": BLIND + "transfer_output_files = out/missing/result.txt\n",
+    "missing-shared": SEEING + "transfer_output_files = out/missing-shared/result.txt\n",
+    "remapped": BLIND
+    + "transfer_output_files = out/remapped/result.txt\n"
+    + 'transfer_output_remaps = "out/remapped/result.txt=out/remapped/result.txt"\n',
+    "on-hold": NOWHERE + "hold = True\n",
+    "on-hold-late": NOWHERE + "hold = True\nmax_materialize = 10\n",
+}
+
+# A line of the list may be long; with late materialisation up to 65,538 bytes.
+LONG = {
+    "early": ", ".join(f"in/{number:06d}.items" for number in range(7000)),
+    "late": ", ".join(f"in/{number:06d}.items" for number in range(3600)),
+}
+ROWS = """\
+0000, 1, one.txt, two.txt
+# 0001, 2, three.txt
+0002, 3, {long}
+
+0003, 4, end.txt
+"""
+FROM_LIST = """\
+executable = job.sh
+arguments = list
+requirements = False
+request_memory = 100
+request_disk = 1M
+My.Chunk = "$(chunk)"
+My.Attempt = "$(attempt)"
+My.Inputs = "$(inputs)"
+{more}
+queue chunk, attempt, inputs from {name}.txt
+"""
+LISTS = {
+    name: FROM_LIST.format(name=name, more=more)
+    for name, more in {"early": "", "late": "max_materialize = 100"}.items()
+}
+
+DAG = "JOB first.node in/node.sub\n"
+
+
+class Facts(NamedTuple):
+    """The folder of the jobs, and their ads by name once they have ended."""
+
+    folder: Path
+    ads: dict[str, Any]
+    rows: dict[str, list[tuple[str, str, str]]]
+
+
+def run(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def submit(folder: Path, name: str, description: str) -> int:
+    (folder / f"{name}.sub").write_text(description)
+    return int(run("condor_submit", "-terse", f"{name}.sub", cwd=folder).split(".")[0])
+
+
+def write_files(folder: Path) -> None:
+    (folder / "job.sh").write_text(SCRIPT)
+    (folder / "job.sh").chmod(0o755)
+    (folder / "in/deep").mkdir(parents=True)
+    (folder / "in/deep/data.txt").write_text("data ")
+    (folder / "elsewhere/inside").mkdir(parents=True)
+    (folder / "elsewhere/file.txt").write_text("linked ")
+    (folder / "alias").symlink_to(folder / "elsewhere/file.txt")
+    (folder / "folder").symlink_to(folder / "elsewhere/inside")
+    (folder / "tree/inner").mkdir(parents=True)
+    (folder / "tree/inner/link").symlink_to(folder / "elsewhere/file.txt")
+    for name, text in LONG.items():
+        (folder / f"{name}.txt").write_text(ROWS.format(long=text))
+    (folder / "one.dag").write_text(DAG)
+    (folder / "in/node.sub").write_text(COMMON.format(name="node") + SEEING + "queue\n")
+    (folder / "other").mkdir()
+
+
+@pytest.fixture(scope="module")
+def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
+    folder = pool_area.new_runs_dir()
+    write_files(folder)
+    with pool.use():
+        clusters = {
+            name: submit(folder, name, COMMON.format(name=name) + added + "queue\n")
+            for name, added in JOBS.items()
+        }
+        lists = {name: submit(folder, name, description) for name, description in LISTS.items()}
+        run("condor_submit_dag", "-usedagdir", str(folder / "one.dag"), cwd=folder / "other")
+        wanted = " || ".join(f"ClusterId == {cluster}" for cluster in clusters.values())
+
+        def ads() -> dict[str, Any]:
+            found = {ad["ClusterId"]: ad for ad in pool.job_ads(wanted)}
+            return {name: found[cluster] for name, cluster in clusters.items() if cluster in found}
+
+        def at_rest() -> bool:
+            return all(
+                name in now
+                and (now[name]["JobStatus"] in (COMPLETED, HELD) or name == "on-hold-late")
+                for now in [ads()]
+                for name in clusters
+            )
+
+        def rows(name: str) -> list[tuple[str, str, str]]:
+            found = pool.schedd.query(f"ClusterId == {lists[name]}")
+            found = sorted(found, key=lambda ad: ad["ProcId"])
+            return [(ad["Chunk"], ad["Attempt"], ad["Inputs"]) for ad in found]
+
+        def dag_ended() -> bool:
+            path = folder / "one.dag.dagman.out"
+            return path.exists() and "EXITING WITH STATUS" in path.read_text()
+
+        pool.wait_until(at_rest, 60, "the jobs to end or be held")
+        pool.wait_until(lambda: len(rows("late")) >= 5, 30, "five jobs")
+        pool.wait_until(dag_ended, 60)
+        yield Facts(folder, ads(), {name: rows(name) for name in lists})
+        for cluster in (*clusters.values(), *lists.values()):
+            run("condor_rm", str(cluster), cwd=folder)
+
+
+def test_relative_paths_are_kept_both_ways_and_links_to_files_are_followed(
+    pool: Pool, facts: Facts
+):
+    ad = facts.ads["paths"]
+    assert (ad["JobStatus"], ad.get("ExitCode")) == (COMPLETED, 0)
+    assert (facts.folder / "out/paths/result.txt").read_text() == "data linked linked "
+
+
+def test_a_link_to_a_directory_holds_the_job(pool: Pool, facts: Facts):
+    ad = facts.ads["folder-link"]
+    assert (ad["JobStatus"], ad.get("HoldReasonCode")) == (HELD, TRANSFER_INPUT_ERROR)
+
+
+def test_what_a_killed_job_wrote_comes_back(pool: Pool, facts: Facts):
+    ad = facts.ads["killed"]
+    assert (ad["JobStatus"], ad["ExitBySignal"], ad["ExitSignal"]) == (COMPLETED, True, 9)
+    assert (facts.folder / "out/killed/result.txt").read_text() == "before\n"
+
+
+def test_an_output_file_that_is_missing_holds_the_job(pool: Pool, facts: Facts):
+    ad = facts.ads["missing"]
+    assert (ad["JobStatus"], ad.get("HoldReasonCode")) == (HELD, TRANSFER_OUTPUT_ERROR)
+
+
+def test_without_transfer_no_output_file_is_asked_for(pool: Pool, facts: Facts):
+    ad = facts.ads["missing-shared"]
+    assert (ad["JobStatus"], ad.get("ExitCode")) == (COMPLETED, 0)
+
+
+def test_a_remap_of_a_path_onto_itself_holds_the_job(pool: Pool, facts: Facts):
+    ad = facts.ads["remapped"]
+    assert (ad["JobStatus"], ad.get("HoldReasonCode")) == (HELD, TRANSFER_OUTPUT_ERROR)
+
+
+def test_late_materialisation_forgets_hold(pool: Pool, facts: Facts):
+    assert facts.ads["on-hold"]["JobStatus"] == HELD
+    assert facts.ads["on-hold-late"]["JobStatus"] == IDLE
+
+
+@pytest.mark.parametrize("when", LISTS)
+def test_the_last_variable_of_queue_takes_the_rest_of_the_line(
+    pool: Pool, facts: Facts, when: str
+):
+    rows = facts.rows[when]
+    assert len(LONG[when]) > (60_000 if when == "late" else 100_000)
+    assert rows[0] == ("0000", "1", "one.txt, two.txt")
+    assert rows[2] == ("0002", "3", LONG[when])
+    assert rows[-1] == ("0003", "4", "end.txt")
+
+
+@pytest.mark.parametrize("when", LISTS)
+def test_comments_and_blank_lines_of_an_item_file_are_jobs(pool: Pool, facts: Facts, when: str):
+    rows = facts.rows[when]
+    assert len(rows) == 5
+    assert rows[1] == ("# 0001", "2", "three.txt")
+    assert rows[3] == rows[2]
+
+
+def test_a_submit_event_names_its_dagman_node(pool: Pool, facts: Facts):
+    import htcondor2
+
+    log = htcondor2.JobEventLog(str(facts.folder / "one.dag.nodes.log"))
+    kind = htcondor2.JobEventType.SUBMIT
+    notes = [event["LogNotes"] for event in log.events(stop_after=0) if event.type == kind]
+    assert [re.findall(r'DAGNodeName = "([^"]*)"', text) for text in notes] == [["first.node"]]
+
+
+def test_dagman_works_from_any_folder_with_usedagdir(pool: Pool, facts: Facts):
+    assert "EXITING WITH STATUS 0" in (facts.folder / "one.dag.dagman.out").read_text()
+    assert (facts.folder / "node.stdout").exists()
