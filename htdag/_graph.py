@@ -33,7 +33,9 @@ def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tupl
     """
     order = _upstream_first(targets)
     names = _names(order)
-    graph = nx.DiGraph()
+    # The chunk size is no default of each stage: stages fused into a node share that of its first.
+    graph = nx.DiGraph(chunk_size=defaults.chunk_size)
+    defaults = replace(defaults, chunk_size=None)
     wanted = {id(target) for target in targets}
     for stage in order:
         name = names[id(stage)]

@@ -6,8 +6,10 @@ functions import only when they run travel as source.
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
+import sys
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -29,17 +31,24 @@ class ItemPickler:
     ----------
     stage : str
         The source's name, for errors.
+    classes : set of type
+        Receives the classes of the user's project that the items are of.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, classes: set[type]) -> None:
         self._stage = stage
+        self._classes = classes
 
     def __call__(self, item: Any, number: int) -> bytes:
         if type(item) in _PLAIN:
             return pickle.dumps(item, PROTOCOL)
         try:
             with project_modules_by_value():
-                return _dumps(item)
+                buffer = io.BytesIO()
+                pickler = _Pickler(buffer, None)
+                pickler.dump(item)
+                self._classes |= pickler.classes
+                return buffer.getvalue()
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
@@ -47,7 +56,9 @@ class ItemPickler:
             ) from error
 
 
-def dump_content(content: dict[str, Any], functions: Sequence[tuple[str, Any]]) -> bytes:
+def dump_content(
+    content: dict[str, Any], functions: Sequence[tuple[str, Any]], classes: set[type]
+) -> bytes:
     """Return the payload of a node: what its jobs unpickle before the first item.
 
     Parameters
@@ -56,21 +67,24 @@ def dump_content(content: dict[str, Any], functions: Sequence[tuple[str, Any]]) 
         ``functions`` and ``initials``, as the worker expects them.
     functions : sequence of (str, callable)
         The functions again, with the stage to name in errors.
+    classes : set of type
+        Classes of the user's project that the items are of: their methods may import modules.
 
     Raises
     ------
     FunctionError
         Naming the stage and, where it can be found, the variable at fault.
     """
-    reached = reach(function for _, function in functions)
+    reached = reach([*(function for _, function in functions), content["initials"], *classes])
     with project_modules_by_value():
         try:
-            pickled = _dumps(content, reached.names)
+            buffer = io.BytesIO()
+            _Pickler(buffer, reached.names).dump(content)
         except Exception as error:
             for stage, function in functions:
                 check_function(function, stage)
             raise FunctionError(f"the functions cannot be pickled: {error}") from error
-    return pickle.dumps({"modules": reached.modules, "content": pickled}, PROTOCOL)
+    return pickle.dumps({"modules": reached.modules, "content": buffer.getvalue()}, PROTOCOL)
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -82,8 +96,15 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: Any, names: frozenset[str] | None) -> None:
         super().__init__(file, PROTOCOL)
         self._names = names
+        self.classes: set[type] = set()
 
     def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, type) and is_project_module(sys.modules.get(value.__module__)):
+            self.classes.add(value)
+        if isinstance(value, functools._lru_cache_wrapper):
+            parameters = value.cache_parameters()
+            cache = lambda function, size, typed: functools.lru_cache(size, typed)(function)  # noqa: E731
+            return cache, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
         if not is_project_module(value) or value.__name__ == "__main__":
             return super().reducer_override(value)
         state = {
@@ -93,12 +114,6 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         }
         state["__file__"] = value.__file__
         return types.ModuleType, (value.__name__, value.__doc__), state
-
-
-def _dumps(value: Any, names: frozenset[str] | None = None) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer, names).dump(value)
-    return buffer.getvalue()
 
 
 class _Nowhere(io.RawIOBase):

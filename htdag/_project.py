@@ -24,13 +24,15 @@ import cloudpickle
 @contextlib.contextmanager
 def project_modules_by_value() -> Iterator[None]:
     """Have cloudpickle pickle the modules of the user's project by value, for this block."""
-    registry = cloudpickle.list_registry_pickle_by_value()
+    registry = set(cloudpickle.list_registry_pickle_by_value())
     added = []
-    for name, module in list(sys.modules.items()):
-        if name not in registry and name != "__main__" and is_project_module(module):
+    for module in list(sys.modules.values()):
+        # One module may stand there under several names.
+        if is_project_module(module) and module.__name__ not in {"__main__", *registry}:
             with contextlib.suppress(ValueError):
                 cloudpickle.register_pickle_by_value(module)
                 added.append(module)
+                registry.add(module.__name__)
     try:
         yield
     finally:

@@ -8,11 +8,15 @@ import importlib.util
 import os
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from htdag._project import is_project_file, is_project_module, variables
+
+_LEAVES = (str, bytes, bytearray, int, float, complex, type(None))
+_MOST_ELEMENTS = 200_000  # of all containers: more of them hold data, not functions
 
 
 @dataclass(frozen=True)
@@ -49,28 +53,37 @@ class _Search:
         self.found: dict[str, dict[str, Any]] = {}
         self.names: set[str] = set()
         self._seen: set[int] = set()
-        self._codes: list[types.CodeType] = []
+        self._budget = _MOST_ELEMENTS
+        self._kept: list[Any] = []  # so that no id is given to another object meanwhile
+        self._codes: list[tuple[types.CodeType, str]] = []  # with the package it stands in
         self._modules: list[types.ModuleType] = []
 
     def value(self, value: Any) -> None:
-        """Follow a function, class, module or callable object."""
-        if value is None or id(value) in self._seen:
+        """Follow a function, class, module, container or object of a class of the project."""
+        if isinstance(value, _LEAVES) or id(value) in self._seen:
             return
         self._seen.add(id(value))
+        self._kept.append(value)
         if isinstance(value, types.ModuleType):
             self._module(value)
         elif isinstance(value, type):
             self._class(value)
         elif isinstance(value, property):
-            for accessor in (value.fget, value.fset, value.fdel):
-                self.value(accessor)
+            self._all((value.fget, value.fset, value.fdel))
+        elif isinstance(value, Mapping):
+            self._all(value.values())
+        elif isinstance(value, list | tuple | set | frozenset):
+            self._all(value)
         else:
             # What a partial, a method or a decorated function stands for.
-            for name in ("func", "__func__", "__wrapped__"):
-                inner = getattr(value, name, None)
-                if callable(inner):
-                    self.value(inner)
-            self._function(value)
+            for name in ("func", "args", "keywords", "__func__", "__self__", "__wrapped__"):
+                self.value(getattr(value, name, None))
+            self._function_or_object(value)
+
+    def _all(self, values: Iterable[Any]) -> None:
+        for value in islice(values, self._budget):
+            self._budget -= 1
+            self.value(value)
 
     def finish(self) -> None:
         """Follow imports inside of functions, and attributes of modules, until nothing is new."""
@@ -78,9 +91,9 @@ class _Search:
         while before != len(self._seen) + len(self.names):
             before = len(self._seen) + len(self.names)
             while self._codes:
-                code = self._codes.pop()
+                code, package = self._codes.pop()
                 self.names |= _used_names(code)
-                for name in _imports(code):
+                for name in _imports(code, package):
                     self._add(name, importable=True)
             for module in list(self._modules):
                 for name in self.names & set(vars(module)):
@@ -94,20 +107,20 @@ class _Search:
     def _class(self, kind: type) -> None:
         if is_project_module(sys.modules.get(kind.__module__)):
             self._add(kind.__module__, importable=False)
-            for inner in (*vars(kind).values(), *kind.__bases__):
-                self.value(inner)
+            self._all((*vars(kind).values(), *kind.__bases__))
 
-    def _function(self, value: Any) -> None:
+    def _function_or_object(self, value: Any) -> None:
         code = getattr(value, "__code__", None)
-        if not isinstance(code, types.CodeType):
-            if callable(value):
-                self.value(type(value))
-        elif is_project_file(code.co_filename):
-            self._add(getattr(value, "__module__", None) or "__main__", importable=False)
-            self._codes.append(code)
-            for _, _, inner in variables(value):
-                if callable(inner) or isinstance(inner, types.ModuleType):
-                    self.value(inner)
+        if isinstance(code, types.CodeType):
+            if is_project_file(code.co_filename):
+                self._add(getattr(value, "__module__", None) or "__main__", importable=False)
+                self._codes.append((code, value.__globals__.get("__package__") or ""))
+                self._all(inner for _, _, inner in variables(value))
+                self._all(value.__defaults__ or ())
+                self._all((value.__kwdefaults__ or {}).values())
+        elif is_project_module(sys.modules.get(type(value).__module__)):
+            self.value(type(value))
+            self.value(getattr(value, "__dict__", None))
 
     def _add(self, name: str, *, importable: bool) -> None:
         file = _project_file(name)
@@ -126,11 +139,21 @@ class _Search:
             "importable": importable,
         }
         if importable:
+            package = name if self.found[name]["package"] else name.rpartition(".")[0]
             with contextlib.suppress(SyntaxError):
-                self._codes.append(compile(source, file, "exec"))
-            parent = name.rpartition(".")[0]
-            if parent:
-                self._add(parent, importable=True)
+                self._codes.append((compile(source, file, "exec"), package))
+            self._add_parents(name)
+
+    def _add_parents(self, name: str) -> None:
+        """Make importable the packages that a module is in, folders without a file too."""
+        parent = name.rpartition(".")[0]
+        if not parent:
+            return
+        self._add(parent, importable=True)
+        if parent not in self.found:
+            file = f"<the package {parent}>"
+            self.found[parent] = {"source": "", "file": file, "package": True, "importable": True}
+            self._add_parents(parent)
 
 
 def _project_file(name: str) -> str | None:
@@ -162,15 +185,15 @@ def _used_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def _imports(code: types.CodeType) -> Iterator[str]:
-    """Yield the absolute names that a function's code imports while it runs."""
+def _imports(code: types.CodeType, package: str) -> Iterator[str]:
+    """Yield the absolute names that a piece of code of a package imports while it runs."""
     previous: list[Any] = []
     module = ""
     for instruction in dis.get_instructions(code):
         if instruction.opname == "IMPORT_NAME":
-            module = str(instruction.argval)
             level = previous[-2].argval if len(previous) > 1 else 0
-            if not level:
+            module = _absolute(str(instruction.argval), level or 0, package)
+            if module:
                 yield module
                 parts = module.split(".")
                 yield from (".".join(parts[:end]) for end in range(1, len(parts)))
@@ -179,4 +202,14 @@ def _imports(code: types.CodeType) -> Iterator[str]:
         previous = [*previous[-3:], instruction]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _imports(constant)
+            yield from _imports(constant, package)
+
+
+def _absolute(name: str, level: int, package: str) -> str:
+    """Return the absolute name of a relative import, or "" where there is none."""
+    if level == 0:
+        return name
+    parts = package.split(".")
+    if not package or level > len(parts):
+        return ""
+    return ".".join([*parts[: len(parts) - level + 1], *([name] if name else [])])

@@ -43,6 +43,7 @@ class IterableSource:
         self._spool: IO[bytes] | None = None
         self._ends = array("Q")
         self._broken = False
+        self.classes: set[type] = set()
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
             self._iterator = None
@@ -57,7 +58,7 @@ class IterableSource:
     def payloads(self) -> Iterator[bytes]:
         """Yield the pickle of each item in order."""
         if self._sequence is not None:
-            dumps = ItemPickler(self._stage)
+            dumps = ItemPickler(self._stage, self.classes)
             for number, item in enumerate(self._sequence):
                 yield dumps(item, number)
             return
@@ -83,7 +84,7 @@ class IterableSource:
         self._check_not_empty(len(self._ends))
 
     def _spooled(self, iterator: Iterator[Any]) -> IO[bytes]:
-        dumps = ItemPickler(self._stage)
+        dumps = ItemPickler(self._stage, self.classes)
         spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
         weakref.finalize(self, spool.close)
         end = 0
@@ -130,6 +131,7 @@ class FileSource:
                 ) from None
             if not paths:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
+        self.classes: set[type] = set()
         self.paths = [os.path.abspath(path) for path in paths]
         missing = [path for path in self.paths if not os.path.exists(path)]
         if missing:

@@ -220,7 +220,7 @@ class Stage:
         return replace(stage, initial=initial, associative=associative, fan_in=fan_in)
 
     def with_options(self, **options: Any) -> Stage:
-        """Return a copy of this handle with options added or replaced.
+        """Return a copy of this handle with options added or replaced; None takes one away.
 
         Examples
         --------
@@ -234,7 +234,8 @@ class Stage:
                 f"give {sorted(set(options) - {'chunk_size'})[0]!r} to the stages after it"
             )
         parsed = _options.parse(options, self.name)
-        return replace(self, options=parsed.over(self.options))
+        changed = {name: getattr(parsed, name) for name in options}
+        return replace(self, options=replace(self.options, **changed))
 
     def _next(
         self,

@@ -75,9 +75,10 @@ ROWS = """\
 0000, 1, one.txt, two.txt
 # 0001, 2, three.txt
 0002, 3, {long}
-
-0003, 4, end.txt
+{blank}0003, 4, end.txt
 """
+# With late materialisation a blank line is refused.
+BLANK = {"early": "\n", "late": ""}
 FROM_LIST = """\
 executable = job.sh
 arguments = list
@@ -129,7 +130,7 @@ def write_files(folder: Path) -> None:
     (folder / "tree/inner").mkdir(parents=True)
     (folder / "tree/inner/link").symlink_to(folder / "elsewhere/file.txt")
     for name, text in LONG.items():
-        (folder / f"{name}.txt").write_text(ROWS.format(long=text))
+        (folder / f"{name}.txt").write_text(ROWS.format(long=text, blank=BLANK[name]))
     (folder / "one.dag").write_text(DAG)
     (folder / "in/node.sub").write_text(COMMON.format(name="node") + SEEING + "queue\n")
     (folder / "other").mkdir()
@@ -170,11 +171,12 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
             return path.exists() and "EXITING WITH STATUS" in path.read_text()
 
         pool.wait_until(at_rest, 60, "the jobs to end or be held")
-        pool.wait_until(lambda: len(rows("late")) >= 5, 30, "five jobs")
+        pool.wait_until(lambda: len(rows("late")) >= 4, 30, "four jobs")
         pool.wait_until(dag_ended, 60)
         yield Facts(folder, ads(), {name: rows(name) for name in lists})
-        for cluster in (*clusters.values(), *lists.values()):
-            run("condor_rm", str(cluster), cwd=folder)
+        left = " ".join(map(str, (*clusters.values(), *lists.values())))
+        # Those that have left the queue are errors to it.
+        subprocess.run(["condor_rm", *left.split()], capture_output=True, check=False)
 
 
 def test_relative_paths_are_kept_both_ways_and_links_to_files_are_followed(
@@ -217,9 +219,7 @@ def test_late_materialisation_forgets_hold(pool: Pool, facts: Facts):
 
 
 @pytest.mark.parametrize("when", LISTS)
-def test_the_last_variable_of_queue_takes_the_rest_of_the_line(
-    pool: Pool, facts: Facts, when: str
-):
+def test_the_last_variable_of_queue_takes_the_rest_of_the_line(pool: Pool, facts: Facts, when: str):
     rows = facts.rows[when]
     assert len(LONG[when]) > (60_000 if when == "late" else 100_000)
     assert rows[0] == ("0000", "1", "one.txt, two.txt")
@@ -228,10 +228,14 @@ def test_the_last_variable_of_queue_takes_the_rest_of_the_line(
 
 
 @pytest.mark.parametrize("when", LISTS)
-def test_comments_and_blank_lines_of_an_item_file_are_jobs(pool: Pool, facts: Facts, when: str):
-    rows = facts.rows[when]
+def test_a_comment_in_an_item_file_is_a_job(pool: Pool, facts: Facts, when: str):
+    # Values end at white space as well as at a comma.
+    assert facts.rows[when][1] == ("#", "0001", "2, three.txt")
+
+
+def test_a_blank_line_of_an_item_file_is_a_job_like_the_one_before(pool: Pool, facts: Facts):
+    rows = facts.rows["early"]
     assert len(rows) == 5
-    assert rows[1] == ("# 0001", "2", "three.txt")
     assert rows[3] == rows[2]
 
 

@@ -251,26 +251,62 @@ def test_a_repaired_file_can_be_continued(path):
     assert itemfile.count(str(path)) == 3
 
 
-def test_keep_drops_items_outside_the_ranges(path):
-    items = {n: [(str(n), b"%d" % n)] for n in range(6)}
-    write(path, items, close=False)
-    itemfile.keep(str(path), [(1, 2), (5, 5)])
-    assert itemfile.finished([str(path)]) == [(1, 2), (5, 5)]
-    ItemWriter(str(path), resume=True).close()
-    assert [frame.payload for frame in itemfile.read(str(path))] == [b"1", b"2", b"5"]
+def singles(*sequences):
+    return {n: [(str(n), b"%d" % n)] for n in sequences}
 
 
-def test_keep_leaves_a_file_alone_that_has_only_these_items(path):
-    write(path, close=False)
-    before = path.stat()
-    itemfile.keep(str(path), [(0, 9)])
-    assert path.stat().st_ino == before.st_ino
+def reconciled(folder, *files):
+    """Unfinished files after they were made to agree, and what they agree on."""
+    paths = [write(folder / str(n), items, close=False) for n, items in enumerate(files)]
+    common = itemfile.reconcile(paths)
+    assert all(itemfile.finished([path]) == common for path in paths)
+    return common, paths
 
 
-def test_keep_drops_a_combined_range_that_is_kept_in_part_only(path):
-    write(path, {(0, 5): [("0", b"sum of 0 to 5")], 7: [("7", b"7")]}, close=False)
-    itemfile.keep(str(path), [(0, 3), (7, 7)])
-    assert itemfile.finished([str(path)]) == [(7, 7)]
+def test_reconciled_files_have_the_items_that_all_of_them_had(tmp_path):
+    common, paths = reconciled(tmp_path, singles(0, 1, 2, 3, 5), singles(1, 2, 4, 5), {(1, 5): []})
+    assert common == []
+    common, paths = reconciled(tmp_path, singles(0, 1, 2, 3, 5), singles(1, 2, 4, 5), {(1, 2): []})
+    assert common == [(1, 2)]
+    ItemWriter(paths[0], resume=True).close()
+    assert [frame.payload for frame in itemfile.read(paths[0])] == [b"1", b"2"]
+
+
+def test_files_that_agree_are_left_alone(tmp_path):
+    paths = [write(tmp_path / name, singles(0, 2, 3), close=False) for name in "ab"]
+    before = [Path(path).stat().st_ino for path in paths]
+    assert itemfile.reconcile(paths) == [(0, 0), (2, 3)]
+    assert [Path(path).stat().st_ino for path in paths] == before
+
+
+def test_a_combined_range_counts_as_a_whole_or_not_at_all(tmp_path):
+    ranges = {(0, 5): [("0", b"sum of 0 to 5")], **singles(7)}
+    common, _ = reconciled(tmp_path, ranges, singles(0, 1, 2, 3, 7))
+    assert common == [(7, 7)]
+
+
+def test_dropping_one_range_may_drop_another(tmp_path):
+    # 3 is missing in the last, so 2-3 goes from the second, so 1-2 from the first, and so on.
+    files = {(1, 2): [], 9: []}, {(2, 3): [], 1: [], 9: []}, {1: [], 2: [], 9: []}
+    assert reconciled(tmp_path, *files)[0] == [(9, 9)]
+
+
+@given(st.lists(st.sets(st.integers(0, 12)), min_size=1, max_size=3), st.data())
+@settings(max_examples=50, deadline=None)
+def test_reconciled_files_never_disagree(tmp_path_factory, finished, data):
+    folder = tmp_path_factory.mktemp("reconcile")
+    files = []
+    for numbers in finished:
+        items = {}
+        for first, last in itemfile.to_ranges(numbers):
+            cut = data.draw(st.integers(first, last))
+            items[first, cut] = []
+            if cut < last:
+                items[cut + 1, last] = []
+        files.append(items)
+    common, _ = reconciled(folder, *files)
+    agreed = {n for first, last in common for n in range(first, last + 1)}
+    assert agreed <= set.intersection(*finished)
 
 
 def test_merge_of_attempts_is_the_plain_order(tmp_path):

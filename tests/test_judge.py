@@ -346,6 +346,29 @@ def test_a_killed_job_counts_no_item_twice_in_several_reduces(tmp_path):
     assert reference.result(run, "one") == reference.result(run, "two") == 15
 
 
+@pytest.mark.parametrize("order", [("good", "bad"), ("bad", "good")])
+def test_an_item_that_fails_in_one_reduce_counts_once_in_another(tmp_path, fails, order):
+    function = fails(6)
+    once = Fails(tmp_path / "once", 2)
+
+    def sometimes(total, item):
+        function(item)
+        return total + item
+
+    source = htdag.source(range(9), chunk_size=9)
+    made = source.map(lambda x: once(x) // 10, name=NODE, retries=1)
+    combine = {"good": lambda a, b: a + b, "bad": sometimes}
+    reduces = [made.reduce(combine[name], name=name, retries=1) for name in order]
+    run = reference.compiled(htdag.Pipeline(*reduces), tmp_path / "run")
+    plan = progress.read_plan(str(run))
+    reference.work(run, NODE)
+    assert not progress.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
+    function.mend()
+    once.mend()
+    assert reference.run_nodes(run) == []
+    assert reference.result(run, "good") == reference.result(run, "bad") == sum(range(9))
+
+
 @pytest.mark.parametrize("items", [None, 3])
 def test_a_job_that_could_not_begin_is_done_again(make, items):
     # As where no Python was found, or the input was damaged: nobody counted the items.
@@ -373,6 +396,20 @@ def with_no_python(run, chunk, items=None):
         values=[0],
         sizes=[run.output(chunk).stat().st_size],
     )
+
+
+def test_a_job_whose_input_is_damaged_is_never_taken_for_done(make):
+    run = make(abs, retries=9)
+    source = run.path / layout.source_items(NODE, "0001")
+    whole = source.read_bytes()
+    flip(source, len(whole) // 2)
+    for _ in range(3):
+        run.work()
+        assert not run.judge(last_try=False).succeeded
+    source.write_bytes(whole)
+    run.work()
+    assert run.judge().succeeded
+    assert reference.result(run.path, NODE) == list(range(9))
 
 
 def test_jobs_without_python_in_every_try_are_never_taken_for_done(make):
@@ -581,10 +618,17 @@ def test_the_post_script_unpickles_nothing(make):
 # Records
 
 
-def test_records_end_at_a_damaged_line(tmp_path):
+def test_damaged_lines_of_a_record_are_passed_over(tmp_path):
     path = tmp_path / "record"
-    path.write_text('{"start": {}}\n{"error": {"stage": "f"}}\n{"streams\n{"end": {}}\n')
-    assert [list(line) for line in recordfile.lines(str(path))] == [["start"], ["error"]]
+    path.write_text('{"start": {}}\n{"error": {"sta\n[1]\n\n{"end": {}}\n{"streams')
+    assert [list(line) for line in recordfile.lines(str(path))] == [["start"], ["end"]]
+
+
+def test_a_line_after_one_that_was_cut_off_is_a_line_of_its_own(tmp_path):
+    path = tmp_path / "record"
+    path.write_text('{"start": {}}\n{"error": {"sta')
+    recordfile.append(str(path), "end", {"items": 1})
+    assert recordfile.end(str(path)) == {"items": 1}
 
 
 @pytest.mark.parametrize(

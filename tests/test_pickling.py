@@ -7,75 +7,91 @@ project away, and runs the run directory with a bare Python.
 from __future__ import annotations
 
 import json
+import os
+import runpy
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
+import traceback
 
+import cloudpickle
+import networkx
 import pytest
+import reference
 
 import htdag
 from htdag import _pickling
 from htdag.runtime import layout, progress
 
-# What a script ends with: compile, and say what plain Python gives.
+# What a script ends with.
 END = """
 if __name__ == "__main__":
     import pathlib, sys
     from htdag.compile import write_run
-    write_run(htdag.Pipeline(stage, name="flow").plan(), pathlib.Path(sys.argv[1]), "run")
+    write_run(htdag.Pipeline(stage, chunk_size=9).plan(), pathlib.Path(sys.argv[1]), "run")
 """
-# Reads results as text: the classes of the project are not there any more.
+# Results as text: the classes of the project are not there any more.
 READ = """
-import json, sys
-sys.path.insert(0, sys.argv[2])
-import reference
-from pathlib import Path
-print(json.dumps([repr(value) for value in reference.result(Path(sys.argv[1]), "out")]))
+import json, pickle, sys
+sys.path.insert(0, sys.argv[1])
+from htdag_runtime import itemfile
+values = [pickle.loads(frame.payload) for frame in itemfile.read(sys.argv[2])]
+print(json.dumps([repr(value) for value in values]))
 """
 
 
-def python(*arguments, cwd, bare=False):
-    command = [sys.executable, "-I", *(["-S"] if bare else []), *map(str, arguments)]
+def bare_python(*arguments, cwd):
+    """A Python that finds neither the project nor anything that is installed."""
+    command = [sys.executable, "-I", "-S", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def compile_project(folder, files, main="main.py"):
+    """Write a project, let its script compile a run directory, and take the project away."""
+    project, run, log = folder / "the project", folder / "run", folder / "log"
+    for name, content in files.items():
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = textwrap.dedent(content)
+        path.write_text(content + END if name == main else content)
+    child = os.fork()  # faster than a Python that has to import htdag
+    if child == 0:
+        status = 1
+        try:
+            sys.path.insert(0, str(project))
+            sys.argv = [str(project / main), str(run)]
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            status = 0
+        except BaseException:
+            log.write_text(traceback.format_exc())
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0, log.read_text()
+    project.rename(folder / "gone")
+    return run
 
 
 @pytest.fixture
 def run_project(tmp_path):
     """Run a project given as file contents; return the reprs of the items of stage "out"."""
 
-    def run_project(files, main="main.py"):
-        project, run = tmp_path / "the project", tmp_path / "run"
-        for name, content in files.items():
-            path = project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = textwrap.dedent(content)
-            path.write_text(content + END if name == main else content)
-        start = f"import sys; sys.path.insert(0, {str(project)!r}); sys.argv[:] = sys.argv[1:]; "
-        start += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-        done = python("-c", start, project / main, run, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        project.rename(tmp_path / "gone")
-        work_all(run)
-        done = python("-c", READ, run, Path(__file__).parent, cwd=tmp_path)
+    def run_project(files):
+        run = compile_project(tmp_path, files)
+        plan = progress.read_plan(str(run))
+        for node in plan["nodes"]:
+            for chunk, attempt in reference.listed(run, node["name"]):
+                job = ["work", node["name"], chunk, attempt]
+                done = bare_python(run / layout.RUNTIME, *job, cwd=run)
+                assert (done.returncode, done.stderr) == (0, "")
+            verdict = progress.judge(str(run), plan, node, last_try=True)
+            records = (run / layout.outcomes(node["name"])).glob("*.record")
+            assert verdict.succeeded, "\n".join(path.read_text() for path in records)
+        (output,) = run.glob("nodes/*/out/*.out.items")
+        done = bare_python("-c", READ, run / layout.RUNTIME, output, cwd=run)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     return run_project
-
-
-def work_all(run):
-    """Do the jobs of a run in processes that see neither the project nor any site directory."""
-    plan = progress.read_plan(str(run))
-    for node in plan["nodes"]:
-        for line in (run / layout.chunk_list(node["name"])).read_text().splitlines():
-            chunk, attempt = line.split(", ")[:2]
-            job = ["work", node["name"], chunk, attempt]
-            done = python(run / layout.RUNTIME, *job, cwd=run, bare=True)
-            assert (done.returncode, done.stderr) == (0, "")
-        verdict = progress.judge(str(run), plan, node, last_try=True)
-        records = (run / layout.outcomes(node["name"])).glob("*.record")
-        assert verdict.succeeded, "\n".join(path.read_text() for path in records)
 
 
 def test_functions_of_the_script_itself(run_project):
@@ -214,7 +230,9 @@ def test_dataclasses_enums_and_named_tuples(run_project):
                 assert dataclasses.asdict(book)["title"] == "t"
                 return dataclasses.replace(book, title="u"), Typed(pair.b)
             stage = htdag.source([(Book("t", Color.RED), Pair(1, 2))]).map(f)
-            stage = stage.map(lambda pair: (pair[0].color is Color.RED, pair), fuse=False, name="out")
+            def is_red(pair):
+                return pair[0].color is Color.RED, pair
+            stage = stage.map(is_red, fuse=False, name="out")
             """,
         }
     ) == ["(True, (Book(title='u', color=<Color.RED: 1>, words=[]), Typed(a=2, b='x')))"]
@@ -422,18 +440,10 @@ stage = htdag.source([1, 2]).map(f, name="out")
 
 def test_tracebacks_show_the_lines_of_modules_that_are_not_there(tmp_path):
     """The record of a failed item quotes the user's file."""
-    project, run = tmp_path / "project", tmp_path / "run"
-    project.mkdir()
-    (project / "work.py").write_text("def f(x):\n    return 1 // x  # oh dear\n")
-    (project / "main.py").write_text(
-        "import htdag\nfrom work import f\nstage = htdag.source([0]).map(f, name='out')" + END
-    )
-    start = f"import sys; sys.path.insert(0, {str(project)!r}); sys.argv[:] = sys.argv[1:]; "
-    start += "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
-    done = python("-c", start, project / "main.py", run, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    project.rename(tmp_path / "gone")
-    python(run / layout.RUNTIME, "work", "out", "0000", "1", cwd=run, bare=True)
+    work = "def f(x):\n    return 1 // x  # oh dear\n"
+    main = "import htdag\nfrom work import f\nstage = htdag.source([0]).map(f, name='out')"
+    run = compile_project(tmp_path, {"work.py": work, "main.py": main})
+    bare_python(run / layout.RUNTIME, "work", "out", "0000", "1", cwd=run)
     assert "1 // x  # oh dear" in (run / layout.record("out", "0000", 1)).read_text()
 
 
@@ -442,8 +452,6 @@ def test_tracebacks_show_the_lines_of_modules_that_are_not_there(tmp_path):
 
 def test_what_belongs_to_the_project():
     import cloudpickle
-    import networkx
-    import reference
 
     assert _pickling.is_project_module(reference)
     for module in (json, sys, cloudpickle, networkx, htdag, layout):
@@ -451,8 +459,6 @@ def test_what_belongs_to_the_project():
 
 
 def test_pickling_leaves_cloudpickles_register_as_it_was():
-    import cloudpickle
-
     before = cloudpickle.list_registry_pickle_by_value()
     with _pickling.project_modules_by_value():
         assert "reference" in sys.modules
@@ -461,15 +467,12 @@ def test_pickling_leaves_cloudpickles_register_as_it_was():
 
 
 def test_a_module_with_two_names_can_be_pickled(monkeypatch):
-    import reference
-
     monkeypatch.setitem(sys.modules, "another_name_of_reference", reference)
     assert htdag.source([1]).map(lambda x: reference.MEANINGS and x).name == "map"
 
 
 def test_a_module_that_the_user_registered_stays_registered():
     import cloudpickle
-    import reference
 
     cloudpickle.register_pickle_by_value(reference)
     try:

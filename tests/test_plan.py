@@ -82,6 +82,14 @@ def test_a_reduce_of_a_source_joins_a_node_that_reads_the_source():
     assert {output.stage for output in found["a"].outputs} == {"a", "r"}
 
 
+@pytest.mark.parametrize("options", [{"fuse": False}, {"retries": 2}])
+def test_a_node_that_only_combines_a_source_may_be_refused(options):
+    source = numbers()
+    found = plan(source.reduce(add, name="r", **options), source.map(inc, name="a"))
+    assert sorted(stages(found)) == [(), ("a",), ("r",)]
+    assert "a begins a node: " in reasons(found, "a")
+
+
 def test_a_reduce_that_is_not_associative_reads_all_items():
     found = plan(numbers().map(inc, name="a").reduce(add, name="r", associative=False))
     assert stages(found) == [("a",), ("r",)]

@@ -69,15 +69,18 @@ def dag_name(plan: Plan) -> str:
 
 
 def _fill(plan: Plan, run: Path, tag: str) -> None:
+    classes: set[type] = set()
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
         _write_json(run / layout.program(node.name), _program(node))
-        _write(run / layout.payload(node.name), _payload(node))
         lines = submit.submit_lines(node, plan.name)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             _write_source(run, node)
+            classes |= node.input.source.classes
+    for node in plan.nodes:
+        _write(run / layout.payload(node.name), _payload(node, classes))
     content = _plan_content(plan)
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
@@ -199,7 +202,7 @@ def _functions(node: Node) -> list[tuple[str, str]]:
     return roles
 
 
-def _payload(node: Node) -> bytes:
+def _payload(node: Node, classes: set[type]) -> bytes:
     functions: list[Any] = [operation.function for operation in node.operations]
     functions += [output.combine for output in node.outputs if output.combine is not None]
     initials = []
@@ -209,7 +212,7 @@ def _payload(node: Node) -> bytes:
             initials.append(node.reduction.initial)
     names = [stage for _, stage in _functions(node)]
     content = {"functions": functions, "initials": initials}
-    return dump_content(content, list(zip(names, functions, strict=True)))
+    return dump_content(content, list(zip(names, functions, strict=True)), classes)
 
 
 def _write_source(run: Path, node: Node) -> None:

@@ -114,10 +114,8 @@ def stage_values(
     node = plan["by_name"][stage_entry(plan, stage)["where"]]
     skipped = (run / layout.skipped(node["name"])).exists()
     for state in progress.examine(str(run), node):
-        problem = "; ".join(state.damaged)
-        if whole and not problem and not state.complete and not skipped:
-            problem = "the record of its job is missing"
-        if problem:
+        if whole and not state.complete and not skipped:
+            problem = "; ".join(state.damaged) or "the record of its job is missing"
             raise RunDamaged(
                 f"stage {stage!r}, chunk {state.number}: {problem}; run.resume() computes it again"
             )

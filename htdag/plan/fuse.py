@@ -39,12 +39,16 @@ def needs(graph: nx.DiGraph, name: str) -> Needs:
     return Needs(stage, graph.nodes[upstream]["stage"], binds)
 
 
-def job_options(stage: Stage, upstream: Stage) -> Options:
-    """Return a stage's options; the chunk size of its source holds where it gives none."""
+def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
+    """Return the options of a node that a stage begins.
+
+    Of the chunk sizes the stage's own holds, then that of its source, then the pipeline's.
+    """
     options = stage.options.over(BUILT_IN)
-    if upstream.data is not None and options.chunk_size is None:
-        options = replace(options, chunk_size=upstream.options.chunk_size)
-    return options
+    size = options.chunk_size
+    if size is None and upstream.data is not None:
+        size = upstream.options.chunk_size
+    return replace(options, chunk_size=graph.graph["chunk_size"] if size is None else size)
 
 
 def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
@@ -58,15 +62,15 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     if not options.fuse:
         return f"{stage.name} has fuse=False"
     if not node.options.fuse:
-        return f"{node.stages[0]} has fuse=False"
+        first = node.stages[0] if node.stages else node.outputs[0].stage
+        return f"{first} has fuse=False"
     # What the node waits for already is there when its jobs start; anything else would have to
     # wait for jobs of this very node, or hold back the stages before this one.
-    ready: set[str] = set()
-    for other in node.stages:
-        ready |= nx.ancestors(graph, other)
-    waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
-    if waits:
-        return f"its bind waits for {', '.join(waits)}"
+    if wanted.binds:
+        ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
+        waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
+        if waits:
+            return f"its bind waits for {', '.join(waits)}"
     mine, theirs = options.of_jobs().given(), node.options.of_jobs().given()
     differing = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
     if differing:
@@ -96,14 +100,14 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
                     break
         else:
             if wanted.stage.kind in PER_ITEM:
-                nodes.append(_new_node(wanted, reason))
+                nodes.append(_new_node(graph, wanted, reason))
                 continue
-            combines = _combining_node(wanted)
+            combines = _combining_node(graph, wanted)
             if combines is not None:
                 nodes.append(combines)
                 reason = ""
         if wanted.stage.kind == "reduce":
-            nodes.append(_final_node(wanted, reason))
+            nodes.append(_final_node(graph, wanted, reason))
     return tuple(nodes)
 
 
@@ -111,7 +115,7 @@ def _reads(node: Node, source: Stage) -> bool:
     return source.data is not None and node.input.stage == source.name and node.reduction is None
 
 
-def _new_node(wanted: Needs, reason: str) -> Node:
+def _new_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
     stage, upstream = wanted.stage, wanted.upstream
     if not reason:
         kind = "the source" if upstream.data is not None else "the value of"
@@ -120,7 +124,7 @@ def _new_node(wanted: Needs, reason: str) -> Node:
         name="",
         stages=(),
         input=Input(upstream.name, source=upstream.data),
-        options=job_options(stage, upstream),
+        options=job_options(graph, stage, upstream),
     )
     return replace(_joined(node, wanted), reasons=(f"{stage.name} begins a node: {reason}",))
 
@@ -155,7 +159,7 @@ def _merged_binds(binds: tuple[Bind, ...], new: tuple[tuple[str, str], ...]) -> 
     return tuple(Bind(stage) for stage in stages)
 
 
-def _combining_node(wanted: Needs) -> Node | None:
+def _combining_node(graph: nx.DiGraph, wanted: Needs) -> Node | None:
     """Return a node that combines the items of a source, where no other node reads it so."""
     stage, upstream = wanted.stage, wanted.upstream
     if upstream.data is None or not stage.associative or wanted.binds:
@@ -165,7 +169,7 @@ def _combining_node(wanted: Needs) -> Node | None:
         name="",
         stages=(),
         input=Input(upstream.name, source=upstream.data),
-        options=job_options(stage, upstream),
+        options=job_options(graph, stage, upstream),
         outputs=(Output(stage.name, None, stage.function),),
         reasons=(
             f"{stage.name} is combined here, chunk by chunk of {upstream.name} (associative)",
@@ -173,7 +177,7 @@ def _combining_node(wanted: Needs) -> Node | None:
     )
 
 
-def _final_node(wanted: Needs, reason: str) -> Node:
+def _final_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
     stage, upstream = wanted.stage, wanted.upstream
     assert stage.function is not None
     if not stage.associative:
@@ -189,6 +193,6 @@ def _final_node(wanted: Needs, reason: str) -> Node:
         reduction=Reduction(stage.name, stage.function, True, stage.initial, wanted.binds),
         outputs=(Output(stage.name, None),),
         binds=_merged_binds((), wanted.binds),
-        options=job_options(stage, upstream),
+        options=job_options(graph, stage, upstream),
         reasons=(f"{stage.name}: one job {text}",),
     )

@@ -8,7 +8,7 @@ import networkx as nx
 
 from htdag._names import unique_name
 from htdag.errors import UsageError
-from htdag.plan.fuse import BUILT_IN
+from htdag.plan.fuse import job_options
 from htdag.plan.model import Bind, Input, Node, Output
 from htdag.stages import Stage
 
@@ -40,7 +40,7 @@ def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
                     stages=(name,),
                     input=Input(name, source=stage_handle.data),
                     outputs=(Output(name, None),),
-                    options=replace(BUILT_IN, chunk_size=stage_handle.options.chunk_size),
+                    options=job_options(graph, stage_handle, stage_handle),
                     reasons=(f"{name} is needed whole: a node passes its items on",),
                 )
             )
@@ -72,7 +72,7 @@ def name_nodes(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     for node in nodes:
         stages = node.stages or tuple(output.stage + ".combine" for output in node.outputs[:1])
         name = ".".join(stages)
-        if len(name) > _LONGEST_NAME:
+        if len(name) > _LONGEST_NAME and len(stages) > 1:
             name = f"{stages[0]}.to.{stages[-1]}"
         name = unique_name(name, taken)
         taken.add(name)

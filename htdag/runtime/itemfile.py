@@ -163,6 +163,7 @@ def _frames(
 ) -> Iterator[Tuple[int, int, int, int, bytes, bytes]]:
     """Yield the frames from the file's position on, checked, up to `stop` or the trailer."""
     position = file.tell()
+    size = os.fstat(file.fileno()).st_size
     while stop is None or position < stop:
         head = file.read(_HEAD_SIZE)
         if len(head) < _HEAD_SIZE:
@@ -170,15 +171,16 @@ def _frames(
         kind, flags, key_length, first, last, length = _HEADER.unpack_from(head)
         if kind not in (VALUE, FILE, END, TRAILER):
             raise DamagedFile(path, "byte %d is not the start of a frame" % position)
-        body = file.read(key_length + length)
-        if len(body) < key_length + length:
+        end = position + _HEAD_SIZE + key_length + length
+        if end > size:
             raise DamagedFile(path, "it ends within the frame at byte %d" % position)
+        body = file.read(key_length + length)
         (checksum,) = _CRC.unpack_from(head, _HEADER.size)
         if zlib.crc32(body, zlib.crc32(head[: _HEADER.size])) != checksum:
             raise DamagedFile(
                 path, "the checksum of the frame at byte %d does not match" % position
             )
-        position += _HEAD_SIZE + len(body)
+        position = end
         yield kind, flags, first, last, body[:key_length], body[key_length:]
         if kind == TRAILER:
             return
@@ -215,28 +217,34 @@ def count(path: str) -> int:
     raise DamagedFile(path, "it has no trailer")
 
 
-def index(path: str) -> List[Extent]:
-    """Return the extents of all finished input items of a file, whole or cut off.
+def index(path: str, *, whole: bool = False) -> List[Extent]:
+    """Return the extents of all finished input items of a file, all of it verified.
 
-    Only headers are read: the checksums are verified when the values are.
+    Parameters
+    ----------
+    path : str
+        The file.
+    whole : bool
+        Raise `DamagedFile` for a file that is cut off; else its sound beginning counts.
     """
     extents: List[Extent] = []
     with _open(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        start = position = len(MAGIC)
-        values = 0
-        while position + _HEAD_SIZE <= size:
-            file.seek(position)
-            kind, flags, key_length, first, last, length = _HEADER.unpack_from(
-                file.read(_HEAD_SIZE)
-            )
-            position += _HEAD_SIZE + key_length + length
-            if kind not in (VALUE, FILE, END) or position > size:
-                break
-            values += kind != END
-            if flags & ENDS:
-                extents.append(Extent(first, last, start, position, values))
-                start, values = position, 0
+        start = file.tell()
+        values = total = 0
+        try:
+            for kind, flags, first, last, _, payload in _frames(file, path, None):
+                if kind == TRAILER:
+                    if _COUNT.unpack(payload)[0] != total:
+                        raise DamagedFile(path, "its trailer tells another number of values")
+                    break
+                values += kind != END
+                total += kind != END
+                if flags & ENDS:
+                    extents.append(Extent(first, last, start, file.tell(), values))
+                    start, values = file.tell(), 0
+        except DamagedFile:
+            if whole:
+                raise
     return extents
 
 
@@ -257,22 +265,36 @@ def repair(path: str) -> None:
     os.truncate(path, good)
 
 
-def keep(path: str, ranges: Iterable[Tuple[int, int]]) -> None:
-    """Drop the finished items of an unfinished file that are not in these ranges."""
+def reconcile(paths: Sequence[str]) -> List[Tuple[int, int]]:
+    """Make unfinished files of one job agree on which input items are finished.
+
+    An item counts only where all files have it; and a combined range only as a whole, so that
+    what is done again is in no file twice. Returns the ranges of finished items.
+    """
+    while True:
+        common = finished(paths)
+        changed = [keep(path, common) for path in paths]
+        if not any(changed):
+            return common
+
+
+def keep(path: str, ranges: Iterable[Tuple[int, int]]) -> bool:
+    """Drop all extents of an unfinished file that are not in these ranges; tell if any was."""
     kept: Set[int] = set()
     for first, last in ranges:
         kept.update(range(first, last + 1))
     extents = index(path)
-    if all(extent.first in kept for extent in extents):
-        return
+    wanted = [extent for extent in extents if kept.issuperset(range(extent.first, extent.last + 1))]
+    if len(wanted) == len(extents):
+        return False
     aside = path + ".kept"
     with open(path, "rb") as old, os.fdopen(os.open(aside, _NEW, 0o600), "wb") as new:
         new.write(MAGIC)
-        for extent in extents:
-            if extent.first in kept:
-                old.seek(extent.start)
-                new.write(old.read(extent.end - extent.start))
+        for extent in wanted:
+            old.seek(extent.start)
+            new.write(old.read(extent.end - extent.start))
     os.replace(aside, path)
+    return True
 
 
 def merge(paths: Sequence[str]) -> Iterator[Frame]:
@@ -286,7 +308,7 @@ def merge(paths: Sequence[str]) -> Iterator[Frame]:
         return
     where = {}
     for path in paths:
-        for extent in index(path):
+        for extent in index(path, whole=True):
             where[extent.first] = (extent, path)
     handles = {}
     try:
@@ -310,7 +332,7 @@ def merged_count(paths: Sequence[str]) -> int:
         return count(paths[0])
     where = {}
     for path in paths:
-        for extent in index(path):
+        for extent in index(path, whole=True):
             where[extent.first] = extent.values
     return sum(where.values())
 

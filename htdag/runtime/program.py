@@ -57,6 +57,16 @@ class Sink:
         else:
             self._item = self._combine(self._item, value)
 
+    @property
+    def combines(self) -> bool:
+        """Whether values are combined over items."""
+        return self._combine is not None
+
+    def take_copy(self, key: str, value: Any) -> None:
+        """Take a copy of a value, for the combining function to do with as it likes."""
+        self._cursor.stage = self._stage
+        self.take(key, pickle.loads(self._pickled(value, "value")))
+
     def end(self, sequence: int) -> None:
         """End the current input item: now its values count."""
         if self._combine is None:
@@ -155,10 +165,15 @@ def chain(
         Kept up to date for error reports.
     """
 
+    # Combining functions may change their first argument, which none of the others may see.
+    several = sum(sink.combines for group in sinks.values() for sink in group) > 1
+
     def following(number: int) -> Emit:
         # Sinks first: a combining sink may change a value in place only after all others saw it.
-        plain = [s.take for s in sinks.get(number, []) if s._combine is None]
-        combining = [s.take for s in sinks.get(number, []) if s._combine is not None]
+        plain = [s.take for s in sinks.get(number, []) if not s.combines]
+        combining = [
+            s.take_copy if several else s.take for s in sinks.get(number, []) if s.combines
+        ]
         after = [build(n) for n, op in enumerate(operations) if op["after"] == number]
         emits = plain + after + combining
         if len(emits) == 1:

@@ -62,7 +62,6 @@ def _chunk_state(
 ) -> ChunkState:
     sound: List[Attempt] = []
     damaged: List[str] = []
-    complete = False
     failed = 0
     chunk = layout.chunk_name(number)
     for attempt in made:
@@ -71,15 +70,18 @@ def _chunk_state(
             failed = 1
             continue
         failed = end["failed"] or (1 if end["remaining"] != 0 else 0)
+        if 0 in end["sizes"]:
+            continue  # it could not even begin to write
         problem = _problem(run, node, chunk, attempt, end, verify)
         if problem:
             damaged.append(problem)
             failed = 1
         else:
             sound.append(Attempt(attempt, end))
-            complete = end["remaining"] == 0
-    if damaged:
-        complete = _left(run, node, chunk, sound) == []
+    if any(attempt.end["whole"] and attempt.end["remaining"] == 0 for attempt in sound):
+        complete = True
+    else:
+        complete = len(sound) > 1 and _left(run, node, chunk, sound) == []
     return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged)
 
 
@@ -306,13 +308,29 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
         for problem in state.damaged:
             text += "\n" + problem
     if succeeded:
-        again = any(state.last_attempt != 1 or state.damaged for state in states)
-        if again or node["on_error"] == "skip":
-            for child in node["children"]:
-                prepare(run, plan, plan["by_name"][child])
+        for child in node["children"]:
+            _prepare_child(run, plan, plan["by_name"][child])
     else:
         prepare(run, plan, node, states)
     return Verdict(succeeded, states, text)
+
+
+def _prepare_child(run: str, plan: Plan, child: Dict[str, Any]) -> None:
+    """Bring the list of a node up to date when the last of its parents is done.
+
+    The list that was written with the run directory holds while all parents did all of their work
+    at the first attempt, which is the rule.
+    """
+    parents = [plan["by_name"][name] for name in child["parents"]]
+    if not all(is_done(run, parent) for parent in parents):
+        return
+    as_planned = all(
+        state.complete and [attempt.number for attempt in state.attempts] == [1]
+        for parent in parents
+        for state in examine(run, parent)
+    )
+    if not as_planned or layout.attempts(run, child["name"]):
+        prepare(run, plan, child)
 
 
 def _errors(run: str, node: Dict[str, Any], left: List[ChunkState]) -> Tuple[int, int]:

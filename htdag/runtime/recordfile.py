@@ -16,8 +16,11 @@ from typing import Any, Dict, Iterator, Optional
 def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
     """Add a line to a record."""
     line = json.dumps({kind: content}, ensure_ascii=True).encode() + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line  # a line before was cut off
         os.write(descriptor, line)
         if sync:
             os.fsync(descriptor)
@@ -41,17 +44,16 @@ def start(path: str, node: str, chunk: str, attempt: int, host: str, python: str
 
 
 def lines(path: str) -> Iterator[Dict[str, Any]]:
-    """Yield the lines of a record; a line that was cut off or damaged ends it."""
+    """Yield the lines of a record, without those that were cut off or damaged."""
     try:
         with open(path, "rb") as file:
             for line in file:
                 try:
                     content = json.loads(line)
                 except ValueError:
-                    return
-                if not isinstance(content, dict):
-                    return
-                yield content
+                    continue
+                if isinstance(content, dict):
+                    yield content
     except FileNotFoundError:
         return
 

