@@ -25,8 +25,8 @@ numpydoc_xref_param_type = False
 
 # Names outside htdag. Building needs no network, so other projects' inventories are not asked;
 # a reference to a name of htdag that does not exist still fails.
-_outside = ["classad2", "cloudpickle", "collections", "graphviz", "htcondor2", "networkx", "nx"]
-_outside += ["os", "pathlib", "types", "typing"]
+_outside = ["classad2", "cloudpickle", "collections", "datetime", "graphviz", "htcondor2"]
+_outside += ["networkx", "nx", "os", "pathlib", "types", "typing"]
 _short = ["Any", "Callable", "DiGraph", "Digraph", "Hashable", "Iterable", "Iterator", "Literal"]
 _short += ["Mapping", "Path", "PathLike", "Self", "Sequence", "TypeVar", "timedelta"]
 _builtin = [name for name in dir(builtins) if not name.startswith("_")]

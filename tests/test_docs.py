@@ -1,4 +1,4 @@
-"""What the pages show is true: their code runs and prints what they say, and their links lead on."""
+"""What the pages show is true: their code runs and prints what they say; links lead somewhere."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def plain(text: str, folder: Path) -> str:
     text = text.replace(str(folder), "/home/ada").replace(socket.gethostname(), "laptop")
     text = re.sub(r"line \d+", "line N", text)
     text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2026-11-22 18:56:28", text)
+    text = re.sub(r"-\d{8}-\d{6}", "-20261122-185628", text)
     lines = [line.rstrip() for line in text.splitlines()]
     # Python 3.11 and later mark the place in a line of a traceback.
     return "\n".join(line for line in lines if not re.fullmatch(r"\s*[~^]+", line)).strip()
@@ -74,10 +75,11 @@ def ran(
     blocks = blocks_of(SCRIPTS[request.param])
     mark = f"\nprint({_SEPARATOR!r}, flush=True)\n"
     (folder / request.param).write_text(mark.join([*(block.code for block in blocks), ""]))
-    environment = {name: value for name, value in os.environ.items() if name != "HTDAG_HOME"}
-    environment["XDG_DATA_HOME"] = str(folder / ".local/share")
-    environment["CONDOR_CONFIG"] = "/dev/null"  # no HTCondor for on="auto"
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {
+        "HTDAG_HOME": str(folder / ".local/share/htdag"),
+        "CONDOR_CONFIG": "/dev/null",  # no HTCondor for on="auto"
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
     done = subprocess.run(
         [sys.executable, request.param],
         cwd=folder,

@@ -19,7 +19,7 @@ from reference import EmptyReduce, compiled, evaluate, result, run_nodes, withou
 
 import htdag
 
-EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "80"))
+EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "150"))
 
 
 def sometimes_fails(folder, text):

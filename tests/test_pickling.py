@@ -312,6 +312,22 @@ def test_relative_imports_while_a_function_runs(run_project):
     ) == ["4", "8"]
 
 
+def test_an_import_in_a_function_of_many_names(run_project):
+    """Python numbers names; from 256 on the number is in an instruction of its own."""
+    names = "".join(f"        x.name{number}\n" for number in range(300))
+    main = f"""
+import htdag
+def f(x):
+    if not x:
+{names}
+    from helper import twice
+    return twice(x)
+stage = htdag.source([1, 2]).map(f, name="out")
+"""
+    helper = "def twice(x):\n    return 2 * x\n"
+    assert run_project({"helper.py": helper, "main.py": main}) == ["2", "4"]
+
+
 REACHED = {
     "a table of functions": ("TABLE = {'f': work.f}", "TABLE['f'](x)"),
     "a list of functions": ("LIST = [work.f]", "LIST[0](x)"),
