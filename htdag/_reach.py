@@ -199,7 +199,8 @@ def _imports(code: types.CodeType, package: str) -> Iterator[str]:
                 yield from (".".join(parts[:end]) for end in range(1, len(parts)))
         elif instruction.opname == "IMPORT_FROM" and module:
             yield f"{module}.{instruction.argval}"
-        previous = [*previous[-3:], instruction]
+        if instruction.opname != "EXTENDED_ARG":
+            previous = [*previous[-3:], instruction]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _imports(constant, package)

@@ -111,8 +111,8 @@ class FileSource:
     is_files = True
 
     def __init__(self, pattern_or_paths: Any, stage: str) -> None:
-        if isinstance(pattern_or_paths, str | os.PathLike):
-            pattern = os.path.expanduser(os.fspath(pattern_or_paths))
+        if isinstance(pattern_or_paths, str | bytes | os.PathLike):
+            pattern = os.path.expanduser(os.fsdecode(pattern_or_paths))
             if os.path.lexists(pattern):
                 paths = [pattern]
             else:
@@ -123,7 +123,7 @@ class FileSource:
                 )
         else:
             try:
-                paths = [os.path.expanduser(os.fspath(path)) for path in pattern_or_paths]
+                paths = [os.path.expanduser(os.fsdecode(path)) for path in pattern_or_paths]
             except TypeError:
                 raise UsageError(
                     f"files {stage!r}: give a pattern such as 'books/*.txt', or a list of paths; "

@@ -192,8 +192,7 @@ class Stage:
         fan_in : int, optional
             How many values one job of the tree combines at most; None: the planner decides.
         name, bind, **options
-            As for `map`. A reduce with `bind` combines in one place only when associative is
-            False; else the bound values go to every part.
+            As for `map`. With `bind` one job combines all items, as with ``associative=False``.
 
         Returns
         -------
@@ -270,6 +269,9 @@ class Stage:
 
     def __len__(self) -> NoReturn:
         raise TypeError(self._lazy("has no length"))
+
+    def __contains__(self, item: object) -> NoReturn:
+        raise TypeError(self._lazy("cannot be searched"))
 
     def _lazy(self, what: str) -> str:
         return (

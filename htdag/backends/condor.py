@@ -87,7 +87,7 @@ class CondorBackend:
             _write_rescue(run, dag)
             options["UpdateSubmit"] = True
         with _mapped(f"submitting {str(run / dag)!r}"):
-            with _stdout_to_stderr():
+            with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag}
@@ -242,11 +242,13 @@ def _write_rescue(run: Path, dag: str) -> None:
 
 
 @contextlib.contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
+def _quiet_stdout() -> Iterator[None]:
     """Keep stdout for the user: the bindings print there, from C, which rescue DAG they take."""
     sys.stdout.flush()
     saved = os.dup(1)
-    os.dup2(2, 1)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
     try:
         yield
     finally:

@@ -16,7 +16,9 @@ STOP = 3
 def dag_lines(plan: Plan) -> Iterator[str]:
     """Yield the lines of the DAG file."""
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
-    yield f"# {len(plan.nodes)} nodes, {plan.jobs} jobs. Run it here with: condor_submit_dag FILE"
+    nodes = "1 node" if len(plan.nodes) == 1 else f"{len(plan.nodes)} nodes"
+    jobs = "1 job" if plan.jobs == 1 else f"{plan.jobs} jobs"
+    yield f"# {nodes}, {jobs}. Run it here with: condor_submit_dag {plan.name}.dag"
     yield ""
     yield f"CONFIG {layout.CONFIG}"
     for node in plan.nodes:

@@ -12,11 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from htdag._options import Options
 from htdag._pickling import dump_content
 from htdag._sources import FileSource
 from htdag._version import VERSION
 from htdag.compile import archive, dag, submit
-from htdag.errors import DirectoryError
+from htdag.errors import DirectoryError, OptionError, UsageError
 from htdag.plan import Node, Plan
 from htdag.runtime import itemfile, layout, progress
 from htdag.stages import MISSING
@@ -87,12 +88,26 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     for node_content in content["nodes"]:
         attempts: dict[str, progress.Files | None] = dict.fromkeys(node_content["parents"])
         jobs = ((number, 1, None) for number in range(node_content["chunks"]))
+        options = plan[node_content["name"]].options
         progress.write_list(str(run), content, node_content, jobs, attempts)
+        _check_limits(run, node_content["name"], options)
     archive.write_archive(str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines()) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
     _write_json(run / layout.RUN, _manifest(plan, tag))
+
+
+def _check_limits(run: Path, node: str, options: Options) -> None:
+    """Refuse limits on materialised jobs that had to be left out of the submit description."""
+    if options.max_materialize is None and options.max_idle is None:
+        return
+    if "max_materialize" not in (run / layout.submit(node)).read_text():
+        raise OptionError(
+            f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
+            f"with which HTCondor takes {progress.LONGEST_MATERIALIZED:,} characters of file names "
+            f"a job; give a smaller chunk_size (or fan_in), or leave these options out"
+        )
 
 
 def _manifest(plan: Plan, tag: str) -> dict[str, Any]:
@@ -239,7 +254,7 @@ def _write_source(run: Path, node: Node) -> None:
         finally:
             writer.discard()
     if number != node.boundaries[-1]:
-        raise RuntimeError(
+        raise UsageError(
             f"the source {node.input.stage!r} gave {number} items, not the "
             f"{node.boundaries[-1]} that were planned; was it changed meanwhile?"
         )

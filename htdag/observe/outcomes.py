@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from htdag.errors import RunDamaged
+from htdag.observe.loading import loads
 from htdag.runtime import itemfile, layout, progress
 
 PlanContent = dict[str, Any]
@@ -137,4 +137,4 @@ def load_value(frame: itemfile.Frame, run: Path) -> Any:
     """Return the value of a frame; of a file item, the path of the user's own file."""
     if frame.kind == itemfile.FILE:
         return Path(json.loads(frame.payload)["path"])
-    return pickle.loads(frame.payload)
+    return loads(frame.payload)

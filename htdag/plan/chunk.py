@@ -65,8 +65,8 @@ def _chunked(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
         )
     before = done[str(node.input.node)]
     items_before = _output_items(graph, before, node.input.stage)
-    estimate = items_before if items_before is not None else before.items
-    if size is None or estimate is None:
+    estimate = items_before if items_before is not None else _estimate(before, done)
+    if size is None:
         wanted = min(before.chunks, MOST_JOBS)
         reason = (
             f"{wanted:,} jobs, one for each chunk of {before.name}"
@@ -76,7 +76,7 @@ def _chunked(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
         )
     else:
         wanted = max(1, math.ceil(estimate / size))
-        about = "" if items_before is not None else "up to "
+        about = "" if items_before is not None else "about "
         reason = f"{about}{estimate:,} items in {wanted:,} jobs (chunk_size={size})"
     takes = spread(before.chunks, wanted)
     return replace(
@@ -111,6 +111,13 @@ def _output_items(graph: nx.DiGraph, node: Node, stage: str) -> int | None:
         if handle.kind not in ("map", "starmap"):
             return None
         current = after[current].after
+    return node.items
+
+
+def _estimate(node: Node, done: dict[str, Node]) -> int:
+    """Return how many items a node reads, counting as if filters kept all of them."""
+    while node.items is None:
+        node = done[str(node.input.node)]
     return node.items
 
 

@@ -28,7 +28,13 @@ def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         needed.update(bind.stage for bind in node.binds)
         if node.input.source is None and node.input.stage in made - partial:
             needed.add(node.input.stage)
-    for stage in sorted(needed):
+    combined = {
+        output.after or node.input.stage
+        for node in nodes
+        for output in node.outputs
+        if output.combine is not None
+    }
+    for stage in sorted(needed | combined):
         _check_not_files(graph, stage)
     complete: list[Node] = []
     for name in graph:
