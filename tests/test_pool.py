@@ -176,11 +176,6 @@ def test_runs_dir_is_the_home_of_run_directories(runs_dir: Path):
     assert not str(runs_dir).isascii()
 
 
-@pytest.mark.default_pool
-def test_a_dag_runs_with_the_default_settings(default_pool: Pool, runs_dir: Path):
-    assert sum(run_dag(default_pool, runs_dir, timeout=240).values()) == 8
-
-
 # A session of its own, which starts a pool and a job and then waits to be ended.
 SESSION = """\
 import sys, time

@@ -451,6 +451,56 @@ def test_a_damaged_outcome_is_found_and_computed_again(home: Path, shared: Path,
     assert calls(shared) == {str(x): 2 if 5 <= x < 10 else 1 for x in range(20)}
 
 
+def test_a_bound_result_comes_whole_after_a_retry(home: Path, shared: Path):
+    def once(folder: Path, x: int) -> int:
+        called(folder, x)
+        if x in (1, 6) and calls(folder)[str(x)] == 1:
+            raise ValueError("only once")
+        return x
+
+    base = htdag.source(range(8), chunk_size=2).map(functools.partial(once, shared), name="base")
+    low = base.reduce(min, name="low")
+    high = base.map(lambda x: -x, fuse=False).reduce(min, name="high")
+    span = base.map(lambda x, low, high: (x, low, high), bind={"low": low, "high": high})
+    run = finished(htdag.Pipeline(span, retries=1).submit(on="local"))
+    assert run.result() == [(x, 0, -7) for x in range(8)]
+
+
+LATER = """
+from dataclasses import dataclass
+from enum import Enum
+import sys, htdag, shapes
+
+def make(x):
+    return shapes.Point(x, shapes.Color.RED)
+
+if sys.argv[1] == "first":
+    htdag.Pipeline(htdag.map(make, [1, 2])).submit(tag="later", on="local").wait()
+value = htdag.load("later").result()[0]
+print(value == shapes.Point(1, shapes.Color.RED), type(value) is shapes.Point,
+      value.color is shapes.Color.RED, value.double())
+"""
+
+
+def test_a_later_process_gets_instances_of_its_own_classes(home: Path):
+    (home / "shapes.py").write_text(
+        "from dataclasses import dataclass\nfrom enum import Enum\n\n"
+        "class Color(Enum):\n    RED = 1\n\n"
+        "@dataclass\nclass Point:\n    x: int\n    color: Color\n\n"
+        "    def double(self):\n        return 2 * self.x\n"
+    )
+    (home / "script.py").write_text(LATER)
+    for when in ("first", "second"):
+        done = subprocess.run(
+            [sys.executable, "script.py", when],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout == "True True True 2\n", done.stderr
+
+
 def test_submit_refuses_a_tag_that_is_taken(home: Path):
     flow = htdag.Pipeline(htdag.map(square, [1]))
     finished(flow.submit(tag="one", on="local"))
@@ -526,7 +576,9 @@ def test_a_compiled_directory_runs_with_condor_submit_dag_alone(pool: Any, runs_
     pool.wait_until(lambda: "EXITING WITH STATUS" in read(f"{dag}.dagman.out"), 90)
     assert "EXITING WITH STATUS 0" in read(f"{dag}.dagman.out")
     values = list(itemfile.read(str(directory / "nodes/add/out/0000.1.add.items")))
-    assert [pickle.loads(value.payload) for value in values] == [sum(x * x for x in range(0, 40, 2))]
+    assert [pickle.loads(value.payload) for value in values] == [
+        sum(x * x for x in range(0, 40, 2))
+    ]
 
 
 def read(path: str) -> str:
@@ -576,6 +628,27 @@ def test_held_jobs_are_reported(pool: Any, runs_dir: Path):
     assert run.state is htdag.RunState.HELD
     run.remove()
     assert run.state is htdag.RunState.REMOVED
+
+
+@pytest.mark.pool
+def test_a_node_that_cannot_be_submitted_is_explained(pool: Any, runs_dir: Path):
+    run = htdag.Pipeline(htdag.map(square, [1], requirements="(((")).submit(on="condor")
+    with pytest.raises(htdag.RunFailed, match=r"node square could not be submitted: .*\(\(\("):
+        finished(run)
+
+
+@pytest.mark.pool
+def test_a_job_of_thousands_of_files(pool: Any, runs_dir: Path, shared: Path):
+    # The line of file names is longer than late materialisation bears.
+    for number in range(3000):
+        (shared / f"{number}").write_text(str(number))
+    paths = [shared / f"{number}" for number in range(3000)]
+    numbers = htdag.files(paths, chunk_size=3000).map(lambda path: int(path.read_text()))
+    flow = htdag.Pipeline(numbers.reduce(operator.add, name="sum"))
+    with pytest.raises(htdag.HtdagError, match=r"chunk_size.*or leave these options out"):
+        htdag.Pipeline(numbers, max_idle=10).submit(on="condor")
+    with pool.only("blind"):
+        assert finished(flow.submit(on="condor")).result() == sum(range(3000))
 
 
 @pytest.mark.pool

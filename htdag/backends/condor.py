@@ -24,6 +24,7 @@ with warnings.catch_warnings():
     import htcondor2
 
 _NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
+_SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
@@ -163,7 +164,7 @@ class CondorBackend:
             elif event.type == kinds.JOB_TERMINATED:
                 code = event.get("ReturnValue")
                 watch.state = RunState.DONE if code == 0 else RunState.FAILED
-                watch.reason = "" if code in (0, 1) else f"DAGMan ended with status {code}"
+                watch.reason = "" if code == 0 else _why_failed(run / f"{ticket['dag']}.dagman.out")
 
     def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.nodes is None:
@@ -208,6 +209,29 @@ class CondorBackend:
         if not found:
             watch.state = RunState.STOPPED
             watch.reason = "its DAGMan job is no longer in the queue"
+
+
+def _why_failed(path: Path) -> str:
+    """Return what DAGMan's own log says of a failure that is not one of items; else ""."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return f"DAGMan left no {path.name}"
+    refused = [
+        f"node {node} could not be submitted: {_short_text(reason)}"
+        for node, reason in _SUBMIT_FAILURE.findall(text)
+    ]
+    errors = [
+        _short_text(line.partition("ERROR")[2].lstrip(": "))
+        for line in text.splitlines()
+        if "ERROR: " in line and "the following" not in line
+    ]
+    return "; ".join(dict.fromkeys(refused or errors[-3:]))
+
+
+def _short_text(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 400 else text[:400] + " ..."
 
 
 def _node_name(event: Any) -> str:
