@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import platformdirs
 
 from htdag.errors import DirectoryError
+
+_MACRO = re.compile(r"\$\w*\(")
 
 
 def runs_directory() -> Path:
@@ -30,8 +33,8 @@ def check_for_dagman(directory: Path) -> None:
             f"machine may clear it at any time; choose a directory that lasts, by HTDAG_HOME or "
             f"Pipeline.compile(directory)"
         )
-    if any(character in str(directory) for character in '\n\r"'):
+    if _MACRO.search(str(directory)) or "\n" in str(directory) or "\r" in str(directory):
         raise DirectoryError(
-            f"{str(directory)!r} holds a double quote or a line break, which HTCondor's submit "
-            f"descriptions cannot hold in a directory's name"
+            f"{str(directory)!r} holds '$(' or a line break: HTCondor would take that for a macro, "
+            f"or for the end of a line, in the submit description of the DAG; choose another name"
         )

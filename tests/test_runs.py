@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import operator
 import os
 import pickle
@@ -75,16 +76,19 @@ def finished(run: htdag.Run, timeout: float = 100) -> htdag.Run:
     return run.wait(timeout=timeout, progress=False)
 
 
-def test_map_filter_reduce(on: str, request: pytest.FixtureRequest):
+HOSTILE_TAG = """täg with 'quotes', "quotes", $HOME; %s & `x` #1 {y}"""
+
+
+def test_map_filter_reduce(on: str):
     numbers = htdag.source(range(200), chunk_size=50)
     total = numbers.map(square).filter(is_even).reduce(operator.add)
-    run = finished(htdag.Pipeline(total, name="squares").submit(tag="täg with 'quotes'", on=on))
+    run = finished(htdag.Pipeline(total, name="squares").submit(tag=HOSTILE_TAG, on=on))
     assert run.state is htdag.RunState.DONE
     assert run.result() == sum(x * x for x in range(200) if x % 2 == 0)
     assert run.errors() == []
     status = run.status()
     assert (status["square"].done, status["square"].total) == (200, 200)
-    assert htdag.load("täg with 'quotes'").result() == run.result()
+    assert htdag.load(HOSTILE_TAG).result() == run.result()
 
 
 def lookup(pair: tuple[str, int], table: dict[str, int], everything: list[str]) -> str:
@@ -392,8 +396,6 @@ def test_a_killed_local_run_can_be_resumed(home: Path, shared: Path, which: str)
     run = htdag.Pipeline(stage.reduce(operator.add, name="total")).submit(on="local")
     wait_for(lambda: sum(calls(shared).values()) > 10)
     if which == "coordinator":
-        import json
-
         os.kill(json.loads((run.path / layout.LOCAL_STATE).read_text())["pid"], signal.SIGKILL)
         wait_for(lambda: run.state is htdag.RunState.STOPPED)
         wait_for(lambda: leftovers(run.path) == [])
@@ -594,10 +596,39 @@ def run_command(command: list[str], cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("directory", ["/tmp/htdag-never", "/var/tmp/a $(macro)", "/var/tmp/a\nb"])
+def test_compile_refuses_what_dagman_refuses(directory: str):
+    with pytest.raises(DirectoryError, match=r"choose another|choose a directory"):
+        htdag.Pipeline(htdag.map(square, [1])).compile(directory)
+    assert not Path(directory).exists()
+
+
 @pytest.mark.pool
-def test_compile_refuses_what_dagman_refuses(tmp_path: Path):
-    with pytest.raises(DirectoryError, match="/tmp"):
-        htdag.Pipeline(htdag.map(square, [1])).compile("/tmp/htdag-never")
+def test_the_command_line_on_htcondor(pool: Any, runs_dir: Path):
+    def fails(x: int) -> int:
+        if x == 1:
+            raise ValueError("not this one")
+        return x
+
+    def htdag_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).with_name("htdag")), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    htdag.Pipeline(htdag.map(square, [1, 2]), name="good").submit(tag="good one", on="condor")
+    htdag.Pipeline(htdag.map(fails, [1, 2]), name="bad").submit(tag="bad one", on="condor")
+    done = htdag_command("wait", "good one")
+    assert done.returncode == 0, done.stderr
+    assert htdag_command("result", "good one").stdout == "1\n4\n"
+    done = htdag_command("wait", "bad one")
+    assert done.returncode == 1
+    assert "not this one" in done.stderr
+    assert "ValueError" in htdag_command("errors", "bad one").stdout
+    rows = json.loads(htdag_command("runs", "--json").stdout)
+    assert {row["tag"]: row["state"] for row in rows} == {"good one": "done", "bad one": "failed"}
+    assert "on HTCondor" in htdag_command("status", "bad one").stdout
+    assert htdag_command("resume", "bad one").returncode == 0
+    assert htdag_command("remove", "bad one").returncode == 0
+    assert htdag.load("bad one").state is htdag.RunState.REMOVED
 
 
 @pytest.mark.pool

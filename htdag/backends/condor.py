@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 import time
 import warnings
@@ -39,6 +40,8 @@ def why_unusable() -> str:
         htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
     except Exception as error:
         return f"no HTCondor schedd answers here ({_short(error)})"
+    if shutil.which("condor_dagman") is None:
+        return "HTCondor answers, but its program condor_dagman is not on PATH"
     return ""
 
 
