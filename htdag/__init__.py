@@ -14,8 +14,9 @@ from htdag import _version
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
-from htdag.run import Item, ItemError, Run, RunState, Status, load, runs
+from htdag.run import Item, ItemError, Run, RunState, Status
 from htdag.stages import MISSING, Stage, files, map, source, starmap
+from htdag.store import load, runs
 
 __version__ = _version.VERSION
 

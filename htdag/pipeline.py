@@ -15,8 +15,9 @@ from htdag._names import check_stage_name, check_tag
 from htdag.compile import write_run
 from htdag.errors import StageNameError, UsageError
 from htdag.plan import Plan, make_plan
-from htdag.run import Run, new_tag
+from htdag.run import Run
 from htdag.stages import Stage
+from htdag.store import new_tag
 
 if TYPE_CHECKING:
     import graphviz

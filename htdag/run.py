@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import json
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -16,8 +13,6 @@ from shlex import quote
 from typing import Any
 
 from htdag import backends
-from htdag._home import runs_directory
-from htdag._names import check_tag
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
 from htdag.errors import (
@@ -35,7 +30,7 @@ from htdag.observe.outcomes import Item
 from htdag.observe.status import Reader, Status
 from htdag.runtime import layout, progress
 
-__all__ = ["Item", "ItemError", "Run", "RunState", "Status", "load", "runs"]
+__all__ = ["Item", "ItemError", "Run", "RunState", "Status"]
 
 _TICKET = "submit.json"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
@@ -509,74 +504,6 @@ _ENDINGS = {
     RunState.STOPPED: "was stopped from outside",
     RunState.DONE: "is done",
 }
-
-
-def load(tag: str) -> Run:
-    """Return the run with a tag.
-
-    Raises
-    ------
-    RunNotFound
-        If there is none.
-
-    Examples
-    --------
-    >>> import htdag
-    >>> htdag.load("no such run")
-    Traceback (most recent call last):
-    ...
-    htdag.errors.RunNotFound: there is no run with the tag 'no such run'
-    """
-    path = runs_directory() / check_tag(tag)
-    if not (path / layout.RUN).exists():
-        near = difflib.get_close_matches(tag, [path.name for path in _run_paths("*")], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise RunNotFound(f"there is no run with the tag {tag!r}{hint}")
-    return Run(path)
-
-
-def runs(pattern: str = "*") -> list[Run]:
-    """Return the runs whose tags match a pattern (``*``, ``?``, ``[...]``), oldest first.
-
-    Examples
-    --------
-    >>> import htdag
-    >>> htdag.runs("no such *")
-    []
-    """
-    found = []
-    for path in _run_paths(pattern):
-        try:
-            found.append(Run(path))
-        except RunNotFound:
-            continue  # removed meanwhile
-        except RunDamaged as error:
-            warnings.warn(f"passed over: {error}", stacklevel=2)
-    return sorted(found, key=lambda run: (run.created, run.tag))
-
-
-def _run_paths(pattern: str) -> list[Path]:
-    try:
-        paths = list(runs_directory().iterdir())
-    except FileNotFoundError:
-        return []
-    return [
-        path
-        for path in paths
-        if fnmatch.fnmatchcase(path.name, pattern)
-        and not path.name.startswith(".")
-        and (path / layout.RUN).exists()
-    ]
-
-
-def new_tag(pipeline: str) -> str:
-    """Return a tag that is not taken, of the pipeline's name and the time."""
-    stem = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}"
-    tag, number = stem, 1
-    while (runs_directory() / tag).exists():
-        number += 1
-        tag = f"{stem}-{number}"
-    return tag
 
 
 def _item(frame: Any, path: Path, sources: outcomes.Sources, root: str | None) -> Item:

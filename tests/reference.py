@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from htdag.compile import write_run
 from htdag.observe import outcomes
-from htdag.runtime import layout, progress, worker
+from htdag.runtime import compute, layout, progress, worker
 from htdag.stages import MISSING
 
 if TYPE_CHECKING:
@@ -101,8 +101,8 @@ def without_fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """
 
     def run_child(job: worker.Job, shared: Any, skip: set[int] | None) -> int:
-        shared[:] = bytes(len(shared))
-        worker._compute(job, shared, skip)
+        shared.put(0, 0, 0, 0, 0)
+        compute.run(job, shared, skip)
         return 0
 
     with monkeypatch.context() as patch:

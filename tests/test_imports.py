@@ -33,6 +33,7 @@ LAYERS = [
     ("htdag.backends",),
     ("htdag.observe",),
     ("htdag.run",),
+    ("htdag.store",),
     ("htdag.pipeline",),
     ("htdag",),
     ("htdag.show",),
@@ -87,7 +88,7 @@ def of_htdag(names):
 
 def test_the_modules_are_found():
     assert {"htdag", "htdag.stages", "htdag.runtime.worker", "htdag.plan.fuse"} <= set(MODULES)
-    assert imports("htdag.runtime.worker") >= {"json", "htdag.runtime.itemfile"}
+    assert imports("htdag.runtime.worker") >= {"resource", "htdag.runtime.itemfile"}
     assert imports("htdag._graph") >= {"networkx", "htdag.stages"}
 
 

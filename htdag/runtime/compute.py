@@ -1,0 +1,160 @@
+"""The process that runs the user's functions over the items of a chunk."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+from typing import Any, Dict, List, NoReturn, Optional, Set
+
+from . import chunkfile, itemfile, layout, recordfile, report, usermodules
+from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
+from .program import MISSING, Cursor, Sink, StageError, chain, pickler
+
+
+def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
+    """Be the child: run, record what goes wrong as a whole, and end this process."""
+    status = 1
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # fork keeps an empty stdin: a function that asks for input gets the end of file
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        faulthandler.enable(all_threads=False)
+        run(job, shared, skip)
+        status = 0
+    except BaseException as error:
+        name, message = report.type_name(error), report.text_of(error)
+        report.job_error(job, name, message, report.user_traceback(error))
+        _, position, items, done, failed = shared.get()
+        shared.put(GAVE_UP, position, items, done, failed + 1)
+        status = 0
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            # Threads and exit handlers of the user's modules must not keep a finished job alive.
+            os._exit(status)
+
+
+def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
+    """Run the functions over all items of a chunk that are to be done and not to be skipped."""
+    program = job.program
+    dumps = pickler()
+    with open(layout.payload(job.node), "rb") as file:
+        envelope = pickle.loads(file.read())
+    usermodules.install(envelope["modules"])
+    content = pickle.loads(envelope["content"])
+    functions, initials = content["functions"], content["initials"]
+    bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
+    cursor = Cursor()
+    sinks: Dict[int, List[Sink]] = {}
+    for output, path in zip(program["outputs"], job.outputs):
+        writer = itemfile.ItemWriter(path, resume=skip is not None, flush=True)
+        combine = None if output["combine"] is None else functions[output["combine"]]
+        sink = Sink(writer, dumps, output["stage"], combine, cursor)
+        sinks.setdefault(output["after"], []).append(sink)
+    every = [sink for group in sinks.values() for sink in group]
+    if program["mode"] == "reduce":
+        _reduce(job, functions, initials, bound, every, cursor, shared)
+    else:
+        emit = chain(program["operations"], functions, bound, sinks, cursor)
+        _each(job, emit, every, cursor, shared, skip or set())
+    for sink in every:
+        sink.close()
+        sink.writer.close(sync=True)
+    _, position, items, done, failed = shared.get()
+    shared.put(FINISHED, position, items, done, failed)
+
+
+def _each(
+    job: Job, emit: Any, sinks: List[Sink], cursor: Cursor, shared: Shared, skip: Set[int]
+) -> None:
+    todo = job.description["todo"]
+    wanted = None if todo is None else set(chunkfile.chosen(todo, None))
+    done = failed = 0
+    sequence = -1
+    streams = _Streams(job.record)
+    for sequence, frame in enumerate(chunkfile.frames(job.description["inputs"])):
+        if sequence in skip or (wanted is not None and sequence not in wanted):
+            continue
+        shared.put(RUNNING, sequence + 1, sequence + 1, done, failed)
+        cursor.key = frame.key
+        try:
+            emit(frame.key, chunkfile.value(frame, job.files_folder))
+            for sink in sinks:
+                sink.end(sequence)
+            done += 1
+        except BaseException as error:
+            failed += 1
+            report.item_error(job, cursor.stage, frame.key, sequence, error)
+            for sink in sinks:
+                sink.abandon()
+        streams.item(sequence, frame.key)
+    shared.put(RUNNING, 0, sequence + 1, done, failed)
+
+
+def _reduce(
+    job: Job,
+    functions: List[Any],
+    initials: List[Any],
+    bound: Dict[str, Any],
+    sinks: List[Sink],
+    cursor: Cursor,
+    shared: Shared,
+) -> None:
+    reduction = job.program["reduction"]
+    keywords = {name: bound[source] for name, source in reduction["bind"].items()}
+    function = functions[reduction["function"]]
+    stage = cursor.stage = reduction["stage"]
+    total: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
+    sink = sinks[0]
+    streams = _Streams(job.record)
+    number = 0
+    key = ""
+    try:
+        for frame in chunkfile.frames(job.description["inputs"]):
+            key = frame.key
+            shared.put(RUNNING, number + 1, number, 0, 0)
+            item = chunkfile.value(frame, job.files_folder)
+            total = item if total is MISSING else function(total, item, **keywords)
+            number += 1
+        streams.item(0, key)
+        if total is not MISSING:
+            sink.take("0", total)
+        elif reduction["final"]:
+            raise StageError(
+                "no items reached the reduce and it has no initial value; "
+                "give initial=... for the value of an empty reduce"
+            )
+        sink.end(0)
+        shared.put(RUNNING, 0, number, number, 0)
+    except BaseException as error:
+        sink.abandon()
+        report.item_error(job, stage, key or None, number, error)
+        shared.put(RUNNING, 0, number, 0, 1)
+
+
+class _Streams:
+    """Note which part of the job's output streams each item printed."""
+
+    def __init__(self, record: str) -> None:
+        self._record = record
+        self._before = self._sizes()
+
+    @staticmethod
+    def _sizes() -> List[int]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return [os.fstat(1).st_size, os.fstat(2).st_size]
+
+    def item(self, sequence: int, key: str) -> None:
+        after = self._sizes()
+        if after != self._before:
+            entry = {"sequence": sequence, "key": key, "out": [self._before[0], after[0]]}
+            entry["err"] = [self._before[1], after[1]]
+            recordfile.append(self._record, "streams", entry)
+            self._before = after

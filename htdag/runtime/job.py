@@ -1,0 +1,74 @@
+"""What one job has to do, and what it shares with the process that supervises it."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from typing import Any, Dict, List, NamedTuple
+
+from . import layout
+
+STARTING, RUNNING, FINISHED, GAVE_UP = 0, 1, 2, 3
+
+
+class Job(NamedTuple):
+    """What one job has to do, as read from the run directory."""
+
+    node: str
+    chunk: str
+    attempt: int
+    program: Dict[str, Any]
+    description: Dict[str, Any]
+
+    @property
+    def record(self) -> str:
+        return layout.record(self.node, self.chunk, self.attempt)
+
+    @property
+    def outputs(self) -> List[str]:
+        """The item files that the job writes."""
+        return [
+            layout.output(self.node, self.chunk, self.attempt, output["stage"])
+            for output in self.program["outputs"]
+        ]
+
+    @property
+    def files_folder(self) -> str:
+        return "%s/files/%s.%d" % (layout.outcomes(self.node), self.chunk, self.attempt)
+
+
+def read_job(node: str, chunk: str, attempt: int) -> Job:
+    """Read what a job has to do from the current directory."""
+    with open(layout.program(node)) as file:
+        program = json.load(file)
+    with open(layout.chunk(node, chunk, attempt)) as file:
+        description = json.load(file)
+    return Job(node, chunk, attempt, program, description)
+
+
+class Counts(NamedTuple):
+    """How far the child has come."""
+
+    state: int
+    position: int  # the sequence number of the item at hand + 1, or 0
+    items: int
+    done: int
+    failed: int
+
+
+class Shared:
+    """Memory in which the child notes how far it is, for the time when it is dead."""
+
+    _FORM = struct.Struct("<QQQQQ")
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, self._FORM.size)
+
+    def put(self, state: int, position: int, items: int, done: int, failed: int) -> None:
+        """Note how far it is."""
+        self._FORM.pack_into(self._memory, 0, state, position, items, done, failed)
+
+    def get(self) -> Counts:
+        """Return what was noted last."""
+        return Counts(*self._FORM.unpack_from(self._memory))

@@ -1,0 +1,85 @@
+"""The runs of a user, found by their tags."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+from htdag._home import runs_directory
+from htdag._names import check_tag
+from htdag.errors import RunDamaged, RunNotFound
+from htdag.run import Run
+from htdag.runtime import layout
+
+__all__ = ["load", "new_tag", "runs"]
+
+
+def load(tag: str) -> Run:
+    """Return the run with a tag.
+
+    Raises
+    ------
+    RunNotFound
+        If there is none.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> htdag.load("no such run")
+    Traceback (most recent call last):
+    ...
+    htdag.errors.RunNotFound: there is no run with the tag 'no such run'
+    """
+    path = runs_directory() / check_tag(tag)
+    if not (path / layout.RUN).exists():
+        near = difflib.get_close_matches(tag, [path.name for path in _run_paths("*")], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RunNotFound(f"there is no run with the tag {tag!r}{hint}")
+    return Run(path)
+
+
+def runs(pattern: str = "*") -> list[Run]:
+    """Return the runs whose tags match a pattern (``*``, ``?``, ``[...]``), oldest first.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> htdag.runs("no such *")
+    []
+    """
+    found = []
+    for path in _run_paths(pattern):
+        try:
+            found.append(Run(path))
+        except RunNotFound:
+            continue  # removed meanwhile
+        except RunDamaged as error:
+            warnings.warn(f"passed over: {error}", stacklevel=2)
+    return sorted(found, key=lambda run: (run.created, run.tag))
+
+
+def _run_paths(pattern: str) -> list[Path]:
+    try:
+        paths = list(runs_directory().iterdir())
+    except FileNotFoundError:
+        return []
+    return [
+        path
+        for path in paths
+        if fnmatch.fnmatchcase(path.name, pattern)
+        and not path.name.startswith(".")
+        and (path / layout.RUN).exists()
+    ]
+
+
+def new_tag(pipeline: str) -> str:
+    """Return a tag that is not taken, of the pipeline's name and the time."""
+    stem = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}"
+    tag, number = stem, 1
+    while (runs_directory() / tag).exists():
+        number += 1
+        tag = f"{stem}-{number}"
+    return tag
