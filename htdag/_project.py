@@ -50,10 +50,20 @@ def is_project_module(module: Any) -> bool:
 
 @lru_cache(maxsize=8192)
 def is_project_file(file: str) -> bool:
-    if not file.endswith(".py"):
-        return False
+    """Tell whether a source file is the user's own."""
+    return file.endswith(".py") and not is_installed_code(file)
+
+
+@lru_cache(maxsize=8192)
+def is_installed_code(file: str) -> bool:
+    """Tell whether code of this file name comes with Python or an installed package.
+
+    The code of an interactive session is in no file, and the user's own.
+    """
+    if file.startswith("<"):
+        return file.startswith("<frozen")
     path = os.path.realpath(file)
-    return not any(path.startswith(root) for root in _installed_roots())
+    return any(path.startswith(root) for root in _installed_roots())
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from htdag._project import is_project_file, is_project_module, variables
+from htdag._project import (
+    is_installed_code,
+    is_project_file,
+    is_project_module,
+    variables,
+)
 
 _LEAVES = (str, bytes, bytearray, int, float, complex, type(None))
 _MOST_ELEMENTS = 200_000  # of all containers: more of them hold data, not functions
@@ -112,7 +117,7 @@ class _Search:
     def _function_or_object(self, value: Any) -> None:
         code = getattr(value, "__code__", None)
         if isinstance(code, types.CodeType):
-            if is_project_file(code.co_filename):
+            if not is_installed_code(code.co_filename):
                 self._add(getattr(value, "__module__", None) or "__main__", importable=False)
                 self._codes.append((code, value.__globals__.get("__package__") or ""))
                 self._all(inner for _, _, inner in variables(value))

@@ -503,6 +503,19 @@ def test_a_later_process_gets_instances_of_its_own_classes(home: Path):
         assert done.stdout == "True True True 2\n", done.stderr
 
 
+def test_functions_of_an_interactive_session_reach_modules(home: Path):
+    (home / "helpers.py").write_text("def double(x):\n    return 2 * x\n")
+    session = (
+        "import htdag, helpers\n"
+        "def work(x):\n    return helpers.double(x)\n\n"
+        "print(htdag.Pipeline(htdag.map(work, [1, 2])).run(on='local'))\n"
+    )
+    done = subprocess.run(
+        [sys.executable], input=session, cwd=home, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "[2, 4]\n", done.stderr
+
+
 def test_submit_refuses_a_tag_that_is_taken(home: Path):
     flow = htdag.Pipeline(htdag.map(square, [1]))
     finished(flow.submit(tag="one", on="local"))

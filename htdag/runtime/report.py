@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import signal
 import socket
 import sys
@@ -125,7 +124,7 @@ def version_mismatch(wanted: List[int]) -> str:
             wanted[1],
             sys.executable,
             socket.gethostname(),
-            platform.python_version(),
+            sys.version.split()[0],
             sys.version_info[0],
             sys.version_info[1],
             wanted[0],

@@ -8,7 +8,6 @@ child for the items after it. Either way it leaves whole outcome files and an ex
 from __future__ import annotations
 
 import os
-import platform
 import resource
 import signal
 import socket
@@ -162,7 +161,7 @@ def _failed_sequences(job: Job) -> Set[int]:
 
 
 def _python() -> str:
-    return "%s %s" % (platform.python_version(), sys.executable)
+    return "%s %s" % (sys.version.split()[0], sys.executable)
 
 
 def die_with_parent(parent: int) -> None:
