@@ -174,11 +174,9 @@ class Run:
         """
         from htdag.show.progress import Display
 
-        limit = None if timeout is None else time.monotonic() + _seconds(timeout)
         shown = sys.stderr.isatty() if progress is None else progress
-        pause = _FIRST_PAUSE
         with Display(shown) as display:
-            while True:
+            for _ in _looks(timeout):
                 status = self.status()
                 display.update(status)
                 if status.state is RunState.DONE:
@@ -187,12 +185,7 @@ class Run:
                     raise RunFailed(self._failure(status), self.errors())
                 if status.state is RunState.HELD:
                     raise RunHeld(_held_text(status))
-                if limit is not None and time.monotonic() >= limit:
-                    raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
-                if limit is not None:
-                    pause = min(pause, max(0.0, limit - time.monotonic()))
-                time.sleep(pause)
-                pause = min(pause * 1.3, _LONGEST_PAUSE)
+        raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
 
     def result(self, target: str | None = None, timeout: float | timedelta | None = 0) -> Any:
         """Return the result of a target.
@@ -289,13 +282,14 @@ class Run:
         sources, root = self._origin(name)
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, name)["where"]]
         given: set[int] = set()
-        pause = _FIRST_PAUSE
-        while True:
+        for _ in _looks(None):
             status = self.status()
+            # At the end also what failed items left of chunks, if they were let go.
+            whole = status.state is not RunState.DONE
             fresh = [
                 state
                 for state in progress.examine(str(self.path), node)
-                if state.complete and state.number not in given
+                if state.number not in given and (state.complete or not whole)
             ]
             for state in fresh:
                 given.add(state.number)
@@ -306,12 +300,10 @@ class Run:
                     yield _item(frame, self.path, sources, root)
             if len(given) == node["chunks"]:
                 return
-            if status.state.ended and status.state is not RunState.DONE and not fresh:
+            if status.state.ended and not fresh:
                 raise RunFailed(self._failure(status), self.errors())
             if status.state is RunState.HELD and not fresh:
                 raise RunHeld(_held_text(status))
-            pause = _FIRST_PAUSE if fresh else min(pause * 1.3, _LONGEST_PAUSE)
-            time.sleep(pause)
 
     def errors(self, stage: str | None = None) -> list[ItemError]:
         """Return what failed, in the order of the pipeline.
@@ -452,9 +444,7 @@ class Run:
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, target)["where"]]
-        limit = None if timeout is None else time.monotonic() + _seconds(timeout)
-        pause = _FIRST_PAUSE
-        while True:
+        for _ in _looks(timeout):
             activity = self._activity()
             if activity.state is RunState.DONE or all(
                 state.complete for state in progress.examine(str(self.path), node)
@@ -464,13 +454,10 @@ class Run:
                 raise RunFailed(self._failure(self.status()), self.errors())
             if activity.state is RunState.HELD:
                 raise RunHeld(_held_text(self.status()))
-            if limit is not None and time.monotonic() >= limit:
-                raise NotDone(
-                    f"run {self.tag!r} is {activity.state.value}: the result of {target!r} is not "
-                    f"there yet; give result a timeout in seconds, or None to wait for it"
-                )
-            time.sleep(pause)
-            pause = min(pause * 1.3, _LONGEST_PAUSE)
+        raise NotDone(
+            f"run {self.tag!r} is {activity.state.value}: the result of {target!r} is not there "
+            f"yet; give result a timeout in seconds, or None to wait for it"
+        )
 
     def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
         sources = outcomes.Sources(self.path, self._plan)
@@ -517,6 +504,19 @@ def _held_text(status: Status) -> str:
         f"run {status.tag!r} is on hold: HTCondor waits for a person.\n{held}\n"
         f"Mend the cause and use condor_release; or htdag remove {quote(status.tag)}, then resume"
     )
+
+
+def _looks(timeout: float | timedelta | None) -> Iterator[None]:
+    """Yield when it is time to look, at least once, at growing intervals, until the time is up."""
+    limit = None if timeout is None else time.monotonic() + _seconds(timeout)
+    pause = _FIRST_PAUSE
+    while True:
+        yield
+        left = float("inf") if limit is None else limit - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.3, _LONGEST_PAUSE)
 
 
 def _seconds(timeout: float | timedelta) -> float:

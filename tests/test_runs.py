@@ -305,6 +305,7 @@ def test_skip_lets_failed_items_go(on: str):
     total = stage.reduce(operator.add, name="total")
     run = finished(htdag.Pipeline(total, stage, name="skip").submit(on=on))
     assert run.result("odd_fails") == [0, 2, 4, 6, 8]
+    assert sorted(item.value for item in run.as_completed("odd_fails")) == [0, 2, 4, 6, 8]
     assert run.result("total") == 20
     assert len(run.errors()) == 5
     strict = stage.with_options(max_errors=4)

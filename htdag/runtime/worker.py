@@ -68,12 +68,7 @@ def _supervise(job: Job) -> Tuple[Optional[int], Optional[int], int]:
             return None, None, failed
         failed += 1
         if state != RUNNING or position == 0 or job.program["mode"] == "reduce":
-            report.job_error(
-                job,
-                "ProcessDied",
-                report.death(status) + report.where(state),
-                job.program["stages"],
-            )
+            report.job_error(job, "ProcessDied", report.death(status) + report.where(state))
             return None, None, failed
         for path in job.outputs:
             itemfile.repair(path)
