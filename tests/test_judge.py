@@ -659,3 +659,14 @@ def test_attempts_are_found_by_their_records_alone(make):
         (folder / name).touch()
     (folder / "12345.1.record").touch()
     assert layout.attempts(str(run.path), NODE) == {1: [2, 10], 12345: [1]}
+
+
+def test_attempts_that_could_not_count_their_items_are_never_the_whole(make):
+    run = make(abs)
+    run.work()
+    run.rewrite_end(items=None, remaining=None)
+    assert not run.judge(last_try=False).succeeded
+    run.work()
+    run.rewrite_end(attempt=2, items=None, remaining=None)
+    assert not run.judge().succeeded
+    assert run.todo() == {(0, 3): None}

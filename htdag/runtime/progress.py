@@ -116,7 +116,9 @@ def _left(
         return None
     if node["mode"] == "reduce":
         return [] if sound[-1].end["remaining"] == 0 else None
-    total = next((attempt.end["items"] for attempt in sound if attempt.end["items"] is not None), 0)
+    totals = [a.end["items"] for a in sound if a.end["items"] is not None]
+    if not totals:
+        return None  # none of them could count the items
     done: Set[int] = set()
     for attempt in sound:
         paths = [
@@ -125,7 +127,7 @@ def _left(
         ]
         for first, last in itemfile.finished(paths):
             done.update(range(first, last + 1))
-    return itemfile.to_ranges(set(range(total)) - done)
+    return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
 def close_killed(run: str, node: Dict[str, Any]) -> None:
