@@ -11,7 +11,6 @@ from typing import Any
 from htdag.errors import OptionError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
-_UNITS_IN_MB = {"k": 1 / 1024, "m": 1.0, "g": 1024.0, "t": 1024.0**2}
 
 # What htdag itself writes into every submit description; submit={...} must not fight with it.
 _OURS = frozenset(
@@ -127,13 +126,6 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
             except OptionError as error:
                 raise OptionError(f"stage {stage!r}: option {name}={value!r}: {error}") from None
     return Options(**checked)
-
-
-def memory_mb(text: str) -> float:
-    """Return a checked size such as ``"2GB"`` in MB."""
-    match = _SIZE.fullmatch(text)
-    assert match is not None
-    return float(match[1]) * _UNITS_IN_MB[match[2].lower() or "m"]
 
 
 def _integer(low: int, high: int = 2**31 - 1) -> Any:

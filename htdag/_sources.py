@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import glob
 import os
-import pickle
 import tempfile
 import weakref
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from htdag._pickling import ItemPickler
@@ -146,13 +144,3 @@ class FileSource:
 
 
 Source = IterableSource | FileSource
-
-
-def plain_value(payload: bytes) -> Any:
-    """Return an item again, in the process that pickled it or another of the same project."""
-    return pickle.loads(payload)
-
-
-def path_value(path: str) -> Path:
-    """Return a file item as functions see it."""
-    return Path(path)

@@ -6,7 +6,7 @@ import pytest
 
 import htdag
 from htdag import _options
-from htdag._options import Options, memory_mb, parse
+from htdag._options import Options, parse
 from htdag.errors import OptionError
 
 
@@ -161,13 +161,6 @@ def test_submit_commands_of_stage_and_pipeline_are_merged():
     own = parse({"submit": {"a": "1", "b": "2"}}, "words")
     merged = own.over(parse({"submit": {"b": "3", "c": "4"}}, "flow"))
     assert merged.submit == (("a", "1"), ("b", "2"), ("c", "4"))
-
-
-@pytest.mark.parametrize(
-    ("text", "mb"), [("512MB", 512), ("2GB", 2048), ("512KB", 0.5), ("1TB", 1024**2), ("7", 7)]
-)
-def test_sizes_in_mb(text, mb):
-    assert memory_mb(text) == mb
 
 
 def test_with_options_replaces_what_was_given():

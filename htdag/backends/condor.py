@@ -148,10 +148,9 @@ class CondorBackend:
 
     def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.dagman is None:
-            path = run / f"{ticket['dag']}.dagman.log"
-            if not path.exists():
-                return
-            watch.dagman = htcondor2.JobEventLog(str(path))
+            watch.dagman = _event_log(run / f"{ticket['dag']}.dagman.log")
+        if watch.dagman is None:
+            return
         kinds = htcondor2.JobEventType
         for event in watch.dagman.events(stop_after=0):
             if event.cluster != ticket["cluster"]:
@@ -171,10 +170,9 @@ class CondorBackend:
 
     def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.nodes is None:
-            path = run / f"{ticket['dag']}.nodes.log"
-            if not path.exists():
-                return
-            watch.nodes = htcondor2.JobEventLog(str(path))
+            watch.nodes = _event_log(run / f"{ticket['dag']}.nodes.log")
+        if watch.nodes is None:
+            return
         kinds = htcondor2.JobEventType
         states = {
             kinds.SUBMIT: "idle",
@@ -212,6 +210,11 @@ class CondorBackend:
         if not found:
             watch.state = RunState.STOPPED
             watch.reason = "its DAGMan job is no longer in the queue"
+
+
+def _event_log(path: Path) -> Any:
+    """Return a reader of an event log, or None where there is none yet."""
+    return htcondor2.JobEventLog(str(path)) if path.exists() else None
 
 
 def _why_failed(path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import Activity, RunState
-from htdag.runtime import layout, progress, recordfile
+from htdag.runtime import layout, recordfile
 
 
 @dataclass(frozen=True)
@@ -147,11 +147,6 @@ class Reader:
             time.time(),
         )
 
-    def forget(self) -> None:
-        """Read everything anew, after a resume."""
-        self._settled.clear()
-        self._ends.clear()
-
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]
         if name in self._settled:
@@ -202,8 +197,3 @@ class Reader:
                 return None
             self._ends[key] = end
         return self._ends[key]
-
-
-def complete_chunks(run: Path, node: dict[str, Any]) -> list[progress.ChunkState]:
-    """Return the chunks of a node that are complete now."""
-    return [state for state in progress.examine(str(run), node) if state.complete]
