@@ -8,6 +8,7 @@ into SVG with a general sans-serif font as a replacement.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ _PER_ITEM = {"fillcolor": "#dcecf8", "color": "#3f7fb0"}
 _REDUCE = {"fillcolor": "#fbe3cf", "color": "#c26a1b"}
 _PARTIAL = {"fillcolor": "#fdf1e6", "color": "#c26a1b", "style": "rounded,filled,dashed"}
 _TARGET = {"peripheries": "2", "penwidth": "1.6"}
+_LONGEST_ROW = 24  # characters of a node's name in a row
 _FORK = {"shape": "point", "width": "0.06", "color": "#616e7c", "fillcolor": "#616e7c"}
 _CLUSTER = {
     "style": "rounded,filled",
@@ -221,7 +223,7 @@ def _add_stages(diagram: Diagram, plan: Plan) -> None:
         first = [box for box in boxes if box.reads[0] != node.name]
         with diagram.subgraph(name=f"cluster_{node.name}") as cluster:
             cluster.attr(
-                label=_label((node.name, _node_line(node)), end="\\l"),
+                label=_label((*_name_in_rows(node.name), _node_line(node)), end="\\l"),
                 tooltip=_label(node.reasons),
                 **_CLUSTER,
             )
@@ -343,6 +345,16 @@ def _add_box(
 
 def _id(node: str, stage: str) -> str:
     return f"{node}/{stage}"
+
+
+def _name_in_rows(name: str) -> list[str]:
+    """Cut a long node name after its dots, since a viewer's font may be wider than Graphviz'."""
+    lines = [""]
+    for part in re.split(r"(?<=\.)", name):
+        if lines[-1] and len(lines[-1]) + len(part) > _LONGEST_ROW:
+            lines.append("")
+        lines[-1] += part
+    return lines
 
 
 def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:
