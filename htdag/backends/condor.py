@@ -106,6 +106,7 @@ class CondorBackend:
         if not watch.state.ended:
             self._check_queue(cluster, watch)
         running: dict[str, set[int]] = {}
+        chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
         held = []
         active = 0
         if not watch.state.ended:
@@ -114,7 +115,9 @@ class CondorBackend:
                 if node is None:
                     continue
                 if doing == "running":
-                    running.setdefault(node, set()).add(_chunk(run, node, proc))
+                    if node not in chunks:
+                        chunks[node] = _chunks(run, node)
+                    running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
                 if doing == "held":
                     held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
                 else:
@@ -142,9 +145,6 @@ class CondorBackend:
                         f"{_REMOVE_TIMEOUT:g} s; try again with force"
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
-        watch = self._watches.get((run, cluster))
-        if watch is not None:
-            watch.asked = 0.0
 
     def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.dagman is None:
@@ -247,13 +247,10 @@ def _node_name(event: Any) -> str:
     return match[1] if match else notes.removeprefix("DAG Node: ").strip()
 
 
-def _chunk(run: Path, node: str, proc: int) -> int:
-    """Return the chunk of a job: the jobs of a cluster are the lines of its node's list."""
-    with open(run / layout.chunk_list(node), encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            if number == proc:
-                return int(line.split(",", 1)[0])
-    return -1
+def _chunks(run: Path, node: str) -> list[int]:
+    """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
+    text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
+    return [int(line.split(",", 1)[0]) for line in text.splitlines()]
 
 
 def _write_rescue(run: Path, dag: str) -> None:

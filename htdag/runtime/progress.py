@@ -273,9 +273,11 @@ def prepare(
 
 def is_done(run: str, node: Dict[str, Any]) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
-    if os.path.exists(os.path.join(run, layout.skipped(node["name"]))):
-        return True
-    return all(state.complete for state in examine(run, node))
+    return _was_skipped(run, node) or all(state.complete for state in examine(run, node))
+
+
+def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
+    return os.path.exists(os.path.join(run, layout.skipped(node["name"])))
 
 
 def prepare_rest(run: str, plan: Plan) -> List[str]:
@@ -311,7 +313,7 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
     succeeded = not left
     text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
     if left and last_try and node["on_error"] == "skip":
-        errors, items = _errors(run, node, left)
+        errors, items = _errors(run, node, states)
         limit = node["max_errors"]
         allowed = limit * items if isinstance(limit, float) else limit
         untouched = [state for state in left if not state.attempts]
@@ -337,26 +339,28 @@ def _prepare_child(run: str, plan: Plan, child: Dict[str, Any]) -> None:
     The list that was written with the run directory holds while all parents did all of their work
     at the first attempt, which is the rule.
     """
-    parents = [plan["by_name"][name] for name in child["parents"]]
-    if not all(is_done(run, parent) for parent in parents):
-        return
-    as_planned = all(
-        state.complete and [attempt.number for attempt in state.attempts] == [1]
-        for parent in parents
-        for state in examine(run, parent)
-    )
+    as_planned = True
+    for name in child["parents"]:
+        parent = plan["by_name"][name]
+        states = examine(run, parent)
+        complete = all(state.complete for state in states)
+        if not complete and not _was_skipped(run, parent):
+            return
+        first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
+        as_planned = as_planned and complete and first
     if not as_planned or layout.attempts(run, child["name"]):
         prepare(run, plan, child)
 
 
-def _errors(run: str, node: Dict[str, Any], left: List[ChunkState]) -> Tuple[int, int]:
+def _errors(run: str, node: Dict[str, Any], states: List[ChunkState]) -> Tuple[int, int]:
+    """Return how many items of a node are not done, and how many it has."""
     errors = 0
-    for state in left:
+    for state in (state for state in states if not state.complete):
         ranges = _left(run, node, layout.chunk_name(state.number), state.attempts)
         errors += sum(last - first + 1 for first, last in ranges or [(0, 0)])
     items = sum(
         attempts[0].end["items"] or 0
-        for attempts in (state.attempts for state in examine(run, node))
+        for attempts in (state.attempts for state in states)
         if attempts
     )
     return errors, items
