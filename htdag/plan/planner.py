@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import networkx as nx
 
-from htdag.plan.chunk import chunk
+from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.model import Plan
@@ -30,4 +30,5 @@ def make_plan(graph: nx.DiGraph, targets: Sequence[str], name: str) -> Plan:
         Equal graphs give equal plans.
     """
     nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-    return Plan(name, chunk(graph, nodes), tuple(targets), where, graph)
+    sources = stored_sources(graph, nodes)
+    return Plan(name, chunk(graph, nodes, sources), tuple(targets), where, graph, sources)
