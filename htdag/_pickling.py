@@ -101,6 +101,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) and is_project_module(sys.modules.get(value.__module__)):
             self.classes.add(value)
+        if isinstance(value, types.CodeType):
+            # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
+            make, parts = self.dispatch_table[types.CodeType](value)
+            return make, tuple(value.co_filename if p == "<dynamic-code>" else p for p in parts)
         if isinstance(value, functools._lru_cache_wrapper):
             parameters = value.cache_parameters()
             cache = lambda function, size, typed: functools.lru_cache(size, typed)(function)  # noqa: E731

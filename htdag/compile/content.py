@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Any
 
@@ -74,7 +75,7 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "per_job": node.per_job,
         "most": MOST_JOBS,
         "fan_in": node.fan_in,
-        "sizes": [b - a for a, b in zip(edges, edges[1:], strict=False)] if known else [],
+        "sizes": [b - a for a, b in itertools.pairwise(edges)] if known else [],
         "items": node.items,
         "retries": node.options.retries or 0,
         "on_error": node.options.on_error,

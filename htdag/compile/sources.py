@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from htdag._sources import FileSource, Source
@@ -51,7 +51,7 @@ def _write(
     path_of: Callable[[int], str],
     link_of: Callable[[int], str],
 ) -> None:
-    sizes = [end - start for start, end in zip(boundaries, boundaries[1:], strict=False)]
+    sizes = [end - start for start, end in pairwise(boundaries)]
     items: Iterator[tuple[int, bytes]]
     if isinstance(source, FileSource):
         paths = source.paths[: boundaries[-1]]

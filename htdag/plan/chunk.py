@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import networkx as nx
 
+from htdag._text import counted
 from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
@@ -93,7 +94,7 @@ def _chunked(
         (flow,) = flows
         parts = done[str(reads.node)].outputs
         chunks = next(output.parts for output in parts if output.stage == reads.stage)
-        reason = f"{chunks:,} jobs, one for each partition of the keys"
+        reason = f"{counted(chunks, 'job')}, one for each partition of the keys"
         return replace(
             node,
             chunks=chunks,
@@ -173,14 +174,15 @@ def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bo
     size, before = node.options.chunk_size, node.input.streams[0].node
     if size is not None:
         about = "" if known else "about "
-        text = f"{about}{estimate:,} items in {chunks:,} jobs (chunk_size={size})"
+        text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
     elif node.input.view != "items" or node.input.limit is not None or before is None:
-        text = f"{estimate:,} items in {chunks:,} jobs (at most {MOST_JOBS} by default)"
+        text = f"{counted(estimate, 'item')} in {counted(chunks, 'job')}"
+        text += f" (at most {MOST_JOBS} by default)"
     elif chunks == flows[0].chunks:
-        text = f"{chunks:,} jobs, one for each chunk of {before}"
+        text = f"{counted(chunks, 'job')}, one for each chunk of {before}"
     else:
         text = (
-            f"{flows[0].chunks:,} chunks of {before} in {chunks:,} jobs "
+            f"{flows[0].chunks:,} chunks of {before} in {counted(chunks, 'job')} "
             f"(at most {MOST_JOBS} by default)"
         )
     if not known:

@@ -212,9 +212,11 @@ def _source_cells(run: str, plan: Plan, name: str) -> List[Cell]:
 
 def _planned_cells(parent: Dict[str, Any], stage: str, stems: List[str]) -> List[Cell]:
     edges = parent["boundaries"]
+    combines = parent["mode"] == "reduce"  # then each job gives one value
     cells = []
     for number in range(parent["chunks"]):
         count = edges[number + 1] - edges[number] if stage in parent["known"] else -1
+        count = 1 if combines else count
         for position, stem in enumerate(stems):
             of = len(stems)
             share = count if of == 1 else chunking.given_out(count, position, of)

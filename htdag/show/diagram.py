@@ -19,9 +19,10 @@ from typing import Any
 
 import graphviz
 
+from htdag._text import counted
 from htdag.errors import UsageError
 from htdag.plan import Node, Operation, Plan
-from htdag.show.explain import called, counted
+from htdag.show.explain import called
 from htdag.stages import KEYED, Stage
 
 FORMATS = (".svg", ".png", ".pdf", ".dot", ".gv")

@@ -8,6 +8,7 @@ from typing import Any
 
 from htdag._graph import upstreams
 from htdag._pickling import function_name
+from htdag._text import counted
 from htdag.plan import Node, Output, Plan
 from htdag.plan.fuse import BUILT_IN
 from htdag.stages import KEYED, MISSING, VIEWS, Stage
@@ -40,17 +41,6 @@ def explain(plan: Plan) -> str:
     for node in plan.nodes:
         lines += _node_lines(plan, node, numbers)
     return "\n".join(lines)
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number of things, as ``1,000 items`` or ``1 item``.
-
-    Examples
-    --------
-    >>> counted(1000, "item")
-    '1,000 items'
-    """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
