@@ -20,6 +20,7 @@ from htdag.compile import archive, dag, submit
 from htdag.errors import DirectoryError, OptionError, UsageError
 from htdag.plan import Node, Plan
 from htdag.runtime import itemfile, layout, progress
+from htdag.runtime.frames import Pickled
 from htdag.stages import MISSING
 
 FORMAT = 1
@@ -234,20 +235,22 @@ def _write_source(run: Path, node: Node) -> None:
     source = node.input.source
     assert source is not None
     sizes = [end - start for start, end in zip(node.boundaries, node.boundaries[1:], strict=False)]
-    items: Iterator[tuple[int, bytes]]
+    items: Iterator[tuple[int, Pickled]]
     if isinstance(source, FileSource):
         for number, path in enumerate(source.paths):
             _link(Path(path), run / layout.linked_file(node.name, number))
-        items = ((itemfile.FILE, payload) for payload in _file_payloads(node.name, source.paths))
+        items = (
+            (itemfile.FILE, Pickled(payload)) for payload in _file_payloads(node.name, source.paths)
+        )
     else:
-        items = ((itemfile.VALUE, payload) for payload in source.payloads())
+        items = ((itemfile.VALUE, pickled) for pickled in source.pickles())
     number = 0
     for chunk, size in enumerate(sizes):
         target = run / layout.source_items(node.name, layout.chunk_name(chunk))
         writer = itemfile.ItemWriter(str(target))
         try:
-            for position, (kind, payload) in enumerate(islice(items, size)):
-                writer.value(str(number), payload, kind)
+            for position, (kind, pickled) in enumerate(islice(items, size)):
+                writer.value(str(number), pickled.payload, kind, pickled.buffers)
                 writer.end(position, position)
                 number += 1
             writer.close()

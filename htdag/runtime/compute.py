@@ -78,8 +78,11 @@ def _each(
     done = failed = 0
     sequence = -1
     streams = _Streams(job.record)
-    for sequence, frame in enumerate(chunkfile.frames(job.description["inputs"])):
+    # Not by enumerate(): it would keep an item while the next one is read, as would `frame`.
+    for frame in chunkfile.frames(job.description["inputs"]):
+        sequence += 1
         if sequence in skip or (wanted is not None and sequence not in wanted):
+            del frame
             continue
         shared.put(RUNNING, sequence + 1, sequence + 1, done, failed)
         cursor.key = frame.key
@@ -94,6 +97,7 @@ def _each(
             for sink in sinks:
                 sink.abandon()
         streams.item(sequence, frame.key)
+        del frame
     shared.put(RUNNING, 0, sequence + 1, done, failed)
 
 
@@ -122,6 +126,7 @@ def _reduce(
             item = chunkfile.value(frame, job.files_folder)
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
+            del frame, item  # not to be kept while the next one is read
         streams.item(0, key)
         if total is not MISSING:
             sink.take("0", total)

@@ -10,6 +10,8 @@ import pickle
 import time
 from typing import Any, Callable, Dict, List, Optional
 
+from .frames import VALUE, Pickled, large_buffers
+
 MISSING = object()
 
 
@@ -34,7 +36,7 @@ class Sink:
     """
 
     def __init__(
-        self, writer: Any, dumps: Callable[[Any], bytes], stage: str, combine: Any, cursor: Cursor
+        self, writer: Any, dumps: Callable[[Any], Pickled], stage: str, combine: Any, cursor: Cursor
     ) -> None:
         self.writer = writer
         self._dumps = dumps
@@ -51,7 +53,7 @@ class Sink:
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
         if self._combine is None:
-            self.writer.value(key, self._pickled(value, "result"))
+            self._write(key, value, "result")
         elif self._item is MISSING:
             self._item = value
         else:
@@ -65,7 +67,7 @@ class Sink:
     def take_copy(self, key: str, value: Any) -> None:
         """Take a copy of a value, for the combining function to do with as it likes."""
         self._cursor.stage = self._stage
-        self.take(key, pickle.loads(self._pickled(value, "value")))
+        self.take(key, self._pickled(value, "value").load_copy())
 
     def end(self, sequence: int) -> None:
         """End the current input item: now its values count."""
@@ -122,13 +124,17 @@ class Sink:
         if self._total is not MISSING:
             key, self._cursor.stage = self._cursor.key, self._stage
             self._cursor.key = ""
-            self.writer.value("0", self._pickled(self._total, "combined value"))
+            self._write("0", self._total, "combined value")
             self._cursor.key = key
         self.writer.end(self._range[0], self._range[1])
         ended = time.perf_counter()
         self._save_at = ended + 10 * (ended - begun)
 
-    def _pickled(self, value: Any, what: str) -> bytes:
+    def _write(self, key: str, value: Any, what: str) -> None:
+        pickled = self._pickled(value, what)
+        self.writer.value(key, pickled.payload, VALUE, pickled.buffers)
+
+    def _pickled(self, value: Any, what: str) -> Pickled:
         try:
             return self._dumps(value)
         except Exception as error:
@@ -278,13 +284,15 @@ _KINDS: Dict[str, Callable[..., Emit]] = {
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
-def pickler() -> Callable[[Any], bytes]:
+def pickler() -> Callable[[Any], Pickled]:
     """Return a function that pickles any value, classes of ``__main__`` by value."""
     import cloudpickle
 
-    def dumps(value: Any) -> bytes:
+    def dumps(value: Any) -> Pickled:
         if type(value) in _PLAIN:
-            return pickle.dumps(value, 5)
-        return bytes(cloudpickle.dumps(value, 5))
+            return Pickled(pickle.dumps(value, 5))
+        buffers: List[Any] = []
+        payload = cloudpickle.dumps(value, 5, buffer_callback=large_buffers(buffers))
+        return Pickled(payload, tuple(buffers))
 
     return dumps
