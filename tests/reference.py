@@ -12,7 +12,6 @@ import copy
 import functools
 import itertools
 import os
-import pickle
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +61,7 @@ def evaluate(graph: nx.DiGraph) -> dict[str, Any]:
 def source_items(stage: htdag.Stage) -> list[Any]:
     if stage.data.is_files:
         return [Path(path) for path in stage.data.paths]
-    return [pickle.loads(payload) for payload in stage.data.payloads()]
+    return [pickled.load_copy() for pickled in stage.data.pickles()]
 
 
 def _call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:

@@ -43,7 +43,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
 def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
     reads, edges = node.input, node.boundaries
     plain = "" if reads.source is None else "files" if reads.source.is_files else "items"
-    known = not node.dynamic and node.reduction is None
+    known = node.reduction is None
     return {
         "name": node.name,
         "stages": list(node.stages),

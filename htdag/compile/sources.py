@@ -12,6 +12,7 @@ from htdag._sources import FileSource, Source
 from htdag.errors import UsageError
 from htdag.plan import Node, StoredSource
 from htdag.runtime import itemfile, layout
+from htdag.runtime.frames import FILE, VALUE, Pickled
 
 
 def write_source(run: Path, node: Node) -> None:
@@ -52,20 +53,20 @@ def _write(
     link_of: Callable[[int], str],
 ) -> None:
     sizes = [end - start for start, end in pairwise(boundaries)]
-    items: Iterator[tuple[int, bytes]]
+    items: Iterator[tuple[int, Pickled]]
     if isinstance(source, FileSource):
         paths = source.paths[: boundaries[-1]]
         for number, path in enumerate(paths):
             _link(Path(path), run / link_of(number))
-        items = ((itemfile.FILE, payload) for payload in _file_payloads(link_of, paths))
+        items = ((FILE, Pickled(payload)) for payload in _file_payloads(link_of, paths))
     else:
-        items = ((itemfile.VALUE, payload) for payload in source.payloads())
+        items = ((VALUE, pickled) for pickled in source.pickles())
     number = 0
     for chunk, size in enumerate(sizes):
         writer = itemfile.ItemWriter(str(run / path_of(chunk)))
         try:
-            for position, (kind, payload) in enumerate(islice(items, size)):
-                writer.value(str(number), payload, kind)
+            for position, (kind, pickled) in enumerate(islice(items, size)):
+                writer.value(str(number), pickled.payload, kind, pickled.buffers)
                 writer.end(position, position)
                 number += 1
             writer.close()

@@ -157,4 +157,4 @@ def load_value(frame: itemfile.Frame, run: Path) -> Any:
     """Return the value of a frame; of a file item, the path of the user's own file."""
     if frame.kind == itemfile.FILE:
         return Path(json.loads(frame.payload)["path"])
-    return loads(frame.payload)
+    return loads(frame.payload, frame.buffers)

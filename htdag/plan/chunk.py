@@ -76,10 +76,15 @@ def chunk(
     done: dict[str, Node] = {}
     for node in nodes:
         if node.reduction is None:
-            done[node.name] = _with_parts(graph, _chunked(graph, node, done, stored), done)
+            made = [_with_parts(graph, _chunked(graph, node, done, stored), done)]
         else:
-            for level in _reduce_levels(graph, node, done, stored):
-                done[level.name] = level
+            made = _reduce_levels(graph, node, done, stored)
+        for level in made:
+            # Which files a bind brings is known only when the jobs that write them are.
+            waits = any(
+                bind.node is not None and not done[bind.node].settled for bind in level.binds
+            )
+            done[level.name] = replace(level, dynamic=level.dynamic or waits)
     return tuple(done.values())
 
 
@@ -223,19 +228,15 @@ def _flow(
     node = done[str(stream.node)]
     output = next(output for output in node.outputs if output.stage == stream.stage)
     if node.reduction is not None:
-        return Flow(
-            [1] * node.chunks if not node.dynamic else None,
-            node.chunks,
-            node.chunks,
-            not node.dynamic,
-        )
+        ones = [1] * node.chunks if node.settled else None
+        return Flow(ones, node.chunks, node.chunks, node.settled)
     if output.split == "rank":
         estimate = _estimate(node, done)
         cells = [chunking.given_out(estimate, part, output.parts) for part in range(output.parts)]
-        return Flow(cells if not node.dynamic else None, estimate, output.parts, True)
+        return Flow(cells if node.boundaries else None, estimate, output.parts, True)
     estimate = _estimate(node, done)
     if not keeps_count(graph, node, stream.stage):
-        return Flow(None, estimate, node.chunks, not node.dynamic)
+        return Flow(None, estimate, node.chunks, node.settled)
     edges = node.boundaries
     known = [b - a for a, b in pairwise(edges)]
     return Flow(known, estimate, node.chunks, True)
@@ -243,7 +244,7 @@ def _flow(
 
 def keeps_count(graph: nx.DiGraph, node: Node, stage: str) -> bool:
     """Whether a node writes, for a stage, just as many values as it reads, a known number."""
-    if node.reduction is not None or node.dynamic or not node.boundaries:
+    if node.reduction is not None or not node.boundaries:
         return False
     output = next((output for output in node.outputs if output.stage == stage), None)
     if output is None or not (output.whole or output.kind in ("group_by", "sort_by")):

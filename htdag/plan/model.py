@@ -12,6 +12,7 @@ import networkx as nx
 from htdag._options import Options
 from htdag._sources import Source
 from htdag.runtime import layout
+from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MISSING
 
 
@@ -228,6 +229,11 @@ class Node:
     fan_in: int | None = None
     items: int | None = None
     reasons: tuple[str, ...] = ()
+
+    @property
+    def settled(self) -> bool:
+        """Whether its number of jobs is known before it runs."""
+        return not self.dynamic or bool(self.boundaries) or self.input.view in BY_HASH
 
     @property
     def parents(self) -> tuple[str, ...]:

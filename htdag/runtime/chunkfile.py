@@ -38,7 +38,7 @@ def value(frame: Frame, files_folder: str) -> Any:
     else the transferred file, under its own name in a folder of its own below `files_folder`.
     """
     if frame.kind != FILE:
-        return pickle.loads(frame.payload)
+        return pickle.loads(frame.payload, buffers=frame.buffers)
     file = json.loads(frame.payload)
     link = file["link"]
     if os.path.exists(layout.RUN):

@@ -122,8 +122,11 @@ def _each(
     streams = _Streams(job.record)
     first_stage = cursor.stage
     load = view.load
-    for sequence, (key, stored) in enumerate(view.items):
+    # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
+    for key, stored in view.items:
+        sequence += 1
         if sequence in skip or (wanted is not None and sequence not in wanted):
+            del stored
             continue
         shared.put(RUNNING, sequence + 1, sequence + 1, done, failed)
         cursor.key = key
@@ -139,6 +142,7 @@ def _each(
             for sink in sinks:
                 sink.abandon()
         streams.item(sequence, key)
+        del stored
     shared.put(RUNNING, 0, sequence + 1, done, failed)
 
 
@@ -169,6 +173,7 @@ def _reduce(
             item = chunkfile.value(frame, job.files_folder)
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
+            del frame, item  # not to be kept while the next one is read
         streams.item(0, key)
         if total is MISSING and reduction["final"]:
             total = initial

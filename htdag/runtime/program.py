@@ -9,6 +9,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, Callable, Dict, List
 
+from .frames import Pickled, large_buffers
+
 if TYPE_CHECKING:
     from .sinks import Sink
 
@@ -169,13 +171,24 @@ _KINDS: Dict[str, Callable[..., Emit]] = {
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
-def pickler() -> Callable[[Any], bytes]:
+def pickler() -> Callable[[Any], Pickled]:
     """Return a function that pickles any value, classes of ``__main__`` by value."""
     import cloudpickle
 
-    def dumps(value: Any) -> bytes:
+    def dumps(value: Any) -> Pickled:
         if type(value) in _PLAIN:
-            return pickle.dumps(value, 5)
-        return bytes(cloudpickle.dumps(value, 5))
+            return Pickled(pickle.dumps(value, 5))
+        buffers: List[Any] = []
+        payload = cloudpickle.dumps(value, 5, buffer_callback=large_buffers(buffers))
+        return Pickled(payload, tuple(buffers))
 
     return dumps
+
+
+def in_one_piece(pickled: Pickled, value: Any) -> bytes:
+    """Return a pickle that holds its buffers too."""
+    if not pickled.buffers:
+        return pickled.payload
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps(value, 5))

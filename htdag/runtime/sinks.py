@@ -6,14 +6,14 @@ Whatever a sink does, what it has written counts for whole input items only: tho
 
 from __future__ import annotations
 
-import pickle
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import keyed, keyhash
-from .program import MISSING, Cursor, StageError
+from .frames import VALUE, Pickled
+from .program import MISSING, Cursor, StageError, in_one_piece
 
-Dumps = Callable[[Any], Any]
+Dumps = Callable[[Any], Pickled]
 
 _PENDING = 1000  # values of one input item that are kept apart before they are folded
 _MOST_UNSAVED = 20_000  # keys that are new since what was combined was saved last
@@ -47,12 +47,12 @@ class Sink:
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
-        self.writer.value(key, self._pickled(value, "result"))
+        self._write(key, value, "result")
 
     def take_copy(self, key: str, value: Any) -> None:
         """Take a copy of a value, for the combining function to do with as it likes."""
         self._cursor.stage = self._stage
-        self.take(key, pickle.loads(self._pickled(value, "value")))
+        self.take(key, self._pickled(value, "value").load_copy())
 
     def end(self, sequence: int) -> None:
         """End the current input item: now its values count."""
@@ -65,7 +65,15 @@ class Sink:
     def close(self) -> None:
         """Write what is combined."""
 
-    def _pickled(self, value: Any, what: str) -> Any:
+    def _write(self, key: str, value: Any, what: str) -> None:
+        pickled = self._pickled(value, what)
+        self.writer.value(key, pickled.payload, VALUE, pickled.buffers)
+
+    def _whole(self, value: Any, what: str) -> bytes:
+        """Return a pickle in one piece, as it stands beside a key."""
+        return in_one_piece(self._pickled(value, what), value)
+
+    def _pickled(self, value: Any, what: str) -> Pickled:
         try:
             return self._dumps(value)
         except Exception as error:
@@ -92,14 +100,14 @@ class KeyedSink(Sink):
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
         own = value if self._key is None else self._key(value)
-        pickled = self._pickled(value, "item")
+        pickled = self._whole(value, "item")
         if self._sorts:
-            pickled_key = b"" if self._key is None else self._pickled(own, "key")
+            pickled_key = b"" if self._key is None else self._whole(own, "key")
             self.writer.value(key, keyed.pack(b"", pickled_key, pickled))
         else:
             digest = keyhash.digest(own)
             self.writer.partition = digest
-            self.writer.value(key, keyed.pack(digest, self._pickled(own, "key"), pickled))
+            self.writer.value(key, keyed.pack(digest, self._whole(own, "key"), pickled))
 
 
 class _Combining(Sink):
@@ -218,14 +226,13 @@ class ReduceSink(_Combining):
 
     def _write_all(self) -> None:
         if self._total is not MISSING:
-            self.writer.value("0", self._pickled(self._total, "combined value"))
+            self._write("0", self._total, "combined value")
 
 
 class FoldSink(_Combining):
     """Values accumulated from a copy of an initial value.
 
-    ``binop`` takes an accumulated value and an item, ``merge`` two accumulated ones; ``initial`` is
-    a pickle.
+    ``binop`` takes an accumulated value and an item, ``merge`` two accumulated ones.
     """
 
     def __init__(
@@ -236,7 +243,7 @@ class FoldSink(_Combining):
         cursor: Cursor,
         binop: Any,
         merge: Any,
-        initial: bytes,
+        initial: Pickled,
     ) -> None:
         super().__init__(writer, dumps, stage, cursor)
         self._binop = binop
@@ -253,7 +260,7 @@ class FoldSink(_Combining):
         if len(self._values) >= _PENDING:
             # An item that may still fail must not be in the total.
             self._item = self._folded(
-                pickle.loads(self._initial) if self._item is MISSING else self._item
+                self._initial.load_copy() if self._item is MISSING else self._item
             )
 
     def _folded(self, total: Any) -> Any:
@@ -269,7 +276,7 @@ class FoldSink(_Combining):
             item = self._folded(item)
             self._total = item if total is MISSING else self._merge(total, item)
         elif self._values:
-            self._total = self._folded(pickle.loads(self._initial) if total is MISSING else total)
+            self._total = self._folded(self._initial.load_copy() if total is MISSING else total)
         else:
             self._total = total
 
@@ -282,7 +289,7 @@ class FoldSink(_Combining):
 
     def _write_all(self) -> None:
         if self._total is not MISSING:
-            self.writer.value("0", self._pickled(self._total, "accumulated value"))
+            self._write("0", self._total, "accumulated value")
 
 
 class KeyedReduceSink(_Combining):
@@ -358,8 +365,8 @@ class KeyedReduceSink(_Combining):
     def _write_all(self) -> None:
         self._new = self._bytes = 0
         for digest, (own, value, key) in self._totals.items():
-            pickled_key = b"" if self._keeps_first else self._pickled(own, "key")
-            payload = keyed.pack(digest, pickled_key, self._pickled(value, "value"))
+            pickled_key = b"" if self._keeps_first else self._whole(own, "key")
+            payload = keyed.pack(digest, pickled_key, self._whole(value, "value"))
             self._bytes += len(payload)
             self.writer.partition = digest
             self.writer.value(key, payload)

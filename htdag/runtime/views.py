@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from . import chunkfile, keyed, sorting
 from .chunking import BY_HASH, combination_at
-from .itemfile import Frame
+from .frames import Frame
 
 _HELD = 32 << 20  # bytes of a stream that is read again and again which are held in memory
 
@@ -140,7 +140,10 @@ def _combinations(description: Dict[str, Any]) -> Items:
 
 
 class Table:
-    """The values of a stream by number: in memory while they are few, else in a scratch file."""
+    """The values of a stream by number: in memory while they are few, else in a scratch file.
+
+    What it gives shares no memory, for a function may change its items in place.
+    """
 
     def __init__(self, parts: List[Dict[str, Any]], first: int) -> None:
         self._first = first
@@ -151,7 +154,7 @@ class Table:
         for frame in chunkfile.frames(parts):
             if self._file is None:
                 self._held.append(frame)
-                size += len(frame.payload) + len(frame.key)
+                size += len(frame.payload) + len(frame.key) + sum(map(len, frame.buffers))
                 if size > _HELD:
                     self._file = sorting.scratch_file("htdag-table-")
                     for held in self._held:
@@ -167,7 +170,10 @@ class Table:
     def __getitem__(self, number: int) -> Frame:
         position = number - self._first
         if self._file is None:
-            return self._held[position]
+            frame = self._held[position]
+            if not frame.buffers:
+                return frame
+            return frame._replace(buffers=tuple(bytearray(buffer) for buffer in frame.buffers))
         self._file.seek(0 if position == 0 else self._ends[position - 1])
         return Frame(*pickle.load(self._file))
 

@@ -350,7 +350,7 @@ def _add_nodes(diagram: Diagram, plan: Plan) -> None:
 
 def _node_line(node: Node) -> str:
     line = counted(node.chunks, "job")
-    if node.dynamic and node.chunks > 1:
+    if not node.settled and node.chunks > 1:
         line = f"about {line}"
     if node.items is not None and node.reduction is None:
         line += f" · {counted(node.items, 'item')}"
