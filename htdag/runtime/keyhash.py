@@ -68,6 +68,43 @@ def _datetime(key: datetime.datetime) -> bytes:
 
 
 def _number(key: Any) -> bytes:
+    """Return an exact fraction where the number is one: numbers of all types are equal by value."""
+    if key != key:
+        return b"nan"
+    if isinstance(key, numbers.Complex) and not isinstance(key, numbers.Real):
+        if key.imag != 0:
+            return b"z" + _number(key.real) + b" " + _number(key.imag)
+        key = key.real
+    if not isinstance(key, (int, fractions.Fraction, decimal.Decimal)):
+        key = int(key) if isinstance(key, numbers.Integral) else float(key)  # numpy's, say
+    try:
+        exact = fractions.Fraction(key)
+    except (ValueError, OverflowError):
+        return b"r" + repr(float(key)).encode()  # infinite
+    if exact.denominator == 1:
+        return b"n%d" % exact.numerator
+    return b"q%d/%d" % (exact.numerator, exact.denominator)
+
+
+_KINDS:
+        if isinstance(key, kinds):
+            return canonical(key)
+    if dataclasses.is_dataclass(key) and not isinstance(key, type) and _compares_by_fields(key):
+        values = [getattr(key, each.name) for each in dataclasses.fields(key) if each.compare]
+        return b"c" + _parts([_name(type(key)), *map(_canonical, values)])
+    raise StageError(
+        "a %s cannot be a key, since processes would not agree on its hash; give a key made of "
+        "numbers, texts, bytes, dates, or tuples of them (not lists)" % type(key).__name__
+    )
+
+
+def _datetime(key: datetime.datetime) -> bytes:
+    if key.utcoffset() is not None:
+        key = key.astimezone(datetime.timezone.utc)
+    return b"d" + key.isoformat().encode()
+
+
+def _number(key: Any) -> bytes:
     if key != key:
         return b"nan"
     try:
