@@ -4,9 +4,14 @@
 # versions of Python, so the tests on HTCondor want the same minor version here.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+# More processes than processors: tests on a pool mostly wait. `PYTEST_WORKERS=0` is one after
+# another, which plain pytest does too.
+PYTEST_WORKERS ?= 4
 
 venv := .venv
 python := $(venv)/bin/python
+pytest := tools/as-user $(python) -m pytest -n $(PYTEST_WORKERS) --dist loadgroup \
+	--no-loadscope-reorder
 # Twice quiet: warnings about a machine's own pip configuration are left out, errors are shown.
 pip_install := $(python) -m pip install -qq --disable-pip-version-check
 
@@ -44,13 +49,13 @@ htcondor: $(venv)/.stamp-dev
 			"\`make test-local\` runs the others" >&2; exit 1; }
 
 test: htcondor ## Run all tests, with a real HTCondor and the coverage of the code
-	tools/as-user $(python) -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(pytest) --cov --cov-report=term $(PYTEST_ARGS)
 
 test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
-	tools/as-user $(python) -m pytest -m 'not pool' $(PYTEST_ARGS)
+	$(pytest) -m 'not pool' $(PYTEST_ARGS)
 
 test-pool: htcondor ## Run the tests on a real HTCondor
-	tools/as-user $(python) -m pytest -m pool $(PYTEST_ARGS)
+	$(pytest) -m pool $(PYTEST_ARGS)
 
 lint: $(venv)/.stamp-dev ## Check style and types
 	$(python) -m ruff check .

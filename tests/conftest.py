@@ -5,11 +5,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pool import DEFAULT, FAST, Area, Pool, PoolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+# Markers of the tests that a run begins with, and fixtures that only one process is to make. Pools
+# are none of these: each process starts its own, in seconds, and tests on them wait for minutes.
+FIRST = ["default_pool", "pool"]
+MADE_ONCE = {"distributions", "facts", "module_home", "ran"}
+
+# How long an example takes says how busy the machine is, no more.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests on a pool first; those that share what takes long to make, into one process.
+
+    Tests on a pool are long, and mostly wait. Begun first, they leave the processor to the others,
+    and none of them is left for the end, when the other processes have nothing to do any more.
+    """
+    for item in items:
+        for name in MADE_ONCE.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    return next((n for n, name in enumerate(FIRST) if item.get_closest_marker(name)), len(FIRST))
 
 
 @pytest.fixture(scope="session")
