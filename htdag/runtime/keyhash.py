@@ -86,44 +86,6 @@ def _number(key: Any) -> bytes:
     return b"q%d/%d" % (exact.numerator, exact.denominator)
 
 
-_KINDS:
-        if isinstance(key, kinds):
-            return canonical(key)
-    if dataclasses.is_dataclass(key) and not isinstance(key, type) and _compares_by_fields(key):
-        values = [getattr(key, each.name) for each in dataclasses.fields(key) if each.compare]
-        return b"c" + _parts([_name(type(key)), *map(_canonical, values)])
-    raise StageError(
-        "a %s cannot be a key, since processes would not agree on its hash; give a key made of "
-        "numbers, texts, bytes, dates, or tuples of them (not lists)" % type(key).__name__
-    )
-
-
-def _datetime(key: datetime.datetime) -> bytes:
-    if key.utcoffset() is not None:
-        key = key.astimezone(datetime.timezone.utc)
-    return b"d" + key.isoformat().encode()
-
-
-def _number(key: Any) -> bytes:
-    if key != key:
-        return b"nan"
-    try:
-        whole = int(key)
-        if whole == key:
-            return b"n%d" % whole
-    except (TypeError, ValueError, OverflowError):
-        pass  # complex, infinite
-    try:
-        exact = fractions.Fraction(key)
-        return b"q%d/%d" % (exact.numerator, exact.denominator)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    value = complex(key)
-    if value.imag == 0:
-        return b"r" + repr(value.real).encode()
-    return b"z" + repr(value + 0).encode()
-
-
 _KINDS: List[Tuple[Any, Callable[[Any], bytes]]] = [
     (str, lambda key: b"s" + key.encode("utf-8", "surrogatepass")),
     (type(None), lambda key: b"0"),
