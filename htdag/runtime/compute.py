@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, recordfile, report, usermodules
+from . import chunkfile, itemfile, layout, measure, recordfile, report, usermodules
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .program import MISSING, Cursor, Sink, StageError, chain, pickler
 
@@ -44,12 +44,14 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
     program = job.program
     dumps = pickler()
+    watch = measure.Watch()
     with open(layout.payload(job.node), "rb") as file:
         envelope = pickle.loads(file.read())
     usermodules.install(envelope["modules"])
     content = pickle.loads(envelope["content"])
     functions, initials = content["functions"], content["initials"]
     bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
+    functions = watch.over(program, functions)
     cursor = Cursor()
     sinks: Dict[int, List[Sink]] = {}
     for output, path in zip(program["outputs"], job.outputs):
@@ -67,6 +69,7 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
         sink.close()
         sink.writer.close(sync=True)
     _, position, items, done, failed = shared.get()
+    shared.note(watch.report(done + failed))
     shared.put(FINISHED, position, items, done, failed)
 
 
