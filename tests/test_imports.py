@@ -24,7 +24,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 LAYERS = [
     ("htdag.errors", "htdag._version"),
     ("htdag.runtime",),
-    ("htdag._names", "htdag._home", "htdag._options"),
+    ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
     ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources"),
     ("htdag.stages",),
     ("htdag._graph",),
@@ -32,6 +32,7 @@ LAYERS = [
     ("htdag.compile",),
     ("htdag.backends",),
     ("htdag.observe",),
+    ("htdag.history",),
     ("htdag.run",),
     ("htdag.store",),
     ("htdag.pipeline",),

@@ -19,6 +19,7 @@ from htdag._version import VERSION
 from htdag.compile import archive, dag, submit
 from htdag.errors import DirectoryError, OptionError, UsageError
 from htdag.plan import Node, Plan
+from htdag.plan.identity import stage_keys
 from htdag.runtime import itemfile, layout, progress
 from htdag.stages import MISSING
 
@@ -155,12 +156,14 @@ def _plan_content(plan: Plan) -> dict[str, Any]:
                 "request_cpus": node.options.request_cpus,
             }
         )
+    keys = stage_keys(plan.stages, plan.name)
     stages = [
         {
             "name": name,
             "kind": data["stage"].kind,
             "node": next((node.name for node in plan.nodes if name in node.stages), None),
             "where": plan.where.get(name),
+            "history": keys.get(name),
         }
         for name, data in plan.stages.nodes(data=True)
     ]

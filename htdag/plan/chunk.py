@@ -49,7 +49,7 @@ def _chunked(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
     if node.input.source is not None:
         items = len(node.input.source)
         if size is None:
-            chunks = min(items, MOST_JOBS)
+            chunks = min(items, node.jobs or MOST_JOBS)
             boundaries = even(items, chunks)
             reason = f"{items:,} items in {chunks:,} jobs (at most {MOST_JOBS} by default)"
         else:
@@ -61,12 +61,14 @@ def _chunked(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
             items=items,
             chunks=chunks,
             boundaries=boundaries,
-            reasons=(*node.reasons, reason),
+            reasons=node.reasons if node.jobs else (*node.reasons, reason),
         )
     before = done[str(node.input.node)]
     items_before = _output_items(graph, before, node.input.stage)
     estimate = items_before if items_before is not None else _estimate(before, done)
-    if size is None:
+    if size is None and node.jobs:
+        wanted, reason = node.jobs, ""  # it was given where the number was found
+    elif size is None:
         wanted = min(before.chunks, MOST_JOBS)
         reason = (
             f"{wanted:,} jobs, one for each chunk of {before.name}"
@@ -84,7 +86,7 @@ def _chunked(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
         items=items_before,
         chunks=len(takes),
         takes=takes,
-        reasons=(*node.reasons, reason),
+        reasons=node.reasons if node.jobs else (*node.reasons, reason),
     )
 
 

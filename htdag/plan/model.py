@@ -118,6 +118,10 @@ class Node:
         For any other node: what each chunk reads.
     items : int or None
         How many items it reads; None where that is known only when it runs.
+    jobs : int or None
+        About how many jobs earlier runs ask for; None where they do not decide.
+    measured : str
+        What earlier runs measured, in words.
     reasons : tuple of str
         Why it is as it is.
     """
@@ -134,6 +138,8 @@ class Node:
     boundaries: tuple[int, ...] = ()
     takes: tuple[Take, ...] = ()
     items: int | None = None
+    jobs: int | None = None
+    measured: str = ""
     reasons: tuple[str, ...] = ()
 
     @property
