@@ -89,7 +89,7 @@ def of_htdag(names):
 
 def test_the_modules_are_found():
     assert {"htdag", "htdag.stages", "htdag.runtime.worker", "htdag.plan.fuse"} <= set(MODULES)
-    assert imports("htdag.runtime.worker") >= {"resource", "htdag.runtime.itemfile"}
+    assert imports("htdag.runtime.worker") >= {"socket", "htdag.runtime.itemfile"}
     assert imports("htdag._graph") >= {"networkx", "htdag.stages"}
 
 

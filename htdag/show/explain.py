@@ -119,7 +119,8 @@ def _change_lines(plan: Plan) -> Iterator[str]:
         ways[0] += "; fuse=False gives a stage jobs of its own"
     if not any(node.measured for node in plan.nodes):
         ways.append(
-            "a run: no earlier one was measured; jobs, memory and disk that are left open follow it"
+            "earlier runs: jobs, memory and disk that are left open follow what they measured, "
+            "unless history=False"
         )
     else:
         ways.append("request_memory=... and request_disk=... set what jobs ask for")
