@@ -133,12 +133,12 @@ def measure_run(run: Path) -> dict[str, Measured]:
     keys = {entry["name"]: entry.get("history") for entry in plan["stages"]}
     found: dict[str, Measured] = {}
     for node in plan["nodes"]:
-        found.update(_measure_node(run, created, node["name"], keys))
+        found.update(_measure_node(run, created, node["name"], node["stages"], keys))
     return found
 
 
 def _measure_node(
-    run: Path, created: float, node: str, keys: Mapping[str, str | None]
+    run: Path, created: float, node: str, stages: list[str], keys: Mapping[str, str | None]
 ) -> Iterator[tuple[str, Measured]]:
     ends = list(_ends(run, node))
     by_stage: dict[tuple[str, str], list[tuple[int, float, int]]] = {}
@@ -148,8 +148,12 @@ def _measure_node(
         inside = sum(seconds for _, _, _, seconds, _ in measured["stages"])
         if measured["items"] > 0:
             rests.append((max(0.0, measured["seconds"] - inside) / measured["items"], 1))
-        for stage, role, calls, seconds, given in measured["stages"]:
-            by_stage.setdefault((stage, role), []).append((calls, seconds, given))
+        for (stage, role), counts in _merged(measured["stages"]).items():
+            by_stage.setdefault((stage, role), []).append(counts)
+    if ends and stages and not any(role == "whole" for _, role in by_stage):
+        # It calls no function, or those of other stages only.
+        items = [end["measured"]["items"] for end in ends]
+        by_stage[stages[0], "whole"] = [(number, 0.0, number) for number in items]
     memory = max((_growth(end) for end in ends), default=0.0)
     fixed = max((end["disk_fixed_kb"] for end in ends), default=0)
     disk = max(
@@ -163,17 +167,17 @@ def _measure_node(
     for (stage, role), jobs in by_stage.items():
         calls = sum(job[0] for job in jobs)
         key = keys.get(stage)
-        if key is None or (calls == 0 and role != "combine"):
+        if key is None:
             continue
         yield (
-            key + (PARTS if role == "combine" else ""),
+            key + (PARTS if role == "parts" else ""),
             Measured(
                 run=created,
                 node=node,
                 jobs=len(jobs),
                 calls=calls,
                 seconds=_median([(seconds / calls, calls) for calls, seconds, _ in jobs if calls]),
-                ratio=sum(job[2] for job in jobs) / calls if role == "operation" else 1.0,
+                ratio=sum(job[2] for job in jobs) / calls if calls else 1.0,
                 rest=rest,
                 memory_mb=memory / 1024,
                 disk_mb=disk / 1024,
@@ -181,6 +185,15 @@ def _measure_node(
             ),
         )
         rest = 0.0
+
+
+def _merged(stages: list[Any]) -> dict[tuple[str, str], tuple[int, float, int]]:
+    """Return calls, seconds and what came out by stage and role: of several functions the sum."""
+    found: dict[tuple[str, str], tuple[int, float, int]] = {}
+    for stage, role, calls, seconds, given in stages:
+        most, before, out = found.get((stage, role), (0, 0.0, 0))
+        found[stage, role] = (max(most, calls), before + seconds, max(out, given))
+    return found
 
 
 def _ends(run: Path, node: str) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import htdag
-from htdag.show.explain import WIDTH, called, counted
+from htdag._text import counted
+from htdag.show.explain import WIDTH, called
 
 
 def words(path):

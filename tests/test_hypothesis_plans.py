@@ -148,7 +148,7 @@ def pipelines(draw, folder):
 def in_process():
     with pytest.MonkeyPatch.context() as patch, without_fork(patch):
         # The functions here are pickled by the hundred; that they can be is tested elsewhere.
-        patch.setattr("htdag.stages.check_function", lambda *_: None)
+        patch.setattr("htdag.stages.handle.check_function", lambda *_: None)
         # Few jobs, so that most have several items.
         patch.setattr("htdag.plan.chunk.MOST_JOBS", 3)
         yield

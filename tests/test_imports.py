@@ -22,7 +22,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 # The flow of architecture.md, from what knows least to what knows most. A module imports what is in
 # its own layer or in one before it.
 LAYERS = [
-    ("htdag.errors", "htdag._version"),
+    ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
     ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
     ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources"),

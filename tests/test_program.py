@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from htdag.runtime import itemfile, program
-from htdag.runtime.program import Cursor, Sink, StageError, chain
+from htdag.runtime.program import Cursor, StageError, chain
+from htdag.runtime.sinks import ReduceSink, Sink
 
 
 class Node:
@@ -26,7 +27,8 @@ class Node:
         for stage, after, combine in outputs:
             self.paths[stage] = str(folder / stage)
             writer = itemfile.ItemWriter(self.paths[stage])
-            sink = Sink(writer, program.pickler(), stage, combine, self.cursor)
+            own = (writer, program.pickler(), stage, self.cursor)
+            sink = Sink(*own) if combine is None else ReduceSink(*own, combine)
             self.sinks.setdefault(-1 if after is None else stages.index(after), []).append(sink)
         self.all_sinks = [sink for group in self.sinks.values() for sink in group]
         self.emit = chain(

@@ -25,7 +25,7 @@ _LONGEST = 300
 
 
 def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
-    """Return for every stage that has a function the key under which it is remembered.
+    """Return for every stage but sources the key under which it is remembered.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
     keys = {}
     for name, data in graph.nodes(data=True):
         stage: Stage = data["stage"]
-        if stage.function is not None:
+        if stage.data is None:
             key = f"{pipeline}/{name}/{stage.kind}"
             if not (given and stage.named):
-                key += f"/{origin(stage.function)}"
+                key += f"/{origin(stage.function or stage.key)}"
             if len(key) > _LONGEST:
                 key = key[: _LONGEST - 17] + "/" + _digest(key.encode())
             keys[name] = key
@@ -63,9 +63,13 @@ def origin(function: Any) -> str:
     >>> import functools, operator
     >>> origin(operator.add)
     '_operator:add'
+    >>> origin(None)
+    ''
     >>> origin(functools.partial(str.split, sep=","))
     ':str.split'
     """
+    if function is None:
+        return ""
     while isinstance(function, functools.partial):
         function = function.func
     function = getattr(function, "__func__", function)

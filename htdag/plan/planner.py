@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import networkx as nx
 
-from htdag.plan.chunk import chunk
+from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.model import Plan
@@ -49,4 +49,5 @@ def make_plan(
     """
     nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
     nodes = tune(graph, name, nodes, measures, slots, settings or Settings())
-    return Plan(name, chunk(graph, nodes), tuple(targets), where, graph)
+    sources = stored_sources(graph, nodes)
+    return Plan(name, chunk(graph, nodes, sources), tuple(targets), where, graph, sources)

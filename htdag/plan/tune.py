@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from htdag._options import Options
-from htdag.plan.chunk import MOST_JOBS
+from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
 from htdag.plan.identity import PARTS, stage_keys
 from htdag.plan.model import Node
+from htdag.runtime.chunking import BY_HASH, view_total
 
-MOST_TUNED = 10_000
 JOBS_A_SLOT = 2
 LEAST_SECONDS = 60.0
 """More jobs than a node has without history are made for idle slots only if they take this long."""
@@ -177,17 +177,25 @@ class _Flow:
             reach[operation.stage] = calls * self._ratio(key)
             found.append((key, calls))
         for output in node.outputs:
-            if output.combine is not None:
+            if output.combine is not None or output.key is not None:
                 found.append((self._keys[output.stage] + PARTS, reach.get(output.after, 1.0)))
         if node.reduction is not None:
             found.append((self._keys[node.reduction.stage], 1.0))
+        elif node.stages and (not node.operations or node.input.combine is not None):
+            first = self._keys.get(node.stages[0])  # None for a source that is needed whole
+            found += [] if first is None else [(first, 1.0)]
         return found
 
     def items_into(self, node: Node) -> float:
         """Return how many items a node reads."""
-        if node.input.source is not None:
-            return float(len(node.input.source))
-        return self._items.get((str(node.input.node), node.input.stage), 1.0)
+        reads = node.input
+        totals = [
+            len(stream.source)
+            if stream.source is not None
+            else round(self._items.get((str(stream.node), stream.stage), 1.0))
+            for stream in reads.streams
+        ]
+        return float(view_total(reads.view, reads.number, reads.limit, totals))
 
     def pass_on(self, node: Node, items: float) -> None:
         """Note how many items a node writes of those that it reads."""
@@ -199,7 +207,7 @@ class _Flow:
             written = reach.get(output.after, items)
             if node.reduction is not None:
                 written = 1.0
-            elif output.combine is not None:  # a value from each job
+            elif output.kind in ("reduce", "fold"):  # a value from each job
                 written = math.ceil(items / max(1.0, _items_a_job(node, items, node.jobs)))
             self._items[node.name, output.stage] = written
 
@@ -217,7 +225,8 @@ def _tuned(
     each = sum(part.seconds() for part in known)
     each += max(part.median(lambda run: run.rest) for part in known)
     jobs = None
-    if node.reduction is None and node.options.chunk_size is None:
+    free = node.reduction is None and node.input.view not in (*BY_HASH, "sort_by")
+    if free and node.options.chunk_size is None:
         if unknown:
             names = ", ".join(dict.fromkeys(key.split("/")[1] for key in unknown))
             reasons.append(f"the number of jobs is the default: nothing was measured of {names}")
@@ -230,6 +239,7 @@ def _tuned(
         node,
         options=options,
         jobs=jobs,
+        per_job=node.per_job if jobs is None else max(1.0, items / jobs),
         measured=_measured(known, each if node.reduction is None or not unknown else None),
         reasons=(*node.reasons, *reasons, *asked),
     )

@@ -45,13 +45,15 @@ class Watch:
                 timed[index], meter = make(functions[index])
                 self._meters.append((stage, role, meter))
 
-        for operation in program.get("operations", []):
-            put(operation.get("function"), operation["stage"], "operation", operation["kind"])
-        for output in program.get("outputs", []):
-            put(output.get("combine"), output["stage"], "combine", "combine")
+        for operation in program["operations"]:
+            put(operation["function"], operation["stage"], "whole", operation["kind"])
+        for output in program["outputs"]:
+            for role in ("key", "combine", "merge"):
+                put(output[role], output["stage"], "parts", role)
+        put(program["combine"], program["stages"][0], "whole", "combine")
         reduction = program.get("reduction")
         if reduction is not None:
-            put(reduction.get("function"), reduction["stage"], "reduce", "reduce")
+            put(reduction["function"], reduction["stage"], "whole", "reduce")
         self._begun = _clock()
         return timed
 
@@ -187,22 +189,24 @@ def _disk(job: Job) -> Tuple[int, int]:
     fixed = sum(map(_size, [*bound, layout.payload(job.node), layout.RUNTIME]))
     if not shared:
         return _left_in("."), fixed
-    read = {path for part in job.description["inputs"] for path in part["files"]}
-    whole = fixed + sum(map(_size, [*read, *job.outputs, job.record])) + _linked(job)
+    read = {
+        path
+        for stream in job.description["streams"]
+        for part in stream["parts"]
+        for path in part["files"]
+    }
+    whole = fixed + sum(map(_size, [*read, *job.files, job.record])) + _linked(job)
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
     return whole + (_left_in(scratch) if scratch else 0), fixed
 
 
 def _linked(job: Job) -> int:
     """Return the bytes of the user's files that a job reads in place."""
-    try:
-        if not any(True for _ in os.scandir(layout.files(job.node))):
-            return 0
-    except OSError:
-        return 0
     total = 0
-    for frame in chunkfile.frames(job.description["inputs"]):
-        if frame.kind == FILE:
+    for stream in job.description["streams"]:
+        for frame in chunkfile.frames(stream["parts"]):
+            if frame.kind != FILE:
+                break  # a stream has files only, or none
             path = str(chunkfile.value(frame, job.files_folder))
             total += _left_in(path, follow=True) if os.path.isdir(path) else _size(path)
     return total
