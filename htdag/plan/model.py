@@ -210,6 +210,10 @@ class Node:
         For a level of a tree of combining nodes: how many values one job takes.
     items : int or None
         How many items it reads; None where that is known only when it runs.
+    jobs : int or None
+        About how many jobs earlier runs ask for; None where they do not decide.
+    measured : str
+        What earlier runs measured, in words.
     reasons : tuple of str
         Why it is as it is.
     """
@@ -228,6 +232,8 @@ class Node:
     per_job: float = 1.0
     fan_in: int | None = None
     items: int | None = None
+    jobs: int | None = None
+    measured: str = ""
     reasons: tuple[str, ...] = ()
 
     @property
