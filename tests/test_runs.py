@@ -8,6 +8,7 @@ import json
 import operator
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -611,6 +612,31 @@ def test_auto_takes_this_machine_otherwise(
     run = htdag.Pipeline(htdag.map(square, [3])).submit(on="auto")
     assert "running on this machine: " in capsys.readouterr().err
     assert finished(run).result() == [9]
+
+
+def grow(x: int) -> int:
+    return len(b"x" * 200_000_000) + x
+
+
+@pytest.mark.pool
+def test_memory_and_disk_are_proposed_from_an_earlier_run(pool: Any, runs_dir: Path):
+    def flow() -> htdag.Pipeline:
+        stage = htdag.source(range(40), chunk_size=20).map(grow)
+        return htdag.Pipeline(stage.reduce(operator.add, name="total"), name="growing")
+
+    expected = sum(200_000_000 + x for x in range(40))
+    assert finished(flow().submit("before", on="condor")).result() == expected
+    measured = flow().plan(on="condor")["grow"].measured
+    assert 185 <= float(re.search(r"(\d+) MB at the peak", measured)[1]) <= 210
+    from htdag.backends import backend
+
+    assert backend("condor").slots() == 8  # two execute points of the pool with four each
+    run = flow().submit("after", on="condor")
+    text = (run.path / "nodes/grow/grow.sub").read_text().splitlines()
+    assert "request_memory = 384MB" in text
+    assert "retry_request_memory = 768MB" in text
+    assert "request_disk = 256MB" in text
+    assert finished(run).result() == expected
 
 
 @pytest.mark.pool

@@ -144,7 +144,7 @@ def _chunked(
         boundaries=tuple(boundaries) if known else (),
         dynamic=not known,
         per_job=per_job,
-        reasons=(*node.reasons, reason),
+        reasons=(*node.reasons, *filter(None, [reason])),
     )
 
 
@@ -155,17 +155,18 @@ def _source_chunked(node: Node) -> Node:
     size = node.options.chunk_size
     if size is None:
         boundaries = chunking.even(items, min(items, node.jobs or MOST_JOBS))
-        why = "from earlier runs" if node.jobs else f"at most {MOST_JOBS} by default"
+        why = f"at most {MOST_JOBS} by default"
     else:
         boundaries = [*range(0, items, size), items]
         why = f"chunk_size={size}"
     chunks = len(boundaries) - 1
+    reason = f"{counted(items, 'item')} in {counted(chunks, 'job')} ({why})"
     return replace(
         node,
         items=items,
         chunks=chunks,
         boundaries=tuple(boundaries),
-        reasons=(*node.reasons, f"{counted(items, 'item')} in {counted(chunks, 'job')} ({why})"),
+        reasons=node.reasons if node.jobs else (*node.reasons, reason),
     )
 
 
@@ -186,9 +187,10 @@ def _jobs_before(node: Node, flows: list[Flow], estimate: int) -> int:
 
 def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bool) -> str:
     size, before = node.options.chunk_size, node.input.streams[0].node
+    again = "" if known else f"laid out anew by what {' and '.join(node.parents[:3])} gave"
     if node.jobs:
-        text = f"{'' if known else 'about '}{chunks:,} jobs (from earlier runs)"
-    elif size is not None:
+        return again  # the number of jobs was explained where it was found
+    if size is not None:
         about = "" if known else "about "
         text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
     elif node.input.view != "items" or node.input.limit is not None or before is None:
@@ -201,9 +203,7 @@ def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bo
             f"{flows[0].chunks:,} chunks of {before} in {counted(chunks, 'job')} "
             f"(at most {MOST_JOBS} by default)"
         )
-    if not known:
-        text += f"; laid out anew by what {' and '.join(node.parents[:3])} gave"
-    return text
+    return f"{text}; {again}" if again else text
 
 
 def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:

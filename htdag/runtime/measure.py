@@ -173,7 +173,7 @@ def whole_job(job: Job) -> Dict[str, Any]:
     return {
         "peak_kb": max(_peak_kb(resource.RUSAGE_CHILDREN), _peak_kb(resource.RUSAGE_SELF)),
         "disk_kb": -(-whole // 1024),
-        "disk_fixed_kb": -(-min(whole, fixed) // 1024),
+        "disk_fixed_kb": min(whole, fixed) // 1024,
     }
 
 
