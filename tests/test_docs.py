@@ -21,7 +21,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 DOCS = PROJECT / "docs"
 PAGES = sorted([PROJECT / "README.md", *DOCS.glob("*.md")])
 # Pages whose Python and console blocks are run, in order, as one script of this name.
-SCRIPTS = {"walks.py": PROJECT / "README.md", "first_steps.py": DOCS / "first-steps.md"}
+SCRIPTS = {
+    "walks.py": PROJECT / "README.md",
+    "first_steps.py": DOCS / "first-steps.md",
+    **{f"{name}.py": DOCS / f"{name}.md" for name in ("per-item", "combining", "keyed", "views")},
+}
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SEPARATOR = "\x1e"
@@ -104,9 +108,9 @@ def test_a_page_prints_what_it_says(ran: tuple[Path, list[Block], list[str]]):
 
 
 def test_the_pictures_are_those_that_the_code_draws(ran: tuple[Path, list[Block], list[str]]):
-    folder, _, _ = ran
+    folder, blocks, _ = ran
     drawn = sorted(folder.glob("*.svg"))
-    assert drawn
+    assert bool(drawn) == any(".render(" in block.code for block in blocks)
     for picture in drawn:
         assert texts(DOCS / "images" / picture.name) == texts(picture)
 
@@ -139,7 +143,8 @@ def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_there_are_docstring_examples():
     finder = doctest.DocTestFinder(exclude_empty=True)
-    modules = [importlib.import_module(name) for name in ("htdag.stages", "htdag.pipeline")]
+    names = [name for name in MODULES if name.startswith(("htdag.stages", "htdag.pipeline"))]
+    modules = [importlib.import_module(name) for name in names]
     assert sum(len(test.examples) for module in modules for test in finder.find(module)) > 20
 
 
