@@ -92,7 +92,7 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
         progress.write_list(str(run), content, node_content, jobs, attempts)
         _check_limits(run, node_content["name"], options)
     archive.write_archive(str(run / layout.RUNTIME))
-    _write(run / layout.CONFIG, "\n".join(dag.config_lines()) + "\n")
+    _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
     _write_json(run / layout.RUN, _manifest(plan, tag))
@@ -153,6 +153,10 @@ def _plan_content(plan: Plan) -> dict[str, Any]:
                 "on_error": node.options.on_error,
                 "max_errors": node.options.max_errors,
                 "request_cpus": node.options.request_cpus,
+                "max_materialize": node.options.max_materialize,
+                "category": node.options.category,
+                "priority": node.priority,
+                "job_priority": node.options.priority,
             }
         )
     stages = [
@@ -164,7 +168,14 @@ def _plan_content(plan: Plan) -> dict[str, Any]:
         }
         for name, data in plan.stages.nodes(data=True)
     ]
-    return {"format": FORMAT, "name": plan.name, "nodes": nodes, "stages": stages}
+    return {
+        "format": FORMAT,
+        "name": plan.name,
+        "max_jobs_submitted": plan.throttles.max_jobs_submitted,
+        "maxjobs": dict(plan.throttles.maxjobs),
+        "nodes": nodes,
+        "stages": stages,
+    }
 
 
 def _program(node: Node) -> dict[str, Any]:

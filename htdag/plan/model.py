@@ -11,6 +11,7 @@ import networkx as nx
 
 from htdag._options import Options
 from htdag._sources import Source
+from htdag._throttles import Throttles
 from htdag.stages import MISSING
 
 
@@ -118,6 +119,8 @@ class Node:
         For any other node: what each chunk reads.
     items : int or None
         How many items it reads; None where that is known only when it runs.
+    priority : int
+        Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
     reasons : tuple of str
         Why it is as it is.
     """
@@ -134,6 +137,7 @@ class Node:
     boundaries: tuple[int, ...] = ()
     takes: tuple[Take, ...] = ()
     items: int | None = None
+    priority: int = 0
     reasons: tuple[str, ...] = ()
 
     @property
@@ -160,6 +164,8 @@ class Plan:
         For each stage whose values are written: the node that writes them whole.
     stages : networkx.DiGraph
         The graph of stages that was planned.
+    throttles : Throttles
+        The options of the pipeline as a whole.
     """
 
     name: str
@@ -167,6 +173,7 @@ class Plan:
     targets: tuple[str, ...]
     where: dict[str, str]
     stages: nx.DiGraph
+    throttles: Throttles = field(default_factory=Throttles)
 
     @cached_property
     def graph(self) -> nx.DiGraph:

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 
 import networkx as nx
 
+from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.model import Plan
+from htdag.plan.priority import prioritize
 
 
-def make_plan(graph: nx.DiGraph, targets: Sequence[str], name: str) -> Plan:
+def make_plan(
+    graph: nx.DiGraph, targets: Sequence[str], name: str, throttles: Throttles | None = None
+) -> Plan:
     """Plan a graph of stages.
 
     Parameters
@@ -23,6 +27,8 @@ def make_plan(graph: nx.DiGraph, targets: Sequence[str], name: str) -> Plan:
         The stages whose results are asked for.
     name : str
         The pipeline's name.
+    throttles : Throttles, optional
+        The options of the pipeline as a whole.
 
     Returns
     -------
@@ -30,4 +36,5 @@ def make_plan(graph: nx.DiGraph, targets: Sequence[str], name: str) -> Plan:
         Equal graphs give equal plans.
     """
     nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-    return Plan(name, chunk(graph, nodes), tuple(targets), where, graph)
+    nodes = prioritize(chunk(graph, nodes))
+    return Plan(name, nodes, tuple(targets), where, graph, throttles or Throttles())
