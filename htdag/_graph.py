@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import networkx as nx
 
@@ -27,7 +28,9 @@ def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tupl
     -------
     graph : networkx.DiGraph
         Nodes are stage names with the attributes ``stage`` (the handle, with its final name and
-        options) and ``target``. Edges have ``kind``: ``"items"``, or ``"bind"`` with ``keywords``.
+        options) and ``target``. Edges have ``kind``: ``"items"``, or ``"bind"``; ``positions``,
+        as which of the later stage's inputs the earlier one is read (once for most stages); and
+        ``keywords``, those to which its whole result is bound.
     names : tuple of str
         The targets' names in the order given.
     """
@@ -42,16 +45,29 @@ def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tupl
         options = stage.options if stage.data is not None else stage.options.over(defaults)
         final = replace(stage, name=name, options=options)
         graph.add_node(name, stage=final, target=id(stage) in wanted)
-        if stage.upstream is not None:
-            graph.add_edge(names[id(stage.upstream)], name, kind="items", keywords=())
+        for position, other in enumerate(stage.inputs):
+            edge = _edge(graph, names[id(other)], name, "items")
+            edge["positions"] = (*edge["positions"], position)
         for keyword, other in stage.binds:
-            above = names[id(other)]
-            if graph.has_edge(above, name):
-                edge = graph.edges[above, name]
-                edge["keywords"] = (*edge["keywords"], keyword)
-            else:
-                graph.add_edge(above, name, kind="bind", keywords=(keyword,))
+            edge = _edge(graph, names[id(other)], name, "bind")
+            edge["keywords"] = (*edge["keywords"], keyword)
     return graph, tuple(names[id(target)] for target in targets)
+
+
+def upstreams(graph: nx.DiGraph, name: str) -> tuple[str, ...]:
+    """Return the names of the stages whose items a stage reads, in the order of its inputs."""
+    by_position = {
+        position: above
+        for above, _, positions in graph.in_edges(name, data="positions")
+        for position in positions
+    }
+    return tuple(by_position[position] for position in sorted(by_position))
+
+
+def _edge(graph: nx.DiGraph, above: str, name: str, kind: str) -> dict[str, Any]:
+    if not graph.has_edge(above, name):
+        graph.add_edge(above, name, kind=kind, positions=(), keywords=())
+    return cast("dict[str, Any]", graph.edges[above, name])
 
 
 def _upstream_first(targets: Iterable[Stage]) -> list[Stage]:
@@ -73,9 +89,7 @@ def _upstream_first(targets: Iterable[Stage]) -> list[Stage]:
                 order.append(stage)
                 continue
             stack.append((stage, True))
-            needs = [other for _, other in stage.binds]
-            if stage.upstream is not None:
-                needs.append(stage.upstream)
+            needs = [*(other for _, other in stage.binds), *reversed(stage.inputs)]
             stack.extend((need, False) for need in needs if id(need) not in done)
     return order
 

@@ -19,6 +19,7 @@ import cloudpickle
 from htdag._project import is_project_module, project_modules_by_value, variables
 from htdag._reach import reach
 from htdag.errors import FunctionError, ItemPickleError
+from htdag.runtime.frames import Pickled, large_buffers
 
 PROTOCOL = 5
 _PLAIN = (int, float, str, bytes, bool, type(None))
@@ -39,16 +40,17 @@ class ItemPickler:
         self._stage = stage
         self._classes = classes
 
-    def __call__(self, item: Any, number: int) -> bytes:
+    def __call__(self, item: Any, number: int) -> Pickled:
         if type(item) in _PLAIN:
-            return pickle.dumps(item, PROTOCOL)
+            return Pickled(pickle.dumps(item, PROTOCOL))
         try:
             with project_modules_by_value():
-                buffer = io.BytesIO()
-                pickler = _Pickler(buffer, None)
+                file = io.BytesIO()
+                buffers: list[Any] = []
+                pickler = _Pickler(file, None, large_buffers(buffers))
                 pickler.dump(item)
                 self._classes |= pickler.classes
-                return buffer.getvalue()
+                return Pickled(file.getvalue(), tuple(buffers))
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
@@ -93,14 +95,20 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     The rest of a module may need what an execute node does not have. `names` None stands for all.
     """
 
-    def __init__(self, file: Any, names: frozenset[str] | None) -> None:
-        super().__init__(file, PROTOCOL)
+    def __init__(
+        self, file: Any, names: frozenset[str] | None, buffer_callback: Any = None
+    ) -> None:
+        super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
         self._names = names
         self.classes: set[type] = set()
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) and is_project_module(sys.modules.get(value.__module__)):
             self.classes.add(value)
+        if isinstance(value, types.CodeType):
+            # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
+            make, parts = self.dispatch_table[types.CodeType](value)
+            return make, tuple(value.co_filename if p == "<dynamic-code>" else p for p in parts)
         if isinstance(value, functools._lru_cache_wrapper):
             parameters = value.cache_parameters()
             cache = lambda function, size, typed: functools.lru_cache(size, typed)(function)  # noqa: E731

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from htdag._pickling import ItemPickler
 from htdag.errors import EmptySourceError, UsageError
+from htdag.runtime.frames import Pickled
 
 
 class IterableSource:
@@ -40,6 +41,7 @@ class IterableSource:
         self._sequence: Sequence[Any] | None = None
         self._spool: IO[bytes] | None = None
         self._ends = array("Q")
+        self._buffers: dict[int, list[int]] = {}  # the sizes of the buffers of items with any
         self._broken = False
         self.classes: set[type] = set()
         if isinstance(iterable, list | tuple | range):
@@ -53,8 +55,8 @@ class IterableSource:
         self._drain()
         return len(self._ends)
 
-    def payloads(self) -> Iterator[bytes]:
-        """Yield the pickle of each item in order."""
+    def pickles(self) -> Iterator[Pickled]:
+        """Yield the pickle of each item, with its buffers, in order."""
         if self._sequence is not None:
             dumps = ItemPickler(self._stage, self.classes)
             for number, item in enumerate(self._sequence):
@@ -64,8 +66,10 @@ class IterableSource:
         assert self._spool is not None
         self._spool.seek(0)
         start = 0
-        for end in self._ends:
-            yield self._spool.read(end - start)
+        for number, end in enumerate(self._ends):
+            sizes = self._buffers.get(number, [])
+            payload = self._spool.read(end - start - sum(sizes))
+            yield Pickled(payload, tuple(map(self._spool.read, sizes)))
             start = end
 
     def _drain(self) -> None:
@@ -88,8 +92,12 @@ class IterableSource:
         end = 0
         try:
             for number, item in enumerate(iterator):
-                end += spool.write(dumps(item, number))
+                payload, buffers = dumps(item, number)
+                for part in (payload, *buffers):
+                    end += spool.write(part)
                 self._ends.append(end)
+                if buffers:
+                    self._buffers[number] = list(map(len, buffers))
         except BaseException:
             spool.close()
             raise

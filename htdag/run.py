@@ -28,7 +28,7 @@ from htdag.observe import failures, outcomes
 from htdag.observe.failures import ItemError
 from htdag.observe.outcomes import Item
 from htdag.observe.status import Reader, Status
-from htdag.runtime import layout, progress
+from htdag.runtime import layout, progress, streams
 
 __all__ = ["Item", "ItemError", "Run", "RunState", "Status"]
 
@@ -216,7 +216,7 @@ class Run:
             outcomes.load_value(frame, self.path)
             for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=True)
         )
-        return next(values) if entry["kind"] == "reduce" else list(values)
+        return next(values) if entry["one"] else list(values)
 
     def items(self, target: str | None = None, errors: str = "raise") -> Iterator[Item]:
         """Iterate over the items of a target in order, one in memory at a time.
@@ -298,7 +298,7 @@ class Run:
                     self.path, self._plan, name, state.number, attempts
                 ):
                     yield _item(frame, self.path, sources, root)
-            if len(given) == node["chunks"]:
+            if len(given) == streams.chunks(str(self.path), node):
                 return
             if status.state.ended and not fresh:
                 raise RunFailed(self._failure(status), self.errors())

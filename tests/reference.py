@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import itertools
 import os
-import pickle
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from htdag._graph import upstreams
 from htdag.compile import write_run
 from htdag.observe import outcomes
-from htdag.runtime import compute, layout, progress, worker
+from htdag.runtime import compute, keyhash, layout, progress, worker
 from htdag.stages import MISSING
 
 if TYPE_CHECKING:
@@ -45,22 +46,22 @@ def evaluate(graph: nx.DiGraph) -> dict[str, Any]:
         bound = {}
         for above, _, data in graph.in_edges(name, data=True):
             bound.update(dict.fromkeys(data["keywords"], results[above]))
-            if data["kind"] == "items":
-                items = results[above]
-                if graph.nodes[above]["stage"].kind == "reduce":
-                    items = [items]
+        inputs = [
+            [results[above]] if graph.nodes[above]["stage"].one else results[above]
+            for above in upstreams(graph, name)
+        ]
         if stage.data is not None:
             results[name] = source_items(stage)
         else:
             call = functools.partial(_call_on_copies, stage.function, bound)
-            results[name] = MEANINGS[stage.kind](stage, call, items)
+            results[name] = MEANINGS[stage.kind](stage, call, *inputs)
     return results
 
 
 def source_items(stage: htdag.Stage) -> list[Any]:
     if stage.data.is_files:
         return [Path(path) for path in stage.data.paths]
-    return [pickle.loads(payload) for payload in stage.data.payloads()]
+    return [pickled.load_copy() for pickled in stage.data.pickles()]
 
 
 def _call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
@@ -78,12 +79,52 @@ def _reduce(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> A
     return functools.reduce(call, values)
 
 
+def _keyed(
+    stage: htdag.Stage, items: list[Any], key: Callable[..., Any]
+) -> list[tuple[Any, list[Any]]]:
+    """Pairs of a key and its items, in the order of the digests of the keys."""
+    groups: dict[bytes, tuple[Any, list[Any]]] = {}
+    for item in copy.deepcopy(items):
+        own = key(item)
+        groups.setdefault(keyhash.digest(own), (own, []))[1].append(item)
+    return [groups[digest] for digest in sorted(groups)]
+
+
+def _reduce_by_key(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    if stage.key is None:
+        groups = _keyed(stage, items, lambda pair: pair[0])
+        groups = [(key, [value for _, value in pairs]) for key, pairs in groups]
+    else:
+        groups = _keyed(stage, items, stage.key)
+    return [(key, functools.reduce(call, values)) for key, values in groups]
+
+
+def _distinct(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    return [items[0] for _, items in _keyed(stage, items, stage.key or (lambda item: item))]
+
+
+def _batch(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    return [items[n : n + stage.number] for n in range(0, len(items), stage.number)]
+
+
 MEANINGS: dict[str, Callable[..., Any]] = {
     "map": lambda stage, call, items: [call(item) for item in items],
     "starmap": _starmap,
     "flat_map": lambda stage, call, items: [new for item in items for new in call(item)],
     "filter": lambda stage, call, items: [item for item in items if call(item)],
     "reduce": _reduce,
+    "fold": _reduce,
+    "count": lambda stage, call, items: len(items),
+    "group_by": lambda stage, call, items: _keyed(stage, items, stage.key),
+    "reduce_by_key": _reduce_by_key,
+    "distinct": _distinct,
+    "sort_by": lambda stage, call, items: sorted(items, key=stage.key, reverse=stage.reverse),
+    "take": lambda stage, call, items: items[: stage.number],
+    "batch": _batch,
+    "zip": lambda stage, call, *inputs: list(zip(*inputs, strict=False)),
+    "product": lambda stage, call, *inputs: list(itertools.product(*inputs)),
+    "combinations": lambda stage, call, items: list(itertools.combinations(items, stage.number)),
+    "concat": lambda stage, call, *inputs: list(itertools.chain(*inputs)),
 }
 
 
@@ -193,6 +234,6 @@ def result(run: Path, stage: str) -> Any:
     plan = progress.read_plan(str(run))
     frames = outcomes.stage_values(run, plan, stage, whole=True)
     values = [outcomes.load_value(frame, run) for _, frame in frames]
-    if outcomes.stage_entry(plan, stage)["kind"] == "reduce":
+    if outcomes.stage_entry(plan, stage)["one"]:
         (values,) = values
     return values

@@ -181,10 +181,16 @@ def test_binds_are_dashed_and_named():
     assert 'label="  names, all  "' in edge
 
 
-def test_a_source_that_is_needed_whole_is_passed_on_by_a_node():
-    drawing = whole_source().render()
+def test_a_source_that_is_a_target_is_passed_on_by_a_node():
+    drawing = htdag.Pipeline(htdag.source(range(5), name="names")).render()
     assert clusters(drawing)["names"] == ["names"]
     assert "all items, passed on" in node_line(drawing, "names/names")
+
+
+def test_a_source_that_is_bound_is_drawn_once():
+    drawing = whole_source().render()
+    assert "names" not in clusters(drawing)
+    assert len([line for line in lines_of(drawing.source) if line.startswith('"/names" [')]) == 1
 
 
 def test_an_input_that_goes_several_ways_is_read_once():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import htdag
-from htdag.show.explain import WIDTH, called, counted
+from htdag._text import counted
+from htdag.show.explain import WIDTH, called
 
 
 def words(path):
@@ -137,7 +138,7 @@ def test_binds_of_all_items_under_other_keywords():
     stage = htdag.source(range(5)).map(keep, bind={"names": names, "others": names})
     text = htdag.Pipeline(stage).explain()
     assert "bind names; bind others=names; result" in text
-    assert "all items of names from node 1, in every job" in text
+    assert "all items of names from the source, in every job" in text
 
 
 def test_values_that_are_long_or_differ_by_run_are_not_shown():

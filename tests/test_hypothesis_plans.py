@@ -42,6 +42,15 @@ def join(a, b):
     return a + b
 
 
+def extend(letters, text):
+    letters.extend(text)
+    return letters
+
+
+def add(a, b):
+    return a + b
+
+
 def nested(a, b):
     return f"({a}{b})"[-40:]
 
@@ -87,10 +96,42 @@ BOUND = {
 REDUCES = {
     "join": lambda stage, **o: stage.reduce(join, **o),
     "from": lambda stage, **o: stage.reduce(join, initial="^", **o),
+    "fold": lambda stage, **o: stage.fold(extend, add, initial=[], **o).map("".join),
+    "count": lambda stage, **o: stage.count(**o).map(str),
     "ordered": lambda stage, **o: stage.reduce(nested, associative=False, **o),
     "seeded": lambda stage, **o: stage.reduce(nested, initial="", associative=False, **o),
 }
-ASSOCIATIVE = ("join", "from")
+ASSOCIATIVE = ("join", "from", "fold")
+# What gives text again, whatever it is after.
+KEYED = {
+    "groups": lambda stage, **o: stage.group_by(len, **o).starmap(
+        lambda key, texts: f"{key}{''.join(texts)}"[-30:]
+    ),
+    "counts": lambda stage, **o: (
+        stage.map(lambda text: (text[:1], text))
+        .reduce_by_key(lambda a, b: (a + b)[-30:], **o)
+        .starmap(join)
+    ),
+    "lasts": lambda stage, **o: stage.reduce_by_key(
+        lambda a, b: b, key=lambda text: (len(text), text[-1:]), **o
+    ).map(lambda pair: pair[1]),
+    "distinct": lambda stage, **o: stage.distinct(**o),
+    "firsts": lambda stage, **o: stage.distinct(len, **o),
+    "sorted": lambda stage, **o: stage.sort_by(**o),
+    "longest": lambda stage, **o: stage.sort_by(len, reverse=True, **o),
+}
+VIEWS = {
+    "take": lambda stage, other, n: stage.take(n),
+    "batch": lambda stage, other, n: stage.batch(n).map("".join),
+    "zip": lambda stage, other, n: stage.zip(other).starmap(join),
+    "zip3": lambda stage, other, n: stage.zip(other, stage).map("".join),
+    "product": lambda stage, other, n: stage.take(7).product(other.take(n)).starmap(join),
+    "product3": lambda stage, other, n: (
+        stage.take(4).product(other.take(n), stage.take(2)).map("".join)
+    ),
+    "combinations": lambda stage, other, n: stage.take(6).combinations(n).map("".join),
+    "concat": lambda stage, other, n: stage.concat(other),
+}
 
 
 @st.composite
@@ -120,7 +161,9 @@ def pipelines(draw, folder):
         # Mostly the newest, for chains; else any, for branches.
         upstream = draw(st.sampled_from([made[-1], made[-1], *made]))
         given = draw(options())
-        what = draw(st.sampled_from([*PER_ITEM, *BOUND, *REDUCES, "flaky", "lists"]))
+        what = draw(
+            st.sampled_from([*PER_ITEM, *BOUND, *REDUCES, *KEYED, *VIEWS, "flaky", "lists"])
+        )
         if what == "flaky":
             flaky = upstream.map(partial(sometimes_fails, folder), retries=60, **given)
             made += [flaky, flaky.reduce(partial(sometimes_joins, folder), retries=60, initial="")]
@@ -133,6 +176,15 @@ def pipelines(draw, folder):
         elif what in BOUND:
             bind = {"bound": draw(st.sampled_from(made))}
             made.append(BOUND[what](upstream, bind, **given))
+        elif what in KEYED:
+            if draw(st.booleans()):
+                given["partitions"] = draw(st.integers(1, 4))
+            made.append(KEYED[what](upstream, **given))
+        elif what in VIEWS:
+            other = draw(st.sampled_from(made))
+            made.append(
+                VIEWS[what](upstream, other, draw(st.integers(1, 5))).map(lambda t: t[-30:])
+            )
         elif what in PER_ITEM:
             made.append(PER_ITEM[what](upstream, **given))
         else:
@@ -148,7 +200,7 @@ def pipelines(draw, folder):
 def in_process():
     with pytest.MonkeyPatch.context() as patch, without_fork(patch):
         # The functions here are pickled by the hundred; that they can be is tested elsewhere.
-        patch.setattr("htdag.stages.check_function", lambda *_: None)
+        patch.setattr("htdag.stages.handle.check_function", lambda *_: None)
         # Few jobs, so that most have several items.
         patch.setattr("htdag.plan.chunk.MOST_JOBS", 3)
         yield

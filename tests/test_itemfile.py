@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from htdag.runtime import frames as framing
 from htdag.runtime import itemfile
 from htdag.runtime.itemfile import DamagedFile, Extent, Frame, ItemWriter
 
@@ -79,6 +81,148 @@ def test_a_file_item_keeps_its_kind(path):
     writer.end(0, 0)
     writer.close()
     assert list(itemfile.read(str(path))) == [Frame(itemfile.FILE, "0", b"{}")]
+
+
+BIG = framing.SMALL
+
+
+class Array:
+    """An array as those of numpy are to pickle: a buffer of its own, that may be read-only."""
+
+    def __init__(self, buffer, readonly=False):
+        self.buffer = buffer
+        self.readonly = readonly
+
+    def __reduce_ex__(self, protocol):
+        buffer = memoryview(self.buffer)
+        return Array, (pickle.PickleBuffer(buffer.toreadonly() if self.readonly else buffer),)
+
+
+def pickled(value) -> framing.Pickled:
+    buffers: list = []
+    payload = pickle.dumps(value, 5, buffer_callback=framing.large_buffers(buffers))
+    return framing.Pickled(payload, tuple(buffers))
+
+
+def write_values(path, *values) -> str:
+    writer = ItemWriter(str(path))
+    for number, value in enumerate(map(pickled, values)):
+        writer.value(str(number), value.payload, buffers=value.buffers)
+        writer.end(number, number)
+    writer.close()
+    return str(path)
+
+
+def load(frame: Frame):
+    return pickle.loads(frame.payload, buffers=frame.buffers)
+
+
+def test_large_buffers_stand_beside_their_pickle_and_small_ones_in_it(path):
+    values = [Array(bytearray(b"a" * BIG)), [Array(bytearray(b"b" * n)) for n in (1, BIG, BIG + 1)]]
+    write_values(path, *values, "plain")
+    frames = list(itemfile.read(str(path)))
+    assert [list(map(len, frame.buffers)) for frame in frames] == [[BIG], [BIG, BIG + 1], []]
+    assert all(len(frame.payload) < 300 for frame in frames)
+    assert load(frames[0]).buffer == b"a" * BIG
+    assert [bytes(array.buffer) for array in load(frames[1])] == [
+        b"b" * n for n in (1, BIG, BIG + 1)
+    ]
+    assert load(frames[2]) == "plain"
+    assert itemfile.count(str(path)) == 3
+    assert [extent.values for extent in itemfile.index(str(path), whole=True)] == [1, 1, 1]
+
+
+def test_a_loaded_buffer_can_be_written_unless_the_original_could_not(path):
+    write_values(path, Array(bytearray(BIG)), Array(bytearray(BIG), readonly=True))
+    writable, readonly = map(load, itemfile.read(str(path)))
+    writable.buffer[0] = 1
+    assert writable.buffer[0] == 1
+    assert memoryview(readonly.buffer).readonly
+
+
+def test_a_buffer_may_change_as_soon_as_it_is_taken(path):
+    content = bytearray(b"a" * BIG)
+    writer = ItemWriter(str(path))
+    for number, key in enumerate(["0.0", "0.1"]):
+        content[:] = b"%d" % number * BIG
+        value = pickled(Array(content))
+        writer.value(key, value.payload, buffers=value.buffers)
+    content[:] = b"x" * BIG
+    writer.end(0, 0)
+    writer.close()
+    found = list(itemfile.read(str(path)))
+    assert [(frame.key, bytes(load(frame).buffer[:1])) for frame in found] == [
+        ("0.0", b"0"),
+        ("0.1", b"1"),
+    ]
+    assert itemfile.index(str(path))[0].values == 2
+
+
+def test_an_abandoned_item_with_buffers_leaves_nothing(path):
+    writer = ItemWriter(str(path))
+    value = pickled(Array(bytearray(BIG)))
+    writer.value("0", value.payload, buffers=value.buffers)
+    writer.abandon()
+    writer.value("1", b"kept")
+    writer.end(1, 1)
+    writer.close()
+    assert list(itemfile.read(str(path))) == [Frame(itemfile.VALUE, "1", b"kept")]
+
+
+def test_a_copy_of_what_is_pickled_shares_no_memory():
+    array = Array(bytearray(BIG))
+    copy = pickled(array).load_copy()
+    copy.buffer[0] = 1
+    assert array.buffer[0] == 0
+
+
+def test_a_buffer_in_several_pieces_is_left_to_pickle():
+    class Strided:
+        def __reduce_ex__(self, protocol):
+            return bytes, (pickle.PickleBuffer(memoryview(bytearray(4 * BIG))[::2]),)
+
+    with pytest.raises(pickle.PicklingError, match="contiguous"):
+        pickled(Strided())
+
+
+def test_damage_to_a_file_with_buffers_is_found_wherever_it_is(path):
+    write_values(path, Array(bytearray(b"a" * BIG)), Array(bytearray(b"b" * BIG)))
+    whole = path.read_bytes()
+    second = itemfile.index(str(path))[0].end
+    table = len(itemfile.MAGIC) + framing.HEAD_SIZE + 1
+    # All of the header, of the table and of the pickle, and some bytes of the buffer.
+    places = [
+        *range(len(itemfile.MAGIC), table + 200),
+        *range(table + 200, second, 7919),
+        second - 1,
+    ]
+    for position in places:
+        for bit in range(0, 8, 1 if position < table + 12 else 5):
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            assert outcome(itemfile.read, str(path)) == "damaged", (position, bit)
+            assert itemfile.index(str(path)) == [], (position, bit)
+
+
+@pytest.mark.parametrize("left", [0, 1, 3, 4, 11, 12, 100, BIG, BIG + 60])
+def test_a_file_cut_off_within_buffers_is_repaired(path, left):
+    write_values(path, Array(bytearray(b"a" * BIG)), Array(bytearray(b"b" * BIG)))
+    (first, second) = itemfile.index(str(path))
+    with path.open("r+b") as file:
+        file.truncate(first.end + left)
+    assert outcome(itemfile.read, str(path)) == "damaged"
+    itemfile.repair(str(path))
+    assert path.stat().st_size == first.end < second.end
+    ItemWriter(str(path), resume=True).close()
+    assert [bytes(load(frame).buffer) for frame in itemfile.read(str(path))] == [b"a" * BIG]
+
+
+def test_attempts_with_buffers_are_merged(tmp_path):
+    old = write_values(tmp_path / "1", Array(bytearray(b"a" * BIG)), Array(bytearray(b"b" * BIG)))
+    new = write_values(tmp_path / "2", Array(bytearray(b"c" * BIG)))
+    found = [bytes(load(frame).buffer[:1]) for frame in itemfile.merge([old, new])]
+    assert found == [b"c", b"b"]
 
 
 def test_an_empty_file_is_whole(path):
@@ -194,10 +338,10 @@ def test_every_changed_byte_is_found(tmp_path_factory, data):
 
 def test_a_wrong_count_in_a_sound_trailer_is_found(path):
     write(path)
-    data = itemfile._COUNT.pack(99)
-    header = itemfile._HEADER.pack(itemfile.TRAILER, 0, 0, 0, 0, len(data))
-    checksum = itemfile._CRC.pack(zlib.crc32(data, zlib.crc32(header)))
-    path.write_bytes(path.read_bytes()[: -itemfile._TRAILER_SIZE] + header + checksum + data)
+    data = framing.COUNT.pack(99)
+    header = framing.HEADER.pack(itemfile.TRAILER, 0, 0, 0, 0, len(data))
+    checksum = framing.CRC.pack(zlib.crc32(data, zlib.crc32(header)))
+    path.write_bytes(path.read_bytes()[: -framing.TRAILER_SIZE] + header + checksum + data)
     with pytest.raises(DamagedFile, match="number of values"):
         list(itemfile.read(str(path)))
 
@@ -353,7 +497,7 @@ def test_merge_finds_every_flipped_bit_of_each_of_several_files(tmp_path):
     for path in map(Path, paths):
         whole = path.read_bytes()
         # All but the trailer: what it says is not needed to tell that all items are there.
-        for position in range(len(whole) - itemfile._TRAILER_SIZE):
+        for position in range(len(whole) - framing.TRAILER_SIZE):
             for bit in range(8):
                 damaged = bytearray(whole)
                 damaged[position] ^= 1 << bit
@@ -368,7 +512,7 @@ def test_merge_finds_a_truncated_file(tmp_path):
         write(tmp_path / "2", {1: [("1", b"b")]}),
     ]
     whole = Path(paths[0]).read_bytes()
-    for length in range(len(whole) - itemfile._TRAILER_SIZE):
+    for length in range(len(whole) - framing.TRAILER_SIZE):
         Path(paths[0]).write_bytes(whole[:length])
         assert outcome(itemfile.merge, paths) == "damaged", length
 

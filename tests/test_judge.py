@@ -484,7 +484,7 @@ def test_a_child_reads_all_attempts(make, fails):
     function.mend()
     run.work()
     assert run.judge().succeeded
-    files = [part["files"] for part in run.description("g", "0001", 1)["inputs"]]
+    files = [part["files"] for part in run.description("g", "0001", 1)["streams"][0]["parts"]]
     expected = [layout.output(NODE, "0001", attempt, NODE) for attempt in (1, 2)]
     assert files == [expected]
     run.work("g")

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import htdag
-from htdag.plan import Take
 from htdag.plan import chunk as chunk_pass
-from htdag.plan.chunk import FAN_IN, MOST_JOBS, even, spread
+from htdag.plan.chunk import FAN_IN, MOST_JOBS
+from htdag.runtime.chunking import even
 
 
 def add(a, b):
@@ -67,7 +67,7 @@ def test_an_associative_reduce_is_combined_where_its_items_are_made():
     assert (output.stage, output.after, output.combine) == ("r", "a", add)
     assert "r is combined here, chunk by chunk (associative)" in reasons(found, "a")
     assert found["r"].chunks == 1
-    assert found["r"].takes == (Take(0, found["a"].chunks - 1),)
+    assert found["r"].boundaries == (0, found["a"].chunks)
 
 
 def test_a_reduce_of_a_source_combines_in_a_node_of_its_own():
@@ -230,12 +230,13 @@ def test_a_stage_may_bind_its_own_upstream():
     assert [(bind.stage, bind.one) for bind in found["b"].binds] == [("a", False)]
 
 
-def test_a_source_that_is_bound_or_wanted_is_passed_on_by_a_node():
+def test_a_source_that_is_bound_is_stored_and_one_that_is_wanted_is_passed_on():
     source = numbers()
     found = plan(source.map(lambda x, every: x, name="b", bind={"every": source}), source)
     assert ("numbers",) in stages(found)
-    assert found["b"].parents == ("numbers",)
-    assert "numbers is needed whole: a node passes its items on" in reasons(found, "numbers")
+    assert found["b"].parents == ()
+    assert [stored.stage for stored in found.sources] == ["numbers"]
+    assert "numbers is a target: a node passes its items on" in reasons(found, "numbers")
 
 
 def test_files_themselves_are_not_handed_on(tmp_path):
@@ -338,15 +339,14 @@ def test_a_sources_chunk_size_goes_before_the_pipelines():
 def test_a_node_after_another_has_as_many_jobs():
     found = plan(numbers(30).map(inc, name="a", chunk_size=10).map(inc, name="b", fuse=False))
     assert (found["b"].chunks, found["b"].items) == (3, 30)
-    assert found["b"].takes == (Take(0, 0), Take(1, 1), Take(2, 2))
+    assert found["b"].boundaries == (0, 10, 20, 30)
 
 
 def test_a_node_after_another_may_have_smaller_or_larger_chunks():
     first = numbers(30).map(inc, name="a", chunk_size=10)
-    assert plan(first.map(inc, name="b", chunk_size=30))["b"].takes == (Take(0, 2),)
-    smaller = plan(first.map(inc, name="b", chunk_size=5))["b"].takes
-    assert smaller[:2] == (Take(0, 0, (0, 2)), Take(0, 0, (1, 2)))
-    assert len(smaller) == 6
+    assert plan(first.map(inc, name="b", chunk_size=30))["b"].boundaries == (0, 30)
+    smaller = plan(first.map(inc, name="b", chunk_size=4))["b"].boundaries
+    assert smaller == (0, 4, 8, 12, 16, 20, 24, 28, 30)
 
 
 def test_items_are_unknown_after_a_filter():
@@ -358,23 +358,6 @@ def test_items_are_unknown_after_a_filter():
 def test_a_node_after_a_reduce_is_one_job():
     found = plan(numbers().reduce(add, name="r").map(inc, name="b", chunk_size=1))
     assert (found["b"].chunks, found["b"].items) == (1, 1)
-
-
-@given(st.integers(1, 300), st.integers(1, 300))
-def test_spread_takes_everything_once_and_in_order(before, wanted):
-    takes = spread(before, wanted)
-    read = []
-    for take in takes:
-        assert take.first <= take.last
-        assert take.part is None or take.first == take.last
-        read += [(n, take.part or (0, 1)) for n in range(take.first, take.last + 1)]
-    whole = [(n, part) for n in range(before) for part in sorted({p for m, p in read if m == n})]
-    assert read == whole
-    for n in range(before):
-        parts = [part for m, part in read if m == n]
-        assert parts == [(k, len(parts)) for k in range(len(parts))]
-    assert len(takes) >= wanted
-    assert len(takes) < wanted + before
 
 
 @given(st.integers(0, 1000), st.integers(1, 100))
@@ -415,7 +398,7 @@ def test_a_wide_reduce_is_a_tree(chunks, fan_in, levels):
         ("r", 1),
     ]
     for node in found.nodes[1:]:
-        widths = [take.last - take.first + 1 for take in node.takes]
+        widths = [b - a for a, b in itertools.pairwise(node.boundaries)]
         assert max(widths) <= fan_in
         assert sum(widths) == found[node.parents[0]].chunks
         assert node.reduction.final == (node.name == "r")
@@ -497,8 +480,9 @@ def test_everything_wanted_is_written_somewhere():
 def test_each_stage_is_in_just_one_node():
     found = plan(*tangled())
     placed = sorted(stage for node in found.nodes for stage in node.stages)
-    # `numbers` is bound whole, so a node passes it on.
-    assert placed == sorted([*"abcdefgh", "numbers", "total"])
+    assert placed == sorted([*"abcdefgh", "total"])
+    # `numbers` is bound whole, so it is stored whole.
+    assert [stored.stage for stored in found.sources] == ["numbers"]
 
 
 @st.composite
@@ -526,7 +510,7 @@ def test_binds_never_make_a_cycle(targets):
     assert nx.is_directed_acyclic_graph(found.graph)
     for node in found.nodes:
         needed = [node.input.stage] if node.input.source is None else []
-        for stage in needed + [bind.stage for bind in node.binds]:
+        for stage in needed + [bind.stage for bind in node.binds if bind.node is not None]:
             assert stage in {out.stage for parent in node.parents for out in found[parent].outputs}
 
 
@@ -537,7 +521,7 @@ def test_equal_pipelines_have_equal_plans():
     assert once.where == again.where
     other = htdag.Pipeline(*tangled(), name="flow").plan()
     for node, twin in zip(once.nodes, other.nodes, strict=True):
-        for field in ("name", "stages", "parents", "chunks", "boundaries", "takes", "reasons"):
+        for field in ("name", "stages", "parents", "chunks", "boundaries", "dynamic", "reasons"):
             assert getattr(node, field) == getattr(twin, field)
 
 
@@ -577,7 +561,7 @@ def test_a_plan_of_many_items_looks_at_none_of_them(monkeypatch):
 
 def test_a_long_chain_is_planned_in_few_steps(monkeypatch):
     """The work grows with the number of stages, not with its square or worse."""
-    monkeypatch.setattr("htdag.stages.check_function", lambda *_: None)  # not what is tested
+    monkeypatch.setattr("htdag.stages.handle.check_function", lambda *_: None)  # not what is tested
     asked = 0
     real = nx.ancestors
 
@@ -596,7 +580,7 @@ def test_a_long_chain_is_planned_in_few_steps(monkeypatch):
 
 
 def test_a_chain_may_be_longer_than_the_stack(monkeypatch):
-    monkeypatch.setattr("htdag.stages.check_function", lambda *_: None)
+    monkeypatch.setattr("htdag.stages.handle.check_function", lambda *_: None)
     chain = numbers()
     for _ in range(sys.getrecursionlimit() + 10):
         chain = chain.map(inc)

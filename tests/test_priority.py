@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import htdag
 from htdag._options import Options
-from htdag.plan.model import Bind, Input, Node
+from htdag.plan.model import Bind, Input, Node, Stream
 from htdag.plan.priority import prioritize
 
 
@@ -70,10 +70,10 @@ def test_jobs_get_the_priorities_that_were_written_where_any_was():
 
 def test_a_long_chain_takes_no_time():
     nodes = [
-        Node(str(number), (), Input("x", str(number - 1) if number else None))
+        Node(str(number), (), Input((Stream("x", str(number - 1) if number else None),)))
         for number in range(3000)
     ]
-    beside = Node("beside", (), Input("x"))
+    beside = Node("beside", (), Input.of("x"))
     found = {node.name: node.priority for node in prioritize([*nodes, beside])}
     assert (found["0"], found["2999"], found["beside"]) == (2999, 0, 0)
 
@@ -85,7 +85,7 @@ def dags(draw):
         parents = draw(st.sets(st.sampled_from([n.name for n in nodes]))) if nodes else set()
         binds = tuple(Bind("x", parent) for parent in sorted(parents))
         options = Options(node_priority=draw(st.sampled_from([None, None, None, 3])))
-        nodes.append(Node(f"n{number}", (), Input("x"), binds=binds, options=options))
+        nodes.append(Node(f"n{number}", (), Input.of("x"), binds=binds, options=options))
     return nodes
 
 

@@ -8,7 +8,9 @@ from collections import Counter
 import pytest
 
 from htdag.runtime import itemfile, program
-from htdag.runtime.program import Cursor, Sink, StageError, chain
+from htdag.runtime.frames import SMALL
+from htdag.runtime.program import Cursor, StageError, chain
+from htdag.runtime.sinks import ReduceSink, Sink
 
 
 class Node:
@@ -26,7 +28,8 @@ class Node:
         for stage, after, combine in outputs:
             self.paths[stage] = str(folder / stage)
             writer = itemfile.ItemWriter(self.paths[stage])
-            sink = Sink(writer, program.pickler(), stage, combine, self.cursor)
+            own = (writer, program.pickler(), stage, self.cursor)
+            sink = Sink(*own) if combine is None else ReduceSink(*own, combine)
             self.sinks.setdefault(-1 if after is None else stages.index(after), []).append(sink)
         self.all_sinks = [sink for group in self.sinks.values() for sink in group]
         self.emit = chain(
@@ -67,7 +70,10 @@ class Node:
         return values, done, failed
 
     def values(self, stage):
-        return [(f.key, pickle.loads(f.payload)) for f in itemfile.read(self.paths[stage])]
+        return [
+            (f.key, pickle.loads(f.payload, buffers=f.buffers))
+            for f in itemfile.read(self.paths[stage])
+        ]
 
 
 @pytest.fixture
@@ -250,6 +256,42 @@ def test_two_combining_functions_that_change_their_argument_do_not_mix(make):
     outputs = [("one", "count", add_in_place), ("two", "count", add_in_place)]
     node = make([("count", "map", Counter, None)], outputs)
     assert node.run(["a", "b"])[0] == {"one": [Counter("ab")], "two": [Counter("ab")]}
+
+
+class Array:
+    """A large array as those of numpy are to pickle: it keeps the buffer that it is given."""
+
+    def __init__(self, buffer):
+        self.buffer = buffer
+
+    def __reduce_ex__(self, protocol):
+        return Array, (pickle.PickleBuffer(self.buffer),)
+
+    def __eq__(self, other):
+        return bytes(self.buffer) == bytes(other.buffer)
+
+    __hash__ = None
+
+
+def array_of(value: int) -> Array:
+    return Array(bytearray([value]) * SMALL)
+
+
+def add_arrays_in_place(total: Array, item: Array) -> Array:
+    total.buffer[0] += item.buffer[0]
+    return total
+
+
+def test_the_buffers_of_values_do_not_mix_with_what_is_combined_in_place(make):
+    outputs = [
+        ("one", "array", add_arrays_in_place),
+        ("two", "array", add_arrays_in_place),
+        ("array", "array", None),
+    ]
+    node = make([("array", "map", array_of, None)], outputs)
+    values = node.run([3, 4])[0]
+    assert values["array"] == [array_of(3), array_of(4)]
+    assert [value.buffer[:2] for value in values["one"] + values["two"]] == [b"\x07\x03"] * 2
 
 
 def test_combining_behind_a_filter_does_not_mix_with_combining_before_it(make):

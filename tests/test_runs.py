@@ -589,6 +589,37 @@ def test_functions_of_an_interactive_session_reach_modules(home: Path):
     assert done.stdout == "[2, 4]\n", done.stderr
 
 
+class Array:
+    """A large array as those of numpy are to pickle: it keeps the buffer that it is given."""
+
+    def __init__(self, buffer: Any) -> None:
+        self.buffer = buffer
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Array, (pickle.PickleBuffer(self.buffer),)
+
+
+def negative_in_place(array: Array) -> Array:
+    array.buffer[:] = bytes(255 - byte for byte in array.buffer)
+    return array
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_large_buffers_travel_beside_their_pickles(home: Path, stream: bool):
+    items = [Array(bytearray([number]) * 100_000) for number in range(3)]
+    source = htdag.source(iter(items) if stream else items, chunk_size=2)
+    once = source.map(negative_in_place, name="once")
+    twice = once.map(negative_in_place, name="twice", fuse=False)
+    run = finished(htdag.Pipeline(once, twice).submit(on="local"))
+    for name, expected in [("once", [255, 254, 253]), ("twice", [0, 1, 2])]:
+        values = run.result(name)
+        assert [bytes(value.buffer) for value in values] == [bytes([n]) * 100_000 for n in expected]
+    (path,) = run.path.glob("nodes/once/out/0000.1.once.items")
+    assert [[len(b) for b in frame.buffers] for frame in itemfile.read(str(path))] == [
+        [100_000]
+    ] * 2
+
+
 def test_submit_refuses_a_tag_that_is_taken(home: Path):
     flow = htdag.Pipeline(htdag.map(square, [1]))
     finished(flow.submit(tag="one", on="local"))

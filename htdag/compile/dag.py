@@ -48,8 +48,10 @@ def dag_lines(plan: Plan) -> Iterator[str]:
 
 def _summary(node: Node) -> str:
     what = ", ".join(node.stages) if node.stages else "partial " + node.outputs[0].stage
-    reads = node.input.stage
+    reads = ", ".join(stream.stage for stream in node.input.streams)
     jobs = "1 job" if node.chunks == 1 else f"{node.chunks} jobs"
+    if not node.settled:
+        jobs = f"about {jobs}"
     return f"{what}: {jobs}, reading {reads}"
 
 

@@ -35,7 +35,7 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
-    outputs = [output.stage for output in node.outputs]
+    outputs = [file for output in node.outputs for file in output.files]
     back = [_with_macros(layout.record, name)] + [
         _with_macros(layout.output, name, output) for output in outputs
     ]

@@ -10,14 +10,15 @@ from __future__ import annotations
 import io
 import pickle
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from cloudpickle import cloudpickle
 
 
-def loads(data: bytes) -> Any:
-    """Return the value of a pickle that a job wrote."""
-    return _Unpickler(io.BytesIO(data)).load()
+def loads(data: bytes, buffers: Iterable[Any] = ()) -> Any:
+    """Return the value of a pickle that a job wrote, and of its buffers, which it keeps."""
+    return _Unpickler(io.BytesIO(data), buffers=buffers).load()
 
 
 class _Unpickler(pickle.Unpickler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from htdag.observe.loading import loads
 from htdag.runtime import itemfile, layout, progress
 
 PlanContent = dict[str, Any]
+
+# Views whose items keep the keys of those that they read (of the first stream).
+_KEYS_KEPT = ("items", "batch", "zip", "distinct", "sort_by")
 
 
 @dataclass(frozen=True)
@@ -49,32 +53,47 @@ class Sources:
         self._last: tuple[str, int, dict[int, Any]] | None = None
 
     def root(self, node: dict[str, Any]) -> str | None:
-        """Return the node that reads the source which a node's items come from, if one does."""
-        while node["mode"] != "reduce":
-            if node["input"]["node"] is None:
+        """Return the source which the items of a node have their keys from, if one does.
+
+        It is named by the node that reads it, or, where it is read by ranges, by itself.
+        """
+        while node["mode"] != "reduce" and node["input"]["view"] in _KEYS_KEPT:
+            if node["input"]["plain"]:
                 return str(node["name"])
-            node = self._plan["by_name"][node["input"]["node"]]
+            first = node["input"]["streams"][0]
+            if first["node"] is None:
+                return str(first["stage"])
+            node = self._plan["by_name"][first["node"]]
         return None
 
-    def value(self, node: str, key: str) -> Any:
+    def value(self, root: str, key: str) -> Any:
         """Return the source item of a key."""
         number = int(key.split(".")[0])
+        source = self._plan["sources"].get(root)
+        sizes = self._plan["by_name"][root]["sizes"] if source is None else _sizes(source)
         first = 0
-        for chunk, size in enumerate(self._plan["by_name"][node]["sizes"]):
+        for chunk, size in enumerate(sizes):
             if number < first + size:
-                return self._chunk(node, chunk)[number - first]
+                return self._chunk(root, chunk)[number - first]
             first += size
         raise KeyError(key)
 
-    def _chunk(self, node: str, chunk: int) -> dict[int, Any]:
-        if self._last is None or self._last[:2] != (node, chunk):
-            path = self._run / layout.source_items(node, layout.chunk_name(chunk))
+    def _chunk(self, root: str, chunk: int) -> dict[int, Any]:
+        if self._last is None or self._last[:2] != (root, chunk):
+            name = layout.source_items(root, layout.chunk_name(chunk))
+            if root in self._plan["sources"]:
+                name = layout.stored_items(root, chunk)
             values = {
                 position: load_value(frame, self._run)
-                for position, frame in enumerate(itemfile.read(str(path)))
+                for position, frame in enumerate(itemfile.read(str(self._run / name)))
             }
-            self._last = (node, chunk, values)
+            self._last = (root, chunk, values)
         return self._last[2]
+
+
+def _sizes(source: dict[str, Any]) -> list[int]:
+    edges = source["boundaries"]
+    return [b - a for a, b in itertools.pairwise(edges)]
 
 
 def chunk_frames(
@@ -82,12 +101,13 @@ def chunk_frames(
 ) -> Iterator[itemfile.Frame]:
     """Yield the stored values of one chunk of a stage."""
     node = stage_entry(plan, stage)["where"]
-    files = [
-        str(run / layout.output(node, layout.chunk_name(chunk), attempt, stage))
-        for attempt in attempts
-    ]
+    parts = plan["by_name"][node]["parts"].get(stage, 0)
+    name = layout.chunk_name(chunk)
     try:
-        yield from itemfile.merge(files)
+        for stem in [layout.part(stage, part) for part in range(parts)] or [stage]:
+            yield from itemfile.merge(
+                [str(run / layout.output(node, name, attempt, stem)) for attempt in attempts]
+            )
     except itemfile.DamagedFile as error:
         raise RunDamaged(
             f"stage {stage!r}, chunk {chunk}: {error}; run.resume() computes it again"
@@ -137,4 +157,4 @@ def load_value(frame: itemfile.Frame, run: Path) -> Any:
     """Return the value of a frame; of a file item, the path of the user's own file."""
     if frame.kind == itemfile.FILE:
         return Path(json.loads(frame.payload)["path"])
-    return loads(frame.payload)
+    return loads(frame.payload, frame.buffers)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import Activity, RunState
-from htdag.runtime import layout, recordfile
+from htdag.runtime import layout, recordfile, streams
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ class NodeCounts:
     done: int
     failed: int
     running: int
+    jobs: int
     jobs_done: int
     settled: bool
 
@@ -133,7 +134,7 @@ class Reader:
                     found.done,
                     found.failed,
                     found.running,
-                    node["chunks"],
+                    found.jobs,
                     found.jobs_done,
                 )
             )
@@ -173,7 +174,8 @@ class Reader:
         if activity.state.ended:
             started.clear()
         active = started | activity.running.get(name, set())
-        known = len(totals) == node["chunks"]
+        jobs = streams.chunks(str(self._run), node)
+        known = len(totals) == jobs
         total = sum(totals.values()) if known else node["items"]
         running = sum(max(0, totals.get(chunk, 0) - done[chunk]) for chunk in active - complete)
         counts = NodeCounts(
@@ -181,8 +183,9 @@ class Reader:
             sum(done.values()),
             sum(count for chunk, count in failed.items() if chunk not in active),
             running,
+            jobs,
             len(complete),
-            len(complete) == node["chunks"],
+            len(complete) == jobs,
         )
         if counts.settled:
             self._settled[name] = counts

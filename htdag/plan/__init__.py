@@ -1,6 +1,16 @@
 """From the graph of stages to a graph of DAGMan nodes, in pure passes."""
 
-from htdag.plan.model import Bind, Input, Node, Operation, Output, Plan, Reduction, Take
+from htdag.plan.model import (
+    Bind,
+    Input,
+    Node,
+    Operation,
+    Output,
+    Plan,
+    Reduction,
+    StoredSource,
+    Stream,
+)
 from htdag.plan.planner import make_plan
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "Output",
     "Plan",
     "Reduction",
-    "Take",
+    "StoredSource",
+    "Stream",
     "make_plan",
 ]

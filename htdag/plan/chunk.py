@@ -4,17 +4,58 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
 
 import networkx as nx
 
-from htdag.plan.model import Input, Node, Output, Reduction, Take
+from htdag._text import counted
+from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
+from htdag.runtime import chunking
+from htdag.runtime.chunking import BY_HASH
 from htdag.stages import Stage
 
 MOST_JOBS = 100
 FAN_IN = 100
+MOST_PARTS = 1000
+MOST_FILES = 2000
+"""How many files the partitions of a stage may have, about."""
 
 
-def chunk(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+class Flow(NamedTuple):
+    """What is known of a stream before anything runs.
+
+    ``cells`` are the counts of its cells, or None where data decides; ``estimate`` is the number of
+    its items, counting as if filters kept all of them; ``chunks`` the number of its cells.
+    """
+
+    cells: list[int] | None
+    estimate: int
+    chunks: int
+    settled: bool  # whether the number of cells is known
+
+
+def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSource, ...]:
+    """Return the sources that are not simply cut into the chunks of one node."""
+    names = {
+        stream.stage
+        for node in nodes
+        for stream in node.input.streams
+        if stream.source is not None and node.input.source is None
+    }
+    names.update(bind.stage for node in nodes for bind in node.binds if bind.node is None)
+    found = []
+    for name in graph:
+        if name in names:
+            source = graph.nodes[name]["stage"].data
+            files = min(len(source), MOST_JOBS)
+            found.append(StoredSource(name, source, tuple(chunking.even(len(source), files))))
+    return tuple(found)
+
+
+def chunk(
+    graph: nx.DiGraph, nodes: tuple[Node, ...], sources: tuple[StoredSource, ...]
+) -> tuple[Node, ...]:
     """Cut the work of every node into chunks, and build the trees of wide reduces.
 
     Parameters
@@ -23,105 +64,214 @@ def chunk(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         The graph of stages.
     nodes : tuple of Node
         Connected nodes in topological order.
+    sources : tuple of StoredSource
+        The sources that are read by ranges.
 
     Returns
     -------
     tuple of Node
         The nodes, with the combining nodes of trees before the reduces that they serve.
     """
+    stored = {source.stage: source for source in sources}
     done: dict[str, Node] = {}
     for node in nodes:
         if node.reduction is None:
-            done[node.name] = _chunked(graph, node, done)
+            made = [_with_parts(graph, _chunked(graph, node, done, stored), done)]
         else:
-            for level in _reduce_levels(graph, node, done):
-                done[level.name] = level
+            made = _reduce_levels(graph, node, done, stored)
+        for level in made:
+            # Which files a bind brings is known only when the jobs that write them are.
+            waits = any(
+                bind.node is not None and not done[bind.node].settled for bind in level.binds
+            )
+            done[level.name] = replace(level, dynamic=level.dynamic or waits)
     return tuple(done.values())
 
 
-def even(total: int, parts: int) -> tuple[int, ...]:
-    """Return the boundaries of `parts` nearly equal parts of `total`."""
-    return tuple(total * part // parts for part in range(parts + 1))
-
-
-def _chunked(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
-    size = node.options.chunk_size
-    if node.input.source is not None:
-        items = len(node.input.source)
-        if size is None:
-            chunks = min(items, MOST_JOBS)
-            boundaries = even(items, chunks)
-            reason = f"{items:,} items in {chunks:,} jobs (at most {MOST_JOBS} by default)"
-        else:
-            boundaries = (*range(0, items, size), items)
-            chunks = len(boundaries) - 1
-            reason = f"{items:,} items in {chunks:,} jobs (chunk_size={size})"
+def _chunked(
+    graph: nx.DiGraph, node: Node, done: dict[str, Node], stored: dict[str, StoredSource]
+) -> Node:
+    reads = node.input
+    if reads.source is not None:
+        return _source_chunked(node)
+    flows = [_flow(graph, stream, done, stored) for stream in reads.streams]
+    if reads.view in BY_HASH:
+        (flow,) = flows
+        parts = done[str(reads.node)].outputs
+        chunks = next(output.parts for output in parts if output.stage == reads.stage)
+        reason = f"{counted(chunks, 'job')}, one for each partition of the keys"
         return replace(
             node,
-            items=items,
             chunks=chunks,
-            boundaries=boundaries,
+            dynamic=not flow.settled,
             reasons=(*node.reasons, reason),
         )
-    before = done[str(node.input.node)]
-    items_before = _output_items(graph, before, node.input.stage)
-    estimate = items_before if items_before is not None else _estimate(before, done)
-    if size is None:
-        wanted = min(before.chunks, MOST_JOBS)
-        reason = (
-            f"{wanted:,} jobs, one for each chunk of {before.name}"
-            if wanted == before.chunks
-            else f"{before.chunks:,} chunks of {before.name} in {wanted:,} jobs "
-            f"(at most {MOST_JOBS} by default)"
+    estimate = chunking.view_total(
+        reads.view, reads.number, reads.limit, [flow.estimate for flow in flows]
+    )
+    known = all(flow.cells is not None for flow in flows)
+    if reads.view == "sort_by":
+        return replace(
+            node,
+            items=estimate if known else None,
+            chunks=1,
+            boundaries=(0, estimate) if known else (),
+            dynamic=not known,
         )
+    size = node.options.chunk_size
+    per_job = max(1.0, estimate / _jobs_before(node, flows, estimate))
+    plainly = reads.view == "items" and reads.limit is None
+    cells = flows[0].cells or [] if plainly else []
+    boundaries = chunking.boundaries(estimate, size, per_job, MOST_JOBS, cells)
+    if plainly and not known and size is None:
+        chunks = min(flows[0].chunks, MOST_JOBS)
     else:
-        wanted = max(1, math.ceil(estimate / size))
-        about = "" if items_before is not None else "about "
-        reason = f"{about}{estimate:,} items in {wanted:,} jobs (chunk_size={size})"
-    takes = spread(before.chunks, wanted)
+        chunks = len(boundaries) - 1
+    reason = _reason(node, flows, estimate, chunks, known)
     return replace(
         node,
-        items=items_before,
-        chunks=len(takes),
-        takes=takes,
+        items=estimate if known else None,
+        chunks=chunks,
+        boundaries=tuple(boundaries) if known else (),
+        dynamic=not known,
+        per_job=per_job,
         reasons=(*node.reasons, reason),
     )
 
 
-def spread(before: int, wanted: int) -> tuple[Take, ...]:
-    """Return which of the chunks before each of about `wanted` chunks takes.
+def _source_chunked(node: Node) -> Node:
+    assert node.input.source is not None
+    items = len(node.input.source)
+    items = items if node.input.limit is None else min(items, node.input.limit)
+    size = node.options.chunk_size
+    if size is None:
+        boundaries = chunking.even(items, min(items, MOST_JOBS))
+        why = f"at most {MOST_JOBS} by default"
+    else:
+        boundaries = [*range(0, items, size), items]
+        why = f"chunk_size={size}"
+    chunks = len(boundaries) - 1
+    return replace(
+        node,
+        items=items,
+        chunks=chunks,
+        boundaries=tuple(boundaries),
+        reasons=(*node.reasons, f"{counted(items, 'item')} in {counted(chunks, 'job')} ({why})"),
+    )
 
-    Whole chunks are grouped evenly; where more are wanted than there are, each is cut in parts.
-    """
-    if wanted <= before:
-        edges = even(before, wanted)
-        return tuple(Take(edges[n], edges[n + 1] - 1) for n in range(wanted))
-    parts = math.ceil(wanted / before)
-    return tuple(Take(n, n, (part, parts)) for n in range(before) for part in range(parts))
+
+def _jobs_before(node: Node, flows: list[Flow], estimate: int) -> int:
+    """Return how many jobs a node is to have where its items are as many as estimated."""
+    view = node.input.view
+    if view in ("product", "combinations"):
+        wanted = MOST_JOBS
+    elif view == "concat":
+        wanted = sum(flow.chunks for flow in flows)
+    elif node.input.limit is not None:
+        share = estimate / max(1, flows[0].estimate)
+        wanted = math.ceil(flows[0].chunks * share)
+    else:
+        wanted = max(flow.chunks for flow in flows)
+    return max(1, min(wanted, MOST_JOBS, estimate))
 
 
-def _output_items(graph: nx.DiGraph, node: Node, stage: str) -> int | None:
-    """Return how many values a node writes for a stage, where that is known before it runs."""
+def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bool) -> str:
+    size, before = node.options.chunk_size, node.input.streams[0].node
+    if size is not None:
+        about = "" if known else "about "
+        text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
+    elif node.input.view != "items" or node.input.limit is not None or before is None:
+        text = f"{counted(estimate, 'item')} in {counted(chunks, 'job')}"
+        text += f" (at most {MOST_JOBS} by default)"
+    elif chunks == flows[0].chunks:
+        text = f"{counted(chunks, 'job')}, one for each chunk of {before}"
+    else:
+        text = (
+            f"{flows[0].chunks:,} chunks of {before} in {counted(chunks, 'job')} "
+            f"(at most {MOST_JOBS} by default)"
+        )
+    if not known:
+        text += f"; laid out anew by what {' and '.join(node.parents[:3])} gave"
+    return text
+
+
+def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
+    """Say in how many files what leaves a node by key, or sorted, is written."""
+    outputs = []
+    for output in node.outputs:
+        stage: Stage = graph.nodes[output.stage]["stage"]
+        sorts = output.whole and node.input.view == "sort_by" and output.after is None
+        split = "hash" if output.kind in BY_HASH else "rank" if sorts else ""
+        if split:
+            estimate = _estimate(node, done)
+            if output.parts:
+                parts = output.parts
+            elif stage.options.chunk_size is not None:
+                parts = min(MOST_PARTS, math.ceil(estimate / stage.options.chunk_size))
+            elif split == "hash":
+                parts = min(node.chunks, MOST_JOBS, MOST_FILES // max(1, node.chunks))
+            else:
+                parts = min(MOST_JOBS, done[str(node.input.node)].chunks)
+            output = replace(output, parts=max(1, parts), split=split)
+        outputs.append(output)
+    return replace(node, outputs=tuple(outputs))
+
+
+def _flow(
+    graph: nx.DiGraph, stream: Stream, done: dict[str, Node], stored: dict[str, StoredSource]
+) -> Flow:
+    """Return what is known of a stream."""
+    if stream.source is not None:
+        edges = stored[stream.stage].boundaries
+        cells = [b - a for a, b in pairwise(edges)]
+        return Flow(cells, len(stream.source), len(cells), True)
+    node = done[str(stream.node)]
+    output = next(output for output in node.outputs if output.stage == stream.stage)
     if node.reduction is not None:
-        return 1
+        ones = [1] * node.chunks if node.settled else None
+        return Flow(ones, node.chunks, node.chunks, node.settled)
+    if output.split == "rank":
+        estimate = _estimate(node, done)
+        cells = [chunking.given_out(estimate, part, output.parts) for part in range(output.parts)]
+        return Flow(cells if node.boundaries else None, estimate, output.parts, True)
+    estimate = _estimate(node, done)
+    if not keeps_count(graph, node, stream.stage):
+        return Flow(None, estimate, node.chunks, node.settled)
+    edges = node.boundaries
+    known = [b - a for a, b in pairwise(edges)]
+    return Flow(known, estimate, node.chunks, True)
+
+
+def keeps_count(graph: nx.DiGraph, node: Node, stage: str) -> bool:
+    """Whether a node writes, for a stage, just as many values as it reads, a known number."""
+    if node.reduction is not None or not node.boundaries:
+        return False
+    output = next((output for output in node.outputs if output.stage == stage), None)
+    if output is None or not (output.whole or output.kind in ("group_by", "sort_by")):
+        return False
     after = {operation.stage: operation for operation in node.operations}
-    current: str | None = stage if stage in after else None
+    current = output.after
     while current is not None:
-        handle: Stage = graph.nodes[current]["stage"]
-        if handle.kind not in ("map", "starmap"):
-            return None
+        if graph.nodes[current]["stage"].kind not in ("map", "starmap"):
+            return False
         current = after[current].after
-    return node.items
+    return output.split != "hash"
 
 
 def _estimate(node: Node, done: dict[str, Node]) -> int:
     """Return how many items a node reads, counting as if filters kept all of them."""
-    while node.items is None:
-        node = done[str(node.input.node)]
-    return node.items
+    if node.items is not None:
+        return node.items
+    totals = [
+        len(stream.source) if stream.source is not None else _estimate(done[str(stream.node)], done)
+        for stream in node.input.streams
+    ]
+    return chunking.view_total(node.input.view, node.input.number, node.input.limit, totals)
 
 
-def _reduce_levels(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> list[Node]:
+def _reduce_levels(
+    graph: nx.DiGraph, node: Node, done: dict[str, Node], stored: dict[str, StoredSource]
+) -> list[Node]:
     """Return a reduce as one job, after as many combining levels as its fan-in asks for."""
     reduction = node.reduction
     assert reduction is not None
@@ -130,26 +280,49 @@ def _reduce_levels(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> list
         items = len(node.input.source)
         return [replace(node, items=items, chunks=1, boundaries=(0, items))]
     levels: list[Node] = []
-    before = done[str(node.input.node)]
+    flow = _flow(graph, node.input.streams[0], done, stored)
+    chunks, settled = flow.chunks, flow.settled
     fan_in = handle.fan_in or FAN_IN
-    partial = any(o.stage == handle.name and o.combine is not None for o in before.outputs)
-    while handle.associative and not reduction.binds and before.chunks > fan_in:
+    before = done.get(str(node.input.node))
+    partial = before is not None and any(
+        output.stage == handle.name and output.kind in ("reduce", "fold")
+        for output in before.outputs
+    )
+    in_parts = handle.associative and not reduction.binds and (partial or handle.combine is None)
+    while in_parts and before is not None and chunks > fan_in:
         number = len(levels) + 1
-        takes = spread(before.chunks, math.ceil(before.chunks / fan_in))
+        edges = chunking.even(chunks, math.ceil(chunks / fan_in))
         name = f"{node.name}.combine-{number}"
+        stage = reduction.stage if levels or partial else node.input.stage
         before = Node(
             name=name,
             stages=(),
-            input=Input(reduction.stage if levels or partial else node.input.stage, before.name),
-            reduction=Reduction(reduction.stage, reduction.function, False),
+            input=Input((Stream(stage, before.name),)),
+            reduction=Reduction(reduction.stage, reduction.function, False, begun=reduction.begun),
             outputs=(Output(reduction.stage, None),),
             options=node.options,
-            chunks=len(takes),
-            takes=takes,
+            chunks=len(edges) - 1,
+            boundaries=tuple(edges) if settled else (),
+            dynamic=not settled,
+            fan_in=fan_in,
             reasons=(f"{reduction.stage}: level {number} of a tree, by {fan_in} (fan_in)",),
         )
         levels.append(before)
-    reads = Input(reduction.stage, before.name) if levels else node.input
-    take = Take(0, before.chunks - 1)
-    values = before.chunks if levels or partial else _output_items(graph, before, reads.stage)
-    return [*levels, replace(node, input=reads, chunks=1, takes=(take,), items=values)]
+        chunks = before.chunks
+    reads = node.input
+    if levels:
+        reads = Input((Stream(reduction.stage, levels[-1].name),))
+    values = None
+    if levels or partial:
+        values = chunks if settled else None
+    elif flow.cells is not None:
+        values = sum(flow.cells)
+    final = replace(
+        node,
+        input=reads,
+        chunks=1,
+        boundaries=(0, chunks) if settled else (),
+        dynamic=not settled,
+        items=values,
+    )
+    return [*levels, final]

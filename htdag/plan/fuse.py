@@ -1,8 +1,8 @@
 """The first pass: which stages share a node.
 
 Neighbouring per-item stages flow through one job together, so that their values need no file, no
-job start and no turn of DAGMan in between. An associative reduce is combined where its items are
-made.
+job start and no turn of DAGMan in between. What combines items, or sends them to others with the
+same key, begins where the items are made.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
+from htdag._graph import upstreams
 from htdag._options import Options
-from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction
-from htdag.stages import PER_ITEM, Stage
+from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction, Stream
+from htdag.stages import COMBINING, KEYED, PER_ITEM, VIEWS, Stage
 
 BUILT_IN = Options(retries=0, on_error="finish", max_errors=0, fuse=True)
 
@@ -23,20 +24,32 @@ class Needs:
     """What a stage reads: its items, and whole results by keyword."""
 
     stage: Stage
-    upstream: Stage
+    inputs: tuple[Stage, ...]
     binds: tuple[tuple[str, str], ...]
+
+    @property
+    def upstream(self) -> Stage:
+        """The (first) stage whose items it reads."""
+        return self.inputs[0]
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether parts of its items can be combined, or sorted out, where they are made."""
+        return self.stage.kind in KEYED or (
+            self.stage.kind in COMBINING and self.stage.associative and not self.binds
+        )
 
 
 def needs(graph: nx.DiGraph, name: str) -> Needs:
     """Return what a stage of the graph reads."""
     stage: Stage = graph.nodes[name]["stage"]
-    upstream = next(u for u, _, kind in graph.in_edges(name, data="kind") if kind == "items")
     binds = tuple(
         (keyword, other)
         for other, _, keywords in graph.in_edges(name, data="keywords")
         for keyword in keywords
     )
-    return Needs(stage, graph.nodes[upstream]["stage"], binds)
+    inputs = tuple(graph.nodes[above]["stage"] for above in upstreams(graph, name))
+    return Needs(stage, inputs, binds)
 
 
 def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
@@ -46,7 +59,7 @@ def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
     """
     options = stage.options.over(BUILT_IN)
     size = options.chunk_size
-    if size is None and upstream.data is not None:
+    if size is None and upstream.data is not None and stage.kind not in ("batch", *KEYED):
         size = upstream.options.chunk_size
     return replace(options, chunk_size=graph.graph["chunk_size"] if size is None else size)
 
@@ -56,8 +69,10 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     stage = wanted.stage
     options = stage.options.over(BUILT_IN)
     if node.reduction is not None:
-        return f"{wanted.upstream.name} is one value, made by a reduce"
-    if stage.kind == "reduce" and (wanted.binds or not stage.associative):
+        return f"{wanted.upstream.name} is one value, made by a {wanted.upstream.kind}"
+    if node.input.view == "sort_by" and not stage.one:
+        return f"{wanted.upstream.name} is sorted by one job"
+    if stage.kind in COMBINING and not wanted.in_parts:
         return "it needs all items in one job"
     if not options.fuse:
         return f"{stage.name} has fuse=False"
@@ -69,15 +84,30 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     if wanted.binds:
         ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
         waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
-        if waits:
+        waits = [name for name in waits if graph.nodes[name]["stage"].data is None]
+        if waits and not _is_bare(node):
             return f"its bind waits for {', '.join(waits)}"
     mine, theirs = options.of_jobs().given(), node.options.of_jobs().given()
     differing = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-    if differing:
+    if differing and not (_is_bare(node) and stage.kind in PER_ITEM and _includes(mine, theirs)):
         return f"other {', '.join(sorted(differing))}"
-    if options.chunk_size not in (None, node.options.chunk_size):
+    if stage.kind not in KEYED and options.chunk_size not in (None, node.options.chunk_size):
+        if _is_bare(node) and node.options.chunk_size is None and stage.kind in PER_ITEM:
+            return ""
         return f"another chunk_size ({options.chunk_size})"
     return ""
+
+
+def _is_bare(node: Node) -> bool:
+    """Whether a node does nothing yet but read a view: then its first stage says how it runs."""
+    return node.input.is_view and not node.operations and not node.outputs
+
+
+def _includes(mine: dict[str, object], theirs: dict[str, object]) -> bool:
+    return all(
+        mine.get(key) == value or BUILT_IN.given().get(key) == value
+        for key, value in theirs.items()
+    )
 
 
 def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
@@ -91,6 +121,9 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
         if graph.nodes[name]["stage"].data is not None:
             continue
         wanted = needs(graph, name)
+        if wanted.stage.kind in VIEWS:
+            nodes.append(_view_node(graph, wanted))
+            continue
         reason = ""
         for number, node in enumerate(nodes):
             if wanted.upstream.name in node.stages or _reads(node, wanted.upstream):
@@ -102,17 +135,27 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
             if wanted.stage.kind in PER_ITEM:
                 nodes.append(_new_node(graph, wanted, reason))
                 continue
-            combines = _combining_node(graph, wanted)
-            if combines is not None:
-                nodes.append(combines)
+            if wanted.stage.kind in KEYED or (wanted.upstream.data is not None and wanted.in_parts):
+                nodes.append(_first_node(graph, wanted, reason))
                 reason = ""
-        if wanted.stage.kind == "reduce":
+        if wanted.stage.kind in COMBINING:
             nodes.append(_final_node(graph, wanted, reason))
+        elif wanted.stage.kind in KEYED:
+            nodes.append(_keyed_node(graph, wanted))
     return tuple(nodes)
 
 
 def _reads(node: Node, source: Stage) -> bool:
-    return source.data is not None and node.input.stage == source.name and node.reduction is None
+    return (
+        source.data is not None
+        and not node.input.is_view
+        and node.input.stage == source.name
+        and node.reduction is None
+    )
+
+
+def _stream(stage: Stage) -> Stream:
+    return Stream(stage.name, source=stage.data)
 
 
 def _new_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
@@ -123,22 +166,37 @@ def _new_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
     node = Node(
         name="",
         stages=(),
-        input=Input(upstream.name, source=upstream.data),
+        input=Input.of(upstream.name, upstream.data),
         options=job_options(graph, stage, upstream),
     )
     return replace(_joined(node, wanted), reasons=(f"{stage.name} begins a node: {reason}",))
 
 
+def _view_node(graph: nx.DiGraph, wanted: Needs) -> Node:
+    stage = wanted.stage
+    view, limit = (stage.kind, None) if stage.kind != "take" else ("items", stage.number)
+    number = stage.number if limit is None else 0
+    return Node(
+        name="",
+        stages=(stage.name,),
+        input=Input(tuple(map(_stream, wanted.inputs)), view, number, limit),
+        options=job_options(graph, stage, wanted.upstream),
+        reasons=(f"{stage.name} begins a node: it says which items are read, and how",),
+    )
+
+
 def _joined(node: Node, wanted: Needs) -> Node:
     stage, upstream = wanted.stage, wanted.upstream
+    made = {operation.stage for operation in node.operations}
+    after = upstream.name if upstream.name in made else None
+    if stage.kind not in PER_ITEM:
+        output, reason = _first_part(stage, after)
+        return replace(node, outputs=(*node.outputs, output), reasons=(*node.reasons, reason))
     assert stage.function is not None
-    after = upstream.name if upstream.name in node.stages else None
-    if stage.kind == "reduce":
-        return replace(
-            node,
-            outputs=(*node.outputs, Output(stage.name, after, stage.function)),
-            reasons=(*node.reasons, f"{stage.name} is combined here, chunk by chunk (associative)"),
-        )
+    options = node.options
+    if _is_bare(node):
+        mine = stage.options.over(BUILT_IN)
+        options = replace(mine, chunk_size=mine.chunk_size or options.chunk_size)
     return replace(
         node,
         stages=(*node.stages, stage.name),
@@ -147,6 +205,7 @@ def _joined(node: Node, wanted: Needs) -> Node:
             Operation(stage.name, stage.kind, stage.function, after, wanted.binds),
         ),
         binds=_merged_binds(node.binds, wanted.binds),
+        options=options,
         reasons=(
             *node.reasons,
             f"{stage.name} is fused with {upstream.name}: per item, and equal options",
@@ -154,26 +213,69 @@ def _joined(node: Node, wanted: Needs) -> Node:
     )
 
 
+def _first_part(stage: Stage, after: str | None) -> tuple[Output, str]:
+    """Return what a stage that needs many items does where they are made, and why."""
+    name = stage.name
+    if stage.kind in ("group_by", "sort_by"):
+        output = Output(name, after, kind=stage.kind, key=stage.key)
+        why = (
+            "items leave with the keys to sort by"
+            if stage.kind == "sort_by"
+            else ("items leave for the partitions of their keys")
+        )
+        return output, f"{name}: {why}"
+    if stage.kind == "distinct":
+        output = Output(name, after, kind=stage.kind, key=stage.key)
+        return output, f"{name}: all but the first with a key are dropped here, chunk by chunk"
+    if stage.kind == "reduce_by_key":
+        output = Output(name, after, stage.function, stage.kind, key=stage.key)
+        return output, f"{name}: values of equal keys are combined here, chunk by chunk"
+    if stage.kind == "reduce":
+        output = Output(name, after, stage.function, "reduce")
+        return output, f"{name} is combined here, chunk by chunk (associative)"
+    output = Output(name, after, stage.function, "fold", stage.combine, stage.initial)
+    return output, f"{name} is accumulated here, chunk by chunk"
+
+
 def _merged_binds(binds: tuple[Bind, ...], new: tuple[tuple[str, str], ...]) -> tuple[Bind, ...]:
     stages = dict.fromkeys([*(bind.stage for bind in binds), *(stage for _, stage in new)])
     return tuple(Bind(stage) for stage in stages)
 
 
-def _combining_node(graph: nx.DiGraph, wanted: Needs) -> Node | None:
-    """Return a node that combines the items of a source, where no other node reads it so."""
+def _first_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
+    """Return a node that only does the first part of a stage, where no other node can do it."""
     stage, upstream = wanted.stage, wanted.upstream
-    if upstream.data is None or not stage.associative or wanted.binds:
-        return None
-    assert stage.function is not None
+    output, what = _first_part(stage, None)
+    options = job_options(graph, stage, upstream)
+    if upstream.data is not None:
+        size = upstream.options.chunk_size or graph.graph["chunk_size"]
+        options = replace(options, chunk_size=size)
+    what = what.replace("chunk by chunk", f"chunk by chunk of {upstream.name}")
     return Node(
         name="",
         stages=(),
-        input=Input(upstream.name, source=upstream.data),
-        options=job_options(graph, stage, upstream),
-        outputs=(Output(stage.name, None, stage.function),),
-        reasons=(
-            f"{stage.name} is combined here, chunk by chunk of {upstream.name} (associative)",
-        ),
+        input=Input.of(upstream.name, upstream.data),
+        options=options,
+        outputs=(output,),
+        reasons=(f"{what} in a node of its own: {reason}" if reason else what,),
+    )
+
+
+def _keyed_node(graph: nx.DiGraph, wanted: Needs) -> Node:
+    stage = wanted.stage
+    combine = stage.function if stage.kind == "reduce_by_key" else None
+    what = {
+        "group_by": "each job makes the groups of one partition of the keys",
+        "reduce_by_key": "each job combines the values of one partition of the keys",
+        "distinct": "each job keeps the first of each key, for one partition of the keys",
+        "sort_by": "one job sorts, by way of its disk",
+    }
+    return Node(
+        name="",
+        stages=(stage.name,),
+        input=Input((Stream(stage.name),), stage.kind, combine=combine, reverse=stage.reverse),
+        options=job_options(graph, stage, wanted.upstream),
+        reasons=(f"{stage.name}: {what[stage.kind]}",),
     )
 
 
@@ -184,13 +286,15 @@ def _final_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
         reason = "associative=False, so in order"
     elif wanted.binds:
         reason = "it has a bind"
-    reads = Input(upstream.name, source=upstream.data) if reason else Input(stage.name)
+    reads = Input.of(upstream.name, upstream.data) if reason else Input.of(stage.name)
     text = f"combines all items ({reason})" if reason else "combines what the chunks gave"
+    function = stage.function if reason or stage.combine is None else stage.combine
+    begun = stage.combine is not None and not reason
     return Node(
         name="",
         stages=(stage.name,),
         input=reads,
-        reduction=Reduction(stage.name, stage.function, True, stage.initial, wanted.binds),
+        reduction=Reduction(stage.name, function, True, stage.initial, wanted.binds, begun),
         outputs=(Output(stage.name, None),),
         binds=_merged_binds((), wanted.binds),
         options=job_options(graph, stage, upstream),

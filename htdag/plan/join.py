@@ -6,69 +6,97 @@ from dataclasses import replace
 
 import networkx as nx
 
+from htdag._graph import upstreams
 from htdag._names import unique_name
 from htdag.errors import UsageError
 from htdag.plan.fuse import job_options
-from htdag.plan.model import Bind, Input, Node, Output
-from htdag.stages import Stage
+from htdag.plan.model import Input, Node, Output
+from htdag.runtime.chunking import BY_HASH
+from htdag.stages import KEYED, VIEWS, Stage
 
 _LONGEST_NAME = 60
+_HANDED_ON = VIEWS | KEYED | {"filter"}
 
 
 def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     """Let each stage whose values are needed outside of its node leave it.
 
     Needed are the targets, whole results that are bound, and the inputs of other nodes. A source
-    that is needed whole gets a node that only passes its items on.
+    that is a target gets a node that only passes its items on.
     """
-    made = {stage for node in nodes for stage in node.stages}
-    partial = {output.stage for node in nodes for output in node.outputs}
-    needed = {name for name, target in graph.nodes(data="target") if target}
+    targets = {name for name, target in graph.nodes(data="target") if target}
+    needed = set(targets)
     for node in nodes:
         needed.update(bind.stage for bind in node.binds)
-        if node.input.source is None and node.input.stage in made - partial:
-            needed.add(node.input.stage)
+        needed.update(
+            stream.stage
+            for stream in node.input.streams
+            if stream.source is None and stream.stage not in _made_in_parts(node)
+        )
     combined = {
-        output.after or node.input.stage
+        output.after or (node.stages[0] if node.input.is_view else node.input.stage)
         for node in nodes
         for output in node.outputs
-        if output.combine is not None
+        if not output.whole and graph.nodes[output.stage]["stage"].kind != "count"
     }
-    for stage in sorted(needed | combined):
+    read = {stage for stage in needed if graph.nodes[stage]["stage"].data is None}
+    for stage in sorted(read | targets | combined):
         _check_not_files(graph, stage)
     complete: list[Node] = []
     for name in graph:
         stage_handle: Stage = graph.nodes[name]["stage"]
-        if name in needed and stage_handle.data is not None:
+        if name in targets and stage_handle.data is not None:
             complete.append(
                 Node(
                     name="",
                     stages=(name,),
-                    input=Input(name, source=stage_handle.data),
+                    input=Input.of(name, stage_handle.data),
                     outputs=(Output(name, None),),
                     options=job_options(graph, stage_handle, stage_handle),
-                    reasons=(f"{name} is needed whole: a node passes its items on",),
+                    reasons=(f"{name} is a target: a node passes its items on",),
                 )
             )
     for node in nodes:
-        outputs = list(node.outputs)
+        outputs = [_with_partitions(graph, output) for output in node.outputs]
+        by_operation = {operation.stage for operation in node.operations}
         for stage_name in node.stages:
             if stage_name in needed and node.reduction is None:
-                outputs.append(Output(stage_name, stage_name))
+                output = Output(stage_name, stage_name if stage_name in by_operation else None)
+                outputs.append(_with_partitions(graph, output))
         complete.append(replace(node, outputs=tuple(outputs)))
     return tuple(complete)
 
 
+def _made_in_parts(node: Node) -> set[str]:
+    """Return the stage of a node that reads what was made of its items elsewhere, in parts."""
+    if node.reduction is not None:
+        return {node.reduction.stage}
+    return set(node.stages[:1]) if node.input.view in KEYED else set()
+
+
+def _with_partitions(graph: nx.DiGraph, output: Output) -> Output:
+    """Note how many partitions the user asked for."""
+    stage: Stage = graph.nodes[output.stage]["stage"]
+    wanted = output.kind in BY_HASH or (output.whole and stage.kind == "sort_by")
+    return replace(output, parts=stage.partitions or 0) if wanted else output
+
+
 def _check_not_files(graph: nx.DiGraph, name: str) -> None:
     """Refuse to hand the items of `files` themselves from job to job or back to the user."""
-    first = name
-    while graph.nodes[first]["stage"].kind == "filter":
-        first = next(u for u, _, kind in graph.in_edges(first, data="kind") if kind == "items")
-    if graph.nodes[first]["stage"].kind == "files":
-        raise UsageError(
-            f"stage {name!r}: its items are files, which are there only in the job they were sent "
-            f"to; map them to values (or path to name) in the same node first"
-        )
+    above = {name}
+    while above:
+        found = {graph.nodes[first]["stage"].kind for first in above}
+        if "files" in found:
+            raise UsageError(
+                f"stage {name!r}: its items are files, which are there only in the job they were "
+                f"sent to; map them to values (or path to name) in the same node first"
+            )
+        above = {
+            other
+            for first in above
+            if graph.nodes[first]["stage"].kind in _HANDED_ON
+            for other in upstreams(graph, first)
+        }
 
 
 def name_nodes(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -100,18 +128,24 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
     partial: dict[str, str] = {}
     for node in nodes:
         for output in node.outputs:
-            (where if output.combine is None else partial)[output.stage] = node.name
+            (where if output.whole else partial)[output.stage] = node.name
     connected = []
     for node in nodes:
         reads = node.input
-        if reads.source is None:
-            own = node.reduction is not None and node.reduction.stage == reads.stage
-            reads = replace(reads, node=(partial if own else where)[reads.stage])
+        own = _made_in_parts(node)
+        streams = tuple(
+            stream
+            if stream.source is not None
+            else replace(stream, node=(partial if stream.stage in own else where)[stream.stage])
+            for stream in reads.streams
+        )
         binds = tuple(
-            Bind(bind.stage, where[bind.stage], graph.nodes[bind.stage]["stage"].kind == "reduce")
+            replace(bind, node=where[bind.stage], one=graph.nodes[bind.stage]["stage"].one)
+            if graph.nodes[bind.stage]["stage"].data is None
+            else bind
             for bind in node.binds
         )
-        connected.append(replace(node, input=reads, binds=binds))
+        connected.append(replace(node, input=replace(reads, streams=streams), binds=binds))
     order = nx.DiGraph()
     by_name = {node.name: node for node in connected}
     order.add_nodes_from(by_name)

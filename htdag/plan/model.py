@@ -12,6 +12,8 @@ import networkx as nx
 from htdag._options import Options
 from htdag._sources import Source
 from htdag._throttles import Throttles
+from htdag.runtime import layout
+from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MISSING
 
 
@@ -34,7 +36,8 @@ class Operation:
 class Reduction:
     """What a node that combines values does with all values of a chunk.
 
-    ``final`` is True for the one job that gives the value of the reduce, False inside a tree.
+    ``final`` is True for the one job that gives the value of the stage, False inside a tree.
+    ``begun``: the values have begun with the initial value, which counts only where there are none.
     """
 
     stage: str
@@ -42,23 +45,56 @@ class Reduction:
     final: bool
     initial: Any = MISSING
     binds: tuple[tuple[str, str], ...] = ()
+    begun: bool = False
 
 
 @dataclass(frozen=True)
 class Output:
     """Values that leave a node: those of ``after`` (None: the input), under the name ``stage``.
 
-    With ``combine`` they are combined within each chunk first.
+    Attributes
+    ----------
+    stage, after : str, str or None
+        The stage, and the one in this node whose values these are.
+    kind : str
+        ``"items"``, or how they are combined in each chunk (``"reduce"``, ``"fold"``,
+        ``"reduce_by_key"``, ``"distinct"``) or stored with a key (``"group_by"``, ``"sort_by"``).
+    combine : callable or None
+        Takes what is combined so far and a value.
+    merge, initial : callable or None, object
+        Of a fold: takes two accumulated values; where each begins.
+    key : callable or None
+        Gives the key of a value.
+    parts : int
+        In how many files the values of a chunk are written; 0 for one that holds all of them.
+    split : {"", "hash", "rank"}
+        What decides which part a value is in: its key, or its number.
     """
 
     stage: str
     after: str | None
     combine: Callable[..., Any] | None = None
+    kind: str = "items"
+    merge: Callable[..., Any] | None = None
+    initial: Any = MISSING
+    key: Callable[..., Any] | None = None
+    parts: int = 0
+    split: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are the values of the stage, not something on the way to them."""
+        return self.kind == "items"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What stands for the stage in the names of its files in each chunk."""
+        return (self.stage, *(layout.part(self.stage, part) for part in range(self.parts)))
 
 
 @dataclass(frozen=True)
-class Input:
-    """What a node reads: a source, or one output of another node."""
+class Stream:
+    """Items that a node reads: those of a source, or one output of another node."""
 
     stage: str
     node: str | None = None
@@ -66,27 +102,77 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Input:
+    """What a node reads, and how its items are made of that.
+
+    Attributes
+    ----------
+    streams : tuple of Stream
+        One, or several for ``"zip"``, ``"product"`` and ``"concat"``.
+    view : str
+        ``"items"``: as they are; else the kind of the stage that says how.
+    number : int
+        The n of a batch, or the r of combinations.
+    limit : int or None
+        Only so many of the first items.
+    combine : callable or None
+        Combines the values of a key, for ``"reduce_by_key"``.
+    reverse : bool
+        For ``"sort_by"``: the largest first.
+    """
+
+    streams: tuple[Stream, ...]
+    view: str = "items"
+    number: int = 0
+    limit: int | None = None
+    combine: Callable[..., Any] | None = None
+    reverse: bool = False
+
+    @classmethod
+    def of(cls, stage: str, source: Source | None = None) -> Input:
+        """Return an input of a single stream, read as it is."""
+        return cls((Stream(stage, source=source),))
+
+    @property
+    def is_view(self) -> bool:
+        """Whether a stage of its own says how the items are read."""
+        return self.view != "items" or self.limit is not None
+
+    @property
+    def stage(self) -> str:
+        """The (first) stage that is read."""
+        return self.streams[0].stage
+
+    @property
+    def node(self) -> str | None:
+        """The node that the (first) stream comes from, or None for a source."""
+        return self.streams[0].node
+
+    @property
+    def source(self) -> Source | None:
+        """The source, where one is read as it is: then each chunk gets a file of its own."""
+        return self.streams[0].source if self.view == "items" else None
+
+
+@dataclass(frozen=True)
 class Bind:
     """A whole result that every job of a node reads.
 
-    ``one``: the single value of a reduce, not a list.
+    ``one``: the single value of a reduce, not a list. ``node`` is None for a source.
     """
 
     stage: str
-    node: str = ""
+    node: str | None = None
     one: bool = False
 
 
 @dataclass(frozen=True)
-class Take:
-    """What a chunk reads of the node before: chunks ``first`` to ``last``, or a part of one.
+class StoredSource:
+    """A source that is read by ranges of its items: ``boundaries`` are those of its files."""
 
-    ``part`` is None, or (k, m): the k-th of m equal parts.
-    """
-
-    first: int
-    last: int
-    part: tuple[int, int] | None = None
+    stage: str
+    source: Source
+    boundaries: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -112,11 +198,17 @@ class Node:
     options : Options
         The options of its jobs.
     chunks : int
-        Its number of jobs.
+        Its number of jobs; where it is `dynamic`, an estimate.
     boundaries : tuple of int
-        For a node that reads a source: the number of the first item of each chunk, and the end.
-    takes : tuple of Take
-        For any other node: what each chunk reads.
+        Where its chunks begin, and the end: in the items that it reads, or, for a node that
+        combines, in the chunks of the node before. () where the keys of items decide, or data.
+    dynamic : bool
+        Whether its jobs are laid out only when the nodes before it are done, by the numbers of
+        items that they gave.
+    per_job : float
+        About how many items a job is to have then, where there is no chunk size.
+    fan_in : int or None
+        For a level of a tree of combining nodes: how many values one job takes.
     items : int or None
         How many items it reads; None where that is known only when it runs.
     priority : int
@@ -135,17 +227,24 @@ class Node:
     options: Options = field(default_factory=Options)
     chunks: int = 0
     boundaries: tuple[int, ...] = ()
-    takes: tuple[Take, ...] = ()
+    dynamic: bool = False
+    per_job: float = 1.0
+    fan_in: int | None = None
     items: int | None = None
     priority: int = 0
     reasons: tuple[str, ...] = ()
 
     @property
+    def settled(self) -> bool:
+        """Whether its number of jobs is known before it runs."""
+        return not self.dynamic or bool(self.boundaries) or self.input.view in BY_HASH
+
+    @property
     def parents(self) -> tuple[str, ...]:
         """The nodes that must be done before this one, each once."""
-        names = [self.input.node] if self.input.node else []
+        names = [stream.node for stream in self.input.streams]
         names += [bind.node for bind in self.binds]
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 @dataclass(frozen=True)
@@ -164,6 +263,8 @@ class Plan:
         For each stage whose values are written: the node that writes them whole.
     stages : networkx.DiGraph
         The graph of stages that was planned.
+    sources : tuple of StoredSource
+        The sources that are read by ranges of their items, or bound.
     throttles : Throttles
         The options of the pipeline as a whole.
     """
@@ -173,6 +274,7 @@ class Plan:
     targets: tuple[str, ...]
     where: dict[str, str]
     stages: nx.DiGraph
+    sources: tuple[StoredSource, ...] = ()
     throttles: Throttles = field(default_factory=Throttles)
 
     @cached_property

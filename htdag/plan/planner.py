@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import networkx as nx
 
 from htdag._throttles import Throttles
-from htdag.plan.chunk import chunk
+from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.model import Plan
@@ -36,5 +36,6 @@ def make_plan(
         Equal graphs give equal plans.
     """
     nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-    nodes = prioritize(chunk(graph, nodes))
-    return Plan(name, nodes, tuple(targets), where, graph, throttles or Throttles())
+    sources = stored_sources(graph, nodes)
+    nodes = prioritize(chunk(graph, nodes, sources))
+    return Plan(name, nodes, tuple(targets), where, graph, sources, throttles or Throttles())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pickle
@@ -15,39 +16,19 @@ Ranges = Optional[List[Tuple[int, int]]]
 
 
 def frames(parts: List[Dict[str, Any]]) -> Iterator[Frame]:
-    """Yield the stored values of a chunk in order.
+    """Yield the stored values of a stream in order.
 
     Parameters
     ----------
     parts : list of dict
-        ``files`` are the attempts of one chunk of the node before; ``part`` is None or
-        ``[k, m]``: the k-th of m equal parts of its values.
+        ``files`` are the attempts of one cell; ``range`` is None, or which of its values.
     """
     for part in parts:
         found = itemfile.merge(part["files"])
-        if part["part"] is None:
+        if part["range"] is None:
             yield from found
-            continue
-        which, of = part["part"]
-        total = itemfile.merged_count(part["files"])
-        start, stop = total * which // of, total * (which + 1) // of
-        for position, frame in enumerate(found):
-            if position >= stop:
-                break
-            if position >= start:
-                yield frame
-
-
-def count(parts: List[Dict[str, Any]]) -> int:
-    """Return how many values `frames` yields."""
-    number = 0
-    for part in parts:
-        total = itemfile.merged_count(part["files"])
-        if part["part"] is not None:
-            which, of = part["part"]
-            total = total * (which + 1) // of - total * which // of
-        number += total
-    return number
+        else:
+            yield from itertools.islice(found, *part["range"])
 
 
 def value(frame: Frame, files_folder: str) -> Any:
@@ -57,7 +38,7 @@ def value(frame: Frame, files_folder: str) -> Any:
     else the transferred file, under its own name in a folder of its own below `files_folder`.
     """
     if frame.kind != FILE:
-        return pickle.loads(frame.payload)
+        return pickle.loads(frame.payload, buffers=frame.buffers)
     file = json.loads(frame.payload)
     link = file["link"]
     if os.path.exists(layout.RUN):

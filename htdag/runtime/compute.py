@@ -9,9 +9,11 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, recordfile, report, usermodules
+from . import chunkfile, itemfile, layout, recordfile, report, sinks, usermodules, views
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
-from .program import MISSING, Cursor, Sink, StageError, chain, pickler
+from .parted import PartedWriter
+from .program import MISSING, Cursor, StageError, chain, pickler
+from .sinks import Sink
 
 
 def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
@@ -43,7 +45,6 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
     program = job.program
-    dumps = pickler()
     with open(layout.payload(job.node), "rb") as file:
         envelope = pickle.loads(file.read())
     usermodules.install(envelope["modules"])
@@ -51,18 +52,22 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     functions, initials = content["functions"], content["initials"]
     bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
     cursor = Cursor()
-    sinks: Dict[int, List[Sink]] = {}
-    for output, path in zip(program["outputs"], job.outputs):
-        writer = itemfile.ItemWriter(path, resume=skip is not None, flush=True)
-        combine = None if output["combine"] is None else functions[output["combine"]]
-        sink = Sink(writer, dumps, output["stage"], combine, cursor)
-        sinks.setdefault(output["after"], []).append(sink)
-    every = [sink for group in sinks.values() for sink in group]
+    by_position: Dict[int, List[Sink]] = {}
+    for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
+        writer = _writer(job, output, main, parts, resume=skip is not None)
+        sink = _sink(output, writer, content, cursor)
+        by_position.setdefault(output["after"], []).append(sink)
+    every = [sink for group in by_position.values() for sink in group]
     if program["mode"] == "reduce":
         _reduce(job, functions, initials, bound, every, cursor, shared)
     else:
-        emit = chain(program["operations"], functions, bound, sinks, cursor)
-        _each(job, emit, every, cursor, shared, skip or set())
+        emit = chain(program["operations"], functions, bound, by_position, cursor)
+        combine = program["combine"]
+        view = views.open_view(
+            job.description, None if combine is None else functions[combine], job.files_folder
+        )
+        cursor.stage = program["stages"][0]
+        _each(job, view, emit, every, cursor, shared, skip or set())
     for sink in every:
         sink.close()
         sink.writer.close(sync=True)
@@ -70,30 +75,74 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     shared.put(FINISHED, position, items, done, failed)
 
 
+def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, resume: bool) -> Any:
+    if not parts:
+        return itemfile.ItemWriter(main, resume=resume, flush=True)
+    total = views.total(job.description) if output["split"] == "rank" else None
+    return PartedWriter(main, parts, total, resume=resume)
+
+
+def _sink(
+    output: Dict[str, Any], writer: Any, content: Dict[str, List[Any]], cursor: Cursor
+) -> Sink:
+    def function(role: str) -> Any:
+        return None if output[role] is None else content["functions"][output[role]]
+
+    dumps = pickler()
+    stage, kind = output["stage"], output["kind"]
+    if kind == "items":
+        return Sink(writer, dumps, stage, cursor)
+    if kind == "reduce":
+        return sinks.ReduceSink(writer, dumps, stage, cursor, function("combine"))
+    if kind == "fold":
+        initial = dumps(content["initials"][output["initial"]])
+        return sinks.FoldSink(
+            writer, dumps, stage, cursor, function("combine"), function("merge"), initial
+        )
+    if kind in ("reduce_by_key", "distinct"):
+        return sinks.KeyedReduceSink(
+            writer, dumps, stage, cursor, kind, function("key"), function("combine")
+        )
+    return sinks.KeyedSink(writer, dumps, stage, cursor, kind, function("key"))
+
+
 def _each(
-    job: Job, emit: Any, sinks: List[Sink], cursor: Cursor, shared: Shared, skip: Set[int]
+    job: Job,
+    view: views.View,
+    emit: Any,
+    sinks: List[Sink],
+    cursor: Cursor,
+    shared: Shared,
+    skip: Set[int],
 ) -> None:
     todo = job.description["todo"]
     wanted = None if todo is None else set(chunkfile.chosen(todo, None))
     done = failed = 0
     sequence = -1
     streams = _Streams(job.record)
-    for sequence, frame in enumerate(chunkfile.frames(job.description["inputs"])):
+    first_stage = cursor.stage
+    load = view.load
+    # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
+    for key, stored in view.items:
+        sequence += 1
         if sequence in skip or (wanted is not None and sequence not in wanted):
+            del stored
             continue
         shared.put(RUNNING, sequence + 1, sequence + 1, done, failed)
-        cursor.key = frame.key
+        cursor.key = key
+        cursor.stage = first_stage
         try:
-            emit(frame.key, chunkfile.value(frame, job.files_folder))
+            emit(key, load(stored))
             for sink in sinks:
                 sink.end(sequence)
             done += 1
         except BaseException as error:
             failed += 1
-            report.item_error(job, cursor.stage, frame.key, sequence, error)
+            report.item_error(job, cursor.stage, key, sequence, error)
             for sink in sinks:
                 sink.abandon()
-        streams.item(sequence, frame.key)
+        streams.item(sequence, key)
+        del stored
     shared.put(RUNNING, 0, sequence + 1, done, failed)
 
 
@@ -110,19 +159,24 @@ def _reduce(
     keywords = {name: bound[source] for name, source in reduction["bind"].items()}
     function = functions[reduction["function"]]
     stage = cursor.stage = reduction["stage"]
-    total: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
+    initial: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
+    # A fold's parts began with its initial value; it is the value where there are none.
+    total: Any = MISSING if reduction["begun"] else initial
     sink = sinks[0]
     streams = _Streams(job.record)
     number = 0
     key = ""
     try:
-        for frame in chunkfile.frames(job.description["inputs"]):
+        for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
             key = frame.key
             shared.put(RUNNING, number + 1, number, 0, 0)
             item = chunkfile.value(frame, job.files_folder)
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
+            del frame, item  # not to be kept while the next one is read
         streams.item(0, key)
+        if total is MISSING and reduction["final"]:
+            total = initial
         if total is not MISSING:
             sink.take("0", total)
         elif reduction["final"]:

@@ -1,9 +1,8 @@
 """Item files: a stream of values, each with its key and checksum.
 
-Sources, and the outcomes of jobs, are item files. A file begins with a magic line; every frame has
-a fixed header (kind, sequence numbers, lengths, CRC-32 of all of it), the key and the payload; a
-trailer with the count of values ends a whole file. The payload of a value is a pickle that only
-jobs and the user's own process open; everything else here works on headers.
+Sources, and the outcomes of jobs, are item files. A file begins with a magic line; frames follow,
+see ``frames.py``; a trailer with the count of values ends a whole file. The payload of a value is
+a pickle that only jobs and the user's own process open; everything else here works on headers.
 
 An *input item* of a chunk is known by its sequence number. Its values are followed by, or flagged
 as, its end: values without an end belong to an item that was cut off and do not count. A value
@@ -13,40 +12,43 @@ combined from several input items covers a range of sequence numbers.
 from __future__ import annotations
 
 import os
-import struct
-import zlib
-from typing import BinaryIO, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    BinaryIO,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from . import frames
+from .frames import COUNT, END, ENDS, FILE, TRAILER, TRAILER_SIZE, VALUE, DamagedFile, Frame
 
 MAGIC = b"htdag items 1\n"
-VALUE, FILE, END, TRAILER = 1, 2, 3, 4
-ENDS = 1  # flag: this value is the last of its input item
+__all__ = [
+    "FILE",
+    "VALUE",
+    "DamagedFile",
+    "Extent",
+    "Frame",
+    "ItemWriter",
+    "count",
+    "finished",
+    "index",
+    "keep",
+    "merge",
+    "merged_count",
+    "read",
+    "reconcile",
+    "repair",
+    "to_ranges",
+]
 
-_HEADER = struct.Struct("<BBHIIQ")  # kind, flags, key length, first, last, payload length
-_CRC = struct.Struct("<I")
-_COUNT = struct.Struct("<Q")
-_HEAD_SIZE = _HEADER.size + _CRC.size
-_TRAILER_SIZE = _HEAD_SIZE + _COUNT.size
 _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC
-
-
-class DamagedFile(Exception):
-    """An item file is truncated or its checksums do not match."""
-
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(path, what)
-        self.path = path
-        self.what = what
-
-    def __str__(self) -> str:
-        return "the item file %s is damaged: %s" % (self.path, self.what)
-
-
-class Frame(NamedTuple):
-    """One value as it is stored."""
-
-    kind: int
-    key: str
-    payload: bytes
 
 
 class Extent(NamedTuple):
@@ -87,20 +89,26 @@ class ItemWriter:
         self._mark = (self._position, self.values)
         self._held: Optional[Tuple[int, bytes, bytes]] = None
 
-    def value(self, key: str, payload: bytes, kind: int = VALUE) -> None:
-        """Add a value to the current input item."""
-        if self._held is not None:
-            self._write(self._held[0], 0, self._held[1], 0, 0, self._held[2])
-        self._held = (kind, key.encode(), payload)
+    def value(
+        self, key: str, payload: bytes, kind: int = VALUE, buffers: Sequence[Any] = ()
+    ) -> None:
+        """Add a value to the current input item.
+
+        Its `buffers` are written before this returns: whoever owns them may change them then.
+        """
+        self._write_held(0, 0, 0)
         self.values += 1
+        if buffers:
+            self._write(kind, 0, key.encode(), 0, 0, payload, buffers)
+        else:
+            self._held = (kind, key.encode(), payload)
 
     def end(self, first: int, last: int) -> None:
         """End the current input item, or the range of them that was combined."""
         if self._held is None:
             self._write(END, ENDS, b"", first, last, b"")
         else:
-            self._write(self._held[0], ENDS, self._held[1], first, last, self._held[2])
-            self._held = None
+            self._write_held(ENDS, first, last)
         if self._flush:
             self._file.flush()
         self._mark = (self._position, self.values)
@@ -128,7 +136,7 @@ class ItemWriter:
     def close(self, sync: bool = False) -> int:
         """End the file and return its size in bytes."""
         self.abandon()
-        self._write(TRAILER, 0, b"", 0, 0, _COUNT.pack(self.values))
+        self._write(TRAILER, 0, b"", 0, 0, COUNT.pack(self.values))
         self._file.flush()
         if sync:
             os.fsync(self._file.fileno())
@@ -139,12 +147,14 @@ class ItemWriter:
         """Close the file as it is, without making it whole."""
         self._file.close()
 
-    def _write(self, kind: int, flags: int, key: bytes, first: int, last: int, data: bytes) -> None:
-        header = _HEADER.pack(kind, flags, len(key), first, last, len(data))
-        checksum = zlib.crc32(data, zlib.crc32(key, zlib.crc32(header)))
-        self._file.write(header + _CRC.pack(checksum) + key)
-        self._file.write(data)
-        self._position += _HEAD_SIZE + len(key) + len(data)
+    def _write_held(self, flags: int, first: int, last: int) -> None:
+        if self._held is not None:
+            kind, key, payload = self._held
+            self._held = None
+            self._write(kind, flags, key, first, last, payload)
+
+    def _write(self, *frame: Any) -> None:
+        self._position += frames.write(self._file, *frame)
 
 
 def _open(path: str) -> BinaryIO:
@@ -158,34 +168,6 @@ def _open(path: str) -> BinaryIO:
     return file
 
 
-def _frames(
-    file: BinaryIO, path: str, stop: Optional[int]
-) -> Iterator[Tuple[int, int, int, int, bytes, bytes]]:
-    """Yield the frames from the file's position on, checked, up to `stop` or the trailer."""
-    position = file.tell()
-    size = os.fstat(file.fileno()).st_size
-    while stop is None or position < stop:
-        head = file.read(_HEAD_SIZE)
-        if len(head) < _HEAD_SIZE:
-            raise DamagedFile(path, "it ends at byte %d, before its trailer" % position)
-        kind, flags, key_length, first, last, length = _HEADER.unpack_from(head)
-        if kind not in (VALUE, FILE, END, TRAILER):
-            raise DamagedFile(path, "byte %d is not the start of a frame" % position)
-        end = position + _HEAD_SIZE + key_length + length
-        if end > size:
-            raise DamagedFile(path, "it ends within the frame at byte %d" % position)
-        body = file.read(key_length + length)
-        (checksum,) = _CRC.unpack_from(head, _HEADER.size)
-        if zlib.crc32(body, zlib.crc32(head[: _HEADER.size])) != checksum:
-            raise DamagedFile(
-                path, "the checksum of the frame at byte %d does not match" % position
-            )
-        position = end
-        yield kind, flags, first, last, body[:key_length], body[key_length:]
-        if kind == TRAILER:
-            return
-
-
 def read(path: str) -> Iterator[Frame]:
     """Yield the values of a whole file in the order they were written.
 
@@ -196,11 +178,14 @@ def read(path: str) -> Iterator[Frame]:
     """
     with _open(path) as file:
         values = 0
-        for kind, _, _, _, key, payload in _frames(file, path, None):
-            if kind in (VALUE, FILE):
+        for stored in frames.read(file, path, None):
+            if stored.kind in (VALUE, FILE):
                 values += 1
-                yield Frame(kind, key.decode(), payload)
-            elif kind == TRAILER and _COUNT.unpack(payload)[0] != values:
+                frame = stored.frame
+                del stored  # see frames.read
+                yield frame
+                del frame
+            elif stored.kind == TRAILER and COUNT.unpack(stored.payload)[0] != values:
                 raise DamagedFile(path, "it holds another number of values than its trailer says")
 
 
@@ -208,12 +193,12 @@ def count(path: str) -> int:
     """Return how many values a whole file holds, from its trailer alone."""
     with _open(path) as file:
         size = file.seek(0, os.SEEK_END)
-        if size < len(MAGIC) + _TRAILER_SIZE:
+        if size < len(MAGIC) + TRAILER_SIZE:
             raise DamagedFile(path, "it has no trailer")
-        file.seek(size - _TRAILER_SIZE)
-        for kind, _, _, _, _, payload in _frames(file, path, size):
-            if kind == TRAILER:
-                return int(_COUNT.unpack(payload)[0])
+        file.seek(size - TRAILER_SIZE)
+        for stored in frames.read(file, path, size):
+            if stored.kind == TRAILER:
+                return int(COUNT.unpack(stored.payload)[0])
     raise DamagedFile(path, "it has no trailer")
 
 
@@ -232,15 +217,15 @@ def index(path: str, *, whole: bool = False) -> List[Extent]:
         start = file.tell()
         values = total = 0
         try:
-            for kind, flags, first, last, _, payload in _frames(file, path, None):
-                if kind == TRAILER:
-                    if _COUNT.unpack(payload)[0] != total:
+            for stored in frames.read(file, path, None, load=False):
+                if stored.kind == TRAILER:
+                    if COUNT.unpack(stored.payload)[0] != total:
                         raise DamagedFile(path, "its trailer tells another number of values")
                     break
-                values += kind != END
-                total += kind != END
-                if flags & ENDS:
-                    extents.append(Extent(first, last, start, file.tell(), values))
+                values += stored.kind != END
+                total += stored.kind != END
+                if stored.flags & ENDS:
+                    extents.append(Extent(stored.first, stored.last, start, file.tell(), values))
                     start, values = file.tell(), 0
         except DamagedFile:
             if whole:
@@ -254,8 +239,8 @@ def repair(path: str) -> None:
     try:
         with _open(path) as file:
             try:
-                for kind, flags, _, _, _, _ in _frames(file, path, None):
-                    if flags & ENDS and kind != TRAILER:
+                for stored in frames.read(file, path, None, load=False):
+                    if stored.flags & ENDS and stored.kind != TRAILER:
                         good = file.tell()
             except DamagedFile:
                 pass  # what was verified before the damage is kept
@@ -292,7 +277,9 @@ def keep(path: str, ranges: Iterable[Tuple[int, int]]) -> bool:
         new.write(MAGIC)
         for extent in wanted:
             old.seek(extent.start)
-            new.write(old.read(extent.end - extent.start))
+            left = extent.end - extent.start
+            while left:
+                left -= new.write(old.read(min(left, 1 << 20)))
     os.replace(aside, path)
     return True
 
@@ -318,9 +305,12 @@ def merge(paths: Sequence[str]) -> Iterator[Frame]:
                 handles[path] = _open(path)
             file = handles[path]
             file.seek(extent.start)
-            for kind, _, _, _, key, payload in _frames(file, path, extent.end):
-                if kind != END:
-                    yield Frame(kind, key.decode(), payload)
+            for stored in frames.read(file, path, extent.end):
+                if stored.kind != END:
+                    frame = stored.frame
+                    del stored
+                    yield frame
+                    del frame
     finally:
         for file in handles.values():
             file.close()

@@ -25,13 +25,29 @@ class Job(NamedTuple):
     def record(self) -> str:
         return layout.record(self.node, self.chunk, self.attempt)
 
+    def _path(self, stem: str) -> str:
+        return layout.output(self.node, self.chunk, self.attempt, stem)
+
     @property
     def outputs(self) -> List[str]:
-        """The item files that the job writes."""
+        """The main item file of each output: it tells which items are finished."""
+        return [self._path(output["stage"]) for output in self.program["outputs"]]
+
+    @property
+    def parts(self) -> List[List[str]]:
+        """The files of the parts of each output; [] for one in one piece."""
         return [
-            layout.output(self.node, self.chunk, self.attempt, output["stage"])
+            [self._path(layout.part(output["stage"], part)) for part in range(output["parts"])]
             for output in self.program["outputs"]
         ]
+
+    @property
+    def files(self) -> List[str]:
+        """All item files that the job writes, in the order of the counts in its record."""
+        found = []
+        for main, parts in zip(self.outputs, self.parts):
+            found += [main, *parts]
+        return found
 
     @property
     def files_folder(self) -> str:

@@ -19,6 +19,7 @@ LOCAL_STATE = "local.state.json"
 LOCAL_LOCK = "local.lock"
 LOCAL_LOG = "local.log"
 NODES = "nodes"
+SOURCES = "sources"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
 
@@ -91,6 +92,31 @@ def record(name: str, chunk: str, attempt: int) -> str:
 def output(name: str, chunk: str, attempt: int, stage: str) -> str:
     """Return the item file with one stage's values of one job."""
     return "%s/%s.%d.%s.items" % (outcomes(name), chunk, attempt, stage)
+
+
+def part(stage: str, number: int) -> str:
+    """Return what stands for the stage in the name of the file of one partition of its values."""
+    return "%s.p%03d" % (stage, number)
+
+
+def source(name: str) -> str:
+    """Return the folder of a source that is read by ranges of its items."""
+    return SOURCES + "/" + name
+
+
+def stored_items(name: str, number: int) -> str:
+    """Return one of the item files of such a source."""
+    return "%s/%04d.items" % (source(name), number)
+
+
+def stored_file(name: str, number: int) -> str:
+    """Return the link to a user's file, for such a source of files."""
+    return "%s/files/%06d" % (source(name), number)
+
+
+def chunking(name: str) -> str:
+    """Return the file that says which items each chunk takes, where that shows at run time."""
+    return node(name) + "/chunking.json"
 
 
 def logs(name: str) -> str:

@@ -7,8 +7,12 @@ may follow one. Values leave it at *outputs*, whose item files the worker writes
 from __future__ import annotations
 
 import pickle
-import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List
+
+from .frames import Pickled, large_buffers
+
+if TYPE_CHECKING:
+    from .sinks import Sink
 
 MISSING = object()
 
@@ -27,117 +31,6 @@ class Cursor:
         self.key = ""
 
 
-class Sink:
-    """Where the values of one output go: per item, or combined over items.
-
-    ``combine`` is the function of an associative reduce, or None for an output of single values.
-    """
-
-    def __init__(
-        self, writer: Any, dumps: Callable[[Any], bytes], stage: str, combine: Any, cursor: Cursor
-    ) -> None:
-        self.writer = writer
-        self._dumps = dumps
-        self._stage = stage
-        self._combine = combine
-        self._cursor = cursor
-        self._item: Any = MISSING
-        self._total: Any = MISSING
-        self._range: Optional[List[int]] = None
-        self._saved: Any = None  # where in the file the open range is kept
-        self._save_at = 0.0
-
-    def take(self, key: str, value: Any) -> None:
-        """Take a value of the current input item."""
-        self._cursor.stage = self._stage
-        if self._combine is None:
-            self.writer.value(key, self._pickled(value, "result"))
-        elif self._item is MISSING:
-            self._item = value
-        else:
-            self._item = self._combine(self._item, value)
-
-    @property
-    def combines(self) -> bool:
-        """Whether values are combined over items."""
-        return self._combine is not None
-
-    def take_copy(self, key: str, value: Any) -> None:
-        """Take a copy of a value, for the combining function to do with as it likes."""
-        self._cursor.stage = self._stage
-        self.take(key, pickle.loads(self._pickled(value, "value")))
-
-    def end(self, sequence: int) -> None:
-        """End the current input item: now its values count."""
-        if self._combine is None:
-            self.writer.end(sequence, sequence)
-            return
-        if self._range is not None and self._range[1] != sequence - 1:
-            self._flush_range()
-        # The function may change its first argument in place. Should it raise, the total is not to
-        # be trusted: it is dropped, and the items in it are left undone rather than miscounted.
-        opened, self._range = self._range, None
-        item, self._item = self._item, MISSING
-        if item is not MISSING:
-            total, self._total = self._total, MISSING
-            self._cursor.stage = self._stage
-            self._total = item if total is MISSING else self._combine(total, item)
-        self._range = [sequence if opened is None else opened[0], sequence]
-        if time.perf_counter() >= self._save_at:
-            self._save_range()
-
-    def abandon(self) -> None:
-        """Drop the current input item, which failed; what was combined before it is written."""
-        self._item = MISSING
-        self.writer.abandon()
-        self._flush_range()
-
-    def close(self) -> None:
-        """Write what is combined."""
-        self._flush_range()
-
-    def _flush_range(self) -> None:
-        """Write what is combined, and begin anew."""
-        if self._combine is not None and self._range is not None:
-            self._save_range()
-        elif self._saved is not None:
-            self.writer.rewind(self._saved)
-        self._range = None
-        self._total = MISSING
-        self._saved = None
-
-    def _save_range(self) -> None:
-        """Write what is combined so far, in place of what was written of this range before.
-
-        So a process that dies loses little. The time between two of these is ten times what one
-        takes, which bounds the cost.
-        """
-        if self._range is None:
-            return
-        begun = time.perf_counter()
-        if self._saved is None:
-            self._saved = self.writer.mark
-        else:
-            self.writer.rewind(self._saved)
-        if self._total is not MISSING:
-            key, self._cursor.stage = self._cursor.key, self._stage
-            self._cursor.key = ""
-            self.writer.value("0", self._pickled(self._total, "combined value"))
-            self._cursor.key = key
-        self.writer.end(self._range[0], self._range[1])
-        ended = time.perf_counter()
-        self._save_at = ended + 10 * (ended - begun)
-
-    def _pickled(self, value: Any, what: str) -> bytes:
-        try:
-            return self._dumps(value)
-        except Exception as error:
-            raise StageError(
-                "the %s, a %s, cannot be pickled: %s: %s"
-                % (what, type(value).__name__, type(error).__name__, error)
-            ) from error
-
-
 Emit = Callable[[str, Any], None]
 
 
@@ -145,7 +38,7 @@ def chain(
     operations: List[Dict[str, Any]],
     functions: List[Any],
     bound: Dict[str, Any],
-    sinks: Dict[int, List[Sink]],
+    sinks: Dict[int, List["Sink"]],
     cursor: Cursor,
 ) -> Emit:
     """Return the function that takes a key and a value through all operations of a node.
@@ -278,13 +171,24 @@ _KINDS: Dict[str, Callable[..., Emit]] = {
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
-def pickler() -> Callable[[Any], bytes]:
+def pickler() -> Callable[[Any], Pickled]:
     """Return a function that pickles any value, classes of ``__main__`` by value."""
     import cloudpickle
 
-    def dumps(value: Any) -> bytes:
+    def dumps(value: Any) -> Pickled:
         if type(value) in _PLAIN:
-            return pickle.dumps(value, 5)
-        return bytes(cloudpickle.dumps(value, 5))
+            return Pickled(pickle.dumps(value, 5))
+        buffers: List[Any] = []
+        payload = cloudpickle.dumps(value, 5, buffer_callback=large_buffers(buffers))
+        return Pickled(payload, tuple(buffers))
 
     return dumps
+
+
+def in_one_piece(pickled: Pickled, value: Any) -> bytes:
+    """Return a pickle that holds its buffers too."""
+    if not pickled.buffers:
+        return pickled.payload
+    import cloudpickle
+
+    return bytes(cloudpickle.dumps(value, 5))

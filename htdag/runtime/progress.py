@@ -6,13 +6,12 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, worker
+from . import chunkfile, itemfile, layout, recordfile, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
 
 Plan = Dict[str, Any]
-Files = Dict[str, List[int]]
 
 
 class Attempt(NamedTuple):
@@ -56,7 +55,7 @@ def examine(run: str, node: Dict[str, Any], *, verify: bool = False) -> List[Chu
     made = layout.attempts(run, node["name"])
     return [
         _chunk_state(run, node, number, made.get(number, []), verify)
-        for number in range(node["chunks"])
+        for number in range(streams.chunks(run, node))
     ]
 
 
@@ -91,8 +90,8 @@ def _chunk_state(
 def _problem(
     run: str, node: Dict[str, Any], chunk: str, attempt: int, end: Dict[str, Any], verify: bool
 ) -> str:
-    for stage, size in zip(node["outputs"], end["sizes"]):
-        path = os.path.join(run, layout.output(node["name"], chunk, attempt, stage))
+    for stem, size in zip(node["files"], end["sizes"]):
+        path = os.path.join(run, layout.output(node["name"], chunk, attempt, stem))
         try:
             found = os.path.getsize(path)
         except FileNotFoundError:
@@ -145,86 +144,22 @@ def close_killed(run: str, node: Dict[str, Any]) -> None:
         os.chdir(here)
 
 
-def outcome_files(
-    run: str, node: str, stage: str, chunk: int, attempts: Optional[Files]
-) -> List[str]:
-    """Return the item files of one stage and chunk, of all attempts, oldest first.
-
-    ``attempts`` None stands for a run that has not begun: its first attempts are to come.
-    """
-    numbers = [1] if attempts is None else attempts[str(chunk)]
-    return [layout.output(node, layout.chunk_name(chunk), number, stage) for number in numbers]
-
-
-def describe(
-    plan: Plan,
-    node: Dict[str, Any],
-    number: int,
-    todo: chunkfile.Ranges,
-    attempts: Dict[str, Optional[Files]],
-) -> Tuple[Dict[str, Any], List[str]]:
-    """Return the description of one job, and the files to transfer with it.
-
-    Parameters
-    ----------
-    plan, node : dict
-        The plan, and the node of it.
-    number : int
-        The chunk.
-    todo : list of ranges or None
-        The items left to do; None for all.
-    attempts : dict
-        For each parent node the sound attempts of its chunks, or None before they ran.
-    """
-    chunk = layout.chunk_name(number)
-    transfer: List[str] = []
-
-    def part(source: Dict[str, Any], which: int, of: Optional[List[int]]) -> Dict[str, Any]:
-        files = outcome_files(
-            "", source["node"], source["stage"], which, attempts.get(source["node"])
-        )
-        transfer.extend(file for file in files if file not in transfer)
-        return {"files": files, "part": of}
-
-    source = node["input"]
-    if source["node"] is None:
-        items = layout.source_items(node["name"], chunk)
-        transfer.append(items)
-        parts = [{"files": [items], "part": None}]
-        if source["files"] is not None:
-            first, last = source["files"][number]
-            transfer.extend(layout.linked_file(node["name"], file) for file in range(first, last))
-    else:
-        first, last, of = node["takes"][number]
-        parts = [part(source, which, of) for which in range(first, last + 1)]
-    binds = {}
-    for name, bind in node["binds"].items():
-        chunks = range(plan["by_name"][bind["node"]]["chunks"])
-        binds[name] = {
-            "stage": bind["stage"],
-            "one": bind["one"],
-            "parts": [part(bind, which, None) for which in chunks],
-        }
-    return {"inputs": parts, "binds": binds, "todo": todo}, transfer
-
-
-def parents_attempts(run: str, plan: Plan, node: Dict[str, Any]) -> Dict[str, Optional[Files]]:
-    """Return the sound attempts of every chunk of a node's parents."""
-    found: Dict[str, Optional[Files]] = {}
-    for parent in node["parents"]:
-        states = examine(run, plan["by_name"][parent])
-        found[parent] = {
-            str(state.number): [attempt.number for attempt in state.attempts] for state in states
-        }
-    return found
+def outcomes_of_parents(run: str, plan: Plan, node: Dict[str, Any]) -> streams.Outcomes:
+    """Return the outcomes of every chunk of a node's parents."""
+    return {
+        parent: [
+            streams.Outcome([a.number for a in state.attempts], [a.end for a in state.attempts])
+            for state in examine(run, plan["by_name"][parent])
+        ]
+        for parent in node["parents"]
+    }
 
 
 def write_list(
     run: str,
-    plan: Plan,
     node: Dict[str, Any],
     jobs: Iterable[Tuple[int, int, chunkfile.Ranges]],
-    attempts: Dict[str, Optional[Files]],
+    reading: streams.Reading,
 ) -> int:
     """Write the descriptions of jobs, and the list that the node queues; return their number.
 
@@ -232,7 +167,7 @@ def write_list(
     """
     lines = []
     for number, attempt, todo in jobs:
-        description, transfer = describe(plan, node, number, todo, attempts)
+        description, transfer = reading.describe(number, todo)
         chunk = layout.chunk_name(number)
         path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
         layout.write_aside(path, json.dumps(description).encode(), sync=False)
@@ -261,14 +196,15 @@ def prepare(
     A list is never empty, since HTCondor cannot submit zero jobs: where nothing is left, the last
     chunk is listed with nothing to do.
     """
+    # First, since it decides which chunks there are where the data of the parents do.
+    reading = streams.Reading(run, plan, node, outcomes_of_parents(run, plan, node))
     states = examine(run, node) if states is None else states
-    attempts = parents_attempts(run, plan, node)
     left = [state for state in states if not state.complete]
     jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
     for state in left or states[-1:]:
         todo = _left(run, node, layout.chunk_name(state.number), state.attempts)
         jobs.append((state.number, state.last_attempt + 1, todo))
-    return write_list(run, plan, node, jobs, attempts)
+    return write_list(run, node, jobs, reading)
 
 
 def is_done(run: str, node: Dict[str, Any]) -> bool:
@@ -339,7 +275,7 @@ def _prepare_child(run: str, plan: Plan, child: Dict[str, Any]) -> None:
     The list that was written with the run directory holds while all parents did all of their work
     at the first attempt, which is the rule.
     """
-    as_planned = True
+    as_planned = not child["dynamic"]
     for name in child["parents"]:
         parent = plan["by_name"][name]
         states = examine(run, parent)

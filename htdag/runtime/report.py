@@ -10,7 +10,7 @@ import traceback
 from types import TracebackType
 from typing import List, Optional
 
-from . import chunkfile, recordfile
+from . import recordfile, views
 from .job import RUNNING, Job
 from .program import StageError
 
@@ -51,11 +51,7 @@ def job_error(job: Job, name: str, message: str, trace: str = "") -> None:
 
 def blame(job: Job, sequence: int, message: str) -> None:
     """Add to the record that the process died at an item, and what it printed."""
-    key = ""
-    for number, frame in enumerate(chunkfile.frames(job.description["inputs"])):
-        if number == sequence:
-            key = frame.key
-            break
+    key = views.key_of(job.description, sequence)
     stages = job.program["stages"]
     if len(stages) > 1:
         message += " (in one of the fused stages %s)" % ", ".join(stages)

@@ -13,9 +13,9 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, itemfile, layout, recordfile, report
+from . import chunkfile, compute, itemfile, layout, recordfile, report, views
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -29,7 +29,7 @@ def work(node: str, chunk: str, attempt: int) -> int:
     os.makedirs(layout.outcomes(node), exist_ok=True)
     started = time.time()
     recordfile.start(job.record, node, chunk, attempt, socket.gethostname(), _python())
-    for path in job.outputs:
+    for path in job.files:
         itemfile.ItemWriter(path).discard()
     mismatch = report.version_mismatch(job.program["python"])
     if mismatch:
@@ -70,9 +70,7 @@ def _supervise(job: Job) -> Tuple[Optional[int], Optional[int], int]:
         if state != RUNNING or position == 0 or job.program["mode"] == "reduce":
             report.job_error(job, "ProcessDied", report.death(status) + report.where(state))
             return None, None, failed
-        for path in job.outputs:
-            itemfile.repair(path)
-        sound = itemfile.reconcile(job.outputs)
+        sound = _cut_back(job)
         report.blame(job, position - 1, report.death(status))
         skip = set(chunkfile.chosen(sound, None)) | _failed_sequences(job)
 
@@ -80,10 +78,7 @@ def _supervise(job: Job) -> Tuple[Optional[int], Optional[int], int]:
 def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Dict[str, Any]:
     """Return the counts of an attempt whose output files are whole."""
     if items is None:
-        try:
-            items = chunkfile.count(job.description["inputs"])
-        except (itemfile.DamagedFile, OSError):
-            items = None
+        items = views.total(job.description)
     todo = job.description["todo"]
     wanted = items if todo is None else sum(last - first + 1 for first, last in todo)
     if job.program["mode"] == "reduce":
@@ -100,8 +95,8 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
         "failed": failed,
         "remaining": remaining,
         "whole": todo is None,  # whether this attempt alone was to do all of the chunk
-        "values": [itemfile.count(path) for path in job.outputs],
-        "sizes": [os.path.getsize(path) for path in job.outputs],
+        "values": [itemfile.count(path) for path in job.files],
+        "sizes": [os.path.getsize(path) for path in job.files],
         "time": time.time(),
     }
 
@@ -109,7 +104,7 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
 def close_killed(node: str, chunk: str, attempt: int) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
     job = read_job(node, chunk, attempt)
-    if any(not os.path.exists(path) for path in job.outputs):
+    if any(not os.path.exists(path) for path in job.files):
         return
     _reconcile_outputs(job)
     end = _end(job, None, None, 0)
@@ -119,11 +114,23 @@ def close_killed(node: str, chunk: str, attempt: int) -> None:
 
 def _reconcile_outputs(job: Job) -> None:
     """Make the output files, whole or not, agree on what is finished, and whole."""
-    for path in job.outputs:
-        itemfile.repair(path)
-    itemfile.reconcile(job.outputs)
-    for path in job.outputs:
+    _cut_back(job)
+    for path in job.files:
         itemfile.ItemWriter(path, resume=True).close(sync=True)
+
+
+def _cut_back(job: Job) -> List[Tuple[int, int]]:
+    """Cut what a dead process wrote to the items that are finished in all outputs.
+
+    Returns the ranges of these items.
+    """
+    for path in job.files:
+        itemfile.repair(path)
+    common = itemfile.reconcile(job.outputs)
+    for parts in job.parts:
+        for path in parts:
+            itemfile.keep(path, common)
+    return common
 
 
 def _run_child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> int:

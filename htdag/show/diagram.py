@@ -19,10 +19,11 @@ from typing import Any
 
 import graphviz
 
+from htdag._text import counted
 from htdag.errors import UsageError
 from htdag.plan import Node, Operation, Plan
-from htdag.show.explain import called, counted
-from htdag.stages import Stage
+from htdag.show.explain import called
+from htdag.stages import KEYED, Stage
 
 FORMATS = (".svg", ".png", ".pdf", ".dot", ".gv")
 LEVELS = ("stages", "nodes")
@@ -240,7 +241,8 @@ def _add_edges(diagram: Diagram, node: Node, boxes: list[_Box], first: list[_Box
     # Arrows to what a node does first end at its border, so that they do not cross its label.
     border = {"lhead": f"cluster_{node.name}", "minlen": "2"}
     way_in = first[0].stage if len(first) == 1 else ""
-    diagram.edge(_id(*first[0].reads), _id(node.name, way_in), **border)
+    for stream in dict.fromkeys(node.input.streams):
+        diagram.edge(_id(stream.node or "", stream.stage), _id(node.name, way_in), **border)
     for box in boxes:
         here = _id(node.name, box.stage)
         if box not in first:
@@ -261,7 +263,8 @@ def _by_origin(
 
 
 def _sources_read(plan: Plan) -> Iterator[str]:
-    read = {node.input.stage for node in plan.nodes if node.input.source is not None}
+    read = {stream.stage for node in plan.nodes for stream in node.input.streams if stream.source}
+    read |= {bind.stage for node in plan.nodes for bind in node.binds if bind.node is None}
     yield from (stage for stage in plan.stages if stage in read)
 
 
@@ -275,25 +278,49 @@ def _add_source(diagram: Diagram, stage: Stage) -> None:
 
 def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
     """Yield what a node does, upstream first."""
-    entry = ("" if node.input.node is None else node.input.node, node.input.stage)
-    bound = {bind.stage: (bind.node, bind.stage) for bind in node.binds}
+    entry = (node.input.node or "", node.input.stage)
+    bound = {bind.stage: (bind.node or "", bind.stage) for bind in node.binds}
     if node.reduction is not None:
         reduction = node.reduction
         binds = tuple((keyword, bound[stage]) for keyword, stage in reduction.binds)
         lines = _reduction_lines(plan, node)
         yield _Box(reduction.stage, lines, _REDUCE, entry, binds, final=reduction.final)
         return
+    if node.input.is_view:
+        first = node.stages[0]
+        yield _Box(first, _view_lines(plan, node), _look_of(node.input.view), entry)
+        entry = (node.name, first)
     for operation in node.operations:
         reads = entry if operation.after is None else (node.name, operation.after)
         binds = tuple((keyword, bound[stage]) for keyword, stage in operation.binds)
         yield _Box(operation.stage, _operation_lines(operation), _PER_ITEM, reads, binds)
     for output in node.outputs:
         reads = entry if output.after is None else (node.name, output.after)
-        if output.combine is not None:
-            lines = (output.stage, "combined in each job")
+        if not output.whole:
+            lines = (output.stage, _FIRST_PARTS[output.kind])
             yield _Box(output.stage, lines, _PARTIAL, reads, final=False)
-        elif output.after is None:
+        elif output.after is None and not node.input.is_view:
             yield _Box(output.stage, (output.stage, "all items, passed on"), _PER_ITEM, reads)
+
+
+_FIRST_PARTS = {
+    "reduce": "combined in each job",
+    "fold": "accumulated in each job",
+    "reduce_by_key": "combined by key in each job",
+    "distinct": "repeated ones dropped in each job",
+    "group_by": "parted by key",
+    "sort_by": "with keys to sort by",
+}
+
+
+def _look_of(view: str) -> dict[str, str]:
+    return _REDUCE if view in KEYED else _PER_ITEM
+
+
+def _view_lines(plan: Plan, node: Node) -> tuple[str, ...]:
+    stage: Stage = plan.stages.nodes[node.stages[0]]["stage"]
+    what = called(stage.kind, stage.function, stage.name)
+    return stage.name, f"{what} {stage.number}" if stage.number else what
 
 
 def _operation_lines(operation: Operation) -> tuple[str, ...]:
@@ -304,9 +331,9 @@ def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
     reduction = node.reduction
     assert reduction is not None
     if not reduction.final:
-        most = max(take.last - take.first + 1 for take in node.takes)
-        return reduction.stage, f"up to {counted(most, 'part')} a job"
-    kind = called("reduce", reduction.function, reduction.stage)
+        return reduction.stage, f"up to {counted(node.fan_in or 1, 'part')} a job"
+    stage: Stage = plan.stages.nodes[reduction.stage]["stage"]
+    kind = called(stage.kind, None if stage.kind == "count" else stage.function, reduction.stage)
     if node.input.stage == reduction.stage:
         return reduction.stage, kind, f"of {counted(plan[str(node.input.node)].chunks, 'part')}"
     return reduction.stage, kind, "all items in one job"
@@ -323,6 +350,8 @@ def _add_nodes(diagram: Diagram, plan: Plan) -> None:
 
 def _node_line(node: Node) -> str:
     line = counted(node.chunks, "job")
+    if not node.settled and node.chunks > 1:
+        line = f"about {line}"
     if node.items is not None and node.reduction is None:
         line += f" · {counted(node.items, 'item')}"
     return line

@@ -6,10 +6,12 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from htdag._graph import upstreams
 from htdag._pickling import function_name
+from htdag._text import counted
 from htdag.plan import Node, Output, Plan
 from htdag.plan.fuse import BUILT_IN
-from htdag.stages import MISSING, Stage
+from htdag.stages import KEYED, MISSING, VIEWS, Stage
 
 WIDTH = 96
 _LABEL = 9  # the longest label of a node's lines, and a space
@@ -44,17 +46,6 @@ def explain(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def counted(number: int, what: str) -> str:
-    """Return a number of things, as ``1,000 items`` or ``1 item``.
-
-    Examples
-    --------
-    >>> counted(1000, "item")
-    '1,000 items'
-    """
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
     """Return the kind of a stage, with its function's name where the stage has another.
 
@@ -87,20 +78,35 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
         yield f"source of {counted(len(stage.data), what)}"
     else:
         edges = list(plan.stages.in_edges(stage.name, data=True))
-        upstream = next(above for above, _, edge in edges if edge["kind"] == "items")
-        yield f"{called(stage.kind, stage.function, stage.name)} over {upstream}"
+        above = ", ".join(upstreams(plan.stages, stage.name))
+        what = called(
+            stage.kind, None if stage.one and stage.kind == "count" else stage.function, stage.name
+        )
+        if stage.number:
+            what += f" {stage.number}"
+        yield f"{what} over {above}"
         for above, _, edge in edges:
             for keyword in edge["keywords"]:
                 yield f"bind {keyword}" + ("" if keyword == above else f"={above}")
-    if stage.kind == "reduce":
+    yield from _stage_arguments(stage)
+    if stage.name in plan.targets:
+        yield "result"
+
+
+def _stage_arguments(stage: Stage) -> Iterator[str]:
+    if stage.key is not None and stage.key is not stage.function:
+        yield f"key={function_name(stage.key) or '<lambda>'}"
+    if stage.reverse:
+        yield "reverse=True"
+    if stage.partitions is not None:
+        yield f"partitions={stage.partitions}"
+    if stage.one and stage.kind != "count":
         if not stage.associative:
             yield "associative=False"
         if stage.initial is not MISSING:
             yield f"initial={_value(stage.initial)}"
         if stage.fan_in is not None:
             yield f"fan_in={stage.fan_in}"
-    if stage.name in plan.targets:
-        yield "result"
 
 
 def _node_lines(plan: Plan, node: Node, numbers: dict[str, int]) -> Iterator[str]:
@@ -123,31 +129,56 @@ def _size(node: Node) -> str:
 
 
 def _reads(node: Node, numbers: dict[str, int]) -> Iterator[str]:
-    stage, before = node.input.stage, node.input.node
-    if before is None:
-        yield f"the source {stage}"
-    else:
-        parts = node.reduction is not None and stage == node.reduction.stage
-        what = "parts" if parts else "items"
-        yield f"the {what} of {stage} from node {numbers[before]}"
+    reads = node.input
+    for stream in reads.streams:
+        own = node.reduction is not None and stream.stage == node.reduction.stage
+        what = "parts" if own else "items"
+        if stream.node is None:
+            yield f"the source {stream.stage}"
+        else:
+            yield f"the {what} of {stream.stage} from node {numbers[stream.node]}"
     for bind in node.binds:
         what = "the value" if bind.one else "all items"
-        yield f"{what} of {bind.stage} from node {numbers[bind.node]}, in every job"
+        where = "the source" if bind.node is None else f"node {numbers[bind.node]}"
+        yield f"{what} of {bind.stage} from {where}, in every job"
 
 
 def _runs(node: Node) -> str:
-    if node.reduction is None:
-        steps = [f"{step.kind} {step.stage}" for step in node.operations]
-        steps += [f"combine {output.stage}" for output in node.outputs if output.combine]
-        return ", ".join(steps)
-    what = "reduce" if node.reduction.final else "combine"
-    return f"{what} {node.reduction.stage}"
+    if node.reduction is not None:
+        what = "reduce" if node.reduction.final else "combine"
+        return f"{what} {node.reduction.stage}"
+    view = node.input.view if node.input.limit is None else f"take {node.input.limit}"
+    steps = [] if view == "items" else [f"{view} {node.stages[0]}" if view in _VIEWED else view]
+    steps += [f"{step.kind} {step.stage}" for step in node.operations]
+    steps += [
+        f"{_FIRST_PARTS[output.kind]} {output.stage}" for output in node.outputs if not output.whole
+    ]
+    return ", ".join(steps)
+
+
+_VIEWED = KEYED | VIEWS
+_FIRST_PARTS = {
+    "reduce": "combine",
+    "fold": "accumulate",
+    "reduce_by_key": "combine by key",
+    "distinct": "drop repeated",
+    "group_by": "part by key",
+    "sort_by": "find keys of",
+}
 
 
 def _written(plan: Plan, node: Node, output: Output) -> str:
     inside_tree = node.reduction is not None and not node.reduction.final
-    if output.combine is not None or inside_tree:
+    if output.split == "hash":
+        return f"{output.stage}, in {counted(output.parts, 'partition')} from each job"
+    if output.kind == "sort_by":
+        return f"{output.stage}, with keys"
+    if not output.whole or inside_tree:
         return f"parts of {output.stage}, one from each job"
+    if output.split == "rank" and output.parts > 1:
+        return f"{output.stage}, in {output.parts:,} files" + (
+            " (result)" if output.stage in plan.targets else ""
+        )
     return output.stage + (" (result)" if output.stage in plan.targets else "")
 
 

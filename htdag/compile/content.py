@@ -1,0 +1,180 @@
+"""What a run directory says of its plan: ``plan.json``, and what the jobs of each node do."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from typing import Any
+
+from htdag._pickling import dump_content
+from htdag.plan import Node, Plan
+from htdag.plan.chunk import MOST_JOBS, keeps_count
+from htdag.stages import MISSING
+
+FORMAT = 2
+
+
+def plan_content(plan: Plan) -> dict[str, Any]:
+    """Return what the scripts beside DAGMan, and htdag, have to know of a plan."""
+    nodes = [_node_content(plan, node) for node in plan.nodes]
+    stages = [
+        {
+            "name": name,
+            "kind": data["stage"].kind,
+            "one": data["stage"].one,
+            "node": next((node.name for node in plan.nodes if name in node.stages), None),
+            "where": plan.where.get(name),
+        }
+        for name, data in plan.stages.nodes(data=True)
+    ]
+    sources = {
+        stored.stage: {"boundaries": list(stored.boundaries), "files": stored.source.is_files}
+        for stored in plan.sources
+    }
+    return {
+        "format": FORMAT,
+        "name": plan.name,
+        "max_jobs_submitted": plan.throttles.max_jobs_submitted,
+        "maxjobs": dict(plan.throttles.maxjobs),
+        "nodes": nodes,
+        "stages": stages,
+        "sources": sources,
+    }
+
+
+def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
+    reads, edges = node.input, node.boundaries
+    plain = "" if reads.source is None else "files" if reads.source.is_files else "items"
+    known = node.reduction is None
+    return {
+        "name": node.name,
+        "stages": list(node.stages),
+        "parents": list(node.parents),
+        "children": list(plan.graph.successors(node.name)),
+        "mode": "items" if node.reduction is None else "reduce",
+        "input": {
+            "view": reads.view,
+            "number": reads.number,
+            "limit": reads.limit,
+            "reverse": reads.reverse,
+            "plain": plain,
+            "streams": [{"stage": each.stage, "node": each.node} for each in reads.streams],
+        },
+        "outputs": [output.stage for output in node.outputs],
+        "files": [file for output in node.outputs for file in output.files],
+        "parts": {output.stage: output.parts for output in node.outputs if output.parts},
+        "known": [
+            output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)
+        ],
+        "binds": {
+            bind.stage: {"node": bind.node, "stage": bind.stage, "one": bind.one}
+            for bind in node.binds
+        },
+        "chunks": node.chunks,
+        "boundaries": list(edges) or None,
+        "dynamic": node.dynamic,
+        "size": node.options.chunk_size,
+        "per_job": node.per_job,
+        "most": MOST_JOBS,
+        "fan_in": node.fan_in,
+        "sizes": [b - a for a, b in itertools.pairwise(edges)] if known else [],
+        "items": node.items,
+        "retries": node.options.retries or 0,
+        "on_error": node.options.on_error,
+        "max_errors": node.options.max_errors,
+        "request_cpus": node.options.request_cpus,
+        "max_materialize": node.options.max_materialize,
+        "category": node.options.category,
+        "priority": node.priority,
+        "job_priority": node.options.priority,
+    }
+
+
+def program(node: Node) -> dict[str, Any]:
+    """Return what the jobs of a node do."""
+    position = {operation.stage: number for number, operation in enumerate(node.operations)}
+    roles = [role for role, _ in _functions(node)]
+
+    def index(*role: str) -> int | None:
+        return roles.index(role) if role in roles else None
+
+    initials = iter(range(len(_initials(node))))
+    content: dict[str, Any] = {
+        "python": list(sys.version_info[:2]),
+        "node": node.name,
+        "stages": list(node.stages) or [node.outputs[0].stage],
+        "mode": "items" if node.reduction is None else "reduce",
+        "on_error": node.options.on_error,
+        "combine": index("view", node.stages[0]) if node.stages else None,
+        "operations": [
+            {
+                "stage": operation.stage,
+                "kind": operation.kind,
+                "function": index("operation", operation.stage),
+                "after": -1 if operation.after is None else position[operation.after],
+                "bind": dict(operation.binds),
+            }
+            for operation in node.operations
+        ],
+        "outputs": [
+            {
+                "stage": output.stage,
+                "after": -1 if output.after is None else position[output.after],
+                "kind": output.kind,
+                "parts": output.parts,
+                "split": output.split,
+                "combine": index("combine", output.stage),
+                "merge": index("merge", output.stage),
+                "key": index("key", output.stage),
+                "initial": None if output.initial is MISSING else next(initials),
+            }
+            for output in node.outputs
+        ],
+    }
+    if node.reduction is not None:
+        content["reduction"] = {
+            "stage": node.reduction.stage,
+            "function": index("reduce", node.reduction.stage),
+            "final": node.reduction.final,
+            "begun": node.reduction.begun,
+            "initial": None if node.reduction.initial is MISSING else next(initials),
+            "bind": dict(node.reduction.binds),
+        }
+    return content
+
+
+def _functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
+    """Return the functions of a node, each with its role and stage, in the order of its payload."""
+    found: list[tuple[tuple[str, str], Any]] = []
+    if node.input.combine is not None:
+        found.append((("view", node.stages[0]), node.input.combine))
+    found += [(("operation", each.stage), each.function) for each in node.operations]
+    for output in node.outputs:
+        for role, function in (
+            ("combine", output.combine),
+            ("merge", output.merge),
+            ("key", output.key),
+        ):
+            if function is not None:
+                found.append(((role, output.stage), function))
+    if node.reduction is not None:
+        found.append((("reduce", node.reduction.stage), node.reduction.function))
+    return found
+
+
+def _initials(node: Node) -> list[Any]:
+    found = [output.initial for output in node.outputs]
+    if node.reduction is not None:
+        found.append(node.reduction.initial)
+    return [initial for initial in found if initial is not MISSING]
+
+
+def payload(node: Node, classes: set[type]) -> bytes:
+    """Return the pickled functions of a node."""
+    functions = _functions(node)
+    content = {
+        "functions": [function for _, function in functions],
+        "initials": _initials(node),
+    }
+    named = [(stage, function) for (_, stage), function in functions]
+    return dump_content(content, named, classes)

@@ -1,0 +1,172 @@
+"""Which items each chunk of a node takes: numbers only, for the planner and for the POST script.
+
+The items that a node reads are one sequence, made of one stream or of several (a *view*); a chunk
+is a range of it. A stream is a row of *cells*, each the values of one chunk of another node, or of
+one file of a source.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import accumulate
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+BY_HASH = ("group_by", "reduce_by_key", "distinct")
+"""Views whose chunks are the partitions that the jobs before them have written."""
+
+_NEAR = 0.25  # of a chunk: so near, the edge of a cell is taken, and one file less is read
+
+
+class Slice(NamedTuple):
+    """Values ``start`` to ``stop`` of one cell; ``whole`` if that is all of them."""
+
+    cell: int
+    start: int
+    stop: int
+    whole: bool
+
+
+def even(total: int, parts: int) -> List[int]:
+    """Return the boundaries of `parts` nearly equal parts of `total`."""
+    return [total * part // parts for part in range(parts + 1)]
+
+
+def view_total(view: str, number: int, limit: Optional[int], totals: Sequence[int]) -> int:
+    """Return how many items a view of streams with so many values has."""
+    if view == "batch":
+        found = -(-totals[0] // number)
+    elif view == "zip":
+        found = min(totals)
+    elif view == "product":
+        found = _product(totals)
+    elif view == "combinations":
+        found = combinations(totals[0], number)
+    else:
+        found = sum(totals)
+    return found if limit is None else min(limit, found)
+
+
+def _product(numbers: Sequence[int]) -> int:
+    # math.prod and math.comb are there from Python 3.8 on, which is all that is promised.
+    found = 1
+    for number in numbers:
+        found *= number
+    return found
+
+
+def combinations(items: int, r: int) -> int:
+    """Return how many ways there are to choose `r` of `items`."""
+    if r > items:
+        return 0
+    found = 1
+    for step in range(min(r, items - r)):
+        found = found * (items - step) // (step + 1)
+    return found
+
+
+def needed(
+    view: str, number: int, totals: Sequence[int], start: int, stop: int
+) -> List[Tuple[int, int]]:
+    """Return the range of values of each stream that items `start` to `stop` of a view need."""
+    if stop <= start:
+        return [(0, 0) for _ in totals]
+    if view == "batch":
+        return [(start * number, min(stop * number, totals[0]))]
+    if view == "zip":
+        return [(start, stop) for _ in totals]
+    if view == "combinations":
+        return [(combination_at(totals[0], number, start)[0], totals[0])]
+    if view == "product":
+        ranges = []
+        for position in range(len(totals)):
+            inner = _product(totals[position + 1 :])
+            first, last = start // inner, (stop - 1) // inner
+            ranges.append((first, last + 1))
+            if last > first:
+                return [*ranges, *((0, other) for other in totals[position + 1 :])]
+            start, stop = start - first * inner, stop - first * inner
+        return ranges
+    edges = [0, *accumulate(totals)]  # one stream after another
+    return [
+        (max(start, low) - low, max(min(stop, high), max(start, low)) - low)
+        if start < high and stop > low
+        else (0, 0)
+        for low, high in zip(edges, edges[1:])
+    ]
+
+
+def combination_at(items: int, r: int, rank: int) -> List[int]:
+    """Return the `rank`-th of the combinations of `r` of so many items, as itertools has them."""
+    found: List[int] = []
+    item = 0
+    for left in range(r, 0, -1):
+        while True:
+            here = combinations(items - item - 1, left - 1)
+            if rank < here:
+                break
+            rank -= here
+            item += 1
+        found.append(item)
+        item += 1
+    return found
+
+
+def slices(counts: Sequence[int], start: int, stop: int) -> List[Slice]:
+    """Return which parts of a stream's cells hold its values `start` to `stop`."""
+    found = []
+    low = 0
+    for cell, count in enumerate(counts):
+        first, last = max(start, low) - low, min(stop, low + count) - low
+        if first < last:
+            found.append(Slice(cell, first, last, first == 0 and last == count))
+        low += count
+        if low >= stop:
+            break
+    return found
+
+
+def boundaries(
+    total: int,
+    size: Optional[int],
+    per_job: float,
+    most: int,
+    cells: Sequence[int] = (),
+) -> List[int]:
+    """Return where the chunks of a sequence begin, and its end.
+
+    Parameters
+    ----------
+    total : int
+        The number of items.
+    size : int or None
+        Items of a chunk, where that was said.
+    per_job : float
+        Else about how many items a chunk is to have,
+    most : int
+        and how many chunks there may be.
+    cells : sequence of int
+        The counts of the cells that are read, where chunks had better begin with one.
+    """
+    if total <= 0:
+        return [0, 0]
+    if size is not None:
+        return [*range(0, total, size), total]
+    jobs = max(1, min(most, total, round(total / per_job)))
+    found = even(total, jobs)
+    if cells:
+        edges = [0, *accumulate(cells)]
+        found = [_nearest(edges, edge, _NEAR * total / jobs) for edge in found]
+    return sorted(set(found))
+
+
+def _nearest(edges: Sequence[int], wanted: int, within: float) -> int:
+    position = bisect_left(edges, wanted)
+    near = min(edges[max(0, position - 1) : position + 1], key=lambda edge: abs(edge - wanted))
+    return near if abs(near - wanted) <= within else wanted
+
+
+def given_out(total: int, part: int, parts: int) -> int:
+    """Return how many of so many items a part gets, where they are given out in their order."""
+    if total < 0:
+        return -1
+    return -(-(part + 1) * total // parts) - -(-part * total // parts)

@@ -1,0 +1,218 @@
+"""The frames that item files are made of: how one value is written, read and checked.
+
+A frame has a fixed header (kind, flags, sequence numbers, lengths, CRC-32 of all of it), the key
+and the payload. The payload of a value is its pickle. Where the value has large buffers of its own
+(arrays, pickle protocol 5), these stand behind the pickle as they are, and the lengths of them
+before it: so that a buffer is written from the user's memory, and read into the memory where it
+stays.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import zlib
+from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+VALUE, FILE, END, TRAILER = 1, 2, 3, 4
+ENDS = 1  # flag: this value is the last of its input item
+BUFFERS = 2  # flag: the payload is a table of lengths, the pickle, and its buffers
+
+HEADER = struct.Struct("<BBHIIQ")  # kind, flags, key length, first, last, payload length
+CRC = struct.Struct("<I")
+COUNT = struct.Struct("<Q")
+_TABLE = struct.Struct("<I")  # how many buffers; behind it the length of each
+HEAD_SIZE = HEADER.size + CRC.size
+TRAILER_SIZE = HEAD_SIZE + COUNT.size
+
+SMALL = 1 << 16
+"""Bytes below which a buffer stays in its pickle, and a frame is read in one piece."""
+
+_PIECE = 1 << 20
+
+
+class DamagedFile(Exception):
+    """An item file is truncated or its checksums do not match."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(path, what)
+        self.path = path
+        self.what = what
+
+    def __str__(self) -> str:
+        return "the item file %s is damaged: %s" % (self.path, self.what)
+
+
+class Pickled(NamedTuple):
+    """A pickle and its buffers, which are still the pickled value's own memory."""
+
+    payload: bytes
+    buffers: Tuple[Any, ...] = ()
+
+    def load_copy(self) -> Any:
+        """Return a value that shares no memory with the pickled one."""
+        return pickle.loads(self.payload, buffers=[bytearray(buffer) for buffer in self.buffers])
+
+
+def large_buffers(found: List[Any]) -> Callable[[Any], bool]:
+    """Return a ``buffer_callback`` that moves large buffers to a list, out of the pickle."""
+
+    def callback(buffer: Any) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True  # not in one piece: pickle has to see to it
+        if raw.nbytes < SMALL:
+            return True
+        found.append(raw)
+        return False
+
+    return callback
+
+
+class Frame(NamedTuple):
+    """One value as it is stored; ``pickle.loads(payload, buffers=buffers)`` gives it."""
+
+    kind: int
+    key: str
+    payload: bytes
+    buffers: Tuple[bytearray, ...] = ()
+
+
+class Stored(NamedTuple):
+    """A frame as it stands in a file."""
+
+    kind: int
+    flags: int
+    first: int
+    last: int
+    key: bytes
+    payload: bytes
+    buffers: Tuple[bytearray, ...]
+
+    @property
+    def frame(self) -> Frame:
+        return Frame(self.kind, self.key.decode(), self.payload, self.buffers)
+
+
+def write(
+    file: BinaryIO,
+    kind: int,
+    flags: int,
+    key: bytes,
+    first: int,
+    last: int,
+    payload: bytes,
+    buffers: Sequence[Any] = (),
+) -> int:
+    """Write a frame and return its size. Nothing of it is copied."""
+    parts: List[Any] = [payload]
+    if buffers:
+        flags |= BUFFERS
+        sizes = [len(buffer) for buffer in buffers]
+        parts = [_TABLE.pack(len(sizes)) + struct.pack("<%dQ" % len(sizes), *sizes), payload]
+        parts += buffers
+    length = sum(map(len, parts))
+    header = HEADER.pack(kind, flags, len(key), first, last, length)
+    checksum = zlib.crc32(key, zlib.crc32(header))
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    file.write(header + CRC.pack(checksum) + key)
+    for part in parts:
+        file.write(part)
+    return HEAD_SIZE + len(key) + length
+
+
+def read(file: BinaryIO, path: str, stop: Optional[int], load: bool = True) -> Iterator[Stored]:
+    """Yield the frames from the file's position on, checked, up to `stop` or the trailer.
+
+    Without `load` large payloads are checked, but not kept: they are empty in what is yielded.
+    """
+    position = file.tell()
+    size = os.fstat(file.fileno()).st_size
+    while stop is None or position < stop:
+        head = file.read(HEAD_SIZE)
+        if len(head) < HEAD_SIZE:
+            raise DamagedFile(path, "it ends at byte %d, before its trailer" % position)
+        kind, flags, key_length, first, last, length = HEADER.unpack_from(head)
+        if kind not in (VALUE, FILE, END, TRAILER):
+            raise DamagedFile(path, "byte %d is not the start of a frame" % position)
+        end = position + HEAD_SIZE + key_length + length
+        if end > size:
+            raise DamagedFile(path, "it ends within the frame at byte %d" % position)
+        checksum = zlib.crc32(head[: HEADER.size])
+        buffers: Tuple[bytearray, ...] = ()
+        if length < SMALL and not flags & BUFFERS:
+            body = file.read(key_length + length)
+            checksum = zlib.crc32(body, checksum)
+            key, payload = body[:key_length], body[key_length:]
+            del body
+        else:
+            key = file.read(key_length)
+            checksum = zlib.crc32(key, checksum)
+            if not load:
+                payload, checksum = b"", _pass_over(file, length, checksum)
+            elif not flags & BUFFERS:
+                payload = file.read(length)
+                checksum = zlib.crc32(payload, checksum)
+            else:
+                payload, buffers, checksum = _with_buffers(file, length, checksum)
+        if checksum != CRC.unpack_from(head, HEADER.size)[0]:
+            raise DamagedFile(
+                path, "the checksum of the frame at byte %d does not match" % position
+            )
+        position = end
+        stored = Stored(kind, flags, first, last, key, payload, buffers)
+        # While the next frame is read, this one is not to be held here, too.
+        del payload, buffers
+        yield stored
+        del stored
+        if kind == TRAILER:
+            return
+
+
+def _pass_over(file: BinaryIO, length: int, checksum: int) -> int:
+    """Read so many bytes for their checksum alone."""
+    piece = memoryview(bytearray(min(length, _PIECE)))
+    while length:
+        got = file.readinto(piece[: min(length, _PIECE)])  # type: ignore[attr-defined]
+        if not got:
+            break  # the file became shorter: the checksum will not match
+        checksum = zlib.crc32(piece[:got], checksum)
+        length -= got
+    return checksum
+
+
+def _with_buffers(
+    file: BinaryIO, length: int, checksum: int
+) -> Tuple[bytes, Tuple[bytearray, ...], int]:
+    """Read a table, a pickle and its buffers, each into memory of its own.
+
+    Lengths that cannot be are damage; then no checksum matches what is returned.
+    """
+    nothing = b"", (), -1
+    table = file.read(_TABLE.size)
+    if len(table) < _TABLE.size or length < _TABLE.size:
+        return nothing
+    (number,) = _TABLE.unpack(table)
+    left = length - _TABLE.size - 8 * number
+    if left < 0:
+        return nothing
+    lengths = file.read(8 * number)
+    if len(lengths) < 8 * number:
+        return nothing
+    sizes = struct.unpack("<%dQ" % number, lengths)
+    left -= sum(sizes)
+    if left < 0:
+        return nothing
+    payload = file.read(left)
+    for part in (table, lengths, payload):
+        checksum = zlib.crc32(part, checksum)
+    buffers = []
+    for size in sizes:
+        buffer = bytearray(size)
+        file.readinto(buffer)  # type: ignore[attr-defined]
+        checksum = zlib.crc32(buffer, checksum)
+        buffers.append(buffer)
+    return payload, tuple(buffers), checksum

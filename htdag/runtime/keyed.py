@@ -1,0 +1,64 @@
+"""Values stored together with a key: what is sorted, or grouped by the digest of its key.
+
+A payload is the digest (nothing but zeros for what is sorted), the length of the key's pickle, that
+pickle, and the value's. So jobs can group values without unpickling any of them.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from typing import Any, Callable
+
+from . import keyhash
+
+_LENGTH = struct.Struct("<I")
+_KEY = keyhash.SIZE + _LENGTH.size
+_NO_DIGEST = bytes(keyhash.SIZE)
+_LONGEST_TEXT = 60
+
+Dumps = Callable[[Any], bytes]
+
+
+def pack(digest: bytes, key: bytes, value: bytes) -> bytes:
+    """Return the payload of a value under a key, both pickled."""
+    return b"".join((digest or _NO_DIGEST, _LENGTH.pack(len(key)), key, value))
+
+
+def digest_of(payload: bytes) -> bytes:
+    """Return the digest of a payload's key."""
+    return payload[: keyhash.SIZE]
+
+
+def _end_of_key(payload: bytes) -> int:
+    return _KEY + int(_LENGTH.unpack_from(payload, keyhash.SIZE)[0])
+
+
+def group_key(payload: bytes) -> Any:
+    """Return the key of a payload."""
+    return pickle.loads(memoryview(payload)[_KEY : _end_of_key(payload)])
+
+
+def value(payload: bytes) -> Any:
+    """Return the value of a payload."""
+    return pickle.loads(memoryview(payload)[_end_of_key(payload) :])
+
+
+def sort_key(payload: bytes) -> Any:
+    """Return what a payload is sorted by: its key, or its value where that has no key beside it."""
+    end = _end_of_key(payload)
+    return group_key(payload) if end > _KEY else value(payload)
+
+
+def item_key(payload: bytes) -> str:
+    """Return a key for the item that is made of a group: its key as Python shows it.
+
+    A long one is cut, and told from others by its digest.
+    """
+    try:
+        text = repr(group_key(payload))
+    except Exception:
+        text = ""
+    if text and len(text) <= _LONGEST_TEXT:
+        return text
+    return "%s...%s" % (text[: _LONGEST_TEXT - 20], digest_of(payload).hex()[:12])

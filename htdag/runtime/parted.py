@@ -1,0 +1,77 @@
+"""An output in parts: a file for each partition, so that a job reads only what is its own.
+
+Beside the parts there is a main file, which holds no values but the end of every input item. It is
+written last, so it tells which items are finished, as the file of an output in one piece does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence, Tuple
+
+from . import itemfile, keyhash
+from .frames import VALUE
+
+
+class PartedWriter:
+    """Write the item files of an output in parts; to be used like an `itemfile.ItemWriter`.
+
+    Parameters
+    ----------
+    main, parts : paths
+        The files.
+    total : int or None
+        How many items there will be, to give them out in their order; None: by `partition`, the
+        digest that is set before a value is written.
+    resume : bool
+        Go on at the ends of the files.
+    """
+
+    def __init__(
+        self, main: str, parts: Sequence[str], total: Optional[int], *, resume: bool
+    ) -> None:
+        self._main = itemfile.ItemWriter(main, resume=resume, flush=True)
+        self._parts = [itemfile.ItemWriter(path, resume=resume, flush=True) for path in parts]
+        self._total = total
+        self._pending: List[Tuple[bytes, str, bytes, Sequence[Any]]] = []
+        self.partition = b""
+
+    def value(
+        self, key: str, payload: bytes, kind: int = VALUE, buffers: Sequence[Any] = ()
+    ) -> None:
+        """Add a value to the current input item."""
+        self._pending.append((self.partition, key, payload, buffers))
+
+    def end(self, first: int, last: int) -> None:
+        """End the current input item, or the range of them that was combined."""
+        touched = set()
+        for digest, key, payload, buffers in self._pending:
+            if self._total is None:
+                part = keyhash.partition(digest, len(self._parts))
+            else:
+                part = min(first * len(self._parts) // self._total, len(self._parts) - 1)
+            self._parts[part].value(key, payload, VALUE, buffers)
+            touched.add(part)
+        self._pending = []
+        for part in touched:
+            self._parts[part].end(first, last)
+        self._main.end(first, last)
+
+    def abandon(self) -> None:
+        """Drop what the current input item has written."""
+        self._pending = []
+
+    @property
+    def mark(self) -> List[Tuple[int, int]]:
+        """Where the last finished item ends; `rewind` can come back to it."""
+        return [writer.mark for writer in (self._main, *self._parts)]
+
+    def rewind(self, mark: List[Tuple[int, int]]) -> None:
+        """Drop everything that was written after a mark."""
+        self._pending = []
+        for writer, own in zip((self._main, *self._parts), mark):
+            writer.rewind(own)
+
+    def close(self, sync: bool = False) -> int:
+        """End the files and return their size in bytes."""
+        self._pending = []
+        return sum(writer.close(sync=sync) for writer in (*self._parts, self._main))

@@ -1,0 +1,261 @@
+"""What the jobs of a node read: which files, and which of the values in them.
+
+A stream is a row of cells: the item files of one chunk of another node, of one part of such a
+chunk, or of one file of a source.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from . import chunking, itemfile, layout
+from .chunking import BY_HASH
+
+Plan = Dict[str, Any]
+Parts = List[Dict[str, Any]]
+
+
+class Cell(NamedTuple):
+    """Values that are read from one file, or from the files of all attempts of one chunk."""
+
+    files: List[str]
+    values: int  # how many; -1 where that is not known yet
+    links: Optional[Tuple[str, int]] = None  # of files: their source, the number of the first
+
+
+class Outcome(NamedTuple):
+    """A chunk of a parent: the numbers of its sound attempts, and the ends of their records."""
+
+    attempts: List[int]
+    ends: List[Dict[str, Any]]
+
+
+Outcomes = Dict[str, List[Outcome]]
+
+
+def chunks(run: str, node: Dict[str, Any]) -> int:
+    """Return how many chunks a node has; where data decides and is not there yet, an estimate."""
+    if not node["dynamic"]:
+        return int(node["chunks"])
+    stored = _stored(run, node["name"])
+    return int(node["chunks"] if stored is None else stored["chunks"])
+
+
+def _stored(run: str, name: str) -> Optional[Dict[str, Any]]:
+    try:
+        with open(os.path.join(run, layout.chunking(name)), encoding="utf-8") as file:
+            found: Dict[str, Any] = json.load(file)
+            return found
+    except FileNotFoundError:
+        return None
+
+
+class Reading:
+    """What all jobs of a node read, for one state of its parents.
+
+    Parameters
+    ----------
+    run : str
+        The run directory.
+    plan, node : dict
+        The plan, and the node of it.
+    outcomes : dict or None
+        For each parent the outcomes of its chunks; None before they ran, for a node about which
+        the plan knows enough: then the first attempts are taken to do everything.
+    """
+
+    def __init__(
+        self, run: str, plan: Plan, node: Dict[str, Any], outcomes: Optional[Outcomes]
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._node = node
+        self._outcomes = outcomes
+        source = node["input"]
+        self._view: str = source["view"]
+        self._plain = source["plain"]
+        self._streams: List[List[Cell]] = []
+        if not self._plain and self._view not in BY_HASH:
+            self._streams = [self._cells(stream) for stream in source["streams"]]
+        self._totals = [sum(cell.values for cell in cells) for cells in self._streams]
+        self._boundaries = self._find_boundaries()
+
+    def _find_boundaries(self) -> List[int]:
+        node = self._node
+        if node["boundaries"] is not None:
+            return list(node["boundaries"])
+        if self._view in BY_HASH:
+            return list(range(node["chunks"] + 1))
+        name = node["name"]
+        stored = _stored(self._run, name)
+        if stored is not None and layout.attempts(self._run, name):
+            # The chunks that jobs have worked on stay what they are.
+            return list(stored["boundaries"])
+        found = self._new_boundaries()
+        content = json.dumps({"chunks": len(found) - 1, "boundaries": found})
+        layout.write_aside(os.path.join(self._run, layout.chunking(name)), content.encode())
+        return found
+
+    def _new_boundaries(self) -> List[int]:
+        node, source = self._node, self._node["input"]
+        if node["mode"] == "reduce":
+            cells = len(self._streams[0])
+            jobs = 1 if node["fan_in"] is None else -(-cells // node["fan_in"])
+            return chunking.even(cells, max(1, jobs))
+        total = chunking.view_total(self._view, source["number"], source["limit"], self._totals)
+        if self._view == "sort_by":
+            return [0, total]
+        plainly = self._view == "items" and source["limit"] is None
+        counts = [cell.values for cell in self._streams[0]] if plainly else []
+        return chunking.boundaries(total, node["size"], node["per_job"], node["most"], counts)
+
+    @property
+    def chunks(self) -> int:
+        """The number of jobs, when all are to be done."""
+        return len(self._boundaries) - 1
+
+    def describe(self, number: int, todo: Any) -> Tuple[Dict[str, Any], List[str]]:
+        """Return the description of one job, and the files to transfer with it.
+
+        Parameters
+        ----------
+        number : int
+            The chunk.
+        todo : list of ranges or None
+            The items left to do; None for all.
+        """
+        source = self._node["input"]
+        transfer: Dict[str, None] = {}
+        streams: List[Dict[str, Any]]
+        start, stop = self._boundaries[number], self._boundaries[number + 1]
+        if self._plain:
+            streams = [{"parts": self._plain_parts(number, start, stop, transfer)}]
+            start, stop = 0, stop - start
+        elif self._view in BY_HASH:
+            cells = self._cells(source["streams"][0], number)
+            streams = [{"parts": _whole(cells, transfer)}]
+        elif self._node["mode"] == "reduce":
+            streams = [{"parts": _whole(self._streams[0][start:stop], transfer)}]
+        else:
+            ranges = chunking.needed(self._view, source["number"], self._totals, start, stop)
+            streams = [
+                {"parts": _sliced(cells, first, last, transfer), "first": first, "total": total}
+                for cells, total, (first, last) in zip(self._streams, self._totals, ranges)
+            ]
+        description = {
+            "view": self._view,
+            "number": source["number"],
+            "reverse": source["reverse"],
+            "streams": streams,
+            "start": start,
+            "stop": stop,
+            "binds": self._binds(transfer),
+            "todo": todo,
+        }
+        return description, list(transfer)
+
+    def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
+        name = self._node["name"]
+        items = layout.source_items(name, layout.chunk_name(number))
+        transfer[items] = None
+        if self._plain == "files":
+            for file in range(start, stop):
+                transfer[layout.linked_file(name, file)] = None
+        return [{"files": [items], "range": None}]
+
+    def _binds(self, transfer: Dict[str, None]) -> Dict[str, Any]:
+        return {
+            name: {
+                "stage": bind["stage"],
+                "one": bind["one"],
+                "parts": _whole(self._cells(bind), transfer),
+            }
+            for name, bind in self._node["binds"].items()
+        }
+
+    def _cells(self, stream: Dict[str, Any], part: Optional[int] = None) -> List[Cell]:
+        """Return the cells of a stream, or those of one part of the chunks of its node."""
+        stage = stream["stage"]
+        if stream["node"] is None:
+            return _source_cells(self._run, self._plan, stage)
+        parent = self._plan["by_name"][stream["node"]]
+        parts = parent["parts"].get(stage, 0)
+        stems = [stage] if not parts else [layout.part(stage, n) for n in range(parts)]
+        if part is not None:
+            stems = stems[part : part + 1]
+        if self._outcomes is None:
+            return _planned_cells(parent, stage, stems)
+        return [
+            Cell(
+                _files(parent["name"], number, outcome.attempts, stem),
+                _count(self._run, parent, number, outcome, stem),
+            )
+            for number, outcome in enumerate(self._outcomes[parent["name"]])
+            for stem in stems
+        ]
+
+
+def _source_cells(run: str, plan: Plan, name: str) -> List[Cell]:
+    source = plan["sources"][name]
+    edges = source["boundaries"]
+    return [
+        Cell(
+            [layout.stored_items(name, number)],
+            edges[number + 1] - edges[number],
+            (name, edges[number]) if source["files"] else None,
+        )
+        for number in range(len(edges) - 1)
+    ]
+
+
+def _planned_cells(parent: Dict[str, Any], stage: str, stems: List[str]) -> List[Cell]:
+    edges = parent["boundaries"]
+    combines = parent["mode"] == "reduce"  # then each job gives one value
+    cells = []
+    for number in range(parent["chunks"]):
+        count = edges[number + 1] - edges[number] if stage in parent["known"] else -1
+        count = 1 if combines else count
+        for position, stem in enumerate(stems):
+            of = len(stems)
+            share = count if of == 1 else chunking.given_out(count, position, of)
+            cells.append(Cell(_files(parent["name"], number, [1], stem), share))
+    return cells
+
+
+def _files(node: str, chunk: int, attempts: List[int], stem: str) -> List[str]:
+    return [layout.output(node, layout.chunk_name(chunk), number, stem) for number in attempts]
+
+
+def _count(run: str, parent: Dict[str, Any], chunk: int, outcome: Outcome, stem: str) -> int:
+    which = parent["files"].index(stem)
+    done = sum(end["done"] for end in outcome.ends)
+    if len(outcome.ends) == 1 or all(end["items"] in (None, done) for end in outcome.ends):
+        return sum(int(end["values"][which]) for end in outcome.ends)
+    # Attempts that overlap; where two hold the same item one of them counts.
+    paths = _files(parent["name"], chunk, outcome.attempts, stem)
+    return itemfile.merged_count([os.path.join(run, path) for path in paths])
+
+
+def _part(cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]) -> Dict[str, Any]:
+    for file in cell.files:
+        transfer[file] = None
+    if cell.links is not None:
+        source, first = cell.links
+        start, stop = span or (0, cell.values)
+        for number in range(first + start, first + stop):
+            transfer[layout.stored_file(source, number)] = None
+    return {"files": cell.files, "range": span}
+
+
+def _whole(cells: List[Cell], transfer: Dict[str, None]) -> Parts:
+    return [_part(cell, None, transfer) for cell in cells]
+
+
+def _sliced(cells: List[Cell], start: int, stop: int, transfer: Dict[str, None]) -> Parts:
+    counts = [cell.values for cell in cells]
+    return [
+        _part(cells[found.cell], None if found.whole else [found.start, found.stop], transfer)
+        for found in chunking.slices(counts, start, stop)
+    ]
