@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _throttles, backends
+from htdag import _graph, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag.compile import write_run
 from htdag.errors import StageNameError, UsageError
 from htdag.plan import Plan, make_plan
+from htdag.plan.identity import stage_keys
+from htdag.plan.tune import Settings
 from htdag.run import Run
 from htdag.stages import Stage
 from htdag.store import new_tag
@@ -52,6 +54,12 @@ class Pipeline:
     dagman : dict of str to str, optional
         Any other settings of DAGMan's for this pipeline, such as ``{"DAGMAN_SUBMIT_DELAY": 1}``;
         not those that htdag relies on.
+    target_job_seconds : float, optional
+        How many seconds a job should take where chunks follow earlier runs. None: what
+        ``HTDAG_TARGET_JOB_SECONDS`` in the environment says, else 600.
+    history : bool, optional
+        Let chunks, memory and disk that are left open follow what earlier runs measured. None: as
+        ``HTDAG_HISTORY`` in the environment says (``on`` or ``off``), else True.
     **default_options
         Options for all stages that do not give them.
 
@@ -87,12 +95,19 @@ class Pipeline:
         max_post_scripts: int | None = None,
         maxjobs: Mapping[str, int] | None = None,
         dagman: Mapping[str, Any] | None = None,
+        target_job_seconds: float | None = None,
+        history: bool | None = None,
         **default_options: Any,
     ) -> None:
         if not targets:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
         self._options = _options.parse(default_options, str(what))
+        self._use_history = _settings.use_history(history)
+        self._settings = Settings(
+            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds)
+        )
+        self._slots: dict[str, int] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
         self.name: str = (
             self._targets[0] if name is None else check_stage_name(name, what="pipeline")
@@ -125,10 +140,17 @@ class Pipeline:
         """The names of the stages whose results are asked for."""
         return self._targets
 
-    def plan(self) -> Plan:
+    def plan(self, on: str = "auto") -> Plan:
         """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
 
-        A generator given as a source is read now, and kept on disk.
+        A generator given as a source is read now, and kept on disk. Where earlier runs were
+        measured, the plan follows them.
+
+        Parameters
+        ----------
+        on : {"auto", "condor", "local"}
+            Where it is to run, as for `submit`: how many jobs can run at once there counts for
+            plans that follow earlier runs.
 
         Returns
         -------
@@ -137,13 +159,38 @@ class Pipeline:
 
         Raises
         ------
+        UsageError
+            If there is no such `on`.
         EmptySourceError
             If a generator gave no items.
         """
-        return make_plan(self._graph, self._targets, self.name, self._throttles)
+        backends.check_name(on)
+        if not self._use_history:
+            return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
+        history.gather_finished()
+        measures = history.measures_for(stage_keys(self._graph, self.name))
+        return make_plan(
+            self._graph,
+            self._targets,
+            self.name,
+            measures=measures,
+            slots=self._slots_of(on) if measures else 1,
+            settings=self._settings,
+            throttles=self._throttles,
+        )
 
-    def explain(self) -> str:
+    def _slots_of(self, on: str) -> int:
+        if on not in self._slots:
+            self._slots[on] = backends.slots(on)
+        return self._slots[on]
+
+    def explain(self, on: str = "auto") -> str:
         """Return the plan as text, with the reason for every decision.
+
+        Parameters
+        ----------
+        on : {"auto", "condor", "local"}
+            Where it is to run, as for `plan`.
 
         Examples
         --------
@@ -152,7 +199,7 @@ class Pipeline:
         """
         from htdag.show.explain import explain
 
-        return explain(self.plan())
+        return explain(self.plan(on))
 
     def render(
         self, path: str | os.PathLike[str] | None = None, level: str = "stages"
@@ -236,7 +283,7 @@ class Pipeline:
                 f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
             )
         backend.check_directory(directory)
-        write_run(self.plan(), directory, checked)
+        write_run(self.plan(backend.name), directory, checked)
         return Run.start(directory, backend)
 
     def run(self, tag: str | None = None, on: str = "auto") -> Any:

@@ -12,7 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag import backends
+from htdag import _settings, backends, history
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
 from htdag.errors import (
@@ -179,6 +179,8 @@ class Run:
             for _ in _looks(timeout):
                 status = self.status()
                 display.update(status)
+                if status.state.ended:
+                    self._remember(again=True)
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:
@@ -446,9 +448,10 @@ class Run:
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, target)["where"]]
         for _ in _looks(timeout):
             activity = self._activity()
-            if activity.state is RunState.DONE or all(
-                state.complete for state in progress.examine(str(self.path), node)
-            ):
+            if activity.state is RunState.DONE:
+                self._remember()
+                return
+            if all(state.complete for state in progress.examine(str(self.path), node)):
                 return
             if activity.state.ended:
                 raise RunFailed(self._failure(self.status()), self.errors())
@@ -458,6 +461,11 @@ class Run:
             f"run {self.tag!r} is {activity.state.value}: the result of {target!r} is not there "
             f"yet; give result a timeout in seconds, or None to wait for it"
         )
+
+    def _remember(self, again: bool = False) -> None:
+        """Keep what the run has measured for later plans."""
+        if _settings.use_history(None):
+            history.gather(self.path, again=again)
 
     def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
         sources = outcomes.Sources(self.path, self._plan)

@@ -83,6 +83,14 @@ def _pool_in_use(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_earlier_runs(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plans must not follow what was run on this machine before; most tests run nothing."""
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
+
+
 @pytest.fixture
 def runs_dir(pool_area: Area, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh home of run directories, which execute nodes do not see; HTDAG_HOME names it."""

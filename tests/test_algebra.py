@@ -177,7 +177,7 @@ def test_items_tell_their_source(runs_dir: Path):
         ("1.0", "or not"),
         ("0.0", "to be"),
     ]
-    assert [item.source for item in run.items("twice")][0] == "to be"
+    assert next(run.items("twice")).source == "to be"
     assert next(run.items("number")).source is None
 
 

@@ -91,7 +91,13 @@ DAGMan nodes
      runs     reduce table
      writes   table (result)
      options  retries=1
-     why"""
+     why
+
+What would change it
+  - chunk_size=N on a stage or its source sets the items of a job; fuse=False gives a stage jobs
+    of its own
+  - earlier runs: jobs, memory and disk that are left open follow what they measured, unless
+    history=False"""
     )
 
 
@@ -105,7 +111,7 @@ def test_every_reason_is_given(book_analysis):
 def test_it_is_the_same_every_time_and_fits_a_screen(book_analysis):
     text = book_analysis.explain()
     assert text == book_analysis.explain()
-    assert len(text.splitlines()) < 45
+    assert len(text.splitlines()) <= 50
     assert max(map(len, text.splitlines())) <= WIDTH
 
 

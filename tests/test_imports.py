@@ -24,7 +24,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 LAYERS = [
     ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
-    ("htdag._names", "htdag._home", "htdag._options"),
+    ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
     ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources", "htdag._throttles"),
     ("htdag.stages",),
     ("htdag._graph",),
@@ -32,6 +32,7 @@ LAYERS = [
     ("htdag.compile",),
     ("htdag.backends",),
     ("htdag.observe",),
+    ("htdag.history",),
     ("htdag.run",),
     ("htdag.store",),
     ("htdag.pipeline",),
@@ -88,7 +89,7 @@ def of_htdag(names):
 
 def test_the_modules_are_found():
     assert {"htdag", "htdag.stages", "htdag.runtime.worker", "htdag.plan.fuse"} <= set(MODULES)
-    assert imports("htdag.runtime.worker") >= {"resource", "htdag.runtime.itemfile"}
+    assert imports("htdag.runtime.worker") >= {"socket", "htdag.runtime.itemfile"}
     assert imports("htdag._graph") >= {"networkx", "htdag.stages"}
 
 

@@ -73,6 +73,9 @@ class Backend(Protocol):
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """End a run, and return once nothing of it runs any more."""
 
+    def slots(self) -> int:
+        """Return how many jobs of one CPU can run at once; 0 where that is not known soon."""
+
 
 def backend(name: str) -> Backend:
     """Return a backend by its name, ``"condor"`` or ``"local"``."""
@@ -84,7 +87,8 @@ def backend(name: str) -> Backend:
         from htdag.backends.local import LocalBackend
 
         return LocalBackend()
-    raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
+    check_name(name)
+    raise UsageError(f"on={name!r} names no single backend")
 
 
 def choose(name: str) -> tuple[Backend, str]:
@@ -99,3 +103,25 @@ def choose(name: str) -> tuple[Backend, str]:
     if problem:
         return backend("local"), f"running on this machine: {problem}"
     return backend("condor"), f"running on HTCondor: {condor.schedd_name()}"
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` where ``on=...`` is none of those that there are."""
+    if name not in ("auto", "condor", "local"):
+        raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
+
+
+def slots(name: str) -> int:
+    """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
+
+    Where no HTCondor answers within a few seconds that is on this machine.
+    """
+    found = 0
+    if name != "local":
+        try:
+            from htdag.backends import condor
+        except ImportError:
+            pass
+        else:
+            found = 0 if condor.never_usable() else condor.CondorBackend().slots()
+    return found or backend("local").slots()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 import warnings
@@ -30,6 +31,16 @@ _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
+_SLOTS_TIMEOUT = 5.0
+# Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
+_COUNT_SLOTS = """
+import htcondor2
+htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+ads = htcondor2.Collector().query(
+    htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=["TotalSlotCpus"]
+)
+print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
+"""
 
 
 def why_unusable() -> str:
@@ -43,6 +54,11 @@ def why_unusable() -> str:
     if shutil.which("condor_dagman") is None:
         return "HTCondor answers, but its program condor_dagman is not on PATH"
     return ""
+
+
+def never_usable() -> bool:
+    """Tell, without asking anyone, whether no run can be submitted from here."""
+    return os.getuid() == 0 or shutil.which("condor_dagman") is None
 
 
 def schedd_name() -> str:
@@ -145,6 +161,25 @@ class CondorBackend:
                         f"{_REMOVE_TIMEOUT:g} s; try again with force"
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
+
+    def slots(self) -> int:
+        """Ask the schedd whether it is there and the collector for the pool's slots.
+
+        In a process of its own: where no daemon answers the bindings wait for a minute, and no
+        other thread goes on meanwhile.
+        """
+        try:
+            done = subprocess.run(
+                [sys.executable, "-W", "ignore", "-c", _COUNT_SLOTS],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=_SLOTS_TIMEOUT,
+                check=False,
+            )
+            return int(done.stdout)
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            return 0
 
     def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.dagman is None:

@@ -74,6 +74,10 @@ class LocalBackend:
                 )
             time.sleep(0.01)
 
+    def slots(self) -> int:
+        """Return the number of cores."""
+        return cores()
+
 
 def cores() -> int:
     """Return how many CPUs this process may use."""

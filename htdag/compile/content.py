@@ -8,7 +8,8 @@ from typing import Any
 
 from htdag._pickling import dump_content
 from htdag.plan import Node, Plan
-from htdag.plan.chunk import MOST_JOBS, keeps_count
+from htdag.plan.chunk import keeps_count, most_jobs
+from htdag.plan.identity import stage_keys
 from htdag.stages import MISSING
 
 FORMAT = 2
@@ -17,6 +18,7 @@ FORMAT = 2
 def plan_content(plan: Plan) -> dict[str, Any]:
     """Return what the scripts beside DAGMan, and htdag, have to know of a plan."""
     nodes = [_node_content(plan, node) for node in plan.nodes]
+    keys = stage_keys(plan.stages, plan.name)
     stages = [
         {
             "name": name,
@@ -24,6 +26,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
             "one": data["stage"].one,
             "node": next((node.name for node in plan.nodes if name in node.stages), None),
             "where": plan.where.get(name),
+            "history": keys.get(name),
         }
         for name, data in plan.stages.nodes(data=True)
     ]
@@ -75,7 +78,7 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "dynamic": node.dynamic,
         "size": node.options.chunk_size,
         "per_job": node.per_job,
-        "most": MOST_JOBS,
+        "most": most_jobs(node),
         "fan_in": node.fan_in,
         "sizes": [b - a for a, b in itertools.pairwise(edges)] if known else [],
         "items": node.items,

@@ -16,6 +16,8 @@ from htdag.runtime.chunking import BY_HASH
 from htdag.stages import Stage
 
 MOST_JOBS = 100
+MOST_TUNED = 10_000
+"""How many jobs a node may have where earlier runs say how long they take."""
 FAN_IN = 100
 MOST_PARTS = 1000
 MOST_FILES = 2000
@@ -88,6 +90,11 @@ def chunk(
     return tuple(done.values())
 
 
+def most_jobs(node: Node) -> int:
+    """Return how many jobs a node may have where no chunk size was given."""
+    return MOST_TUNED if node.jobs else MOST_JOBS
+
+
 def _chunked(
     graph: nx.DiGraph, node: Node, done: dict[str, Node], stored: dict[str, StoredSource]
 ) -> Node:
@@ -119,12 +126,14 @@ def _chunked(
             dynamic=not known,
         )
     size = node.options.chunk_size
-    per_job = max(1.0, estimate / _jobs_before(node, flows, estimate))
+    per_job = node.per_job
+    if not node.jobs:
+        per_job = max(1.0, estimate / _jobs_before(node, flows, estimate))
     plainly = reads.view == "items" and reads.limit is None
     cells = flows[0].cells or [] if plainly else []
-    boundaries = chunking.boundaries(estimate, size, per_job, MOST_JOBS, cells)
+    boundaries = chunking.boundaries(estimate, size, per_job, most_jobs(node), cells)
     if plainly and not known and size is None:
-        chunks = min(flows[0].chunks, MOST_JOBS)
+        chunks = node.jobs or min(flows[0].chunks, MOST_JOBS)
     else:
         chunks = len(boundaries) - 1
     reason = _reason(node, flows, estimate, chunks, known)
@@ -145,8 +154,8 @@ def _source_chunked(node: Node) -> Node:
     items = items if node.input.limit is None else min(items, node.input.limit)
     size = node.options.chunk_size
     if size is None:
-        boundaries = chunking.even(items, min(items, MOST_JOBS))
-        why = f"at most {MOST_JOBS} by default"
+        boundaries = chunking.even(items, min(items, node.jobs or MOST_JOBS))
+        why = "from earlier runs" if node.jobs else f"at most {MOST_JOBS} by default"
     else:
         boundaries = [*range(0, items, size), items]
         why = f"chunk_size={size}"
@@ -177,7 +186,9 @@ def _jobs_before(node: Node, flows: list[Flow], estimate: int) -> int:
 
 def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bool) -> str:
     size, before = node.options.chunk_size, node.input.streams[0].node
-    if size is not None:
+    if node.jobs:
+        text = f"{'' if known else 'about '}{chunks:,} jobs (from earlier runs)"
+    elif size is not None:
         about = "" if known else "about "
         text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
     elif node.input.view != "items" or node.input.limit is not None or before is None:

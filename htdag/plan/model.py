@@ -211,6 +211,10 @@ class Node:
         For a level of a tree of combining nodes: how many values one job takes.
     items : int or None
         How many items it reads; None where that is known only when it runs.
+    jobs : int or None
+        About how many jobs earlier runs ask for; None where they do not decide.
+    measured : str
+        What earlier runs measured, in words.
     priority : int
         Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
     reasons : tuple of str
@@ -231,6 +235,8 @@ class Node:
     per_job: float = 1.0
     fan_in: int | None = None
     items: int | None = None
+    jobs: int | None = None
+    measured: str = ""
     priority: int = 0
     reasons: tuple[str, ...] = ()
 

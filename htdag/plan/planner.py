@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 
 import networkx as nx
 
@@ -12,10 +13,20 @@ from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.model import Plan
 from htdag.plan.priority import prioritize
+from htdag.plan.tune import Measures, Settings, tune
+
+_NOTHING: Measures = MappingProxyType({})
 
 
 def make_plan(
-    graph: nx.DiGraph, targets: Sequence[str], name: str, throttles: Throttles | None = None
+    graph: nx.DiGraph,
+    targets: Sequence[str],
+    name: str,
+    *,
+    measures: Measures = _NOTHING,
+    slots: int = 1,
+    settings: Settings | None = None,
+    throttles: Throttles | None = None,
 ) -> Plan:
     """Plan a graph of stages.
 
@@ -27,15 +38,22 @@ def make_plan(
         The stages whose results are asked for.
     name : str
         The pipeline's name.
+    measures : mapping
+        What earlier runs measured of stages, by `htdag.plan.identity.stage_keys`.
+    slots : int
+        How many jobs can run at once; used with measures only.
+    settings : Settings, optional
+        What to aim at; used with measures only.
     throttles : Throttles, optional
         The options of the pipeline as a whole.
 
     Returns
     -------
     Plan
-        Equal graphs give equal plans.
+        Equal arguments give equal plans.
     """
     nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
+    nodes = tune(graph, name, nodes, measures, slots, settings or Settings())
     sources = stored_sources(graph, nodes)
     nodes = prioritize(chunk(graph, nodes, sources))
     return Plan(name, nodes, tuple(targets), where, graph, sources, throttles or Throttles())

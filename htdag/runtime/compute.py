@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, recordfile, report, sinks, usermodules, views
+from . import chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -45,12 +45,15 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
     program = job.program
+    pickler()  # what it imports is the worker's own
+    watch = measure.Watch()
     with open(layout.payload(job.node), "rb") as file:
         envelope = pickle.loads(file.read())
     usermodules.install(envelope["modules"])
     content = pickle.loads(envelope["content"])
     functions, initials = content["functions"], content["initials"]
     bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
+    content["functions"] = functions = watch.over(program, functions)
     cursor = Cursor()
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
@@ -72,6 +75,7 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
         sink.close()
         sink.writer.close(sync=True)
     _, position, items, done, failed = shared.get()
+    shared.note(watch.report(done + failed))
     shared.put(FINISHED, position, items, done, failed)
 
 

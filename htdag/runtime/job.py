@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import layout
 
@@ -76,15 +76,34 @@ class Counts(NamedTuple):
 class Shared:
     """Memory in which the child notes how far it is, for the time when it is dead."""
 
-    _FORM = struct.Struct("<QQQQQ")
+    _COUNTS = struct.Struct("<QQQQQ")
+    _LENGTH = struct.Struct("<Q")
+    _NOTE_AT = _COUNTS.size + _LENGTH.size
+    # For the note, which becomes a part of a record's last line: see `recordfile.end`.
+    _ROOM = 32_768
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, self._FORM.size)
+        self._memory = mmap.mmap(-1, self._NOTE_AT + self._ROOM)
 
     def put(self, state: int, position: int, items: int, done: int, failed: int) -> None:
         """Note how far it is."""
-        self._FORM.pack_into(self._memory, 0, state, position, items, done, failed)
+        self._COUNTS.pack_into(self._memory, 0, state, position, items, done, failed)
 
     def get(self) -> Counts:
         """Return what was noted last."""
-        return Counts(*self._FORM.unpack_from(self._memory))
+        return Counts(*self._COUNTS.unpack_from(self._memory))
+
+    def note(self, content: Dict[str, Any]) -> None:
+        """Leave a note for the process that outlives this one; what has no room is left out."""
+        data = json.dumps(content).encode()
+        if len(data) <= self._ROOM:
+            self._memory[self._NOTE_AT : self._NOTE_AT + len(data)] = data
+            self._LENGTH.pack_into(self._memory, self._COUNTS.size, len(data))
+
+    def noted(self) -> Optional[Dict[str, Any]]:
+        """Return the note that was left; None where there is none."""
+        (size,) = self._LENGTH.unpack_from(self._memory, self._COUNTS.size)
+        if not size:
+            return None
+        content: Dict[str, Any] = json.loads(self._memory[self._NOTE_AT : self._NOTE_AT + size])
+        return content

@@ -8,14 +8,13 @@ child for the items after it. Either way it leaves whole outcome files and an ex
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
 import sys
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, itemfile, layout, recordfile, report, views
+from . import chunkfile, compute, itemfile, layout, measure, recordfile, report, views
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -31,31 +30,29 @@ def work(node: str, chunk: str, attempt: int) -> int:
     recordfile.start(job.record, node, chunk, attempt, socket.gethostname(), _python())
     for path in job.files:
         itemfile.ItemWriter(path).discard()
+    shared = Shared()
     mismatch = report.version_mismatch(job.program["python"])
     if mismatch:
         report.job_error(job, "PythonVersionMismatch", mismatch)
         items, done, failed = None, None, 1
     else:
-        items, done, failed = _supervise(job)
+        items, done, failed = _supervise(job, shared)
     if failed:
         _reconcile_outputs(job)
     end = _end(job, items, done if not failed else None, failed)
     end["seconds"] = round(time.time() - started, 6)
-    end["peak_kb"] = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)
-    )
+    end.update(measure.whole_job(job))
+    end["measured"] = shared.noted()
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and job.program["on_error"] == "stop" else 0
 
 
-def _supervise(job: Job) -> Tuple[Optional[int], Optional[int], int]:
+def _supervise(job: Job, shared: Shared) -> Tuple[Optional[int], Optional[int], int]:
     """Run the user's functions in one child after another until no more items are left.
 
     Returns how many items the chunk has, how many of them were finished (each None where that is
     not known), and how many errors were recorded.
     """
-    shared = Shared()
     skip: Optional[Set[int]] = None
     failed = 0
     while True:

@@ -43,6 +43,7 @@ def explain(plan: Plan) -> str:
     numbers = {node.name: number for number, node in enumerate(plan.nodes, 1)}
     for node in plan.nodes:
         lines += _node_lines(plan, node, numbers)
+    lines += ["", "What would change it", *_change_lines(plan)]
     return "\n".join(lines)
 
 
@@ -115,8 +116,28 @@ def _node_lines(plan: Plan, node: Node, numbers: dict[str, int]) -> Iterator[str
     yield from _entry("runs", _runs(node))
     yield from _entry("writes", "; ".join(_written(plan, node, output) for output in node.outputs))
     yield from _entry("options", ", ".join(_options(node)))
+    yield from _entry("measured", node.measured)
     for position, reason in enumerate(node.reasons):
         yield from _entry("why" if position == 0 else "", reason, bullet="- ")
+
+
+def _change_lines(plan: Plan) -> Iterator[str]:
+    """Yield what a user can do to have another plan, as far as it would change this one."""
+    ways = ["chunk_size=N on a stage or its source sets the items of a job"]
+    if any(len(node.stages) > 1 for node in plan.nodes):
+        ways[0] += "; fuse=False gives a stage jobs of its own"
+    if not any(node.measured for node in plan.nodes):
+        ways.append(
+            "earlier runs: jobs, memory and disk that are left open follow what they measured, "
+            "unless history=False"
+        )
+    else:
+        ways.append("request_memory=... and request_disk=... set what jobs ask for")
+        if any(node.jobs for node in plan.nodes):
+            ways.append("target_job_seconds=... or other slots give another number of jobs")
+        ways.append("every run is measured, and later plans follow; history=False plans without")
+    for way in ways:
+        yield from _hanging("  - ", way, 4)
 
 
 def _size(node: Node) -> str:

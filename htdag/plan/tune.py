@@ -1,0 +1,370 @@
+"""The pass between `connect` and `chunk`: what earlier runs say of the jobs of each node.
+
+Where the user left the size of chunks, the memory or the disk open, they follow from what was
+measured. What is given by hand stays; nothing here decides which stages share a node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import networkx as nx
+
+from htdag._options import Options
+from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
+from htdag.plan.identity import PARTS, stage_keys
+from htdag.plan.model import Node
+from htdag.runtime.chunking import BY_HASH, view_total
+
+JOBS_A_SLOT = 2
+LEAST_SECONDS = 60.0
+"""More jobs than a node has without history are made for idle slots only if they take this long."""
+
+_MARGIN = 1.25  # memory and disk that are asked for, to what was measured
+_WORKER_MB = 64.0  # Python, and the process that supervises the one which runs the functions
+_LEAST_DISK_MB = 256.0
+_RETRY = 2  # retry_request_memory, to request_memory
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run measured of one stage.
+
+    Attributes
+    ----------
+    run : float
+        The run: when it was made, in seconds since the epoch.
+    node : str
+        The node that computed the stage; memory and disk are those of its jobs.
+    jobs : int
+        How many jobs were measured.
+    calls : int
+        How often the function was called in them.
+    seconds : float
+        Seconds a call, the median of jobs.
+    ratio : float
+        Items that came out for each that went in.
+    rest : float
+        Seconds an item of the node that its jobs spent outside of functions, the median of jobs.
+        0 for all but the first stage of a node.
+    memory_mb : float
+        The most by which the functions' process grew in any job.
+    disk_mb : float
+        The most that an item needed on disk, in any job.
+    disk_fixed_mb : float
+        The most that a job needed on disk however few its items.
+    """
+
+    run: float
+    node: str
+    jobs: int
+    calls: int
+    seconds: float
+    ratio: float
+    rest: float
+    memory_mb: float
+    disk_mb: float
+    disk_fixed_mb: float
+
+
+Measures = Mapping[str, tuple[Measured, ...]]
+"""What was measured by the key of a stage (`htdag.plan.identity`), oldest run first."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the planner aims at.
+
+    Attributes
+    ----------
+    target_job_seconds : float
+        How long a job should take.
+    """
+
+    target_job_seconds: float = 600.0
+
+
+def tune(
+    graph: nx.DiGraph,
+    pipeline: str,
+    nodes: tuple[Node, ...],
+    measures: Measures,
+    slots: int,
+    settings: Settings,
+) -> tuple[Node, ...]:
+    """Fill in the number of jobs, the memory and the disk of nodes that leave them open.
+
+    Parameters
+    ----------
+    graph : networkx.DiGraph
+        The graph of stages.
+    pipeline : str
+        The pipeline's name.
+    nodes : tuple of Node
+        Connected nodes in topological order.
+    measures : mapping
+        What was measured of stages, by their keys.
+    slots : int
+        How many jobs of one CPU can run at once.
+    settings : Settings
+        What to aim at.
+
+    Returns
+    -------
+    tuple of Node
+        The nodes. Without measures they are the same.
+    """
+    if not measures:
+        return nodes
+    keys = stage_keys(graph, pipeline)
+    flow = _Flow(keys, measures)
+    tuned = []
+    for node in nodes:
+        parts = [_Part(key, calls, flow.of(node, key)) for key, calls in flow.parts(node)]
+        items = flow.items_into(node)
+        if any(part.runs for part in parts):
+            node = _tuned(node, parts, items, slots, settings)
+        flow.pass_on(node, items)
+        tuned.append(node)
+    return tuple(tuned)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a node does for one stage: its key, calls an item of the node, and what is known."""
+
+    key: str
+    calls: float
+    runs: tuple[Measured, ...]
+
+    def seconds(self) -> float:
+        """Return the seconds that the stage takes for an item of the node."""
+        return self.calls * self.median(lambda run: run.seconds)
+
+    def median(self, value: Callable[[Measured], float]) -> float:
+        """Return the median over runs, in which a run counts by its calls, but not without end."""
+        pairs = sorted((value(run), min(run.calls, 1000) or 1) for run in self.runs)
+        half = sum(weight for _, weight in pairs) / 2
+        for number, weight in pairs:
+            half -= weight
+            if half <= 0:
+                return number
+        return 0.0
+
+
+class _Flow:
+    """How many items reach each node and each stage in it, as earlier runs tell."""
+
+    def __init__(self, keys: Mapping[str, str], measures: Measures) -> None:
+        self._keys = keys
+        self._measures = measures
+        self._items: dict[tuple[str, str], float] = {}  # by node and output
+
+    def of(self, node: Node, key: str) -> tuple[Measured, ...]:
+        """Return what is known of a stage, from the same node where there is such."""
+        runs = self._measures.get(key, ())
+        return tuple(run for run in runs if run.node == node.name) or runs
+
+    def parts(self, node: Node) -> list[tuple[str, float]]:
+        """Return the keys of what a node does, and the calls of each an item of the node."""
+        found = []
+        reach: dict[str | None, float] = {None: 1.0}  # items after each stage, an item of the node
+        for operation in node.operations:
+            calls = reach.get(operation.after, 1.0)
+            key = self._keys[operation.stage]
+            reach[operation.stage] = calls * self._ratio(key)
+            found.append((key, calls))
+        for output in node.outputs:
+            if output.combine is not None or output.key is not None:
+                found.append((self._keys[output.stage] + PARTS, reach.get(output.after, 1.0)))
+        if node.reduction is not None:
+            found.append((self._keys[node.reduction.stage], 1.0))
+        elif node.stages and (not node.operations or node.input.combine is not None):
+            first = self._keys.get(node.stages[0])  # None for a source that is needed whole
+            found += [] if first is None else [(first, 1.0)]
+        return found
+
+    def items_into(self, node: Node) -> float:
+        """Return how many items a node reads."""
+        reads = node.input
+        totals = [
+            len(stream.source)
+            if stream.source is not None
+            else round(self._items.get((str(stream.node), stream.stage), 1.0))
+            for stream in reads.streams
+        ]
+        return float(view_total(reads.view, reads.number, reads.limit, totals))
+
+    def pass_on(self, node: Node, items: float) -> None:
+        """Note how many items a node writes of those that it reads."""
+        reach: dict[str | None, float] = {None: items}
+        for operation in node.operations:
+            ratio = self._ratio(self._keys[operation.stage])
+            reach[operation.stage] = reach.get(operation.after, items) * ratio
+        for output in node.outputs:
+            written = reach.get(output.after, items)
+            if node.reduction is not None:
+                written = 1.0
+            elif output.kind in ("reduce", "fold"):  # a value from each job
+                written = math.ceil(items / max(1.0, _items_a_job(node, items, node.jobs)))
+            self._items[node.name, output.stage] = written
+
+    def _ratio(self, key: str) -> float:
+        runs = self._measures.get(key)
+        return _Part(key, 1.0, runs).median(lambda run: run.ratio) if runs else 1.0
+
+
+def _tuned(
+    node: Node, parts: Sequence[_Part], items: float, slots: int, settings: Settings
+) -> Node:
+    unknown = [part.key for part in parts if not part.runs]
+    known = [part for part in parts if part.runs]
+    reasons = []
+    each = sum(part.seconds() for part in known)
+    each += max(part.median(lambda run: run.rest) for part in known)
+    jobs = None
+    free = node.reduction is None and node.input.view not in (*BY_HASH, "sort_by")
+    if free and node.options.chunk_size is None:
+        if unknown:
+            names = ", ".join(dict.fromkeys(key.split("/")[1] for key in unknown))
+            reasons.append(f"the number of jobs is the default: nothing was measured of {names}")
+        else:
+            slots = max(1, slots // (node.options.request_cpus or 1))
+            jobs, reason = _jobs(items, each, slots, settings)
+            reasons.append(reason)
+    options, asked = _requests(node, known, _items_a_job(node, items, jobs))
+    return replace(
+        node,
+        options=options,
+        jobs=jobs,
+        per_job=node.per_job if jobs is None else max(1.0, items / jobs),
+        measured=_measured(known, each if node.reduction is None or not unknown else None),
+        reasons=(*node.reasons, *reasons, *asked),
+    )
+
+
+def _requests(node: Node, known: Sequence[_Part], share: float) -> tuple[Options, list[str]]:
+    """Return the options of a node with memory and disk for jobs of some items, and why."""
+    options = node.options
+    runs = [run for part in known for run in part.runs]
+    asked = []
+    if options.request_memory is None:
+        wanted = rounded(max(run.memory_mb for run in runs) * _MARGIN + _WORKER_MB)
+        options = replace(options, request_memory=f"{wanted}MB")
+        if options.retry_request_memory is None:
+            options = replace(options, retry_request_memory=f"{rounded(wanted * _RETRY)}MB")
+        asked.append("memory")
+    disk = max(run.disk_mb for run in runs) * share + max(run.disk_fixed_mb for run in runs)
+    if options.request_disk is None and disk > 0:
+        wanted = rounded(max(_LEAST_DISK_MB, disk * _MARGIN))
+        options = replace(options, request_disk=f"{wanted}MB")
+        asked.append("disk")
+    if not asked:
+        return options, []
+    text = f"{' and '.join(asked)}: as measured, for {_items(share)} a job, with a margin"
+    return options, [text]
+
+
+def _measured(known: Sequence[_Part], each: float | None) -> str:
+    """Return what is known of a node, in words; ``each`` are its seconds an item."""
+    runs = [run for part in known for run in part.runs]
+    number = len({run.run for run in runs})
+    text = f"in {number} run{'' if number == 1 else 's'}: "
+    if each is not None:
+        text += f"{duration(each)} an item"
+        if len(known) > 1:
+            slow = max(known, key=_Part.seconds)
+            text += f" ({slow.key.split('/')[1]}: {duration(slow.seconds())})"
+        text += ", "
+    memory, disk = (max(run.memory_mb for run in runs), max(run.disk_mb for run in runs))
+    return text + f"{size(memory)} at the peak besides Python, {size(disk)} of disk an item"
+
+
+def _jobs(items: float, each: float, slots: int, settings: Settings) -> tuple[int, str]:
+    """Return how many jobs a node should have, and why."""
+    total = items * each
+    target = settings.target_job_seconds
+    by_time = math.ceil(total / target)
+    by_slots = JOBS_A_SLOT * slots
+    enough = max(MOST_JOBS, math.floor(total / LEAST_SECONDS))
+    most = max(1, min(math.floor(items), MOST_TUNED))
+    jobs = max(1, min(max(by_time, min(by_slots, enough)), most))
+    if jobs == math.floor(items) and items <= max(by_time, by_slots):
+        why = "one for each item"
+    elif jobs == MOST_TUNED:
+        why = "the most that are made"
+    elif by_time >= min(by_slots, enough):
+        why = f"for jobs of about {duration(target)} (target_job_seconds)"
+    elif enough < by_slots:
+        why = f"fewer than two for each of {slots:,} slots, since those would be short"
+    else:
+        why = f"two for each of {slots:,} slot{'' if slots == 1 else 's'}"
+    return jobs, (
+        f"about {jobs:,} job{'' if jobs == 1 else 's'} of {duration(total / jobs)}: "
+        f"{_items(items)} of {duration(each)}, {why}"
+    )
+
+
+def _items_a_job(node: Node, items: float, jobs: int | None) -> float:
+    if node.reduction is not None:
+        return items
+    if node.options.chunk_size is not None:
+        return min(float(node.options.chunk_size), items)
+    return math.ceil(items / (jobs or min(MOST_JOBS, max(1, math.ceil(items)))))
+
+
+def rounded(megabytes: float) -> int:
+    """Return a size in MB, rounded up to one that a person would ask for.
+
+    Examples
+    --------
+    >>> [rounded(size) for size in (3, 300, 1500, 9000, 70_000)]
+    [128, 384, 1536, 9216, 73728]
+    """
+    step = 128
+    while megabytes > 16 * step and step < 4096:
+        step *= 2
+    return max(1, math.ceil(megabytes / step)) * step
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    Examples
+    --------
+    >>> [duration(seconds) for seconds in (0.000002, 0.0123, 8.04, 95, 600, 40_000)]
+    ['2 us', '12 ms', '8 s', '1.6 min', '10 min', '11 h']
+    """
+    for limit, unit, factor in (
+        (1e-3, "us", 1e6),
+        (1, "ms", 1e3),
+        (90, "s", 1),
+        (5400, "min", 1 / 60),
+    ):
+        if seconds < limit:
+            return f"{_number(seconds * factor)} {unit}"
+    return f"{_number(seconds / 3600)} h"
+
+
+def size(megabytes: float) -> str:
+    """Return a size in words.
+
+    Examples
+    --------
+    >>> [size(megabytes) for megabytes in (0.0004, 0.02, 3.14, 310, 2048)]
+    ['1 KB', '20 KB', '3.1 MB', '310 MB', '2 GB']
+    """
+    if megabytes < 1:
+        return f"{max(1, round(megabytes * 1024))} KB"
+    return f"{_number(megabytes)} MB" if megabytes < 1024 else f"{_number(megabytes / 1024)} GB"
+
+
+def _items(number: float) -> str:
+    text = _number(number)
+    return f"{text} item{'' if text == '1' else 's'}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
