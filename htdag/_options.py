@@ -58,6 +58,8 @@ class Options:
     accounting_group: str | None = None
     max_materialize: int | None = None
     max_idle: int | None = None
+    category: str | None = None
+    node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
     chunk_size: int | None = None
     retries: int | None = None
@@ -113,8 +115,13 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
     checked: dict[str, Any] = {}
     for name, value in values.items():
         check = _CHECKS.get(name)
+        if name in PIPELINE_ONLY:
+            raise OptionError(
+                f"stage {stage!r}: {name} is an option of the whole pipeline; give it to "
+                f"Pipeline(..., {name}=...)"
+            )
         if check is None:
-            near = difflib.get_close_matches(name, _CHECKS, n=1)
+            near = difflib.get_close_matches(name, [*_CHECKS, *PIPELINE_ONLY], n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise OptionError(
                 f"stage {stage!r}: there is no option {name!r}{hint} "
@@ -128,7 +135,9 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
     return Options(**checked)
 
 
-def _integer(low: int, high: int = 2**31 - 1) -> Any:
+def whole_number(low: int, high: int = 2**31 - 1) -> Any:
+    """Return a check for a whole number in a range, both ends included."""
+
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise OptionError("it takes a whole number")
@@ -156,20 +165,24 @@ def _size(default_unit: str) -> Any:
     return check
 
 
-def _text(value: Any) -> str:
+def one_line(value: Any) -> str:
+    """Return a text (or a number as text) that can be the value of a command of HTCondor's."""
     if isinstance(value, bool | int | float):
         value = str(value)
     if not isinstance(value, str):
         raise OptionError("it takes a text")
-    return _one_line(value)
-
-
-def _one_line(value: str) -> str:
     if not value.strip():
         raise OptionError("it is empty")
     if any(character in value for character in "\n\r\0"):
         raise OptionError("it must be one line: a submit description has one command a line")
     return value.strip()
+
+
+def word(value: Any) -> str:
+    """Return a name that DAGMan reads as one word."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII):
+        raise OptionError("it takes a name of letters, digits and . _ - that begins with a letter")
+    return value
 
 
 def _flag(value: Any) -> bool:
@@ -203,27 +216,36 @@ def _submit(value: Any) -> tuple[tuple[str, str], ...]:
             raise OptionError(f"{name!r} is set by htdag itself")
         if name.lower() in _CHECKS:
             raise OptionError(f"give {name}=... as an option of the stage instead")
-        commands[name] = _text(content)
+        commands[name] = one_line(content)
     return tuple(sorted(commands.items()))
 
 
 _CHECKS: dict[str, Any] = {
-    "request_cpus": _integer(1, 100_000),
+    "request_cpus": whole_number(1, 100_000),
     "request_memory": _size("MB"),
     "request_disk": _size("KB"),
-    "request_gpus": _integer(0, 1_000),
-    "retry_request_memory": _text,
-    "requirements": _text,
-    "rank": _text,
-    "priority": _integer(-(2**31), 2**31 - 1),
-    "accounting_group": _text,
-    "max_materialize": _integer(1),
-    "max_idle": _integer(1),
+    "request_gpus": whole_number(0, 1_000),
+    "retry_request_memory": one_line,
+    "requirements": one_line,
+    "rank": one_line,
+    "priority": whole_number(-(2**31), 2**31 - 1),
+    "accounting_group": one_line,
+    "max_materialize": whole_number(1),
+    "max_idle": whole_number(1),
+    "category": word,
+    "node_priority": whole_number(-(2**31)),
     "submit": _submit,
-    "chunk_size": _integer(1),
-    "retries": _integer(0, 1_000),
+    "chunk_size": whole_number(1),
+    "retries": whole_number(0, 1_000),
     "on_error": _on_error,
     "max_errors": _max_errors,
     "fuse": _flag,
 }
 OPTION_NAMES = tuple(_CHECKS)
+PIPELINE_ONLY = (
+    "max_jobs_submitted",
+    "max_jobs_idle",
+    "max_post_scripts",
+    "maxjobs",
+    "dagman",
+)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _settings, backends, history
+from htdag import _graph, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag.compile import write_run
@@ -22,6 +22,8 @@ from htdag.stages import Stage
 from htdag.store import new_tag
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import graphviz
 
 __all__ = ["Pipeline"]
@@ -37,6 +39,21 @@ class Pipeline:
         computed once.
     name : str, optional
         The pipeline's name; by default the (first) target's.
+    max_jobs_submitted : int, optional
+        How many nodes may have their jobs submitted at once (DAGMAN_MAX_JOBS_SUBMITTED, the
+        ``-maxjobs`` of condor_submit_dag); by default any number.
+    max_jobs_idle : int, optional
+        Submit no further node while this many jobs are idle (DAGMAN_MAX_JOBS_IDLE, ``-maxidle``);
+        by default HTCondor's 1,000. The jobs of one node are limited by its option ``max_idle``.
+    max_post_scripts : int, optional
+        How many nodes may be judged at once (DAGMAN_MAX_POST_SCRIPTS, ``-maxpost``); by default
+        HTCondor's 20.
+    maxjobs : dict of str to int, optional
+        For each ``category`` that stages have: how many nodes of it may have their jobs submitted
+        at once (DAGMan's MAXJOBS).
+    dagman : dict of str to str, optional
+        Any other settings of DAGMan's for this pipeline, such as ``{"DAGMAN_SUBMIT_DELAY": 1}``;
+        not those that htdag relies on.
     target_job_seconds : float, optional
         How many seconds a job should take where chunks follow earlier runs. None: what
         ``HTDAG_TARGET_JOB_SECONDS`` in the environment says, else 600.
@@ -51,7 +68,8 @@ class Pipeline:
     StageNameError
         If two stages have the same given name.
     OptionError
-        If an option does not exist or has a wrong value.
+        If an option does not exist or has a wrong value, a stage's category has no limit, or a
+        limit is for a category that no stage has.
 
     Examples
     --------
@@ -60,12 +78,23 @@ class Pipeline:
     >>> flow = htdag.Pipeline(squares.reduce(lambda a, b: a + b), name="sum_of_squares")
     >>> sorted(flow.graph)
     ['map', 'reduce', 'source']
+
+    Of two stages that ask the same server, one at a time:
+
+    >>> sizes = htdag.source(["a", "b"]).map(len, name="sizes", category="server")
+    >>> codes = htdag.source(["a", "b"]).map(ord, name="codes", category="server")
+    >>> flow = htdag.Pipeline(sizes, codes, maxjobs={"server": 1}, max_jobs_submitted=10)
     """
 
     def __init__(
         self,
         *targets: Stage,
         name: str | None = None,
+        max_jobs_submitted: int | None = None,
+        max_jobs_idle: int | None = None,
+        max_post_scripts: int | None = None,
+        maxjobs: Mapping[str, int] | None = None,
+        dagman: Mapping[str, Any] | None = None,
         target_job_seconds: float | None = None,
         history: bool | None = None,
         **default_options: Any,
@@ -83,6 +112,20 @@ class Pipeline:
         self.name: str = (
             self._targets[0] if name is None else check_stage_name(name, what="pipeline")
         )
+        throttles = {
+            "max_jobs_submitted": max_jobs_submitted,
+            "max_jobs_idle": max_jobs_idle,
+            "max_post_scripts": max_post_scripts,
+            "maxjobs": maxjobs,
+            "dagman": dagman,
+        }
+        self._throttles = _throttles.parse(throttles, self.name)
+        used = {
+            stage.options.category: stage.name
+            for _, stage in self._graph.nodes(data="stage")
+            if stage.options.category is not None
+        }
+        _throttles.check_categories(self._throttles, used, self.name)
 
     @property
     def graph(self) -> nx.DiGraph:
@@ -123,7 +166,7 @@ class Pipeline:
         """
         backends.check_name(on)
         if not self._use_history:
-            return make_plan(self._graph, self._targets, self.name)
+            return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
         history.gather_finished()
         measures = history.measures_for(stage_keys(self._graph, self.name))
         return make_plan(
@@ -133,6 +176,7 @@ class Pipeline:
             measures=measures,
             slots=self._slots_of(on) if measures else 1,
             settings=self._settings,
+            throttles=self._throttles,
         )
 
     def _slots_of(self, on: str) -> int:

@@ -157,6 +157,21 @@ def test_values_that_are_long_or_differ_by_run_are_not_shown():
     assert "x" * 40 not in text
 
 
+def test_throttles_and_priorities_are_told():
+    first = htdag.source([1, 2]).map(keep, name="first", category="disk")
+    long = first.map(keep, fuse=False, name="long").map(keep, fuse=False, name="last")
+    short = first.map(keep, fuse=False, name="short")
+    flow = htdag.Pipeline(long, short, name="flow", max_jobs_submitted=3, maxjobs={"disk": 1})
+    text = flow.explain()
+    assert text.startswith(
+        "Pipeline flow: 5 stages in 4 DAGMan nodes, 8 jobs\n"
+        "  with max_jobs_submitted=3, maxjobs={'disk': 1}\n"
+    )
+    assert "options  category='disk'" in text
+    assert text.count("PRIORITY") == 1
+    assert "- PRIORITY 1, for the longest path below it: 1 node\n" in text
+
+
 def test_long_names_and_long_pipelines_stay_readable():
     stage = htdag.source(range(250))
     for number in range(40):

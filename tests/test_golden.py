@@ -76,6 +76,23 @@ def options():
     return htdag.Pipeline(stage.map(odd), name="options", requirements="HasFileTransfer")
 
 
+def throttles():
+    items = numbers().map(double)
+    first = items.map(odd, category="database", fuse=False)
+    last = first.filter(bool, category="disk", node_priority=-3, fuse=False)
+    other = items.map(abs, priority=2, fuse=False)
+    return htdag.Pipeline(
+        last,
+        other,
+        name="throttles",
+        max_jobs_submitted=5,
+        max_jobs_idle=200,
+        max_post_scripts=3,
+        maxjobs={"disk": 4, "database": 2},
+        dagman={"DAGMAN_SUBMIT_DELAY": 1, "dagman_hold_claim_time": 5},
+    )
+
+
 def binds():
     items = numbers().map(double)
     total = items.reduce(add, name="total")
@@ -94,7 +111,7 @@ def files():
 
 
 PIPELINES = {flow.__name__: flow for flow in (fused, retries, on_error_stop, options, binds, tree)}
-PIPELINES["files"] = files
+PIPELINES |= {"files": files, "throttles": throttles}
 
 
 @pytest.fixture(params=PIPELINES)
@@ -163,7 +180,8 @@ def write_golden(run, golden):
         (golden / path.name).write_text(text, encoding="utf-8")
     text = (run / layout.POST).read_text()
     (GOLDEN / "post.sh").write_text(re.sub(r"(?m)^python=/.*", "python=/the/python", text))
-    shutil.copyfile(run / layout.CONFIG, GOLDEN / "dagman.config")
+    place = golden if golden.name == "throttles" else GOLDEN
+    shutil.copyfile(run / layout.CONFIG, place / "dagman.config")
 
 
 def test_the_files_are_the_golden_ones(made):
@@ -173,10 +191,13 @@ def test_the_files_are_the_golden_ones(made):
     (dag,) = run.glob("*.dag")
     assert read_dag(dag) == read_dag(golden / dag.name)
     subs = submit_files(run)
-    assert sorted([dag.name, *subs]) == sorted(path.name for path in golden.iterdir())
+    own = {layout.CONFIG} if golden.name == "throttles" else set()
+    assert {dag.name, *subs, *own} == {path.name for path in golden.iterdir()}
     for name, path in subs.items():
         assert read_submit(path) == read_submit(golden / name), name
-    assert read_config(run / layout.CONFIG) == read_config(GOLDEN / "dagman.config")
+    assert read_config(run / layout.CONFIG) == read_config(
+        (golden if own else GOLDEN) / layout.CONFIG
+    )
     assert read_script(run / layout.POST) == read_script(GOLDEN / "post.sh")
 
 

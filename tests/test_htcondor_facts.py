@@ -6,6 +6,7 @@ submitted at once, and each test looks at its own.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -98,6 +99,17 @@ LISTS = {
 
 DAG = "JOB first.node in/node.sub\n"
 
+# Node: the PRIORITY that the DAG gives it, and the priority in its submit description.
+PRIORITIES = {"none": (None, None), "own": (None, 5), "node": (10, None), "both": (20, 5)}
+THROTTLES = """\
+DAGMAN_MAX_JOBS_SUBMITTED = 9
+DAGMAN_MAX_JOBS_IDLE = 70
+DAGMAN_MAX_POST_SCRIPTS = 8
+DAGMAN_MAX_PRE_SCRIPTS = 3
+"""
+# What an administrator set: settings in the environment count as the pool's own.
+POOLS = {"_CONDOR_DAGMAN_MAX_POST_SCRIPTS": "4", "_CONDOR_DAGMAN_MAX_PRE_SCRIPTS": "5"}
+
 
 class Facts(NamedTuple):
     """The folder of the jobs, and their ads by name once they have ended."""
@@ -105,6 +117,8 @@ class Facts(NamedTuple):
     folder: Path
     ads: dict[str, Any]
     rows: dict[str, list[tuple[str, str, str]]]
+    priorities: list[tuple[str, int]]
+    materialized: int
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -132,6 +146,16 @@ def write_files(folder: Path) -> None:
     for name, text in LONG.items():
         (folder / f"{name}.txt").write_text(ROWS.format(long=text, blank=BLANK[name]))
     (folder / "one.dag").write_text(DAG)
+    lines = ["CONFIG throttles.config"]
+    for name, (of_node, of_job) in PRIORITIES.items():
+        added = NOWHERE + (f"priority = {of_job}\n" if of_job else "")
+        (folder / f"{name}.sub").write_text(COMMON.format(name=name) + added + "queue\n")
+        lines += [f"JOB {name} {name}.sub", f"PRIORITY {name} {of_node}" if of_node else ""]
+    many = NOWHERE + "max_idle = 2\nqueue 5\n"
+    (folder / "many.sub").write_text(COMMON.format(name="many") + many)
+    lines.append("JOB many many.sub")
+    (folder / "priorities.dag").write_text("\n".join(lines) + "\n")
+    (folder / "throttles.config").write_text(THROTTLES)
     (folder / "in/node.sub").write_text(COMMON.format(name="node") + SEEING + "queue\n")
     (folder / "other").mkdir()
 
@@ -147,6 +171,9 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         }
         lists = {name: submit(folder, name, description) for name, description in LISTS.items()}
         run("condor_submit_dag", "-usedagdir", str(folder / "one.dag"), cwd=folder / "other")
+        environment = os.environ | POOLS
+        command = ["condor_submit_dag", "priorities.dag"]
+        subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=True)
         wanted = " || ".join(f"ClusterId == {cluster}" for cluster in clusters.values())
 
         def ads() -> dict[str, Any]:
@@ -166,6 +193,14 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
             found = sorted(found, key=lambda ad: ad["ProcId"])
             return [(ad["Chunk"], ad["Attempt"], ad["Inputs"]) for ad in found]
 
+        def priorities() -> list[tuple[str, int]]:
+            known = " || ".join(f'DAGNodeName == "{name}"' for name in PRIORITIES)
+            found = sorted(pool.schedd.query(known), key=lambda ad: ad["ClusterId"])
+            return [(ad["DAGNodeName"], ad["JobPrio"]) for ad in found]
+
+        def materialized() -> int:
+            return len(pool.schedd.query('DAGNodeName == "many"', ["ProcId"]))
+
         def dag_ended() -> bool:
             path = folder / "one.dag.dagman.out"
             return path.exists() and "EXITING WITH STATUS" in path.read_text()
@@ -173,10 +208,15 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         pool.wait_until(at_rest, 60, "the jobs to end or be held")
         pool.wait_until(lambda: len(rows("late")) >= 4, 30, "four jobs")
         pool.wait_until(dag_ended, 60)
-        yield Facts(folder, ads(), {name: rows(name) for name in lists})
+        pool.wait_until(lambda: len(priorities()) == len(PRIORITIES), 60)
+        pool.wait_until(lambda: materialized() >= 2, 30, "two jobs")
+        rows_of = {name: rows(name) for name in lists}
+        yield Facts(folder, ads(), rows_of, priorities(), materialized())
         left = " ".join(map(str, (*clusters.values(), *lists.values())))
         # Those that have left the queue are errors to it.
         subprocess.run(["condor_rm", *left.split()], capture_output=True, check=False)
+        dagmans = "JobUniverse == 7"  # which takes its jobs with it
+        subprocess.run(["condor_rm", "-constraint", dagmans], capture_output=True, check=False)
 
 
 def test_relative_paths_are_kept_both_ways_and_links_to_files_are_followed(
@@ -251,3 +291,23 @@ def test_a_submit_event_names_its_dagman_node(pool: Pool, facts: Facts):
 def test_dagman_works_from_any_folder_with_usedagdir(pool: Pool, facts: Facts):
     assert "EXITING WITH STATUS 0" in (facts.folder / "one.dag.dagman.out").read_text()
     assert (facts.folder / "node.stdout").exists()
+
+
+def test_a_jobs_own_priority_goes_before_that_of_its_node(pool: Pool, facts: Facts):
+    assert dict(facts.priorities) == {"none": 0, "own": 5, "node": 10, "both": 5}
+
+
+def test_nodes_are_submitted_by_priority(pool: Pool, facts: Facts):
+    assert [name for name, _ in facts.priorities] == ["both", "node", "none", "own"]
+
+
+def test_a_dag_may_set_its_throttles_but_not_above_the_pools(pool: Pool, facts: Facts):
+    text = (facts.folder / "priorities.dag.dagman.out").read_text()
+    limits = dict(re.findall(r"Maximum ([\w ]+?)-*: (\d+)", text))
+    assert {limits["Submitted Nodes"], limits["Idle Jobs"]} == {"9", "70"}
+    assert limits["Post Scripts"] == POOLS["_CONDOR_DAGMAN_MAX_POST_SCRIPTS"]
+    assert limits["Pre Scripts"] == "3"
+
+
+def test_max_idle_holds_in_a_node_too(pool: Pool, facts: Facts):
+    assert facts.materialized == 2

@@ -25,7 +25,7 @@ LAYERS = [
     ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
     ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
-    ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources"),
+    ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources", "htdag._throttles"),
     ("htdag.stages",),
     ("htdag._graph",),
     ("htdag.plan",),

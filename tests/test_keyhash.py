@@ -73,7 +73,10 @@ def test_different_keys_have_different_digests():
     assert len({keyhash.digest(key) for key in DIFFERENT}) == len(DIFFERENT)
 
 
-@pytest.mark.parametrize("key", [[], {}, set(), object(), Loose("a"), abs, (1, [2])])
+REFUSED = [[], {}, set(), object(), Loose("a"), abs, (1, [2])]
+
+
+@pytest.mark.parametrize("key", REFUSED, ids=lambda key: type(key).__name__)
 def test_what_processes_would_not_agree_on_is_refused(key):
     with pytest.raises(StageError, match="cannot be a key"):
         keyhash.digest(key)

@@ -29,6 +29,9 @@ from htdag.errors import OptionError
         ("priority", -5, -5),
         ("accounting_group", "physics", "physics"),
         ("max_idle", 1, 1),
+        ("category", "db-2.x", "db-2.x"),
+        ("node_priority", 0, 0),
+        ("node_priority", -7, -7),
         ("chunk_size", 1, 1),
         ("retries", 0, 0),
         ("on_error", "skip", "skip"),
@@ -69,6 +72,13 @@ def test_good_values_have_one_normal_form(option, value, normal):
         ("priority", "high"),
         ("priority", 2**31),
         ("max_idle", 0),
+        ("category", ""),
+        ("category", "two words"),
+        ("category", "+all"),
+        ("category", "größe"),
+        ("category", 1),
+        ("node_priority", 1.5),
+        ("node_priority", True),
         ("chunk_size", 0),
         ("chunk_size", 2.5),
         ("retries", -1),
@@ -127,6 +137,12 @@ def test_unknown_options_name_a_near_one(name, near):
 def test_unknown_options_say_where_submit_commands_go():
     with pytest.raises(OptionError, match=r"there is no option 'zzz' \(any other submit command"):
         parse({"zzz": 1}, "words")
+
+
+@pytest.mark.parametrize("name", _options.PIPELINE_ONLY)
+def test_a_stage_takes_no_option_of_the_whole_pipeline(name):
+    with pytest.raises(OptionError, match=rf"give it to Pipeline\(..., {name}=...\)"):
+        parse({name: 1}, "words")
 
 
 def test_none_is_not_given():

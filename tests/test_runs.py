@@ -332,7 +332,79 @@ def test_stop_ends_the_run_at_the_first_error(on: str, shared: Path):
     assert run.status()["square"].done == 0
 
 
+def noted(folder: Path, name: str, x: int) -> int:
+    """Note when a job of a node begins and ends."""
+    called(folder, f"+{name}")
+    time.sleep(0.3)
+    called(folder, f"-{name}")
+    return x
+
+
+def at_once(folder: Path, names: str) -> int:
+    """Return the most jobs of some nodes that ran at the same time."""
+    counts = [0]
+    for line in (folder / "calls").read_text().split():
+        if line[1:] in names.split():
+            counts.append(counts[-1] + (1 if line[0] == "+" else -1))
+    return max(counts)
+
+
+def test_throttles_limit_what_runs_at_once(on: str, shared: Path):
+    numbers = htdag.source(range(2), chunk_size=1)
+    stages = {
+        name: numbers.map(functools.partial(noted, shared, name), name=name, fuse=False, **options)
+        for name, options in {
+            "low": {"category": "one"},
+            "high": {"category": "one", "node_priority": 5},
+            "slow": {"max_materialize": 1},
+        }.items()
+    }
+    flow = htdag.Pipeline(*stages.values(), name="throttled", maxjobs={"one": 1})
+    run = finished(flow.submit(on=on))
+    assert [run.result(name) for name in stages] == [[0, 1]] * 3
+    lines = (shared / "calls").read_text().split()
+    assert lines.index("+low") > max(n for n, line in enumerate(lines) if line == "-high")
+    assert at_once(shared, "slow") == 1
+
+
+def test_max_jobs_submitted_counts_nodes(on: str, shared: Path):
+    numbers = htdag.source(range(2), chunk_size=1)
+    stages = [
+        numbers.map(functools.partial(noted, shared, name), name=name, fuse=False)
+        for name in ("first", "second")
+    ]
+    flow = htdag.Pipeline(*stages, name="one_by_one", max_jobs_submitted=1, retries=1)
+    run = finished(flow.submit(on=on))
+    assert run.result("second") == [0, 1]
+    lines = (shared / "calls").read_text().split()
+    nodes = [line[1:] for line in lines]
+    assert nodes in (["first"] * 4 + ["second"] * 4, ["second"] * 4 + ["first"] * 4)
+
+
 # Only on this machine
+
+
+def test_jobs_start_by_their_priority(home: Path, shared: Path):
+    numbers = htdag.source(range(2), chunk_size=1)
+    stages = [
+        numbers.map(
+            functools.partial(noted, shared, name),
+            name=name,
+            fuse=False,
+            request_cpus=1000,
+            **options,
+        )
+        for name, options in {
+            "none": {},
+            "of_node": {"node_priority": 3},
+            "both": {"node_priority": 9, "priority": -1},
+            "own": {"priority": 2},
+        }.items()
+    ]
+    finished(htdag.Pipeline(*stages, name="ordered").submit(on="local"))
+    begun = [line[1:] for line in (shared / "calls").read_text().split() if line[0] == "+"]
+    # With a job of a priority of its own in the run, that of a node orders equal jobs only.
+    assert begun == ["own"] * 2 + ["of_node"] * 2 + ["none"] * 2 + ["both"] * 2
 
 
 def script(home: Path, text: str, **options: Any) -> subprocess.Popen[str]:

@@ -37,6 +37,8 @@ def plan_content(plan: Plan) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": plan.name,
+        "max_jobs_submitted": plan.throttles.max_jobs_submitted,
+        "maxjobs": dict(plan.throttles.maxjobs),
         "nodes": nodes,
         "stages": stages,
         "sources": sources,
@@ -84,6 +86,10 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "on_error": node.options.on_error,
         "max_errors": node.options.max_errors,
         "request_cpus": node.options.request_cpus,
+        "max_materialize": node.options.max_materialize,
+        "category": node.options.category,
+        "priority": node.priority,
+        "job_priority": node.options.priority,
     }
 
 

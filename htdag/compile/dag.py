@@ -28,6 +28,10 @@ def dag_lines(plan: Plan) -> Iterator[str]:
         retries = node.options.retries or 0
         if retries:
             yield f"RETRY {node.name} {retries}"
+        if node.priority:
+            yield f"PRIORITY {node.name} {node.priority}"
+        if node.options.category:
+            yield f"CATEGORY {node.name} {node.options.category}"
         yield f"SCRIPT POST {node.name} {layout.POST} {node.name} $RETRY $MAX_RETRIES"
         if node.options.on_error == "stop":
             yield f"ABORT-DAG-ON {node.name} {STOP} RETURN 1"
@@ -36,6 +40,10 @@ def dag_lines(plan: Plan) -> Iterator[str]:
         yield ""
         for parents, child in edges:
             yield f"PARENT {' '.join(parents)} CHILD {child}"
+    if plan.throttles.maxjobs:
+        yield ""
+        for category, most in plan.throttles.maxjobs:
+            yield f"MAXJOBS {category} {most}"
 
 
 def _summary(node: Node) -> str:
@@ -47,13 +55,19 @@ def _summary(node: Node) -> str:
     return f"{what}: {jobs}, reading {reads}"
 
 
-def config_lines() -> Iterator[str]:
+def config_lines(plan: Plan) -> Iterator[str]:
     """Yield the lines of the DAG's own configuration file."""
     yield "# Settings for this DAG alone."
     yield ""
     yield "# Claims that DAGMan keeps between nodes are handed on only at the schedd's periodic"
     yield "# tick (300 s by default); meanwhile the next node finds no free slot."
-    yield "DAGMAN_HOLD_CLAIM_TIME = 0"
+    settings = plan.throttles.settings()
+    yield f"DAGMAN_HOLD_CLAIM_TIME = {settings.pop('DAGMAN_HOLD_CLAIM_TIME', 0)}"
+    if settings:
+        yield ""
+        yield "# Of the pipeline."
+        for name, value in settings.items():
+            yield f"{name} = {value}"
 
 
 def post_script(python: str) -> str:

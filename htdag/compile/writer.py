@@ -92,7 +92,7 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
         progress.write_list(str(run), node_content, jobs, reading)
         _check_limits(run, node_content["name"], options)
     archive.write_archive(str(run / layout.RUNTIME))
-    _write(run / layout.CONFIG, "\n".join(dag.config_lines()) + "\n")
+    _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
     _write_json(run / layout.RUN, _manifest(plan, tag))

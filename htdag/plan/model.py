@@ -11,6 +11,7 @@ import networkx as nx
 
 from htdag._options import Options
 from htdag._sources import Source
+from htdag._throttles import Throttles
 from htdag.runtime import layout
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MISSING
@@ -214,6 +215,8 @@ class Node:
         About how many jobs earlier runs ask for; None where they do not decide.
     measured : str
         What earlier runs measured, in words.
+    priority : int
+        Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
     reasons : tuple of str
         Why it is as it is.
     """
@@ -234,6 +237,7 @@ class Node:
     items: int | None = None
     jobs: int | None = None
     measured: str = ""
+    priority: int = 0
     reasons: tuple[str, ...] = ()
 
     @property
@@ -267,6 +271,8 @@ class Plan:
         The graph of stages that was planned.
     sources : tuple of StoredSource
         The sources that are read by ranges of their items, or bound.
+    throttles : Throttles
+        The options of the pipeline as a whole.
     """
 
     name: str
@@ -275,6 +281,7 @@ class Plan:
     where: dict[str, str]
     stages: nx.DiGraph
     sources: tuple[StoredSource, ...] = ()
+    throttles: Throttles = field(default_factory=Throttles)
 
     @cached_property
     def graph(self) -> nx.DiGraph:

@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 import networkx as nx
 
+from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.model import Plan
+from htdag.plan.priority import prioritize
 from htdag.plan.tune import Measures, Settings, tune
 
 _NOTHING: Measures = MappingProxyType({})
@@ -24,6 +26,7 @@ def make_plan(
     measures: Measures = _NOTHING,
     slots: int = 1,
     settings: Settings | None = None,
+    throttles: Throttles | None = None,
 ) -> Plan:
     """Plan a graph of stages.
 
@@ -41,6 +44,8 @@ def make_plan(
         How many jobs can run at once; used with measures only.
     settings : Settings, optional
         What to aim at; used with measures only.
+    throttles : Throttles, optional
+        The options of the pipeline as a whole.
 
     Returns
     -------
@@ -50,4 +55,5 @@ def make_plan(
     nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
     nodes = tune(graph, name, nodes, measures, slots, settings or Settings())
     sources = stored_sources(graph, nodes)
-    return Plan(name, chunk(graph, nodes, sources), tuple(targets), where, graph, sources)
+    nodes = prioritize(chunk(graph, nodes, sources))
+    return Plan(name, nodes, tuple(targets), where, graph, sources, throttles or Throttles())

@@ -183,10 +183,14 @@ def _redirect(descriptor: int, path: str) -> None:
 
 
 class _Scheduler:
-    """Runs nodes whose parents are done, chunk by chunk, as DAGMan and a schedd do."""
+    """Runs nodes whose parents are done, chunk by chunk, as DAGMan and a schedd do.
+
+    A node is "submitted" while it has open jobs; throttles count such nodes, as DAGMan's do.
+    """
 
     def __init__(self, pool: _Pool) -> None:
         self._pool = pool
+        self._running: Dict[str, int] = {}
         self._plan = progress.read_plan(".")
         self._done: Set[str] = set()
         self._waiting: List[str] = []
@@ -200,12 +204,9 @@ class _Scheduler:
             progress.close_killed(".", node)
         self._done.update(progress.prepare_rest(".", self._plan))
         self._waiting = [n["name"] for n in self._plan["nodes"] if n["name"] not in self._done]
-        self._begin_ready()
         failed: List[str] = []
-        while self._open_jobs:
-            while self._queue and self._pool.fits(self._cpus(self._queue[0].node)):
-                task = self._queue.pop(0)
-                self._pool.start(task, self._cpus(task.node))
+        while self._submit_ready():
+            self._start_jobs()
             name = self._next_ended_node()
             if name is not None and not self._settle(name):
                 failed.append(name)
@@ -213,25 +214,60 @@ class _Scheduler:
                     break
         return failed
 
-    def _begin_ready(self) -> None:
-        for name in list(self._waiting):
-            if set(self._plan["by_name"][name]["parents"]) <= self._done:
+    def _submit_ready(self) -> bool:
+        """Submit the nodes that can be, by priority; return whether any has open jobs."""
+        by_name = self._plan["by_name"]
+        for name in sorted(self._waiting, key=lambda name: -by_name[name]["priority"]):
+            if set(by_name[name]["parents"]) <= self._done and not self._is_throttled(name):
                 self._waiting.remove(name)
-                self._begin(name)
+                self._submit(name)
+        return bool(self._open_jobs)
 
-    def _begin(self, name: str) -> None:
+    def _is_throttled(self, name: str) -> bool:
+        most = self._plan["max_jobs_submitted"]
+        if most is not None and len(self._open_jobs) >= most:
+            return True
+        by_name = self._plan["by_name"]
+        category = by_name[name]["category"]
+        limit = self._plan["maxjobs"].get(category)
+        submitted = [other for other in self._open_jobs if by_name[other]["category"] == category]
+        return limit is not None and len(submitted) >= limit
+
+    def _submit(self, name: str) -> None:
         tasks = _tasks(name)
         self._queue.extend(tasks)
+        self._queue.sort(key=lambda task: -self._job_priority(task.node))
         self._open_jobs[name] = len(tasks)
         self._tries[name] = self._tries.get(name, 0) + 1
+
+    def _job_priority(self, name: str) -> int:
+        node = self._plan["by_name"][name]
+        own = node["job_priority"]
+        return int(node["priority"] if own is None else own)
+
+    def _start_jobs(self) -> None:
+        """Start the first jobs of the queue, passing over nodes that have their most."""
+        for task in list(self._queue):
+            node = self._plan["by_name"][task.node]
+            running = self._running.get(task.node, 0)
+            if node["max_materialize"] is not None and running >= node["max_materialize"]:
+                continue
+            cpus = int(node["request_cpus"] or 1)
+            if not self._pool.fits(cpus):
+                break
+            self._queue.remove(task)
+            self._running[task.node] = running + 1
+            self._pool.start(task, cpus)
 
     def _next_ended_node(self) -> Optional[str]:
         """Wait for a job; return its node if that was the last of it."""
         task, status = self._pool.wait()
         name = task.node
         self._open_jobs[name] -= 1
+        self._running[name] -= 1
         if status != 0 and self._plan["by_name"][name]["on_error"] == "stop":
             self._pool.cancel(name)
+            self._running[name] = 0
             self._queue[:] = [other for other in self._queue if other.node != name]
             self._open_jobs[name] = 0
         if self._open_jobs[name]:
@@ -247,15 +283,11 @@ class _Scheduler:
         post.note(".", name, "try %d: %s" % (self._tries[name], verdict.text))
         if verdict.succeeded:
             self._done.add(name)
-            self._begin_ready()
             return True
         if last_try:
             return False
-        self._begin(name)
+        self._waiting.append(name)
         return True
-
-    def _cpus(self, name: str) -> int:
-        return int(self._plan["by_name"][name]["request_cpus"] or 1)
 
 
 def _tasks(name: str) -> List[Task]:

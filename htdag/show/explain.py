@@ -36,6 +36,9 @@ def explain(plan: Plan) -> str:
     nodes = counted(len(plan.nodes), "DAGMan node")
     size = f"{stages} in {nodes}, {counted(plan.jobs, 'job')}"
     lines = list(_hanging(f"Pipeline {plan.name}: ", size, 2))
+    limits = ", ".join(f"{name}={value}" for name, value in plan.throttles.given().items())
+    if limits:
+        lines += _hanging("  with ", limits, 7)
     lines += ["", "Stages", *_stage_lines(plan), "", "DAGMan nodes"]
     numbers = {node.name: number for number, node in enumerate(plan.nodes, 1)}
     for node in plan.nodes:
