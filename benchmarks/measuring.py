@@ -42,7 +42,10 @@ def drive(kind: str, functions: list[object], items: int) -> float:
 
 def overhead(kind: str, function: object, items: int) -> tuple[float, float]:
     """Return microseconds an item and stage: without measuring, and what measuring adds."""
-    content = {"operations": [{"stage": "s", "kind": kind, "function": n} for n in range(STAGES)]}
+    rest = {"stages": ["s"], "outputs": [], "combine": None}
+    content = rest | {
+        "operations": [{"stage": "s", "kind": kind, "function": n} for n in range(STAGES)]
+    }
     plain, timed = [], []
     for _ in range(ROUNDS):
         plain.append(drive(kind, [function] * STAGES, items))
