@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "by_hand"))
 
 import book_analysis
 import books
+import timeline
 from pool import DEFAULT, FAST, Area, Pool  # the tests' own pool
 
 import htdag
@@ -358,12 +359,14 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--single", action="store_true", help="also one job an item, which is slow")
+    parser.add_argument("--timeline", action="store_true", help="show when each node did what")
     args = parser.parse_args()
     figures = []
     area = Area()
     try:
         for pool_name in args.pools:
-            pool = Pool(pool_name, area, POOLS[pool_name])
+            fractions = {"DEFAULT_USERLOG_FORMAT_OPTIONS": "SUB_SECOND"} if args.timeline else {}
+            pool = Pool(pool_name, area, POOLS[pool_name] | fractions)
             try:
                 for point in args.points:
                     figures += measure(pool, pool_name, point, area, args)
@@ -411,6 +414,9 @@ def measure(pool: Pool, pool_name: str, point: str, area: Area, args: Any) -> li
             # By hand late materialisation is used where it is faster: on a pool with defaults.
             made, expected = ways(work, runs, pool_name == "default", args.single)
             seconds = rounds(args.rounds, made, expected)
+            if args.timeline:
+                for dag in sorted(runs.glob("**/*.dag"), key=lambda dag: dag.stat().st_mtime):
+                    print(f"{dag}\n\n{timeline.timeline(dag.parent)}\n")
             found.append({"work": work, "pool": pool_name, "point": point, "seconds": seconds})
     return found
 
