@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
+from htdag.backends import judging
 from htdag.backends.base import Activity, RunState
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
@@ -87,12 +88,16 @@ class CondorBackend:
         if os.getuid() == 0:
             raise BackendError("HTCondor refuses the jobs of root; submit as an ordinary user")
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
-        if (run / f"{dag}.condor.sub").exists():
+        first = not (run / f"{dag}.condor.sub").exists()
+        if not first:
+            judging.restore_scripts(run, dag)
             _write_rescue(run, dag)
             options["UpdateSubmit"] = True
         with _mapped(f"submitting {str(run / dag)!r}"):
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
+            if first:
+                judging.spare_scripts(run, dag, Path(description["executable"]))
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag}
 
