@@ -109,7 +109,7 @@ class CondorBackend:
             self._read_dagman(run, ticket, watch)
             self._read_nodes(run, ticket, watch)
         if not watch.state.ended:
-            self._check_queue(cluster, watch)
+            self._check_queue(run, ticket, watch)
         running: dict[str, set[int]] = {}
         chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
         held = []
@@ -198,7 +198,7 @@ class CondorBackend:
             elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
                 watch.jobs.pop(job, None)
 
-    def _check_queue(self, cluster: int, watch: _Watch) -> None:
+    def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         """Notice a DAGMan job that left the queue without a word in its log."""
         now = time.monotonic()
         if watch.asked == 0.0:
@@ -208,11 +208,14 @@ class CondorBackend:
         watch.asked = now
         try:
             found = htcondor2.Schedd().query(
-                constraint=f"ClusterId == {cluster}", projection=["JobStatus"]
+                constraint=f"ClusterId == {ticket['cluster']}", projection=["JobStatus"]
             )
         except Exception:
             return  # the files suffice; whether the schedd answers is not the question here
         if not found:
+            with _mapped(f"reading the event logs in {str(run)!r}"):
+                self._read_dagman(run, ticket, watch)  # it may have ended a moment ago
+        if not found and not watch.state.ended:
             watch.state = RunState.STOPPED
             watch.reason = "its DAGMan job is no longer in the queue"
 
