@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
+from htdag.backends import judging
 from htdag.backends.base import Activity, RunState
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
@@ -103,12 +104,16 @@ class CondorBackend:
         if os.getuid() == 0:
             raise BackendError("HTCondor refuses the jobs of root; submit as an ordinary user")
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
-        if (run / f"{dag}.condor.sub").exists():
+        first = not (run / f"{dag}.condor.sub").exists()
+        if not first:
+            judging.restore_scripts(run, dag)
             _write_rescue(run, dag)
             options["UpdateSubmit"] = True
         with _mapped(f"submitting {str(run / dag)!r}"):
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
+            if first:
+                judging.spare_scripts(run, dag, Path(description["executable"]))
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag}
 
@@ -120,7 +125,7 @@ class CondorBackend:
             self._read_dagman(run, ticket, watch)
             self._read_nodes(run, ticket, watch)
         if not watch.state.ended:
-            self._check_queue(cluster, watch)
+            self._check_queue(run, ticket, watch)
         running: dict[str, set[int]] = {}
         chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
         held = []
@@ -228,7 +233,7 @@ class CondorBackend:
             elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
                 watch.jobs.pop(job, None)
 
-    def _check_queue(self, cluster: int, watch: _Watch) -> None:
+    def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         """Notice a DAGMan job that left the queue without a word in its log."""
         now = time.monotonic()
         if watch.asked == 0.0:
@@ -238,11 +243,14 @@ class CondorBackend:
         watch.asked = now
         try:
             found = htcondor2.Schedd().query(
-                constraint=f"ClusterId == {cluster}", projection=["JobStatus"]
+                constraint=f"ClusterId == {ticket['cluster']}", projection=["JobStatus"]
             )
         except Exception:
             return  # the files suffice; whether the schedd answers is not the question here
         if not found:
+            with _mapped(f"reading the event logs in {str(run)!r}"):
+                self._read_dagman(run, ticket, watch)  # it may have ended a moment ago
+        if not found and not watch.state.ended:
             watch.state = RunState.STOPPED
             watch.reason = "its DAGMan job is no longer in the queue"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import marshal
 import os
 import sys
 import zipfile
@@ -18,19 +20,25 @@ _EPOCH = (2020, 1, 1, 0, 0, 0)  # equal contents give equal archives
 _PREAMBLE = """#!/bin/sh
 # htdag's runtime: a zip archive of Python modules behind this script. It looks for the Python that
 # pickled the functions, {major}.{minor}, and else takes any python3, which will say what is wrong.
-if [ "$1" = work ]; then
+# work: the exit status says that the outcome was delivered. work-status: also, whether all is done.
+case $1 in work*)
     out="nodes/$2/out"
-    mkdir -p "$out" "nodes/$2/log"
-fi
+    mkdir -p "$out" "nodes/$2/log" ;;
+esac
 for name in python{major}.{minor} python3; do
     # With its path: without PATH in the environment Python could not find out what it is.
     if python=$(command -v "$name" 2>/dev/null); then
-        "$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' || continue
+        [ "$name" != python3 ] ||
+            "$python" -S -E -c 'import sys; sys.exit(sys.version_info < (3, 8))' || continue
         exec "$python" -E "$0" "$@"
     fi
 done
 echo "htdag: no python{major}.{minor}, nor python3 from 3.8, on $(hostname): PATH=$PATH" >&2
-[ "$1" = work ] || exit 120
+case $1 in
+    work) status=0 ;;
+    work-status) status=1 ;;
+    *) exit 120 ;;
+esac
 # The outcome files must exist, or HTCondor holds the job for them.
 node=$2 chunk=$3 attempt=$4
 shift 4
@@ -51,7 +59,7 @@ done
     printf '"values": [%s], "sizes": [%s], "seconds": 0, "peak_kb": 0, "time": 0}}}}\\n' \\
         "$values" "$sizes"
 }} >"$out/$chunk.$attempt.record"
-exit 0
+exit $status
 """
 
 
@@ -73,12 +81,25 @@ def runtime_archive() -> bytes:
         _add(archive, "__main__.py", (package / "__main__.py").read_bytes())
         for path in sorted(package.glob("*.py")):
             if path.name != "__main__.py":
-                _add(archive, f"htdag_runtime/{path.name}", path.read_bytes())
+                _add_module(archive, f"htdag_runtime/{path.name}", path.read_bytes())
         root = Path(cloudpickle.__file__).parent
         for path in sorted(root.rglob("*.py")):
             relative = path.relative_to(root.parent)
-            _add(archive, relative.as_posix(), path.read_bytes())
+            _add_module(archive, relative.as_posix(), path.read_bytes())
     return buffer.getvalue()
+
+
+def _add_module(archive: zipfile.ZipFile, name: str, source: bytes) -> None:
+    """Add a module as source, and compiled: to compile it in each job takes longer than to run.
+
+    Another version of Python passes over what is compiled. The hash makes it independent of the
+    time; it is not compared, since both stand in this one file.
+    """
+    _add(archive, name, source)
+    code = compile(source, name, "exec", dont_inherit=True)
+    unchecked = (1).to_bytes(4, "little")
+    head = importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(source)
+    _add(archive, name + "c", head + marshal.dumps(code))
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

@@ -11,10 +11,11 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
         sys.stderr.write("htdag needs Python 3.8 or newer, this is %s\n" % sys.version.split()[0])
         return 120
     command = arguments[0]
-    if command == "work":
+    if command in ("work", "work-status"):
         from htdag_runtime import worker  # type: ignore[import-not-found]
 
-        return worker.work(arguments[1], arguments[2], int(arguments[3]))
+        tells = command == "work-status"
+        return worker.work(arguments[1], arguments[2], int(arguments[3]), tells)
     if command == "post":
         from htdag_runtime import post
 

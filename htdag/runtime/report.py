@@ -14,8 +14,6 @@ from . import recordfile, views
 from .job import RUNNING, Job
 from .program import StageError
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-
 
 def item_error(
     job: Job, stage: str, key: Optional[str], sequence: int, error: BaseException
@@ -152,12 +150,8 @@ def user_traceback(error: BaseException) -> str:
     if isinstance(error, StageError):
         return ""
     trace: Optional[TracebackType] = error.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
         trace = trace.tb_next
     if trace is None:
         trace = error.__traceback__
     return "".join(traceback.format_exception(type(error), error, trace))
-
-
-def _is_ours(filename: str) -> bool:
-    return os.path.abspath(filename).startswith(_HERE)

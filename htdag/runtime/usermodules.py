@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.abc
 import importlib.machinery
-import importlib.util
 import linecache
 import sys
 from types import ModuleType
 from typing import Any, Dict, Optional, Sequence
 
 
-class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Finder:
+    """A finder and loader in one. Not by importlib.abc, which takes long to import."""
+
     def __init__(self, modules: Dict[str, Dict[str, Any]]) -> None:
         self._modules = modules
 
@@ -21,9 +21,13 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         found = self._modules.get(name)
         if found is None:
             return None
-        return importlib.util.spec_from_loader(
-            name, self, origin=found["file"], is_package=found["package"]
+        loader: Any = self
+        return importlib.machinery.ModuleSpec(
+            name, loader, origin=found["file"], is_package=found["package"]
         )
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        """Take the usual kind of module."""
 
     def exec_module(self, module: ModuleType) -> None:
         found = self._modules[module.__name__]

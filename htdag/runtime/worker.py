@@ -18,11 +18,12 @@ from . import chunkfile, compute, itemfile, layout, measure, recordfile, report,
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
-def work(node: str, chunk: str, attempt: int) -> int:
+def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     """Work through a chunk in the current directory and return the exit status of the job.
 
     The status is 0 when the outcome is delivered, failed items or not: a job that failed would
-    make DAGMan remove the other jobs of its cluster. Only ``on_error="stop"`` wants just that.
+    make DAGMan remove the other jobs of its cluster. Only ``on_error="stop"`` wants just that; and
+    where nothing but the status judges, and DAGMan removes nothing, it is 1 as well (`tells`).
     """
     job = read_job(node, chunk, attempt)
     os.makedirs(layout.outcomes(node), exist_ok=True)
@@ -44,7 +45,7 @@ def work(node: str, chunk: str, attempt: int) -> int:
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
     recordfile.append(job.record, "end", end, sync=True)
-    return 1 if end["remaining"] != 0 and job.program["on_error"] == "stop" else 0
+    return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
 
 
 def _supervise(job: Job, shared: Shared) -> Tuple[Optional[int], Optional[int], int]:

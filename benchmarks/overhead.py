@@ -1,0 +1,425 @@
+"""Time htdag on HTCondor against DAGs written by hand for the same work, side by side.
+
+    tools/as-user .venv/bin/python benchmarks/overhead.py [--work squares burn books]
+        [--pools fast default] [--points blind seeing] [--rounds 3] [--single] [--json FILE]
+
+It starts the tests' own pool, so `make htcondor` must have set that up. Each round runs every way
+once, in turn. A way is timed from the first line of its script (for htdag: the pipeline is built)
+to its result in this process. Both are given the same chunks, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import os
+import pickle
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing import Pool as ProcessPool
+from pathlib import Path
+from typing import Any
+
+import common
+
+sys.path.insert(0, str(common.PROJECT / "examples" / "book_analysis"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "by_hand"))
+
+import book_analysis
+import books
+import timeline
+from pool import DEFAULT, FAST, Area, Pool  # the tests' own pool
+
+import htdag
+
+BY_HAND = Path(__file__).resolve().parent / "by_hand"
+SQUARES, BURNS, JOBS = 200, 400, 8
+_LONGEST = 900  # seconds that a DAG may take
+
+
+# --- By hand --------------------------------------------------------------------------------
+
+
+def submit_file(
+    folder: Path, script: str, name: str, arguments: str, queue: str, inputs: str, late: bool
+) -> None:
+    """Write the submit description of a node, as one would by hand."""
+    (folder / f"{name}.sub").write_text(
+        f"executable = {script}\n"
+        f"arguments = {arguments}\n"
+        "should_transfer_files = IF_NEEDED\n"
+        "when_to_transfer_output = ON_EXIT\n"
+        "preserve_relative_paths = True\n"
+        f"transfer_input_files = {inputs}\n"
+        "transfer_output_files = $(output_file)\n"
+        f"output = log/{name}.$(Process).out\n"
+        f"error = log/{name}.$(Process).err\n"
+        "request_cpus = 1\n" + ("max_materialize = 1000\n" if late else "") + f"{queue}\n"
+    )
+
+
+def start_by_hand(folder: Path, script: str, dag: list[str]) -> None:
+    """Complete a folder with its script and DAG, run it, and wait for its end."""
+    import htcondor2
+
+    shutil.copy(BY_HAND / script, folder / script)
+    # As htdag's own: without it both wait for the schedd's tick on a pool with defaults.
+    (folder / "dagman.config").write_text("DAGMAN_HOLD_CLAIM_TIME = 0\n")
+    path = folder / "work.dag"
+    path.write_text("\n".join(["CONFIG dagman.config", *dag]) + "\n")
+    description = htcondor2.Submit.from_dag(str(path), {"UseDagDir": True})
+    htcondor2.Schedd().submit(description)
+    log = Path(f"{path}.dagman.log")
+    while not log.exists():
+        time.sleep(0.02)
+    code = None
+    for event in htcondor2.JobEventLog(str(log)).events(stop_after=_LONGEST):
+        if event.type == htcondor2.JobEventType.JOB_TERMINATED:
+            code = event["ReturnValue"]
+            break
+    if code != 0:
+        raise SystemExit(f"the DAG written by hand failed: {path}.dagman.out")
+
+
+def new_folder(runs: Path) -> Path:
+    folder = runs / f"by-hand-{time.monotonic_ns()}"
+    for name in ("in", "out", "log"):
+        (folder / name).mkdir(parents=True)
+    return folder
+
+
+def write_chunks(folder: Path, items: list[Any], size: int) -> list[str]:
+    names = []
+    for number, first in enumerate(range(0, len(items), size)):
+        names.append(f"{number:04d}")
+        (folder / f"in/{names[-1]}.json").write_text(json.dumps(items[first : first + size]))
+    return names
+
+
+def squares_by_hand(runs: Path, size: int, late: bool) -> int:
+    """Chunked and fused: one cluster for map, filter and partial sums, one job for the sum."""
+    folder = new_folder(runs)
+    names = write_chunks(folder, list(range(SQUARES)), size)
+    rows = [f"out/{name}.json, in/{name}.json" for name in names]
+    (folder / "chunks.txt").write_text("\n".join(rows) + "\n")
+    queue = "queue output_file, input_file from chunks.txt"
+    arguments = "chunk $(output_file) $(input_file)"
+    submit_file(folder, "squares.py", "squares", arguments, queue, "$(input_file)", late)
+    sums = [f"out/{name}.json" for name in names]
+    arguments = f"sum $(output_file) {' '.join(sums)}"
+    queue = "queue output_file in (out/sum.json)"
+    submit_file(folder, "squares.py", "sum", arguments, queue, ", ".join(sums), late)
+    dag = ["JOB squares squares.sub", "JOB sum sum.sub", "PARENT squares CHILD sum"]
+    start_by_hand(folder, "squares.py", dag)
+    return int(json.loads((folder / "out/sum.json").read_text()))
+
+
+def squares_one_job_an_item(runs: Path, late: bool) -> int:
+    """A DAGMan node for each item (map and filter in it), and one for the sum."""
+    folder = new_folder(runs)
+    names = write_chunks(folder, list(range(SQUARES)), 1)
+    queue = "queue output_file in (out/$(item).json)"
+    arguments = "chunk $(output_file) in/$(item).json"
+    submit_file(folder, "squares.py", "item", arguments, queue, "in/$(item).json", late)
+    return _sum_of_items(folder, names, [f"JOB i{name} item.sub" for name in names], late)
+
+
+def squares_one_job_an_item_and_stage(runs: Path, late: bool) -> int:
+    """A DAGMan node for the map of each item, one for its filter, and one for the sum."""
+    folder = new_folder(runs)
+    names = write_chunks(folder, list(range(SQUARES)), 1)
+    queue = "queue output_file in (out/$(item).map)"
+    arguments = "square $(output_file) in/$(item).json"
+    submit_file(folder, "squares.py", "map", arguments, queue, "in/$(item).json", late)
+    queue = "queue output_file in (out/$(item).json)"
+    arguments = "filter $(output_file) out/$(item).map"
+    submit_file(folder, "squares.py", "filter", arguments, queue, "out/$(item).map", late)
+    dag = [f"JOB i{name} filter.sub" for name in names]
+    for name in names:
+        dag += [
+            f"JOB m{name} map.sub",
+            f'VARS m{name} item="{name}"',
+            f"PARENT m{name} CHILD i{name}",
+        ]
+    return _sum_of_items(folder, names, dag, late)
+
+
+def _sum_of_items(folder: Path, names: list[str], dag: list[str], late: bool) -> int:
+    outs = [f"out/{name}.json" for name in names]
+    arguments = f"sum $(output_file) {' '.join(outs)}"
+    queue = "queue output_file in (out/sum.json)"
+    submit_file(folder, "squares.py", "sum", arguments, queue, ", ".join(outs), late)
+    dag = [*dag, "JOB sum sum.sub"]
+    dag += [f'VARS i{name} item="{name}"' for name in names]
+    dag.append(f"PARENT {' '.join('i' + name for name in names)} CHILD sum")
+    start_by_hand(folder, "squares.py", dag)
+    return int(json.loads((folder / "out/sum.json").read_text()))
+
+
+def burn_with_dag(runs: Path, size: int, late: bool) -> list[int]:
+    """Both stages fused, in chunks: one cluster."""
+    folder = new_folder(runs)
+    names = write_chunks(folder, list(range(BURNS)), size)
+    rows = [f"out/{name}.json, in/{name}.json" for name in names]
+    (folder / "chunks.txt").write_text("\n".join(rows) + "\n")
+    queue = "queue output_file, input_file from chunks.txt"
+    submit_file(
+        folder, "burn.py", "burn", "$(output_file) $(input_file)", queue, "$(input_file)", late
+    )
+    start_by_hand(folder, "burn.py", ["JOB burn burn.sub"])
+    return [
+        item for name in names for item in json.loads((folder / f"out/{name}.json").read_text())
+    ]
+
+
+def books_by_hand(runs: Path, paths: list[Path], size: int, late: bool) -> list[Any]:
+    """Count in chunks, then the vocabulary, then what sets the books of each chunk apart."""
+    folder = new_folder(runs)
+    for path in paths:
+        (folder / "in" / path.name.replace(" ", "_")).symlink_to(path)
+    names = [path.name.replace(" ", "_") for path in paths]
+    chunks, rows = [], []
+    for number, first in enumerate(range(0, len(names), size)):
+        files = [f"in/{name}" for name in names[first : first + size]]
+        chunks.append(f"{number:04d}")
+        (folder / f"in/{chunks[-1]}.list").write_text("\n".join(files))
+        rows.append(f"out/{chunks[-1]}.count, in/{chunks[-1]}.list, {', '.join(files)}\n")
+    (folder / "counts.txt").write_text("".join(rows))
+    submit_file(
+        folder,
+        "words.py",
+        "count",
+        "count $(output_file) $(list)",
+        "queue output_file, list, files from counts.txt",
+        "$(list), $(files)",
+        late,
+    )
+    counts = [f"out/{name}.count" for name in chunks]
+    submit_file(
+        folder,
+        "words.py",
+        "vocabulary",
+        f"vocabulary $(output_file) {' '.join(counts)}",
+        "queue output_file in (out/vocabulary)",
+        ", ".join(counts),
+        late,
+    )
+    (folder / "rows.txt").write_text(
+        "".join(f"out/{name}.rows, out/{name}.count\n" for name in chunks)
+    )
+    submit_file(
+        folder,
+        "words.py",
+        "distinctive",
+        "distinctive $(output_file) out/vocabulary $(counts)",
+        "queue output_file, counts from rows.txt",
+        "out/vocabulary, $(counts)",
+        late,
+    )
+    dag = [
+        "JOB count count.sub",
+        "JOB vocabulary vocabulary.sub",
+        "JOB distinctive distinctive.sub",
+        "PARENT count CHILD vocabulary distinctive",
+        "PARENT vocabulary CHILD distinctive",
+    ]
+    start_by_hand(folder, "words.py", dag)
+    return [
+        row for name in chunks for row in pickle.loads((folder / f"out/{name}.rows").read_bytes())
+    ]
+
+
+# --- By htdag -------------------------------------------------------------------------------
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def is_even(number: int) -> bool:
+    return number % 2 == 0
+
+
+def squares_by_htdag(size: int | None) -> int:
+    numbers = htdag.source(range(SQUARES), chunk_size=size)
+    total = numbers.map(square).filter(is_even).reduce(operator.add, initial=0)
+    return int(finished(htdag.Pipeline(total, name="squares")).result())
+
+
+def burn(item: int) -> int:
+    end = time.process_time() + 0.05
+    while time.process_time() < end:
+        pass
+    return item + 1
+
+
+def burn_by_htdag(size: int | None) -> list[int]:
+    first = htdag.source(range(BURNS), chunk_size=size).map(burn, name="first")
+    return list(finished(htdag.Pipeline(first.map(burn, name="second"), name="burn")).result())
+
+
+def burn_by_processes() -> list[int]:
+    with ProcessPool() as pool:
+        return pool.map(burn_twice, range(BURNS))
+
+
+def burn_twice(item: int) -> int:
+    return burn(burn(item))
+
+
+def books_by_htdag(paths: list[Path], size: int) -> list[Any]:
+    run = finished(book_analysis.pipeline(paths, size))
+    return [tuple(row) for row in run.result()]
+
+
+def finished(pipeline: htdag.Pipeline) -> htdag.Run:
+    return pipeline.submit(on="condor").wait(progress=False)
+
+
+# --- Rounds ---------------------------------------------------------------------------------
+
+Ways = dict[str, Callable[[], Any]]
+
+
+def ways(work: str, runs: Path, late: bool, single: bool) -> tuple[Ways, Any]:
+    """Return each way to do a piece of work, and the result that all must have."""
+    if work == "squares":
+        made: Ways = {
+            "by hand, 4 chunks, fused": functools.partial(squares_by_hand, runs, 50, late),
+            "htdag, chunk_size=50": functools.partial(squares_by_htdag, 50),
+        }
+        if single:
+            made |= {
+                "htdag, 100 chunks (default)": functools.partial(squares_by_htdag, None),
+                "by hand, a job an item": functools.partial(squares_one_job_an_item, runs, late),
+                "by hand, a job an item and stage": functools.partial(
+                    squares_one_job_an_item_and_stage, runs, late
+                ),
+            }
+        return made, sum(n * n for n in range(SQUARES) if n % 2 == 0)
+    if work == "burn":
+        size = BURNS // JOBS
+        return {
+            "by hand, 8 chunks, fused": functools.partial(burn_with_dag, runs, size, late),
+            "htdag, chunk_size=50": functools.partial(burn_by_htdag, size),
+            "multiprocessing.Pool": burn_by_processes,
+        }, [n + 2 for n in range(BURNS)]
+    paths = books.king_james_bible(runs.parent / "books")
+    size = books.share(len(paths))
+    return {
+        "by hand, 8 chunks": functools.partial(books_by_hand, runs, paths, size, late),
+        "htdag, the same chunks": functools.partial(books_by_htdag, paths, size),
+    }, None
+
+
+def rounds(number: int, made: Ways, expected: Any) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in made}
+    for _ in range(number):
+        for name, way in made.items():
+            begun = time.perf_counter()
+            result = way()
+            times[name].append(time.perf_counter() - begun)
+            print(f"  {name}: {times[name][-1]:.2f} s", flush=True)
+            if expected is None:
+                expected = plain(result)
+            if plain(result) != expected:
+                raise SystemExit(f"{name}: another result")
+    return times
+
+
+def plain(result: Any) -> Any:
+    """Return a result without what differs between equal ones: blanks in titles of books."""
+    if isinstance(result, list) and result and isinstance(result[0], tuple):
+        return [(title.replace("_", " ").casefold(), *rest) for title, *rest in result]
+    return result
+
+
+POOLS = {"fast": FAST, "default": DEFAULT}
+
+
+def settings_text(name: str) -> str:
+    pairs = ", ".join(f"`{key} = {value}`" for key, value in POOLS[name].items())
+    return f"The {name} pool (4 slots on each point, besides HTCondor's own settings): {pairs}."
+
+
+def main() -> None:
+    parser = common.parser(__doc__)
+    parser.add_argument(
+        "--work",
+        nargs="+",
+        default=["squares", "burn", "books"],
+        choices=["squares", "burn", "books"],
+    )
+    parser.add_argument("--pools", nargs="+", default=["fast", "default"], choices=list(POOLS))
+    parser.add_argument(
+        "--points", nargs="+", default=["blind", "seeing"], choices=["blind", "seeing", "both"]
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--single", action="store_true", help="also one job an item, which is slow")
+    parser.add_argument("--timeline", action="store_true", help="show when each node did what")
+    args = parser.parse_args()
+    figures = []
+    area = Area()
+    try:
+        for pool_name in args.pools:
+            fractions = {"DEFAULT_USERLOG_FORMAT_OPTIONS": "SUB_SECOND"} if args.timeline else {}
+            pool = Pool(pool_name, area, POOLS[pool_name] | fractions)
+            try:
+                for point in args.points:
+                    figures += measure(pool, pool_name, point, area, args)
+            finally:
+                pool.stop()
+    finally:
+        area.close()
+    heads = ["pool, point", "way", "seconds: median (range)", "times by hand"]
+    parts = []
+    for work in args.work:
+        rows = []
+        for figure in (one for one in figures if one["work"] == work):
+            floor = common.median(next(iter(figure["seconds"].values())))
+            for name, times in figure["seconds"].items():
+                ratio = common.median(times) / floor
+                rows.append(
+                    [
+                        f"{figure['pool']}, {figure['point']}",
+                        name,
+                        common.spread(times),
+                        f"{ratio:.2f}",
+                    ]
+                )
+        parts.append(f"{TITLES[work]}\n\n{common.table(heads, rows)}")
+    parts.append(f"Medians of {args.rounds} rounds. " + " ".join(map(settings_text, args.pools)))
+    common.report("overhead", "\n\n".join(parts), figures, args)
+
+
+TITLES = {
+    "squares": "`map`, `filter` and `reduce` over 200 trivial items:",
+    "burn": "400 items of 2 x 50 ms of CPU:",
+    "books": "The book analysis of `examples/book_analysis`, 66 books:",
+}
+
+
+def measure(pool: Pool, pool_name: str, point: str, area: Area, args: Any) -> list[dict[str, Any]]:
+    import contextlib
+
+    found = []
+    with pool.use(), contextlib.nullcontext() if point == "both" else pool.only(point):
+        runs = area.new_runs_dir()
+        os.environ["HTDAG_HOME"] = str(runs)
+        for work in args.work:
+            print(f"{work}, {pool_name} pool, {point}:", flush=True)
+            # By hand late materialisation is used where it is faster: on a pool with defaults.
+            made, expected = ways(work, runs, pool_name == "default", args.single)
+            seconds = rounds(args.rounds, made, expected)
+            if args.timeline:
+                for dag in sorted(runs.glob("**/*.dag"), key=lambda dag: dag.stat().st_mtime):
+                    print(f"{dag}\n\n{timeline.timeline(dag.parent)}\n")
+            found.append({"work": work, "pool": pool_name, "point": point, "seconds": seconds})
+    return found
+
+
+if __name__ == "__main__":
+    main()
