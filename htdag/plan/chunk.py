@@ -220,7 +220,7 @@ def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
             elif stage.options.chunk_size is not None:
                 parts = min(MOST_PARTS, math.ceil(estimate / stage.options.chunk_size))
             elif split == "hash":
-                parts = min(node.chunks, MOST_JOBS, MOST_FILES // max(1, node.chunks))
+                parts = min(node.chunks, MOST_JOBS, max(8, MOST_FILES // max(1, node.chunks)))
             else:
                 parts = min(MOST_JOBS, done[str(node.input.node)].chunks)
             output = replace(output, parts=max(1, parts), split=split)
