@@ -148,11 +148,9 @@ class _Combining(Sink):
         self._flush_range()
 
     def _flush_range(self) -> None:
-        """Write what is combined, and begin anew."""
+        """Write what is combined, and begin anew; what was saved before a failure stays."""
         if self._range is not None:
             self._save_range()
-        elif self._saved is not None:
-            self.writer.rewind(self._saved)
         self._range = None
         self._saved = None
         self._drop_all()
