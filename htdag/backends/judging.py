@@ -1,8 +1,8 @@
 """Let the exit statuses of jobs judge the first try of a node, where that is enough.
 
 A POST script costs a turn of DAGMan, which looks at its log once in 5 s by default. It is needed
-to list what is left: for another try, for items that are let go, and for the nodes after one that
-needed several attempts. The first try of a node without retries needs none of it, if its jobs tell
+to list what is left: for another try, for items that are let go, for the nodes after one that
+needed several attempts, and for those that are laid out by what it gave. The first try of a node without retries needs none of it, if its jobs tell
 by their exit status whether all of their items are done, and DAGMan does not remove the others at
 the first that fails. For that it needs a setting that older versions do not have; a node of one job
 does without.
@@ -37,12 +37,14 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
         The program ``condor_dagman`` that will run it.
     """
     nodes = progress.read_plan(str(run))["nodes"]
+    dynamic = {node["name"] for node in nodes if node["dynamic"]}
     # Where a run is to stop at the first error, DAGMan has to remove the other jobs.
     keeps = all(node["on_error"] != "stop" for node in nodes) and _knows_setting(dagman)
     spared = {
         node["name"]
         for node in nodes
         if node["retries"] == 0
+        and not dynamic.intersection(node["children"])
         and node["on_error"] == "finish"
         and (keeps or node["chunks"] == 1)
         and not _BY_STATUS.search((run / layout.submit(node["name"])).read_text(encoding="utf-8"))
