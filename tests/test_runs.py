@@ -715,11 +715,13 @@ def test_memory_and_disk_are_proposed_from_an_earlier_run(pool: Any, runs_dir: P
 def test_a_compiled_directory_runs_with_condor_submit_dag_alone(pool: Any, runs_dir: Path):
     total = htdag.source(range(40), chunk_size=10).map(square).filter(is_even).reduce(operator.add)
     directory = runs_dir / "by hand"
-    dag = htdag.Pipeline(total, name="by_hand").compile(directory)
+    limits = {"max_jobs_submitted": 3, "category": "all", "maxjobs": {"all": 2}}
+    dag = htdag.Pipeline(total, name="by_hand", **limits).compile(directory)
     run_command(["condor_dag_checker", dag.name], directory)
     run_command(["condor_submit_dag", dag.name], directory)
     pool.wait_until(lambda: "EXITING WITH STATUS" in read(f"{dag}.dagman.out"), 90)
     assert "EXITING WITH STATUS 0" in read(f"{dag}.dagman.out")
+    assert re.search(r"Maximum Submitted Nodes-*: 3\n", read(f"{dag}.dagman.out"))
     values = list(itemfile.read(str(directory / "nodes/add/out/0000.1.add.items")))
     assert [pickle.loads(value.payload) for value in values] == [
         sum(x * x for x in range(0, 40, 2))
