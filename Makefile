@@ -17,7 +17,7 @@ pip_install := $(python) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-local test-pool lint format docs dist clean distclean
+.PHONY: help demo test test-local test-pool bench lint format docs dist clean distclean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | \
@@ -56,6 +56,11 @@ test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
 
 test-pool: htcondor ## Run the tests on a real HTCondor
 	$(pytest) -m pool $(PYTEST_ARGS)
+
+PARTS ?=
+BENCH_ARGS ?=
+bench: htcondor ## Run the benchmarks, or PARTS of them (make bench PARTS="local items")
+	tools/as-user $(python) benchmarks/run.py $(PARTS) $(BENCH_ARGS)
 
 lint: $(venv)/.stamp-dev ## Check style and types
 	$(python) -m ruff check .

@@ -1,6 +1,6 @@
 """Time the way from a source to a run directory, and a run on this machine, by number of items.
 
-    python benchmarks/items.py [--sizes 1000 10000 100000] [--json FILE]
+    python benchmarks/items.py [--sizes 1000 10000 100000 1000000] [--json FILE]
 
 The pipeline is ``x -> x*x``, a filter and a sum; each size runs in a process of its own, so that
 the peak of memory is that of the process which compiles. Beside it, in the same minute, stands the
@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import common
 
 
 def square(x: int) -> int:
@@ -73,18 +74,25 @@ def measure(items: int) -> dict[str, float]:
     }
 
 
+def linear(rows: list[dict[str, float]], what: str) -> float:
+    """Return by how much more a figure grew than its number of items, from the last but one on.
+
+    1 is linear; small sizes have a constant part, so only the two largest count.
+    """
+    small, large = rows[-2:]
+    return (large[what] / small[what]) / (large["items"] / small["items"])
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser = common.parser(__doc__)
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000, 1_000_000]
+    )
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print(json.dumps(measure(args.one)))
         return
-    machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.platform()}"
-    print(machine)
-    print(f"{'items':>10} {'compile':>9} {'memory':>8} {'files':>6} {'run':>8} {'plain loop':>11}")
     rows = []
     for size in args.sizes:
         # Not /tmp, where DAGMan, and so compile, refuses to work.
@@ -96,15 +104,33 @@ def main() -> None:
                 text=True,
                 check=True,
             )
-        row = json.loads(done.stdout)
-        rows.append(row)
-        print(
-            f"{row['items']:>10,} {row['compile_s']:>7.2f} s {row['compile_mb']:>5.0f} MB "
-            f"{row['files']:>6,} {row['run_s']:>6.2f} s {row['plain_loop_s']:>9.3f} s",
-            flush=True,
+        rows.append(json.loads(done.stdout))
+    head = ["items", "compile s", "memory MB", "files", "directory MB", "run s", "plain loop s"]
+    body = [
+        [
+            f"{row['items']:,}",
+            f"{row['compile_s']:.2f}",
+            f"{row['compile_mb']:.0f}",
+            f"{row['files']:,}",
+            f"{row['directory_mb']:.1f}",
+            f"{row['run_s']:.2f}",
+            f"{row['plain_loop_s']:.3f}",
+        ]
+        for row in rows
+    ]
+    text = (
+        "`map`, `filter` and `reduce` over numbers from a generator, compiled into a directory "
+        "(seconds, peak memory of that process, files), and run on this machine:\n\n"
+        f"{common.table(head, body)}"
+    )
+    if len(rows) > 1:
+        small, large = (f"{row['items']:,}" for row in rows[-2:])
+        text += (
+            f"\n\nFrom {small} to {large} items an item takes {linear(rows, 'compile_s'):.2f} "
+            f"times as long to compile, and {linear(rows, 'run_s'):.2f} times as long to run "
+            f"(1 is linear). No pool is used."
         )
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    common.report("items", text, rows, args)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ BUFFERS = 2  # flag: the payload is a table of lengths, the pickle, and its buff
 HEADER = struct.Struct("<BBHIIQ")  # kind, flags, key length, first, last, payload length
 CRC = struct.Struct("<I")
 COUNT = struct.Struct("<Q")
+_HEAD = struct.Struct(HEADER.format + "I")  # with the checksum
 _TABLE = struct.Struct("<I")  # how many buffers; behind it the length of each
 HEAD_SIZE = HEADER.size + CRC.size
 TRAILER_SIZE = HEAD_SIZE + COUNT.size
@@ -106,7 +107,11 @@ def write(
     payload: bytes,
     buffers: Sequence[Any] = (),
 ) -> int:
-    """Write a frame and return its size. Nothing of it is copied."""
+    """Write a frame and return its size. Nothing large of it is copied."""
+    if not buffers and len(payload) < SMALL:
+        header = HEADER.pack(kind, flags, len(key), first, last, len(payload))
+        body = key + payload
+        return file.write(header + CRC.pack(zlib.crc32(body, zlib.crc32(header))) + body)
     parts: List[Any] = [payload]
     if buffers:
         flags |= BUFFERS
@@ -131,18 +136,19 @@ def read(file: BinaryIO, path: str, stop: Optional[int], load: bool = True) -> I
     """
     position = file.tell()
     size = os.fstat(file.fileno()).st_size
+    none: Tuple[bytearray, ...] = ()
     while stop is None or position < stop:
         head = file.read(HEAD_SIZE)
         if len(head) < HEAD_SIZE:
             raise DamagedFile(path, "it ends at byte %d, before its trailer" % position)
-        kind, flags, key_length, first, last, length = HEADER.unpack_from(head)
-        if kind not in (VALUE, FILE, END, TRAILER):
+        kind, flags, key_length, first, last, length, expected = _HEAD.unpack(head)
+        if not VALUE <= kind <= TRAILER:
             raise DamagedFile(path, "byte %d is not the start of a frame" % position)
         end = position + HEAD_SIZE + key_length + length
         if end > size:
             raise DamagedFile(path, "it ends within the frame at byte %d" % position)
         checksum = zlib.crc32(head[: HEADER.size])
-        buffers: Tuple[bytearray, ...] = ()
+        buffers = none
         if length < SMALL and not flags & BUFFERS:
             body = file.read(key_length + length)
             checksum = zlib.crc32(body, checksum)
@@ -158,7 +164,7 @@ def read(file: BinaryIO, path: str, stop: Optional[int], load: bool = True) -> I
                 checksum = zlib.crc32(payload, checksum)
             else:
                 payload, buffers, checksum = _with_buffers(file, length, checksum)
-        if checksum != CRC.unpack_from(head, HEADER.size)[0]:
+        if checksum != expected:
             raise DamagedFile(
                 path, "the checksum of the frame at byte %d does not match" % position
             )

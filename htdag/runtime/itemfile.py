@@ -159,7 +159,7 @@ class ItemWriter:
 
 def _open(path: str) -> BinaryIO:
     try:
-        file = open(path, "rb")
+        file = open(path, "rb", buffering=1 << 16)
     except FileNotFoundError:
         raise DamagedFile(path, "it is missing") from None
     if file.read(len(MAGIC)) != MAGIC:

@@ -63,6 +63,8 @@ def run_directory(run: str, cores: int) -> int:
     state = "failed"
     message = ""
     try:
+        import ctypes  # noqa: F401
+
         import cloudpickle  # noqa: F401  (once here, not in every forked job)
 
         failed = _Scheduler(pool).run()
