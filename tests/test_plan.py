@@ -598,3 +598,27 @@ def test_many_nodes_are_chunked_once_each(monkeypatch):
         chain = chain.map(inc, fuse=False)
     found = plan(chain)
     assert len(found.nodes) == len(asked) == len(set(asked)) == 50
+
+
+def test_few_chunks_are_kept_behind_a_filter():
+    few = numbers(40, chunk_size=5).filter(bool, name="a").map(inc, name="b", fuse=False)
+    node = plan(few)["b"]
+    assert (node.chunks, node.by_chunk, node.dynamic, node.items) == (8, True, False, None)
+    assert "8 jobs, one for each chunk of a: so few that counting" in reasons(plan(few), "b")
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        numbers(40, chunk_size=2).filter(bool, name="a").map(inc, name="b", fuse=False),
+        numbers(40, chunk_size=5).flat_map(range, name="a").map(inc, name="b", fuse=False),
+        numbers(40, chunk_size=5)
+        .filter(bool, name="a")
+        .map(inc, name="b", fuse=False, chunk_size=3),
+        numbers(40, chunk_size=5).filter(bool, name="a").batch(3, name="b"),
+        numbers(40, chunk_size=5).filter(bool, name="a").take(3, name="b"),
+    ],
+)
+def test_other_numbers_of_items_are_counted_first(stage):
+    node = plan(stage)["b"]
+    assert (node.by_chunk, node.dynamic, node.boundaries) == (False, True, ())

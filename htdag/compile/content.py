@@ -48,7 +48,7 @@ def plan_content(plan: Plan) -> dict[str, Any]:
 def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
     reads, edges = node.input, node.boundaries
     plain = "" if reads.source is None else "files" if reads.source.is_files else "items"
-    known = node.reduction is None
+    known = node.reduction is None and not node.by_chunk
     return {
         "name": node.name,
         "stages": list(node.stages),
@@ -76,6 +76,7 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "chunks": node.chunks,
         "boundaries": list(edges) or None,
         "dynamic": node.dynamic,
+        "by_chunk": node.by_chunk,
         "size": node.options.chunk_size,
         "per_job": node.per_job,
         "most": most_jobs(node),

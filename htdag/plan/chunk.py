@@ -16,6 +16,8 @@ from htdag.runtime.chunking import BY_HASH
 from htdag.stages import Stage
 
 MOST_JOBS = 100
+FEW_JOBS = 10
+"""So few jobs are not worth a turn of DAGMan, in which a POST script counts their items."""
 MOST_TUNED = 10_000
 """How many jobs a node may have where earlier runs say how long they take."""
 FAN_IN = 100
@@ -125,6 +127,19 @@ def _chunked(
             boundaries=(0, estimate) if known else (),
             dynamic=not known,
         )
+    if _keeps_chunks(graph, node, flows[0], done):
+        chunks = flows[0].chunks
+        what = counted(chunks, "job")
+        return replace(
+            node,
+            chunks=chunks,
+            boundaries=tuple(range(chunks + 1)),
+            by_chunk=True,
+            reasons=(
+                *node.reasons,
+                f"{what}, one for each chunk of {reads.node}: so few that counting items takes longer",
+            ),
+        )
     size = node.options.chunk_size
     per_job = node.per_job
     if not node.jobs:
@@ -145,6 +160,21 @@ def _chunked(
         dynamic=not known,
         per_job=per_job,
         reasons=(*node.reasons, *filter(None, [reason])),
+    )
+
+
+def _keeps_chunks(graph: nx.DiGraph, node: Node, flow: Flow, done: dict[str, Node]) -> bool:
+    """Whether a node had better take the chunks of the one before it, whatever filters left."""
+    reads = node.input
+    if reads.is_view or reads.node is None or node.options.chunk_size or node.jobs:
+        return False
+    before = done[reads.node]
+    return (
+        flow.cells is None
+        and flow.settled
+        and flow.chunks <= FEW_JOBS
+        and before.input.view not in BY_HASH
+        and _made_by(graph, before, reads.stage, ("map", "starmap", "filter"))
     )
 
 
@@ -255,18 +285,23 @@ def _flow(
 
 def keeps_count(graph: nx.DiGraph, node: Node, stage: str) -> bool:
     """Whether a node writes, for a stage, just as many values as it reads, a known number."""
-    if node.reduction is not None or not node.boundaries:
+    if node.reduction is not None or not node.boundaries or node.by_chunk:
         return False
     output = next((output for output in node.outputs if output.stage == stage), None)
     if output is None or not (output.whole or output.kind in ("group_by", "sort_by")):
         return False
+    return output.split != "hash" and _made_by(graph, node, stage, ("map", "starmap"))
+
+
+def _made_by(graph: nx.DiGraph, node: Node, stage: str, kinds: tuple[str, ...]) -> bool:
+    """Whether all stages of a node on the way to an output are of some kinds."""
     after = {operation.stage: operation for operation in node.operations}
-    current = output.after
+    current = next(output.after for output in node.outputs if output.stage == stage)
     while current is not None:
-        if graph.nodes[current]["stage"].kind not in ("map", "starmap"):
+        if graph.nodes[current]["stage"].kind not in kinds:
             return False
         current = after[current].after
-    return output.split != "hash"
+    return True
 
 
 def _estimate(node: Node, done: dict[str, Node]) -> int:

@@ -205,6 +205,8 @@ class Node:
     dynamic : bool
         Whether its jobs are laid out only when the nodes before it are done, by the numbers of
         items that they gave.
+    by_chunk : bool
+        Whether its jobs take whole chunks of the node before it, however many items these have.
     per_job : float
         About how many items a job is to have then, where there is no chunk size.
     fan_in : int or None
@@ -232,6 +234,7 @@ class Node:
     chunks: int = 0
     boundaries: tuple[int, ...] = ()
     dynamic: bool = False
+    by_chunk: bool = False
     per_job: float = 1.0
     fan_in: int | None = None
     items: int | None = None

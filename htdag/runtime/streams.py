@@ -130,14 +130,17 @@ class Reading:
         transfer: Dict[str, None] = {}
         streams: List[Dict[str, Any]]
         start, stop = self._boundaries[number], self._boundaries[number + 1]
+        counted = True
         if self._plain:
             streams = [{"parts": self._plain_parts(number, start, stop, transfer)}]
             start, stop = 0, stop - start
         elif self._view in BY_HASH:
             cells = self._cells(source["streams"][0], number)
             streams = [{"parts": _whole(cells, transfer)}]
-        elif self._node["mode"] == "reduce":
+            counted = False
+        elif self._node["mode"] == "reduce" or self._node["by_chunk"]:
             streams = [{"parts": _whole(self._streams[0][start:stop], transfer)}]
+            counted = False
         else:
             ranges = chunking.needed(self._view, source["number"], self._totals, start, stop)
             streams = [
@@ -150,7 +153,7 @@ class Reading:
             "reverse": source["reverse"],
             "streams": streams,
             "start": start,
-            "stop": stop,
+            "stop": stop if counted else None,
             "binds": self._binds(transfer),
             "todo": todo,
         }

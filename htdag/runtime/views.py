@@ -69,7 +69,7 @@ def open_view(description: Dict[str, Any], function: Any, files_folder: str) -> 
 
 def total(description: Dict[str, Any]) -> Optional[int]:
     """Return how many items a chunk has; None where that shows only when it is read."""
-    if description["view"] in BY_HASH:
+    if description["stop"] is None:
         return None
     return int(description["stop"] - description["start"])
 
