@@ -137,7 +137,7 @@ def _chunked(
             by_chunk=True,
             reasons=(
                 *node.reasons,
-                f"{what}, one for each chunk of {reads.node}: so few that counting items takes longer",
+                f"{what}, one for each chunk of {reads.node}: counting so few takes longer",
             ),
         )
     size = node.options.chunk_size
