@@ -2,10 +2,11 @@
 
     .venv/bin/python benchmarks/flat_memory.py [--gigabytes 2] [--json FILE]
 
-Items of 1 MB come from a generator and go through ``map`` and ``filter`` on the local backend. The
-memory of this process and of every process that works for the run is sampled; the peaks are the
-kernel's own (``VmHWM``), and those that the jobs left in their records. Results are read one at a
-time, as a script should that has more of them than memory.
+Items of 1 MB come from a generator and go through ``map`` and ``filter``, ``reduce_by_key`` (each
+with a key of its own) and ``sort_by``, on the local backend. The memory of this process and of
+every process that works for the run is sampled; the peaks are the kernel's own (``VmHWM``), and
+those that the jobs left in their records. Results are read one at a time, as a script should that
+has more of them than memory.
 """
 
 from __future__ import annotations
@@ -53,8 +54,31 @@ def through_map_and_filter(number: int) -> tuple[htdag.Pipeline, int]:
     return htdag.Pipeline(kept, name="map_filter"), sum(n % 256 % 2 == 0 for n in range(number))
 
 
+def key_of(item: bytes) -> bytes:
+    return item[:8]
+
+
+def first(kept: bytes, item: bytes) -> bytes:
+    return kept
+
+
+def through_reduce_by_key(number: int) -> tuple[htdag.Pipeline, int]:
+    """Return a pipeline that combines by key where no two items have one, the hardest case."""
+    source = htdag.source(items(number), chunk_size=max(1, number // 16))
+    combined = source.map(reversed_bytes).reduce_by_key(first, key=key_of, name="combined")
+    return htdag.Pipeline(combined.map(key_of), name="reduce_by_key"), number
+
+
+def through_sort_by(number: int) -> tuple[htdag.Pipeline, int]:
+    source = htdag.source(items(number), chunk_size=max(1, number // 16))
+    ordered = source.map(reversed_bytes).sort_by(key_of, name="ordered")
+    return htdag.Pipeline(ordered.map(key_of), name="sort_by"), number
+
+
 FLOWS: dict[str, Callable[[int], tuple[htdag.Pipeline, int]]] = {
     "map, filter": through_map_and_filter,
+    "map, reduce_by_key": through_reduce_by_key,
+    "map, sort_by": through_sort_by,
 }
 
 

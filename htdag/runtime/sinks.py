@@ -314,6 +314,7 @@ class KeyedReduceSink(_Combining):
         self._totals: Dict[bytes, List[Any]] = {}  # key, value, the item's key
         self._new = 0
         self._bytes = 0
+        self._average = 0.0  # bytes of what is kept for a key, when it was saved last
 
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
@@ -355,7 +356,7 @@ class KeyedReduceSink(_Combining):
         self._new = self._bytes = 0
 
     def _is_full(self) -> bool:
-        return self._new >= _MOST_UNSAVED
+        return self._new >= _MOST_UNSAVED or self._new * self._average > _MOST_COMBINED
 
     def _is_large(self) -> bool:
         return self._bytes > _MOST_COMBINED or len(self._totals) > 8 * _MOST_UNSAVED
@@ -368,3 +369,4 @@ class KeyedReduceSink(_Combining):
             self._bytes += len(payload)
             self.writer.partition = digest
             self.writer.value(key, payload)
+        self._average = self._bytes / max(1, len(self._totals))
