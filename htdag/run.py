@@ -524,7 +524,7 @@ def _looks(timeout: float | timedelta | None) -> Iterator[None]:
         if left <= 0:
             return
         time.sleep(min(pause, left))
-        pause = min(pause * 1.3, _LONGEST_PAUSE)
+        pause = min(pause * 1.05, _LONGEST_PAUSE)  # so about a twentieth of the time is lost
 
 
 def _seconds(timeout: float | timedelta) -> float:

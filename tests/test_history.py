@@ -255,8 +255,7 @@ def test_a_tag_that_is_used_again_is_another_run(home):
     history.gather_finished()
     fake_run(home, "one", created=1.0)
     assert history.gather_finished() == 1
-    shutil.rmtree(home / "runs" / "one")
-    (home / "runs" / "between").mkdir()  # so that the inode is another one
+    (home / "runs" / "one").rename(home / "moved")  # so that the inode is another one
     fake_run(home, "one", created=2.0)
     history.gather_finished()
     assert [run.run for run in history.read()["flow/slow/map"]] == [1.0, 2.0]

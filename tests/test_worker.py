@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -586,13 +587,23 @@ def test_the_archive_runs_a_job_with_a_bare_python(run, tmp_path):
     assert Outcome(run).values() == [0, 1, 4, 9, 16, 25]
 
 
-def test_without_python_there_is_an_outcome_that_says_so(run, tmp_path):
+@pytest.mark.parametrize(("command", "status"), [("work", 0), ("work-status", 1)])
+def test_the_status_tells_whether_all_is_done_where_nothing_else_judges(run, command, status):
+    compile_map(run, lambda x: 1 / x, range(2), chunk_size=1)
+    python = str(Path(sys.executable).parent)
+    assert run_archive(run, python, command, NODE, "0000", "1", NODE).returncode == status
+    assert run_archive(run, python, command, NODE, "0001", "1", NODE).returncode == 0
+    assert [Outcome(run, chunk=chunk).end["remaining"] for chunk in ("0000", "0001")] == [1, 0]
+
+
+@pytest.mark.parametrize(("command", "status"), [("work", 0), ("work-status", 1)])
+def test_without_python_there_is_an_outcome_that_says_so(run, tmp_path, command, status):
     total = htdag.source(range(4), chunk_size=4).map(abs, name=NODE).reduce(int.__add__, name="r")
     reference.compiled(htdag.Pipeline(total, total.upstream), run)
     shutil.rmtree(run / layout.outcomes(NODE))  # on an execute node it is not there
     path = bare_path(tmp_path / "bin")
-    done = run_archive(run, path, "work", NODE, "0000", "1", "r", NODE)
-    assert done.returncode == 0
+    done = run_archive(run, path, command, NODE, "0000", "1", "r", NODE)
+    assert done.returncode == status
     assert "no python" in done.stderr
     for line in (run / layout.record(NODE, "0000", 1)).read_text().splitlines():
         json.loads(line)
@@ -605,6 +616,20 @@ def test_without_python_there_is_an_outcome_that_says_so(run, tmp_path):
     assert outcome.end["remaining"] != 0
     assert [path.exists() for path in outcome.paths] == [True, True]
     assert outcome.end["sizes"] == [path.stat().st_size for path in outcome.paths]
+
+
+def test_the_archive_holds_its_modules_compiled(run, tmp_path):
+    compile_map(run, abs)
+    with zipfile.ZipFile(run / layout.RUNTIME) as archive:
+        names = set(archive.namelist())
+    sources = {name for name in names if name.endswith(".py") and name != "__main__.py"}
+    assert {name + "c" for name in sources} == names - sources - {"__main__.py"}
+    code = (
+        "import sys; sys.path.insert(0, 'runtime.pyz')\n"
+        "import zipimport; zipimport._compile_source = None  # compiling anything is an error\n"
+        "from htdag_runtime import worker, post, local; import cloudpickle"
+    )
+    subprocess.run([sys.executable, "-S", "-c", code], cwd=run, check=True)
 
 
 def test_without_python_the_other_commands_fail_plainly(run, tmp_path):
