@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -33,7 +34,6 @@ _START_TIMEOUT = 60.0  # seconds until a pool must answer
 _STOP_TIMEOUT = 30.0  # seconds of an orderly end
 _PAUSE = 0.1
 _TAIL = 12
-HOW_TO_START = "start it with: htdag pool start"
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,7 @@ class OwnPool:
                 self._check_size(cpus, memory)
             else:
                 install = find(prefix, self._known().get("prefix"))
+                self._end_orphans()
                 self._write(install, cpus or cores(), memory)
                 self._launch(install)
             self._wait(notify)
@@ -249,7 +250,9 @@ class OwnPool:
             if seen and not problem:
                 return
             if self._master() is None and (seen or waited > _START_TIMEOUT / 6):
-                raise BackendError(f"the pool did not start: {self._why('its condor_master ended')}")
+                raise BackendError(
+                    f"the pool did not start: {self._why('its condor_master ended')}"
+                )
             if waited > _START_TIMEOUT:
                 why = self._why(problem)
                 self._end()
@@ -293,9 +296,13 @@ class OwnPool:
             return False
         with contextlib.suppress(psutil.Error):
             family = [master, *master.children(recursive=True)]
-            # The fast way down: jobs are not waited for, and go back into the queue.
-            master.send_signal(signal.SIGQUIT)
+            # The gentle way down: jobs are told to end, and wait in the queue for the next start.
+            # On the fast one (SIGQUIT) the next schedd would look for them a long time.
+            master.send_signal(signal.SIGTERM)
             _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT)
+            if master in left:
+                master.send_signal(signal.SIGQUIT)
+                _, left = psutil.wait_procs(left, timeout=_STOP_TIMEOUT)
             for process in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
@@ -304,13 +311,35 @@ class OwnPool:
             raise BackendError(f"process {master.pid}, the pool's condor_master, does not end")
         return True
 
+    def _end_orphans(self) -> None:
+        """End daemons that outlived a killed condor_master: two schedds would share the queue."""
+        import psutil
+
+        config = str(self.config)
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if (
+                    process.uids().real == os.getuid()
+                    and process.name()[:15] in _DAEMONS
+                    and process.environ().get("CONDOR_CONFIG") == config
+                ):
+                    found.append(process)
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=_STOP_TIMEOUT)
+
     # Within
 
     def _master(self) -> psutil.Process | None:
-        """Return the process of condor_master, if it runs; a number alone may be anybody's by now.
+        """Return the process of condor_master, if it runs.
 
-        It is known by its environment, which names this pool's configuration.
+        The number in its file may be anybody's by now. But it keeps a lock on a file of this pool
+        as long as it lives, and the kernel knows.
         """
+        if not self._is_locked():
+            return None
         try:
             pid = int((self.path / _PID_FILE).read_text())
         except (OSError, ValueError):
@@ -319,14 +348,23 @@ class OwnPool:
 
         try:
             process = psutil.Process(pid)
-            ours = (
-                process.status() != psutil.STATUS_ZOMBIE
-                and process.name().startswith("condor_master")
-                and process.environ().get("CONDOR_CONFIG") == str(self.config)
-            )
+            ours = process.name().startswith("condor_master") and process.is_running()
         except psutil.Error:
             return None
         return process if ours else None
+
+    def _is_locked(self) -> bool:
+        try:
+            lock = os.open(self.path / "lock" / "InstanceLock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     def _known(self) -> dict[str, Any]:
         try:
@@ -383,6 +421,21 @@ def _answer(setup: Setup) -> dict[str, Any]:
     }
 
 
+# As the system names processes, in 15 letters.
+_DAEMONS = {
+    name[:15]
+    for name in (
+        "condor_collector",
+        "condor_negotiator",
+        "condor_schedd",
+        "condor_startd",
+        "condor_shared_port",
+        "condor_procd",
+        "condor_shadow",
+        "condor_starter",
+        "condor_dagman",
+    )
+}
 _VANILLA, _SCHEDULER = 5, 7
 _IDLE, _RUNNING, _HELD = 1, (2, 6), 5  # 6: it is bringing its output back
 

@@ -63,6 +63,7 @@ def pool_config(
         ("One slot, which jobs share", _slot(cpus, memory)),
         ("Jobs find the Python of the one who started the pool", {"STARTER_JOB_ENVIRONMENT": ""}),
         ("Fast", FAST),
+        ("Go on soon after a stop or a crash", _RESTART),
     ]
     groups[3][1]["STARTER_JOB_ENVIRONMENT"] = _job_environment(job_path)
     lines = ["# Written by `htdag pool start`, each time anew."]
@@ -72,6 +73,16 @@ def pool_config(
         if settings is _PRIVATE:
             lines.append("use ROLE: Personal")
     return "\n".join(lines) + "\n"
+
+
+_RESTART = {
+    # A DAGMan that was told to end waits so long before it is started again; 300 by default.
+    "SCHEDULER_UNIVERSE_COOL_DOWN_DURATION": "1",
+    # So long a job is looked for that ran when the machine went down; 2400 by default.
+    "JOB_DEFAULT_LEASE_DURATION": "60",
+    # When the pool is stopped, jobs get so long to end by themselves; 600 by default.
+    "MachineMaxVacateTime": "10",
+}
 
 
 def _own_places(directory: Path) -> dict[str, str]:
