@@ -1,0 +1,1 @@
+COSTS = {"scan": "a", "guidance": "b", "negotiator": "c", "schedd_min": "d", "claims": "e"}
