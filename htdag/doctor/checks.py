@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from htdag.doctor.costs import COSTS
+from htdag.doctor import costs
 from htdag.doctor.facts import Facts, Probe
 
 LOCAL_SETTINGS = (
@@ -216,7 +216,32 @@ def _silence(probe: Probe) -> str:
     return f"{probe.point}: {probe.problem}"
 
 
-def _intervals(facts: Facts) -> Iterator[Finding]:
+def _negotiator(facts: Facts) -> Iterator[Finding]:
+    text = facts.settings.get("NEGOTIATOR_INTERVAL")
+    if facts.place == "local" or not facts.points:
+        return
+    if text is None:
+        yield Finding(
+            "negotiator-unknown",
+            Severity.NOTE,
+            "the negotiator does not tell its settings (NEGOTIATOR_INTERVAL)",
+            "",
+            f"where nodes wait long for slots, {_ADMIN} a shorter NEGOTIATOR_INTERVAL",
+        )
+        return
+    number = _number(text)
+    interval = _NEGOTIATOR if number is None else number
+    if interval > 10:
+        yield Finding(
+            "negotiator-interval",
+            Severity.SLOWS,
+            f"the negotiator works every {interval:g} s by itself (NEGOTIATOR_INTERVAL)",
+            costs.NEGOTIATOR,
+            f"{_ADMIN} a shorter NEGOTIATOR_INTERVAL; it is one setting for all users",
+        )
+
+
+def _submit_side(facts: Facts) -> Iterator[Finding]:
     if facts.place == "local":
         return
     scan = _seconds(facts, "DAGMAN_USER_LOG_SCAN_INTERVAL", _SCAN)
@@ -225,37 +250,17 @@ def _intervals(facts: Facts) -> Iterator[Finding]:
             "scan-interval",
             Severity.SLOWS,
             f"DAGMan looks at its log every {scan:g} s (DAGMAN_USER_LOG_SCAN_INTERVAL)",
-            COSTS["scan"],
+            costs.SCAN,
             f"{_ADMIN} DAGMAN_USER_LOG_SCAN_INTERVAL = 1; a DAG cannot set it lower itself",
         )
-    if not _is_true(facts.settings.get("GUIDANCE_KEEP_CALM_AND", "")):
-        transfers = any(True for _ in facts.points)
-        if transfers and _is_at_least(facts.schedd, (24, 5)):
-            yield Finding(
-                "guidance",
-                Severity.SLOWS,
-                "jobs with file transfer often wait for 5 s before they start",
-                COSTS["guidance"],
-                f"{_ADMIN} GUIDANCE_KEEP_CALM_AND = True on the submit machine",
-            )
-    negotiator = facts.settings.get("NEGOTIATOR_INTERVAL")
-    if negotiator is None:
-        if facts.points:
-            yield Finding(
-                "negotiator-unknown",
-                Severity.NOTE,
-                "the negotiator does not tell its settings (NEGOTIATOR_INTERVAL)",
-                "",
-                f"where nodes wait long for slots, {_ADMIN} a shorter NEGOTIATOR_INTERVAL",
-            )
-    elif (_number(negotiator) or _NEGOTIATOR) > 10:
+    calm = _is_true(facts.settings.get("GUIDANCE_KEEP_CALM_AND", ""))
+    if not calm and _is_at_least(facts.schedd, (24, 5)):
         yield Finding(
-            "negotiator-interval",
+            "guidance",
             Severity.SLOWS,
-            f"the negotiator works every {_number(negotiator) or _NEGOTIATOR:g} s by itself "
-            f"(NEGOTIATOR_INTERVAL)",
-            COSTS["negotiator"],
-            f"{_ADMIN} a shorter NEGOTIATOR_INTERVAL; it is one setting for all users",
+            "jobs with file transfer often wait for 5 s before they start",
+            costs.GUIDANCE,
+            f"{_ADMIN} GUIDANCE_KEEP_CALM_AND = True on the submit machine",
         )
     minimum = _seconds(facts, "SCHEDD_MIN_INTERVAL", _SCHEDD_MIN)
     if minimum > 1:
@@ -263,7 +268,7 @@ def _intervals(facts: Facts) -> Iterator[Finding]:
             "schedd-min-interval",
             Severity.SLOWS,
             f"the schedd acts on new jobs at most every {minimum:g} s (SCHEDD_MIN_INTERVAL)",
-            COSTS["schedd_min"],
+            costs.SCHEDD_MIN,
             f"{_ADMIN} SCHEDD_MIN_INTERVAL = 1",
         )
 
@@ -279,7 +284,7 @@ def _claims(facts: Facts) -> Iterator[Finding]:
             Severity.NOTE,
             f"DAGMan keeps claims for {hold:g} s (DAGMAN_HOLD_CLAIM_TIME), which the schedd hands "
             f"on only every {interval:g} s (SCHEDD_INTERVAL)",
-            COSTS["claims"],
+            costs.CLAIMS,
             "nothing for htdag, whose DAGs set DAGMAN_HOLD_CLAIM_TIME = 0; do the same in others",
         )
 
@@ -330,7 +335,8 @@ _CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     _directory,
     _slots,
     _python,
-    _intervals,
+    _negotiator,
+    _submit_side,
     _claims,
     _versions,
     _clocks,
