@@ -1,4 +1,4 @@
-"""Where the runs of a user are kept."""
+"""Where the runs of a user, and the pool of her own, are kept."""
 
 from __future__ import annotations
 
@@ -19,9 +19,18 @@ def runs_directory() -> Path:
     ``$HTDAG_HOME/runs`` where that variable is set, else ``htdag/runs`` in the user's data
     directory (``~/.local/share`` on Linux).
     """
+    return _home() / "runs"
+
+
+def pool_directory() -> Path:
+    """Return the folder of the user's own HTCondor pool, beside that of the runs."""
+    return _home() / "pool"
+
+
+def _home() -> Path:
     home = os.environ.get("HTDAG_HOME")
     base = Path(home).expanduser() if home else Path(platformdirs.user_data_dir("htdag"))
-    return base.absolute() / "runs"
+    return base.absolute()
 
 
 def check_for_dagman(directory: Path) -> None:

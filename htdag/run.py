@@ -14,7 +14,7 @@ from typing import Any
 
 from htdag import _settings, backends, history
 from htdag.backends import Backend
-from htdag.backends.base import Activity, RunState
+from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.errors import (
     NotDone,
     RunActive,
@@ -75,7 +75,8 @@ class Run:
         return run
 
     def _submit(self, backend: Backend) -> None:
-        ticket = backend.submit(self.path, self._manifest["dag"])
+        before = (_read_json(self.path / _TICKET) or {}).get("ticket")
+        ticket = backend.submit(self.path, self._manifest["dag"], before)
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
         layout.write_aside(str(self.path / _TICKET), json.dumps(content).encode())
         self.__dict__.pop("_reader", None)
@@ -374,6 +375,8 @@ class Run:
         """
         activity = self._activity()
         if not activity.state.ended:
+            if activity.reason.endswith(HOW_TO_START):
+                raise RunActive(f"run {self.tag!r} goes on by itself: {activity.reason}")
             raise RunActive(
                 f"run {self.tag!r} is {activity.state.value}: there is nothing to resume; "
                 f"to begin anew from what is there, remove it first"
@@ -508,6 +511,8 @@ def _item(frame: Any, path: Path, sources: outcomes.Sources, root: str | None) -
 
 def _held_text(status: Status) -> str:
     held = "\n".join(status.held) or status.reason
+    if held.endswith(HOW_TO_START):
+        return f"run {status.tag!r} is on hold, and goes on from where it is: {held}"
     return (
         f"run {status.tag!r} is on hold: HTCondor waits for a person.\n{held}\n"
         f"Mend the cause and use condor_release; or htdag remove {quote(status.tag)}, then resume"

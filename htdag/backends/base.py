@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 from htdag.errors import UsageError
 
+HOW_TO_START = "start it with: htdag pool start"
+"""What to do about a pool of one's own that does not run; it ends the reason of a state."""
+
 
 class RunState(enum.Enum):
     """The state of a run as a whole."""
@@ -18,7 +21,7 @@ class RunState(enum.Enum):
     RUNNING = "running"
     """Under way."""
     HELD = "held"
-    """On hold: the DAGMan job itself, or jobs of it and none is running."""
+    """On hold: the DAGMan job itself, or jobs of it and none is running, or the pool is stopped."""
     DONE = "done"
     """All of it succeeded."""
     FAILED = "failed"
@@ -64,8 +67,11 @@ class Backend(Protocol):
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
 
-    def submit(self, run: Path, dag: str) -> dict[str, Any]:
-        """Start what is left of a run; return what is needed to find it again."""
+    def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Start what is left of a run; return what is needed to find it again.
+
+        Where it was started before, ``before`` is what was returned then.
+        """
 
     def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
         """Return what is going on, without asking more than files where they suffice."""
@@ -99,10 +105,10 @@ def choose(name: str) -> tuple[Backend, str]:
         from htdag.backends import condor
     except ImportError as error:
         return backend("local"), f"running on this machine: no HTCondor bindings ({error})"
-    problem = condor.why_unusable()
-    if problem:
-        return backend("local"), f"running on this machine: {problem}"
-    return backend("condor"), f"running on HTCondor: {condor.schedd_name()}"
+    setup, what = condor.find()
+    if setup is None:
+        return backend("local"), f"running on this machine: {what}"
+    return condor.CondorBackend(setup), f"running on HTCondor: {what}"
 
 
 def check_name(name: str) -> None:

@@ -1,4 +1,4 @@
-"""HTCondor: a run directory, run by DAGMan. The only importer of the bindings."""
+"""HTCondor: a run directory, run by DAGMan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag.backends import judging
-from htdag.backends.base import Activity, RunState
+from htdag.backends.base import HOW_TO_START, Activity, RunState
+from htdag.backends.bindings import htcondor2, using
+from htdag.backends.bindings import short as _short
+from htdag.backends.ownpool import OwnPool
+from htdag.backends.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
-
-with warnings.catch_warnings():
-    # Without any configuration the bindings warn when they are imported; `why_unusable` says it.
-    warnings.simplefilter("ignore")
-    import htcondor2
 
 _NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 _SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
@@ -44,34 +42,60 @@ print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
 """
 
 
-def why_unusable() -> str:
-    """Return "" where runs can be submitted to an HTCondor, else the reason why not."""
+def why_unusable(setup: Setup | None = None) -> str:
+    """Return "" where runs can be submitted to an HTCondor, else the reason why not.
+
+    Parameters
+    ----------
+    setup : Setup, optional
+        That HTCondor; by default the one that is configured on this machine.
+    """
     if os.getuid() == 0:
         return "HTCondor refuses the jobs of root"
     try:
-        htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+        with using(setup):
+            htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+            if shutil.which("condor_dagman") is None:
+                return "HTCondor answers, but its program condor_dagman is not on PATH"
     except Exception as error:
         return f"no HTCondor schedd answers here ({_short(error)})"
-    if shutil.which("condor_dagman") is None:
-        return "HTCondor answers, but its program condor_dagman is not on PATH"
     return ""
 
 
 def never_usable() -> bool:
     """Tell, without asking anyone, whether no run can be submitted from here."""
-    return os.getuid() == 0 or shutil.which("condor_dagman") is None
+    return os.getuid() == 0 or (shutil.which("condor_dagman") is None and not OwnPool().is_running)
+
+
+def find() -> tuple[Setup | None, str]:
+    """Return the HTCondor for new runs and what to call it; None and why there is none.
+
+    That is the one that is configured on this machine, where its schedd answers, else the user's
+    own pool, where that runs.
+    """
+    problem = why_unusable()
+    if not problem:
+        setup = Setup.current()
+        return setup, _own_name(Path(str(setup.config)).parent) if setup.own else schedd_name()
+    own = OwnPool()
+    if not own.is_running:
+        made = f"; your own pool is not running, {HOW_TO_START}" if own.config.exists() else ""
+        return None, problem + made
+    not_own = why_unusable(own.setup)
+    if not_own:
+        return None, f"your own pool in {str(own.path)!r} is running, but {not_own}"
+    return own.setup, _own_name(own.path)
+
+
+def _own_name(directory: Path) -> str:
+    return f"your own pool, in {str(directory)!r}"
 
 
 def schedd_name() -> str:
-    """Return the name of the schedd that runs are submitted to."""
-    names = [str(ad.get("Name")) for ad in _schedd_ads()]
-    return names[0] if names else "the local schedd"
-
-
-def _schedd_ads() -> list[Any]:
+    """Return the name of the schedd that is configured on this machine."""
     with contextlib.suppress(Exception):
-        return [htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)]
-    return []
+        return str(htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)["Name"])
+    return "the local schedd"
 
 
 @dataclass
@@ -88,34 +112,45 @@ class _Watch:
 
 
 class CondorBackend:
-    """Runs a run directory as a DAGMan workflow of the local schedd."""
+    """Runs a run directory as a DAGMan workflow of the local schedd.
+
+    Parameters
+    ----------
+    setup : Setup, optional
+        The HTCondor of new runs; by default `find` looks for one. Others stay where they are.
+    """
 
     name = "condor"
 
-    def __init__(self) -> None:
+    def __init__(self, setup: Setup | None = None) -> None:
+        self._new_runs = setup
         self._watches: dict[tuple[Path, int], _Watch] = {}
 
     def check_directory(self, directory: Path) -> None:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
 
-    def submit(self, run: Path, dag: str) -> dict[str, Any]:
+    def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
         if os.getuid() == 0:
             raise BackendError("HTCondor refuses the jobs of root; submit as an ordinary user")
+        if before is not None:
+            setup = Setup.of_ticket(before)
+        else:
+            setup = self._new_runs or find()[0] or Setup.current()
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
         first = not (run / f"{dag}.condor.sub").exists()
         if not first:
             judging.restore_scripts(run, dag)
             _write_rescue(run, dag)
             options["UpdateSubmit"] = True
-        with _mapped(f"submitting {str(run / dag)!r}"):
+        with _mapped(f"submitting {str(run / dag)!r}"), _reached(setup):
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 judging.spare_scripts(run, dag, Path(description["executable"]))
             result = htcondor2.Schedd().submit(description)
-        return {"cluster": int(result.cluster()), "dag": dag}
+        return {"cluster": int(result.cluster()), "dag": dag, "htcondor": setup.to_ticket()}
 
     def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
         """Read what is new in the event logs; ask the schedd only now and then."""
@@ -125,7 +160,9 @@ class CondorBackend:
             self._read_dagman(run, ticket, watch)
             self._read_nodes(run, ticket, watch)
         if not watch.state.ended:
-            self._check_queue(run, ticket, watch)
+            stopped = self._check_queue(run, ticket, watch)
+            if stopped:
+                return Activity(RunState.HELD, stopped)
         running: dict[str, set[int]] = {}
         chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
         held = []
@@ -152,14 +189,16 @@ class CondorBackend:
         """Remove the DAGMan job, which removes its jobs, and wait until they have left."""
         cluster = ticket["cluster"]
         mine = f"ClusterId == {cluster} || DAGManJobId == {cluster}"
+        setup = Setup.of_ticket(ticket)
         with _mapped(f"removing cluster {cluster}"):
-            schedd = htcondor2.Schedd()
-            schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
-            if force:
-                schedd.act(htcondor2.JobAction.Remove, mine)
-                schedd.act(htcondor2.JobAction.RemoveX, mine)
+            with _reached(setup):
+                schedd = htcondor2.Schedd()
+                schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
+                if force:
+                    schedd.act(htcondor2.JobAction.Remove, mine)
+                    schedd.act(htcondor2.JobAction.RemoveX, mine)
             deadline = time.monotonic() + _REMOVE_TIMEOUT
-            while schedd.query(constraint=mine, projection=["ClusterId"]):
+            while _in_queue(setup, mine):
                 if time.monotonic() > deadline:
                     raise BackendError(
                         f"cluster {cluster} was asked to go, but is still in the queue after "
@@ -173,9 +212,13 @@ class CondorBackend:
         In a process of its own: where no daemon answers the bindings wait for a minute, and no
         other thread goes on meanwhile.
         """
+        setup = self._new_runs or Setup.current()
+        if not setup.programs and OwnPool().is_running:
+            setup = OwnPool().setup
         try:
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", _COUNT_SLOTS],
+                env=setup.variables(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -233,26 +276,59 @@ class CondorBackend:
             elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
                 watch.jobs.pop(job, None)
 
-    def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
-        """Notice a DAGMan job that left the queue without a word in its log."""
+    def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> str:
+        """Notice a DAGMan job that left the queue without a word in its log.
+
+        Return why nothing goes on in that queue, if its pool was stopped.
+        """
         now = time.monotonic()
+        setup = Setup.of_ticket(ticket)
+        stopped = _why_stopped(setup)
+        if stopped:
+            return stopped
         if watch.asked == 0.0:
             watch.asked = now
         if now - watch.asked < _QUEUE_CHECK_EVERY:
-            return
+            return ""
         watch.asked = now
         try:
-            found = htcondor2.Schedd().query(
-                constraint=f"ClusterId == {ticket['cluster']}", projection=["JobStatus"]
-            )
+            found = _in_queue(setup, f"ClusterId == {ticket['cluster']}")
         except Exception:
-            return  # the files suffice; whether the schedd answers is not the question here
+            return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
             with _mapped(f"reading the event logs in {str(run)!r}"):
                 self._read_dagman(run, ticket, watch)  # it may have ended a moment ago
         if not found and not watch.state.ended:
             watch.state = RunState.STOPPED
             watch.reason = "its DAGMan job is no longer in the queue"
+        return ""
+
+
+def _in_queue(setup: Setup, constraint: str) -> bool:
+    with _reached(setup):
+        return bool(htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"]))
+
+
+def _why_stopped(setup: Setup) -> str:
+    """Return "" unless it is a pool of one's own that does not run."""
+    if not setup.own or setup.config is None:
+        return ""
+    folder = Path(setup.config).parent
+    if OwnPool(folder).is_running:
+        return ""
+    if not folder.is_dir():
+        return f"the pool that it was submitted to, in {str(folder)!r}, is gone"
+    return f"the pool that it was submitted to, in {str(folder)!r}, is not running; {HOW_TO_START}"
+
+
+@contextlib.contextmanager
+def _reached(setup: Setup) -> Iterator[None]:
+    """Work with an HTCondor, or say how it could be reached."""
+    stopped = _why_stopped(setup)
+    if stopped:
+        raise BackendError(stopped)
+    with using(setup):
+        yield
 
 
 def _event_log(path: Path) -> Any:
@@ -335,7 +411,3 @@ def _mapped(doing: str) -> Iterator[None]:
         raise
     except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
         raise BackendError(f"HTCondor: {doing}: {_short(error)}") from error
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

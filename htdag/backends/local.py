@@ -30,7 +30,7 @@ class LocalBackend:
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""
 
-    def submit(self, run: Path, dag: str) -> dict[str, Any]:
+    def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
         if _is_alive(run):
             raise BackendError(f"the run in {str(run)!r} is running already")

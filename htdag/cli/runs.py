@@ -1,24 +1,15 @@
-"""The command line: one verb for each thing that a person does with runs."""
+"""The verbs for runs: one for each thing that a person does with them."""
 
 from __future__ import annotations
 
-import errno
-import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from htdag.errors import (
-    BackendError,
-    HtdagError,
-    NotDone,
-    RunActive,
-    RunDamaged,
-    RunNotFound,
-    UsageError,
-)
+from htdag.cli._group import INTERRUPTED, JSON, NO_PROGRESS, TAG, print_json
+from htdag.errors import BackendError, HtdagError, NotDone, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
     from htdag.run import Run
@@ -26,104 +17,12 @@ if TYPE_CHECKING:
 
 # What takes time to import is imported in the commands that need it.
 
-DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
-"""The exit statuses."""
-
 _ERRORS_SHOWN = 10
 
 
-class _Htdag(click.Group):
-    """A group whose commands end as the exit statuses say, errors as one message on stderr."""
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command and leave Python with its exit status."""
-        for stream in (sys.stdout, sys.stderr):
-            # A tag may hold letters that the terminal cannot show.
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="backslashreplace")
-        extra |= {"prog_name": "htdag", "standalone_mode": False}
-        try:
-            status = super().main(*args, **extra)
-            sys.stdout.flush()
-        except click.ClickException as error:
-            error.show()
-            status = error.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            click.echo("htdag: interrupted", err=True)
-            status = INTERRUPTED
-        except HtdagError as error:
-            click.echo(f"htdag: {error}", err=True)
-            status = _status(error)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                # Who read the output has had enough of it; Python's own flush at its end has too.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            else:
-                click.echo(f"htdag: {error}", err=True)
-            status = FAILED
-        sys.exit(status if isinstance(status, int) else DONE)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb, or say which one was probably meant."""
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see: htdag --help"
-            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the verbs in the order in which they are defined."""
-        return list(self.commands)
-
-
-def _status(error: HtdagError) -> int:
-    if isinstance(error, NotDone):
-        return NOT_DONE
-    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive) else FAILED
-
-
-_TAG = click.argument("tag", metavar="TAG")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-_NO_PROGRESS = click.option(
-    "--no-progress", is_flag=True, help="Show no progress on standard error."
-)
-
-
-@click.group(
-    cls=_Htdag,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-def main() -> None:
-    """Look at htdag runs, wait for them, and take their results.
-
-    A run is one execution of a pipeline: a Python script starts it and gives it a tag, and it goes
-    on when the script has ended. These commands work from any folder, and need the tag only.
-
-    \b
-    Examples:
-      htdag runs                    which runs are there, and how are they?
-      htdag status "my survey"      how far has this one come?
-      htdag wait "my survey"        wait for it, with progress
-      htdag errors "my survey"      what failed in it, and why?
-      htdag resume "my survey"      go on from what is done
-
-    \b
-    Exit status:
-      0    done
-      1    the run failed, is on hold, or could not be reached
-      2    a mistake in the command, such as a tag that does not exist
-      3    the run, or its result, is not done yet
-      130  interrupted
-    """
-
-
-@main.command()
+@click.command()
 @click.argument("pattern", default="*")
-@_JSON
+@JSON
 def runs(pattern: str, as_json: bool) -> None:
     """List runs, oldest first.
 
@@ -138,7 +37,7 @@ def runs(pattern: str, as_json: bool) -> None:
 
     rows = [_run_row(run) for run in htdag.runs(pattern)]
     if as_json:
-        _print_json([row.__dict__ | {"created": row.created.isoformat()} for row in rows])
+        print_json([row.__dict__ | {"created": row.created.isoformat()} for row in rows])
     elif rows:
         from htdag.show.tables import print_runs
 
@@ -165,9 +64,9 @@ def _run_row(run: Run) -> RunRow:
     return RunRow(run.tag, state, backend, run.pipeline_name, run.created, str(run.path))
 
 
-@main.command()
-@_TAG
-@_JSON
+@click.command()
+@TAG
+@JSON
 def status(tag: str, as_json: bool) -> None:
     """Show how far a run has come, stage by stage.
 
@@ -197,18 +96,18 @@ def status(tag: str, as_json: bool) -> None:
     }
     for entry, stage in zip(content["stages"], found.stages, strict=True):
         entry["waiting"] = stage.waiting
-    _print_json(content)
+    print_json(content)
 
 
-@main.command()
-@_TAG
+@click.command()
+@TAG
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
     help="Wait no longer than this; 0 only looks. The exit status is 3 then.",
 )
-@_NO_PROGRESS
+@NO_PROGRESS
 def wait(tag: str, timeout: float | None, no_progress: bool) -> None:
     """Wait until a run has ended.
 
@@ -236,8 +135,8 @@ def _wait(run: Run, timeout: float | None, progress: bool) -> None:
         sys.exit(INTERRUPTED)
 
 
-@main.command(short_help="Show what failed in a run, and why.")
-@_TAG
+@click.command(short_help="Show what failed in a run, and why.")
+@TAG
 @click.option("--stage", metavar="STAGE", help="Only the errors of this stage.")
 @click.option(
     "--limit",
@@ -246,7 +145,7 @@ def _wait(run: Run, timeout: float | None, progress: bool) -> None:
     help=f"Show at most N errors; {_ERRORS_SHOWN} if not given (with --json all).",
 )
 @click.option("--all", "show_all", is_flag=True, help="Show all errors.")
-@_JSON
+@JSON
 def errors(tag: str, stage: str | None, limit: int | None, show_all: bool, as_json: bool) -> None:
     """Show what failed in a run: which items, the traceback, and what they had printed.
 
@@ -261,7 +160,7 @@ def errors(tag: str, stage: str | None, limit: int | None, show_all: bool, as_js
     if as_json:
         from dataclasses import asdict
 
-        _print_json([asdict(error) for error in found[:limit]])
+        print_json([asdict(error) for error in found[:limit]])
         return
     if not found:
         click.echo("no errors")
@@ -272,12 +171,12 @@ def errors(tag: str, stage: str | None, limit: int | None, show_all: bool, as_js
         click.echo(line)
 
 
-@main.command()
-@_TAG
+@click.command()
+@TAG
 @click.option(
     "--target", metavar="STAGE", help="Which result, where the pipeline has several targets."
 )
-@_JSON
+@JSON
 def result(tag: str, target: str | None, as_json: bool) -> None:
     """Print the result of a run.
 
@@ -306,7 +205,7 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
             f"PYTHONPATH=. htdag result {shlex.quote(tag)}"
         ) from error
     if as_json:
-        _print_json(value)
+        print_json(value)
     else:
         from htdag.show.values import value_lines
 
@@ -314,10 +213,10 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
             click.echo(line)
 
 
-@main.command()
-@_TAG
+@click.command()
+@TAG
 @click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
-@_NO_PROGRESS
+@NO_PROGRESS
 def resume(tag: str, then_wait: bool, no_progress: bool) -> None:
     """Go on with a run that failed, was removed or was killed.
 
@@ -345,8 +244,8 @@ def resume(tag: str, then_wait: bool, no_progress: bool) -> None:
     _wait(run, None, not no_progress)
 
 
-@main.command()
-@_TAG
+@click.command()
+@TAG
 @click.option("--force", is_flag=True, help="Do not wait for an orderly end.")
 def remove(tag: str, force: bool) -> None:
     """End a run that is under way.
@@ -371,15 +270,15 @@ def remove(tag: str, force: bool) -> None:
     )
 
 
-@main.command()
-@_JSON
+@click.command()
+@JSON
 def version(as_json: bool) -> None:
     """Print the versions of htdag, Python and HTCondor."""
     from htdag.show.versions import versions
 
     found = versions()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     click.echo(f"htdag {found['htdag']}")
     click.echo(f"Python {found['python']} ({sys.executable})")
@@ -391,9 +290,3 @@ def _load(tag: str) -> Run:
     import htdag
 
     return htdag.load(tag)
-
-
-def _print_json(content: Any) -> None:
-    from htdag.show.values import json_text
-
-    click.echo(json_text(content))

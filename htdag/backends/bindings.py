@@ -1,0 +1,83 @@
+"""HTCondor's Python bindings, turned to one HTCondor or another."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from htdag.backends.setup import Setup, environment_lock
+
+with warnings.catch_warnings():
+    # Without any configuration the bindings warn when they are imported; `why_unusable` says it.
+    warnings.simplefilter("ignore")
+    import htcondor2
+
+__all__ = ["htcondor2", "queue", "short", "slots", "using", "version_number"]
+
+
+@contextlib.contextmanager
+def using(setup: Setup | None) -> Iterator[Any]:
+    """Make an HTCondor the one that the bindings work with, for a while.
+
+    The bindings have one configuration in a process. So it is changed only where it must be, and
+    put back afterwards (less than 1 ms each).
+
+    Parameters
+    ----------
+    setup : Setup or None
+        None: the one that the environment of the process leads to.
+
+    Yields
+    ------
+    module
+        The bindings.
+    """
+    with environment_lock:
+        if setup is None or setup.in_use:
+            yield htcondor2
+            return
+        try:
+            with setup.environment():
+                _reload()
+                yield htcondor2
+        finally:
+            _reload()
+
+
+def _reload() -> None:
+    with warnings.catch_warnings():
+        # No configuration at all is what some machines have.
+        warnings.simplefilter("ignore")
+        htcondor2.reload_config()
+
+
+def queue(setup: Setup | None, constraint: str = "true") -> list[Any]:
+    """Return the job ads in the queue, with the attributes that tell their state."""
+    with using(setup) as bindings:
+        return list(
+            bindings.Schedd().query(
+                constraint=constraint,
+                projection=["ClusterId", "ProcId", "JobStatus", "JobUniverse", "JobBatchName"],
+            )
+        )
+
+
+def slots(setup: Setup | None, projection: list[str], constraint: str = "true") -> list[Any]:
+    """Return the ads of the pool's slots."""
+    with using(setup) as bindings:
+        kind = bindings.AdType.Startd
+        return list(bindings.Collector().query(kind, constraint, projection))
+
+
+def version_number(text: str) -> str:
+    """Return ``25.14.1`` of ``$CondorVersion: 25.14.1 2026-09-24 BuildID ... $``."""
+    match = re.search(r"\d+\.\d+\.\d+", text)
+    return match[0] if match else text
+
+
+def short(error: BaseException) -> str:
+    """Return an error of the bindings as one line."""
+    return " ".join(str(error).split()) or type(error).__name__

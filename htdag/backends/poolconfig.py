@@ -1,0 +1,166 @@
+"""The configuration of a pool of one's own, as text."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from htdag.errors import DirectoryError
+
+FAST = {
+    "NEGOTIATOR_INTERVAL": "1",
+    "NEGOTIATOR_MIN_INTERVAL": "1",
+    "NEGOTIATOR_CYCLE_DELAY": "1",
+    "SCHEDD_INTERVAL": "1",
+    "SCHEDD_MIN_INTERVAL": "1",
+    "DAGMAN_USER_LOG_SCAN_INTERVAL": "1",
+    "DAGMAN_HOLD_CLAIM_TIME": "0",
+    "GUIDANCE_KEEP_CALM_AND": "True",
+}
+"""What makes DAGs of short jobs fast, where one person has a pool for herself."""
+
+FOLDERS = ("execute", "lock", "log", "spool")
+CONFIG = "condor_config"
+ACTIVATE = "activate"
+DOMAIN = "htdag"
+
+_MACRO = re.compile(r"\$\w*\(|[\r\n]")
+
+
+def check_directory(path: str) -> None:
+    """Raise `DirectoryError` for a path that cannot stand in a configuration."""
+    if _MACRO.search(path):
+        raise DirectoryError(
+            f"{path!r} holds '$(' or a line break, which mean something else in HTCondor's "
+            f"configuration; choose another folder, in HTDAG_HOME"
+        )
+
+
+def pool_config(
+    directory: Path, places: Mapping[str, str], cpus: int, memory: int | None, job_path: str
+) -> str:
+    """Return a whole configuration; it reads no other file.
+
+    Parameters
+    ----------
+    directory : pathlib.Path
+        The pool's.
+    places : mapping of str to str
+        Where HTCondor's parts are, by its own names (``SBIN`` ...).
+    cpus : int
+        How many jobs of one CPU run at once.
+    memory : int or None
+        Memory for jobs, in MB; None: all that the machine has.
+    job_path : str
+        The ``PATH`` of jobs.
+    """
+    groups = [
+        ("Where HTCondor and this pool are", {**places, **_own_places(directory)}),
+        ("Only this user, and only from this machine", _PRIVATE),
+        ("One slot, which jobs share", _slot(cpus, memory)),
+        ("Jobs find the Python of the one who started the pool", {"STARTER_JOB_ENVIRONMENT": ""}),
+        ("Fast", FAST),
+        ("Go on soon after a stop or a crash", _RESTART),
+    ]
+    groups[3][1]["STARTER_JOB_ENVIRONMENT"] = _job_environment(job_path)
+    lines = ["# Written by `htdag pool start`, each time anew."]
+    for title, settings in groups:
+        lines += ["", f"# {title}"]
+        lines += [f"{name} = {value}".rstrip() for name, value in settings.items()]
+        if settings is _PRIVATE:
+            lines.append("use ROLE: Personal")
+    return "\n".join(lines) + "\n"
+
+
+_RESTART = {
+    # A DAGMan that was told to end waits so long before it is started again; 300 by default.
+    "SCHEDULER_UNIVERSE_COOL_DOWN_DURATION": "1",
+    # So long a job is looked for that ran when the machine went down; 2400 by default.
+    "JOB_DEFAULT_LEASE_DURATION": "60",
+    # When the pool is stopped, jobs get so long to end by themselves; 600 by default.
+    "MachineMaxVacateTime": "10",
+}
+
+
+def _own_places(directory: Path) -> dict[str, str]:
+    return {
+        "LOCAL_DIR": str(directory),
+        **{name.upper(): f"$(LOCAL_DIR)/{name}" for name in FOLDERS},
+        "RUN": "$(LOCK)",
+        "LOCAL_CONFIG_FILE": "",
+        "LOCAL_CONFIG_DIR": "",
+        "MASTER_ADDRESS_FILE": "$(LOG)/.master_address",
+        "COLLECTOR_ADDRESS_FILE": "$(LOG)/.collector_address",
+        "SCHEDD_ADDRESS_FILE": "$(LOG)/.schedd_address",
+    }
+
+
+_ME = "$(USERNAME)@$(UID_DOMAIN)"
+_PRIVATE = {
+    "NETWORK_INTERFACE": "127.0.0.1",
+    # Else all daemons would listen to the whole network all the same.
+    "BIND_ALL_INTERFACES": "False",
+    "ENABLE_IPV6": "False",
+    "SHARED_PORT_PORT": "0",
+    # A laptop's name and its name server change with the network it is in.
+    "NO_DNS": "True",
+    "DEFAULT_DOMAIN_NAME": DOMAIN,
+    "UID_DOMAIN": DOMAIN,
+    "FILESYSTEM_DOMAIN": DOMAIN,
+    # Other users of this machine reach the ports too, but HTCondor knows who they are.
+    "SEC_DEFAULT_AUTHENTICATION": "REQUIRED",
+    "SEC_DEFAULT_AUTHENTICATION_METHODS": "FS",
+    "COLLECTOR_BOOTSTRAP_SSL_CERTIFICATE": "False",
+    **{
+        f"ALLOW_{level}": _ME
+        for level in ("READ", "WRITE", "DAEMON", "ADMINISTRATOR", "NEGOTIATOR")
+    },
+}
+
+
+def _slot(cpus: int, memory: int | None) -> dict[str, str]:
+    found = {"NUM_CPUS": str(cpus)}
+    if memory is not None:
+        found["MEMORY"] = str(memory)
+    return found | {
+        "NUM_SLOTS": "1",
+        "NUM_SLOTS_TYPE_1": "1",
+        "SLOT_TYPE_1": "100%",
+        "SLOT_TYPE_1_PARTITIONABLE": "True",
+        "START": "True",
+        "SUSPEND": "False",
+        "PREEMPT": "False",
+        "KILL": "False",
+    }
+
+
+def job_path(python: str, search: str) -> str:
+    """Return the ``PATH`` of jobs: the folder of a Python first, then those of the user."""
+    folders = [str(Path(python).parent), *search.split(os.pathsep), "/usr/bin", "/bin"]
+    return os.pathsep.join(
+        dict.fromkeys(
+            folder for folder in folders if folder.startswith("/") and not _MACRO.search(folder)
+        )
+    )
+
+
+def _job_environment(path: str) -> str:
+    # HTCondor's own quotes: '' stands for ', and "" for ".
+    quoted = path.replace("'", "''").replace('"', '""')
+    return f"\"PATH='{quoted}'\""
+
+
+def activate_script(directory: Path, programs: tuple[str, ...]) -> str:
+    """Return a shell script that turns HTCondor's commands in a shell to the pool."""
+    config = shlex.quote(str(directory / CONFIG))
+    before = shlex.quote(os.pathsep.join(programs))
+    name = shlex.quote(str(directory / ACTIVATE))
+    return (
+        f"# Makes condor_q and the like work with this pool:  . {name}\n"
+        f"CONDOR_CONFIG={config}\n"
+        f'PATH={before}:"$PATH"\n'
+        f"export CONDOR_CONFIG PATH\n"
+    )

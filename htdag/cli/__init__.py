@@ -1,0 +1,23 @@
+"""The command line, `htdag`; each module holds the commands for one kind of thing."""
+
+from htdag.cli import runs
+from htdag.cli._group import main
+from htdag.cli.doctor import doctor
+from htdag.cli.pool import pool
+
+__all__ = ["main"]
+
+# In the order in which the help lists them.
+for _verb in (
+    runs.runs,
+    runs.status,
+    runs.wait,
+    runs.errors,
+    runs.result,
+    runs.resume,
+    runs.remove,
+    pool,
+    doctor,
+    runs.version,
+):
+    main.add_command(_verb)

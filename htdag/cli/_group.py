@@ -1,0 +1,116 @@
+"""What all commands share: how they end, their options, and the group that they are in."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Any
+
+import click
+
+from htdag.errors import HtdagError, NotDone, RunActive, RunNotFound, UsageError
+
+DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
+"""The exit statuses."""
+
+
+class Verbs(click.Group):
+    """A group of commands, which knows what was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which one was probably meant."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"see: {ctx.command_path} --help"
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the verbs in the order in which they are defined."""
+        return list(self.commands)
+
+
+class _Htdag(Verbs):
+    """A group whose commands end as the exit statuses say, errors as one message on stderr."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command and leave Python with its exit status."""
+        for stream in (sys.stdout, sys.stderr):
+            # A tag may hold letters that the terminal cannot show.
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+        extra |= {"prog_name": "htdag", "standalone_mode": False}
+        try:
+            status = super().main(*args, **extra)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("htdag: interrupted", err=True)
+            status = INTERRUPTED
+        except HtdagError as error:
+            click.echo(f"htdag: {error}", err=True)
+            status = _status(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                # Who read the output has had enough of it; Python's own flush at its end has too.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            else:
+                click.echo(f"htdag: {error}", err=True)
+            status = FAILED
+        sys.exit(status if isinstance(status, int) else DONE)
+
+
+def _status(error: HtdagError) -> int:
+    if isinstance(error, NotDone):
+        return NOT_DONE
+    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive) else FAILED
+
+
+TAG = click.argument("tag", metavar="TAG")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+NO_PROGRESS = click.option(
+    "--no-progress", is_flag=True, help="Show no progress on standard error."
+)
+
+
+@click.group(
+    cls=_Htdag,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def main() -> None:
+    """Look at htdag runs, wait for them, and take their results.
+
+    A run is one execution of a pipeline: a Python script starts it and gives it a tag, and it goes
+    on when the script has ended. These commands work from any folder, and need the tag only.
+
+    \b
+    Examples:
+      htdag runs                    which runs are there, and how are they?
+      htdag status "my survey"      how far has this one come?
+      htdag wait "my survey"        wait for it, with progress
+      htdag errors "my survey"      what failed in it, and why?
+      htdag resume "my survey"      go on from what is done
+      htdag doctor                  what would slow or break a run here?
+
+    \b
+    Exit status:
+      0    done
+      1    the run failed, is on hold, or could not be reached
+      2    a mistake in the command, such as a tag that does not exist
+      3    the run, or its result, is not done yet
+      130  interrupted
+    """
+
+
+def print_json(content: Any) -> None:
+    """Print a value as JSON on standard output."""
+    from htdag.show.values import json_text
+
+    click.echo(json_text(content))

@@ -1,0 +1,133 @@
+"""A pool of one's own, and what the doctor found, as text."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from htdag.doctor.checks import Finding, Severity
+from htdag.doctor.facts import Facts
+from htdag.show.tables import _console, _print
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from htdag.backends.poolstate import PoolState
+
+_STYLES = {Severity.BREAKS: "bold red", Severity.SLOWS: "yellow", Severity.NOTE: "cyan"}
+_LABELS = {Severity.BREAKS: "breaks", Severity.SLOWS: "slows", Severity.NOTE: "note"}
+_COLUMN = 10
+_TEXT_WIDTH = 100  # a wider line is hard to read
+
+
+def print_pool(state: PoolState) -> None:
+    """Print what a pool of one's own is doing on standard output."""
+    console = _console()
+    line = Text("your own pool", "bold").append(": ", "not bold")
+    if not state.running:
+        made = Path(state.config).exists()
+        line.append("not running", "not bold yellow")
+        _print(console, line)
+        if made:
+            _row(console, "files", Text(state.path, "dim"))
+        _row(console, "start it", Text("htdag pool start"))
+        return
+    word, style = ("running", "green") if state.answers else ("does not answer", "bold red")
+    line.append(word, f"not bold {style}")
+    if state.since is not None:
+        began = datetime.fromisoformat(state.since)
+        line.append(f", since {began:%Y-%m-%d %H:%M:%S}", "not bold")
+    _print(console, line)
+    if state.problem:
+        _row(console, "problem", Text(state.problem))
+    if state.answers:
+        _row(console, "slots", Text(size(state)).append(f", {state.cpus_busy} CPUs in use"))
+        jobs = f"{state.running_jobs} running, {state.idle_jobs} waiting, {state.held_jobs} on hold"
+        _row(console, "queue", Text(f"{_counted(state.runs, 'run')}; jobs: {jobs}"))
+        _row(console, "HTCondor", Text(f"{state.version}, in {state.programs[0]}"))
+    _row(console, "files", Text(state.path, "dim"))
+    activate = shlex.quote(str(Path(state.path) / "activate"))
+    _row(console, "condor_q", Text(f"and the like work with it after:  . {activate}", "dim"))
+
+
+def size(state: PoolState) -> str:
+    """Return how large a pool is, in words."""
+    return f"{_counted(state.cpus, 'CPU')}, {state.memory_mb / 1024:.1f} GB of memory"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _row(console: Console, label: str, text: Text) -> None:
+    _print(console, Text(f"{label:<{_COLUMN}}", "dim").append_text(text))
+
+
+def print_findings(facts: Facts, found: Sequence[Finding]) -> None:
+    """Print what the doctor found on standard output, the worst first."""
+    console = _console()
+    for text in _head(facts):
+        _print(console, text)
+    if not found:
+        _print(console, Text("\nnothing found that would slow or break a run", "green"))
+        return
+    for finding in found:
+        _print(console, Text())
+        style = _STYLES[finding.severity]
+        label = Text(f"{_LABELS[finding.severity]:<{_COLUMN}}", style)
+        _paragraph(console, label, Text(finding.what, "bold"))
+        for word, more in (("cost", finding.cost), ("remedy", finding.remedy)):
+            if more:
+                _paragraph(console, Text(f"{word:<{_COLUMN}}", "dim"), Text(more))
+    _print(console, Text())
+    _print(console, _sum(found))
+
+
+def _head(facts: Facts) -> list[Text]:
+    """Return what is looked at: the place, and its size."""
+    where = {"own": "", "condor": "HTCondor, ", "local": ""}[facts.place]
+    head = Text("runs go to ").append(f"{where}{facts.name}", "bold")
+    lines = [head]
+    if facts.place != "local":
+        cpus = sum(point.cpus for point in facts.points)
+        points = _counted(len(facts.points), "execute point")
+        lines.append(
+            Text(
+                f"{points} with slots of {_counted(cpus, 'CPU')} together; schedd "
+                f"{facts.schedd or 'unknown'}, Python bindings {facts.bindings}",
+                "dim",
+            )
+        )
+    return lines
+
+
+def _sum(found: Sequence[Finding]) -> Text:
+    counts = [
+        (sum(finding.severity is severity for finding in found), severity) for severity in Severity
+    ]
+    breaks, slows, _ = counts
+    parts = []
+    if breaks[0]:
+        parts.append(f"{breaks[0]} would break runs")
+    if slows[0]:
+        parts.append(f"{slows[0]} {'slow' if slows[0] > 1 else 'slows'} them down")
+    if not breaks[0]:
+        parts.append("nothing would break a run")
+    return Text("; ".join(parts), _STYLES[Severity.BREAKS] if breaks[0] else "green")
+
+
+def _paragraph(console: Console, label: Text, text: Text) -> None:
+    """Print a label and a text beside it, whose further lines begin below its first."""
+    if not console.is_terminal:
+        _print(console, label.append_text(text))
+        return
+    width = min(console.width, _TEXT_WIDTH) - _COLUMN
+    for number, line in enumerate(text.wrap(console, max(width, 20))):
+        line.rstrip()
+        first = label if number == 0 else Text(" " * _COLUMN)
+        _print(console, first + line)
