@@ -1,6 +1,7 @@
 """Mix every two books: their sentences in turn."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,7 @@ def excerpt(book: Path, length: int) -> Excerpt:
     return Excerpt(title_of(book), sentences)
 
 
-def mix(first: int, second: int, excerpts: list[Excerpt]) -> Mashup:
-    one, other = excerpts[first], excerpts[second]
+def mix(one: Excerpt, other: Excerpt) -> Mashup:
     turns = zip(one.sentences, other.sentences, strict=False)
     return Mashup(one.title, other.title, "\n".join(itertools.chain.from_iterable(turns)))
 
@@ -53,10 +53,9 @@ def pipeline(
     texts = htdag.files(paths, name="books", chunk_size=share(len(paths)))
     excerpts = texts.map(partial(excerpt, length=length))
 
-    # The items are pairs of numbers; the excerpts themselves come to each job once, by bind.
-    numbers = list(itertools.combinations(range(len(paths)), 2))
-    pairs = htdag.source(numbers, name="pairs", chunk_size=chunk_size or share(len(numbers)))
-    return htdag.Pipeline(pairs.starmap(mix, bind={"excerpts": excerpts}), name="mashup")
+    size = chunk_size or share(math.comb(len(paths), 2))
+    pairs = excerpts.combinations(2, name="pairs", chunk_size=size)
+    return htdag.Pipeline(pairs.starmap(mix), name="mashup")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
