@@ -150,6 +150,32 @@ def test_a_configuration_that_is_gone_is_named(tmp_path):
         pass
 
 
+# Which HTCondor a new run takes
+
+
+@pytest.mark.parametrize(
+    ("machine", "running", "own_problem", "taken", "said"),
+    [
+        ("", True, "", "machine", "schedd"),
+        ("silent", True, "", "own", "your own pool, in "),
+        ("silent", True, "deaf", None, "is running, but deaf"),
+        ("silent", False, "", None, "silent; your own pool is not running, start it with"),
+    ],
+)
+def test_the_order_of_pools(home, monkeypatch, machine, running, own_problem, taken, said):
+    condor = pytest.importorskip("htdag.backends.condor")
+    own = OwnPool()
+    own.path.mkdir()
+    own.config.touch()
+    monkeypatch.setattr(OwnPool, "is_running", running)
+    monkeypatch.setattr(
+        condor, "why_unusable", lambda setup=None: own_problem if setup else machine
+    )
+    setup, what = condor.find()
+    assert said in what
+    assert {None: setup is None}.get(taken, setup is not None and setup.own == (taken == "own"))
+
+
 # The commands where no pool runs
 
 
@@ -311,6 +337,13 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
         run = htdag.load("patient")
         wait_until(lambda: run.status()["patient"].running == 3, 20, "the job to run")
 
+        page = Path(__file__).parent.parent / "docs/pool.md"
+        shown = page.read_text(encoding="utf-8").partition("$ htdag pool status\n")[2]
+        printed = command("status").stdout
+        assert "queue     1 run; jobs: 1 running, 0 waiting, 0 on hold\n" in printed
+        assert [line[:10] for line in printed.splitlines()] == [
+            line[:10] for line in shown.partition("```")[0].splitlines()
+        ]
         assert htdag_command("pool", "stop").returncode == 2
         assert own.is_running
         assert command("stop", "--yes").stdout == "your own pool is stopped\n"
