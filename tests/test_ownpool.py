@@ -266,9 +266,13 @@ def test_stop_asks_where_jobs_are_in_the_queue(home, monkeypatch):
     error = command("stop", status=2).stderr
     assert "its queue holds 1 run and 2 jobs" in error
     assert "htdag pool stop --yes" in error
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
+    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool goes on\n")
     assert stopped == []
-    assert command("stop", "--yes").stdout == "your own pool is stopped\n"
+    assert command("stop", input="y\n").stdout == "your own pool is stopped\n"
     assert stopped == [1]
+    assert command("stop", "--yes").stdout == "your own pool is stopped\n"
+    assert stopped == [1, 1]
 
 
 def test_the_screen_of_a_pool_that_does_not_answer(capsys):
