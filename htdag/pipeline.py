@@ -258,8 +258,8 @@ class Pipeline:
         tag : str, optional
             The name of the run, and of its directory; by default the pipeline's name with the time.
         on : {"auto", "condor", "local"}
-            Where to run: on HTCondor, on this machine, or wherever there is an HTCondor that
-            answers; ``"auto"`` prints which.
+            Where to run: on HTCondor (the one that is configured on this machine, else your own
+            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which.
 
         Returns
         -------

@@ -149,9 +149,19 @@ def test_findings_in_a_pipe_are_one_line_each(capsys):
     assert [line[10:] for line in lines if line.startswith(("breaks", "slows", "note"))] == [
         finding.what for finding in found
     ]
-    assert lines[-1] == "1 would break runs; 4 slow them down"
+    assert lines[-1] == "one thing would break runs; 4 things slow them down"
     print_findings(GOOD, [])
     assert "nothing found" in capsys.readouterr().out
+
+
+def test_the_page_shows_what_is_printed(capsys):
+    page = Path(__file__).parent.parent / "docs/pool.md"
+    shown = page.read_text(encoding="utf-8").partition("$ htdag doctor\n")[2].partition("```")[0]
+    points = tuple(replace(POINT, name=f"node{number}", cpus=32) for number in range(12))
+    facts = replace(set_to(NEGOTIATOR_INTERVAL="60", DAGMAN_USER_LOG_SCAN_INTERVAL="5"))
+    facts = replace(facts, points=points, probes=None)
+    print_findings(facts, findings(facts))
+    assert capsys.readouterr().out == shown
 
 
 def run(*words: str, status: int) -> str:

@@ -150,6 +150,32 @@ def test_a_configuration_that_is_gone_is_named(tmp_path):
         pass
 
 
+# Which HTCondor a new run takes
+
+
+@pytest.mark.parametrize(
+    ("machine", "running", "own_problem", "taken", "said"),
+    [
+        ("", True, "", "machine", "schedd"),
+        ("silent", True, "", "own", "your own pool, in "),
+        ("silent", True, "deaf", None, "is running, but deaf"),
+        ("silent", False, "", None, "silent; your own pool is not running, start it with"),
+    ],
+)
+def test_the_order_of_pools(home, monkeypatch, machine, running, own_problem, taken, said):
+    condor = pytest.importorskip("htdag.backends.condor")
+    own = OwnPool()
+    own.path.mkdir()
+    own.config.touch()
+    monkeypatch.setattr(OwnPool, "is_running", running)
+    monkeypatch.setattr(
+        condor, "why_unusable", lambda setup=None: own_problem if setup else machine
+    )
+    setup, what = condor.find()
+    assert said in what
+    assert {None: setup is None}.get(taken, setup is not None and setup.own == (taken == "own"))
+
+
 # The commands where no pool runs
 
 
@@ -240,9 +266,13 @@ def test_stop_asks_where_jobs_are_in_the_queue(home, monkeypatch):
     error = command("stop", status=2).stderr
     assert "its queue holds 1 run and 2 jobs" in error
     assert "htdag pool stop --yes" in error
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
+    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool goes on\n")
     assert stopped == []
-    assert command("stop", "--yes").stdout == "your own pool is stopped\n"
+    assert command("stop", input="y\n").stdout == "your own pool is stopped\n"
     assert stopped == [1]
+    assert command("stop", "--yes").stdout == "your own pool is stopped\n"
+    assert stopped == [1, 1]
 
 
 def test_the_screen_of_a_pool_that_does_not_answer(capsys):
@@ -311,6 +341,13 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
         run = htdag.load("patient")
         wait_until(lambda: run.status()["patient"].running == 3, 20, "the job to run")
 
+        page = Path(__file__).parent.parent / "docs/pool.md"
+        shown = page.read_text(encoding="utf-8").partition("$ htdag pool status\n")[2]
+        printed = command("status").stdout
+        assert "queue     1 run; jobs: 1 running, 0 waiting, 0 on hold\n" in printed
+        assert [line[:10] for line in printed.splitlines()] == [
+            line[:10] for line in shown.partition("```")[0].splitlines()
+        ]
         assert htdag_command("pool", "stop").returncode == 2
         assert own.is_running
         assert command("stop", "--yes").stdout == "your own pool is stopped\n"

@@ -97,6 +97,7 @@ def main() -> None:
       htdag wait "my survey"        wait for it, with progress
       htdag errors "my survey"      what failed in it, and why?
       htdag resume "my survey"      go on from what is done
+      htdag pool start              run an HTCondor pool of your own on this machine
       htdag doctor                  what would slow or break a run here?
 
     \b

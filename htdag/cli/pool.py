@@ -123,11 +123,12 @@ def stop(yes: bool) -> None:
         return
     waiting = _waiting(state)
     if waiting and not yes:
-        text = f"{waiting}; it goes on when the pool is started again"
         if not sys.stdin.isatty():
-            raise UsageError(f"{text}. To stop the pool all the same: htdag pool stop --yes")
-        click.echo(f"{text}.", err=True)
-        click.confirm("Stop the pool all the same?", abort=True, err=True)
+            raise UsageError(f"{waiting}. To stop the pool all the same: htdag pool stop --yes")
+        click.echo(f"{waiting}.", err=True)
+        if not click.confirm("Stop the pool all the same?", err=True):
+            click.echo("your own pool goes on", err=True)
+            sys.exit(FAILED)
     own.stop(_notify)
     click.echo("your own pool is stopped")
 
@@ -139,7 +140,8 @@ def _waiting(state: PoolState) -> str:
     if not jobs and not state.runs:
         return ""
     runs = f"{state.runs} run{'' if state.runs == 1 else 's'}"
-    return f"its queue holds {runs} and {jobs} job{'' if jobs == 1 else 's'}"
+    held = f"{runs} and {jobs} job{'' if jobs == 1 else 's'}"
+    return f"its queue holds {held}, which go on when the pool is started again"
 
 
 @pool.command()

@@ -65,7 +65,7 @@ def _counted(number: int, what: str) -> str:
 
 
 def _row(console: Console, label: str, text: Text) -> None:
-    _print(console, Text(f"{label:<{_COLUMN}}", "dim").append_text(text))
+    _print(console, Text.assemble((f"{label:<{_COLUMN}}", "dim"), text))
 
 
 def print_findings(facts: Facts, found: Sequence[Finding]) -> None:
@@ -107,27 +107,27 @@ def _head(facts: Facts) -> list[Text]:
 
 
 def _sum(found: Sequence[Finding]) -> Text:
-    counts = [
-        (sum(finding.severity is severity for finding in found), severity) for severity in Severity
-    ]
-    breaks, slows, _ = counts
-    parts = []
-    if breaks[0]:
-        parts.append(f"{breaks[0]} would break runs")
-    if slows[0]:
-        parts.append(f"{slows[0]} {'slow' if slows[0] > 1 else 'slows'} them down")
-    if not breaks[0]:
-        parts.append("nothing would break a run")
-    return Text("; ".join(parts), _STYLES[Severity.BREAKS] if breaks[0] else "green")
+    breaks, slows = (
+        sum(finding.severity is severity for finding in found)
+        for severity in (Severity.BREAKS, Severity.SLOWS)
+    )
+    words = f"{_things(breaks)} would break runs"
+    if slows:
+        words += f"; {_things(slows)} slow{'s' if slows == 1 else ''} them down"
+    return Text(words, _STYLES[Severity.BREAKS] if breaks else "green")
+
+
+def _things(number: int) -> str:
+    return {0: "nothing", 1: "one thing"}.get(number, f"{number} things")
 
 
 def _paragraph(console: Console, label: Text, text: Text) -> None:
     """Print a label and a text beside it, whose further lines begin below its first."""
     if not console.is_terminal:
-        _print(console, label.append_text(text))
+        _print(console, Text.assemble(label, text))
         return
     width = min(console.width, _TEXT_WIDTH) - _COLUMN
     for number, line in enumerate(text.wrap(console, max(width, 20))):
         line.rstrip()
         first = label if number == 0 else Text(" " * _COLUMN)
-        _print(console, first + line)
+        _print(console, Text.assemble(first, line))
