@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from pool import wait_until
 
 from htdag import cli
+from htdag.backends import bindings
 from htdag.doctor import collect as collecting
 from htdag.doctor.checks import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS, Finding, Severity, findings
 from htdag.doctor.facts import ExecutePoint, Facts, Probe
@@ -174,6 +175,7 @@ def run(*words: str, status: int) -> str:
 def no_htcondor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CONDOR_CONFIG", "/dev/null")
     monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    bindings._reload()  # a pool of another test may have been used in this process
 
 
 @pytest.mark.usefixtures("no_htcondor")
