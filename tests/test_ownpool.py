@@ -168,6 +168,7 @@ def test_the_order_of_pools(home, monkeypatch, machine, running, own_problem, ta
     own.path.mkdir()
     own.config.touch()
     monkeypatch.setattr(OwnPool, "is_running", running)
+    monkeypatch.setattr(condor, "schedd_name", lambda: "the schedd of this machine")
     monkeypatch.setattr(
         condor, "why_unusable", lambda setup=None: own_problem if setup else machine
     )
