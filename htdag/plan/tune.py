@@ -20,7 +20,8 @@ from htdag.runtime.chunking import BY_HASH, view_total
 
 JOBS_A_SLOT = 2
 LEAST_SECONDS = 60.0
-"""More jobs than a node has without history are made for idle slots only if they take this long."""
+"""More jobs than a node has without history are made for idle slots only if they take this long;
+and a node after another keeps the jobs of its own if all its work takes less."""
 
 _MARGIN = 1.25  # memory and disk that are asked for, to what was measured
 _WORKER_MB = 64.0  # Python, and the process that supervises the one which runs the functions
@@ -230,6 +231,9 @@ def _tuned(
         if unknown:
             names = ", ".join(dict.fromkeys(key.split("/")[1] for key in unknown))
             reasons.append(f"the number of jobs is the default: nothing was measured of {names}")
+        elif node.input.source is None and items * each < LEAST_SECONDS:
+            text = f"so little work ({duration(items * each)} in all) that its jobs are the default"
+            reasons.append(text)
         else:
             slots = max(1, slots // (node.options.request_cpus or 1))
             jobs, reason = _jobs(items, each, slots, settings)
