@@ -529,7 +529,7 @@ def _looks(timeout: float | timedelta | None) -> Iterator[None]:
         if left <= 0:
             return
         time.sleep(min(pause, left))
-        pause = min(pause * 1.05, _LONGEST_PAUSE)  # so about a twentieth of the time is lost
+        pause = min(pause * 1.02, _LONGEST_PAUSE)  # so about a fiftieth of the time is lost
 
 
 def _seconds(timeout: float | timedelta) -> float:
