@@ -32,6 +32,9 @@ class ChunkState(NamedTuple):
     damaged: List[str]
 
 
+Examined = Dict[str, List[ChunkState]]
+
+
 def read_plan(run: str) -> Plan:
     """Return the plan of a run directory, its nodes by name in topological order."""
     with open(os.path.join(run, layout.PLAN), encoding="utf-8") as file:
@@ -144,15 +147,11 @@ def close_killed(run: str, node: Dict[str, Any]) -> None:
         os.chdir(here)
 
 
-def outcomes_of_parents(run: str, plan: Plan, node: Dict[str, Any]) -> streams.Outcomes:
-    """Return the outcomes of every chunk of a node's parents."""
-    return {
-        parent: [
-            streams.Outcome([a.number for a in state.attempts], [a.end for a in state.attempts])
-            for state in examine(run, plan["by_name"][parent])
-        ]
-        for parent in node["parents"]
-    }
+def _outcomes(states: List[ChunkState]) -> List[streams.Outcome]:
+    return [
+        streams.Outcome([a.number for a in state.attempts], [a.end for a in state.attempts])
+        for state in states
+    ]
 
 
 def write_list(
@@ -189,15 +188,24 @@ def _submit_at_once(path: str) -> None:
 
 
 def prepare(
-    run: str, plan: Plan, node: Dict[str, Any], states: Optional[List[ChunkState]] = None
+    run: str,
+    plan: Plan,
+    node: Dict[str, Any],
+    states: Optional[List[ChunkState]] = None,
+    parents: Optional[Examined] = None,
 ) -> int:
     """Rewrite a node's list to what is left to do, and return the number of jobs.
 
     A list is never empty, since HTCondor cannot submit zero jobs: where nothing is left, the last
-    chunk is listed with nothing to do.
+    chunk is listed with nothing to do. ``states`` are those of the node, ``parents`` those of
+    nodes before it, where they were examined already.
     """
+    known = {} if parents is None else parents
+    outcomes = {
+        parent: _outcomes(_examined(run, plan, parent, known)) for parent in node["parents"]
+    }
     # First, since it decides which chunks there are where the data of the parents do.
-    reading = streams.Reading(run, plan, node, outcomes_of_parents(run, plan, node))
+    reading = streams.Reading(run, plan, node, outcomes)
     states = examine(run, node) if states is None else states
     left = [state for state in states if not state.complete]
     jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
@@ -205,6 +213,12 @@ def prepare(
         todo = _left(run, node, layout.chunk_name(state.number), state.attempts)
         jobs.append((state.number, state.last_attempt + 1, todo))
     return write_list(run, node, jobs, reading)
+
+
+def _examined(run: str, plan: Plan, name: str, known: Examined) -> List[ChunkState]:
+    if name not in known:
+        known[name] = examine(run, plan["by_name"][name])
+    return known[name]
 
 
 def is_done(run: str, node: Dict[str, Any]) -> bool:
@@ -263,13 +277,13 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
             text += "\n" + problem
     if succeeded:
         for child in node["children"]:
-            _prepare_child(run, plan, plan["by_name"][child])
+            _prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})
     else:
         prepare(run, plan, node, states)
     return Verdict(succeeded, states, text)
 
 
-def _prepare_child(run: str, plan: Plan, child: Dict[str, Any]) -> None:
+def _prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examined) -> None:
     """Bring the list of a node up to date when the last of its parents is done.
 
     The list that was written with the run directory holds while all parents did all of their work
@@ -277,15 +291,14 @@ def _prepare_child(run: str, plan: Plan, child: Dict[str, Any]) -> None:
     """
     as_planned = not child["dynamic"]
     for name in child["parents"]:
-        parent = plan["by_name"][name]
-        states = examine(run, parent)
+        states = _examined(run, plan, name, parents)
         complete = all(state.complete for state in states)
-        if not complete and not _was_skipped(run, parent):
+        if not complete and not _was_skipped(run, plan["by_name"][name]):
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
         as_planned = as_planned and complete and first
     if not as_planned or layout.attempts(run, child["name"]):
-        prepare(run, plan, child)
+        prepare(run, plan, child, parents=parents)
 
 
 def _errors(run: str, node: Dict[str, Any], states: List[ChunkState]) -> Tuple[int, int]:

@@ -21,7 +21,7 @@ class Cell(NamedTuple):
     """Values that are read from one file, or from the files of all attempts of one chunk."""
 
     files: List[str]
-    values: int  # how many; -1 where that is not known yet
+    values: int  # how many; -1 where that is not known yet, or does not matter
     links: Optional[Tuple[str, int]] = None  # of files: their source, the number of the first
 
 
@@ -76,9 +76,12 @@ class Reading:
         source = node["input"]
         self._view: str = source["view"]
         self._plain = source["plain"]
+        self._by_cell = node["mode"] == "reduce" or node["by_chunk"]
         self._streams: List[List[Cell]] = []
         if not self._plain and self._view not in BY_HASH:
-            self._streams = [self._cells(stream) for stream in source["streams"]]
+            self._streams = [
+                self._cells(stream, counted=not self._by_cell) for stream in source["streams"]
+            ]
         self._totals = [sum(cell.values for cell in cells) for cells in self._streams]
         self._boundaries = self._find_boundaries()
 
@@ -111,11 +114,6 @@ class Reading:
         counts = [cell.values for cell in self._streams[0]] if plainly else []
         return chunking.boundaries(total, node["size"], node["per_job"], node["most"], counts)
 
-    @property
-    def chunks(self) -> int:
-        """The number of jobs, when all are to be done."""
-        return len(self._boundaries) - 1
-
     def describe(self, number: int, todo: Any) -> Tuple[Dict[str, Any], List[str]]:
         """Return the description of one job, and the files to transfer with it.
 
@@ -135,10 +133,10 @@ class Reading:
             streams = [{"parts": self._plain_parts(number, start, stop, transfer)}]
             start, stop = 0, stop - start
         elif self._view in BY_HASH:
-            cells = self._cells(source["streams"][0], number)
+            cells = self._cells(source["streams"][0], part=number)
             streams = [{"parts": _whole(cells, transfer)}]
             counted = False
-        elif self._node["mode"] == "reduce" or self._node["by_chunk"]:
+        elif self._by_cell:
             streams = [{"parts": _whole(self._streams[0][start:stop], transfer)}]
             counted = False
         else:
@@ -178,11 +176,17 @@ class Reading:
             for name, bind in self._node["binds"].items()
         }
 
-    def _cells(self, stream: Dict[str, Any], part: Optional[int] = None) -> List[Cell]:
-        """Return the cells of a stream, or those of one part of the chunks of its node."""
+    def _cells(
+        self, stream: Dict[str, Any], *, part: Optional[int] = None, counted: bool = False
+    ) -> List[Cell]:
+        """Return the cells of a stream, or those of one part of the chunks of its node.
+
+        Their values are `counted` where that decides what is read: for a chunk that failed and was
+        tried again its files have to be looked at.
+        """
         stage = stream["stage"]
         if stream["node"] is None:
-            return _source_cells(self._run, self._plan, stage)
+            return _source_cells(self._plan, stage)
         parent = self._plan["by_name"][stream["node"]]
         parts = parent["parts"].get(stage, 0)
         stems = [stage] if not parts else [layout.part(stage, n) for n in range(parts)]
@@ -193,14 +197,14 @@ class Reading:
         return [
             Cell(
                 _files(parent["name"], number, outcome.attempts, stem),
-                _count(self._run, parent, number, outcome, stem),
+                _count(self._run, parent, number, outcome, stem) if counted else -1,
             )
             for number, outcome in enumerate(self._outcomes[parent["name"]])
             for stem in stems
         ]
 
 
-def _source_cells(run: str, plan: Plan, name: str) -> List[Cell]:
+def _source_cells(plan: Plan, name: str) -> List[Cell]:
     source = plan["sources"][name]
     edges = source["boundaries"]
     return [
