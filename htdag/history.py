@@ -20,7 +20,7 @@ from typing import Any
 
 from htdag._home import runs_directory
 from htdag.plan.identity import PARTS
-from htdag.plan.tune import Measured, Measures
+from htdag.plan.tune import Measured, Measures, weighted_median
 from htdag.runtime import layout, progress, recordfile
 
 FORMAT = 1
@@ -163,7 +163,7 @@ def _measure_node(
         ),
         default=0.0,
     )
-    rest = _median(rests)
+    rest = weighted_median(rests)
     for (stage, role), jobs in by_stage.items():
         calls = sum(job[0] for job in jobs)
         key = keys.get(stage)
@@ -176,7 +176,9 @@ def _measure_node(
                 node=node,
                 jobs=len(jobs),
                 calls=calls,
-                seconds=_median([(seconds / calls, calls) for calls, seconds, _ in jobs if calls]),
+                seconds=weighted_median(
+                    [(seconds / calls, calls) for calls, seconds, _ in jobs if calls]
+                ),
                 ratio=sum(job[2] for job in jobs) / calls if calls else 1.0,
                 rest=rest,
                 memory_mb=memory / 1024,
@@ -213,16 +215,6 @@ def _ends(run: Path, node: str) -> Iterator[dict[str, Any]]:
 def _growth(end: dict[str, Any]) -> float:
     """Return by how much the functions made their process grow, in KB."""
     return float(max(0, end["peak_kb"] - end["measured"]["base_kb"]))
-
-
-def _median(weighted: list[tuple[float, int]]) -> float:
-    """Return the weighted median; 0 of nothing."""
-    half = sum(weight for _, weight in weighted) / 2
-    for value, weight in sorted(weighted):
-        half -= weight
-        if half <= 0:
-            return value
-    return 0.0
 
 
 # The file

@@ -213,8 +213,9 @@ class CondorBackend:
         other thread goes on meanwhile.
         """
         setup = self._new_runs or Setup.current()
-        if not setup.programs and OwnPool().is_running:
-            setup = OwnPool().setup
+        own = OwnPool()
+        if not setup.programs and own.is_running:
+            setup = own.setup
         try:
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", _COUNT_SLOTS],

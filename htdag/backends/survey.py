@@ -22,11 +22,6 @@ _SLOT = [
 ]
 
 
-def bindings_version() -> str:
-    """Return the version of the bindings."""
-    return version_number(htcondor2.version())
-
-
 def schedd_version(setup: Setup | None) -> str | None:
     """Return the version of the schedd; None where none answers, "" where it does not tell."""
     try:

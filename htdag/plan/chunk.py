@@ -13,7 +13,7 @@ from htdag._text import counted
 from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
-from htdag.stages import Stage
+from htdag.stages import MOST_PARTITIONS, Stage
 
 MOST_JOBS = 100
 FEW_JOBS = 10
@@ -21,7 +21,6 @@ FEW_JOBS = 10
 MOST_TUNED = 10_000
 """How many jobs a node may have where earlier runs say how long they take."""
 FAN_IN = 100
-MOST_PARTS = 1000
 MOST_FILES = 2000
 """How many files the partitions of a stage may have, about."""
 
@@ -144,7 +143,7 @@ def _chunked(
     per_job = node.per_job
     if not node.jobs:
         per_job = max(1.0, estimate / _jobs_before(node, flows, estimate))
-    plainly = reads.view == "items" and reads.limit is None
+    plainly = not reads.is_view
     cells = flows[0].cells or [] if plainly else []
     boundaries = chunking.boundaries(estimate, size, per_job, most_jobs(node), cells)
     if plainly and not known and size is None:
@@ -223,7 +222,7 @@ def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bo
     if size is not None:
         about = "" if known else "about "
         text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
-    elif node.input.view != "items" or node.input.limit is not None or before is None:
+    elif node.input.is_view or before is None:
         text = f"{counted(estimate, 'item')} in {counted(chunks, 'job')}"
         text += f" (at most {MOST_JOBS} by default)"
     elif chunks == flows[0].chunks:
@@ -248,7 +247,7 @@ def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
             if output.parts:
                 parts = output.parts
             elif stage.options.chunk_size is not None:
-                parts = min(MOST_PARTS, math.ceil(estimate / stage.options.chunk_size))
+                parts = min(MOST_PARTITIONS, math.ceil(estimate / stage.options.chunk_size))
             elif split == "hash":
                 parts = min(node.chunks, MOST_JOBS, max(8, MOST_FILES // max(1, node.chunks)))
             else:

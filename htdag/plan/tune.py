@@ -7,7 +7,7 @@ measured. What is given by hand stays; nothing here decides which stages share a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -146,13 +146,24 @@ class _Part:
 
     def median(self, value: Callable[[Measured], float]) -> float:
         """Return the median over runs, in which a run counts by its calls, but not without end."""
-        pairs = sorted((value(run), min(run.calls, 1000) or 1) for run in self.runs)
-        half = sum(weight for _, weight in pairs) / 2
-        for number, weight in pairs:
-            half -= weight
-            if half <= 0:
-                return number
-        return 0.0
+        return weighted_median((value(run), min(run.calls, 1000) or 1) for run in self.runs)
+
+
+def weighted_median(pairs: Iterable[tuple[float, int]]) -> float:
+    """Return the median of values with weights; 0 of nothing.
+
+    Examples
+    --------
+    >>> weighted_median([(1.0, 1), (2.0, 5), (9.0, 1)])
+    2.0
+    """
+    ordered = sorted(pairs)
+    half = sum(weight for _, weight in ordered) / 2
+    for value, weight in ordered:
+        half -= weight
+        if half <= 0:
+            return value
+    return 0.0
 
 
 class _Flow:

@@ -2,12 +2,14 @@
 
 from htdag.stages.beginnings import files, map, source, starmap
 from htdag.stages.handle import COMBINING, KEYED, MISSING, PER_ITEM, VIEWS
+from htdag.stages.keyed import MOST_PARTITIONS
 from htdag.stages.stage import Stage
 
 __all__ = [
     "COMBINING",
     "KEYED",
     "MISSING",
+    "MOST_PARTITIONS",
     "PER_ITEM",
     "VIEWS",
     "Stage",

@@ -17,7 +17,8 @@ from htdag.stages.handle import Handle, check_signature, checked_name, whole_num
 if TYPE_CHECKING:
     from htdag.stages.stage import Stage
 
-_MOST_PARTITIONS = 1000
+MOST_PARTITIONS = 1000
+"""How many files a job may write for the keys of its items."""
 
 
 class Keyed(Handle):
@@ -203,9 +204,9 @@ def _check_key(key: Any, kind: str, stage: str) -> None:
 def _checked(partitions: int | None, stage: str) -> int | None:
     if partitions is None:
         return None
-    if whole_number(stage, "partitions", partitions) > _MOST_PARTITIONS:
+    if whole_number(stage, "partitions", partitions) > MOST_PARTITIONS:
         raise OptionError(
             f"stage {stage!r}: partitions={partitions} is too many: each job before it writes as "
-            f"many files; at most {_MOST_PARTITIONS:,}"
+            f"many files; at most {MOST_PARTITIONS:,}"
         )
     return partitions
