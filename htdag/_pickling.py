@@ -16,12 +16,15 @@ from typing import Any
 
 import cloudpickle
 
+from htdag import _fingerprints
 from htdag._project import is_project_module, project_modules_by_value, variables
 from htdag._reach import reach
 from htdag.errors import FunctionError, ItemPickleError
+from htdag.runtime import identity
 from htdag.runtime.frames import Pickled, large_buffers
 
 PROTOCOL = 5
+_SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
@@ -34,11 +37,14 @@ class ItemPickler:
         The source's name, for errors.
     classes : set of type
         Receives the classes of the user's project that the items are of.
+    same : dict of bytes to bytes
+        Receives the digests of pickles that are others in another process, and those of the items.
     """
 
-    def __init__(self, stage: str, classes: set[type]) -> None:
+    def __init__(self, stage: str, classes: set[type], same: identity.Same) -> None:
         self._stage = stage
         self._classes = classes
+        self._same = same
 
     def __call__(self, item: Any, number: int) -> Pickled:
         if type(item) in _PLAIN:
@@ -50,12 +56,20 @@ class ItemPickler:
                 pickler = _Pickler(file, None, large_buffers(buffers))
                 pickler.dump(item)
                 self._classes |= pickler.classes
-                return Pickled(file.getvalue(), tuple(buffers))
+                found = Pickled(file.getvalue(), tuple(buffers))
+                if pickler.classes or any(code in found.payload for code in _SETS):
+                    self._note(item, found)
+                return found
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
                 f"pickled for the jobs: {error}"
             ) from error
+
+    def _note(self, item: Any, pickled: Pickled) -> None:
+        own = _fingerprints.of_item(item)
+        if own is not None:
+            self._same[identity.digest(pickled.payload, *pickled.buffers)] = own
 
 
 def dump_content(

@@ -44,6 +44,7 @@ class IterableSource:
         self._buffers: dict[int, list[int]] = {}  # the sizes of the buffers of items with any
         self._broken = False
         self.classes: set[type] = set()
+        self.same: dict[bytes, bytes] = {}
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
             self._iterator = None
@@ -58,7 +59,7 @@ class IterableSource:
     def pickles(self) -> Iterator[Pickled]:
         """Yield the pickle of each item, with its buffers, in order."""
         if self._sequence is not None:
-            dumps = ItemPickler(self._stage, self.classes)
+            dumps = ItemPickler(self._stage, self.classes, self.same)
             for number, item in enumerate(self._sequence):
                 yield dumps(item, number)
             return
@@ -86,7 +87,7 @@ class IterableSource:
         self._check_not_empty(len(self._ends))
 
     def _spooled(self, iterator: Iterator[Any]) -> IO[bytes]:
-        dumps = ItemPickler(self._stage, self.classes)
+        dumps = ItemPickler(self._stage, self.classes, self.same)
         spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
         weakref.finalize(self, spool.close)
         end = 0
@@ -138,6 +139,7 @@ class FileSource:
             if not paths:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
         self.classes: set[type] = set()
+        self.same: dict[bytes, bytes] = {}
         self.paths = [os.path.abspath(path) for path in paths]
         missing = [path for path in self.paths if not os.path.exists(path)]
         if missing:

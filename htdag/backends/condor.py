@@ -142,8 +142,9 @@ class CondorBackend:
         first = not (run / f"{dag}.condor.sub").exists()
         if not first:
             judging.restore_scripts(run, dag)
-            _write_rescue(run, dag)
             options["UpdateSubmit"] = True
+        if not first or _has_outcomes(run):
+            _write_rescue(run, dag)
         with _mapped(f"submitting {str(run / dag)!r}"), _reached(setup):
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
@@ -371,6 +372,12 @@ def _chunks(run: Path, node: str) -> list[int]:
     """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
     text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
+
+
+def _has_outcomes(run: Path) -> bool:
+    """Tell whether a run that never ran has something all the same: from another run."""
+    nodes = progress.read_plan(str(run))["nodes"]
+    return any(layout.attempts(str(run), node["name"]) for node in nodes if node.get("reuse"))
 
 
 def _write_rescue(run: Path, dag: str) -> None:

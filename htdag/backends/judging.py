@@ -37,6 +37,8 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
         The program ``condor_dagman`` that will run it.
     """
     nodes = progress.read_plan(str(run))["nodes"]
+    if any(node.get("reuse") for node in nodes):
+        return  # what is taken over from another run is done by POST scripts
     dynamic = {node["name"] for node in nodes if node["dynamic"]}
     # Where a run is to stop at the first error, DAGMan has to remove the other jobs.
     keeps = all(node["on_error"] != "stop" for node in nodes) and _knows_setting(dagman)

@@ -97,12 +97,12 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
 def program(node: Node) -> dict[str, Any]:
     """Return what the jobs of a node do."""
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
-    roles = [role for role, _ in _functions(node)]
+    roles = [role for role, _ in functions(node)]
 
     def index(*role: str) -> int | None:
         return roles.index(role) if role in roles else None
 
-    initials = iter(range(len(_initials(node))))
+    numbers = iter(range(len(initials(node))))
     content: dict[str, Any] = {
         "python": list(sys.version_info[:2]),
         "node": node.name,
@@ -130,7 +130,7 @@ def program(node: Node) -> dict[str, Any]:
                 "combine": index("combine", output.stage),
                 "merge": index("merge", output.stage),
                 "key": index("key", output.stage),
-                "initial": None if output.initial is MISSING else next(initials),
+                "initial": None if output.initial is MISSING else next(numbers),
             }
             for output in node.outputs
         ],
@@ -141,13 +141,13 @@ def program(node: Node) -> dict[str, Any]:
             "function": index("reduce", node.reduction.stage),
             "final": node.reduction.final,
             "begun": node.reduction.begun,
-            "initial": None if node.reduction.initial is MISSING else next(initials),
+            "initial": None if node.reduction.initial is MISSING else next(numbers),
             "bind": dict(node.reduction.binds),
         }
     return content
 
 
-def _functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
+def functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
     """Return the functions of a node, each with its role and stage, in the order of its payload."""
     found: list[tuple[tuple[str, str], Any]] = []
     if node.input.combine is not None:
@@ -166,7 +166,8 @@ def _functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
     return found
 
 
-def _initials(node: Node) -> list[Any]:
+def initials(node: Node) -> list[Any]:
+    """Return the values that a node's combining functions begin with."""
     found = [output.initial for output in node.outputs]
     if node.reduction is not None:
         found.append(node.reduction.initial)
@@ -175,10 +176,10 @@ def _initials(node: Node) -> list[Any]:
 
 def payload(node: Node, classes: set[type]) -> bytes:
     """Return the pickled functions of a node."""
-    functions = _functions(node)
+    found = functions(node)
     content = {
-        "functions": [function for _, function in functions],
-        "initials": _initials(node),
+        "functions": [function for _, function in found],
+        "initials": initials(node),
     }
-    named = [(stage, function) for (_, stage), function in functions]
+    named = [(stage, function) for (_, stage), function in found]
     return dump_content(content, named, classes)

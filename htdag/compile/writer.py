@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,22 @@ from htdag._options import Options
 from htdag._version import VERSION
 from htdag.compile import archive, dag, submit
 from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile.identity import identity_content
+from htdag.compile.script import script_of_this_process
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
 from htdag.runtime import layout, progress, streams
 
+Take = Callable[[Path, dict[str, Any]], Iterable[str]]
+"""Gives nodes what other runs have finished.
 
-def write_run(plan: Plan, directory: Path, tag: str) -> Path:
+Called with the run directory that is being written, and what its nodes compute
+(`htdag.compile.identity`); returns the nodes that it has found something for.
+"""
+
+
+def write_run(plan: Plan, directory: Path, tag: str, take: Take | None = None) -> Path:
     """Write a run directory and return the path of its DAG file.
 
     Parameters
@@ -31,6 +41,8 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         The directory to make; it must not exist, or be empty.
     tag : str
         The run's tag.
+    take : callable, optional
+        Brings what other runs have finished.
 
     Raises
     ------
@@ -50,7 +62,7 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag)
+        _fill(plan, aside, tag, take)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -64,8 +76,10 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str) -> None:
+def _fill(plan: Plan, run: Path, tag: str, take: Take | None) -> None:
     classes: set[type] = set()
+    of_source: dict[str, set[type]] = {}
+    same: dict[bytes, bytes] = {}
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
@@ -74,16 +88,33 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             write_source(run, node)
-            classes |= node.input.source.classes
+            of_source[node.input.stage] = node.input.source.classes
+            same |= node.input.source.same
     for stored in plan.sources:
         write_stored_source(run, stored)
-        classes |= stored.source.classes
+        of_source[stored.stage] = stored.source.classes
+        same |= stored.source.same
+    classes.update(*of_source.values())
+    if same:
+        _write(run / layout.SAME, b"".join(own + that for own, that in same.items()))
     for node in plan.nodes:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
+    found = identity_content(plan, of_source)
+    _write_json(run / layout.IDENTITY, found)
+    taking = set() if take is None else set(take(run, found))
+    for node_content in content["nodes"]:
+        node_content["reuse"] = node_content["name"] in taking
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
     for node_content in content["nodes"]:
+        if node_content["reuse"]:
+            if all(
+                progress.is_done(str(run), content["by_name"][parent])
+                for parent in node_content["parents"]
+            ):
+                progress.prepare(str(run), content, node_content)
+            continue  # else the POST script of the last node before it does
         if node_content["dynamic"]:
             continue  # the POST script of the last node before it writes the list
         jobs = ((number, 1, None) for number in range(node_content["chunks"]))
@@ -120,6 +151,7 @@ def _manifest(plan: Plan, tag: str) -> dict[str, Any]:
         "dag": dag_name(plan),
         "created": time.time(),
         "targets": list(plan.targets),
+        "script": script_of_this_process(),
     }
 
 

@@ -20,6 +20,9 @@ LOCAL_LOCK = "local.lock"
 LOCAL_LOG = "local.log"
 NODES = "nodes"
 SOURCES = "sources"
+SAME = "identities.bin"
+IDENTITY = "identity.json"
+REPLACED = "replaced"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
 
@@ -117,6 +120,11 @@ def stored_file(name: str, number: int) -> str:
 def chunking(name: str) -> str:
     """Return the file that says which items each chunk takes, where that shows at run time."""
     return node(name) + "/chunking.json"
+
+
+def kept(name: str) -> str:
+    """Return the folder with what another run has finished of the node's items."""
+    return node(name) + "/kept"
 
 
 def logs(name: str) -> str:

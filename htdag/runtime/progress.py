@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, streams, worker
+from . import chunkfile, itemfile, layout, recordfile, reuse, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -74,7 +74,9 @@ def _chunk_state(
         if end is None:
             failed = 1
             continue
-        failed = end["failed"] or (1 if end["remaining"] != 0 else 0)
+        # What was taken over from another run is not whole, but nothing failed.
+        in_vain = end["remaining"] != 0 and "reused" not in end
+        failed = end["failed"] or (1 if in_vain else 0)
         if 0 in end["sizes"]:
             continue  # it could not even begin to write
         problem = _problem(run, node, chunk, attempt, end, verify)
@@ -206,6 +208,9 @@ def prepare(
     }
     # First, since it decides which chunks there are where the data of the parents do.
     reading = streams.Reading(run, plan, node, outcomes)
+    if reuse.is_wanted(run, node):
+        reuse.take_over(run, node, reading)
+        states = None
     states = examine(run, node) if states is None else states
     left = [state for state in states if not state.complete]
     jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
@@ -289,7 +294,7 @@ def _prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examine
     The list that was written with the run directory holds while all parents did all of their work
     at the first attempt, which is the rule.
     """
-    as_planned = not child["dynamic"]
+    as_planned = not child["dynamic"] and not reuse.is_wanted(run, child)
     for name in child["parents"]:
         states = _examined(run, plan, name, parents)
         complete = all(state.complete for state in states)
