@@ -27,6 +27,11 @@ def pool_directory() -> Path:
     return _home() / "pool"
 
 
+def cache_directory() -> Path:
+    """Return the folder of what stages with ``cache=True`` have finished."""
+    return _home() / "cache"
+
+
 def _home() -> Path:
     home = os.environ.get("HTDAG_HOME")
     base = Path(home).expanduser() if home else Path(platformdirs.user_data_dir("htdag"))

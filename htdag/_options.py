@@ -66,6 +66,7 @@ class Options:
     on_error: str | None = None
     max_errors: int | float | None = None
     fuse: bool | None = None
+    cache: bool | None = None
 
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
@@ -240,6 +241,7 @@ _CHECKS: dict[str, Any] = {
     "on_error": _on_error,
     "max_errors": _max_errors,
     "fuse": _flag,
+    "cache": _flag,
 }
 OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (

@@ -90,6 +90,7 @@ def node_identity(node: Node, classes: dict[str, set[type]]) -> dict[str, Any]:
         "values": values,
         "classes": _fingerprints.of_classes(kinds).content(),
         "options": options,
+        "cache": bool(node.options.cache),
     }
 
 

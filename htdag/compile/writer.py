@@ -101,32 +101,42 @@ def _fill(plan: Plan, run: Path, tag: str, take: Take | None) -> None:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
     found = identity_content(plan, of_source)
-    _write_json(run / layout.IDENTITY, found)
     taking = set() if take is None else set(take(run, found))
     for node_content in content["nodes"]:
         node_content["reuse"] = node_content["name"] in taking
+    _write_json(run / layout.IDENTITY, found)
     _write_json(run / layout.PLAN, content)
-    content["by_name"] = {node["name"]: node for node in content["nodes"]}
-    for node_content in content["nodes"]:
-        if node_content["reuse"]:
-            if all(
-                progress.is_done(str(run), content["by_name"][parent])
-                for parent in node_content["parents"]
-            ):
-                progress.prepare(str(run), content, node_content)
-            continue  # else the POST script of the last node before it does
-        if node_content["dynamic"]:
-            continue  # the POST script of the last node before it writes the list
-        jobs = ((number, 1, None) for number in range(node_content["chunks"]))
-        options = plan[node_content["name"]].options
-        reading = streams.Reading(str(run), content, node_content, None)
-        progress.write_list(str(run), node_content, jobs, reading)
-        _check_limits(run, node_content["name"], options)
+    write_lists(run, content)
+    for node in plan.nodes:
+        _check_limits(run, node.name, node.options)
     archive.write_archive(str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
     _write_json(run / layout.RUN, _manifest(plan, tag))
+
+
+def write_lists(run: Path, content: dict[str, Any]) -> None:
+    """Write the lists of jobs of all nodes that can be laid out before anything runs.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    content : dict
+        The content of its ``plan.json``.
+    """
+    content = content | {"by_name": {node["name"]: node for node in content["nodes"]}}
+    for node in content["nodes"]:
+        if node["reuse"]:
+            # Else the POST script of the last node before it does.
+            parents = [content["by_name"][parent] for parent in node["parents"]]
+            if all(progress.is_done(str(run), parent) for parent in parents):
+                progress.prepare(str(run), content, node)
+        elif not node["dynamic"]:
+            jobs = ((number, 1, None) for number in range(node["chunks"]))
+            reading = streams.Reading(str(run), content, node, None)
+            progress.write_list(str(run), node, jobs, reading)
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:

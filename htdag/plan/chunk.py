@@ -10,6 +10,7 @@ from typing import NamedTuple
 import networkx as nx
 
 from htdag._text import counted
+from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
 from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
@@ -57,7 +58,10 @@ def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSo
 
 
 def chunk(
-    graph: nx.DiGraph, nodes: tuple[Node, ...], sources: tuple[StoredSource, ...]
+    graph: nx.DiGraph,
+    nodes: tuple[Node, ...],
+    sources: tuple[StoredSource, ...],
+    layouts: Layouts = NO_LAYOUTS,
 ) -> tuple[Node, ...]:
     """Cut the work of every node into chunks, and build the trees of wide reduces.
 
@@ -69,6 +73,8 @@ def chunk(
         Connected nodes in topological order.
     sources : tuple of StoredSource
         The sources that are read by ranges.
+    layouts : mapping
+        How an earlier run, which is to be followed, had laid out its nodes.
 
     Returns
     -------
@@ -79,7 +85,8 @@ def chunk(
     done: dict[str, Node] = {}
     for node in nodes:
         if node.reduction is None:
-            made = [_with_parts(graph, _chunked(graph, node, done, stored), done)]
+            laid_out = _chunked(graph, node, done, stored, layouts)
+            made = [_with_parts(graph, laid_out, done, layouts)]
         else:
             made = _reduce_levels(graph, node, done, stored)
         for level in made:
@@ -97,11 +104,15 @@ def most_jobs(node: Node) -> int:
 
 
 def _chunked(
-    graph: nx.DiGraph, node: Node, done: dict[str, Node], stored: dict[str, StoredSource]
+    graph: nx.DiGraph,
+    node: Node,
+    done: dict[str, Node],
+    stored: dict[str, StoredSource],
+    layouts: Layouts,
 ) -> Node:
     reads = node.input
     if reads.source is not None:
-        return _source_chunked(node)
+        return _source_chunked(node, layouts)
     flows = [_flow(graph, stream, done, stored) for stream in reads.streams]
     if reads.view in BY_HASH:
         (flow,) = flows
@@ -146,6 +157,8 @@ def _chunked(
     plainly = not reads.is_view
     cells = flows[0].cells or [] if plainly else []
     boundaries = chunking.boundaries(estimate, size, per_job, most_jobs(node), cells)
+    earlier = followed(node, estimate, layouts) if plainly and known else ()
+    boundaries = list(earlier) or boundaries
     if plainly and not known and size is None:
         chunks = node.jobs or min(flows[0].chunks, MOST_JOBS)
     else:
@@ -177,12 +190,15 @@ def _keeps_chunks(graph: nx.DiGraph, node: Node, flow: Flow, done: dict[str, Nod
     )
 
 
-def _source_chunked(node: Node) -> Node:
+def _source_chunked(node: Node, layouts: Layouts) -> Node:
     assert node.input.source is not None
     items = len(node.input.source)
     items = items if node.input.limit is None else min(items, node.input.limit)
     size = node.options.chunk_size
-    if size is None:
+    earlier = followed(node, items, layouts)
+    if earlier:
+        boundaries, why = list(earlier), "as in the earlier run"
+    elif size is None:
         boundaries = chunking.even(items, min(items, node.jobs or MOST_JOBS))
         why = f"at most {MOST_JOBS} by default"
     else:
@@ -235,7 +251,7 @@ def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bo
     return f"{text}; {again}" if again else text
 
 
-def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
+def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node], layouts: Layouts) -> Node:
     """Say in how many files what leaves a node by key, or sorted, is written."""
     outputs = []
     for output in node.outputs:
@@ -248,6 +264,8 @@ def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
                 parts = output.parts
             elif stage.options.chunk_size is not None:
                 parts = min(MOST_PARTITIONS, math.ceil(estimate / stage.options.chunk_size))
+            elif split == "hash" and followed_parts(node, output.stage, layouts):
+                parts = followed_parts(node, output.stage, layouts)
             elif split == "hash":
                 parts = min(node.chunks, MOST_JOBS, max(8, MOST_FILES // max(1, node.chunks)))
             else:

@@ -9,6 +9,7 @@ import networkx as nx
 
 from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
+from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.model import Plan
@@ -27,6 +28,7 @@ def make_plan(
     slots: int = 1,
     settings: Settings | None = None,
     throttles: Throttles | None = None,
+    layouts: Layouts = NO_LAYOUTS,
 ) -> Plan:
     """Plan a graph of stages.
 
@@ -46,6 +48,9 @@ def make_plan(
         What to aim at; used with measures only.
     throttles : Throttles, optional
         The options of the pipeline as a whole.
+    layouts : mapping
+        How an earlier run, which is to be followed, had laid out its nodes
+        (`htdag.plan.follow.layouts_of`).
 
     Returns
     -------
@@ -55,5 +60,5 @@ def make_plan(
     nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
     nodes = tune(graph, name, nodes, measures, slots, settings or Settings())
     sources = stored_sources(graph, nodes)
-    nodes = prioritize(chunk(graph, nodes, sources))
+    nodes = prioritize(chunk(graph, nodes, sources, layouts))
     return Plan(name, nodes, tuple(targets), where, graph, sources, throttles or Throttles())

@@ -14,6 +14,8 @@ from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
 from htdag.errors import RunDamaged, RunNotFound, UsageError
 from htdag.observe.status import Reader
+from htdag.reuse import cache
+from htdag.reuse.directories import discard_replaced
 from htdag.runtime import layout, progress
 
 _TICKET = "submit.json"
@@ -33,12 +35,13 @@ class RunFiles:
         self._manifest = manifest
         self.tag: str = manifest["tag"]
 
-    def _submit(self, backend: Backend) -> None:
-        before = (_read_json(self.path / _TICKET) or {}).get("ticket")
+    def _submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
+        before = (_read_json(self.path / _TICKET) or {}).get("ticket", before)
         ticket = backend.submit(self.path, self._manifest["dag"], before)
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
         layout.write_aside(str(self.path / _TICKET), json.dumps(content).encode())
-        self.__dict__.pop("_reader", None)
+        for name in ("_reader", "_plan"):
+            self.__dict__.pop(name, None)
 
     @property
     def pipeline_name(self) -> str:
@@ -111,10 +114,13 @@ class RunFiles:
         if stage not in names:
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}")
 
-    def _remember(self, again: bool = False) -> None:
-        """Keep what the run has measured for later plans."""
+    def _remember(self, again: bool = False, done: bool = False) -> None:
+        """Keep what the run has measured, and finished, for later ones."""
         if _settings.use_history(None):
             history.gather(self.path, again=again)
+        cache.gather(self.path)
+        if done:
+            discard_replaced(self.path)
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

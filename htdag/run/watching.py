@@ -68,7 +68,7 @@ class Watching(Troubles):
                 status = self.status()
                 display.update(status)
                 if status.state.ended:
-                    self._remember(again=True)
+                    self._remember(again=True, done=status.state is RunState.DONE)
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:
@@ -83,7 +83,7 @@ class Watching(Troubles):
         for _ in looks(timeout):
             activity = self._activity()
             if activity.state is RunState.DONE:
-                self._remember()
+                self._remember(done=True)
                 return
             if all(state.complete for state in progress_of.examine(str(self.path), node)):
                 return

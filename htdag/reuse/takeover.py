@@ -1,0 +1,104 @@
+"""Bring what other runs have finished into a run directory that is being written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from htdag.errors import UsageError
+from htdag.reuse import cache
+from htdag.reuse.directories import read_identity
+from htdag.reuse.matching import EVERY_STAGE, Identity, Match, match
+from htdag.runtime import keeping, layout, progress
+
+Keep = Callable[[str], bool]
+
+
+class Takeover:
+    """Gives the nodes of a new run what an old one, and the cache, have of them.
+
+    To be handed to `htdag.compile.write_run`.
+
+    Parameters
+    ----------
+    old : pathlib.Path, optional
+        The run directory that is to be replaced; none of its jobs may be running.
+    keep_finished : collection of str
+        Stages whose functions are taken for the same although they changed; ``"*"`` for all.
+
+    Attributes
+    ----------
+    matches : dict of str to Match
+        What was found, by the names of nodes.
+    """
+
+    def __init__(self, old: Path | None = None, keep_finished: Collection[str] = ()) -> None:
+        self.matches: dict[str, Match] = {}
+        self._old = old
+        self._keep_finished = keep_finished
+
+    def __call__(self, run: Path, identity: Identity) -> set[str]:
+        """Fill the folders of the nodes, and return the names of those that have one."""
+        unknown = set(self._keep_finished) - {EVERY_STAGE, *identity["stages"]}
+        if unknown:
+            raise UsageError(
+                f"keep_finished: there is no stage {sorted(unknown)[0]!r} in this pipeline; "
+                f"there are: {', '.join(identity['stages'])}"
+            )
+        filled = set()
+        if self._old is not None:
+            filled |= self._from_old(self._old, run, identity)
+        for name, node in identity["nodes"].items():
+            if node["cache"] and cache.fill(run / layout.kept(name), node, identity["python"]):
+                filled.add(name)
+                stages = tuple(node["stages"] or node["outputs"])
+                self.matches[name] = Match(name, stages, ("the cache",), {})
+        return filled
+
+    def _from_old(self, old: Path, run: Path, identity: Identity) -> set[str]:
+        theirs = read_identity(old)
+        if theirs is None:
+            why = "the earlier run was made by an htdag that did not note what its stages do"
+            self.matches = {
+                name: Match(name, stages, (), dict.fromkeys(stages, why))
+                for name, node in identity["nodes"].items()
+                for stages in [tuple(node["stages"] or node["outputs"])]
+            }
+            return set()
+        self.matches = match(identity, theirs, self._keep_finished)
+        if self._keep_finished:
+            for name, found in match(identity, theirs).items():
+                if not found.same:  # what another function has made is not for other runs
+                    identity["nodes"][name]["cache"] = False
+        plan = progress.read_plan(str(old))
+        filled = set()
+        for name, found in self.matches.items():
+            if fill(old, plan, found.same, run / layout.kept(name)):
+                filled.add(name)
+        return filled
+
+
+def fill(
+    old: Path, plan: dict[str, Any], nodes: Iterable[str], folder: Path, keep: Keep | None = None
+) -> bool:
+    """Fill the folder of a node with what nodes of an old run have; tell whether there is any.
+
+    What the old run had been given itself, and not used yet, is handed on.
+    """
+    writer: keeping.Writer | None = None
+    for name in nodes:
+        node = plan["by_name"][name]
+        ran = bool(layout.attempts(str(old), name))
+        waits = not ran and (old / layout.kept(name)).exists()
+        if ran or waits:
+            writer = writer or keeping.Writer(str(folder))
+        if writer is not None and ran:
+            writer.add_node(str(old), node, keep)
+        elif writer is not None and waits and keep is None:
+            writer.add_pack(str(old / layout.kept(name)))
+    if writer is None:
+        return False
+    writer.close()
+    return os.path.getsize(folder / "index.jsonl") > 0

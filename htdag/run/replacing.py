@@ -1,0 +1,133 @@
+"""A run in the place of an earlier one with the same tag, with all that is still right of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from shlex import quote
+
+from htdag.backends import Backend
+from htdag.backends.base import HOW_TO_START, RunState
+from htdag.compile import write_run
+from htdag.errors import RunActive, RunNotFound
+from htdag.plan import Plan
+from htdag.reuse import cache
+from htdag.reuse.directories import read_identity, remove_quietly, swap, swap_back
+from htdag.reuse.report import Verdict, verdicts
+from htdag.reuse.takeover import Takeover
+from htdag.run import Run
+from htdag.runtime import progress
+
+
+def check_at_rest(run: Run, doing: str) -> None:
+    """Raise `RunActive` where a run is under way."""
+    try:
+        activity = run._activity()
+    except RunNotFound:
+        return  # it was written, but never submitted
+    if activity.state.ended:
+        return
+    if activity.reason.endswith(HOW_TO_START):
+        raise RunActive(
+            f"run {run.tag!r} is in the queue of a pool that is stopped: it cannot be "
+            f"{doing} before that runs again; {activity.reason}"
+        )
+    raise RunActive(
+        f"run {run.tag!r} is {activity.state.value}, and cannot be {doing} now; wait for its end "
+        f"(htdag wait {quote(run.tag)}) or end it (htdag remove {quote(run.tag)}), what is done is "
+        f"kept"
+    )
+
+
+def aside(directory: Path, what: str) -> Path:
+    """Return where a run directory is written before it takes its place."""
+    return directory.with_name(f".{directory.name}.{os.getpid()}.{what}")
+
+
+def start_new(directory: Path, tag: str, plan: Plan, backend: Backend) -> Run:
+    """Write and start a run, with what the cache has."""
+    takeover = Takeover()
+    write_run(plan, directory, tag, takeover)
+    _mark(directory)
+    _say(
+        verdicts(directory, progress.read_plan(str(directory)), takeover.matches), only_reused=True
+    )
+    return Run.start(directory, backend)
+
+
+def start_again(old: Run, plan: Plan, backend: Backend, keep_finished: Collection[str] = ()) -> Run:
+    """Write a run, with what an earlier one has finished, in the place of that one; start it.
+
+    Where nothing is left to compute, the earlier run is returned as it is.
+    """
+    directory = old.path
+    new = aside(directory, "again")
+    takeover = Takeover(directory, keep_finished)
+    write_run(plan, new, old.tag, takeover)
+    try:
+        content = progress.read_plan(str(new))
+        found = verdicts(new, content, takeover.matches)
+        if _is_as_before(old, new, content):
+            _tell(f"run {old.tag!r} is done already, and nothing of it changed")
+            return old
+        _say(found)
+        _mark(new)
+        put_in_place(new, directory, lambda: Run(directory)._submit(backend))
+    finally:
+        remove_quietly(new)
+    return Run(directory)
+
+
+def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None:
+    """Put a run directory in the place of an old one and submit it; if that fails, undo it."""
+    os.sync()
+    swap(new, directory)
+    try:
+        submit()
+    except BaseException:
+        swap_back(directory)
+        raise
+
+
+def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
+    """Return what `start_again` would take over, and why not the rest; nothing is changed."""
+    check_at_rest(old, "compared")
+    new = aside(old.path, "compared")
+    takeover = Takeover(old.path, keep_finished)
+    write_run(plan, new, old.tag, takeover)
+    try:
+        return verdicts(new, progress.read_plan(str(new)), takeover.matches)
+    finally:
+        remove_quietly(new)
+
+
+def _is_as_before(old: Run, new: Path, content: dict[str, object]) -> bool:
+    """Whether a run is done, and one of the same plan has nothing left to do."""
+    before, now = read_identity(old.path), read_identity(new)
+    if before is None or now is None or old.state is not RunState.DONE:
+        return False
+    nodes = progress.read_plan(str(new))["nodes"]
+    return (
+        before["stages"] == now["stages"]
+        and list(old.targets) == list(Run(new).targets)
+        and [node["name"] for node in nodes] == [node["name"] for node in old._plan["nodes"]]
+        and all(state.complete for node in nodes for state in progress.examine(str(new), node))
+    )
+
+
+def _mark(run: Path) -> None:
+    identity = read_identity(run)
+    if identity is not None:
+        cache.mark(run, identity)
+
+
+def _say(found: list[Verdict], only_reused: bool = False) -> None:
+    for verdict in found:
+        if not only_reused or verdict.what.startswith("reuse"):
+            _tell(str(verdict))
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"htdag: {text}\n")
