@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 VARIABLE = "HTDAG_RESUME"
+_TAKEN = "-"  # no pipeline has this name
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,28 @@ class Wanted:
         of its own goes on with it.
     keep_finished : tuple of str
         As for `htdag.Pipeline.submit`.
+    receipt : str
+        A file to make when the run is gone on with.
     """
 
     tag: str
     pipeline: str
     keep_finished: tuple[str, ...] = ()
+    receipt: str = ""
 
     def to_text(self) -> str:
         """Return it as the value of the environment variable."""
-        return json.dumps([self.tag, self.pipeline, *self.keep_finished])
+        return json.dumps([self.tag, self.pipeline, self.receipt, *self.keep_finished])
+
+    def means(self, pipeline: str, tag: str | None) -> bool:
+        """Tell whether a pipeline that is started with a tag, or without, is the one."""
+        return tag == self.tag if tag is not None else self.pipeline in ("", pipeline)
+
+    def take(self) -> None:
+        """Note that it was started, so that another one without a tag begins a run of its own."""
+        if self.receipt:
+            Path(self.receipt).touch()
+        os.environ[VARIABLE] = replace(self, pipeline=_TAKEN).to_text()
 
 
 def wanted() -> Wanted | None:
@@ -40,5 +55,5 @@ def wanted() -> Wanted | None:
         return None
     if not text.startswith("["):  # a person's own: the tag alone
         return Wanted(text, "")
-    tag, pipeline, *kept = json.loads(text)
-    return Wanted(tag, pipeline, tuple(kept))
+    tag, pipeline, receipt, *kept = json.loads(text)
+    return Wanted(tag, pipeline, tuple(kept), receipt)

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _settings, _throttles, backends, history
+from htdag import _graph, _options, _resuming, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag.compile import write_run
-from htdag.errors import StageNameError, UsageError
+from htdag.errors import UsageError
 from htdag.plan import Plan, make_plan
+from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.identity import stage_keys
 from htdag.plan.tune import Settings
-from htdag.run import Run
+from htdag.reuse import cache
+from htdag.run import Run, replacing
 from htdag.stages import Stage
-from htdag.store import new_tag
+from htdag.store import load, new_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     import graphviz
 
@@ -164,9 +166,14 @@ class Pipeline:
         EmptySourceError
             If a generator gave no items.
         """
+        return self._plan(on)
+
+    def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS) -> Plan:
         backends.check_name(on)
         if not self._use_history:
-            return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
+            return make_plan(
+                self._graph, self._targets, self.name, throttles=self._throttles, layouts=layouts
+            )
         history.gather_finished()
         measures = history.measures_for(stage_keys(self._graph, self.name))
         return make_plan(
@@ -177,6 +184,7 @@ class Pipeline:
             slots=self._slots_of(on) if measures else 1,
             settings=self._settings,
             throttles=self._throttles,
+            layouts=layouts,
         )
 
     def _slots_of(self, on: str) -> int:
@@ -184,22 +192,43 @@ class Pipeline:
             self._slots[on] = backends.slots(on)
         return self._slots[on]
 
-    def explain(self, on: str = "auto") -> str:
+    def explain(
+        self,
+        on: str = "auto",
+        tag: str | None = None,
+        *,
+        keep_finished: Collection[str] | bool = (),
+    ) -> str:
         """Return the plan as text, with the reason for every decision.
 
         Parameters
         ----------
         on : {"auto", "condor", "local"}
             Where it is to run, as for `plan`.
+        tag : str, optional
+            A run that has ended: for each stage, say whether ``submit(tag, resume=True)`` would
+            reuse what that run has finished or compute it anew, and why. Nothing is changed.
+        keep_finished : collection of str or bool
+            As for `submit`.
+
+        Raises
+        ------
+        RunNotFound, RunActive
+            If there is no run with this tag, or it has not ended.
 
         Examples
         --------
         >>> import htdag
         >>> print(htdag.Pipeline(htdag.map(abs, [-1, 2])).explain())  # doctest: +SKIP
         """
-        from htdag.show.explain import explain
+        from htdag.show.explain import explain, explain_reuse
 
-        return explain(self.plan(on))
+        if tag is None:
+            return explain(self.plan(on))
+        old = load(tag)
+        plan = self._plan(on, replacing.layouts(old))
+        found = replacing.compare(old, plan, replacing.kept_stages(keep_finished))
+        return f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}"
 
     def render(
         self, path: str | os.PathLike[str] | None = None, level: str = "stages"
@@ -250,7 +279,14 @@ class Pipeline:
         check_for_dagman(path)
         return write_run(self.plan(), path, path.name)
 
-    def submit(self, tag: str | None = None, on: str = "auto") -> Run:
+    def submit(
+        self,
+        tag: str | None = None,
+        on: str = "auto",
+        *,
+        resume: bool = False,
+        keep_finished: Collection[str] | bool = (),
+    ) -> Run:
         """Start a run and return at once.
 
         Parameters
@@ -259,7 +295,15 @@ class Pipeline:
             The name of the run, and of its directory; by default the pipeline's name with the time.
         on : {"auto", "condor", "local"}
             Where to run: on HTCondor (the one that is configured on this machine, else your own
-            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which.
+            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. With
+            `resume`, ``"auto"`` is where the run was before.
+        resume : bool
+            Where there is a run with this tag that has ended, put the new one in its place, with
+            all that it has finished of stages whose code, options that matter, and items are
+            unchanged. Prints for each stage what is reused, what is not, and why.
+        keep_finished : collection of str or bool
+            With `resume`: the names of stages whose functions changed, but whose finished items are
+            still right, so that only the others are computed; True for all stages.
 
         Returns
         -------
@@ -268,25 +312,48 @@ class Pipeline:
         Raises
         ------
         StageNameError
-            If the tag is taken, or cannot be one.
+            If the tag is taken and `resume` is False, or it cannot be a tag.
+        RunActive
+            If the run with this tag has not ended.
         BackendError
-            If HTCondor refuses; no run is left behind then.
+            If HTCondor refuses; no run is left behind then, and an earlier one is as it was.
         """
-        backend, why = backends.choose(on)
-        if why:
-            print(f"htdag: {why}", file=sys.stderr)
+        kept = replacing.kept_stages(keep_finished)
+        wanted = _resuming.wanted()
+        mine = wanted is not None and wanted.means(self.name, tag)
+        if wanted is not None and mine:
+            tag, kept = wanted.tag, kept or wanted.keep_finished
+        again = resume or wanted is not None
+        if resume and tag is None:
+            raise UsageError("resume=True needs the tag of the run to go on with: submit(tag=...)")
+        if kept and not again:
+            raise UsageError("keep_finished=... is about an earlier run; it needs resume=True")
         checked = new_tag(self.name) if tag is None else check_tag(tag)
         directory = runs_directory() / checked
-        if directory.exists():
-            raise StageNameError(
-                f"there is a run with the tag {checked!r} already; take another tag, or "
-                f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
-            )
+        old = replacing.earlier(directory, again)
+        backend, why = backends.choose(replacing.place(old, on))
+        if why:
+            print(f"htdag: {why}", file=sys.stderr)
         backend.check_directory(directory)
-        write_run(self.plan(backend.name), directory, checked)
-        return Run.start(directory, backend)
+        if any(stage.options.cache for _, stage in self._graph.nodes(data="stage")):
+            cache.gather_ended()
+        if old is None:
+            run = replacing.start_new(directory, checked, self.plan(backend.name), backend)
+        else:
+            plan = self._plan(backend.name, replacing.layouts(old))
+            run = replacing.start_again(old, plan, backend, kept)
+        if wanted is not None and mine:
+            wanted.take()
+        return run
 
-    def run(self, tag: str | None = None, on: str = "auto") -> Any:
+    def run(
+        self,
+        tag: str | None = None,
+        on: str = "auto",
+        *,
+        resume: bool = False,
+        keep_finished: Collection[str] | bool = (),
+    ) -> Any:
         """Submit, wait with a display of the progress, and return the result.
 
         Ctrl-C stops a run on this machine; a run on HTCondor goes on. Either can be waited for or
@@ -294,7 +361,7 @@ class Pipeline:
 
         Parameters
         ----------
-        tag, on
+        tag, on, resume, keep_finished
             As for `submit`.
 
         Returns
@@ -308,7 +375,7 @@ class Pipeline:
         RunFailed, RunHeld
             As for `Run.wait`.
         """
-        run = self.submit(tag, on)
+        run = self.submit(tag, on, resume=resume, keep_finished=keep_finished)
         try:
             run.wait(progress=True)
         except KeyboardInterrupt:

@@ -11,10 +11,12 @@ from shlex import quote
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
-from htdag.errors import RunActive, RunNotFound
+from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
 from htdag.plan import Plan
+from htdag.plan.follow import Layouts, layouts_of
 from htdag.reuse import cache
-from htdag.reuse.directories import read_identity, remove_quietly, swap, swap_back
+from htdag.reuse.directories import read_identity, remove_quietly, restore, swap, swap_back
+from htdag.reuse.matching import EVERY_STAGE
 from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.takeover import Takeover
 from htdag.run import Run
@@ -39,6 +41,54 @@ def check_at_rest(run: Run, doing: str) -> None:
         f"(htdag wait {quote(run.tag)}) or end it (htdag remove {quote(run.tag)}), what is done is "
         f"kept"
     )
+
+
+def earlier(directory: Path, again: bool) -> Run | None:
+    """Return the run of a directory that is to be gone on with; None where there is none.
+
+    Raises `StageNameError` where there is one and nobody said to go on with it (`again`), and
+    `RunActive` where it has not ended.
+    """
+    restore(directory)
+    if not directory.exists():
+        return None
+    tag = directory.name
+    if not again:
+        raise StageNameError(
+            f"there is a run with the tag {tag!r} already; take another tag, or submit with "
+            f"resume=True to go on from what it has finished, or htdag.load({tag!r}) to look at "
+            f"it, or remove its directory {str(directory)!r}"
+        )
+    old = Run(directory)
+    check_at_rest(old, "gone on with")
+    return old
+
+
+def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
+    """Return the names of the stages whose finished items are to be kept."""
+    if isinstance(keep_finished, bool):
+        return (EVERY_STAGE,) if keep_finished else ()
+    if isinstance(keep_finished, str):
+        raise UsageError(
+            f"keep_finished={keep_finished!r}: it takes names of stages, such as "
+            f"[{keep_finished!r}], or True"
+        )
+    return tuple(keep_finished)
+
+
+def place(old: Run | None, on: str) -> str:
+    """Return where to go on with a run: where it was, if nobody says otherwise."""
+    if old is None or on != "auto":
+        return on
+    try:
+        return old.backend_name
+    except RunNotFound:
+        return on
+
+
+def layouts(old: Run) -> Layouts:
+    """Return how a run had laid out its nodes."""
+    return layouts_of(old._plan)
 
 
 def aside(directory: Path, what: str) -> Path:

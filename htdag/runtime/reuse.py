@@ -67,9 +67,11 @@ class _Chunks:
         self._node = node
         self._ids: List[List[bytes]] = []
         self._keys: List[List[str]] = []
+        self._descriptions: List[Dict[str, Any]] = []
         reader = identity.Reader(run)
         for number in range(streams.chunks(run, node)):
             description, _ = reading.describe(number, None)
+            self._descriptions.append(description)
             items = list(reader.items(description, node["mode"]))
             self._ids.append([own for _, own in items])
             self._keys.append([key for key, _ in items])
@@ -155,6 +157,7 @@ class _Chunks:
 
     def _link(self, number: int, found: kept.Chunk, pack: kept.Pack) -> None:
         """Take the files of a chunk as they are."""
+        self._describe(number)
         name, chunk = self._node["name"], layout.chunk_name(number)
         for stem, file in zip(self._node["files"], found.files):
             path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
@@ -171,6 +174,12 @@ class _Chunks:
         end = {key: value for key, value in found.end.items() if key not in ("measured", "killed")}
         end.update(whole=True, remaining=0, failed=0, reused=found.items)
         recordfile.append(record, "end", end, sync=True)
+
+    def _describe(self, number: int) -> None:
+        """Write what the first attempt reads: by that, what it gave is known to later runs."""
+        path = layout.chunk(self._node["name"], layout.chunk_name(number), 1)
+        content = json.dumps(self._descriptions[number]).encode()
+        layout.write_aside(os.path.join(self._run, path), content, sync=False)
 
     def _compose(self, number: int, placed: Dict[int, kept.Atom], pack: kept.Pack) -> None:
         """Write the files of a first attempt that has some of the items of a chunk."""
@@ -200,6 +209,7 @@ class _Chunks:
                     os.remove(os.path.join(self._run, layout.output(name, chunk, 1, stem)))
             placed.clear()
             return
+        self._describe(number)
         done = sum(len(atom.ids) for atom in placed.values())
         record = os.path.join(self._run, layout.record(name, chunk, 1))
         python = "%s %s" % (sys.version.split()[0], sys.executable)

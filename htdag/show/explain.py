@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from htdag._graph import upstreams
 from htdag._pickling import function_name
@@ -12,6 +12,9 @@ from htdag._text import counted
 from htdag.plan import Node, Output, Plan
 from htdag.plan.fuse import BUILT_IN
 from htdag.stages import KEYED, MISSING, VIEWS, Stage
+
+if TYPE_CHECKING:
+    from htdag.reuse.report import Verdict
 
 WIDTH = 96
 _LABEL = 9  # the longest label of a node's lines, and a space
@@ -44,6 +47,24 @@ def explain(plan: Plan) -> str:
     for node in plan.nodes:
         lines += _node_lines(plan, node, numbers)
     lines += ["", "What would change it", *_change_lines(plan)]
+    return "\n".join(lines)
+
+
+def explain_reuse(tag: str, verdicts: Sequence[Verdict]) -> str:
+    """Return what a run with this tag has for another one, stage by stage.
+
+    Parameters
+    ----------
+    tag : str
+        The run.
+    verdicts : sequence of Verdict
+        What happens to each stage.
+    """
+    lines = [f"With what the run {tag!r} has finished"]
+    width = min(max((len(verdict.stage) for verdict in verdicts), default=0), 30)
+    for verdict in verdicts:
+        start = f"  {verdict.stage:<{width}}  "
+        lines += _hanging(start, f"{verdict.what}: {verdict.why}", width + 4)
     return "\n".join(lines)
 
 
