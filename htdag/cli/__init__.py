@@ -1,6 +1,6 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
-from htdag.cli import runs
+from htdag.cli import again, runs
 from htdag.cli._group import main
 from htdag.cli.doctor import doctor
 from htdag.cli.pool import pool
@@ -14,8 +14,10 @@ for _verb in (
     runs.wait,
     runs.errors,
     runs.result,
-    runs.resume,
+    again.resume,
+    again.rerun,
     runs.remove,
+    again.cache,
     pool,
     doctor,
     runs.version,

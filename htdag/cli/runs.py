@@ -119,10 +119,11 @@ def wait(tag: str, timeout: float | None, no_progress: bool) -> None:
       htdag wait "my survey" && htdag result "my survey"
       htdag wait "my survey" --timeout 3600 --no-progress
     """
-    _wait(_load(tag), timeout, not no_progress)
+    wait_for(_load(tag), timeout, not no_progress)
 
 
-def _wait(run: Run, timeout: float | None, progress: bool) -> None:
+def wait_for(run: Run, timeout: float | None, progress: bool) -> None:
+    """Wait for a run; Ctrl-C ends the waiting."""
     try:
         run.wait(timeout, progress)
     except KeyboardInterrupt:
@@ -211,37 +212,6 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
 
         for line in value_lines(value):
             click.echo(line)
-
-
-@click.command()
-@TAG
-@click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
-@NO_PROGRESS
-def resume(tag: str, then_wait: bool, no_progress: bool) -> None:
-    """Go on with a run that failed, was removed or was killed.
-
-    What is done is kept: only what is missing is computed. The functions are those that the run was
-    started with; to use mended ones, start a new run.
-
-    \b
-    Examples:
-      htdag resume "my survey"
-      htdag resume "my survey" --wait
-    """
-    run = _load(tag).resume()
-    state = run.state
-    if state.value == "done" and not then_wait:
-        click.echo(f"run {tag!r} is done")
-        return
-    if not then_wait:
-        from htdag.show.progress import PLACES
-
-        where = PLACES.get(run.backend_name, run.backend_name)
-        click.echo(
-            f"run {tag!r} is under way again {where}; to wait for it: htdag wait {shlex.quote(tag)}"
-        )
-        return
-    _wait(run, None, not no_progress)
 
 
 @click.command()

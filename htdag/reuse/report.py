@@ -71,6 +71,8 @@ def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:
         return Verdict(stage, "reuse later", f"items whose input comes out of {before} as before")
     if taken.reused == taken.items:
         return Verdict(stage, "reuse", f"unchanged, {counted(taken.items, 'item')}")
+    if node["mode"] == "reduce":
+        return Verdict(stage, "recompute", "what it combines changed")
     unfinished, new = taken.unfinished, taken.items - taken.reused - taken.unfinished
     missing = []
     if unfinished:

@@ -59,6 +59,15 @@ class RunFiles:
         return tuple(self._manifest["targets"])
 
     @property
+    def script(self) -> dict[str, Any] | None:
+        """How the script that made it was started; None for a notebook or the like.
+
+        ``file``, ``module`` (of ``python -m``, else None), ``arguments``, ``python`` (the program)
+        and ``folder`` (the current one).
+        """
+        return self._manifest.get("script")
+
+    @property
     def backend_name(self) -> str:
         """Where it runs: ``"condor"`` or ``"local"``."""
         return str(self._ticket()["backend"])
