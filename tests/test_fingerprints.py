@@ -143,17 +143,8 @@ def count(text):
     return text.count("CHAPTER")
 '''
 NAMES = [
-    "parse",
-    "describe",
-    "twice",
-    "shout",
-    "partly",
-    "parser",
-    "bound",
-    "even",
-    "late",
-    "looped",
-    "cut",
+    *("parse", "describe", "twice", "shout", "partly", "parser"),
+    *("bound", "even", "late", "looped", "cut"),
 ]
 
 
@@ -214,6 +205,7 @@ def test_what_does_not_count(project: Any, edit: Any):
 
 
 CUT = {"parse", "describe", "shout", "partly", "parser", "bound", "cut"}
+PARSE = {"parse", "bound", "parser"}
 CHANGED = {
     "constant in code": ("text[:length]", "text[1:length]", CUT, "helper cut in books.py"),
     "default": ("length=5", "length=6", CUT, "defaults of helper cut in books.py"),
@@ -221,14 +213,14 @@ CHANGED = {
     "set": (
         '"or", "not"',
         '"or", "and"',
-        {"parse", "bound", "parser"},
+        PARSE,
         "variable WORDS in books.py",
     ),
-    "set in code": ('"the", "an"', '"the", "one"', {"parse", "bound", "parser"}, ""),
+    "set in code": ('"the", "an"', '"the", "one"', PARSE, ""),
     "order of a dict": (
         '"a": [1, 2], "b": (3, {"x", "y", "z"})',
         '"b": (3, {"x", "y", "z"}), "a": [1, 2]',
-        {"parse", "bound", "parser"},
+        PARSE,
         "variable TABLE in books.py",
     ),
     "closure": ("scaled(2)", "scaled(3)", {"twice"}, "enclosing variable factor of its function"),

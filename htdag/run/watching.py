@@ -110,7 +110,8 @@ class Watching(Troubles):
         tag = quote(self.tag)
         return what + (
             f"\n\nMore: run.errors() or `htdag errors {tag}`. Once mended: run.resume() or "
-            f"`htdag resume {tag}`; what is done is kept. Files: {self.path}"
+            f"`htdag resume {tag}`, with a corrected script `htdag resume {tag} --script`; what is "
+            f"done is kept. Files: {self.path}"
         )
 
 
