@@ -17,6 +17,7 @@ import pytest
 import htdag
 from htdag.errors import BackendError, RunActive, RunFailed, StageNameError, UsageError
 from htdag.reuse import cache
+from htdag.reuse.directories import alone
 from htdag.runtime import itemfile, layout
 
 if TYPE_CHECKING:
@@ -149,6 +150,17 @@ def test_items_in_another_order_and_other_chunks(shared: Path, home: Path):
     assert calls(shared) == once("parse", [100]) + once("fit", [1000])
 
 
+def test_without_the_items_that_failed_nothing_is_left_to_do(on: str, shared: Path, home: Path):
+    def flow(items: Any) -> Any:
+        return htdag.Pipeline(htdag.source(items, chunk_size=3).map(fit(shared, 1, [4])))
+
+    assert len(ended(flow(range(6)).submit("drop", on)).errors()) == 1
+    calls(shared)
+    run = flow([0, 1, 2, 3, 5]).submit("drop", on, resume=True)
+    assert ended(run).result() == [1, 2, 3, 4, 6]
+    assert calls(shared) == Counter()
+
+
 def test_finished_items_of_a_changed_function_can_be_kept(shared: Path, home: Path):
     run = ended(survey(shared, range(8), bad=[30]).submit("survey", "local"))
     calls(shared)
@@ -168,6 +180,7 @@ def test_finished_items_of_a_changed_function_can_be_kept(shared: Path, home: Pa
 def test_explain_says_what_would_be_reused_and_changes_nothing(shared: Path, home: Path):
     ended(survey(shared, range(8)).submit("survey", "local"))
     calls(shared)
+    (home / "runs/survey/again.lock").touch()
     before = sorted(home.rglob("*"))
     text = survey(shared, range(9), offset=3).explain("local", "survey")
     assert "parse  reuse in part: of 9 items 1 is new or changed" in text
@@ -480,3 +493,21 @@ def test_the_commands(shared: Path, home: Path):
     assert "removed" in command("cache", "clear", "--yes")
     assert "empty" in command("cache", "list")
     assert textwrap.dedent(command("cache", "clear")).strip() == "the cache is empty"
+
+
+def test_one_process_at_a_time_and_what_a_killed_one_left(shared: Path, home: Path):
+    run = ended(survey(shared, range(4), bad=[30]).submit("survey", "local"))
+    left = [
+        run.path.with_name(name)
+        for name in (".survey.77.again", ".survey.77.rerun", "..survey.77.again.77.new")
+    ]
+    for path in left:
+        path.mkdir()
+    other = run.path.with_name(".survey-2.77.again")
+    other.mkdir()
+    with alone(run.path):
+        assert not any(path.exists() for path in left)
+        assert other.exists()
+        with pytest.raises(RunActive, match="another process"):
+            run.rerun()
+    assert ended(survey(shared, range(4)).submit("survey", "local", resume=True)).errors() == []

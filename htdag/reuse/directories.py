@@ -8,13 +8,19 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from htdag.backends.judging import restore_scripts
-from htdag.errors import RunDamaged
+from htdag.errors import RunActive, RunDamaged
 from htdag.runtime import kept, layout
 
+ASIDE = ("again", "rerun", "compared", "failed")
+"""What run directories are written for that are to take the place of another one."""
+
+_LOCK = "again.lock"
 _ROOT = re.compile(
     r"submit\.json|local\..*|.*\.dagman\..*|.*\.rescue\d+.*|.*\.condor\.sub|.*\.metrics|"
     r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo"
@@ -38,6 +44,37 @@ def restore(directory: Path) -> None:
         os.replace(aside, directory / layout.REPLACED)
     else:
         shutil.rmtree(aside)
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep other processes from replacing a run meanwhile, and clear what a killed one left.
+
+    Raises `RunActive` where another one is at it.
+    """
+    import filelock
+
+    lock = filelock.FileLock(directory / _LOCK)
+    before = directory.stat().st_ino
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunActive(
+            f"another process is about to go on with run {directory.name!r}; wait for it with: "
+            f"htdag wait {quote(directory.name)}"
+        ) from None
+    try:
+        if directory.stat().st_ino != before:
+            raise RunActive(f"another process has just gone on with run {directory.name!r}")
+        left = re.compile(
+            rf"\.{{1,2}}{re.escape(directory.name)}\.\d+\.({'|'.join(ASIDE)})(\.\d+\.new)?"
+        )
+        for path in directory.parent.iterdir():
+            if path.name.startswith(".") and left.fullmatch(path.name):
+                remove_quietly(path)
+        yield
+    finally:
+        lock.release()
 
 
 def swap(new: Path, directory: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from htdag.compile.writer import write_lists
 from htdag.errors import UsageError
-from htdag.reuse.directories import copy_of, remove_quietly
+from htdag.reuse.directories import alone, copy_of, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.runtime import layout, progress
@@ -68,16 +68,17 @@ class Again(Control):
         if stage is not None:
             self._stage(stage)
         wanted = None if keys is None else _checked(keys)
-        check_at_rest(self, "computed again")  # type: ignore[arg-type]
-        new = aside(self.path, "rerun")
-        copy_of(self.path, new, self._manifest["dag"])
-        try:
-            self._fill(new, stage, wanted, errors)
+        with alone(self.path):
+            check_at_rest(self, "computed again")  # type: ignore[arg-type]
             backend = self._backend(self.backend_name)
             before = self._ticket()["ticket"]
-            put_in_place(new, self.path, lambda: self._submit(backend, before))
-        finally:
-            remove_quietly(new)
+            new = aside(self.path, "rerun")
+            copy_of(self.path, new, self._manifest["dag"])
+            try:
+                self._fill(new, stage, wanted, errors)
+                put_in_place(new, self.path, lambda: self._submit(backend, before))
+            finally:
+                remove_quietly(new)
         return self
 
     def _fill(

@@ -15,7 +15,7 @@ from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
 from htdag.plan import Plan
 from htdag.plan.follow import Layouts, layouts_of
 from htdag.reuse import cache
-from htdag.reuse.directories import read_identity, remove_quietly, restore, swap, swap_back
+from htdag.reuse.directories import alone, read_identity, remove_quietly, restore, swap, swap_back
 from htdag.reuse.matching import EVERY_STAGE
 from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.takeover import Takeover
@@ -112,6 +112,12 @@ def start_again(old: Run, plan: Plan, backend: Backend, keep_finished: Collectio
 
     Where nothing is left to compute, the earlier run is returned as it is.
     """
+    with alone(old.path):
+        return _start_again(old, plan, backend, keep_finished)
+
+
+def _start_again(old: Run, plan: Plan, backend: Backend, keep_finished: Collection[str]) -> Run:
+    check_at_rest(old, "gone on with")
     directory = old.path
     new = aside(directory, "again")
     takeover = Takeover(directory, keep_finished)
@@ -143,14 +149,15 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
 
 def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
     """Return what `start_again` would take over, and why not the rest; nothing is changed."""
-    check_at_rest(old, "compared")
-    new = aside(old.path, "compared")
-    takeover = Takeover(old.path, keep_finished)
-    write_run(plan, new, old.tag, takeover)
-    try:
-        return verdicts(new, progress.read_plan(str(new)), takeover.matches)
-    finally:
-        remove_quietly(new)
+    with alone(old.path):
+        check_at_rest(old, "compared")
+        new = aside(old.path, "compared")
+        takeover = Takeover(old.path, keep_finished)
+        write_run(plan, new, old.tag, takeover)
+        try:
+            return verdicts(new, progress.read_plan(str(new)), takeover.matches)
+        finally:
+            remove_quietly(new)
 
 
 def _is_as_before(old: Run, new: Path, content: dict[str, object]) -> bool:
