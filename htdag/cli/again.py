@@ -118,7 +118,7 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
     return [made["python"], *start, *made["arguments"]], made["folder"]
 
 
-@click.command()
+@click.command(short_help="Compute a run, or a part of it, again.")
 @TAG
 @click.option("--stage", metavar="STAGE", help="Only this stage, and what depends on it.")
 @click.option(
@@ -177,7 +177,7 @@ def _wait(run: Run, no_progress: bool) -> None:
     wait_for(run, None, not no_progress)
 
 
-@click.group(cls=Verbs)
+@click.group(cls=Verbs, short_help="Look at the cache of stages, or clear it.")
 def cache() -> None:
     """Look at what stages with cache=True have finished, and clear it.
 
@@ -188,7 +188,7 @@ def cache() -> None:
     """
 
 
-@cache.command(name="list")
+@cache.command(name="list", short_help="List what is in the cache.")
 @JSON
 def list_cache(as_json: bool) -> None:
     """List what is in the cache: from which run, which stages, how large, when it was used last."""
