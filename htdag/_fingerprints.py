@@ -350,7 +350,8 @@ def _lines(code: types.CodeType) -> Iterator[str]:
         yield f"except {place} {entry.depth} {entry.lasti}"
 
 
-_FLAGS = ~inspect.CO_NESTED
+_HAS_DOCSTRING = 0x4000000  # a flag since Python 3.13
+_FLAGS = ~(inspect.CO_NESTED | _HAS_DOCSTRING)
 _JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs])
 _SILENT = frozenset({"EXTENDED_ARG", "CACHE", "NOP"})
 

@@ -341,7 +341,8 @@ class Pipeline:
             run = replacing.start_new(directory, checked, self.plan(backend.name), backend)
         else:
             plan = self._plan(backend.name, replacing.layouts(old))
-            run = replacing.start_again(old, plan, backend, kept)
+            before = replacing.ticket(old, on)
+            run = replacing.start_again(old, plan, backend, kept, before)
         if wanted is not None and mine:
             wanted.take()
         return run

@@ -291,22 +291,36 @@ def test_a_process_killed_between_two_renames_loses_nothing(shared: Path, home: 
 
 
 def test_what_waits_to_be_reused_outlives_another_failure(shared: Path, home: Path):
-    flow = survey(shared, range(4))
-    ended(flow.submit("survey", "local"))
-    calls(shared)
+    def flow(function: Any) -> Any:
+        source = htdag.source(range(4), chunk_size=3)
+        fitted = source.map(function, name="parse", fuse=False).map(fit(shared, 1), name="fit")
+        return htdag.Pipeline(fitted, name="survey")
 
     def broken(item):
         raise ValueError(item)
 
-    source = htdag.source(range(4), chunk_size=3)
-    other = source.map(broken, name="parse", fuse=False).map(fit(shared, 1), name="fit")
-    run = htdag.Pipeline(other, other.reduce(add, name="total"), name="survey").submit(
-        "survey", "local", resume=True
-    )
+    def other(item):
+        note(shared, "parse", item)
+        return 10 * item
+
+    ended(flow(parse(shared)).submit("survey", "local"))
+    run = flow(broken).submit("survey", "local", resume=True)
     assert len(ended(run).errors()) == 4
-    run = flow.submit("survey", "local", resume=True)
-    assert ended(run).result("total") == 64
+    calls(shared)
+    # Its results are those of the first function, so the second stage has them all.
+    run = flow(other).submit("survey", "local", resume=True)
+    assert ended(run).result() == [1, 11, 21, 31]
     assert calls(shared) == once("parse", range(4))
+
+
+def test_a_change_that_is_taken_back(shared: Path, home: Path):
+    ended(survey(shared, range(4)).submit("survey", "local"))
+    run = survey(shared, range(4), offset=9, bad=[20]).submit("survey", "local", resume=True)
+    assert len(ended(run).errors()) == 1
+    calls(shared)
+    run = survey(shared, range(4)).submit("survey", "local", resume=True)
+    assert ended(run).result("total") == 64
+    assert calls(shared) == Counter()
 
 
 def test_a_damaged_file_is_computed_again(shared: Path, home: Path):
@@ -446,6 +460,14 @@ def test_a_corrected_script_goes_on(tmp_path: Path, shared: Path, home: Path, ta
     assert [one.tag for one in htdag.runs()] == [run.tag]
     assert htdag.load(run.tag).result() == [1, 2, 3, 4, 5]
     assert calls(shared) == Counter()
+    script.write_text(SCRIPT.replace("number == 3", "number == 5"))
+    done = subprocess.run(
+        [HTDAG, "resume", run.tag, "--script", "--keep-finished", "checked", "--wait"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "nothing of it changed" in done.stderr
 
 
 def test_a_script_without_the_pipeline(tmp_path: Path, shared: Path, home: Path):

@@ -39,6 +39,9 @@ WITHOUT_EFFECT = frozenset(
 )
 """Options that do not change what a function gives. Any other counts."""
 
+FORMAT = 1
+"""Changes with what digests are made of, and with what jobs do: then nothing is the same."""
+
 _SUBMIT = frozenset(
     {"container_image", "docker_image", "environment", "getenv", "universe", "transfer_input_files"}
 )
@@ -56,6 +59,7 @@ def identity_content(plan: Plan, classes: dict[str, set[type]]) -> dict[str, Any
         For each source, the classes of the user's project that its items are of.
     """
     return {
+        "format": FORMAT,
         "python": list(sys.version_info[:2]),
         "nodes": {node.name: node_identity(node, classes) for node in plan.nodes},
         "stages": {name: data["stage"].kind for name, data in plan.stages.nodes(data=True)},

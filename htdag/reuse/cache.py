@@ -52,19 +52,25 @@ class Entry:
     used: float
 
 
-def key(node: dict[str, Any], python: list[int]) -> str | None:
+def key(node: dict[str, Any], identity: dict[str, Any]) -> str | None:
     """Return the name of what a node computes; None where it cannot be told for certain."""
     parts = [*node["functions"], *node["values"], node["classes"]]
     if any(part["unsure"] for part in parts):
         return None
     components = [part["components"] for part in parts]
-    content = [node["structure"], components, node["options"], python]
+    content = [
+        node["structure"],
+        components,
+        node["options"],
+        identity["format"],
+        identity["python"],
+    ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def fill(folder: Path, node: dict[str, Any], python: list[int]) -> bool:
+def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
     """Add what the cache has of a node to its folder; tell whether it has any."""
-    name = key(node, python)
+    name = key(node, identity)
     if name is None:
         return False
     writer: keeping.Writer | None = None
@@ -123,7 +129,7 @@ def _gather(run: Path) -> None:
     plan = progress.read_plan(str(run))
     manifest = json.loads((run / layout.RUN).read_bytes())
     for name, node in identity["nodes"].items():
-        known = key(node, identity["python"]) if node["cache"] else None
+        known = key(node, identity) if node["cache"] else None
         taken = reuse.taken(str(run), name)
         nothing_new = taken is not None and taken.reused == taken.items
         if known is None or nothing_new or not layout.attempts(str(run), name):

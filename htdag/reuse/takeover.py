@@ -50,17 +50,22 @@ class Takeover:
         filled = set()
         if self._old is not None:
             filled |= self._from_old(self._old, run, identity)
+            before = self._old / layout.REPLACED
+            if (before / layout.IDENTITY).exists():
+                filled |= self._from_replaced(before, run, identity)
         for name, node in identity["nodes"].items():
-            if node["cache"] and cache.fill(run / layout.kept(name), node, identity["python"]):
+            if node["cache"] and cache.fill(run / layout.kept(name), node, identity):
                 filled.add(name)
                 stages = tuple(node["stages"] or node["outputs"])
                 self.matches[name] = Match(name, stages, ("the cache",), {})
         return filled
 
-    def _from_old(self, old: Path, run: Path, identity: Identity) -> set[str]:
+    def _from_old(
+        self, old: Path, run: Path, identity: Identity, nodes: Collection[str] | None = None
+    ) -> set[str]:
         theirs = read_identity(old)
-        if theirs is None:
-            why = "the earlier run was made by an htdag that did not note what its stages do"
+        if theirs is None or theirs["format"] != identity["format"]:
+            why = "the earlier run was made by another version of htdag"
             self.matches = {
                 name: Match(name, stages, (), dict.fromkeys(stages, why))
                 for name, node in identity["nodes"].items()
@@ -75,8 +80,19 @@ class Takeover:
         plan = progress.read_plan(str(old))
         filled = set()
         for name, found in self.matches.items():
-            if fill(old, plan, found.same, run / layout.kept(name)):
+            if (nodes is None or name in nodes) and fill(
+                old, plan, found.same, run / layout.kept(name)
+            ):
                 filled.add(name)
+        return filled
+
+    def _from_replaced(self, old: Path, run: Path, identity: Identity) -> set[str]:
+        """Look in what the old run had replaced too: a change may have been taken back."""
+        found = self.matches
+        filled = self._from_old(old, run, identity, [n for n in found if not found[n].same])
+        self.matches = {
+            name: self.matches[name] if name in filled else found[name] for name in found
+        }
         return filled
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
@@ -86,6 +87,17 @@ def place(old: Run | None, on: str) -> str:
         return on
 
 
+def ticket(old: Run | None, on: str) -> dict[str, Any] | None:
+    """Return where a run was submitted, if it is gone on with there."""
+    if old is None or on != "auto":
+        return None
+    try:
+        found: dict[str, Any] = old._ticket()["ticket"]
+    except RunNotFound:
+        return None
+    return found
+
+
 def layouts(old: Run) -> Layouts:
     """Return how a run had laid out its nodes."""
     return layouts_of(old._plan)
@@ -101,22 +113,36 @@ def start_new(directory: Path, tag: str, plan: Plan, backend: Backend) -> Run:
     takeover = Takeover()
     write_run(plan, directory, tag, takeover)
     _mark(directory)
-    _say(
-        verdicts(directory, progress.read_plan(str(directory)), takeover.matches), only_reused=True
-    )
+    if takeover.matches:
+        content = progress.read_plan(str(directory))
+        _say(verdicts(directory, content, takeover.matches), only_reused=True)
     return Run.start(directory, backend)
 
 
-def start_again(old: Run, plan: Plan, backend: Backend, keep_finished: Collection[str] = ()) -> Run:
+def start_again(
+    old: Run,
+    plan: Plan,
+    backend: Backend,
+    keep_finished: Collection[str] = (),
+    before: dict[str, Any] | None = None,
+) -> Run:
     """Write a run, with what an earlier one has finished, in the place of that one; start it.
+
+    ``before`` is where that one was submitted, if the new one is to go there too.
 
     Where nothing is left to compute, the earlier run is returned as it is.
     """
     with alone(old.path):
-        return _start_again(old, plan, backend, keep_finished)
+        return _start_again(old, plan, backend, keep_finished, before)
 
 
-def _start_again(old: Run, plan: Plan, backend: Backend, keep_finished: Collection[str]) -> Run:
+def _start_again(
+    old: Run,
+    plan: Plan,
+    backend: Backend,
+    keep_finished: Collection[str],
+    before: dict[str, Any] | None,
+) -> Run:
     check_at_rest(old, "gone on with")
     directory = old.path
     new = aside(directory, "again")
@@ -130,7 +156,7 @@ def _start_again(old: Run, plan: Plan, backend: Backend, keep_finished: Collecti
             return old
         _say(found)
         _mark(new)
-        put_in_place(new, directory, lambda: Run(directory)._submit(backend))
+        put_in_place(new, directory, lambda: Run(directory)._submit(backend, before))
     finally:
         remove_quietly(new)
     return Run(directory)
