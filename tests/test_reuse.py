@@ -533,3 +533,14 @@ def test_one_process_at_a_time_and_what_a_killed_one_left(shared: Path, home: Pa
         with pytest.raises(RunActive, match="another process"):
             run.rerun()
     assert ended(survey(shared, range(4)).submit("survey", "local", resume=True)).errors() == []
+
+
+def test_items_of_another_function_do_not_get_into_the_cache(shared: Path, home: Path):
+    ended(survey(shared, range(4), bad=[30], cache=True).submit("survey", "local"))
+    (before,) = cache.entries()  # what the first function has finished
+    flow = survey(shared, range(4), offset=5, cache=True)
+    run = flow.submit("survey", "local", resume=True, keep_finished=True)
+    assert ended(run).result("fit") == [1, 11, 21, 35]
+    run = survey(shared, range(5), offset=5, cache=True).submit("survey", "local", resume=True)
+    assert ended(run).result("fit") == [1, 11, 21, 35, 45]
+    assert [entry.path for entry in cache.entries()] == [before.path]

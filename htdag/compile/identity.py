@@ -95,6 +95,7 @@ def node_identity(node: Node, classes: dict[str, set[type]]) -> dict[str, Any]:
         "classes": _fingerprints.of_classes(kinds).content(),
         "options": options,
         "cache": bool(node.options.cache),
+        "mixed": False,  # True where another function's finished items were said to be right
     }
 
 

@@ -73,16 +73,17 @@ class Takeover:
             }
             return set()
         self.matches = match(identity, theirs, self._keep_finished)
-        if self._keep_finished:
-            for name, found in match(identity, theirs).items():
-                if not found.same:  # what another function has made is not for other runs
-                    identity["nodes"][name]["cache"] = False
+        strictly = match(identity, theirs)
+        for name, found in self.matches.items():
+            # What another function has made is not for the cache, nor later.
+            identity["nodes"][name]["mixed"] |= (found.same != strictly[name].same) or any(
+                theirs["nodes"][same]["mixed"] for same in found.same
+            )
         plan = progress.read_plan(str(old))
         filled = set()
         for name, found in self.matches.items():
-            if (nodes is None or name in nodes) and fill(
-                old, plan, found.same, run / layout.kept(name)
-            ):
+            wanted = nodes is None or name in nodes
+            if wanted and fill(old, plan, found.same, run / layout.kept(name)):
                 filled.add(name)
         return filled
 
@@ -90,9 +91,7 @@ class Takeover:
         """Look in what the old run had replaced too: a change may have been taken back."""
         found = self.matches
         filled = self._from_old(old, run, identity, [n for n in found if not found[n].same])
-        self.matches = {
-            name: self.matches[name] if name in filled else found[name] for name in found
-        }
+        self.matches = found | {name: self.matches[name] for name in filled}
         return filled
 
 
