@@ -467,7 +467,8 @@ def test_a_corrected_script_goes_on(tmp_path: Path, shared: Path, home: Path, ta
         capture_output=True,
         text=True,
     )
-    assert "nothing of it changed" in done.stderr
+    assert "checked: reuse: unchanged, 5 items" in done.stderr
+    assert htdag.load(run.tag).result() == [1, 2, 3, 4, 5]
 
 
 def test_a_script_without_the_pipeline(tmp_path: Path, shared: Path, home: Path):

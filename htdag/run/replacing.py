@@ -194,10 +194,16 @@ def _is_as_before(old: Run, new: Path, content: dict[str, object]) -> bool:
     nodes = progress.read_plan(str(new))["nodes"]
     return (
         before["stages"] == now["stages"]
+        and _computations(before) == _computations(now)
         and list(old.targets) == list(Run(new).targets)
         and [node["name"] for node in nodes] == [node["name"] for node in old._plan["nodes"]]
         and all(state.complete for node in nodes for state in progress.examine(str(new), node))
     )
+
+
+def _computations(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what the nodes compute, whoever made what they have finished."""
+    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}
 
 
 def _mark(run: Path) -> None:
