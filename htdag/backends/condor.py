@@ -22,7 +22,7 @@ from htdag.backends.bindings import short as _short
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
-from htdag.runtime import layout, progress
+from htdag.runtime import lanes, layout, progress
 
 _NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 _SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
@@ -175,7 +175,8 @@ class CondorBackend:
                 if doing == "running":
                     if node not in chunks:
                         chunks[node] = _chunks(run, node)
-                    running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
+                    found = running.setdefault(lanes.unit(node).node, set())
+                    found.update(chunks[node][proc : proc + 1])
                 if doing == "held":
                     held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
                 else:
@@ -368,8 +369,8 @@ def _node_name(event: Any) -> str:
 
 
 def _chunks(run: Path, node: str) -> list[int]:
-    """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
-    text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
+    """Return the chunks of the jobs of a node or lane: those of a cluster are lines of its list."""
+    text = (run / layout.chunk_list(*lanes.unit(node))).read_text(encoding="utf-8")
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
 
 
