@@ -82,6 +82,9 @@ class Backend(Protocol):
     def slots(self) -> int:
         """Return how many jobs of one CPU can run at once; 0 where that is not known soon."""
 
+    turn: float
+    """About how many seconds pass between the end of a node and the jobs of the next one."""
+
 
 def backend(name: str) -> Backend:
     """Return a backend by its name, ``"condor"`` or ``"local"``."""
@@ -117,12 +120,12 @@ def check_name(name: str) -> None:
         raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
 
 
-def slots(name: str) -> int:
+def slots(name: str) -> tuple[int, float]:
     """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
 
-    Where no HTCondor answers within a few seconds that is on this machine.
+    Where no HTCondor answers within a few seconds that is on this machine. Beside it is returned
+    what a node costs there (`Backend.turn`).
     """
-    found = 0
     if name != "local":
         try:
             from htdag.backends import condor
@@ -130,4 +133,7 @@ def slots(name: str) -> int:
             pass
         else:
             found = 0 if condor.never_usable() else condor.CondorBackend().slots()
-    return found or backend("local").slots()
+            if found:
+                return found, condor.CondorBackend.turn
+    here = backend("local")
+    return here.slots(), here.turn

@@ -121,6 +121,8 @@ class CondorBackend:
     """
 
     name = "condor"
+    # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
+    turn = 20.0
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._new_runs = setup

@@ -26,6 +26,7 @@ class LocalBackend:
     """
 
     name = "local"
+    turn = 0.1
 
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""

@@ -2,6 +2,7 @@
 
 from htdag.plan.model import (
     Bind,
+    Chain,
     Input,
     Node,
     Operation,
@@ -15,6 +16,7 @@ from htdag.plan.planner import make_plan
 
 __all__ = [
     "Bind",
+    "Chain",
     "Input",
     "Node",
     "Operation",

@@ -177,6 +177,56 @@ class StoredSource:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What earlier runs say of the time that a node takes.
+
+    Attributes
+    ----------
+    items : float
+        About how many items it reads.
+    seconds : float
+        Seconds an item, of most jobs.
+    slowest : float
+        Seconds an item of the slowest job
+    jobs : float
+        of so many that were measured.
+    """
+
+    items: float
+    seconds: float
+    slowest: float
+    jobs: float
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Nodes each of which takes the chunks of the one before it, and whether they are in lanes.
+
+    Attributes
+    ----------
+    nodes : tuple of str
+        The first node, and those that follow it.
+    lanes : int
+        Into how many lanes they are cut; 1 for none.
+    reason : str
+        Why.
+    plain : float or None
+        About how many seconds they take one after the other; None where nothing says so.
+    laned : float or None
+        The same in `tried` lanes.
+    tried : int
+        The number of lanes that was compared.
+    """
+
+    nodes: tuple[str, ...]
+    lanes: int
+    reason: str
+    plain: float | None = None
+    laned: float | None = None
+    tried: int = 1
+
+
+@dataclass(frozen=True)
 class Node:
     """One DAGMan node: a cluster of jobs that do the same on different chunks.
 
@@ -222,6 +272,8 @@ class Node:
         About how many jobs earlier runs ask for; None where they do not decide.
     measured : str
         What earlier runs measured, in words.
+    cost : Cost or None
+        What they say of its time, where they measured all that it does.
     priority : int
         Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
     reasons : tuple of str
@@ -247,6 +299,7 @@ class Node:
     items: int | None = None
     jobs: int | None = None
     measured: str = ""
+    cost: Cost | None = None
     priority: int = 0
     reasons: tuple[str, ...] = ()
 
@@ -300,6 +353,8 @@ class Plan:
         The sources that are read by ranges of their items, or bound.
     throttles : Throttles
         The options of the pipeline as a whole.
+    chains : tuple of Chain
+        Where lanes can be, or were asked for and cannot.
     """
 
     name: str
@@ -309,6 +364,7 @@ class Plan:
     stages: nx.DiGraph
     sources: tuple[StoredSource, ...] = ()
     throttles: Throttles = field(default_factory=Throttles)
+    chains: tuple[Chain, ...] = ()
 
     @cached_property
     def graph(self) -> nx.DiGraph:

@@ -238,7 +238,7 @@ class _Scheduler:
             return True
         category = self._node(unit)["category"]
         limit = self._plan["maxjobs"].get(category)
-        submitted = [other for other in self._open_jobs if self._node(other)["category"] == category]
+        submitted = [unit for unit in self._open_jobs if self._node(unit)["category"] == category]
         return limit is not None and len(submitted) >= limit
 
     def _submit(self, unit: Unit) -> None:

@@ -272,9 +272,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def judge(
-    run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0
-) -> Verdict:
+def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0) -> Verdict:
     """Decide whether a node, or a lane of it, is done, and prepare what comes next.
 
     On success the lists of its children are brought up to date; else its own list is cut to what
