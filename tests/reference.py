@@ -23,7 +23,7 @@ from htdag.runtime import compute, keyhash, lanes, layout, progress, worker
 from htdag.stages import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import networkx as nx
     import pytest
@@ -192,7 +192,9 @@ def work(run: Path, node: str, chunk: str = "0000", attempt: int = 1) -> int:
         os.chdir(here)
 
 
-def run_nodes(run: Path, choose: Callable[[list[str]], str] = min) -> list[str]:
+def run_nodes(
+    run: Path, choose: Callable[[list[str]], str] = min, done: Iterable[str] = ()
+) -> list[str]:
     """Do what DAGMan does, one attempt after another; return the nodes, or lanes, that failed.
 
     ``choose`` picks which of those that could run has its next attempt: DAGMan promises no order
@@ -200,16 +202,16 @@ def run_nodes(run: Path, choose: Callable[[list[str]], str] = min) -> list[str]:
     """
     plan = progress.read_plan(str(run))
     units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
-    done: set[lanes.Unit] = set()
+    finished = set(map(lanes.unit, done))
     failed: list[str] = []
     tries = dict.fromkeys(units, 0)
     while True:
         ready = [
             unit.name
             for unit in units
-            if unit not in done
+            if unit not in finished
             and unit.name not in failed
-            and done.issuperset(lanes.parents(plan, unit))
+            and finished.issuperset(lanes.parents(plan, unit))
         ]
         if not ready:
             return failed
@@ -226,7 +228,7 @@ def run_nodes(run: Path, choose: Callable[[list[str]], str] = min) -> list[str]:
         last_try = tries[unit] > node["retries"]
         verdict = progress.judge(str(run), plan, node, last_try=last_try, lane=unit.lane)
         if verdict.succeeded:
-            done.add(unit)
+            finished.add(unit)
         elif last_try:
             failed.append(unit.name)
 

@@ -106,8 +106,6 @@ def can_lane(node: Node, before: Node, first: Node, graph: nx.DiGraph) -> tuple[
         return False, f"the chunks of {first.name} are known only when it runs"
     if first.chunks < 2:
         return False, f"{first.name} has 1 job"
-    if next(output for output in before.outputs if output.stage == node.input.stage).split:
-        return False, f"{node.input.stage} is written in parts of its own"
     if node.options.chunk_size is not None and not _same_chunks(node, before):
         return False, f"its chunk_size gives it other chunks than {before.name} has"
     for bind in node.binds:
