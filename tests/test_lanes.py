@@ -169,7 +169,7 @@ def chosen(
         pipeline.targets,
         pipeline.name,
         measures={keys[stage]: (runs,) for stage, runs in by_stage.items()},
-        capacity=Capacity(slots, turn),
+        capacity=Capacity(slots, turn=turn),
         settings=pipeline._settings,
         throttles=pipeline._throttles,
     )
@@ -273,7 +273,7 @@ def test_estimates_keep_between_their_bounds(jobs, slots, seconds, slow, one_in,
         Work(jobs, each, each * slow, one_in, after=after)
         for each, after in zip(seconds, (None, 0), strict=True)
     ]
-    found = makespan(works, min(cut_in, jobs), Capacity(slots, 0.0))
+    found = makespan(works, min(cut_in, jobs), Capacity(slots, turn=0.0))
     total = sum(work.time(chunk) for work in works for chunk in range(jobs))
     longest = sum(max(work.time(chunk) for chunk in range(jobs)) for work in works)
     extra = 2 * (min(cut_in, jobs) - 1)

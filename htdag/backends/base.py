@@ -79,8 +79,11 @@ class Backend(Protocol):
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """End a run, and return once nothing of it runs any more."""
 
-    def slots(self) -> int:
-        """Return how many jobs of one CPU can run at once; 0 where that is not known soon."""
+    def slots(self) -> tuple[int, int]:
+        """Return how many jobs of one CPU can run at once, and how many of one GPU.
+
+        0 where that is not known, or not soon.
+        """
 
     turn: float
     """About how many seconds pass between the end of a node and the jobs of the next one."""
@@ -120,11 +123,11 @@ def check_name(name: str) -> None:
         raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
 
 
-def slots(name: str) -> tuple[int, float]:
+def slots(name: str) -> tuple[int, int, float]:
     """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
 
-    Where no HTCondor answers within a few seconds that is on this machine. Beside it is returned
-    what a node costs there (`Backend.turn`).
+    Where no HTCondor answers within a few seconds that is on this machine. Beside it are returned
+    the number of GPUs, 0 where that is not known, and what a node costs there (`Backend.turn`).
     """
     if name != "local":
         try:
@@ -132,8 +135,8 @@ def slots(name: str) -> tuple[int, float]:
         except ImportError:
             pass
         else:
-            found = 0 if condor.never_usable() else condor.CondorBackend().slots()
-            if found:
-                return found, condor.CondorBackend.turn
+            cpus, gpus = (0, 0) if condor.never_usable() else condor.CondorBackend().slots()
+            if cpus:
+                return cpus, gpus, condor.CondorBackend.turn
     here = backend("local")
-    return here.slots(), here.turn
+    return (*here.slots(), here.turn)

@@ -31,14 +31,17 @@ _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiti
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
-# Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
+# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
 import htcondor2
 htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
 ads = htcondor2.Collector().query(
-    htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=["TotalSlotCpus"]
+    htcondor2.AdType.Startd,
+    constraint='SlotType =!= "Dynamic"',
+    projection=["TotalSlotCpus", "TotalSlotGPUs"],
 )
-print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
+wanted = {"TotalSlotCpus": 1, "TotalSlotGPUs": 0}
+print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.items()))
 """
 
 
@@ -209,8 +212,8 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
 
-    def slots(self) -> int:
-        """Ask the schedd whether it is there and the collector for the pool's slots.
+    def slots(self) -> tuple[int, int]:
+        """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
         In a process of its own: where no daemon answers the bindings wait for a minute, and no
         other thread goes on meanwhile.
@@ -229,9 +232,10 @@ class CondorBackend:
                 timeout=_SLOTS_TIMEOUT,
                 check=False,
             )
-            return int(done.stdout)
+            cpus, gpus = map(int, done.stdout.split())
         except (OSError, ValueError, subprocess.TimeoutExpired):
-            return 0
+            return 0, 0
+        return cpus, gpus
 
     def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.dagman is None:

@@ -25,16 +25,16 @@ class Capacity:
     ----------
     slots : int
         How many jobs of one CPU can run at once.
+    gpus : int
+        How many GPUs there are; 0 where that is not known, then they limit nothing.
     turn : float
         Seconds from the end of a node's last job to the start of the first after it, where a slot
         is free.
-    gpus : int
-        How many GPUs there are; 0 where that is not known, then they limit nothing.
     """
 
     slots: int = 1
-    turn: float = 20.0
     gpus: int = 0
+    turn: float = 20.0
 
 
 @dataclass(frozen=True)
