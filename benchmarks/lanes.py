@@ -124,8 +124,9 @@ def main() -> None:
                             print(f"{name}, {lanes}: {times[name][lanes][-1]:.1f} s", flush=True)
                 for name, case in CASES.items():
                     guesses[name], chain = estimates(name, case, args.lanes)
-                    chosen[name] = f"{chain.lanes} ({chain.reason})"
-                    print(f"{name}: left to itself the planner makes {chosen[name]}", flush=True)
+                    what = f"{chain.lanes} lanes" if chain.lanes > 1 else "no lanes"
+                    chosen[name] = f"makes {what} here ({chain.reason})"
+                    print(pipeline(name, case, 4).explain(on="condor"), flush=True)
         finally:
             pool.stop()
     finally:
@@ -143,7 +144,7 @@ def main() -> None:
             for lanes, found in times[name].items()
         ]
         table = common.table(["way", "seconds: median (range)", "times", "estimate"], rows)
-        end = f"Left to itself the planner makes: {chosen[name].replace(' (', ' lanes (', 1)}."
+        end = f"Left to itself the planner {chosen[name]}."
         parts.append(f"{case.what[0].upper()}{case.what[1:]}:\n\n{table}\n\n{end}")
     text = "\n\n".join(parts)
     text += (

@@ -21,7 +21,7 @@ import htdag
 from htdag.errors import OptionError
 from htdag.plan import make_plan
 from htdag.plan.identity import stage_keys
-from htdag.plan.schedule import Capacity, Work, makespan
+from htdag.plan.schedule import NODE_SECONDS, Capacity, Work, makespan
 from htdag.plan.tune import Measured
 from htdag.runtime import lanes, layout, post, progress, recordfile
 
@@ -276,7 +276,7 @@ def test_estimates_keep_between_their_bounds(jobs, slots, seconds, slow, one_in,
     found = makespan(works, min(cut_in, jobs), Capacity(slots, turn=0.0))
     total = sum(work.time(chunk) for work in works for chunk in range(jobs))
     longest = sum(max(work.time(chunk) for chunk in range(jobs)) for work in works)
-    extra = 2 * (min(cut_in, jobs) - 1)
+    extra = 2 * (min(cut_in, jobs) - 1) * NODE_SECONDS
     assert total / slots <= (found - extra) * 1.000001 + 1e-6
     assert found - extra <= total / slots + longest + 1e-6
 

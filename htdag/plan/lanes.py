@@ -20,7 +20,7 @@ from htdag.runtime.chunking import BY_HASH
 MOST_LANES = 16
 LEAST_GAIN = 0.1
 """Lanes are made where they save this share of the time"""
-LEAST_SECONDS = 30.0
+LEAST_SECONDS = 10.0
 """and so many seconds: each of them is one more node for DAGMan, and for who reads its logs."""
 
 Layout = Callable[[frozenset[str]], tuple[Node, ...]]

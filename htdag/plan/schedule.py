@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from htdag.runtime.chunking import even
 
-NODE_SECONDS = 1.0
+NODE_SECONDS = 0.2
 """What each lane more costs: DAGMan submits one node after another, and runs its POST script."""
 
 
@@ -91,13 +91,13 @@ def makespan(works: Sequence[Work], lanes: int, capacity: Capacity) -> float:
     8.0
 
     On two kinds of slots, of which each node needs another, the second need not wait for all of
-    the first; three lanes more of two nodes are counted with six seconds:
+    the first. What three lanes more of two nodes cost is in it:
 
     >>> works = [Work(4, 60.0, 60.0, 4), Work(4, 60.0, 60.0, 4, cpus=0, gpus=1, after=0)]
     >>> makespan(works, 1, Capacity(slots=1, turn=0.0, gpus=1))
     480.0
     >>> makespan(works, 4, Capacity(slots=1, turn=0.0, gpus=1))
-    306.0
+    301.2
     """
     return _Simulation(works, lanes, capacity).run() + NODE_SECONDS * len(works) * (lanes - 1)
 
