@@ -284,6 +284,12 @@ def test_estimates_keep_between_their_bounds(jobs, slots, seconds, slow, one_in,
 # Names
 
 
+def test_diagrams_tell_of_lanes():
+    pipeline = flow(second(first()), lanes=4)
+    for level in ("stages", "nodes"):
+        assert pipeline.render(level=level).source.count("in 4 lanes") == 2
+
+
 def test_names_of_units_parse_back():
     for unit in (lanes.Unit("a.b"), lanes.Unit("a.b", 1), lanes.Unit("a.combine-1", 12)):
         assert lanes.unit(unit.name) == unit
@@ -508,6 +514,11 @@ def test_a_chunk_goes_on_while_others_are_at_work(on: str, shared: Path):
     squares = made.map(functools.partial(late, shared), name="late", retries=1)
     total = squares.reduce(operator.add, name="total")
     run = htdag.Pipeline(total, squares, name="lanes", lanes=3).submit(on=on)
+    running = set()
+    while not run.state.ended:
+        running |= {stage.name for stage in run.status().stages if stage.running}
+        time.sleep(0.02)
+    assert "early" in running
     with pytest.raises(htdag.RunFailed, match="not yet"):
         run.wait(timeout=100, progress=False)
     # The job of the last item of the first node ended after jobs of the second had begun.

@@ -1,8 +1,8 @@
 """From the graph of stages to a graph of DAGMan nodes, in pure passes."""
 
+from htdag.plan.costs import Chain
 from htdag.plan.model import (
     Bind,
-    Chain,
     Input,
     Node,
     Operation,

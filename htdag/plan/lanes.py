@@ -13,7 +13,8 @@ import networkx as nx
 
 from htdag._text import duration
 from htdag._throttles import Throttles
-from htdag.plan.model import Chain, Node
+from htdag.plan.costs import Chain
+from htdag.plan.model import Node
 from htdag.plan.schedule import Capacity, Work, makespan
 from htdag.runtime.chunking import BY_HASH
 

@@ -12,6 +12,7 @@ import networkx as nx
 from htdag._options import Options
 from htdag._sources import Source
 from htdag._throttles import Throttles
+from htdag.plan.costs import Chain, Cost
 from htdag.runtime import layout
 from htdag.runtime.chunking import BY_HASH, even
 from htdag.runtime.lanes import Unit
@@ -174,56 +175,6 @@ class StoredSource:
     stage: str
     source: Source
     boundaries: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What earlier runs say of the time that a node takes.
-
-    Attributes
-    ----------
-    items : float
-        About how many items it reads.
-    seconds : float
-        Seconds an item, of most jobs.
-    slowest : float
-        Seconds an item of the slowest job
-    jobs : float
-        of so many that were measured.
-    """
-
-    items: float
-    seconds: float
-    slowest: float
-    jobs: float
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Nodes each of which takes the chunks of the one before it, and whether they are in lanes.
-
-    Attributes
-    ----------
-    nodes : tuple of str
-        The first node, and those that follow it.
-    lanes : int
-        Into how many lanes they are cut; 1 for none.
-    reason : str
-        Why.
-    plain : float or None
-        About how many seconds they take one after the other; None where nothing says so.
-    laned : float or None
-        The same in `tried` lanes.
-    tried : int
-        The number of lanes that was compared.
-    """
-
-    nodes: tuple[str, ...]
-    lanes: int
-    reason: str
-    plain: float | None = None
-    laned: float | None = None
-    tried: int = 1
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ import networkx as nx
 from htdag._options import Options
 from htdag._text import duration, short_number, size
 from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
+from htdag.plan.costs import Cost
 from htdag.plan.identity import PARTS, stage_keys
-from htdag.plan.model import Cost, Node
+from htdag.plan.model import Node
 from htdag.runtime.chunking import BY_HASH, view_total
 
 JOBS_A_SLOT = 2
