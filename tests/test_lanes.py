@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import htdag
+from htdag import history
 from htdag.errors import OptionError
 from htdag.plan import make_plan
 from htdag.plan.identity import stage_keys
@@ -260,6 +261,33 @@ def test_explain_tells_the_cost_of_both_ways(monkeypatch: pytest.MonkeyPatch):
     assert any("24 jobs in" in line and "lanes" in line for line in lines)
 
 
+def waits(x: int) -> int:
+    time.sleep(0.5 if x == 3 else 0.01)
+    return x
+
+
+def test_a_run_is_measured_and_the_next_plan_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    monkeypatch.setattr("htdag.backends.slots", lambda on: (2, 0, 20.0))
+    stage = htdag.source(range(8), chunk_size=1).map(waits, name="first")
+    pipeline = flow(second(stage))
+    pipeline.submit(on="local").wait(timeout=60, progress=False)
+    known = history.read()["flow/first/map"][-1]
+    assert known.slowest > 0.5 > 0.1 > known.seconds
+    assert cut(pipeline.plan(on="local")) == {"first": 1, "second": 1}  # jobs of no length
+    # As if all had taken a thousand times as long.
+    content = json.loads(history.store_path().read_text())
+    for (runs,) in content["stages"].values():
+        runs["seconds"], runs["slowest"] = 1000 * runs["seconds"], 1000 * runs["slowest"]
+    content["stages"]["flow/second/map"][-1]["seconds"] = 100.0
+    history.store_path().write_text(json.dumps(content))
+    (chain,) = pipeline.plan(on="local").chains
+    assert chain.lanes > 1
+    assert chain.plain > chain.laned > 500
+
+
 @given(
     jobs=st.integers(1, 30),
     slots=st.integers(1, 10),
@@ -381,6 +409,26 @@ def test_what_is_left_of_a_run_is_told_by_lane(tmp_path: Path, once: Any):
     assert reference.run_nodes(run, done=done) == []
     assert reference.result(run, "total") == sum(range(8))
     assert function.calls() == {item: 2 if item == 5 else 1 for item in range(8)}
+
+
+def fails_first(folder: Path, x: int) -> int:
+    (folder / f"began-{x}").touch()
+    if x == 0:
+        raise ValueError("stop here")
+    time.sleep(0.2)
+    return x
+
+
+def test_an_error_in_one_lane_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path / "home"))
+    stage = htdag.source(range(60), chunk_size=1).map(
+        functools.partial(fails_first, tmp_path), name="first", on_error="stop"
+    )
+    run = flow(second(stage), lanes=3).submit(on="local")
+    with pytest.raises(htdag.RunFailed, match="stop here"):
+        run.wait(timeout=60, progress=False)
+    assert run.status()["second"].done == 0
+    assert len(list(tmp_path.glob("began-*"))) < 60
 
 
 def flaky(folder: str, x: int) -> int:
