@@ -245,6 +245,13 @@ def test_disk_is_asked_for_by_the_chunks_that_are_taken():
     assert plan["second"].options.request_disk == "13312MB"  # 10 items of 1,000 MB, and a margin
 
 
+def test_where_filters_leave_nothing_a_chain_can_be_planned():
+    stage = first(24, chunk_size=1).filter(some, name="some")
+    none = Measured(1.0, "elsewhere", 10, 100, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    plan = chosen(flow(second(stage)), first=measured(60), some=none, second=measured(300))
+    assert cut(plan) == {"first.some": 1, "second": 1}
+
+
 def test_explain_tells_the_cost_of_both_ways(monkeypatch: pytest.MonkeyPatch):
     from htdag.show.explain import explain
 

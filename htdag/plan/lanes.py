@@ -24,6 +24,8 @@ LEAST_GAIN = 0.1
 LEAST_SECONDS = 10.0
 """and so many seconds: each of them is one more node for DAGMan, and for who reads its logs."""
 
+_LATE = "the chunks of all of them are known only when they run"
+
 Layout = Callable[[frozenset[str]], tuple[Node, ...]]
 """Gives the chunked nodes of a plan in which some nodes, by name, follow the one before them."""
 
@@ -72,16 +74,25 @@ def lane(
             return plain, tuple(chains)
     followers = frozenset(name for tree in trees for name in tree[1:])
     followed = {node.name: node for node in layout(followers)}
-    chosen: dict[str, int] = {}
-    for tree in trees:
-        chain = _decided(tree, alone, followed, wanted, capacity, throttles)
-        chains.append(chain)
-        if chain.lanes > 1:
-            chosen.update(dict.fromkeys(tree, chain.lanes))
-    if not chosen:
-        return plain, tuple(chains)
-    nodes = layout(followers.intersection(chosen))
-    return tuple(replace(node, lanes=chosen.get(node.name, 1)) for node in nodes), tuple(chains)
+    decided = [_decided(tree, alone, followed, wanted, capacity, throttles) for tree in trees]
+    followers = frozenset(name for chain in decided if chain.lanes > 1 for name in chain.nodes[1:])
+    if not followers:
+        return plain, (*chains, *decided)
+    nodes = layout(followers)
+    by_name = {node.name: node for node in nodes}
+    decided = [_within(chain, by_name) for chain in decided]
+    chosen = {name: chain.lanes for chain in decided for name in chain.nodes}
+    return tuple(replace(node, lanes=chosen.get(node.name, 1)) for node in nodes), (
+        *chains,
+        *decided,
+    )
+
+
+def _within(chain: Chain, nodes: dict[str, Node]) -> Chain:
+    """Return a chain with lanes that it can have where others before it have none after all."""
+    if any(nodes[name].dynamic for name in chain.nodes):
+        return replace(chain, lanes=1, reason=_LATE)
+    return replace(chain, lanes=min(chain.lanes, nodes[chain.nodes[0]].chunks))
 
 
 def can_lane(node: Node, before: Node, first: Node, graph: nx.DiGraph) -> tuple[bool, str]:
@@ -170,7 +181,7 @@ def _decided(
     """Compare both ways to run the nodes of a tree, and choose."""
     chunks = followed[tree[0]].chunks
     if any(followed[name].dynamic or followed[name].chunks != chunks for name in tree):
-        return Chain(tree, 1, "the chunks of all of them are known only when they run")
+        return Chain(tree, 1, _LATE)
     works = _works(tree, followed)
     counts = _lane_counts(chunks) if wanted is None else [min(wanted, chunks)]
     if works is None:

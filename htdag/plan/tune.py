@@ -138,7 +138,8 @@ def tune(
         if any(part.runs for part in parts):
             node = _tuned(node, parts, items, slots, settings, followed)
         flow.pass_on(node, items)
-        jobs[node.name] = followed or items / _items_a_job(node, items, node.jobs)
+        share = max(1.0, _items_a_job(node, items, node.jobs))
+        jobs[node.name] = max(1.0, items / share) if followed is None else followed
         tuned.append(node)
     return tuple(tuned)
 
