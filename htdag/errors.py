@@ -9,6 +9,7 @@
     │   ├── EmptySourceError      a source without items
     │   ├── FunctionError         a function that cannot be pickled or called
     │   ├── ItemPickleError       an item that cannot be pickled
+    │   ├── PackingError          an environment that cannot be packed
     │   └── DirectoryError        a directory that cannot hold a run
     ├── RunError              something about one run
     │   ├── RunFailed             the run ended, but not all of it succeeded
@@ -18,6 +19,8 @@
     │   └── RunActive             the run is still running and must not be
     ├── NotDone               the result is not there yet (also a TimeoutError)
     └── BackendError          HTCondor did not answer or refused; or it is not there
+
+`EnvironmentWarning` is a warning: of packages that jobs may not have.
 """
 
 from __future__ import annotations
@@ -28,11 +31,13 @@ __all__ = [
     "BackendError",
     "DirectoryError",
     "EmptySourceError",
+    "EnvironmentWarning",
     "FunctionError",
     "HtdagError",
     "ItemPickleError",
     "NotDone",
     "OptionError",
+    "PackingError",
     "RunActive",
     "RunDamaged",
     "RunError",
@@ -70,6 +75,10 @@ class FunctionError(UsageError):
 
 class ItemPickleError(UsageError):
     """An item of a source cannot be pickled for the jobs."""
+
+
+class PackingError(UsageError):
+    """An environment cannot be packed: the tool is not there, or refuses."""
 
 
 class DirectoryError(UsageError):
@@ -116,3 +125,7 @@ class NotDone(HtdagError, TimeoutError):
 
 class BackendError(HtdagError):
     """HTCondor is not there, did not answer, or refused what was asked."""
+
+
+class EnvironmentWarning(UserWarning):
+    """Functions import packages, and nothing says that the jobs' Python has them."""

@@ -116,7 +116,10 @@ class _Pool:
     def fits(self, cpus: int) -> bool:
         return min(cpus, self._cores) <= self._free
 
-    def start(self, task: Task, cpus: int) -> None:
+    def start(
+        self, task: Task, cpus: int, script: Optional[str], stems: List[str]
+    ) -> None:
+        """Start a job, by the script of its environment where it has one."""
         cpus = min(cpus, self._cores)
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -133,7 +136,10 @@ class _Pool:
                 _redirect(1, layout.stdout(*task))
                 _redirect(2, layout.stderr(*task))
                 worker.die_with_parent(me)
-                status = worker.work(*task)
+                if script is None:
+                    status = worker.work(*task)
+                else:
+                    _exec(script, task, stems)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -182,6 +188,14 @@ def _redirect(descriptor: int, path: str) -> None:
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     os.dup2(target, descriptor)
     os.close(target)
+
+
+def _exec(script: str, task: Task, stems: List[str]) -> None:
+    """Become a job in an environment of its own, as HTCondor would start it."""
+    arguments = ["work", task.node, task.chunk, str(task.attempt), *stems]
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.execv("/bin/sh", ["/bin/sh", script, *arguments])
 
 
 class _Scheduler:
@@ -259,7 +273,7 @@ class _Scheduler:
                 break
             self._queue.remove(task)
             self._running[task.node] = running + 1
-            self._pool.start(task, cpus)
+            self._pool.start(task, cpus, node["environment"], node["files"])
 
     def _next_ended_node(self) -> Optional[str]:
         """Wait for a job; return its node if that was the last of it."""

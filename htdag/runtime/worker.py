@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, itemfile, layout, measure, recordfile, report, views
+from . import chunkfile, compute, environment, itemfile, layout, measure, recordfile, report, views
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -32,11 +32,14 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     for path in job.files:
         itemfile.ItemWriter(path).discard()
     shared = Shared()
-    mismatch = report.version_mismatch(job.program["python"])
-    if mismatch:
-        report.job_error(job, "PythonVersionMismatch", mismatch)
+    mismatch = environment.mismatch(job.program)
+    if mismatch is not None:
+        report.job_error(job, mismatch.type, mismatch.message)
         items, done, failed = None, None, 1
     else:
+        differs = environment.differences(job.program)
+        if differs:
+            recordfile.append(job.record, "differs", differs)
         items, done, failed = _supervise(job, shared)
     if failed:
         _reconcile_outputs(job)
