@@ -44,9 +44,13 @@ if [ -z "$problem" ]; then
     problem="there is no python{major}.{minor} on $(hostname), nor any python3 from 3.8 on its PATH; \
 choose other execute nodes, or give the stage an environment that brings Python"
     echo "htdag: PATH=$PATH" >&2
+    echo "htdag: $problem" >&2
+else
+    echo "htdag: $problem" >&2
+    # As it can stand in JSON.
+    problem=$(printf '%s' "$problem" | tr '"\\\\\n\t\r' "'/   ") ||
+        problem="the environment cannot be set up; the job's standard error says why"
 fi
-echo "htdag: $problem" >&2
-problem=$(printf '%s' "$problem" | tr '"\\\\\n\t\r' "'/   ")  # as it can stand in JSON
 case $1 in
     work) status=0 ;;
     work-status) status=1 ;;

@@ -208,7 +208,6 @@ def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
     """Return what the jobs of a node are to compare, and what to say where it differs."""
     environment = placed[environment_of(node)].environment
     packages = node_packages(node)
-    lacking = ", ".join(package.distribution or package.module for package in packages)
     return {
         "environment": str(environment),
         "packages": [
@@ -216,8 +215,8 @@ def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
             for package in packages
         ],
         "remedy": {
-            "python": environment.remedy(""),
-            "packages": environment.remedy(lacking) if lacking else "",
+            "python": environment.remedy("Python"),
+            "packages": environment.remedy("packages"),
         },
     }
 

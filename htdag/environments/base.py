@@ -189,9 +189,9 @@ class Environment:
     def check(self, on: str) -> None:
         """Raise `OptionError` where jobs cannot run in it; `on` is ``"condor"`` or ``"local"``."""
 
-    def remedy(self, packages: str) -> str:
-        """Return what to do where jobs lack packages (or, for "", the right Python)."""
-        return f"make the environment {self} bring {packages or 'Python {version}'}"
+    def remedy(self, lacking: str) -> str:
+        """Return what to do where jobs lack ``"packages"``, or the right ``"Python"``."""
+        return f"make the environment bring the {lacking} that the script is run with"
 
     def __str__(self) -> str:
         return f"{type(self).__name__}"

@@ -31,9 +31,9 @@ class Assumed(Environment):
         """Return nothing: ``runtime.pyz`` looks for Python itself."""
         return Prepared()
 
-    def remedy(self, packages: str) -> str:
+    def remedy(self, lacking: str) -> str:
         """Return which environment would bring packages, or Python."""
-        if packages:
+        if lacking == "packages":
             return (
                 "give the stage environment=htdag.Environment.packed(), which sends the packages "
                 "along, or .interpreter(sys.executable) where the file system is shared"
@@ -102,11 +102,10 @@ class Interpreter(Environment):
         needs = _SAME_FILES if self.requirements is None else self.requirements.strip()
         return Prepared(setup, requirements="" if needs.lower() == "true" else needs)
 
-    def remedy(self, packages: str) -> str:
+    def remedy(self, lacking: str) -> str:
         """Return how to install packages for this interpreter."""
-        if packages:
-            names = " ".join(packages.split(", "))
-            return f"install them there: {shlex.quote(self.path)} -m pip install {names}"
+        if lacking == "packages":
+            return f"install them there, by {shlex.quote(self.path)} -m pip install"
         return f"give htdag.Environment.interpreter the path of a Python {_VERSION}"
 
     def __str__(self) -> str:
@@ -205,9 +204,9 @@ exec docker run --rm --init --user "$(id -u):$(id -g)" --volume "$PWD:$PWD" --wo
 """
         return Prepared(submit=commands, local=local)
 
-    def remedy(self, packages: str) -> str:
+    def remedy(self, lacking: str) -> str:
         """Return what to do to the image."""
-        if packages:
+        if lacking == "packages":
             return f"add them to the image {self.image}"
         return f"take an image with Python {_VERSION}, or run this script by that of the image"
 

@@ -61,17 +61,16 @@ class Packed(Environment):
             files=((archive.path.name, str(archive.path)),),
         )
 
-    def remedy(self, packages: str) -> str:
+    def remedy(self, lacking: str) -> str:
         """Return how to get packages packed, or which Python is needed."""
-        if not packages:
+        if lacking != "packages":
             return (
                 f"pex packs packages, not Python: choose execute nodes with python{_VERSION} on "
                 f"their PATH, or give an environment that brings Python (a conda environment, "
                 f"htdag.Environment.container or .interpreter)"
             )
         if self.requirements is not None:
-            names = ", ".join(map(repr, [*self.requirements, *packages.split(", ")]))
-            return f"name them too: htdag.Environment.packed([{names}])"
+            return "add them to the list of htdag.Environment.packed([...])"
         if self.file:
             return f"add them to {self.file}"
         return f"install them in the environment of {sys.executable}, and submit again"

@@ -181,7 +181,7 @@ def _pex(path: Path, content: dict[str, Any]) -> list[str]:
     command = [sys.executable, "-m", "pex", "--venv", "--output-file", str(path)]
     command += ["--python", sys.executable]
     if "requirements" in content:
-        return [*command, "--", *content["requirements"]]
+        return [*command, *content["requirements"]]
     if "file" in content:
         return [*command, "--requirement", content["file"]]
     pinned = [f"{name}=={version}" for name, version, _ in content["installed"]]
@@ -190,7 +190,7 @@ def _pex(path: Path, content: dict[str, Any]) -> list[str]:
             f"htdag.Environment.packed(): no package is installed in {sys.prefix}, so there is "
             f"nothing to pack; give a list of requirements, or leave the environment out"
         )
-    return [*command, "--venv-repository", sys.executable, "--", *pinned]
+    return [*command, "--venv-repository", sys.executable, *pinned]
 
 
 def _conda_pack(path: Path) -> list[str]:

@@ -54,12 +54,16 @@ unpack() {{
     return 0
 }}
 if [ -z "$problem" ] && [ ! -f "$place/python" ]; then
-    (
-        command -v flock >/dev/null 2>&1 && flock 9
-        [ -f "$place/python" ] || unpack
-    ) 9>"$store/{key}.lock" >&2 ||
-        problem="the packed environment cannot be unpacked in $place on $(hostname): see the job's \
-standard error"
+    said=$(
+        exec 9>"$store/{key}.lock"
+        ! command -v flock >/dev/null 2>&1 || flock 9
+        [ -f "$place/python" ] || unpack 2>&1
+    ) || {{
+        printf '%s\n' "$said" >&2
+        problem="the packed environment cannot be unpacked in $place on $(hostname): $(
+            printf '%s\n' "$said" | tail -n 1
+        )"
+    }}
 fi
 [ -n "$problem" ] || python=$(cat "$place/python")
 """
