@@ -61,7 +61,9 @@ def packages_of(functions: Iterable[Any]) -> tuple[Package, ...]:
     return tuple(packages)
 
 
-def _imports(code: types.CodeType, package: str, guarded: bool = False) -> Iterator[tuple[str, bool]]:
+def _imports(
+    code: types.CodeType, package: str, guarded: bool = False
+) -> Iterator[tuple[str, bool]]:
     """Yield what code imports when it runs, and whether it stands inside of ``try``."""
     ranges = list(_guarded_ranges(code))
     for offset, name in imported_names(code, package):
@@ -83,7 +85,7 @@ def _guarded_ranges(code: types.CodeType) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=4096)
 def _distribution_of(module: str) -> tuple[str, str] | None:
-    """Return name and version of what a module was installed by; None for what travels or is Python's."""
+    """Return by what a module was installed, and its version; None for the user's and Python's."""
     if module in _OURS or module in sys.stdlib_module_names or not _is_installed(module):
         return None
     try:
@@ -103,7 +105,10 @@ def _distribution_of(module: str) -> tuple[str, str] | None:
 def _modules_of(distribution: metadata.Distribution) -> set[str]:
     """Return the top-level modules of a distribution, roughly."""
     listed = (distribution.read_text("top_level.txt") or "").split()
-    return {*listed, *(str(file).partition("/")[0].removesuffix(".py") for file in distribution.files or ())}
+    return {
+        *listed,
+        *(str(file).partition("/")[0].removesuffix(".py") for file in distribution.files or ()),
+    }
 
 
 def _is_installed(module: str) -> bool:

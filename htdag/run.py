@@ -182,6 +182,7 @@ class Run:
                 display.update(status)
                 if status.state.ended:
                     self._remember(again=True)
+                    self._say_differences()
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:
@@ -469,6 +470,15 @@ class Run:
         """Keep what the run has measured for later plans."""
         if _settings.use_history(None):
             history.gather(self.path, again=again)
+
+    def _say_differences(self) -> None:
+        """Say once in which packages the environments of jobs differ from that of the script."""
+        found = failures.differences(self.path, self._plan)
+        if found and not self._said_differences:
+            print(f"htdag: other versions of packages: {found}", file=sys.stderr)
+        self._said_differences = True
+
+    _said_differences = False
 
     def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
         sources = outcomes.Sources(self.path, self._plan)

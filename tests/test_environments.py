@@ -11,7 +11,6 @@ import pytest
 
 import htdag
 from htdag.environments import Prepared
-from htdag.errors import EnvironmentWarning
 
 Environment = htdag.Environment
 BLIND = 'TARGET.FileSystemDomain == "blind.test"'
@@ -52,7 +51,9 @@ def test_environments_bring_numpy_to_points_without_it(pool: Any, runs_dir: Path
     )
     note = runs_dir / "name.txt"
     note.write_text("python3")
-    own = source.map(lambda x: sys.flags.dont_write_bytecode, name="own", environment=Found(str(note)))
+    own = source.map(
+        lambda x: sys.flags.dont_write_bytecode, name="own", environment=Found(str(note))
+    )
     flow = htdag.Pipeline(packed, interpreter, own)
     run = flow.submit(on="condor")
     finished(run)

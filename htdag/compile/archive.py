@@ -41,8 +41,8 @@ done
 type=EnvironmentNotReady
 if [ -z "$problem" ]; then
     type=PythonNotFound
-    problem="there is no python{major}.{minor} on $(hostname), nor any python3 from 3.8 on its PATH; \
-choose other execute nodes, or give the stage an environment that brings Python"
+    problem="there is no python{major}.{minor} on $(hostname), nor any python3 from 3.8 on its \
+PATH; choose other execute nodes, or give the stage an environment that brings Python"
     echo "htdag: PATH=$PATH" >&2
     echo "htdag: $problem" >&2
 else
@@ -70,7 +70,8 @@ done
     printf '"python": "none", "time": 0}}}}\\n'
     printf '{{"error": {{"stage": "%s", "key": null, "sequence": null, ' "$1"
     printf '"type": "%s", "message": "%s", "traceback": ""}}}}\\n' "$type" "$problem"
-    printf '{{"end": {{"items": null, "done": 0, "failed": 1, "remaining": null, '
+    printf '{{"end": {{"items": null, "done": 0, "failed": 0, "remaining": null, '
+    printf '"mismatch": "%s", ' "$type"
     printf '"values": [%s], "sizes": [%s], "seconds": 0, "peak_kb": 0, "time": 0}}}}\\n' \\
         "$values" "$sizes"
 }} >"$out/$chunk.$attempt.record"

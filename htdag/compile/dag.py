@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from htdag._version import VERSION
 from htdag.plan import Node, Plan
-from htdag.runtime import layout
+from htdag.runtime import layout, progress
 
 STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
@@ -27,7 +27,7 @@ def dag_lines(plan: Plan) -> Iterator[str]:
         yield f"JOB {node.name} {layout.submit(node.name)}"
         retries = node.options.retries or 0
         if retries:
-            yield f"RETRY {node.name} {retries}"
+            yield f"RETRY {node.name} {retries} UNLESS-EXIT {progress.NO_RETRY}"
         if node.priority:
             yield f"PRIORITY {node.name} {node.priority}"
         if node.options.category:

@@ -106,12 +106,12 @@ def check(plan: Plan, on: str) -> None:
         if on == "condor" and not environment.brings_packages:
             for package in node_packages(node):
                 name = package.distribution or package.module
-                missing.setdefault(name, (node.stages or (node.outputs[0].stage,))[0])
+                missing.setdefault(name, _first_stage(node))
     if missing:
         names = ", ".join(f"{name} ({stage})" for name, stage in missing.items())
         warnings.warn(
-            f"these packages, with the (first) stage that imports each, are not part of Python, and "
-            f"the jobs' python3 may not have them: {names}. Give those stages, or the pipeline, "
+            f"the functions import packages that the jobs' python3 may not have (after each the "
+            f"first stage that does): {names}. Give those stages, or the pipeline, "
             f"environment=htdag.Environment.packed() (or interpreter, container); "
             f"htdag.Environment.assume() keeps this warning",
             EnvironmentWarning,
@@ -155,7 +155,11 @@ def _placed(environment: Environment) -> Placed:
             f"not an htdag.environments.Prepared"
         )
     for name, path in prepared.files:
-        if os.sep in name or name in ("run.sh", "local.sh", "", ".", "..") or not Path(path).is_file():
+        if (
+            os.sep in name
+            or name in ("run.sh", "local.sh", "", ".", "..")
+            or not Path(path).is_file()
+        ):
             raise OptionError(f"environment {environment}: {name!r}, {path!r} is no file to send")
     if not prepared.setup and not prepared.local:
         return Placed(environment, prepared, "")
@@ -168,9 +172,13 @@ def _check_commands(node: Node, placed: Placed) -> None:
     for name, _ in node.options.submit or ():
         if name.lower() in own:
             raise OptionError(
-                f"stage {(node.stages or (node.outputs[0].stage,))[0]!r}: the submit command {name!r} "
-                f"is set by its environment, {placed.environment}"
+                f"stage {_first_stage(node)!r}: the submit command {name!r} is set by its "
+                f"environment, {placed.environment}"
             )
+
+
+def _first_stage(node: Node) -> str:
+    return node.stages[0] if node.stages else node.outputs[0].stage
 
 
 def write(run: Path, placed: Iterable[Placed]) -> None:

@@ -73,7 +73,8 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
         yield "request_cpus = 1"
     needs = [each for each in (place.prepared.requirements, node.options.requirements) if each]
     if needs:
-        yield f"requirements = {needs[0] if len(needs) == 1 else ' && '.join(f'({e})' for e in needs)}"
+        both = " && ".join(f"({each})" for each in needs)
+        yield f"requirements = {both if len(needs) > 1 else needs[0]}"
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"
     yield f"batch_name = {pipeline}"

@@ -14,8 +14,8 @@ from typing import Any
 from htdag._options import Options
 from htdag._version import VERSION
 from htdag.compile import archive, dag, environments, submit
-from htdag.compile.environments import Placed, environment_of
 from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile.environments import Placed, environment_of
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
@@ -87,11 +87,12 @@ def _fill(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed])
         classes |= stored.source.classes
     for node in plan.nodes:
         _write(run / layout.payload(node.name), payload(node, classes))
-        jobs_do = {**program(node), **environments.content(node, placed)}
-        _write_json(run / layout.program(node.name), jobs_do)
     content = plan_content(plan)
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        own = environments.content(node, placed)
+        _write_json(run / layout.program(node.name), {**program(node), **own})
         entry["environment"] = placed[environment_of(node)].local_script
+        entry["compares"] = bool(own["packages"])
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
     for node_content in content["nodes"]:

@@ -210,8 +210,8 @@ def parse(value: Any) -> Environment:
     if isinstance(value, str):
         return _registered(value)
     raise OptionError(
-        "it takes an htdag.Environment, such as htdag.Environment.packed(), or the name of one that "
-        "a package has registered"
+        "it takes an htdag.Environment, such as htdag.Environment.packed(), or the name of one "
+        "that a package has registered"
     )
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from htdag.environments.base import Environment, Prepared
 from htdag.errors import OptionError
@@ -60,11 +60,11 @@ class Interpreter(Environment):
     def of(cls, path: str | os.PathLike[str], requirements: str | None) -> Interpreter:
         """Check what the user gave."""
         text = os.path.abspath(os.path.expanduser(os.fspath(path)))
-        if not isinstance(text, str) or any(character in text for character in "\n\r\0"):
+        if any(character in text for character in "\n\r\0"):
             raise OptionError(f"interpreter({path!r}): it takes the path of a Python interpreter")
-        if requirements is not None and (
-            not isinstance(requirements, str) or not requirements.strip() or "\n" in requirements
-        ):
+        given: Any = requirements
+        one_line = isinstance(given, str) and given.strip() and "\n" not in given
+        if requirements is not None and not one_line:
             raise OptionError(
                 f"interpreter(..., requirements={requirements!r}): it takes a ClassAd expression, "
                 f"one line; 'true' for all execute points"
@@ -79,7 +79,11 @@ class Interpreter(Environment):
         if on == "condor" and self.requirements is not None:
             return  # elsewhere it may be there, and another one
         if not os.path.isfile(self.path) or not os.access(self.path, os.X_OK):
-            elsewhere = "" if on == "local" else "; where only execute points have it, give requirements=..."
+            elsewhere = (
+                ""
+                if on == "local"
+                else "; where only execute points have it, give requirements=..."
+            )
             raise OptionError(
                 f"environment {self}: there is no such interpreter on this machine{elsewhere}"
             )
@@ -144,8 +148,10 @@ class Container(Environment):
     def of(cls, image: str | os.PathLike[str]) -> Container:
         """Check what the user gave."""
         text = os.fspath(image)
-        if not isinstance(text, str) or not text.strip() or re.search(r'[\n\r\0"]|\$\(', text):
-            raise OptionError(f"container({image!r}): it takes docker://NAME or the path of an image")
+        if not text.strip() or re.search(r'[\n\r\0"]|\$\(', text):
+            raise OptionError(
+                f"container({image!r}): it takes docker://NAME or the path of an image"
+            )
         text = text.strip()
         if _URL.fullmatch(text):
             return cls(text)
@@ -157,8 +163,8 @@ class Container(Environment):
             )
         if path.is_file() and path.suffix != ".sif":
             raise OptionError(
-                f"container({text!r}): HTCondor knows an image file by its suffix .sif; a folder is "
-                f"an exploded image"
+                f"container({text!r}): HTCondor knows an image file by its suffix .sif; a folder "
+                f"is an exploded image"
             )
         return cls(str(path))
 

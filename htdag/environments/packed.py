@@ -44,8 +44,8 @@ class Packed(Environment):
             for each in requirements
         ):
             raise OptionError(
-                f"packed({requirements!r}): it takes a list of requirements such as ['numpy>=1.26'], "
-                f"or the path of a requirements file"
+                f"packed({requirements!r}): it takes a list of requirements such as "
+                f"['numpy>=1.26'], or the path of a requirements file"
             )
         if not requirements:
             raise OptionError("packed([]): there is nothing to pack; leave the environment out")

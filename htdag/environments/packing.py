@@ -110,8 +110,8 @@ def installed() -> Iterator[tuple[str, str, str]]:
     """
     seen = set()
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name is None or name.lower() in _LEFT_OUT or name.lower() in seen:
+        name: str = distribution.metadata["Name"] or ""
+        if not name or name.lower() in _LEFT_OUT or name.lower() in seen:
             continue
         seen.add(name.lower())
         source = json.loads(distribution.read_text("direct_url.json") or "{}")

@@ -77,8 +77,8 @@ for name in python{version} python3; do
     base=
 done
 [ -n "$base" ] ||
-    problem="there is no python{version} on $(hostname), and packages packed by pex need it: choose \
-execute nodes that have it on their PATH, or give an environment that brings Python"
+    problem="there is no python{version} on $(hostname), and packages packed by pex need it: \
+choose execute nodes that have it on their PATH, or give an environment that brings Python"
 """
 
 _PEX = """\

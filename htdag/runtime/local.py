@@ -116,9 +116,7 @@ class _Pool:
     def fits(self, cpus: int) -> bool:
         return min(cpus, self._cores) <= self._free
 
-    def start(
-        self, task: Task, cpus: int, script: Optional[str], stems: List[str]
-    ) -> None:
+    def start(self, task: Task, cpus: int, script: Optional[str], stems: List[str]) -> None:
         """Start a job, by the script of its environment where it has one."""
         cpus = min(cpus, self._cores)
         signals = {signal.SIGTERM, signal.SIGINT}
@@ -208,6 +206,8 @@ class _Scheduler:
         self._pool = pool
         self._running: Dict[str, int] = {}
         self._plan = progress.read_plan(".")
+        if any(node["compares"] for node in self._plan["nodes"]):
+            import importlib.metadata  # noqa: F401  (once here, not in every forked job)
         self._done: Set[str] = set()
         self._waiting: List[str] = []
         self._queue: List[Task] = []
@@ -300,7 +300,7 @@ class _Scheduler:
         if verdict.succeeded:
             self._done.add(name)
             return True
-        if last_try:
+        if last_try or verdict.hopeless:
             return False
         self._waiting.append(name)
         return True

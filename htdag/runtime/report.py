@@ -8,7 +8,7 @@ import socket
 import sys
 import traceback
 from types import TracebackType
-from typing import List, Optional
+from typing import Optional
 
 from . import recordfile, views
 from .job import RUNNING, Job

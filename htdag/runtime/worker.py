@@ -34,8 +34,10 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     shared = Shared()
     mismatch = environment.mismatch(job.program)
     if mismatch is not None:
+        # No item was tried, so none has failed.
         report.job_error(job, mismatch.type, mismatch.message)
-        items, done, failed = None, None, 1
+        _reconcile_outputs(job)
+        items, done, failed = None, None, 0
     else:
         differs = environment.differences(job.program)
         if differs:
@@ -47,6 +49,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     end["seconds"] = round(time.time() - started, 6)
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
+    if mismatch is not None:
+        end["mismatch"] = mismatch.type
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
 
