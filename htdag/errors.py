@@ -19,8 +19,6 @@
     │   └── RunActive             the run is still running and must not be
     ├── NotDone               the result is not there yet (also a TimeoutError)
     └── BackendError          HTCondor did not answer or refused; or it is not there
-
-`EnvironmentWarning` is a warning: of packages that jobs may not have.
 """
 
 from __future__ import annotations
@@ -31,7 +29,6 @@ __all__ = [
     "BackendError",
     "DirectoryError",
     "EmptySourceError",
-    "EnvironmentWarning",
     "FunctionError",
     "HtdagError",
     "ItemPickleError",
@@ -125,7 +122,3 @@ class NotDone(HtdagError, TimeoutError):
 
 class BackendError(HtdagError):
     """HTCondor is not there, did not answer, or refused what was asked."""
-
-
-class EnvironmentWarning(UserWarning):
-    """Functions import packages, and nothing says that the jobs' Python has them."""

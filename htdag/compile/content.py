@@ -178,7 +178,7 @@ def _initials(node: Node) -> list[Any]:
     return [initial for initial in found if initial is not MISSING]
 
 
-def payload(node: Node, classes: set[type]) -> bytes:
+def payload(node: Node, classes: set[Any]) -> bytes:
     """Return the pickled functions of a node."""
     functions = _functions(node)
     content = {

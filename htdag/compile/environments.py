@@ -14,9 +14,9 @@ from typing import Any
 
 from htdag._packages import Package, packages_of
 from htdag.compile.content import functions_of
-from htdag.environments import Environment, Prepared
+from htdag.environments import Environment, EnvironmentWarning, Prepared
 from htdag.environments.kinds import Assumed
-from htdag.errors import EnvironmentWarning, OptionError
+from htdag.errors import OptionError
 from htdag.plan import Node, Plan
 from htdag.runtime import layout
 

@@ -15,6 +15,10 @@ GROUP = "htdag.environments"
 """The group of entry points by which packages register environments."""
 
 
+class EnvironmentWarning(UserWarning):
+    """Functions import packages, and nothing says that the Python of the jobs has them."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What an environment needs in a run directory and of HTCondor.
@@ -115,8 +119,7 @@ class Environment:
 
         Examples
         --------
-        >>> import sys
-        >>> print(htdag.Environment.interpreter("/usr/bin/python3"))
+        >>> print(Environment.interpreter("/usr/bin/python3"))
         interpreter /usr/bin/python3
         """
         from htdag.environments.kinds import Interpreter
@@ -148,7 +151,7 @@ class Environment:
 
         Examples
         --------
-        >>> print(htdag.Environment.packed(["numpy>=1.26"]))
+        >>> print(Environment.packed(["numpy>=1.26"]))
         packed numpy>=1.26
         """
         from htdag.environments.packed import Packed
@@ -172,7 +175,7 @@ class Environment:
 
         Examples
         --------
-        >>> print(htdag.Environment.container("docker://python:3.11-slim"))
+        >>> print(Environment.container("docker://python:3.11-slim"))
         container docker://python:3.11-slim
         """
         from htdag.environments.kinds import Container

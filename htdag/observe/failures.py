@@ -151,7 +151,7 @@ def chunk_errors(run: Path, node: dict[str, Any], chunk: int, attempt: int) -> I
             stdout=_tail(run / layout.stdout(node["name"], name, attempt), printed.get("out")),
             stderr=_tail(run / layout.stderr(node["name"], name, attempt), printed.get("err")),
             differs="; ".join(
-                f"{name} is {there} there, {here} here" for name, there, here in differs
+                f"{name} {there} there, {here} here" for name, there, here in differs
             ),
         )
 
