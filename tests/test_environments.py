@@ -550,7 +550,7 @@ def test_much_is_said_to_be_much(
 
 def test_a_tool_that_is_missing_or_refuses(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(packing, "_pex", lambda path, content: [sys.executable, "-c", "1 / 0"])
-    with pytest.raises(PackingError, match=r"(?s)pex cannot pack numpy:.*ZeroDivisionError"):
+    with pytest.raises(PackingError, match=r"(?s)pex cannot pack numpy\..*ZeroDivisionError"):
         packing.archive(("numpy",), "")
     monkeypatch.setattr(packing, "find_spec", lambda name: None)
     with pytest.raises(PackingError, match=r"needs pex, .*pip install 'htdag\[packed\]'"):
@@ -622,7 +622,7 @@ def test_a_folder_that_others_may_write_to_is_not_used(conda_lines: str, tmp_pat
     store = tmp_path / "store"
     mine = store / f"htdag-environments-{os.getuid()}"
     elsewhere = tmp_path / "elsewhere"
-    scratch = tmp_path / "execute" / "dir_1"
+    scratch = tmp_path / "execute" / "dir_1" / "scratch"
     scratch.mkdir(parents=True)
     elsewhere.mkdir(0o700)
     for spoil in (lambda: mine.mkdir(0o777), lambda: mine.symlink_to(elsewhere)):
@@ -637,7 +637,7 @@ def test_a_folder_that_others_may_write_to_is_not_used(conda_lines: str, tmp_pat
             _CONDOR_SCRATCH_DIR=str(scratch),
         )
         assert problem == ""
-        assert Path(python).is_relative_to(scratch.parent)
+        assert Path(python).parents[3] == scratch.parent.parent
         store.rename(tmp_path / f"store-{mine.is_symlink()}-{id(spoil)}")
     assert list(elsewhere.iterdir()) == []
 

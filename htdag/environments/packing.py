@@ -77,6 +77,11 @@ def is_conda(prefix: str) -> bool:
     return os.path.isdir(os.path.join(prefix, "conda-meta"))
 
 
+def is_virtual(prefix: str) -> bool:
+    """Tell whether a folder is a virtual environment."""
+    return os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
+
+
 def _content(tool: str, requirements: tuple[str, ...] | None, file: str) -> dict[str, Any]:
     """Return what a packed environment is made of."""
     content: dict[str, Any] = {
@@ -179,7 +184,6 @@ def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
 
 def _pex(path: Path, content: dict[str, Any]) -> list[str]:
     command = [sys.executable, "-m", "pex", "--venv", "--output-file", str(path)]
-    command += ["--python", sys.executable]
     if "requirements" in content:
         return [*command, *content["requirements"]]
     if "file" in content:
@@ -190,7 +194,9 @@ def _pex(path: Path, content: dict[str, Any]) -> list[str]:
             f"htdag.Environment.packed(): no package is installed in {sys.prefix}, so there is "
             f"nothing to pack; give a list of requirements, or leave the environment out"
         )
-    return [*command, "--venv-repository", sys.executable, *pinned]
+    if is_virtual(sys.prefix):
+        command += ["--venv-repository", sys.executable]
+    return [*command, *pinned]  # else these versions from the package index
 
 
 def _conda_pack(path: Path) -> list[str]:
@@ -213,7 +219,10 @@ def _run(command: list[str], tool: str, what: str) -> None:
         check=False,
     )
     if done.returncode:
-        raise PackingError(f"{tool} cannot pack {what}:\n{done.stdout.strip()[-3000:]}")
+        raise PackingError(
+            f"{tool} cannot pack {what}. Name what the functions import in a list of requirements, "
+            f"or mend this:\n{done.stdout.strip()[-3000:]}"
+        )
 
 
 def _digest(data: bytes) -> str:

@@ -28,7 +28,8 @@ own_folder() {{
     return $status
 }}
 scratch=${{_CONDOR_SCRATCH_DIR:-}}
-beside=$([ -n "$scratch" ] && cd "$scratch/.." 2>/dev/null && pwd -P)
+beside=
+case $scratch in */dir_[0-9]*) beside=${{scratch%/dir_[0-9]*}} ;; esac
 command -v flock >/dev/null 2>&1 && {{
     own_folder "${{HTDAG_ENVIRONMENTS:-}}" || own_folder "$beside" ||
         own_folder /var/tmp || own_folder /tmp
