@@ -256,7 +256,10 @@ def test_containers_are_htcondors(tmp_path: Path):
         assert submit["universe"] == "container"
         assert submit["container_image"] == written
         assert submit["executable"] == layout.RUNTIME
-        assert submit["requirements"] == "Mips > 1"
+        assert submit["should_transfer_files"] == "YES"
+        same = '(TARGET.FileSystemDomain == "$(FILESYSTEM_DOMAIN)") && (Mips > 1)'
+        assert submit["requirements"] == ("Mips > 1" if "docker" in written else same)
+        assert submit.get("transfer_container") == (None if "docker" in written else "False")
 
 
 # Packages

@@ -52,7 +52,8 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
     yield f"executable = {place.executable}"
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
-    yield "should_transfer_files = IF_NEEDED"
+    if "should_transfer_files" not in dict(place.prepared.submit):
+        yield "should_transfer_files = IF_NEEDED"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"

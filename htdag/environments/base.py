@@ -159,14 +159,19 @@ class Environment:
         return Packed.of(requirements)
 
     @staticmethod
-    def container(image: str | os.PathLike[str]) -> Environment:
+    def container(image: str | os.PathLike[str], *, requirements: str | None = None) -> Environment:
         """Run jobs in a container (HTCondor's container universe).
 
         Parameters
         ----------
         image : str or path
-            ``docker://NAME``, the path of a ``.sif`` file, or of a folder that holds an exploded
-            image. It needs a POSIX shell and a ``python3`` of the submitting minor version.
+            ``docker://NAME``, the path of a ``.sif`` file, which is sent to the jobs, or of a
+            folder that holds an exploded image, which is not. It needs a POSIX shell and a
+            ``python3`` of the submitting minor version.
+        requirements : str, optional
+            Which execute points see the folder, as a ClassAd expression; ``"true"`` for all of
+            them. None: those of the same file system (``FILESYSTEM_DOMAIN``) as this machine.
+            HTCondor itself asks for points that can run the image.
 
         Raises
         ------
@@ -180,7 +185,7 @@ class Environment:
         """
         from htdag.environments.kinds import Container
 
-        return Container.of(image)
+        return Container.of(image, requirements)
 
     def prepare(self) -> Prepared:
         """Return what jobs need, and make what has to be made, such as an archive.

@@ -16,6 +16,7 @@ from htdag.environments.base import Environment, Prepared
 from htdag.errors import OptionError
 
 _VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+# A job has this attribute only where should_transfer_files is not YES.
 _SAME_FILES = "TARGET.FileSystemDomain == MY.FileSystemDomain"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 
@@ -62,13 +63,7 @@ class Interpreter(Environment):
         text = os.path.abspath(os.path.expanduser(os.fspath(path)))
         if any(character in text for character in "\n\r\0"):
             raise OptionError(f"interpreter({path!r}): it takes the path of a Python interpreter")
-        given: Any = requirements
-        one_line = isinstance(given, str) and given.strip() and "\n" not in given
-        if requirements is not None and not one_line:
-            raise OptionError(
-                f"interpreter(..., requirements={requirements!r}): it takes a ClassAd expression, "
-                f"one line; 'true' for all execute points"
-            )
+        _check_requirements("interpreter", requirements)
         made = cls(text, requirements)
         if requirements is None:
             made.check("local")
@@ -116,6 +111,15 @@ class Interpreter(Environment):
         return f"interpreter {self.path}"
 
 
+def _check_requirements(what: str, given: Any) -> None:
+    one_line = isinstance(given, str) and given.strip() and "\n" not in given
+    if given is not None and not one_line:
+        raise OptionError(
+            f"{what}(..., requirements={given!r}): it takes a ClassAd expression, one line; 'true' "
+            f"for all execute points"
+        )
+
+
 def _version_of(path: str) -> str:
     """Return the minor version of an interpreter."""
     code = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -142,11 +146,13 @@ class Container(Environment):
     """A container image."""
 
     image: str = ""
+    requirements: str | None = None
     kind: ClassVar[str] = "container"
 
     @classmethod
-    def of(cls, image: str | os.PathLike[str]) -> Container:
+    def of(cls, image: str | os.PathLike[str], requirements: str | None) -> Container:
         """Check what the user gave."""
+        _check_requirements("container", requirements)
         text = os.fspath(image)
         if not text.strip() or re.search(r'[\n\r\0"]|\$\(', text):
             raise OptionError(
@@ -154,8 +160,10 @@ class Container(Environment):
             )
         text = text.strip()
         if _URL.fullmatch(text):
-            return cls(text)
+            return cls(text, requirements)
         path = Path(text).expanduser().absolute()
+        if requirements is not None and path.suffix != ".sif" and not path.exists():
+            return cls(str(path), requirements)  # a folder that execute points have
         if not path.exists():
             raise OptionError(
                 f"container({text!r}): there is no such file or folder; an image of a registry is "
@@ -166,7 +174,7 @@ class Container(Environment):
                 f"container({text!r}): HTCondor knows an image file by its suffix .sif; a folder "
                 f"is an exploded image"
             )
-        return cls(str(path))
+        return cls(str(path), requirements)
 
     @property
     def is_path(self) -> bool:
@@ -192,10 +200,19 @@ class Container(Environment):
 
     def prepare(self) -> Prepared:
         """Return the submit commands of the container universe, and how to run it here."""
-        image = self.image
-        if self.is_path and os.path.isdir(image):
+        image, needs = self.image, self.requirements or ""
+        commands = [("universe", "container")]
+        if self.is_path and not image.endswith(".sif"):
+            # HTCondor does not send links to folders, and hardly an image is without.
+            commands.append(("transfer_container", "False"))
             image = image.rstrip("/") + "/"
-        commands = (("universe", "container"), ("container_image", image))
+        if not needs and image.endswith("/"):
+            needs = _SAME_FILES
+        else:
+            # Else, on a shared file system, HTCondor would not send the image, and yet look for it
+            # in the run directory.
+            commands.append(("should_transfer_files", "YES"))
+        commands.append(("container_image", image))
         quoted = shlex.quote(self.image)
         local = f"""\
 # HTCondor does this by its container universe.
@@ -208,7 +225,8 @@ done
 exec docker run --rm --init --user "$(id -u):$(id -g)" --volume "$PWD:$PWD" --workdir "$PWD" \\
     --entrypoint /bin/sh "${{image#docker://}}" ./runtime.pyz "$@"
 """
-        return Prepared(submit=commands, local=local)
+        needs = "" if needs.strip().lower() == "true" else needs.strip()
+        return Prepared(submit=tuple(commands), local=local, requirements=needs)
 
     def remedy(self, lacking: str) -> str:
         """Return what to do to the image."""
