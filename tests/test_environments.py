@@ -241,25 +241,30 @@ def test_mistakes_in_an_own_environment(tmp_path: Path, prepared: Any, message: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_containers_are_htcondors(tmp_path: Path):
-    image = tmp_path / "image"
-    image.mkdir()
-    for given, written in (
-        ("docker://python:3.11-slim", "docker://python:3.11-slim"),
-        (image, f"{image}/"),
-    ):
-        run = reference.compiled(
-            one_stage(environment=Environment.container(given), requirements="Mips > 1"),
-            tmp_path / f"run-{written.count('/')}",
-        )
-        submit = read_submit(run, "double")
-        assert submit["universe"] == "container"
-        assert submit["container_image"] == written
-        assert submit["executable"] == layout.RUNTIME
-        assert submit["should_transfer_files"] == "YES"
-        same = '(TARGET.FileSystemDomain == "$(FILESYSTEM_DOMAIN)") && (Mips > 1)'
-        assert submit["requirements"] == ("Mips > 1" if "docker" in written else same)
-        assert submit.get("transfer_container") == (None if "docker" in written else "False")
+@pytest.mark.parametrize("kind", ["docker", "file", "folder", "elsewhere"])
+def test_containers_are_htcondors(tmp_path: Path, kind: str):
+    image = tmp_path / "image.sif" if kind == "file" else tmp_path / "image"
+    if kind == "file":
+        image.touch()
+    elif kind == "folder":
+        image.mkdir()
+    given = "docker://python:3.11-slim" if kind == "docker" else image
+    where = "HasImages =?= True" if kind == "elsewhere" else None
+    flow = one_stage(
+        environment=Environment.container(given, requirements=where), requirements="Mips > 1"
+    )
+    run = reference.compiled(flow, tmp_path / "run")
+    submit = read_submit(run, "double")
+    same = "TARGET.FileSystemDomain == MY.FileSystemDomain"
+    folder = kind in ("folder", "elsewhere")
+    assert submit["universe"] == "container"
+    assert submit["container_image"] == (f"{image}/" if folder else str(given))
+    assert submit["executable"] == layout.RUNTIME
+    assert submit.get("transfer_container") == ("False" if folder else None)
+    # A shared file system is asked for only where the image is not sent, and then used.
+    needs = {"folder": f"({same}) && (Mips > 1)", "elsewhere": f"({where}) && (Mips > 1)"}
+    assert submit["requirements"] == needs.get(kind, "Mips > 1")
+    assert submit["should_transfer_files"] == ("IF_NEEDED" if kind == "folder" else "YES")
 
 
 # Packages
@@ -512,6 +517,17 @@ def test_it_is_packed_once(fake_pex: list[list[str]], home: Path, capsys: Any):
     assert len(fake_pex) == 3
 
 
+def test_what_no_pipeline_uses_is_forgotten(fake_pex: list[list[str]]):
+    old = packing.archive(("numpy",), "").path
+    used = packing.archive(("six",), "").path
+    for path in (old, used):
+        os.utime(path.parent, (0, 0))
+    packing.archive(("six",), "")
+    packing.archive(("rich",), "")
+    assert not old.exists()
+    assert used.exists()
+
+
 def test_what_is_installed_decides(fake_pex: list[list[str]], monkeypatch: pytest.MonkeyPatch):
     now = [("numpy", "2.0", "a")]
     monkeypatch.setattr(packing, "installed", lambda: iter(now))
@@ -675,6 +691,33 @@ def test_a_conda_environment_is_packed_by_conda_pack(
     assert (made.tool, made.path.name) == ("conda-pack", "environment.tar.gz")
     assert fake_pex[0][-2] == str(tmp_path)
     assert packing.archive(("numpy",), "").tool == "pex"  # a list is pip's
+
+
+def test_conda_pack_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder that looks like an environment of conda: its Python says so."""
+    prefix = tmp_path / "prefix"
+    (prefix / "conda-meta").mkdir(parents=True)
+    (prefix / "conda-meta" / "history").touch()
+    (prefix / "bin").mkdir()
+    python = prefix / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nWHERE="$0" exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (prefix / "bin" / "tool").write_text(f"#!{prefix}/bin/python\n")
+    flow = htdag.Pipeline(
+        htdag.source(range(2), chunk_size=1).map(lambda x: os.environ["WHERE"], name="where"),
+        environment=Environment.packed(),
+    )
+    real = sys.executable
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "prefix", str(prefix))
+        patch.setattr(packing, "installed", lambda: iter([]))
+        run = flow.submit(on="local")
+    assert sys.executable == real
+    (where,) = set(run.wait(timeout=60).result())
+    unpacked = Path(where).parent.parent
+    assert unpacked.parent.parent == tmp_path / "home/environments/unpacked"
+    # conda-unpack was run: no path of where it was packed is left.
+    assert str(prefix) not in (unpacked / "bin/tool").read_text()
 
 
 # On a pool

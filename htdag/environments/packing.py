@@ -22,6 +22,7 @@ from htdag._home import environments_directory
 from htdag.errors import PackingError
 
 LARGE = 250_000_000  # bytes; above that a word is said about it
+UNUSED = 90 * 86_400  # seconds after which an archive is forgotten; run directories keep theirs
 _FORMAT = 1
 _INSTALL = "pip install 'htdag[packed]'"
 # What jobs have no use for: htdag itself travels as runtime.pyz.
@@ -167,6 +168,7 @@ def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
         size, digest = path.stat().st_size, _digest_of(path)
         entry = {"sha256": digest, "size": size, "created": time.time(), "content": content}
         (aside / "environment.json").write_text(json.dumps(entry, indent=1) + "\n")
+        _forget_unused(folder.parent)
         if folder.exists():
             shutil.rmtree(folder)  # of a run that was cut off, or it would have been taken
         os.replace(aside, folder)
@@ -180,6 +182,13 @@ def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
             f"Name what the functions need: htdag.Environment.packed(['numpy', ...])"
         )
     return Archive(folder / path.name, digest, tool)
+
+
+def _forget_unused(home: Path) -> None:
+    """Remove archives that no pipeline was compiled with for long."""
+    for entry in home.glob("*/environment.json"):
+        if time.time() - entry.parent.stat().st_mtime > UNUSED:
+            shutil.rmtree(entry.parent, ignore_errors=True)
 
 
 def _pex(path: Path, content: dict[str, Any]) -> list[str]:

@@ -270,7 +270,7 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
     left = [state for state in states if not state.complete]
     succeeded = not left
     text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
-    hopeless = all(state.mismatch for state in states)
+    hopeless = bool(left) and all(state.mismatch for state in states)
     if hopeless:
         text += "; the environment does not fit"
     elif left and last_try and node["on_error"] == "skip":
