@@ -286,7 +286,7 @@ class Pipeline:
             )
         backend.check_directory(directory)
         plan = self.plan(backend.name)
-        environments.check(plan, backend.name)
+        environments.check(plan, backend.name, backend.finds_packages)
         write_run(plan, directory, checked)
         return Run.start(directory, backend)
 

@@ -282,6 +282,23 @@ def test_a_warning_names_what_the_jobs_may_lack(tmp_path: Path, monkeypatch: pyt
     assert program["packages"] == [["numpy", "numpy", metadata.version("numpy"), True]]
 
 
+def test_in_a_pool_of_ones_own_jobs_find_this_python(tmp_path: Path):
+    pytest.importorskip("htcondor2")
+    from htdag.backends.condor import CondorBackend
+    from htdag.backends.poolconfig import _job_environment, job_path
+    from htdag.backends.setup import Setup
+
+    config = tmp_path / "condor_config"
+    for python, own, found in (
+        (sys.executable, True, True),
+        (sys.executable, False, False),
+        ("/usr/elsewhere/python3", True, False),
+    ):
+        config.write_text(f"X = {_job_environment(job_path(python, '/bin'))}\n")
+        setup = Setup(str(config), (), own)
+        assert CondorBackend(setup).finds_packages() == found
+
+
 def guarded(x: int) -> int:
     try:
         import numpy
@@ -659,6 +676,25 @@ def test_a_folder_that_others_may_write_to_is_not_used(conda_lines: str, tmp_pat
         assert Path(python).parents[3] == scratch.parent.parent
         store.rename(tmp_path / f"store-{mine.is_symlink()}-{id(spoil)}")
     assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize(("mode", "used"), [(0o777, False), (0o1777, True), (0o755, True)])
+def test_a_place_where_others_may_rename_is_not_used(
+    conda_lines: str, tmp_path: Path, mode: int, used: bool
+):
+    store = tmp_path / "store"
+    store.mkdir()
+    store.chmod(mode)
+    scratch = tmp_path / "execute" / "dir_1" / "scratch"
+    scratch.mkdir(parents=True)
+    python, _ = shell_setup(
+        conda_lines,
+        tmp_path / "job",
+        HTDAG_ENVIRONMENTS=str(store),
+        _CONDOR_SCRATCH_DIR=str(scratch),
+    )
+    assert Path(python).is_relative_to(store) == used
+    assert Path(python).is_relative_to(scratch.parent.parent) != used
 
 
 def test_an_archive_that_is_damaged_is_told(conda_lines: str, tmp_path: Path):

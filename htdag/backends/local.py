@@ -31,6 +31,10 @@ class LocalBackend:
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""
 
+    def finds_packages(self) -> bool:
+        """Jobs are of this very Python."""
+        return True
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
         if _is_alive(run):

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def environment_of(node: Node) -> Environment:
     return node.options.environment or Assumed()
 
 
-def check(plan: Plan, on: str) -> None:
+def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: False) -> None:
     """Refuse what cannot work, before anything is made, and warn of what may not.
 
     Parameters
@@ -93,6 +93,8 @@ def check(plan: Plan, on: str) -> None:
         The plan.
     on : {"condor", "local"}
         Where it is to run.
+    finds_packages : callable
+        Whether jobs there run in the Python of this process, with its packages.
 
     Raises
     ------
@@ -107,7 +109,7 @@ def check(plan: Plan, on: str) -> None:
             for package in node_packages(node):
                 name = package.distribution or package.module
                 missing.setdefault(name, _first_stage(node))
-    if missing:
+    if missing and not finds_packages():
         names = ", ".join(f"{name} ({stage})" for name, stage in missing.items())
         warnings.warn(
             f"the functions import packages that the jobs' python3 may not have (after each the "

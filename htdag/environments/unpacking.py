@@ -17,6 +17,11 @@ _STORE = """\
 own_folder() {{
     [ -n "$1" ] && [ -d "$1" ] && [ -w "$1" ] || return 1
     store=$1/htdag-environments-$(id -u)
+    # Where anybody may write, it takes the sticky bit to keep others from renaming ours.
+    case $(LC_ALL=C ls -ldn "$1/." 2>/dev/null) in
+        ????????w[tT]*) ;;
+        ????????w*) return 1 ;;
+    esac
     mkdir -m 700 "$store" 2>/dev/null
     set -- $(LC_ALL=C ls -ldn "$store" 2>/dev/null)
     [ "$3" = "$(id -u)" ] || return 1

@@ -95,7 +95,7 @@ def differences(run: Path, plan: dict[str, Any]) -> str:
     """Return in one line which packages had other versions in jobs; "" where none is known."""
     found: dict[str, set[str]] = {}
     for node in plan["nodes"]:
-        if not node["compares"]:
+        if not node.get("compares"):
             continue
         for chunk, attempts in layout.attempts(str(run), node["name"]).items():
             record = run / layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
