@@ -729,6 +729,25 @@ def test_a_conda_environment_is_packed_by_conda_pack(
     assert packing.archive(("numpy",), "").tool == "pex"  # a list is pip's
 
 
+def test_pex_itself(tmp_path: Path):
+    made = packing.archive(("iniconfig",), "")
+    job = tmp_path / "job"
+    job.mkdir()
+    os.link(made.path, job / made.path.name)
+    lines = unpacking.lines(made.tool, made.path.name, made.digest)
+    store = tmp_path / "store"
+    store.mkdir()
+    found = [shell_setup(lines, job, HTDAG_ENVIRONMENTS=str(store)) for _ in range(2)]
+    assert found[0] == found[1]
+    python, problem = found[0]
+    assert problem == ""
+    code = "import iniconfig; print(iniconfig.__file__)"
+    printed = subprocess.run(
+        [python, "-E", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    ).stdout
+    assert Path(printed).is_relative_to(store / f"htdag-environments-{os.getuid()}")
+
+
 def test_conda_pack_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A folder that looks like an environment of conda: its Python says so."""
     prefix = tmp_path / "prefix"

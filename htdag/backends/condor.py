@@ -131,7 +131,7 @@ class CondorBackend:
         check_for_dagman(directory)
 
     def finds_packages(self) -> bool:
-        """Tell whether jobs find this very Python: in a pool of one's own that was started by it."""
+        """Tell whether jobs find this very Python: in an own pool that was started by it."""
         self._new_runs = self._new_runs or find()[0]
         if self._new_runs is None or not self._new_runs.own or self._new_runs.config is None:
             return False
