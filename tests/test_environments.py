@@ -139,6 +139,18 @@ def test_the_option(note: str):
         one_stage(environment="lab")
 
 
+def test_environments_of_ones_own_can_be_compared(note: str):
+    class Plain(Environment):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+    with pytest.raises(OptionError, match=r"Plain needs @dataclass\(frozen=True\)"):
+        one_stage(environment=Plain("a"))
+    with pytest.raises(OptionError, match="take tuples for lists"):
+        one_stage(environment=Named([note]))  # type: ignore[arg-type]
+    assert Named("a") == Named("a") != Named("b")
+
+
 def test_a_package_registers_environments_by_entry_points(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -638,6 +650,16 @@ def test_it_is_unpacked_once_for_all_jobs_of_a_folder(conda_lines: str, tmp_path
     assert problem == ""
     assert Path(python).is_relative_to(store / f"htdag-environments-{os.getuid()}")
     assert (tmp_path / "unpacked").read_text() == "once\n"
+
+
+def test_it_is_unpacked_again_where_its_python_is_gone(conda_lines: str, tmp_path: Path):
+    store = tmp_path / "store"
+    store.mkdir()
+    python, _ = shell_setup(conda_lines, tmp_path / "job", HTDAG_ENVIRONMENTS=str(store))
+    Path(python).unlink()
+    again = shell_setup(conda_lines, tmp_path / "job", HTDAG_ENVIRONMENTS=str(store))
+    assert again == (python, "")
+    assert os.access(python, os.X_OK)
 
 
 def test_several_jobs_that_begin_at_once_unpack_it_once(conda_lines: str, tmp_path: Path):

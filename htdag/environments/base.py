@@ -214,13 +214,27 @@ def parse(value: Any) -> Environment:
         If it is neither.
     """
     if isinstance(value, Environment):
-        return value
+        return _checked(value)
     if isinstance(value, str):
         return _registered(value)
     raise OptionError(
         "it takes an htdag.Environment, such as htdag.Environment.packed(), or the name of one "
         "that a package has registered"
     )
+
+
+def _checked(value: Environment) -> Environment:
+    """Refuse a class of the user's whose objects cannot be compared by what is in them."""
+    kind = type(value)
+    if vars(value) and "__dataclass_params__" not in vars(kind):
+        raise OptionError(f"the class {kind.__name__} needs @dataclass(frozen=True) above it")
+    try:
+        hash(value)
+    except TypeError as error:
+        raise OptionError(
+            f"{kind.__name__} holds something that can change: {error}; take tuples for lists"
+        ) from error
+    return value
 
 
 def _registered(name: str) -> Environment:
@@ -241,4 +255,4 @@ def _registered(name: str) -> Environment:
         raise OptionError(f"{found[name].value} failed: {type(error).__name__}: {error}") from error
     if not isinstance(made, Environment):
         raise OptionError(f"{found[name].value} gave a {type(made).__name__}, no htdag.Environment")
-    return made
+    return _checked(made)

@@ -48,6 +48,9 @@ place=$store/{key}.$period
 """
 
 _UNPACK = """\
+ready() {{
+    [ -f "$place/python" ] && [ -x "$(cat "$place/python")" ]
+}}
 unpack() {{
     rm -rf "$place"
     mkdir -m 700 "$place" || return 1
@@ -59,11 +62,11 @@ unpack() {{
     done
     return 0
 }}
-if [ -z "$problem" ] && [ ! -f "$place/python" ]; then
+if [ -z "$problem" ] && ! ready; then
     said=$(
         exec 9>"$store/{key}.lock"
         ! command -v flock >/dev/null 2>&1 || flock 9
-        [ -f "$place/python" ] || unpack 2>&1
+        ready || unpack 2>&1
     ) || {{
         printf '%s\n' "$said" >&2
         problem="the packed environment cannot be unpacked in $place on $(hostname): $(
