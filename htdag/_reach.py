@@ -138,6 +138,7 @@ class _Search:
                 self._all(inner for _, _, inner in variables(value))
                 self._all(value.__defaults__ or ())
                 self._all((value.__kwdefaults__ or {}).values())
+                self._annotations(value)
             else:
                 self.foreign.add(getattr(value, "__module__", None) or "")
         elif is_project_module(sys.modules.get(type(value).__module__)):
@@ -146,6 +147,18 @@ class _Search:
         else:
             own = getattr(value, "__module__", None)  # of a function in C
             self.foreign.add(own if isinstance(own, str) else type(value).__module__)
+
+    def _annotations(self, function: Any) -> None:
+        """Note the modules of types in annotations: they are pickled with the function."""
+        with contextlib.suppress(Exception):  # a name that is not defined, say
+            types_left = list(function.__annotations__.values())
+            while types_left:
+                kind = types_left.pop()
+                types_left.extend(getattr(kind, "__args__", ()))
+                if isinstance(kind, type) and not is_project_module(
+                    sys.modules.get(kind.__module__)
+                ):
+                    self.foreign.add(kind.__module__)
 
     def _add(self, name: str, *, importable: bool) -> None:
         file = _project_file(name)

@@ -332,7 +332,19 @@ def test_what_is_used_of_a_package_is_found_in_any_form():
     from numpy import sqrt
 
     array = numpy.arange(3)
-    for function in (lambda x: sqrt(x), lambda x: array, numpy.sin, lambda x: numpy, array.sum):
+
+    def annotated(x: list[numpy.ndarray] | None) -> int:
+        return 1
+
+    annotated.__annotations__ = {"x": list[numpy.ndarray] | None, "return": int}
+    for function in (
+        annotated,
+        lambda x: sqrt(x),
+        lambda x: array,
+        numpy.sin,
+        lambda x: numpy,
+        array.sum,
+    ):
         assert [each.module for each in packages_of([function])] == ["numpy"], function
 
 
