@@ -114,8 +114,8 @@ def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: Fals
         warnings.warn(
             f"the functions import packages that the jobs' python3 may not have (after each the "
             f"first stage that does): {names}. Give those stages, or the pipeline, "
-            f"environment=htdag.Environment.packed() (or interpreter, container). Where they do have "
-            f"them, ignore htdag.environments.EnvironmentWarning",
+            f"environment=htdag.Environment.packed() (or interpreter, container). Where jobs do "
+            f"have them, ignore htdag.environments.EnvironmentWarning",
             EnvironmentWarning,
             stacklevel=_frames_of_htdag(),
         )
