@@ -56,7 +56,8 @@ htcondor: $(venv)/.stamp-dev
 
 # Apptainer, for the test that runs containers on the pool.
 .apptainer/.get-apptainer.json: tools/get-apptainer | $(venv)/.stamp-dev
-	@$(python) tools/get-apptainer .apptainer
+	@$(python) tools/get-apptainer .apptainer || \
+		echo "make: no Apptainer, so the test of containers will fail" >&2
 
 test: htcondor .apptainer/.get-apptainer.json ## Run all tests, with a real HTCondor and the coverage of the code
 	$(pytest) --cov --cov-report=term $(PYTEST_ARGS)

@@ -16,7 +16,7 @@ from pool import FAST, Area, Pool
 
 import htdag
 
-APPTAINER = PREFIX / "usr/bin/apptainer"
+APPTAINER = Path(shutil.which("apptainer") or PREFIX / "usr/bin/apptainer")
 MARK = "/in-the-image"
 # What runtime.pyz needs beside Python.
 TOOLS = ("sh", "mkdir", "hostname", "tr", "cat")
