@@ -12,7 +12,7 @@ import networkx as nx
 from htdag import _graph, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
-from htdag.compile import write_run
+from htdag.compile import environments, write_run
 from htdag.errors import StageNameError, UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.identity import stage_keys
@@ -261,7 +261,9 @@ class Pipeline:
         """
         path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
         check_for_dagman(path)
-        return write_run(self.plan(), path, path.name)
+        plan = self.plan()
+        environments.check(plan, "condor")
+        return write_run(plan, path, path.name)
 
     def submit(self, tag: str | None = None, on: str = "auto") -> Run:
         """Start a run and return at once.
@@ -296,7 +298,9 @@ class Pipeline:
                 f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
             )
         backend.check_directory(directory)
-        write_run(self.plan(backend.name), directory, checked)
+        plan = self.plan(backend.name)
+        environments.check(plan, backend.name, backend.finds_packages)
+        write_run(plan, directory, checked)
         return Run.start(directory, backend)
 
     def run(self, tag: str | None = None, on: str = "auto") -> Any:

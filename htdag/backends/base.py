@@ -67,6 +67,9 @@ class Backend(Protocol):
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
 
+    def finds_packages(self) -> bool:
+        """Tell whether jobs without an environment of their own run in this very Python."""
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.
 

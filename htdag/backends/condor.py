@@ -135,6 +135,14 @@ class CondorBackend:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
 
+    def finds_packages(self) -> bool:
+        """Tell whether jobs find this very Python: in an own pool that was started by it."""
+        self._new_runs = self._new_runs or find()[0]
+        if self._new_runs is None or not self._new_runs.own or self._new_runs.config is None:
+            return False
+        folder = os.path.dirname(sys.executable)
+        return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
         if os.getuid() == 0:
