@@ -1,4 +1,4 @@
-"""Where the runs of a user, and the pool of her own, are kept."""
+"""Where the runs of a user, the pool of her own, and packed environments are kept."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def pool_directory() -> Path:
 def cache_directory() -> Path:
     """Return the folder of what stages with ``cache=True`` have finished."""
     return _home() / "cache"
+
+
+def environments_directory() -> Path:
+    """Return the folder of packed environments, beside that of the runs."""
+    return _home() / "environments"
 
 
 def _home() -> Path:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _resuming, _settings, _throttles, backends, history
+from htdag import _graph, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
-from htdag.compile import write_run
+from htdag.compile import environments, write_run
 from htdag.errors import UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.identity import stage_keys
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Settings
 from htdag.reuse import cache
 from htdag.run import Run, replacing
@@ -62,6 +64,10 @@ class Pipeline:
     history : bool, optional
         Let chunks, memory and disk that are left open follow what earlier runs measured. None: as
         ``HTDAG_HISTORY`` in the environment says (``on`` or ``off``), else True.
+    lanes : int, optional
+        Into how many lanes nodes are cut that follow one another chunk by chunk, so that a chunk
+        need not wait for all chunks of the node before; 1: none. None: as many as save time by
+        what earlier runs measured.
     **default_options
         Options for all stages that do not give them.
 
@@ -99,6 +105,7 @@ class Pipeline:
         dagman: Mapping[str, Any] | None = None,
         target_job_seconds: float | None = None,
         history: bool | None = None,
+        lanes: int | None = None,
         **default_options: Any,
     ) -> None:
         if not targets:
@@ -107,9 +114,10 @@ class Pipeline:
         self._options = _options.parse(default_options, str(what))
         self._use_history = _settings.use_history(history)
         self._settings = Settings(
-            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds)
+            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds),
+            _settings.lanes(lanes),
         )
-        self._slots: dict[str, int] = {}
+        self._capacities: dict[str, Capacity] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
         self.name: str = (
             self._targets[0] if name is None else check_stage_name(name, what="pipeline")
@@ -168,11 +176,17 @@ class Pipeline:
         """
         return self._plan(on)
 
-    def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS) -> Plan:
+    def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS, lanes: bool = True) -> Plan:
         backends.check_name(on)
+        settings = self._settings if lanes else replace(self._settings, lanes=1)
         if not self._use_history:
             return make_plan(
-                self._graph, self._targets, self.name, throttles=self._throttles, layouts=layouts
+                self._graph,
+                self._targets,
+                self.name,
+                settings=settings,
+                throttles=self._throttles,
+                layouts=layouts,
             )
         history.gather_finished()
         measures = history.measures_for(stage_keys(self._graph, self.name))
@@ -181,16 +195,16 @@ class Pipeline:
             self._targets,
             self.name,
             measures=measures,
-            slots=self._slots_of(on) if measures else 1,
-            settings=self._settings,
+            capacity=self._capacity(on) if measures else None,
+            settings=settings,
             throttles=self._throttles,
             layouts=layouts,
         )
 
-    def _slots_of(self, on: str) -> int:
-        if on not in self._slots:
-            self._slots[on] = backends.slots(on)
-        return self._slots[on]
+    def _capacity(self, on: str) -> Capacity:
+        if on not in self._capacities:
+            self._capacities[on] = Capacity(*backends.slots(on))
+        return self._capacities[on]
 
     def explain(
         self,
@@ -226,7 +240,7 @@ class Pipeline:
         if tag is None:
             return explain(self.plan(on))
         old = load(tag)
-        plan = self._plan(on, replacing.layouts(old))
+        plan = self._plan(on, replacing.layouts(old), lanes=False)
         found = replacing.compare(old, plan, replacing.kept_stages(keep_finished))
         return f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}"
 
@@ -277,7 +291,9 @@ class Pipeline:
         """
         path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
         check_for_dagman(path)
-        return write_run(self.plan(), path, path.name)
+        plan = self.plan()
+        environments.check(plan, "condor")
+        return write_run(plan, path, path.name)
 
     def submit(
         self,
@@ -318,33 +334,27 @@ class Pipeline:
         BackendError
             If HTCondor refuses; no run is left behind then, and an earlier one is as it was.
         """
-        kept = replacing.kept_stages(keep_finished)
-        wanted = _resuming.wanted()
-        mine = wanted is not None and wanted.means(self.name, tag)
-        if wanted is not None and mine:
-            tag, kept = wanted.tag, kept or wanted.keep_finished
-        again = resume or wanted is not None
-        if resume and tag is None:
-            raise UsageError("resume=True needs the tag of the run to go on with: submit(tag=...)")
-        if kept and not again:
-            raise UsageError("keep_finished=... is about an earlier run; it needs resume=True")
-        checked = new_tag(self.name) if tag is None else check_tag(tag)
+        asked = replacing.asked(self.name, tag, resume, keep_finished)
+        checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
         directory = runs_directory() / checked
-        old = replacing.earlier(directory, again)
+        old = replacing.earlier(directory, asked.again)
         backend, why = backends.choose(replacing.place(old, on))
         if why:
             print(f"htdag: {why}", file=sys.stderr)
         backend.check_directory(directory)
-        if any(stage.options.cache for _, stage in self._graph.nodes(data="stage")):
+        caches = any(stage.options.cache for _, stage in self._graph.nodes(data="stage"))
+        if caches:
             cache.gather_ended()
+        layouts = NO_LAYOUTS if old is None else replacing.layouts(old)
+        # What is taken over is laid out node by node, not lane by lane.
+        plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
+        environments.check(plan, backend.name, backend.finds_packages)
         if old is None:
-            run = replacing.start_new(directory, checked, self.plan(backend.name), backend)
+            run = replacing.start_new(directory, checked, plan, backend)
         else:
-            plan = self._plan(backend.name, replacing.layouts(old))
             before = replacing.ticket(old, on)
-            run = replacing.start_again(old, plan, backend, kept, before)
-        if wanted is not None and mine:
-            wanted.take()
+            run = replacing.start_again(old, plan, backend, asked.keep_finished, before)
+        asked.taken()
         return run
 
     def run(

@@ -151,7 +151,7 @@ def compiled(flow, run, old=None):
 
 
 def reused(run):
-    found = (reuse.taken(str(run), node["name"]) for node in progress.read_plan(str(run))["nodes"])
+    found = (reuse.taken(str(run), node) for node in progress.read_plan(str(run))["nodes"])
     return sum(taken.reused for taken in found if taken is not None)
 
 

@@ -77,6 +77,8 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "boundaries": list(edges) or None,
         "dynamic": node.dynamic,
         "by_chunk": node.by_chunk,
+        "lanes": list(node.lane_edges) if node.lanes > 1 else None,
+        "lane_parent": node.lane_parent,
         "size": node.options.chunk_size,
         "per_job": node.per_job,
         "most": most_jobs(node),
@@ -166,6 +168,11 @@ def functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
     return found
 
 
+def functions_of(node: Node) -> list[Any]:
+    """Return the functions and initial values of a node: all that its payload holds."""
+    return [*(function for _, function in functions(node)), *initials(node)]
+
+
 def initials(node: Node) -> list[Any]:
     """Return the values that a node's combining functions begin with."""
     found = [output.initial for output in node.outputs]
@@ -174,7 +181,7 @@ def initials(node: Node) -> list[Any]:
     return [initial for initial in found if initial is not MISSING]
 
 
-def payload(node: Node, classes: set[type]) -> bytes:
+def payload(node: Node, classes: set[Any]) -> bytes:
     """Return the pickled functions of a node."""
     found = functions(node)
     content = {

@@ -48,7 +48,7 @@ _SUBMIT = frozenset(
 """Of the submit commands that a stage was given, those that do."""
 
 
-def identity_content(plan: Plan, classes: dict[str, set[type]]) -> dict[str, Any]:
+def identity_content(plan: Plan, classes: dict[str, set[Any]]) -> dict[str, Any]:
     """Return what the nodes of a plan compute.
 
     Parameters
@@ -66,13 +66,13 @@ def identity_content(plan: Plan, classes: dict[str, set[type]]) -> dict[str, Any
     }
 
 
-def node_identity(node: Node, classes: dict[str, set[type]]) -> dict[str, Any]:
+def node_identity(node: Node, classes: dict[str, set[Any]]) -> dict[str, Any]:
     """Return what a node computes: its structure, functions, values and options."""
     reads = node.input
     sources = [stream.stage for stream in reads.streams if stream.node is None]
     sources += [bind.stage for bind in node.binds if bind.node is None]
     kinds = [kind for source in sources for kind in classes.get(source, ())]
-    kinds.sort(key=lambda kind: (kind.__module__, kind.__qualname__))
+    kinds.sort(key=lambda kind: (str(kind.__module__), getattr(kind, "__qualname__", "")))
     found = [
         {"stage": stage, **_fingerprints.of_function(function).content()}
         for (_, stage), function in functions(node)

@@ -7,20 +7,22 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, submit
+from htdag.compile import archive, dag, environments, submit
 from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile.environments import Placed, environment_of
 from htdag.compile.identity import identity_content
 from htdag.compile.script import script_of_this_process
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import layout, progress, streams
+from htdag.runtime import lanes, layout, progress, streams
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
 """Gives nodes what other runs have finished.
@@ -50,7 +52,10 @@ def write_run(plan: Plan, directory: Path, tag: str, take: Take | None = None) -
         If the directory cannot be made.
     FunctionError, ItemPickleError
         If a function or an item cannot be pickled; then nothing is left behind.
+    PackingError
+        If an environment cannot be packed.
     """
+    placed = environments.prepare(plan)
     aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -62,7 +67,7 @@ def write_run(plan: Plan, directory: Path, tag: str, take: Take | None = None) -
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag, take)
+        _fill(plan, aside, tag, placed, take)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -76,15 +81,18 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str, take: Take | None) -> None:
-    classes: set[type] = set()
-    of_source: dict[str, set[type]] = {}
+def _fill(
+    plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed], take: Take | None
+) -> None:
+    classes: set[Any] = set()
+    of_source: dict[str, set[Any]] = {}
     same: dict[bytes, bytes] = {}
+    environments.write(run, placed.values())
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
-        _write_json(run / layout.program(node.name), program(node))
-        lines = submit.submit_lines(node, plan.name)
+        place = placed[environment_of(node)]
+        lines = submit.submit_lines(node, plan.name, place)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             write_source(run, node)
@@ -100,10 +108,15 @@ def _fill(plan: Plan, run: Path, tag: str, take: Take | None) -> None:
     for node in plan.nodes:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
+    for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        own = environments.content(node, placed)
+        _write_json(run / layout.program(node.name), {**program(node), **own})
+        entry["environment"] = placed[environment_of(node)].local_script
+        entry["compares"] = bool(own["packages"])
     found = identity_content(plan, of_source)
     taking = set() if take is None else set(take(run, found))
-    for node_content in content["nodes"]:
-        node_content["reuse"] = node_content["name"] in taking
+    for entry in content["nodes"]:
+        entry["reuse"] = entry["name"] in taking
     _write_json(run / layout.IDENTITY, found)
     _write_json(run / layout.PLAN, content)
     write_lists(run, content)
@@ -129,14 +142,19 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
     content = content | {"by_name": {node["name"]: node for node in content["nodes"]}}
     for node in content["nodes"]:
         if node["reuse"]:
-            # Else the POST script of the last node before it does.
-            parents = [content["by_name"][parent] for parent in node["parents"]]
-            if all(progress.is_done(str(run), parent) for parent in parents):
-                progress.prepare(str(run), content, node)
+            for unit in lanes.units(node):
+                # Else the POST script of the last node before it does.
+                if all(
+                    progress.is_done(str(run), content["by_name"][parent.node], parent.lane)
+                    for parent in lanes.parents(content, unit)
+                ):
+                    progress.prepare(str(run), content, node, lane=unit.lane)
         elif not node["dynamic"]:
-            jobs = ((number, 1, None) for number in range(node["chunks"]))
             reading = streams.Reading(str(run), content, node, None)
-            progress.write_list(str(run), node, jobs, reading)
+            for unit in lanes.units(node):
+                numbers = lanes.chunks(node, unit.lane, node["chunks"])
+                jobs = ((number, 1, None) for number in numbers)
+                progress.write_list(str(run), node, jobs, reading, unit.lane)
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:

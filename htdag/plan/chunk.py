@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import networkx as nx
@@ -12,6 +12,7 @@ import networkx as nx
 from htdag._text import counted
 from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
 from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
+from htdag.plan.reasons import reason_of
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
@@ -125,6 +126,8 @@ def _chunked(
             dynamic=not flow.settled,
             reasons=(*node.reasons, reason),
         )
+    if node.follows:
+        return _following(node, flows[0])
     estimate = chunking.view_total(
         reads.view, reads.number, reads.limit, [flow.estimate for flow in flows]
     )
@@ -163,7 +166,7 @@ def _chunked(
         chunks = node.jobs or min(flows[0].chunks, MOST_JOBS)
     else:
         chunks = len(boundaries) - 1
-    reason = _reason(node, flows, estimate, chunks, known)
+    reason = reason_of(node, flows[0].chunks, estimate, chunks, known, MOST_JOBS)
     return replace(
         node,
         items=estimate if known else None,
@@ -172,6 +175,21 @@ def _chunked(
         dynamic=not known,
         per_job=per_job,
         reasons=(*node.reasons, *filter(None, [reason])),
+    )
+
+
+def _following(node: Node, flow: Flow) -> Node:
+    """Return a node with the chunks of the one before it, for lanes."""
+    reason = f"{counted(flow.chunks, 'job')}, one for each chunk of {node.input.node}, for lanes"
+    edges = tuple(accumulate(flow.cells, initial=0)) if flow.cells is not None else None
+    return replace(
+        node,
+        items=None if edges is None else edges[-1],
+        chunks=flow.chunks,
+        boundaries=edges or tuple(range(flow.chunks + 1)),
+        by_chunk=edges is None,
+        dynamic=not flow.settled,
+        reasons=(*node.reasons, reason),
     )
 
 
@@ -228,27 +246,6 @@ def _jobs_before(node: Node, flows: list[Flow], estimate: int) -> int:
     else:
         wanted = max(flow.chunks for flow in flows)
     return max(1, min(wanted, MOST_JOBS, estimate))
-
-
-def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bool) -> str:
-    size, before = node.options.chunk_size, node.input.streams[0].node
-    again = "" if known else f"laid out anew by what {' and '.join(node.parents[:3])} gave"
-    if node.jobs:
-        return again  # the number of jobs was explained where it was found
-    if size is not None:
-        about = "" if known else "about "
-        text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
-    elif node.input.is_view or before is None:
-        text = f"{counted(estimate, 'item')} in {counted(chunks, 'job')}"
-        text += f" (at most {MOST_JOBS} by default)"
-    elif chunks == flows[0].chunks:
-        text = f"{counted(chunks, 'job')}, one for each chunk of {before}"
-    else:
-        text = (
-            f"{flows[0].chunks:,} chunks of {before} in {counted(chunks, 'job')} "
-            f"(at most {MOST_JOBS} by default)"
-        )
-    return f"{text}; {again}" if again else text
 
 
 def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node], layouts: Layouts) -> Node:

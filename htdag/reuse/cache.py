@@ -130,7 +130,7 @@ def _gather(run: Path) -> None:
     manifest = json.loads((run / layout.RUN).read_bytes())
     for name, node in identity["nodes"].items():
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
-        taken = reuse.taken(str(run), name)
+        taken = reuse.taken(str(run), plan["by_name"][name])
         nothing_new = taken is not None and taken.reused == taken.items
         if known is None or nothing_new or not layout.attempts(str(run), name):
             continue

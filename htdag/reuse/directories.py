@@ -25,7 +25,9 @@ _ROOT = re.compile(
     r"submit\.json|local\..*|.*\.dagman\..*|.*\.rescue\d+.*|.*\.condor\.sub|.*\.metrics|"
     r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo"
 )
-_OF_NODE = re.compile(r"chunks\.txt|chunking\.json|skipped\.json|kept|kept\.json|.*\.tmp")
+_OF_NODE = re.compile(
+    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|kept|kept(\.\d+)?\.json|.*\.tmp"
+)
 _TASK = re.compile(r"\d+\.\d+\.json")
 
 

@@ -65,7 +65,7 @@ def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> l
 def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:
     if not node.get("reuse"):
         return Verdict(stage, "recompute", "nothing of it was finished")
-    taken = reuse.taken(str(run), node["name"])
+    taken = reuse.taken(str(run), node)
     if taken is None:
         before = " and ".join(node["parents"][:3])
         return Verdict(stage, "reuse later", f"items whose input comes out of {before} as before")

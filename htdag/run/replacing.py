@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from htdag import _resuming
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
@@ -75,6 +77,49 @@ def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
             f"[{keep_finished!r}], or True"
         )
     return tuple(keep_finished)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to become of an earlier run, by the arguments of a call and the environment.
+
+    Attributes
+    ----------
+    tag : str or None
+        The tag.
+    again : bool
+        Whether an earlier run with it is to be gone on with.
+    keep_finished : tuple of str
+        Stages whose finished items are to be kept.
+    wanted : _resuming.Wanted or None
+        What the environment says, if it means this pipeline.
+    """
+
+    tag: str | None
+    again: bool
+    keep_finished: tuple[str, ...]
+    wanted: _resuming.Wanted | None
+
+    def taken(self) -> None:
+        """Note that the run was started."""
+        if self.wanted is not None:
+            self.wanted.take()
+
+
+def asked(
+    pipeline: str, tag: str | None, resume: bool, keep_finished: Collection[str] | bool
+) -> Asked:
+    """Return what is to become of an earlier run, or raise `UsageError`."""
+    kept = kept_stages(keep_finished)
+    wanted = _resuming.wanted()
+    again = resume or wanted is not None
+    if resume and tag is None and wanted is None:
+        raise UsageError("resume=True needs the tag of the run to go on with: submit(tag=...)")
+    if kept and not again:
+        raise UsageError("keep_finished=... is about an earlier run; it needs resume=True")
+    if wanted is None or not wanted.means(pipeline, tag):
+        return Asked(tag, again, kept, None)
+    return Asked(wanted.tag, True, kept or wanted.keep_finished, wanted)
 
 
 def place(old: Run | None, on: str) -> str:

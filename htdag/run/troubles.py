@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from htdag.errors import NotDone
 from htdag.observe import failures
 from htdag.observe.failures import ItemError
@@ -57,3 +59,13 @@ class Troubles(RunFiles):
         if text is None:
             raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
         return text
+
+    def _say_differences(self) -> None:
+        """Say once in which packages the environments of jobs differ from that of the script."""
+        if not self._said_differences:
+            self._said_differences = True
+            found = failures.differences(self.path, self._plan)
+            if found:
+                print(f"htdag: other versions of packages: {found}", file=sys.stderr)
+
+    _said_differences = False

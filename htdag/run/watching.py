@@ -69,6 +69,7 @@ class Watching(Troubles):
                 display.update(status)
                 if status.state.ended:
                     self._remember(again=True, done=status.state is RunState.DONE)
+                    self._say_differences()
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:

@@ -23,8 +23,19 @@ SOURCES = "sources"
 SAME = "identities.bin"
 IDENTITY = "identity.json"
 REPLACED = "replaced"
+ENVIRONMENTS = "environments"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
+
+
+def environment_script(folder: str) -> str:
+    """Return the script that finds the Python of an environment, and starts the runtime with it."""
+    return folder + "/run.sh"
+
+
+def environment_local_script(folder: str) -> str:
+    """Return the script that does so on this machine, for an environment that HTCondor brings."""
+    return folder + "/local.sh"
 
 
 def node(name: str) -> str:
@@ -47,9 +58,9 @@ def submit(name: str) -> str:
     return node(name) + "/" + name + ".sub"
 
 
-def chunk_list(name: str) -> str:
-    """Return the list that the node's submit description queues from: a line a job."""
-    return node(name) + "/chunks.txt"
+def chunk_list(name: str, lane: int = 0) -> str:
+    """Return the list that a node, or one lane of it, is queued from: a line a job."""
+    return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
 
 
 def skipped(name: str) -> str:

@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import frames, identity, itemfile, kept, layout, recordfile, streams
+from . import frames, identity, itemfile, kept, lanes, layout, recordfile, streams
 
 
 class Taken(NamedTuple):
@@ -26,50 +26,57 @@ class Taken(NamedTuple):
     unfinished: int  # of the rest: items that the other run had, but not finished
 
 
-def is_wanted(run: str, node: Dict[str, Any]) -> bool:
-    """Tell whether a node may take something over, has not yet, and none of its jobs has run."""
-    return (
-        bool(node.get("reuse"))
-        and not os.path.exists(os.path.join(run, _note(node["name"])))
-        and not layout.attempts(run, node["name"])
-    )
+def is_wanted(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+    """Tell whether a node may take something over, has not yet, and none of its jobs has run.
+
+    A `lane` of it may on its own.
+    """
+    if not node.get("reuse") or os.path.exists(os.path.join(run, _note(node["name"], lane))):
+        return False
+    made = layout.attempts(run, node["name"])
+    return not made or (bool(lane) and made.keys().isdisjoint(lanes.chunks(node, lane, 0)))
 
 
-def _note(name: str) -> str:
-    return layout.kept(name) + ".json"
+def _note(name: str, lane: int) -> str:
+    return layout.kept(name) + (".%d.json" % lane if lane else ".json")
 
 
-def taken(run: str, name: str) -> Optional[Taken]:
+def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
     """Return what was taken over of a node's items; None where that is not known yet."""
-    try:
-        with open(os.path.join(run, _note(name)), encoding="utf-8") as file:
-            return Taken(**json.load(file))
-    except FileNotFoundError:
-        return None
+    found = []
+    for unit in lanes.units(node):
+        try:
+            with open(os.path.join(run, _note(unit.node, unit.lane)), encoding="utf-8") as file:
+                found.append(Taken(**json.load(file)))
+        except FileNotFoundError:
+            return None
+    return Taken(*map(sum, zip(*found)))
 
 
-def take_over(run: str, node: Dict[str, Any], reading: streams.Reading) -> None:
-    """Make the first attempts of a node's chunks of what another run has finished."""
+def take_over(run: str, node: Dict[str, Any], reading: streams.Reading, lane: int = 0) -> None:
+    """Make the first attempts of a node's chunks, or a lane's, of what another run has finished."""
     name = node["name"]
     pack = kept.read(os.path.join(run, layout.kept(name)))
-    chunks = _Chunks(run, node, reading)
+    chunks = _Chunks(run, node, reading, lane)
     reused = chunks.fill(pack) if pack.atoms or pack.chunks else 0
     found = chunks.tell(pack, reused)
     content = json.dumps(found._asdict()).encode()
-    layout.write_aside(os.path.join(run, _note(name)), content)
+    layout.write_aside(os.path.join(run, _note(name, lane)), content)
 
 
 class _Chunks:
     """The chunks of a node that is about to be computed, with the content of their items."""
 
-    def __init__(self, run: str, node: Dict[str, Any], reading: streams.Reading) -> None:
+    def __init__(self, run: str, node: Dict[str, Any], reading: streams.Reading, lane: int) -> None:
         self._run = run
         self._node = node
         self._ids: List[List[bytes]] = []
         self._keys: List[List[str]] = []
         self._descriptions: List[Dict[str, Any]] = []
         reader = identity.Reader(run)
-        for number in range(streams.chunks(run, node)):
+        self._lane = lane
+        self._numbers = lanes.chunks(node, lane, streams.chunks(run, node))
+        for number in self._numbers:
             description, _ = reading.describe(number, None)
             self._descriptions.append(description)
             items = list(reader.items(description, node["mode"]))
@@ -99,7 +106,8 @@ class _Chunks:
         used = self._used_by(whole)
         # Where several items are the same, each takes its own if that is there.
         self._place(pack, used, same_keys=True)
-        self._place(pack, used, same_keys=False)
+        if not self._lane:  # another lane may have taken what has other keys
+            self._place(pack, used, same_keys=False)
         for number, placed in enumerate(self._placed):
             if placed:
                 self._compose(number, placed, pack)
@@ -158,7 +166,7 @@ class _Chunks:
     def _link(self, number: int, found: kept.Chunk, pack: kept.Pack) -> None:
         """Take the files of a chunk as they are."""
         self._describe(number)
-        name, chunk = self._node["name"], layout.chunk_name(number)
+        name, chunk = self._node["name"], layout.chunk_name(self._numbers[number])
         for stem, file in zip(self._node["files"], found.files):
             path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
             kept.link_or_copy(pack.path(file), path)
@@ -177,13 +185,13 @@ class _Chunks:
 
     def _describe(self, number: int) -> None:
         """Write what the first attempt reads: by that, what it gave is known to later runs."""
-        path = layout.chunk(self._node["name"], layout.chunk_name(number), 1)
+        path = layout.chunk(self._node["name"], layout.chunk_name(self._numbers[number]), 1)
         content = json.dumps(self._descriptions[number]).encode()
         layout.write_aside(os.path.join(self._run, path), content, sync=False)
 
     def _compose(self, number: int, placed: Dict[int, kept.Atom], pack: kept.Pack) -> None:
         """Write the files of a first attempt that has some of the items of a chunk."""
-        name, chunk = self._node["name"], layout.chunk_name(number)
+        name, chunk = self._node["name"], layout.chunk_name(self._numbers[number])
         keys = self._keys[number]
         values, sizes = [], []
         try:
