@@ -67,7 +67,7 @@ class Pipeline:
     lanes : int, optional
         Into how many lanes nodes are cut that follow one another chunk by chunk, so that a chunk
         need not wait for all chunks of the node before; 1: none. None: as many as save time by
-        what earlier runs measured.
+        what earlier runs measured. A run with ``resume=True``, or with ``cache=True``, has none.
     **default_options
         Options for all stages that do not give them.
 
@@ -367,8 +367,7 @@ class Pipeline:
     ) -> Any:
         """Submit, wait with a display of the progress, and return the result.
 
-        Ctrl-C stops a run on this machine; a run on HTCondor goes on. Either can be waited for or
-        resumed later by its tag.
+        Ctrl-C stops a run on this machine; on HTCondor it goes on. Either can be resumed by its tag.
 
         Parameters
         ----------

@@ -545,3 +545,19 @@ def test_items_of_another_function_do_not_get_into_the_cache(shared: Path, home:
     run = survey(shared, range(5), offset=5, cache=True).submit("survey", "local", resume=True)
     assert ended(run).result("fit") == [1, 11, 21, 35, 45]
     assert [entry.path for entry in cache.entries()] == [before.path]
+
+
+def test_rerun_of_lanes(shared: Path, home: Path):
+    parsed = htdag.source(range(12), chunk_size=3).map(parse(shared), fuse=False)
+    flow = htdag.Pipeline(parsed.map(fit(shared, 1)), name="lanes", lanes=2)
+    run = ended(flow.submit("lanes", "local"))
+    assert any(
+        node.get("lanes") for node in json.loads((run.path / layout.PLAN).read_text())["nodes"]
+    )
+    calls(shared)
+    assert ended(run.rerun("fit", keys=[1, 10])).result() == list(range(1, 121, 10))
+    assert calls(shared) == once("fit", [10, 100])
+    assert ended(run.rerun(keys=[4])).result() == list(range(1, 121, 10))
+    assert calls(shared) == once("parse", [4]) + once("fit", [40])
+    run = ended(flow.submit("lanes", "local", resume=True))
+    assert calls(shared) == Counter()
