@@ -367,7 +367,7 @@ class Pipeline:
     ) -> Any:
         """Submit, wait with a display of the progress, and return the result.
 
-        Ctrl-C stops a run on this machine; on HTCondor it goes on. Either can be resumed by its tag.
+        Ctrl-C stops a run on this machine; one on HTCondor goes on. Either can be resumed.
 
         Parameters
         ----------
