@@ -340,7 +340,7 @@ def test_unknown_tags_are_mistakes(home, verb):
 def test_mistakes_in_the_command(home):
     assert "did you mean 'status'?" in command("stauts", status=2).stderr
     assert "see: htdag --help" in command("xyzzy", status=2).stderr
-    assert "Missing argument 'TAG'" in command("wait", status=2).stderr
+    assert "Missing argument 'TAG'" in command("result", status=2).stderr
     assert "cannot be a tag" in command("status", "a/b", status=2).stderr
 
 

@@ -2,6 +2,7 @@
 
 from htdag.cli import runs
 from htdag.cli._group import main
+from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
 from htdag.cli.pool import pool
 
@@ -18,6 +19,7 @@ for _verb in (
     runs.remove,
     pool,
     doctor,
+    completion,
     runs.version,
 ):
     main.add_command(_verb)

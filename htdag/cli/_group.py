@@ -56,7 +56,7 @@ class _Htdag(Verbs):
             status = INTERRUPTED
         except HtdagError as error:
             click.echo(f"htdag: {error}", err=True)
-            status = _status(error)
+            status = status_of(error)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 # Who read the output has had enough of it; Python's own flush at its end has too.
@@ -67,13 +67,22 @@ class _Htdag(Verbs):
         sys.exit(status if isinstance(status, int) else DONE)
 
 
-def _status(error: HtdagError) -> int:
+def status_of(error: HtdagError) -> int:
+    """Return the exit status that an error means."""
     if isinstance(error, NotDone):
         return NOT_DONE
     return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive) else FAILED
 
 
-TAG = click.argument("tag", metavar="TAG")
+def _complete_tags(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[Any]:
+    from htdag.cli._tags import complete_tags
+
+    return complete_tags(context, parameter, incomplete)
+
+
+TAG = click.argument("tag", metavar="TAG", shell_complete=_complete_tags)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 NO_PROGRESS = click.option(
     "--no-progress", is_flag=True, help="Show no progress on standard error."
