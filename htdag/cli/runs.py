@@ -207,9 +207,7 @@ def errors(tag: str, stage: str | None, limit: int | None, show_all: bool, as_js
         raise click.UsageError("--limit and --all exclude each other")
     found = _load(tag).errors(stage)
     if as_json:
-        from dataclasses import asdict
-
-        print_json([asdict(error) for error in found[:limit]])
+        print_json([error.as_dict() for error in found[:limit]])
         return
     if not found:
         click.echo("no errors")

@@ -10,6 +10,7 @@ import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
 from . import chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
+from .detail import Details
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -29,6 +30,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         status = 0
     except BaseException as error:
         name, message = report.type_name(error), report.text_of(error)
+        Details(job.record).tell()
         report.job_error(job, name, message, report.user_traceback(error))
         _, position, items, done, failed = shared.get()
         shared.put(GAVE_UP, position, items, done, failed + 1)
@@ -124,6 +126,7 @@ def _each(
     done = failed = 0
     sequence = -1
     streams = _Streams(job.record)
+    details = Details(job.record)
     first_stage = cursor.stage
     load = view.load
     # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
@@ -142,7 +145,7 @@ def _each(
             done += 1
         except BaseException as error:
             failed += 1
-            report.item_error(job, cursor.stage, key, sequence, error)
+            report.item_error(job, cursor.stage, key, sequence, error, details)
             for sink in sinks:
                 sink.abandon()
         streams.item(sequence, key)
@@ -192,7 +195,7 @@ def _reduce(
         shared.put(RUNNING, 0, number, number, 0)
     except BaseException as error:
         sink.abandon()
-        report.item_error(job, stage, key or None, number, error)
+        report.item_error(job, stage, key or None, number, error, Details(job.record))
         shared.put(RUNNING, 0, number, 0, 1)
 
 
