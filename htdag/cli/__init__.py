@@ -4,6 +4,7 @@ from htdag.cli import runs
 from htdag.cli._group import main
 from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
+from htdag.cli.errors import errors
 from htdag.cli.pool import pool
 
 __all__ = ["main"]
@@ -13,7 +14,7 @@ for _verb in (
     runs.runs,
     runs.status,
     runs.wait,
-    runs.errors,
+    errors,
     runs.result,
     runs.resume,
     runs.remove,

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 # What takes time to import is imported in the commands that need it.
 
-_ERRORS_SHOWN = 10
 STATES = ("waiting", "running", "held", "done", "failed", "removed", "stopped", "not submitted")
 
 
@@ -182,40 +181,6 @@ def _wait(run: Run, timeout: float | None, progress: bool) -> None:
             err=True,
         )
         sys.exit(INTERRUPTED)
-
-
-@click.command(short_help="Show what failed in a run, and why.")
-@TAG
-@click.option("--stage", metavar="STAGE", help="Only the errors of this stage.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=f"Show at most N errors; {_ERRORS_SHOWN} if not given (with --json all).",
-)
-@click.option("--all", "show_all", is_flag=True, help="Show all errors.")
-@JSON
-def errors(tag: str, stage: str | None, limit: int | None, show_all: bool, as_json: bool) -> None:
-    """Show what failed in a run: which items, the traceback, and what they had printed.
-
-    \b
-    Examples:
-      htdag errors "my survey"
-      htdag errors "my survey" --stage calibrate --all
-    """
-    if show_all and limit is not None:
-        raise click.UsageError("--limit and --all exclude each other")
-    found = _load(tag).errors(stage)
-    if as_json:
-        print_json([error.as_dict() for error in found[:limit]])
-        return
-    if not found:
-        click.echo("no errors")
-        return
-    from htdag.show.tables import error_lines
-
-    for line in error_lines(found, None if show_all else limit or _ERRORS_SHOWN):
-        click.echo(line)
 
 
 @click.command()

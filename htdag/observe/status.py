@@ -119,7 +119,7 @@ class Reader:
 
     def read(self, tag: str, backend: str, activity: Activity) -> Status:
         """Return the status now."""
-        counts = {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
+        counts = self.counts(activity)
         stages = []
         for entry in self._plan["stages"]:
             if entry["node"] is None:
@@ -147,6 +147,10 @@ class Reader:
             activity.held,
             time.time(),
         )
+
+    def counts(self, activity: Activity) -> dict[str, NodeCounts]:
+        """Return the counts of each node now."""
+        return {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
 
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
+from htdag.backends.base import Activity
 from htdag.errors import NotDone
-from htdag.observe import failures
+from htdag.observe import failures, groups
 from htdag.observe.failures import ItemError
+from htdag.observe.groups import ErrorGroup, Hold
 from htdag.run.files import RunFiles
+
+_HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
 
 class Troubles(RunFiles):
@@ -27,6 +34,43 @@ class Troubles(RunFiles):
         if stage is not None:
             self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
+
+    def error_groups(self, stage: str | None = None) -> list[ErrorGroup]:
+        """Return what failed, and what is on hold, in groups of one cause each.
+
+        Errors with the same traceback whose messages differ in numbers, names and paths only are
+        one group.
+
+        Parameters
+        ----------
+        stage : str, optional
+            Only what happened in this stage.
+
+        Returns
+        -------
+        list of ErrorGroup
+            First those by which most other work is lost; [] where nothing failed.
+
+        Examples
+        --------
+        >>> for group in htdag.load("survey").error_groups():  # doctest: +SKIP
+        ...     print(group, "on", *group.hosts)
+        40 x ValueError in calibrate: no star in frame 7 on node3 node12
+        """
+        if stage is not None:
+            self._stage(stage)
+        activity = self._activity()
+        errors = failures.errors(self.path, self._plan, stage, streams=False)
+        found = groups.groups(errors, self._plan, self._reader.counts(activity), holds(activity))
+        return [
+            self._with_example(group) for group in found if stage is None or group.stage == stage
+        ]
+
+    def _with_example(self, group: ErrorGroup) -> ErrorGroup:
+        if group.example is None:
+            return group
+        node = self._plan["by_name"][group.node]
+        return replace(group, example=failures.with_streams(self.path, node, group.example))
 
     def stdout(self, stage: str, key: str) -> str:
         """Return what an item printed while the jobs of a stage worked on it.
@@ -57,3 +101,13 @@ class Troubles(RunFiles):
         if text is None:
             raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
         return text
+
+
+def holds(activity: Activity) -> list[Hold]:
+    """Return the jobs on hold of which a backend tells."""
+    found = []
+    for text in activity.held:
+        match = _HELD_JOB.match(text)
+        if match:
+            found.append(Hold(match[1], match[2], None, None, match[3]))
+    return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from htdag.observe.failures import ItemError
 from htdag.observe.status import Status
 from htdag.show.frame import STATE_STYLES
 from htdag.show.progress import PLACES
@@ -91,40 +89,6 @@ def print_status(status: Status, path: str) -> None:
     for held in status.held:
         _print(console, Text(held, "magenta"))
     _print(console, Text(f"files: {path}", "dim"))
-
-
-def error_lines(errors: Sequence[ItemError], limit: int | None) -> Iterator[str]:
-    """Yield what failed and why as lines of text: a summary, then each error with its traceback.
-
-    Parameters
-    ----------
-    errors : sequence of ItemError
-        What failed.
-    limit : int or None
-        Show no more errors than this in full.
-    """
-    yield _summary(errors)
-    for error in errors[:limit]:
-        yield ""
-        yield str(error)
-        for title, text in (
-            ("", error.traceback),
-            ("printed:", error.stdout),
-            ("printed on stderr:", error.stderr),
-        ):
-            if text.strip():
-                if title:
-                    yield f"  {title}"
-                yield from (f"  {line}".rstrip() for line in text.rstrip().splitlines())
-    if limit is not None and len(errors) > limit:
-        yield ""
-        yield f"{len(errors) - limit} more: --all shows them"
-
-
-def _summary(errors: Sequence[ItemError]) -> str:
-    counts = Counter((error.stage, error.type) for error in errors)
-    parts = [f"{count} {kind} in {stage}" for (stage, kind), count in counts.most_common()]
-    return f"{len(errors)} error{'s' if len(errors) > 1 else ''}: {', '.join(parts)}"
 
 
 def _state(state: str) -> Text:
