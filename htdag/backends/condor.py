@@ -19,6 +19,7 @@ from htdag.backends import judging
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
+from htdag.backends.eventlog import EventLog
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
@@ -254,9 +255,7 @@ class CondorBackend:
 
     def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.nodes is None:
-            watch.nodes = _event_log(run / f"{ticket['dag']}.nodes.log")
-        if watch.nodes is None:
-            return
+            watch.nodes = EventLog(run / f"{ticket['dag']}.nodes.log")
         kinds = htcondor2.JobEventType
         states = {
             kinds.SUBMIT: "idle",
@@ -266,7 +265,7 @@ class CondorBackend:
             kinds.SHADOW_EXCEPTION: "idle",
             kinds.JOB_RECONNECT_FAILED: "idle",
         }
-        for event in watch.nodes.events(stop_after=0):
+        for event in watch.nodes.events():
             job = (event.cluster, event.proc)
             if event.type == kinds.SUBMIT:
                 watch.node_of[event.cluster] = _node_name(event)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import Activity, RunState
-from htdag.runtime import layout, recordfile, streams
+from htdag.observe.ends import Ends
+from htdag.runtime import layout, streams
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Reader:
         self._run = run
         self._plan = plan
         self._settled: dict[str, NodeCounts] = {}
-        self._ends: dict[tuple[str, int, int], dict[str, Any]] = {}
+        self._ends: dict[str, Ends] = {}
 
     def read(self, tag: str, backend: str, activity: Activity) -> Status:
         """Return the status now."""
@@ -156,32 +156,37 @@ class Reader:
         name = node["name"]
         if name in self._settled:
             return self._settled[name]
-        done: Counter[int] = Counter()
+        ends = self._ends.setdefault(name, Ends(str(self._run / layout.outcomes(name))))
+        ends.read()
+        done: dict[int, int] = {}
         totals: dict[int, int] = dict(enumerate(node["sizes"]))
         failed: dict[int, int] = {}
         complete = set()
-        started = set()
-        for chunk, attempts in layout.attempts(str(self._run), name).items():
-            for attempt in attempts:
-                end = self._end(name, chunk, attempt)
-                if end is None:
-                    started.add(chunk)
-                    failed.pop(chunk, None)
-                    continue
-                done[chunk] += end["done"]
-                failed[chunk] = end["failed"]
-                if end["items"] is not None:
-                    totals[chunk] = end["items"]
-                if end["remaining"] == 0:
+        started = {chunk for chunk, _ in ends.started}
+        for chunk, attempts in ends.ended.items():
+            finished = 0
+            last = -1
+            for attempt, end in attempts.items():
+                finished += end.done
+                if end.items is not None:
+                    totals[chunk] = end.items
+                if end.remaining == 0:
                     complete.add(chunk)
-                    failed.pop(chunk, None)
+                if attempt > last:
+                    last = attempt
+                    failed[chunk] = end.failed
+            done[chunk] = finished
+        for chunk in complete | started:
+            failed.pop(chunk, None)
         if activity.state.ended:
             started.clear()
         active = started | activity.running.get(name, set())
         jobs = streams.chunks(str(self._run), node)
         known = len(totals) == jobs
         total = sum(totals.values()) if known else node["items"]
-        running = sum(max(0, totals.get(chunk, 0) - done[chunk]) for chunk in active - complete)
+        running = sum(
+            max(0, totals.get(chunk, 0) - done.get(chunk, 0)) for chunk in active - complete
+        )
         counts = NodeCounts(
             total,
             sum(done.values()),
@@ -194,13 +199,3 @@ class Reader:
         if counts.settled:
             self._settled[name] = counts
         return counts
-
-    def _end(self, node: str, chunk: int, attempt: int) -> dict[str, Any] | None:
-        key = (node, chunk, attempt)
-        if key not in self._ends:
-            path = self._run / layout.record(node, layout.chunk_name(chunk), attempt)
-            end = recordfile.end(str(path))
-            if end is None:
-                return None
-            self._ends[key] = end
-        return self._ends[key]
