@@ -60,7 +60,7 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
-        sink = _sink(output, writer, content, cursor)
+        sink = make_sink(output, writer, content, cursor)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
     if program["mode"] == "reduce":
@@ -88,9 +88,11 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
     return PartedWriter(main, parts, total, resume=resume)
 
 
-def _sink(
+def make_sink(
     output: Dict[str, Any], writer: Any, content: Dict[str, List[Any]], cursor: Cursor
 ) -> Sink:
+    """Return the sink of an output of a node's program."""
+
     def function(role: str) -> Any:
         return None if output[role] is None else content["functions"][output[role]]
 
