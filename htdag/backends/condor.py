@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import judging
+from htdag.backends import judging, peek
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -206,6 +206,12 @@ class CondorBackend:
                         f"{_REMOVE_TIMEOUT:g} s; try again with force"
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
+
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Fetch what a running job wrote from its execute point."""
+        return peek.peek(run, ticket, node, chunk, what)
 
     def slots(self) -> int:
         """Ask the schedd whether it is there and the collector for the pool's slots.

@@ -26,6 +26,7 @@ _FACTS = {
     "MemoryUsage": re.compile(r"^\t(\d+)  -  MemoryUsage", re.MULTILINE),
     "ReturnValue": re.compile(r"\(return value (-?\d+)\)"),
 }
+_NODE = re.compile(r'DAGNodeName = "([^"]*)"')
 _SLOT = re.compile(r"^\tSlotName: (.*)$", re.MULTILINE)
 
 
@@ -52,6 +53,13 @@ class Event:
     def timestamp(self) -> float:
         """When it happened, in seconds since the epoch."""
         return datetime.fromisoformat(self.text[:19]).timestamp()
+
+    @property
+    def node(self) -> str:
+        """The DAGMan node of a submit event, which is told in its notes, by two forms."""
+        notes = str(self.get("LogNotes", ""))
+        match = _NODE.search(notes)
+        return match[1] if match else notes.removeprefix("DAG Node: ").strip()
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return what the event says, by the name that the bindings have for it.

@@ -1,6 +1,6 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
-from htdag.cli import runs
+from htdag.cli import look, runs
 from htdag.cli._group import main
 from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
@@ -15,6 +15,9 @@ for _verb in (
     runs.status,
     runs.wait,
     errors,
+    look.stdout,
+    look.stderr,
+    look.debug,
     runs.result,
     runs.resume,
     runs.remove,

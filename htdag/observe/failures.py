@@ -241,29 +241,6 @@ def with_streams(run: Path, node: dict[str, Any], error: ItemError) -> ItemError
     return error
 
 
-def printed(run: Path, plan: dict[str, Any], stage: str, key: str, which: str) -> str | None:
-    """Return what an item printed in its last attempt; None where it has not run.
-
-    ``which`` is ``"out"`` or ``"err"``.
-    """
-    seen = False
-    text = None
-    for node in plan["nodes"]:
-        if stage not in [*node["stages"], *node["outputs"]]:
-            continue
-        for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
-            name = layout.chunk_name(chunk)
-            for attempt in attempts:
-                seen = True
-                for line in recordfile.lines(str(run / layout.record(node["name"], name, attempt))):
-                    entry = line.get("streams")
-                    if entry is not None and entry["key"] == key:
-                        stream = layout.stdout if which == "out" else layout.stderr
-                        path = run / stream(node["name"], name, attempt)
-                        text = _tail(path, entry[which], limit=None)
-    return "" if text is None and seen else text
-
-
 def _tail(path: Path, span: list[int] | None, limit: int | None = 4000) -> str:
     if span is None:
         return ""

@@ -15,11 +15,12 @@ from htdag.observe.status import Status
 from htdag.run.control import Control
 from htdag.run.debugging import Debugging
 from htdag.run.results import Results
+from htdag.run.streams import Streams
 
 __all__ = ["Item", "ItemError", "Run", "RunState", "Status"]
 
 
-class Run(Results, Control, Debugging):
+class Run(Results, Control, Debugging, Streams):
     """One execution of a pipeline.
 
     Made by `Pipeline.submit`, `load` and `runs`. All that a run is lies in its directory, so any

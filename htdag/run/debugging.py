@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 from htdag.errors import UsageError
@@ -91,11 +90,4 @@ def _post_mortem(done: Replay) -> None:
     import pdb
 
     sys.stdout.write(f"{done}\n")
-    trace = done.error.__traceback__
-    while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame):
-        trace = trace.tb_next
-    pdb.post_mortem(trace)
-
-
-def _is_own(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__package__")).partition(".")[0] == "htdag"
+    pdb.post_mortem(done.user_trace())

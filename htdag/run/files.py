@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from datetime import datetime
@@ -109,7 +110,9 @@ class RunFiles:
     def _stage(self, stage: str) -> None:
         names = [entry["name"] for entry in self._plan["stages"]]
         if stage not in names:
-            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}")
+            near = difflib.get_close_matches(stage, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
 
     def _remember(self, again: bool = False) -> None:
         """Keep what the run has measured for later plans."""

@@ -9,13 +9,25 @@ import os
 import pickle
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any
 
 from htdag.errors import HtdagError, NotDone, UsageError
-from htdag.runtime import chunkfile, compute, keyed, layout, shorten, streams, usermodules, views
+from htdag.runtime import (
+    chunkfile,
+    compute,
+    keyed,
+    layout,
+    progress,
+    shorten,
+    streams,
+    usermodules,
+    views,
+)
 from htdag.runtime.job import Job
 from htdag.runtime.program import MISSING, Cursor, chain
 
@@ -74,6 +86,36 @@ class Replay:
         """What the stage itself has returned: one value for most, none where it failed."""
         return [value for stage, _, value in self.steps if stage == self.stage]
 
+    def user_trace(self) -> TracebackType | None:
+        """Return the traceback of the error from the user's first frame on."""
+        trace = None if self.error is None else self.error.__traceback__
+        while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame):
+            trace = trace.tb_next
+        return trace
+
+    def traceback(self) -> str:
+        """Return the traceback of the error as Python prints it; "" where there is none."""
+        if self.error is None:
+            return ""
+        found = traceback.format_exception(type(self.error), self.error, self.user_trace())
+        return "".join(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what happened as short texts, for JSON."""
+        return {
+            "stage": self.stage,
+            "key": self.key,
+            "item": shorten.short(self.item),
+            "steps": [
+                {"stage": stage, "key": key, "returned": shorten.short(value)}
+                for stage, key, value in self.steps
+            ],
+            "error": None if self.error is None else type(self.error).__name__,
+            "message": None if self.error is None else str(self.error),
+            "failed_in": self.failed_in,
+            "traceback": self.traceback(),
+        }
+
     def __str__(self) -> str:
         lines = [f"{self.stage}, item {self.key}", f"  given: {shorten.short(self.item)}"]
         lines += [
@@ -84,6 +126,10 @@ class Replay:
             kind = type(self.error).__name__
             lines.append(f"  {self.failed_in} raised: {kind}: {shorten.short(str(self.error))}")
         return "\n".join(lines)
+
+
+def _is_own(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__package__")).partition(".")[0] == "htdag"
 
 
 def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
@@ -99,37 +145,40 @@ def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
     NotDone
         If its chunk is not laid out yet, since nodes before it have not ended.
     """
-    node = _node(plan, stage)
-    name = node["name"]
     missing = False
-    for chunk in _likely(run, node, key):
-        job = _job(name, chunk)
-        if job is None:
-            missing = True
-            continue
-        if node["mode"] == "reduce":
-            return Place(job, 0, "")
-        try:
-            for sequence, found in enumerate(_keys(job)):
-                if key == found or key.startswith(found + "."):
-                    return Place(job, sequence, found)
-        except FileNotFoundError:
-            missing = True  # what it reads is not there yet
+    for node in nodes_of(plan, stage):
+        for chunk in _likely(run, node, key):
+            job = job_of(Path(), node["name"], chunk)
+            if job is None:
+                missing = True
+                continue
+            if node["mode"] == "reduce":
+                return Place(job, 0, "")
+            try:
+                for sequence, found in enumerate(_keys(job)):
+                    if key == found or key.startswith(found + "."):
+                        return Place(job, sequence, found)
+            except FileNotFoundError:
+                missing = True  # what it reads is not there yet
+        missing = missing or not all(
+            progress.is_done(".", plan["by_name"][name]) for name in node["parents"]
+        )
     if missing:
         raise NotDone(
             f"stage {stage!r}: item {key} is not there yet; the nodes before must be done"
         )
-    raise UsageError(f"stage {stage!r} has no item {key!r}; run.errors() and run.items() name keys")
+    raise UsageError(
+        f"stage {stage!r} has no item {key!r}; run.errors() and run.items() tell which there are"
+    )
 
 
-def _node(plan: PlanContent, stage: str) -> dict[str, Any]:
-    for node in plan["nodes"]:
-        if stage in node["stages"]:
-            return dict(node)
-    for node in plan["nodes"]:
-        if stage in node["outputs"]:
-            return dict(node)
-    raise UsageError(f"stage {stage!r} is computed by no node: it is a source")
+def nodes_of(plan: PlanContent, stage: str) -> list[dict[str, Any]]:
+    """Return the nodes that work on a stage: of one that combines, the one with its parts first."""
+    found = [node for node in plan["nodes"] if stage in node["outputs"] and node["mode"] == "items"]
+    found += [node for node in plan["nodes"] if stage in node["stages"] and node not in found]
+    if not found:
+        raise UsageError(f"stage {stage!r} is computed by no node: it is a source")
+    return found
 
 
 def _likely(run: Path, node: dict[str, Any], key: str) -> Iterator[int]:
@@ -145,17 +194,17 @@ def _likely(run: Path, node: dict[str, Any], key: str) -> Iterator[int]:
     yield from (chunk for chunk in range(count) if chunk != first)
 
 
-def _job(node: str, chunk: int) -> Job | None:
-    """Return what the last attempt at a chunk had, or has, to do."""
+def job_of(run: Path, node: str, chunk: int) -> Job | None:
+    """Return what the last attempt at a chunk had, or has, to do; None where it has no such yet."""
     name = layout.chunk_name(chunk)
     attempts = itertools.takewhile(
-        lambda attempt: os.path.exists(layout.chunk(node, name, attempt)), itertools.count(1)
+        lambda attempt: (run / layout.chunk(node, name, attempt)).exists(), itertools.count(1)
     )
     last = max(attempts, default=None)
     if last is None:
         return None
-    program = json.loads(Path(layout.program(node)).read_text(encoding="utf-8"))
-    description = json.loads(Path(layout.chunk(node, name, last)).read_text(encoding="utf-8"))
+    program = json.loads((run / layout.program(node)).read_text(encoding="utf-8"))
+    description = json.loads((run / layout.chunk(node, name, last)).read_text(encoding="utf-8"))
     return Job(node, name, last, program, description)
 
 

@@ -1,4 +1,4 @@
-"""What went wrong in a run, and what its items printed."""
+"""What went wrong in a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 
 from htdag.backends.base import Activity
-from htdag.errors import NotDone
 from htdag.observe import failures, groups
 from htdag.observe.failures import ItemError
 from htdag.observe.groups import ErrorGroup, Hold
@@ -16,7 +15,7 @@ _HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
 
 class Troubles(RunFiles):
-    """Errors and streams of a run."""
+    """Errors of a run."""
 
     def errors(self, stage: str | None = None) -> list[ItemError]:
         """Return what failed, in the order of the pipeline.
@@ -71,36 +70,6 @@ class Troubles(RunFiles):
             return group
         node = self._plan["by_name"][group.node]
         return replace(group, example=failures.with_streams(self.path, node, group.example))
-
-    def stdout(self, stage: str, key: str) -> str:
-        """Return what an item printed while the jobs of a stage worked on it.
-
-        Stages that are fused share their output.
-
-        Parameters
-        ----------
-        stage : str
-            The stage.
-        key : str
-            The item's key.
-
-        Raises
-        ------
-        TimeoutError
-            If no job of the stage has run yet.
-        """
-        return self._stream(stage, key, "out")
-
-    def stderr(self, stage: str, key: str) -> str:
-        """Return what an item wrote to standard error; as `stdout`."""
-        return self._stream(stage, key, "err")
-
-    def _stream(self, stage: str, key: str, which: str) -> str:
-        self._stage(stage)
-        text = failures.printed(self.path, self._plan, stage, str(key), which)
-        if text is None:
-            raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
-        return text
 
 
 def holds(activity: Activity) -> list[Hold]:

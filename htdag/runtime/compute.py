@@ -26,6 +26,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
+        _show_lines_at_once()
         run(job, shared, skip)
         status = 0
     except BaseException as error:
@@ -42,6 +43,13 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         finally:
             # Threads and exit handlers of the user's modules must not keep a finished job alive.
             os._exit(status)
+
+
+def _show_lines_at_once() -> None:
+    """Let what a function prints be read while it runs: files are else written in large blocks."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
 
 
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
