@@ -52,11 +52,9 @@ class Streams(RunFiles):
 
     def _stream(self, stage: str, key: str | int | None, which: str) -> str:
         self._stage(stage)
-        node = replay.node_of(self._plan, stage)
+        nodes = replay.nodes_of(self._plan, stage)
         if key is None:
-            texts = [
-                self._whole(node, chunk, attempt, which) for chunk, attempt in self._jobs(node)
-            ]
+            texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
             if not texts:
                 raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
             return b"".join(texts).decode(errors="replace")
