@@ -36,6 +36,7 @@ LAYERS = [
     ("htdag.history",),
     ("htdag.run",),
     ("htdag.store",),
+    ("htdag.housekeeping",),
     ("htdag.pipeline",),
     ("htdag",),
     ("htdag.show",),

@@ -1,6 +1,6 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
-from htdag.cli import look, runs
+from htdag.cli import keep, look, runs
 from htdag.cli._group import main
 from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
@@ -21,6 +21,10 @@ for _verb in (
     runs.result,
     runs.resume,
     runs.remove,
+    keep.retag,
+    keep.clean,
+    keep.export,
+    keep.import_,
     pool,
     doctor,
     completion,

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from htdag import _settings, backends, history
+from htdag._home import runs_directory
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
 from htdag.errors import RunDamaged, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.runtime import layout, progress
 
-_TICKET = "submit.json"
+TICKET = "submit.json"
+IMPORTED = "imported"
+"""In the ticket of a run that was brought from elsewhere: the state that it had there."""
 
 
 class RunFiles:
@@ -32,13 +35,15 @@ class RunFiles:
         if missing:
             raise RunDamaged(f"{str(path / layout.RUN)!r} lacks {', '.join(sorted(missing))}")
         self._manifest = manifest
-        self.tag: str = manifest["tag"]
+        # The name of its directory is what it is found by.
+        self.tag: str = path.name if path.parent == runs_directory() else manifest["tag"]
 
     def _submit(self, backend: Backend) -> None:
-        before = (_read_json(self.path / _TICKET) or {}).get("ticket")
+        old = _read_json(self.path / TICKET) or {}
+        before = None if IMPORTED in old else old.get("ticket")
         ticket = backend.submit(self.path, self._manifest["dag"], before)
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
-        layout.write_aside(str(self.path / _TICKET), json.dumps(content).encode())
+        layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
         self.__dict__.pop("_reader", None)
 
     @property
@@ -67,13 +72,19 @@ class RunFiles:
         return self._activity().state
 
     def _ticket(self) -> dict[str, Any]:
-        content = _read_json(self.path / _TICKET)
+        content = _read_json(self.path / TICKET)
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
         return content
 
+    @property
+    def _is_submitted(self) -> bool:
+        return (self.path / TICKET).exists()
+
     def _activity(self) -> Activity:
         ticket = self._ticket()
+        if IMPORTED in ticket:
+            return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
         return self._backend(ticket["backend"]).activity(self.path, ticket["ticket"])
 
     def _backend(self, name: str) -> Backend:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from htdag.housekeeping import Cleaned
 from htdag.observe.status import Status
 from htdag.show.frame import STATE_STYLES
 from htdag.show.progress import PLACES
@@ -60,6 +61,32 @@ def print_runs(rows: Sequence[RunRow]) -> None:
         for row in rows
     ]
     _print_table(["tag", "state", "on", "pipeline", "created"], cells, extra=["pipeline"])
+
+
+def print_cleaned(rows: Sequence[Cleaned]) -> None:
+    """Print a table of runs that can be deleted, with their sizes, on standard output."""
+    cells = [
+        [
+            Text(row.tag, "bold"),
+            _state(row.state),
+            Text(size_text(row.size)),
+            Text(f"{row.changed:%Y-%m-%d %H:%M:%S}"),
+        ]
+        for row in rows
+    ]
+    if len(rows) > 1:
+        total = size_text(sum(row.size for row in rows))
+        cells.append([Text(f"{len(rows)} runs"), Text(""), Text(total, "bold"), Text("")])
+    _print_table(["tag", "state", "size", "ended"], cells, right=["size"])
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people, such as ``1.5 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
 
 
 def print_status(status: Status, path: str) -> None:
