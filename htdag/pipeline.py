@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _settings, _throttles, backends, history
+from htdag import _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag.compile import write_run
@@ -102,11 +102,10 @@ class Pipeline:
         if not targets:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
-        self._options = _options.parse(default_options, str(what))
+        defaults = _options.parse(_settings.options(), f"[options] of {_settings.file()}")
+        self._options = _options.parse(default_options, str(what)).over(defaults)
         self._use_history = _settings.use_history(history)
-        self._settings = Settings(
-            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds)
-        )
+        self._settings = Settings(_settings.target_job_seconds(target_job_seconds))
         self._slots: dict[str, int] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
         self.name: str = (
@@ -250,16 +249,17 @@ class Pipeline:
         check_for_dagman(path)
         return write_run(self.plan(), path, path.name)
 
-    def submit(self, tag: str | None = None, on: str = "auto") -> Run:
+    def submit(self, tag: str | None = None, on: str | None = None) -> Run:
         """Start a run and return at once.
 
         Parameters
         ----------
         tag : str, optional
             The name of the run, and of its directory; by default the pipeline's name with the time.
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where to run: on HTCondor (the one that is configured on this machine, else your own
-            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which.
+            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
+            default as the setting ``on`` says, which is ``"auto"``.
 
         Returns
         -------
@@ -272,6 +272,9 @@ class Pipeline:
         BackendError
             If HTCondor refuses; no run is left behind then.
         """
+        if on is None:
+            on = str(_settings.resolve("on").value)
+        _logging.to_file()
         backend, why = backends.choose(on)
         if why:
             print(f"htdag: {why}", file=sys.stderr)
@@ -286,7 +289,7 @@ class Pipeline:
         write_run(self.plan(backend.name), directory, checked)
         return Run.start(directory, backend)
 
-    def run(self, tag: str | None = None, on: str = "auto") -> Any:
+    def run(self, tag: str | None = None, on: str | None = None) -> Any:
         """Submit, wait with a display of the progress, and return the result.
 
         Ctrl-C stops a run on this machine; a run on HTCondor goes on. Either can be waited for or

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
+from htdag._logging import LOGGER
 from htdag.backends import judging, peek
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
@@ -299,7 +300,8 @@ class CondorBackend:
         watch.asked = now
         try:
             found = _in_queue(setup, f"ClusterId == {ticket['cluster']}")
-        except Exception:
+        except Exception as error:
+            LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
             return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
             with _mapped(f"reading the event logs in {str(run)!r}"):

@@ -6,6 +6,7 @@ from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
 from htdag.cli.errors import errors
 from htdag.cli.pool import pool
+from htdag.cli.settings import settings
 
 __all__ = ["main"]
 
@@ -27,6 +28,7 @@ for _verb in (
     keep.import_,
     pool,
     doctor,
+    settings,
     completion,
     runs.version,
 ):

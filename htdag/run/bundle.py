@@ -59,14 +59,9 @@ def write(run: Path, target: Path, about: dict[str, Any]) -> None:
     try:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            options: dict[str, Any] = {"compresslevel": 1} if kind == "gz" else {}
-            with tarfile.open(
-                fileobj=file,
-                mode=f"w:{kind}",
-                format=tarfile.PAX_FORMAT,
-                dereference=True,
-                **options,
-            ) as archive:
+            opened: Any = tarfile.open  # its types know no mode that is computed
+            fast = {"compresslevel": 1} if kind == "gz" else {}
+            with opened(fileobj=file, mode=f"w:{kind}", dereference=True, **fast) as archive:
                 for name in _files(run):
                     digests[name] = _add(archive, run / name, name)
                 content = {"format": FORMAT, **about, "sha256": digests}

@@ -12,6 +12,7 @@ from typing import Any
 
 from htdag import _settings, backends, history
 from htdag._home import runs_directory
+from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
 from htdag.errors import RunDamaged, RunNotFound, UsageError
@@ -45,6 +46,7 @@ class RunFiles:
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
         layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
         self.__dict__.pop("_reader", None)
+        LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
 
     @property
     def pipeline_name(self) -> str:

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from htdag._logging import LOGGER
 from htdag._names import check_tag
 from htdag._version import VERSION
 from htdag.backends.base import RunState
@@ -80,6 +81,7 @@ class Keeping(RunFiles):
             raise StageNameError(f"there is a run with the tag {tag!r} already; take another tag")
         # A file does not replace a directory: if one appears at this moment this is an error.
         os.rename(self.path, target)
+        LOGGER.info("run %r: renamed to %r", self.tag, tag)
         self.path, self.tag = target, tag
         self._manifest["tag"] = tag
         content = json.dumps(self._manifest, indent=1, ensure_ascii=False) + "\n"
@@ -131,6 +133,7 @@ class Keeping(RunFiles):
         # First out of sight: what is half deleted is no run.
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.deleted")
         os.rename(self.path, aside)
+        LOGGER.info("run %r: deleted", self.tag)
         shutil.rmtree(aside)
 
     def _check_at_rest(self, what: str) -> None:

@@ -6,12 +6,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from htdag._settings import Value
 from htdag.housekeeping import Cleaned
 from htdag.observe.status import Status
 from htdag.show.frame import STATE_STYLES
@@ -78,6 +80,43 @@ def print_cleaned(rows: Sequence[Cleaned]) -> None:
         total = size_text(sum(row.size for row in rows))
         cells.append([Text(f"{len(rows)} runs"), Text(""), Text(total, "bold"), Text("")])
     _print_table(["tag", "state", "size", "ended"], cells, right=["size"])
+
+
+def print_settings(values: Sequence[Value], options: dict[str, Any], path: str) -> None:
+    """Print a table of settings on standard output, default options of the user's file too."""
+    cells = [
+        [
+            Text(each.setting.name, "bold"),
+            Text("-" if each.value is None else _setting_text(each.value)),
+            Text(each.origin, "dim" if each.origin == "default" else "cyan"),
+            Text(each.setting.variable, "dim"),
+            Text(each.setting.meaning),
+        ]
+        for each in values
+    ]
+    cells += [
+        [
+            Text(f"options.{name}", "bold"),
+            Text(str(value)),
+            Text(path, "cyan"),
+            Text(""),
+            Text("default of all stages"),
+        ]
+        for name, value in options.items()
+    ]
+    titles = ["setting", "value", "from", "variable", "meaning"]
+    _print_table(titles, cells, extra=["variable", "meaning"])
+
+
+def _setting_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def print_folders(folders: dict[str, str]) -> None:
+    """Print where htdag keeps its files."""
+    _print_table(["files", "where"], [[Text(name), Text(path)] for name, path in folders.items()])
 
 
 def size_text(size: float) -> str:
