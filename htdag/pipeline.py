@@ -139,7 +139,7 @@ class Pipeline:
         """The names of the stages whose results are asked for."""
         return self._targets
 
-    def plan(self, on: str = "auto") -> Plan:
+    def plan(self, on: str | None = None) -> Plan:
         """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
 
         A generator given as a source is read now, and kept on disk. Where earlier runs were
@@ -147,7 +147,7 @@ class Pipeline:
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `submit`: how many jobs can run at once there counts for
             plans that follow earlier runs.
 
@@ -163,6 +163,7 @@ class Pipeline:
         EmptySourceError
             If a generator gave no items.
         """
+        on = _place(on)
         backends.check_name(on)
         if not self._use_history:
             return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
@@ -183,12 +184,12 @@ class Pipeline:
             self._slots[on] = backends.slots(on)
         return self._slots[on]
 
-    def explain(self, on: str = "auto") -> str:
+    def explain(self, on: str | None = None) -> str:
         """Return the plan as text, with the reason for every decision.
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `plan`.
 
         Examples
@@ -323,3 +324,8 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
+
+
+def _place(on: str | None) -> str:
+    """Return where to run: as code says, else as the settings do."""
+    return str(_settings.resolve("on").value) if on is None else on

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -161,13 +160,37 @@ def wait(chosen: Chosen, timeout: float | None, no_progress: bool) -> int:
       htdag wait "my survey" && htdag result "my survey"
       htdag wait "my survey" --timeout 3600 --no-progress
     """
-    end = None if timeout is None else time.monotonic() + timeout
+    return _wait_for(chosen, timeout, not no_progress)
 
-    def until_ended(run: Run) -> None:
-        left = None if end is None else max(0.0, end - time.monotonic())
-        _wait(run, left, not no_progress)
 
-    return chosen.each(until_ended)
+def _wait_for(chosen: Chosen, timeout: float | None, progress: bool) -> int:
+    """Wait for one run, or for several in one display, and return the highest exit status."""
+    if len(chosen) > 1:
+        try:
+            _watch(list(chosen), timeout, progress)
+        except KeyboardInterrupt:
+            click.echo(f"\nhtdag: interrupted; the {len(chosen)} runs go on", err=True)
+            return INTERRUPTED
+        timeout, progress = 0.0, False  # what is left is to tell how each has ended
+    return chosen.each(lambda run: _wait(run, timeout, progress))
+
+
+def _watch(runs: list[Run], timeout: float | None, progress: bool) -> None:
+    from htdag.run import RunState
+    from htdag.run.watching import looks
+    from htdag.show.progress import Display
+
+    with Display(progress) as display:
+        for _ in looks(timeout):
+            going_on = []
+            for run in runs:
+                status = run.status()
+                display.update(status)
+                if not status.state.ended and status.state is not RunState.HELD:
+                    going_on.append(run)
+            runs = going_on
+            if not runs:
+                return
 
 
 def _wait(run: Run, timeout: float | None, progress: bool) -> None:
@@ -257,7 +280,7 @@ def resume(chosen: Chosen, then_wait: bool, no_progress: bool) -> int:
 
     worst = chosen.each(go_on)
     if then_wait:
-        worst = max(worst, chosen.each(lambda run: _wait(run, None, not no_progress)))
+        worst = max(worst, _wait_for(chosen, None, not no_progress))
     return worst
 
 

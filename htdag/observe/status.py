@@ -27,8 +27,8 @@ class StageStatus:
     done, failed, running : int
         Items that are finished, that failed in their last attempt, and that are in jobs which run
         now and have not ended (they may be finished already).
-    jobs, jobs_done : int
-        The node's jobs, and how many of them are complete.
+    jobs, jobs_done, jobs_running : int
+        The node's jobs, how many of them are complete, and how many run now.
     """
 
     name: str
@@ -39,6 +39,7 @@ class StageStatus:
     running: int
     jobs: int
     jobs_done: int
+    jobs_running: int = 0
 
     @property
     def waiting(self) -> int | None:
@@ -106,6 +107,7 @@ class NodeCounts:
     jobs: int
     jobs_done: int
     settled: bool
+    jobs_running: int = 0
 
 
 class Reader:
@@ -136,6 +138,7 @@ class Reader:
                     found.running,
                     found.jobs,
                     found.jobs_done,
+                    found.jobs_running,
                 )
             )
         return Status(
@@ -195,6 +198,7 @@ class Reader:
             jobs,
             len(complete),
             len(complete) == jobs,
+            len(active - complete),
         )
         if counts.settled:
             self._settled[name] = counts

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from htdag.errors import NotDone
-from htdag.run import replay
+from htdag.run import locating
 from htdag.run.files import RunFiles
 from htdag.runtime import layout, recordfile
 
@@ -52,14 +52,14 @@ class Streams(RunFiles):
 
     def _stream(self, stage: str, key: str | int | None, which: str) -> str:
         self._stage(stage)
-        nodes = replay.nodes_of(self._plan, stage)
+        nodes = locating.nodes_of(self._plan, stage)
         if key is None:
             texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
             if not texts:
                 raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
             return b"".join(texts).decode(errors="replace")
-        with replay.in_folder(self.path):
-            place = replay.find(self.path, self._plan, stage, str(key))
+        with locating.in_folder(self.path):
+            place = locating.find(self.path, self._plan, stage, str(key))
         node, chunk = self._plan["by_name"][place.job.node], place.job.chunk
         for number in range(place.job.attempt, 0, -1):
             text = self._of_item(node, chunk, number, place, which)
@@ -75,13 +75,13 @@ class Streams(RunFiles):
             for attempt in attempts
         }
         for chunk in self._activity().running.get(node["name"], ()):
-            job = replay.job_of(self.path, node["name"], chunk)
+            job = locating.job_of(self.path, node["name"], chunk)
             if job is not None:
                 found.add((job.chunk, job.attempt))
         yield from sorted(found)
 
     def _of_item(
-        self, node: dict[str, Any], chunk: str, attempt: int, place: replay.Place, which: str
+        self, node: dict[str, Any], chunk: str, attempt: int, place: locating.Place, which: str
     ) -> bytes | None:
         """Return what an item printed in one attempt; None where that did not begin with it."""
         record = self._fetched(node, chunk, layout.record(node["name"], chunk, attempt))
