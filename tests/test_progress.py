@@ -210,7 +210,7 @@ def test_times(clock):
     assert second.endswith("     ")  # it had begun before anyone looked
     frame.take(status(late, state=RunState.FAILED))
     clock.now += 10
-    assert frame.lines(100, 24)[0].plain.endswith(", 1:01:06")
+    assert frame.lines(100, 24)[0].plain.endswith(", 1:01:06; jobs: 4 open")
 
 
 def test_the_live_display_leaves_its_last_state(terminal):
@@ -285,7 +285,7 @@ def test_a_frame_tells_pace_and_time_left_where_there_is_room(clock):
     clock.now += 10
     frame.take(status(stage("a", "a", done=12, running=5)))
     assert frame.lines(100, 24)[1].plain.endswith("  1.0/s, 0:08 left")
-    assert "left" not in frame.lines(40, 24)[1].plain
+    assert "left" not in frame.lines(30, 24)[1].plain
     for width in range(10, 120):
         assert all(line.cell_len <= width for line in frame.lines(width, 24))
 

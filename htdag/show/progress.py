@@ -88,7 +88,7 @@ class _Lines:
     """A line at once, then one when something has changed, not too often, and the last one."""
 
     def __init__(self) -> None:
-        self._line: dict[str, str] = {}
+        self._line: dict[str, tuple[str, str]] = {}
         self._printed: dict[str, str] = {}
         self._time: dict[str, float] = {}
         self._paces: dict[tuple[str, str], Pace] = {}
@@ -98,9 +98,8 @@ class _Lines:
         for bar in bars(status):
             pace = self._paces.setdefault((tag, bar.node), Pace())
             pace.take(now, bar.done + bar.failed)
-        self._line[tag] = progress_line(
-            status, {node: pace for (of, node), pace in self._paces.items() if of == tag}
-        )
+        paces = {node: pace for (of, node), pace in self._paces.items() if of == tag}
+        self._line[tag] = (progress_line(status), progress_line(status, paces))
         if tag not in self._printed or now - self._time[tag] >= _LINE_EVERY:
             self._print(tag)
 
@@ -109,11 +108,11 @@ class _Lines:
             self._print(tag)
 
     def _print(self, tag: str) -> None:
-        line = self._line[tag]
-        if line != self._printed.get(tag):
+        counts, line = self._line[tag]
+        if counts != self._printed.get(tag):  # the time that is left changes always
             sys.stderr.write(line + "\n")
             sys.stderr.flush()
-            self._printed[tag], self._time[tag] = line, time.monotonic()
+            self._printed[tag], self._time[tag] = counts, time.monotonic()
 
 
 def progress_line(status: Status, paces: Mapping[str, Pace] | None = None) -> str:
