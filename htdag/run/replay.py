@@ -102,7 +102,8 @@ class Replay:
         ]
         if self.error is not None:
             kind = type(self.error).__name__
-            lines.append(f"  {self.failed_in} raised: {kind}: {shorten.short(str(self.error))}")
+            message = shorten.cut(str(self.error).partition("\n")[0], shorten.LONGEST)
+            lines.append(f"  {self.failed_in} raised: {kind}: {message}")
         return "\n".join(lines)
 
 
