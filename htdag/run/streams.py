@@ -95,7 +95,8 @@ class Streams(RunFiles):
             line["streams"]["sequence"]: line["streams"] for line in lines if "streams" in line
         }
         ended = any("end" in line for line in lines)
-        todo = place.job.description["todo"] if attempt == place.job.attempt else None
+        task = self.path / layout.chunk(node["name"], chunk, attempt)
+        todo = json.loads(task.read_text(encoding="utf-8"))["todo"]
         if todo is not None and not any(a <= place.sequence <= b for a, b in todo):
             return None
         if place.sequence in spans:
