@@ -47,18 +47,26 @@ class Ends:
         self.ended: dict[int, dict[int, End]] = {}
         self.started: set[tuple[int, int]] = set()
 
-    def read(self) -> None:
-        """Read the records that are new, and look again at those that had no end."""
+    def read(self) -> set[int]:
+        """Read the records that are new, and look again at those that had no end.
+
+        Returns
+        -------
+        set of int
+            The chunks of which more is known than before; all of them where less is.
+        """
         self.started = set()
+        changed: set[int] = set()
         try:
             names = {name for name in os.listdir(self._folder) if name.endswith(_SUFFIX)}
         except FileNotFoundError:
             names = set()
         if self._known - names:  # set aside as damaged, or deleted
+            changed.update(self.ended)
             self._known, self.ended = set(), {}
         fresh = names - self._known
         if not fresh:
-            return
+            return changed
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for name in fresh:
@@ -69,8 +77,10 @@ class Ends:
                 else:
                     self._known.add(name)
                     self.ended.setdefault(chunk, {})[attempt] = end
+                    changed.add(chunk)
         finally:
             os.close(folder)
+        return changed
 
     def _end(self, folder: int, name: str) -> End | None:
         try:

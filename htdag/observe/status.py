@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import Activity, RunState
-from htdag.observe.ends import Ends
+from htdag.observe.ends import End, Ends
 from htdag.runtime import layout, streams
 
 
@@ -110,6 +110,44 @@ class NodeCounts:
     jobs_running: int = 0
 
 
+class _Fold:
+    """The ends of a node's records, added up; a look costs what has changed since the last one."""
+
+    def __init__(self, ends: Ends, totals: dict[int, int]) -> None:
+        self._ends = ends
+        self.totals = totals
+        self.items = sum(totals.values())
+        self.done: dict[int, int] = {}
+        self.finished = 0
+        self.failed: dict[int, int] = {}  # of chunks that are not complete
+        self.complete: set[int] = set()
+
+    def read(self) -> set[int]:
+        """Read what is new, and return the chunks of jobs that have begun and not ended."""
+        for chunk in self._ends.read():
+            self._add(chunk, self._ends.ended.get(chunk, {}))
+        started = {chunk for chunk, _ in self._ends.started}
+        for chunk in started:
+            self.failed.pop(chunk, None)
+        return started
+
+    def _add(self, chunk: int, attempts: dict[int, End]) -> None:
+        """Count a chunk anew."""
+        done = sum(end.done for end in attempts.values())
+        self.finished += done - self.done.get(chunk, 0)
+        self.done[chunk] = done
+        for end in attempts.values():
+            if end.items is not None:
+                self.items += end.items - self.totals.get(chunk, 0)
+                self.totals[chunk] = end.items
+        self.complete.discard(chunk)
+        self.failed.pop(chunk, None)
+        if any(end.remaining == 0 for end in attempts.values()):
+            self.complete.add(chunk)
+        elif attempts:
+            self.failed[chunk] = attempts[max(attempts)].failed
+
+
 class Reader:
     """Counts a run's records again and again; nodes that are complete are read once."""
 
@@ -117,7 +155,7 @@ class Reader:
         self._run = run
         self._plan = plan
         self._settled: dict[str, NodeCounts] = {}
-        self._ends: dict[str, Ends] = {}
+        self._folds: dict[str, _Fold] = {}
 
     def read(self, tag: str, backend: str, activity: Activity) -> Status:
         """Return the status now."""
@@ -159,46 +197,29 @@ class Reader:
         name = node["name"]
         if name in self._settled:
             return self._settled[name]
-        ends = self._ends.setdefault(name, Ends(str(self._run / layout.outcomes(name))))
-        ends.read()
-        done: dict[int, int] = {}
-        totals: dict[int, int] = dict(enumerate(node["sizes"]))
-        failed: dict[int, int] = {}
-        complete = set()
-        started = {chunk for chunk, _ in ends.started}
-        for chunk, attempts in ends.ended.items():
-            finished = 0
-            last = -1
-            for attempt, end in attempts.items():
-                finished += end.done
-                if end.items is not None:
-                    totals[chunk] = end.items
-                if end.remaining == 0:
-                    complete.add(chunk)
-                if attempt > last:
-                    last = attempt
-                    failed[chunk] = end.failed
-            done[chunk] = finished
-        for chunk in complete | started:
-            failed.pop(chunk, None)
+        if name not in self._folds:
+            folder = str(self._run / layout.outcomes(name))
+            self._folds[name] = _Fold(Ends(folder), dict(enumerate(node["sizes"])))
+        fold = self._folds[name]
+        started = fold.read()
         if activity.state.ended:
             started.clear()
         active = started | activity.running.get(name, set())
         jobs = streams.chunks(str(self._run), node)
-        known = len(totals) == jobs
-        total = sum(totals.values()) if known else node["items"]
+        total = fold.items if len(fold.totals) == jobs else node["items"]
+        under_way = active - fold.complete
         running = sum(
-            max(0, totals.get(chunk, 0) - done.get(chunk, 0)) for chunk in active - complete
+            max(0, fold.totals.get(chunk, 0) - fold.done.get(chunk, 0)) for chunk in under_way
         )
         counts = NodeCounts(
             total,
-            sum(done.values()),
-            sum(count for chunk, count in failed.items() if chunk not in active),
+            fold.finished,
+            sum(count for chunk, count in fold.failed.items() if chunk not in active),
             running,
             jobs,
-            len(complete),
-            len(complete) == jobs,
-            len(active - complete),
+            len(fold.complete),
+            len(fold.complete) == jobs,
+            len(under_way),
         )
         if counts.settled:
             self._settled[name] = counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from htdag.backends.base import Activity
 from htdag.observe import failures, groups
@@ -73,10 +74,14 @@ class Troubles(RunFiles):
 
 
 def holds(activity: Activity) -> list[Hold]:
-    """Return the jobs on hold of which a backend tells."""
+    """Return the jobs on hold of which a backend tells, by text or by a job's state."""
     found = []
-    for text in activity.held:
-        match = _HELD_JOB.match(text)
+    held: tuple[Any, ...] = activity.held
+    for job in held:
+        match = _HELD_JOB.match(job) if isinstance(job, str) else None
         if match:
             found.append(Hold(match[1], match[2], None, None, match[3]))
+        elif not isinstance(job, str):
+            name = f"{job.cluster}.{job.proc}"
+            found.append(Hold(job.node, name, job.code, job.subcode, job.reason, job.slot))
     return found

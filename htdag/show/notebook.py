@@ -96,7 +96,7 @@ def status_html(
     facts += [jobs_text(status)]
     reason = f" ({_text(' '.join(status.reason.split()))})" if status.reason else ""
     rows = "".join(_row(bar, (paces or {}).get(bar.node), status) for bar in bars(status))
-    held = "".join(f"<div style='color:#d33682'>{_text(line)}</div>" for line in status.held)
+    held = "".join(f"<div style='color:#d33682'>{_text(str(line))}</div>" for line in status.held)
     return (
         "<div style='font-family:monospace;line-height:1.5;margin-bottom:.6em'>"
         f"<b>{_text(status.tag)}</b>: "
