@@ -132,3 +132,10 @@ def test_a_log_that_is_shorter_is_read_anew(tmp_path):
     assert len(list(log.events())) == 2
     path.write_text(text_of(0, 8, 0))
     assert [event.cluster for event in log.events()] == [8]
+
+
+def test_that_a_job_has_left_of_which_another_told_is_said_too(tmp_path):
+    path = tmp_path / "log"
+    path.write_text(text_of(0, 7, 0) + text_of(0, 7, 3) + text_of(5, 7, 3) + text_of(5, 7, 4))
+    found = EventLog(path).events([(7, 3), (7, 5), (1234, 1234)])
+    assert [(event.type, event.proc) for event in found] == [(0, 0), (5, 3)]

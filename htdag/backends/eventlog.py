@@ -8,7 +8,7 @@ look nothing is given but what tells the node of their cluster: nothing else mat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -67,7 +67,7 @@ class Event:
         Parameters
         ----------
         name : str
-            ``LogNotes``, ``HoldReason``, ``HoldReasonCode``, ``HoldReasonSubCode``, ``SlotName``,
+            ``EventTime``, ``LogNotes``, ``HoldReason``, ``HoldReasonCode``, ``HoldReasonSubCode``, ``SlotName``,
             ``ExecuteProps`` (with ``Memory`` alone), ``MemoryUsage`` or ``ReturnValue``.
         default : object
             What to return where the event does not say it.
@@ -75,6 +75,8 @@ class Event:
         if name in ("LogNotes", "HoldReason"):
             lines = self.text.splitlines()
             return lines[1].strip() if len(lines) > 1 else default
+        if name == "EventTime":
+            return self.text[:19] or default
         if name == "SlotName":
             match = _SLOT.search(self.text)
             return match[1] if match else default
@@ -106,8 +108,15 @@ class EventLog:
         self._clusters: set[bytes] = set()
         self._here: set[bytes] = set()
 
-    def events(self) -> Iterator[Event]:
-        """Yield the events that were written since the last call and still matter."""
+    def events(self, known: Iterable[tuple[int, int]] = ()) -> Iterator[Event]:
+        """Yield the events that were written since the last call and still matter.
+
+        Parameters
+        ----------
+        known : iterable of (int, int)
+            Jobs of which the caller knows otherwise, by cluster and proc: if they have left that is
+            told too.
+        """
         if not self._is_longer():
             return
         left: set[bytes] = set()
@@ -121,7 +130,8 @@ class EventLog:
             if fresh or not inside <= left:
                 yield from self._of(block, left)
             self._offset += len(block)  # with one end of an event before its events, none behind
-        for job in left & self._here:
+        others = {b"%03d.%03d" % job for job in known}
+        for job in left & (self._here | others):
             yield _event(b"005", job, b"")
         self._here -= left
 
