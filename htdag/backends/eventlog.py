@@ -67,8 +67,9 @@ class Event:
         Parameters
         ----------
         name : str
-            ``EventTime``, ``LogNotes``, ``HoldReason``, ``HoldReasonCode``, ``HoldReasonSubCode``, ``SlotName``,
-            ``ExecuteProps`` (with ``Memory`` alone), ``MemoryUsage`` or ``ReturnValue``.
+            ``EventTime``, ``LogNotes``, ``HoldReason``, ``HoldReasonCode``, ``HoldReasonSubCode``,
+            ``SlotName``, ``ExecuteProps`` (with ``Memory`` alone), ``MemoryUsage`` or
+            ``ReturnValue``.
         default : object
             What to return where the event does not say it.
         """
