@@ -11,6 +11,7 @@ Examples
 """
 
 from htdag import _version
+from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
@@ -23,6 +24,7 @@ __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Environment",
     "HtdagError",
     "Item",
     "ItemError",

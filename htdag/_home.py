@@ -1,4 +1,4 @@
-"""Where the runs of a user, and the pool of her own, are kept."""
+"""Where the runs of a user, the pool of her own, and packed environments are kept."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def runs_directory() -> Path:
 def pool_directory() -> Path:
     """Return the folder of the user's own HTCondor pool, beside that of the runs."""
     return _home() / "pool"
+
+
+def environments_directory() -> Path:
+    """Return the folder of packed environments, beside that of the runs."""
+    return _home() / "environments"
 
 
 def _home() -> Path:

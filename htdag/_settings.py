@@ -29,6 +29,7 @@ HISTORY = "HTDAG_HISTORY"
 OPTIONS = "options"
 """The table of the file whose entries are default options of all stages."""
 
+MOST_LANES = 1_000
 _YES = ("1", "on", "true", "yes")
 _NO = ("0", "off", "false", "no")
 _LEVELS = ("debug", "info", "warning", "error", "off")
@@ -230,6 +231,24 @@ def options() -> dict[str, Any]:
 def target_job_seconds(given: Any) -> float:
     """Return how long a job should take."""
     return float(resolve("target_job_seconds", given).value)
+
+
+def lanes(given: Any) -> int | None:
+    """Return into how many lanes chains of nodes are to be cut; None where the planner decides.
+
+    Raises
+    ------
+    OptionError
+        If it is not a whole number from 1 to `MOST_LANES`.
+    """
+    from htdag._options import whole_number
+
+    if given is None:
+        return None
+    try:
+        return int(whole_number(1, MOST_LANES)(given))
+    except OptionError as error:
+        raise OptionError(f"lanes={given!r}: {error}, or None: the planner decides") from None
 
 
 def use_history(given: Any) -> bool:

@@ -12,10 +12,11 @@ import networkx as nx
 from htdag import _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
-from htdag.compile import write_run
+from htdag.compile import environments, write_run
 from htdag.errors import StageNameError, UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.identity import stage_keys
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Settings
 from htdag.run import Run
 from htdag.stages import Stage
@@ -60,6 +61,10 @@ class Pipeline:
     history : bool, optional
         Let chunks, memory and disk that are left open follow what earlier runs measured. None: as
         ``HTDAG_HISTORY`` in the environment says (``on`` or ``off``), else True.
+    lanes : int, optional
+        Into how many lanes nodes are cut that follow one another chunk by chunk, so that a chunk
+        need not wait for all chunks of the node before; 1: none. None: as many as save time by
+        what earlier runs measured.
     **default_options
         Options for all stages that do not give them.
 
@@ -97,6 +102,7 @@ class Pipeline:
         dagman: Mapping[str, Any] | None = None,
         target_job_seconds: float | None = None,
         history: bool | None = None,
+        lanes: int | None = None,
         **default_options: Any,
     ) -> None:
         if not targets:
@@ -105,8 +111,10 @@ class Pipeline:
         defaults = _options.parse(_settings.options(), f"[options] of {_settings.file()}")
         self._options = _options.parse(default_options, str(what)).over(defaults)
         self._use_history = _settings.use_history(history)
-        self._settings = Settings(_settings.target_job_seconds(target_job_seconds))
-        self._slots: dict[str, int] = {}
+        self._settings = Settings(
+            _settings.target_job_seconds(target_job_seconds), _settings.lanes(lanes)
+        )
+        self._capacities: dict[str, Capacity] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
         self.name: str = (
             self._targets[0] if name is None else check_stage_name(name, what="pipeline")
@@ -166,7 +174,13 @@ class Pipeline:
         on = _place(on)
         backends.check_name(on)
         if not self._use_history:
-            return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
+            return make_plan(
+                self._graph,
+                self._targets,
+                self.name,
+                settings=self._settings,
+                throttles=self._throttles,
+            )
         history.gather_finished()
         measures = history.measures_for(stage_keys(self._graph, self.name))
         return make_plan(
@@ -174,15 +188,15 @@ class Pipeline:
             self._targets,
             self.name,
             measures=measures,
-            slots=self._slots_of(on) if measures else 1,
+            capacity=self._capacity(on) if measures else None,
             settings=self._settings,
             throttles=self._throttles,
         )
 
-    def _slots_of(self, on: str) -> int:
-        if on not in self._slots:
-            self._slots[on] = backends.slots(on)
-        return self._slots[on]
+    def _capacity(self, on: str) -> Capacity:
+        if on not in self._capacities:
+            self._capacities[on] = Capacity(*backends.slots(on))
+        return self._capacities[on]
 
     def explain(self, on: str | None = None) -> str:
         """Return the plan as text, with the reason for every decision.
@@ -248,7 +262,9 @@ class Pipeline:
         """
         path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
         check_for_dagman(path)
-        return write_run(self.plan(), path, path.name)
+        plan = self.plan()
+        environments.check(plan, "condor")
+        return write_run(plan, path, path.name)
 
     def submit(self, tag: str | None = None, on: str | None = None) -> Run:
         """Start a run and return at once.
@@ -287,7 +303,9 @@ class Pipeline:
                 f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
             )
         backend.check_directory(directory)
-        write_run(self.plan(backend.name), directory, checked)
+        plan = self.plan(backend.name)
+        environments.check(plan, backend.name, backend.finds_packages)
+        write_run(plan, directory, checked)
         return Run.start(directory, backend)
 
     def run(self, tag: str | None = None, on: str | None = None) -> Any:

@@ -67,6 +67,9 @@ class Backend(Protocol):
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
 
+    def finds_packages(self) -> bool:
+        """Tell whether jobs without an environment of their own run in this very Python."""
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.
 
@@ -87,8 +90,14 @@ class Backend(Protocol):
         ``what`` is ``"out"``, ``"err"`` or the path of a file. None where there is none.
         """
 
-    def slots(self) -> int:
-        """Return how many jobs of one CPU can run at once; 0 where that is not known soon."""
+    def slots(self) -> tuple[int, int]:
+        """Return how many jobs of one CPU can run at once, and how many of one GPU.
+
+        0 where that is not known, or not soon.
+        """
+
+    turn: float
+    """About how many seconds pass between the end of a node and the jobs of the next one."""
 
 
 def backend(name: str) -> Backend:
@@ -125,17 +134,20 @@ def check_name(name: str) -> None:
         raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
 
 
-def slots(name: str) -> int:
+def slots(name: str) -> tuple[int, int, float]:
     """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
 
-    Where no HTCondor answers within a few seconds that is on this machine.
+    Where no HTCondor answers within a few seconds that is on this machine. Beside it are returned
+    the number of GPUs, 0 where that is not known, and what a node costs there (`Backend.turn`).
     """
-    found = 0
     if name != "local":
         try:
             from htdag.backends import condor
         except ImportError:
             pass
         else:
-            found = 0 if condor.never_usable() else condor.CondorBackend().slots()
-    return found or backend("local").slots()
+            cpus, gpus = (0, 0) if condor.never_usable() else condor.CondorBackend().slots()
+            if cpus:
+                return cpus, gpus, condor.CondorBackend.turn
+    here = backend("local")
+    return (*here.slots(), here.turn)

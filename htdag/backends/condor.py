@@ -24,7 +24,7 @@ from htdag.backends.eventlog import EventLog
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
-from htdag.runtime import layout, progress
+from htdag.runtime import lanes, layout, progress
 
 _NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 _SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
@@ -33,14 +33,17 @@ _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiti
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
-# Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
+# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
 import htcondor2
 htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
 ads = htcondor2.Collector().query(
-    htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=["TotalSlotCpus"]
+    htcondor2.AdType.Startd,
+    constraint='SlotType =!= "Dynamic"',
+    projection=["TotalSlotCpus", "TotalSlotGPUs"],
 )
-print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
+wanted = {"TotalSlotCpus": 1, "TotalSlotGPUs": 0}
+print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.items()))
 """
 
 
@@ -123,6 +126,8 @@ class CondorBackend:
     """
 
     name = "condor"
+    # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
+    turn = 20.0
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._new_runs = setup
@@ -131,6 +136,14 @@ class CondorBackend:
     def check_directory(self, directory: Path) -> None:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
+
+    def finds_packages(self) -> bool:
+        """Tell whether jobs find this very Python: in an own pool that was started by it."""
+        self._new_runs = self._new_runs or find()[0]
+        if self._new_runs is None or not self._new_runs.own or self._new_runs.config is None:
+            return False
+        folder = os.path.dirname(sys.executable)
+        return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
@@ -179,7 +192,8 @@ class CondorBackend:
                 if doing == "running":
                     if node not in chunks:
                         chunks[node] = _chunks(run, node)
-                    running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
+                    found = running.setdefault(lanes.unit(node).node, set())
+                    found.update(chunks[node][proc : proc + 1])
                 if doing == "held":
                     held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
                 else:
@@ -216,8 +230,8 @@ class CondorBackend:
         """Fetch what a running job wrote from its execute point."""
         return peek.peek(run, ticket, node, chunk, what)
 
-    def slots(self) -> int:
-        """Ask the schedd whether it is there and the collector for the pool's slots.
+    def slots(self) -> tuple[int, int]:
+        """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
         In a process of its own: where no daemon answers the bindings wait for a minute, and no
         other thread goes on meanwhile.
@@ -236,9 +250,10 @@ class CondorBackend:
                 timeout=_SLOTS_TIMEOUT,
                 check=False,
             )
-            return int(done.stdout)
+            cpus, gpus = map(int, done.stdout.split())
         except (OSError, ValueError, subprocess.TimeoutExpired):
-            return 0
+            return 0, 0
+        return cpus, gpus
 
     def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.dagman is None:
@@ -377,8 +392,8 @@ def _node_name(event: Any) -> str:
 
 
 def _chunks(run: Path, node: str) -> list[int]:
-    """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
-    text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
+    """Return the chunks of the jobs of a node or lane: those of a cluster are lines of its list."""
+    text = (run / layout.chunk_list(*lanes.unit(node))).read_text(encoding="utf-8")
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
 
 

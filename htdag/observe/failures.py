@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from htdag.observe.outcomes import Sources
 from htdag.runtime import layout, recordfile
+from htdag.runtime.environment import MISMATCHES
 
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
 
@@ -46,7 +47,9 @@ class ItemError:
         The item; None where the whole job failed.
     type : str
         The exception's type, such as ``"ValueError"``, or one of htdag's own words:
-        ``ProcessDied``, ``PythonVersionMismatch``, ``PythonNotFound``, ``JobEnded``.
+        ``ProcessDied``, ``JobEnded``, and for environments that do not fit
+        ``PythonVersionMismatch``, ``PackagesMissing``, ``PythonNotFound``,
+        ``EnvironmentNotReady``.
     message : str
         The exception's message.
     traceback : str
@@ -74,6 +77,8 @@ class ItemError:
         The files in the job's scratch directory at its first error, with their sizes.
     system : str
         The system and kernel of the machine.
+    differs : str
+        Packages that have another version there than where the script ran; "" where none is known.
     """
 
     stage: str
@@ -88,6 +93,7 @@ class ItemError:
     attempt: int
     stdout: str = ""
     stderr: str = ""
+    differs: str = ""
     item: str = ""
     argument: str = ""
     locals: tuple[FrameLocals, ...] = ()
@@ -100,7 +106,8 @@ class ItemError:
 
     def __str__(self) -> str:
         item = "a whole job" if self.key is None else f"item {self.key}"
-        return f"{self.stage}, {item} ({self.host}): {self.type}: {self.message}"
+        differs = f" [{self.differs}]" if self.differs else ""
+        return f"{self.stage}, {item} ({self.host}): {self.type}: {self.message}{differs}"
 
     @property
     def source(self) -> Any:
@@ -160,10 +167,44 @@ def errors(
     for node in plan["nodes"]:
         if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
             continue
+        unfit: dict[str, list[ItemError]] = {}
         for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
             for error in chunk_errors(run, node, chunk, attempts[-1], sources, streams=streams):
-                if stage is None or error.stage == stage:
+                if stage is not None and error.stage != stage:
+                    continue
+                if error.type in MISMATCHES:
+                    unfit.setdefault(error.type, []).append(error)
+                else:
                     yield error
+        for alike in unfit.values():
+            yield _once(alike)
+
+
+def _once(alike: list[ItemError]) -> ItemError:
+    """Return one error for all jobs of a node whose environment did not fit."""
+    first = alike[0]
+    if len(alike) == 1:
+        return first
+    hosts = sorted({error.host for error in alike})
+    where = f"on {hosts[0]}" if len(hosts) == 1 else f"on {len(hosts)} machines"
+    message = f"{first.message} (the same in {len(alike)} jobs of this stage, {where})"
+    return replace(first, message=message)
+
+
+def differences(run: Path, plan: dict[str, Any]) -> str:
+    """Return in one line which packages had other versions in jobs; "" where none is known."""
+    found: dict[str, set[str]] = {}
+    for node in plan["nodes"]:
+        if not node.get("compares"):
+            continue
+        for chunk, attempts in layout.attempts(str(run), node["name"]).items():
+            record = run / layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
+            for line in recordfile.lines(str(record)):
+                for name, there, here in line.get("differs", ()):
+                    found.setdefault(f"{name} {here} here", set()).add(there)
+    return "; ".join(
+        f"{what}, {' and '.join(sorted(there))} in jobs" for what, there in sorted(found.items())
+    )
 
 
 def chunk_errors(
@@ -186,10 +227,12 @@ def chunk_errors(
     printed: dict[int, dict[str, Any]] = {}
     texts: dict[str, str] = {}
     end: dict[str, Any] | None = None
+    differs: list[list[str]] = []
     for line in recordfile.lines(str(path)):
         start = line.get("start", start)
         context = line.get("context", context)
         end = line.get("end", end)
+        differs = line.get("differs", differs)
         if "error" in line:
             found.append(line["error"])
         elif streams and "streams" in line:
@@ -230,6 +273,9 @@ def chunk_errors(
             system=context.get("system", ""),
             _sequence=error["sequence"],
             _sources=sources,
+            differs="; ".join(
+                f"{name} {there} there, {here} here" for name, there, here in differs
+            ),
         )
 
 

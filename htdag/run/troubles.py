@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -71,6 +72,16 @@ class Troubles(RunFiles):
             return group
         node = self._plan["by_name"][group.node]
         return replace(group, example=failures.with_streams(self.path, node, group.example))
+
+    def _say_differences(self) -> None:
+        """Say once in which packages the environments of jobs differ from that of the script."""
+        if not self._said_differences:
+            self._said_differences = True
+            found = failures.differences(self.path, self._plan)
+            if found:
+                print(f"htdag: other versions of packages: {found}", file=sys.stderr)
+
+    _said_differences = False
 
 
 def holds(activity: Activity) -> list[Hold]:

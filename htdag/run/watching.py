@@ -70,6 +70,7 @@ class Watching(Troubles):
                 display.update(status)
                 if status.state.ended:
                     self._remember(again=True)
+                    self._say_differences()
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from . import detail, recordfile, shorten, views
 from .job import RUNNING, Job
@@ -110,28 +110,6 @@ def _explained(name: str, message: str) -> str:
             socket.gethostname(),
         )
     return message
-
-
-def version_mismatch(wanted: List[int]) -> str:
-    """Return "" where this Python can read what was pickled, else what to do."""
-    if list(sys.version_info[:2]) == list(wanted):
-        return ""
-    return (
-        "the functions were pickled by Python %d.%d, but %s on %s is Python %s: pickled functions "
-        "do not cross minor versions. Run the script with Python %d.%d, or choose execute nodes "
-        "that have python%d.%d (or python3 of that version) on their PATH."
-        % (
-            wanted[0],
-            wanted[1],
-            sys.executable,
-            socket.gethostname(),
-            sys.version.split()[0],
-            sys.version_info[0],
-            sys.version_info[1],
-            wanted[0],
-            wanted[1],
-        )
-    )
 
 
 def text_of(error: BaseException) -> str:
