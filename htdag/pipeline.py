@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _settings, _throttles, backends, history
+from htdag import _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag.compile import environments, write_run
@@ -111,11 +111,11 @@ class Pipeline:
         if not targets:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
-        self._options = _options.parse(default_options, str(what))
+        defaults = _options.parse(_settings.options(), f"[options] of {_settings.file()}")
+        self._options = _options.parse(default_options, str(what)).over(defaults)
         self._use_history = _settings.use_history(history)
         self._settings = Settings(
-            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds),
-            _settings.lanes(lanes),
+            _settings.target_job_seconds(target_job_seconds), _settings.lanes(lanes)
         )
         self._capacities: dict[str, Capacity] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
@@ -150,7 +150,7 @@ class Pipeline:
         """The names of the stages whose results are asked for."""
         return self._targets
 
-    def plan(self, on: str = "auto") -> Plan:
+    def plan(self, on: str | None = None) -> Plan:
         """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
 
         A generator given as a source is read now, and kept on disk. Where earlier runs were
@@ -158,7 +158,7 @@ class Pipeline:
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `submit`: how many jobs can run at once there counts for
             plans that follow earlier runs.
 
@@ -174,7 +174,7 @@ class Pipeline:
         EmptySourceError
             If a generator gave no items.
         """
-        return self._plan(on)
+        return self._plan(_place(on))
 
     def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS, lanes: bool = True) -> Plan:
         backends.check_name(on)
@@ -208,7 +208,7 @@ class Pipeline:
 
     def explain(
         self,
-        on: str = "auto",
+        on: str | None = None,
         tag: str | None = None,
         *,
         keep_finished: Collection[str] | bool = (),
@@ -217,7 +217,7 @@ class Pipeline:
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `plan`.
         tag : str, optional
             A run that has ended: for each stage, say whether ``submit(tag, resume=True)`` would
@@ -240,7 +240,7 @@ class Pipeline:
         if tag is None:
             return explain(self.plan(on))
         old = load(tag)
-        plan = self._plan(on, replacing.layouts(old), lanes=False)
+        plan = self._plan(_place(on), replacing.layouts(old), lanes=False)
         found = replacing.compare(old, plan, replacing.kept_stages(keep_finished))
         return f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}"
 
@@ -298,7 +298,7 @@ class Pipeline:
     def submit(
         self,
         tag: str | None = None,
-        on: str = "auto",
+        on: str | None = None,
         *,
         resume: bool = False,
         keep_finished: Collection[str] | bool = (),
@@ -309,9 +309,10 @@ class Pipeline:
         ----------
         tag : str, optional
             The name of the run, and of its directory; by default the pipeline's name with the time.
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where to run: on HTCondor (the one that is configured on this machine, else your own
-            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. With
+            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
+            default as the setting ``on`` says, which is ``"auto"``. With
             `resume`, ``"auto"`` is where the run was before.
         resume : bool
             Where there is a run with this tag that has ended, put the new one in its place, with
@@ -334,6 +335,8 @@ class Pipeline:
         BackendError
             If HTCondor refuses; no run is left behind then, and an earlier one is as it was.
         """
+        on = _place(on)
+        _logging.to_file()
         asked = replacing.asked(self.name, tag, resume, keep_finished)
         checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
         directory = runs_directory() / checked
@@ -360,7 +363,7 @@ class Pipeline:
     def run(
         self,
         tag: str | None = None,
-        on: str = "auto",
+        on: str | None = None,
         *,
         resume: bool = False,
         keep_finished: Collection[str] | bool = (),
@@ -397,3 +400,8 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
+
+
+def _place(on: str | None) -> str:
+    """Return where to run: as code says, else as the settings do."""
+    return str(_settings.resolve("on").value) if on is None else on

@@ -82,6 +82,14 @@ class Backend(Protocol):
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """End a run, and return once nothing of it runs any more."""
 
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Return what a running job wrote whose files are not in the run directory yet.
+
+        ``what`` is ``"out"``, ``"err"`` or the path of a file. None where there is none.
+        """
+
     def slots(self) -> tuple[int, int]:
         """Return how many jobs of one CPU can run at once, and how many of one GPU.
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import abilities, judging
+from htdag._logging import LOGGER
+from htdag.backends import abilities, judging, peek
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
+from htdag.backends.eventlog import EventLog
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
@@ -223,6 +225,12 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
 
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Fetch what a running job wrote from its execute point."""
+        return peek.peek(run, ticket, node, chunk, what)
+
     def slots(self) -> tuple[int, int]:
         """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
@@ -272,9 +280,7 @@ class CondorBackend:
 
     def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.nodes is None:
-            watch.nodes = _event_log(run / f"{ticket['dag']}.nodes.log")
-        if watch.nodes is None:
-            return
+            watch.nodes = EventLog(run / f"{ticket['dag']}.nodes.log")
         kinds = htcondor2.JobEventType
         states = {
             kinds.SUBMIT: "idle",
@@ -284,7 +290,7 @@ class CondorBackend:
             kinds.SHADOW_EXCEPTION: "idle",
             kinds.JOB_RECONNECT_FAILED: "idle",
         }
-        for event in watch.nodes.events(stop_after=0):
+        for event in watch.nodes.events():
             job = (event.cluster, event.proc)
             if event.type == kinds.SUBMIT:
                 watch.node_of[event.cluster] = _node_name(event)
@@ -312,7 +318,8 @@ class CondorBackend:
         watch.asked = now
         try:
             found = _in_queue(setup, f"ClusterId == {ticket['cluster']}")
-        except Exception:
+        except Exception as error:
+            LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
             return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
             with _mapped(f"reading the event logs in {str(run)!r}"):

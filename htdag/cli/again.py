@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag import _resuming
-from htdag.cli._group import FAILED, JSON, NO_PROGRESS, TAG, Verbs, print_json
+from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, TAG, Verbs, print_json
+from htdag.cli._tags import Chosen, takes_runs
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 @click.command()
-@TAG
+@takes_runs
 @click.option(
     "--script",
     is_flag=False,
@@ -42,9 +43,13 @@ _UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 @click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
 @NO_PROGRESS
 def resume(
-    tag: str, script: str | None, keep_finished: str | None, then_wait: bool, no_progress: bool
-) -> None:
-    """Go on with a run that failed, was removed or was killed.
+    chosen: Chosen,
+    script: str | None,
+    keep_finished: str | None,
+    then_wait: bool,
+    no_progress: bool,
+) -> int:
+    """Go on with runs that failed, were removed or were killed.
 
     What is done is kept: only what is missing is computed. The functions are those that the run was
     started with. To use corrected ones, edit the script and give --script: the script is run again,
@@ -59,18 +64,25 @@ def resume(
       htdag resume "my survey" --script survey.py --keep-finished calibrate
     """
     import htdag
+    from htdag.cli.runs import wait_for
 
-    run = htdag.load(tag)
-    if script is not None:
-        _run_script(run, script, keep_finished)
-        run = htdag.load(tag)
-        if then_wait:
-            _wait(run, no_progress)
-        return
-    if keep_finished is not None:
+    if script is None and keep_finished is not None:
         raise click.UsageError("--keep-finished is about changed functions; it needs --script")
-    run.resume()
-    _tell_or_wait(run, then_wait, no_progress)
+    if script is not None:
+        if len(chosen) > 1:
+            raise click.UsageError("--script goes on with one run: name one tag")
+        (run,) = chosen
+        _run_script(run, script, keep_finished)
+        chosen = Chosen((htdag.load(run.tag),), False)
+        return wait_for(chosen, None, not no_progress) if then_wait else DONE
+
+    def go_on(run: Run) -> None:
+        run.resume()
+        if not then_wait:
+            _tell(run)
+
+    worst = chosen.each(go_on)
+    return max(worst, wait_for(chosen, None, not no_progress)) if then_wait else worst
 
 
 def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
@@ -136,7 +148,7 @@ def rerun(
     errors: bool,
     then_wait: bool,
     no_progress: bool,
-) -> None:
+) -> int:
     """Compute a run again, or a part of it, with the same functions and items.
 
     What the run has is kept in its directory until the new run is done.
@@ -149,32 +161,27 @@ def rerun(
       htdag rerun "my survey" --errors --wait
     """
     import htdag
+    from htdag.cli.runs import wait_for
 
     chosen = None if keys is None else [key.strip() for key in keys.split(",") if key.strip()]
     run = htdag.load(tag).rerun(stage, chosen, errors=errors)
-    _tell_or_wait(run, then_wait, no_progress)
-
-
-def _tell_or_wait(run: Run, then_wait: bool, no_progress: bool) -> None:
-    state = run.state
     if then_wait:
-        _wait(run, no_progress)
-    elif state.value == "done":
+        return wait_for(Chosen((run,), False), None, not no_progress)
+    _tell(run)
+    return DONE
+
+
+def _tell(run: Run) -> None:
+    if run.state.value == "done":
         click.echo(f"run {run.tag!r} is done")
-    else:
-        from htdag.show.progress import PLACES
+        return
+    from htdag.show.progress import PLACES
 
-        where = PLACES.get(run.backend_name, run.backend_name)
-        click.echo(
-            f"run {run.tag!r} is under way again {where}; to wait for it: "
-            f"htdag wait {shlex.quote(run.tag)}"
-        )
-
-
-def _wait(run: Run, no_progress: bool) -> None:
-    from htdag.cli.runs import wait_for
-
-    wait_for(run, None, not no_progress)
+    where = PLACES.get(run.backend_name, run.backend_name)
+    click.echo(
+        f"run {run.tag!r} is under way again {where}; to wait for it: "
+        f"htdag wait {shlex.quote(run.tag)}"
+    )
 
 
 @click.group(cls=Verbs, short_help="Look at the cache of stages, or clear it.")
