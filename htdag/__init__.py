@@ -15,7 +15,7 @@ from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
-from htdag.stages import MISSING, Stage, files, map, source, starmap
+from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.store import load, runs
 
 __version__ = _version.VERSION
@@ -35,6 +35,7 @@ __all__ = [
     "Status",
     "__version__",
     "files",
+    "iterate",
     "load",
     "map",
     "runs",

@@ -11,9 +11,11 @@ from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
+from htdag.plan.loop import add_check, plan_rounds
 from htdag.plan.model import Plan
 from htdag.plan.priority import prioritize
 from htdag.plan.tune import Measures, Settings, tune
+from htdag.stages import Loop
 
 _NOTHING: Measures = MappingProxyType({})
 
@@ -52,8 +54,22 @@ def make_plan(
     Plan
         Equal arguments give equal plans.
     """
-    nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-    nodes = tune(graph, name, nodes, measures, slots, settings or Settings())
-    sources = stored_sources(graph, nodes)
-    nodes = prioritize(chunk(graph, nodes, sources))
-    return Plan(name, nodes, tuple(targets), where, graph, sources, throttles or Throttles())
+    aim = settings or Settings()
+    limits = throttles or Throttles()
+
+    def plan_round(inner: nx.DiGraph, result: str, limits: Throttles, loop: Loop) -> Plan:
+        return planned(inner, (result,), limits, loop)
+
+    def planned(
+        graph: nx.DiGraph, targets: Sequence[str], limits: Throttles, loop: Loop | None
+    ) -> Plan:
+        nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
+        if loop is not None:
+            nodes = add_check(graph, nodes, where, loop)
+        nodes = tune(graph, name, nodes, measures, slots, aim)
+        sources = stored_sources(graph, nodes)
+        nodes = chunk(graph, nodes, sources)
+        nodes = prioritize(plan_rounds(graph, nodes, sources, limits, plan_round))
+        return Plan(name, nodes, tuple(targets), where, graph, sources, limits)
+
+    return planned(graph, targets, limits, None)
