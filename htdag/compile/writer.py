@@ -17,7 +17,7 @@ from htdag.compile.content import FORMAT, payload, plan_content, program
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import layout, progress, streams
+from htdag.runtime import layout, progress, rounds, streams
 
 
 def write_run(plan: Plan, directory: Path, tag: str) -> Path:
@@ -51,6 +51,7 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         ) from error
     try:
         _fill(plan, aside, tag)
+        _begin_loops(aside)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -64,14 +65,17 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str) -> None:
+def _fill(plan: Plan, run: Path, tag: str, around: Path | None = None) -> None:
+    """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
     classes: set[type] = set()
     for node in plan.nodes:
+        if node.round is not None:
+            continue
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
         _write_json(run / layout.program(node.name), program(node))
-        lines = submit.submit_lines(node, plan.name)
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
+        description = "\n".join(submit.submit_lines(node, plan.name)) + "\n"
+        _write(run / layout.submit(node.name), description)
         if node.input.source is not None:
             write_source(run, node)
             classes |= node.input.source.classes
@@ -79,11 +83,12 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
         write_stored_source(run, stored)
         classes |= stored.source.classes
     for node in plan.nodes:
-        _write(run / layout.payload(node.name), payload(node, classes))
+        if node.round is None:
+            _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
-    for node_content in content["nodes"]:
+    for node_content in content["nodes"] if around is None else ():
         if node_content["dynamic"]:
             continue  # the POST script of the last node before it writes the list
         jobs = ((number, 1, None) for number in range(node_content["chunks"]))
@@ -91,11 +96,29 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
         reading = streams.Reading(str(run), content, node_content, None)
         progress.write_list(str(run), node_content, jobs, reading)
         _check_limits(run, node_content["name"], options)
-    archive.write_archive(str(run / layout.RUNTIME))
+    if around is None:
+        archive.write_archive(str(run / layout.RUNTIME))
+    else:
+        rounds.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
-    _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
-    _write_json(run / layout.RUN, _manifest(plan, tag))
+    name = dag_name(plan) if around is None else layout.ROUND_DAG
+    lines = dag.dag_lines(plan, within=around is not None)
+    _write(run / name, "\n".join(lines) + "\n")
+    _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
+    for node in plan.nodes:
+        if node.round is not None:
+            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
+                (run / folder(node.name)).mkdir(parents=True)
+            _fill(node.round.plan, run / layout.step(node.name), tag, around=run)
+
+
+def _begin_loops(run: Path) -> None:
+    """Make the first round of loops for which no other node has to be done."""
+    plan = progress.read_plan(str(run))
+    for node in plan["nodes"]:
+        if node["mode"] == "loop" and not node["parents"]:
+            progress.prepare(str(run), plan, node)
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
+from . import checking, chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -61,8 +61,14 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
         sink = _sink(output, writer, content, cursor)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
+    check = program["check"]
+    asked: List[Any] = []
+    if check is not None:
+        function = functions[check["function"]]
+        asked.append(checking.CheckSink(check, function, bound, job.record, cursor))
+        by_position.setdefault(check["after"], []).extend(asked)
     if program["mode"] == "reduce":
-        _reduce(job, functions, initials, bound, every, cursor, shared)
+        _reduce(job, functions, initials, bound, every, asked, cursor, shared)
     else:
         emit = chain(program["operations"], functions, bound, by_position, cursor)
         combine = program["combine"]
@@ -156,6 +162,7 @@ def _reduce(
     initials: List[Any],
     bound: Dict[str, Any],
     sinks: List[Sink],
+    asked: List[Any],
     cursor: Cursor,
     shared: Shared,
 ) -> None:
@@ -166,7 +173,6 @@ def _reduce(
     initial: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
     # A fold's parts began with its initial value; it is the value where there are none.
     total: Any = MISSING if reduction["begun"] else initial
-    sink = sinks[0]
     streams = _Streams(job.record)
     number = 0
     key = ""
@@ -182,17 +188,20 @@ def _reduce(
         if total is MISSING and reduction["final"]:
             total = initial
         if total is not MISSING:
-            sink.take("0", total)
+            for sink in (*sinks, *asked):
+                sink.take("0", total)
         elif reduction["final"]:
             raise StageError(
                 "no items reached the reduce and it has no initial value; "
                 "give initial=... for the value of an empty reduce"
             )
-        sink.end(0)
+        for sink in sinks:
+            sink.end(0)
         shared.put(RUNNING, 0, number, number, 0)
     except BaseException as error:
-        sink.abandon()
-        report.item_error(job, stage, key or None, number, error)
+        for sink in sinks:
+            sink.abandon()
+        report.item_error(job, cursor.stage, key or None, number, error)
         shared.put(RUNNING, 0, number, 0, 1)
 
 

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import layout, post, progress, worker
+from . import layout, looping, post, progress, worker
 
 
 class _Stop(BaseException):
@@ -24,8 +24,9 @@ class _Stop(BaseException):
 
 
 class Task(NamedTuple):
-    """One job of a node."""
+    """One job of a node; ``run`` is the run directory, or that of a round in it."""
 
+    run: str
     node: str
     chunk: str
     attempt: int
@@ -130,10 +131,12 @@ class _Pool:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
                 os.setsid()
                 os.close(self._lock)
-                _redirect(1, layout.stdout(*task))
-                _redirect(2, layout.stderr(*task))
+                os.chdir(task.run)
+                job = task.node, task.chunk, task.attempt
+                _redirect(1, layout.stdout(*job))
+                _redirect(2, layout.stderr(*job))
                 worker.die_with_parent(me)
-                status = worker.work(*task)
+                status = worker.work(*job)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -151,10 +154,10 @@ class _Pool:
                 self._free += cpus
                 return task, status
 
-    def cancel(self, node: str) -> None:
+    def cancel(self, run: str, node: str) -> None:
         """Kill the jobs of one node, as DAGMan removes the rest of a failed cluster."""
         for pid, (task, cpus) in list(self._running.items()):
-            if task.node == node:
+            if (task.run, task.node) == (run, node):
                 self._kill(pid)
                 del self._running[pid]
                 self._free += cpus
@@ -187,43 +190,48 @@ def _redirect(descriptor: int, path: str) -> None:
 class _Scheduler:
     """Runs nodes whose parents are done, chunk by chunk, as DAGMan and a schedd do.
 
-    A node is "submitted" while it has open jobs; throttles count such nodes, as DAGMan's do.
+    A node is "submitted" while it has open jobs; throttles count such nodes, as DAGMan's do. A
+    loop is submitted while it has rounds, each of which has a scheduler of its own.
     """
 
-    def __init__(self, pool: _Pool) -> None:
+    def __init__(self, pool: _Pool, run: str = ".") -> None:
         self._pool = pool
+        self._run = run
         self._running: Dict[str, int] = {}
-        self._plan = progress.read_plan(".")
+        self._plan = progress.read_plan(run)
         self._done: Set[str] = set()
         self._waiting: List[str] = []
         self._queue: List[Task] = []
         self._open_jobs: Dict[str, int] = {}
         self._tries: Dict[str, int] = {}
+        self._rounds: Dict[str, _Scheduler] = {}
+        self.failed: List[str] = []
+        self.stopped = False
+        for node in self._plan["nodes"]:
+            progress.close_killed(run, node)
+        self._done.update(progress.prepare_rest(run, self._plan))
+        self._waiting = [n["name"] for n in self._plan["nodes"] if n["name"] not in self._done]
 
     def run(self) -> List[str]:
         """Run all nodes that can be; return the names of those that failed."""
-        for node in self._plan["nodes"]:
-            progress.close_killed(".", node)
-        self._done.update(progress.prepare_rest(".", self._plan))
-        self._waiting = [n["name"] for n in self._plan["nodes"] if n["name"] not in self._done]
-        failed: List[str] = []
-        while self._submit_ready():
-            self._start_jobs()
-            name = self._next_ended_node()
-            if name is not None and not self._settle(name):
-                failed.append(name)
-                if self._plan["by_name"][name]["on_error"] == "stop":
-                    break
-        return failed
+        while self.goes_on():
+            self.start_jobs()
+            self.take(*self._pool.wait())
+        return self.failed
 
-    def _submit_ready(self) -> bool:
+    def goes_on(self) -> bool:
         """Submit the nodes that can be, by priority; return whether any has open jobs."""
         by_name = self._plan["by_name"]
         for name in sorted(self._waiting, key=lambda name: -by_name[name]["priority"]):
             if set(by_name[name]["parents"]) <= self._done and not self._is_throttled(name):
                 self._waiting.remove(name)
                 self._submit(name)
-        return bool(self._open_jobs)
+        ended = [name for name, made in self._rounds.items() if not made.goes_on()]
+        for name in ended:
+            self._settle_round(name)
+        if ended and not self.stopped:
+            return self.goes_on()
+        return bool(self._open_jobs) and not self.stopped
 
     def _is_throttled(self, name: str) -> bool:
         most = self._plan["max_jobs_submitted"]
@@ -236,18 +244,32 @@ class _Scheduler:
         return limit is not None and len(submitted) >= limit
 
     def _submit(self, name: str) -> None:
-        tasks = _tasks(name)
+        self._tries[name] = self._tries.get(name, 0) + 1
+        if self._plan["by_name"][name]["mode"] == "loop":
+            self._open_jobs[name] = 1
+            number = layout.last_round(self._run, name)
+            folder = os.path.join(self._run, layout.one_round(name, number))
+            self._rounds[name] = _Scheduler(self._pool, folder)
+            return
+        tasks = self._tasks(name)
         self._queue.extend(tasks)
         self._queue.sort(key=lambda task: -self._job_priority(task.node))
         self._open_jobs[name] = len(tasks)
-        self._tries[name] = self._tries.get(name, 0) + 1
+
+    def _tasks(self, name: str) -> List[Task]:
+        tasks = []
+        with open(os.path.join(self._run, layout.chunk_list(name)), encoding="utf-8") as file:
+            for line in file:
+                chunk, attempt, _ = line.split(", ", 2)
+                tasks.append(Task(self._run, name, chunk, int(attempt)))
+        return tasks
 
     def _job_priority(self, name: str) -> int:
         node = self._plan["by_name"][name]
         own = node["job_priority"]
         return int(node["priority"] if own is None else own)
 
-    def _start_jobs(self) -> None:
+    def start_jobs(self) -> None:
         """Start the first jobs of the queue, passing over nodes that have their most."""
         for task in list(self._queue):
             node = self._plan["by_name"][task.node]
@@ -260,42 +282,55 @@ class _Scheduler:
             self._queue.remove(task)
             self._running[task.node] = running + 1
             self._pool.start(task, cpus)
+        for made in self._rounds.values():
+            made.start_jobs()
 
-    def _next_ended_node(self) -> Optional[str]:
-        """Wait for a job; return its node if that was the last of it."""
-        task, status = self._pool.wait()
+    def take(self, task: Task, status: int) -> None:
+        """Take note of the end of a job, here or in a round."""
+        if task.run != self._run:
+            for made in self._rounds.values():
+                made.take(task, status)
+            return
         name = task.node
         self._open_jobs[name] -= 1
         self._running[name] -= 1
         if status != 0 and self._plan["by_name"][name]["on_error"] == "stop":
-            self._pool.cancel(name)
+            self._pool.cancel(self._run, name)
             self._running[name] = 0
             self._queue[:] = [other for other in self._queue if other.node != name]
             self._open_jobs[name] = 0
-        if self._open_jobs[name]:
-            return None
-        del self._open_jobs[name]
-        return name
+        if not self._open_jobs[name]:
+            del self._open_jobs[name]
+            self._settle(name)
 
-    def _settle(self, name: str) -> bool:
-        """Judge a try of a node and go on accordingly; return False where it has failed."""
+    def _settle(self, name: str) -> None:
+        """Judge a try of a node and go on accordingly."""
         node = self._plan["by_name"][name]
         last_try = self._tries[name] > node["retries"]
-        verdict = progress.judge(".", self._plan, node, last_try=last_try)
-        post.note(".", name, "try %d: %s" % (self._tries[name], verdict.text))
+        verdict = progress.judge(self._run, self._plan, node, last_try=last_try)
+        post.note(self._run, name, "try %d: %s" % (self._tries[name], verdict.text))
         if verdict.succeeded:
             self._done.add(name)
-            return True
-        if last_try:
-            return False
-        self._waiting.append(name)
-        return True
+        elif last_try:
+            self._fail(name)
+        else:
+            self._waiting.append(name)
 
+    def _settle_round(self, name: str) -> None:
+        """Judge a round of a loop, and begin the next one."""
+        made = self._rounds.pop(name)
+        del self._open_jobs[name]
+        returned = 1 if made.failed else 0
+        node = self._plan["by_name"][name]
+        verdict = looping.judge(self._run, self._plan, node, returned)
+        post.note(self._run, name, verdict.text)
+        if verdict.status == looping.DONE:
+            self._done.add(name)
+        elif verdict.status == looping.AGAIN:
+            self._submit(name)
+        else:
+            self._fail(name)
 
-def _tasks(name: str) -> List[Task]:
-    tasks = []
-    with open(layout.chunk_list(name), encoding="utf-8") as file:
-        for line in file:
-            chunk, attempt, _ = line.split(", ", 2)
-            tasks.append(Task(name, chunk, int(attempt)))
-    return tasks
+    def _fail(self, name: str) -> None:
+        self.failed.append(name)
+        self.stopped = self.stopped or self._plan["by_name"][name]["on_error"] == "stop"

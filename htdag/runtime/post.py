@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from . import layout, progress
+from . import layout, looping, progress
 
 
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
@@ -18,6 +18,16 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
     if verdict.succeeded:
         return 0
     return 3 if last_try and node["on_error"] == "stop" else 1
+
+
+def loop_post(name: str, returned: int) -> int:
+    """Return the exit status of the POST script of a loop, which DAGMan starts in its round."""
+    run = os.path.join(*[os.pardir] * 4)
+    plan = progress.read_plan(run)
+    os.chdir(run)
+    verdict = looping.judge(".", plan, plan["by_name"][name], returned)
+    note(".", name, verdict.text)
+    return verdict.status
 
 
 def note(run: str, name: str, text: str) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, streams, worker
+from . import chunkfile, itemfile, layout, recordfile, rounds, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -204,6 +204,9 @@ def prepare(
     outcomes = {
         parent: _outcomes(_examined(run, plan, parent, known)) for parent in node["parents"]
     }
+    if node["mode"] == "loop":
+        _prepare_loop(run, plan, node, outcomes)
+        return 1
     # First, since it decides which chunks there are where the data of the parents do.
     reading = streams.Reading(run, plan, node, outcomes)
     states = examine(run, node) if states is None else states
@@ -223,11 +226,73 @@ def _examined(run: str, plan: Plan, name: str, known: Examined) -> List[ChunkSta
 
 def is_done(run: str, node: Dict[str, Any]) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
+    if node["mode"] == "loop" and not os.path.exists(os.path.join(run, layout.loop_end(node["name"]))):
+        return False
     return _was_skipped(run, node) or all(state.complete for state in examine(run, node))
 
 
 def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
     return os.path.exists(os.path.join(run, layout.skipped(node["name"])))
+
+
+def lay_out(run: str) -> None:
+    """Write the lists of all nodes of a round about which its plan knows enough, or that can run."""
+    plan = read_plan(run)
+    for node in plan["nodes"]:
+        if not node["dynamic"] and not layout.attempts(run, node["name"]):
+            jobs = ((number, 1, None) for number in range(node["chunks"]))
+            write_list(run, node, jobs, streams.Reading(run, plan, node, None))
+    prepare_rest(run, plan)
+
+
+def _prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: streams.Outcomes) -> None:
+    """Make the first round of a loop, or bring the one up to date that is to go on."""
+    name = node["name"]
+    rounds.withdraw(run, node)
+    number = layout.last_round(run, name)
+    while number > 1 and not _round_is_done(run, node, number):
+        if _round_is_done(run, node, number - 1):
+            break
+        rounds.drop(run, node, number)
+        number -= 1
+    given = given_to_round(run, plan, node, max(number, 1), outcomes)
+    begin = rounds.refresh if number else rounds.make
+    begin(run, node, max(number, 1), given, lay_out)
+
+
+def _round_is_done(run: str, node: Dict[str, Any], number: int) -> bool:
+    folder = os.path.join(run, layout.one_round(node["name"], number))
+    return all(is_done(folder, each) for each in read_plan(folder)["nodes"])
+
+
+def given_to_round(
+    run: str,
+    plan: Plan,
+    node: Dict[str, Any],
+    number: int,
+    outcomes: Optional[streams.Outcomes] = None,
+) -> List[rounds.Given]:
+    """Return what a round of a loop reads: the state before it, and what is from outside."""
+    if outcomes is None:
+        outcomes = {
+            parent: _outcomes(examine(run, plan["by_name"][parent])) for parent in node["parents"]
+        }
+    reading = streams.Reading(run, plan, node, outcomes)
+    given = [rounds.Given(run, cells) for cells in reading.cells]
+    if number > 1:
+        given[0] = state_after(run, node, number - 1)
+    return given
+
+
+def state_after(run: str, node: Dict[str, Any], number: int) -> rounds.Given:
+    """Return where the state is that a round of a loop ended with."""
+    folder = os.path.join(run, layout.one_round(node["name"], number))
+    plan = read_plan(folder)
+    result = node["loop"]["result"]
+    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
+    outcomes = _outcomes(examine(folder, plan["by_name"][where]))
+    stream = {"stage": result, "node": where}
+    return rounds.Given(folder, streams.outcome_cells(folder, plan, stream, outcomes))
 
 
 def prepare_rest(run: str, plan: Plan) -> List[str]:
@@ -277,13 +342,13 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
             text += "\n" + problem
     if succeeded:
         for child in node["children"]:
-            _prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})
+            prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})
     else:
         prepare(run, plan, node, states)
     return Verdict(succeeded, states, text)
 
 
-def _prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examined) -> None:
+def prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examined) -> None:
     """Bring the list of a node up to date when the last of its parents is done.
 
     The list that was written with the run directory holds while all parents did all of their work
