@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiti
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
+_SCHEDULER_UNIVERSE = 7
+_USE_DAG_DIR = re.compile(r" -UseDagDir\b", re.IGNORECASE)
 # Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
 _COUNT_SLOTS = """
 import htcondor2
@@ -108,6 +110,7 @@ class _Watch:
     reason: str = ""
     node_of: dict[int, str] = field(default_factory=dict)
     jobs: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
+    loops: list[str] | None = None
     asked: float = 0.0
 
 
@@ -149,6 +152,10 @@ class CondorBackend:
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 judging.spare_scripts(run, dag, Path(description["executable"]))
+            if _loops(run):
+                # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
+                description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])
+                description["initialdir"] = str(run)
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag, "htcondor": setup.to_ticket()}
 
@@ -163,36 +170,59 @@ class CondorBackend:
             stopped = self._check_queue(run, ticket, watch)
             if stopped:
                 return Activity(RunState.HELD, stopped)
+        if watch.state.ended:
+            return Activity(watch.state, watch.reason)
+        with _mapped(f"reading the event logs in {str(run)!r}"):
+            doing, active = self._under_way(run, ticket, watch)
+        if watch.state is RunState.RUNNING and doing.held and not active:
+            return replace(doing, state=RunState.HELD)
+        return doing
+
+    def _under_way(
+        self, run: Path, ticket: dict[str, Any], watch: _Watch
+    ) -> tuple[Activity, int]:
+        """Return what goes on in a run directory, and in rounds, and how many jobs are not held."""
         running: dict[str, set[int]] = {}
-        chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
-        held = []
+        rounds: dict[str, Activity] = {}
+        held: list[str] = []
         active = 0
-        if not watch.state.ended:
-            for (job_cluster, proc), (doing, reason) in watch.jobs.items():
-                node = watch.node_of.get(job_cluster)
-                if node is None:
-                    continue
-                if doing == "running":
-                    if node not in chunks:
-                        chunks[node] = _chunks(run, node)
-                    running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
-                if doing == "held":
-                    held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
-                else:
-                    active += 1
-        state = watch.state
-        if state is RunState.RUNNING and held and not active:
-            state = RunState.HELD
-        return Activity(state, watch.reason, running, tuple(held))
+        chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
+        if watch.loops is None:
+            watch.loops = _loops(run)
+        for (job_cluster, proc), (doing, reason) in watch.jobs.items():
+            node = watch.node_of.get(job_cluster)
+            if node is None:
+                continue
+            if doing == "running" and node not in watch.loops:
+                if node not in chunks:
+                    chunks[node] = _chunks(run, node)
+                running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
+            if doing == "held":
+                held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
+            else:
+                active += node not in watch.loops  # the DAGMan of a round does not count
+        for loop in watch.loops:
+            number = layout.last_round(str(run), loop)
+            if number:
+                folder = run / layout.one_round(loop, number)
+                there = {**ticket, "dag": layout.ROUND_DAG}
+                inner = self._watches.setdefault(
+                    (folder, ticket["cluster"]), _Watch(state=watch.state)
+                )
+                self._read_nodes(folder, there, inner)
+                rounds[loop], more = self._under_way(folder, there, inner)
+                held += [f"round {number} of {loop}, {text}" for text in rounds[loop].held]
+                active += more
+        return Activity(watch.state, watch.reason, running, tuple(held), rounds), active
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """Remove the DAGMan job, which removes its jobs, and wait until they have left."""
         cluster = ticket["cluster"]
-        mine = f"ClusterId == {cluster} || DAGManJobId == {cluster}"
         setup = Setup.of_ticket(ticket)
         with _mapped(f"removing cluster {cluster}"):
             with _reached(setup):
                 schedd = htcondor2.Schedd()
+                mine = _all_of(schedd, cluster)
                 schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
                 if force:
                     schedd.act(htcondor2.JobAction.Remove, mine)
@@ -305,6 +335,23 @@ class CondorBackend:
         return ""
 
 
+def _all_of(schedd: Any, cluster: int) -> str:
+    """Return the constraint for the DAGMan job, its jobs, and those of the rounds of its loops."""
+    dagmans = [cluster]
+    for one in dagmans:  # grows meanwhile
+        wanted = f"DAGManJobId == {one} && JobUniverse == {_SCHEDULER_UNIVERSE}"
+        dagmans += [ad["ClusterId"] for ad in schedd.query(wanted, ["ClusterId"])]
+    return " || ".join(
+        [f"ClusterId == {cluster}", *(f"DAGManJobId == {dagman}" for dagman in dagmans)]
+    )
+
+
+def _loops(run: Path) -> list[str]:
+    """Return the names of the loops of a run directory."""
+    nodes = progress.read_plan(str(run))["nodes"]
+    return [node["name"] for node in nodes if node["mode"] == "loop"]
+
+
 def _in_queue(setup: Setup, constraint: str) -> bool:
     with _reached(setup):
         return bool(htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"]))
@@ -381,9 +428,15 @@ def _write_rescue(run: Path, dag: str) -> None:
     there when DAGMan was killed.
     """
     plan = progress.read_plan(str(run))
+    done = progress.prepare_rest(str(run), plan)
+    for loop in set(_loops(run)).difference(done):
+        folder = run / layout.one_round(loop, layout.last_round(str(run), loop))
+        if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # it has begun
+            judging.restore_scripts(folder, layout.ROUND_DAG)
+            _write_rescue(folder, layout.ROUND_DAG)
     numbers = [int(match[1]) for path in run.iterdir() if (match := _RESCUE.fullmatch(path.name))]
     lines = [f"# Rescue DAG of {dag}, written by htdag to go on with what is left."]
-    lines += [f"DONE {name}" for name in progress.prepare_rest(str(run), plan)]
+    lines += [f"DONE {name}" for name in done]
     path = run / f"{dag}.rescue{max(numbers, default=0) + 1:03d}"
     layout.write_aside(str(path), ("\n".join(lines) + "\n").encode())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from . import chunkfile, itemfile, layout, recordfile, rounds, streams, worker
 
@@ -258,6 +258,25 @@ def _prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: streams.
     given = given_to_round(run, plan, node, max(number, 1), outcomes)
     begin = rounds.refresh if number else rounds.make
     begin(run, node, max(number, 1), given, lay_out)
+
+
+def last_rounds(
+    run: str, plan: Plan, most: Optional[int] = None
+) -> Iterator[Tuple[Tuple[int, ...], str, Plan]]:
+    """Yield the rounds of all loops, also of loops in them: their numbers, folders and plans.
+
+    Of each loop the last `most` ones, or all; a round comes before the rounds in it.
+    """
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            last = layout.last_round(run, node["name"])
+            first = 1 if most is None else max(1, last - most + 1)
+            for number in range(first, last + 1):
+                folder = os.path.join(run, layout.one_round(node["name"], number))
+                inner = read_plan(folder)
+                yield (number,), folder, inner
+                for numbers, deeper, plan_there in last_rounds(folder, inner, most):
+                    yield (number, *numbers), deeper, plan_there
 
 
 def _round_is_done(run: str, node: Dict[str, Any], number: int) -> bool:

@@ -131,6 +131,9 @@ def hand_on(
     """
     name = node["name"]
     withdraw(run, node)
+    # First, so that nobody takes the first of several chunks for all of them.
+    content = json.dumps({"chunks": len(chunks), "boundaries": list(range(len(chunks) + 1))})
+    layout.write_aside(os.path.join(run, layout.chunking(name)), content.encode())
     final = os.path.join(run, layout.one_round(name, number))
     for chunk, (files, values) in enumerate(chunks):
         for attempt, path in enumerate(files, 1):
@@ -150,9 +153,6 @@ def hand_on(
                 "sizes": [os.path.getsize(os.path.join(final, path))],
             }
             recordfile.append(record, "end", end, sync=True)
-    total = len(chunks)
-    content = json.dumps({"chunks": total, "boundaries": list(range(total + 1))})
-    layout.write_aside(os.path.join(run, layout.chunking(name)), content.encode())
 
 
 def drop(run: str, node: Dict[str, Any], number: int) -> None:
@@ -166,9 +166,9 @@ def drop(run: str, node: Dict[str, Any], number: int) -> None:
 def withdraw(run: str, node: Dict[str, Any]) -> None:
     """Take back what the outcome of a loop was: it goes on."""
     name = node["name"]
-    for path in (layout.loop_end(name), layout.chunking(name)):
-        if os.path.exists(os.path.join(run, path)):
-            os.remove(os.path.join(run, path))
     folder = os.path.join(run, layout.outcomes(name))
-    for entry in os.listdir(folder):
-        os.remove(os.path.join(folder, entry))
+    outcomes = [os.path.join(folder, entry) for entry in os.listdir(folder)]
+    ends = [os.path.join(run, path(name)) for path in (layout.loop_end, layout.chunking)]
+    for path in (ends[0], *outcomes, ends[1]):
+        if os.path.lexists(path):
+            os.remove(path)
