@@ -98,7 +98,7 @@ def _placeholder(stage: Stage, name: str) -> Stage:
         kind=STATE if stage.kind == STATE else IMPORT,
         name=name,
         named=stage.named,
-        options=Options(),
+        options=stage.options if stage.data is not None else Options(),
         data=LateSource(),
         single=stage.one,
     )

@@ -122,7 +122,8 @@ class Pipeline:
         self._throttles = _throttles.parse(throttles, self.name)
         used = {
             stage.options.category: stage.name
-            for _, stage in self._graph.nodes(data="stage")
+            for graph in (self._graph, *_graph.inner_graphs(self._graph))
+            for _, stage in graph.nodes(data="stage")
             if stage.options.category is not None
         }
         _throttles.check_categories(self._throttles, used, self.name)
@@ -168,7 +169,7 @@ class Pipeline:
         if not self._use_history:
             return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
         history.gather_finished()
-        measures = history.measures_for(stage_keys(self._graph, self.name))
+        measures = history.measures_for(_all_keys(self._graph, self.name))
         return make_plan(
             self._graph,
             self._targets,
@@ -320,3 +321,11 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
+
+
+def _all_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
+    """Return the keys of all stages, those that loops repeat too; all names differ."""
+    keys = stage_keys(graph, pipeline)
+    for inner in _graph.inner_graphs(graph):
+        keys.update(stage_keys(inner, pipeline))
+    return keys

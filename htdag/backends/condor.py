@@ -178,9 +178,7 @@ class CondorBackend:
             return replace(doing, state=RunState.HELD)
         return doing
 
-    def _under_way(
-        self, run: Path, ticket: dict[str, Any], watch: _Watch
-    ) -> tuple[Activity, int]:
+    def _under_way(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> tuple[Activity, int]:
         """Return what goes on in a run directory, and in rounds, and how many jobs are not held."""
         running: dict[str, set[int]] = {}
         rounds: dict[str, Activity] = {}

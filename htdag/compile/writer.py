@@ -68,9 +68,8 @@ def dag_name(plan: Plan) -> str:
 def _fill(plan: Plan, run: Path, tag: str, around: Path | None = None) -> None:
     """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
     classes: set[type] = set()
-    for node in plan.nodes:
-        if node.round is not None:
-            continue
+    with_jobs = [node for node in plan.nodes if node.round is None]
+    for node in with_jobs:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
         _write_json(run / layout.program(node.name), program(node))
@@ -82,21 +81,12 @@ def _fill(plan: Plan, run: Path, tag: str, around: Path | None = None) -> None:
     for stored in plan.sources:
         write_stored_source(run, stored)
         classes |= stored.source.classes
-    for node in plan.nodes:
-        if node.round is None:
-            _write(run / layout.payload(node.name), payload(node, classes))
+    for node in with_jobs:
+        _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
     _write_json(run / layout.PLAN, content)
-    content["by_name"] = {node["name"]: node for node in content["nodes"]}
-    for node_content in content["nodes"] if around is None else ():
-        if node_content["dynamic"]:
-            continue  # the POST script of the last node before it writes the list
-        jobs = ((number, 1, None) for number in range(node_content["chunks"]))
-        options = plan[node_content["name"]].options
-        reading = streams.Reading(str(run), content, node_content, None)
-        progress.write_list(str(run), node_content, jobs, reading)
-        _check_limits(run, node_content["name"], options)
     if around is None:
+        _write_lists(plan, run, content)
         archive.write_archive(str(run / layout.RUNTIME))
     else:
         rounds.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
@@ -111,6 +101,17 @@ def _fill(plan: Plan, run: Path, tag: str, around: Path | None = None) -> None:
             for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
                 (run / folder(node.name)).mkdir(parents=True)
             _fill(node.round.plan, run / layout.step(node.name), tag, around=run)
+
+
+def _write_lists(plan: Plan, run: Path, content: dict[str, Any]) -> None:
+    content["by_name"] = {node["name"]: node for node in content["nodes"]}
+    for node in content["nodes"]:
+        if node["dynamic"]:
+            continue  # the POST script of the last node before it writes the list
+        jobs = ((number, 1, None) for number in range(node["chunks"]))
+        reading = streams.Reading(str(run), content, node, None)
+        progress.write_list(str(run), node, jobs, reading)
+        _check_limits(run, node["name"], plan[node["name"]].options)
 
 
 def _begin_loops(run: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from htdag.runtime import layout, recordfile
+from htdag.runtime import layout, progress, recordfile
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,9 @@ class ItemError:
         The job: its DAGMan node, the number of its chunk, and which attempt.
     stdout, stderr : str
         What the item printed (at most the last 4,000 characters).
+    rounds : tuple of int
+        The round of a loop in which it happened; of loops within loops all of them, outermost
+        first. () outside of loops.
     """
 
     stage: str
@@ -49,21 +52,35 @@ class ItemError:
     attempt: int
     stdout: str = ""
     stderr: str = ""
+    rounds: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         item = "a whole job" if self.key is None else f"item {self.key}"
-        return f"{self.stage}, {item} ({self.host}): {self.type}: {self.message}"
+        where = "".join(f"round {number}, " for number in self.rounds)
+        return f"{self.stage}, {where}{item} ({self.host}): {self.type}: {self.message}"
 
 
 def errors(run: Path, plan: dict[str, Any], stage: str | None = None) -> Iterator[ItemError]:
     """Yield the errors that the last attempt of each chunk left, in the order of the pipeline."""
     for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            for number, folder, inner in _rounds(run, node):
+                for error in errors(folder, inner, None if stage == node["name"] else stage):
+                    yield replace(error, rounds=(number, *error.rounds))
+            continue
         if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
             continue
         for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
             for error in chunk_errors(run, node, chunk, attempts[-1]):
                 if stage is None or error.stage == stage:
                     yield error
+
+
+def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:
+    """Yield the rounds of a loop: number, run directory and plan."""
+    for number in range(1, layout.last_round(str(run), node["name"]) + 1):
+        folder = run / layout.one_round(node["name"], number)
+        yield number, folder, progress.read_plan(str(folder))
 
 
 def chunk_errors(run: Path, node: dict[str, Any], chunk: int, attempt: int) -> Iterator[ItemError]:
@@ -110,14 +127,25 @@ def chunk_errors(run: Path, node: dict[str, Any], chunk: int, attempt: int) -> I
         )
 
 
-def printed(run: Path, plan: dict[str, Any], stage: str, key: str, which: str) -> str | None:
+def printed(
+    run: Path, plan: dict[str, Any], stage: str, key: str, which: str, round: int | None = None
+) -> str | None:
     """Return what an item printed in its last attempt; None where it has not run.
 
-    ``which`` is ``"out"`` or ``"err"``.
+    ``which`` is ``"out"`` or ``"err"``. Of a stage in a loop that is the last round in which it
+    ran, or a certain `round`.
     """
     seen = False
     text = None
     for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            for number, folder, inner in _rounds(run, node):
+                direct = stage in [entry["name"] for entry in inner["stages"]]
+                if direct and round not in (None, number):
+                    continue
+                found = printed(folder, inner, stage, key, which, None if direct else round)
+                text = text if found is None else found
+            continue
         if stage not in [*node["stages"], *node["outputs"]]:
             continue
         for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):

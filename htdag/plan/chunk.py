@@ -11,7 +11,8 @@ import networkx as nx
 
 from htdag._sources import LateSource
 from htdag._text import counted
-from htdag.plan.model import Bind, Input, Node, Output, Reduction, StoredSource, Stream
+from htdag.plan.late import comes_late, loop_chunked
+from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
@@ -87,16 +88,9 @@ def chunk(
             made = _reduce_levels(graph, node, done, stored)
         for level in made:
             # Which files a bind brings is known only when the jobs that write them are.
-            waits = any(_comes_late(graph, bind, done) for bind in level.binds)
+            waits = any(comes_late(graph, bind, done) for bind in level.binds)
             done[level.name] = replace(level, dynamic=level.dynamic or waits)
     return tuple(done.values())
-
-
-def _comes_late(graph: nx.DiGraph, bind: Bind, done: dict[str, Node]) -> bool:
-    if bind.node is not None:
-        return not done[bind.node].settled
-    source = graph.nodes[bind.stage]["stage"].data
-    return bool(source.is_late and source.cells is None)
 
 
 def most_jobs(node: Node) -> int:
@@ -123,7 +117,7 @@ def _chunked(
             reasons=(*node.reasons, reason),
         )
     if reads.is_loop:
-        return _loop_chunked(graph, node, flows[0])
+        return loop_chunked(graph, node, flows[0].chunks)
     estimate = chunking.view_total(
         reads.view, reads.number, reads.limit, [flow.estimate for flow in flows]
     )
@@ -169,20 +163,6 @@ def _chunked(
         dynamic=not known,
         per_job=per_job,
         reasons=(*node.reasons, *filter(None, [reason])),
-    )
-
-
-def _loop_chunked(graph: nx.DiGraph, node: Node, state: Flow) -> Node:
-    """Return a loop, which begins when all that its rounds read is there."""
-    loop = graph.nodes[node.stages[0]]["stage"].loop
-    until = "" if loop.until is None else ", or fewer: until decides after each"
-    return replace(
-        node,
-        items=1 if loop.one else None,
-        chunks=1 if loop.one else state.chunks,
-        boundaries=(0, 1) if loop.one else (),
-        dynamic=True,
-        reasons=(*node.reasons, f"{counted(loop.max_rounds, 'round')}{until}"),
     )
 
 

@@ -152,7 +152,9 @@ class Input:
     def source(self) -> Source | None:
         """The source, where one is read as it is: then each chunk gets a file of its own."""
         source = self.streams[0].source
-        return source if source is not None and self.view == "items" and not source.is_late else None
+        return (
+            source if source is not None and self.view == "items" and not source.is_late else None
+        )
 
     @property
     def is_loop(self) -> bool:

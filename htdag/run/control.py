@@ -9,7 +9,7 @@ from typing import TypeVar
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import RunActive
 from htdag.run.files import RunFiles
-from htdag.runtime import progress
+from htdag.runtime import looping, progress
 
 _Self = TypeVar("_Self", bound="Control")
 
@@ -54,7 +54,7 @@ class Control(RunFiles):
     def _discard_damaged(self) -> None:
         """Set aside the records of outcomes that are damaged, so that they are made again."""
         # A round goes on from the one before it, and from none of those before that.
-        rounds = progress.last_rounds(str(self.path), self._plan, most=2)
+        rounds = looping.last_rounds(str(self.path), self._plan, most=2)
         places = [(str(self.path), self._plan), *((path, plan) for _, path, plan in rounds)]
         for path, plan in places:
             for node in plan["nodes"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -107,7 +108,7 @@ class RunFiles:
         return target
 
     def _stage(self, stage: str) -> None:
-        names = [entry["name"] for entry in self._plan["stages"]]
+        names = list(_stage_names(self.path, self._plan))
         if stage not in names:
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}")
 
@@ -115,6 +116,17 @@ class RunFiles:
         """Keep what the run has measured for later plans."""
         if _settings.use_history(None):
             history.gather(self.path, again=again)
+
+
+def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of all stages of a plan, those that loops repeat too."""
+    for entry in plan["stages"]:
+        if entry["kind"] not in ("state", "import"):
+            yield entry["name"]
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            step = run / layout.step(node["name"])
+            yield from _stage_names(step, progress.read_plan(str(step)))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

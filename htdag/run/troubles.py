@@ -17,7 +17,7 @@ class Troubles(RunFiles):
         Parameters
         ----------
         stage : str, optional
-            Only the errors of this stage.
+            Only the errors of this stage; of a loop, those of all stages in it.
 
         Returns
         -------
@@ -28,7 +28,7 @@ class Troubles(RunFiles):
             self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
 
-    def stdout(self, stage: str, key: str) -> str:
+    def stdout(self, stage: str, key: str, round: int | None = None) -> str:
         """Return what an item printed while the jobs of a stage worked on it.
 
         Stages that are fused share their output.
@@ -39,21 +39,23 @@ class Troubles(RunFiles):
             The stage.
         key : str
             The item's key.
+        round : int, optional
+            For a stage in a loop, the round; by default the last one in which the stage ran.
 
         Raises
         ------
         TimeoutError
             If no job of the stage has run yet.
         """
-        return self._stream(stage, key, "out")
+        return self._stream(stage, key, "out", round)
 
-    def stderr(self, stage: str, key: str) -> str:
+    def stderr(self, stage: str, key: str, round: int | None = None) -> str:
         """Return what an item wrote to standard error; as `stdout`."""
-        return self._stream(stage, key, "err")
+        return self._stream(stage, key, "err", round)
 
-    def _stream(self, stage: str, key: str, which: str) -> str:
+    def _stream(self, stage: str, key: str, which: str, round: int | None) -> str:
         self._stage(stage)
-        text = failures.printed(self.path, self._plan, stage, str(key), which)
+        text = failures.printed(self.path, self._plan, stage, str(key), which, round)
         if text is None:
             raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
         return text

@@ -28,7 +28,12 @@ class CheckSink:
     combines = False
 
     def __init__(
-        self, check: Dict[str, Any], function: Any, bound: Dict[str, Any], record: str, cursor: Cursor
+        self,
+        check: Dict[str, Any],
+        function: Any,
+        bound: Dict[str, Any],
+        record: str,
+        cursor: Cursor,
     ) -> None:
         self._stage = check["stage"]
         self._previous = () if check["previous"] is None else (bound[check["previous"]],)

@@ -37,7 +37,7 @@ def frames(parts: List[Dict[str, Any]]) -> Iterator[Frame]:
 def _numbered(found: Iterator[Frame], number: int) -> Iterator[Frame]:
     numbers = itertools.count(number)
     # Not by a loop, which would keep a frame while the next one is read.
-    return map(lambda frame: frame._replace(key=str(next(numbers))), found)
+    return map(lambda frame: frame._replace(key=str(next(numbers))), found)  # noqa: C417
 
 
 def value(frame: Frame, files_folder: str) -> Any:

@@ -9,7 +9,18 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import checking, chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
+from . import (
+    checking,
+    chunkfile,
+    itemfile,
+    layout,
+    measure,
+    recordfile,
+    report,
+    sinks,
+    usermodules,
+    views,
+)
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -169,7 +180,7 @@ def _reduce(
     reduction = job.program["reduction"]
     keywords = {name: bound[source] for name, source in reduction["bind"].items()}
     function = functions[reduction["function"]]
-    stage = cursor.stage = reduction["stage"]
+    cursor.stage = reduction["stage"]
     initial: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
     # A fold's parts began with its initial value; it is the value where there are none.
     total: Any = MISSING if reduction["begun"] else initial

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import layout, progress, recordfile, rounds
+from . import layout, progress, recordfile, rounds, streams
 from .progress import Plan
 
 DONE, AGAIN, FAILED, STOP = 0, 1, 2, 3
@@ -31,7 +31,9 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
     inner = progress.read_plan(folder)
     left = [each["name"] for each in inner["nodes"] if not progress.is_done(folder, each)]
     if left:
-        if returned == 0 and not os.path.exists(os.path.join(folder, layout.ROUND_DAG + ".dagman.out")):
+        if returned == 0 and not os.path.exists(
+            os.path.join(folder, layout.ROUND_DAG + ".dagman.out")
+        ):
             # This was decided before, by a script whose end DAGMan did not live to see.
             return Verdict(AGAIN, "round %d is still to come" % number)
         text = "round %d failed: %s" % (number, ", ".join(left))
@@ -40,8 +42,8 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
     if over is None and node["loop"]["until"]:
         return Verdict(FAILED, "round %d: there is no word of until in its records" % number)
     if not over and number < node["loop"]["max_rounds"]:
-        given = progress.given_to_round(run, plan, node, number + 1)
-        rounds.make(run, node, number + 1, given, progress.lay_out)
+        given = given_to_round(run, plan, node, number + 1)
+        rounds.make(run, node, number + 1, given, lay_out)
         return Verdict(AGAIN, "round %d is done; round %d is next" % (number, number + 1))
     _end(run, plan, node, number, over)
     why = "until holds" if over else "that is the most"
@@ -64,9 +66,89 @@ def _answer(folder: str, plan: Plan) -> Optional[bool]:
 
 def _end(run: str, plan: Plan, node: Dict[str, Any], number: int, over: Optional[bool]) -> None:
     """Make the last state the outcome of the loop, and prepare the nodes after it."""
-    state = progress.state_after(run, node, number)
+    state = state_after(run, node, number)
     rounds.hand_on(run, node, number, [(cell.files, cell.values) for cell in state.cells])
     content = json.dumps({"rounds": number, "until": over})
     layout.write_aside(os.path.join(run, layout.loop_end(node["name"])), content.encode())
     for child in node["children"]:
         progress.prepare_child(run, plan, plan["by_name"][child], {})
+
+
+def lay_out(run: str) -> None:
+    """Write the lists of the nodes of a round that can run, and of those that are known enough."""
+    plan = progress.read_plan(run)
+    for node in plan["nodes"]:
+        if not node["dynamic"] and not layout.attempts(run, node["name"]):
+            jobs = ((number, 1, None) for number in range(node["chunks"]))
+            progress.write_list(run, node, jobs, streams.Reading(run, plan, node, None))
+    progress.prepare_rest(run, plan)
+
+
+def prepare(run: str, plan: Plan, node: Dict[str, Any], outcomes: streams.Outcomes) -> None:
+    """Make the first round of a loop, or bring the one up to date that is to go on."""
+    name = node["name"]
+    rounds.withdraw(run, node)
+    number = layout.last_round(run, name)
+    while number > 1 and not _round_is_done(run, node, number):
+        if _round_is_done(run, node, number - 1):
+            break
+        rounds.drop(run, node, number)
+        number -= 1
+    given = given_to_round(run, plan, node, max(number, 1), outcomes)
+    begin = rounds.refresh if number else rounds.make
+    begin(run, node, max(number, 1), given, lay_out)
+
+
+def last_rounds(
+    run: str, plan: Plan, most: Optional[int] = None
+) -> Iterator[Tuple[Tuple[int, ...], str, Plan]]:
+    """Yield the rounds of all loops, also of loops in them: their numbers, folders and plans.
+
+    Of each loop the last `most` ones, or all; a round comes before the rounds in it.
+    """
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            last = layout.last_round(run, node["name"])
+            first = 1 if most is None else max(1, last - most + 1)
+            for number in range(first, last + 1):
+                folder = os.path.join(run, layout.one_round(node["name"], number))
+                inner = progress.read_plan(folder)
+                yield (number,), folder, inner
+                for numbers, deeper, plan_there in last_rounds(folder, inner, most):
+                    yield (number, *numbers), deeper, plan_there
+
+
+def _round_is_done(run: str, node: Dict[str, Any], number: int) -> bool:
+    folder = os.path.join(run, layout.one_round(node["name"], number))
+    return all(progress.is_done(folder, each) for each in progress.read_plan(folder)["nodes"])
+
+
+def given_to_round(
+    run: str,
+    plan: Plan,
+    node: Dict[str, Any],
+    number: int,
+    outcomes: Optional[streams.Outcomes] = None,
+) -> List[rounds.Given]:
+    """Return what a round of a loop reads: the state before it, and what is from outside."""
+    if outcomes is None:
+        outcomes = {
+            parent: progress.outcomes_of(progress.examine(run, plan["by_name"][parent]))
+            for parent in node["parents"]
+        }
+    reading = streams.Reading(run, plan, node, outcomes)
+    given = [rounds.Given(run, cells) for cells in reading.cells]
+    if number > 1:
+        given[0] = state_after(run, node, number - 1)
+    return given
+
+
+def state_after(run: str, node: Dict[str, Any], number: int) -> rounds.Given:
+    """Return where the state is that a round of a loop ended with."""
+    folder = os.path.join(run, layout.one_round(node["name"], number))
+    plan = progress.read_plan(folder)
+    result = node["loop"]["result"]
+    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
+    outcomes = progress.outcomes_of(progress.examine(folder, plan["by_name"][where]))
+    stream = {"stage": result, "node": where}
+    return rounds.Given(folder, streams.outcome_cells(folder, plan, stream, outcomes))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, rounds, streams, worker
+from . import chunkfile, itemfile, layout, recordfile, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -147,7 +147,7 @@ def close_killed(run: str, node: Dict[str, Any]) -> None:
         os.chdir(here)
 
 
-def _outcomes(states: List[ChunkState]) -> List[streams.Outcome]:
+def outcomes_of(states: List[ChunkState]) -> List[streams.Outcome]:
     return [
         streams.Outcome([a.number for a in state.attempts], [a.end for a in state.attempts])
         for state in states
@@ -202,10 +202,12 @@ def prepare(
     """
     known = {} if parents is None else parents
     outcomes = {
-        parent: _outcomes(_examined(run, plan, parent, known)) for parent in node["parents"]
+        parent: outcomes_of(_examined(run, plan, parent, known)) for parent in node["parents"]
     }
     if node["mode"] == "loop":
-        _prepare_loop(run, plan, node, outcomes)
+        from . import looping  # which builds on this module
+
+        looping.prepare(run, plan, node, outcomes)
         return 1
     # First, since it decides which chunks there are where the data of the parents do.
     reading = streams.Reading(run, plan, node, outcomes)
@@ -226,92 +228,15 @@ def _examined(run: str, plan: Plan, name: str, known: Examined) -> List[ChunkSta
 
 def is_done(run: str, node: Dict[str, Any]) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
-    if node["mode"] == "loop" and not os.path.exists(os.path.join(run, layout.loop_end(node["name"]))):
+    if node["mode"] == "loop" and not os.path.exists(
+        os.path.join(run, layout.loop_end(node["name"]))
+    ):
         return False
     return _was_skipped(run, node) or all(state.complete for state in examine(run, node))
 
 
 def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
     return os.path.exists(os.path.join(run, layout.skipped(node["name"])))
-
-
-def lay_out(run: str) -> None:
-    """Write the lists of all nodes of a round about which its plan knows enough, or that can run."""
-    plan = read_plan(run)
-    for node in plan["nodes"]:
-        if not node["dynamic"] and not layout.attempts(run, node["name"]):
-            jobs = ((number, 1, None) for number in range(node["chunks"]))
-            write_list(run, node, jobs, streams.Reading(run, plan, node, None))
-    prepare_rest(run, plan)
-
-
-def _prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: streams.Outcomes) -> None:
-    """Make the first round of a loop, or bring the one up to date that is to go on."""
-    name = node["name"]
-    rounds.withdraw(run, node)
-    number = layout.last_round(run, name)
-    while number > 1 and not _round_is_done(run, node, number):
-        if _round_is_done(run, node, number - 1):
-            break
-        rounds.drop(run, node, number)
-        number -= 1
-    given = given_to_round(run, plan, node, max(number, 1), outcomes)
-    begin = rounds.refresh if number else rounds.make
-    begin(run, node, max(number, 1), given, lay_out)
-
-
-def last_rounds(
-    run: str, plan: Plan, most: Optional[int] = None
-) -> Iterator[Tuple[Tuple[int, ...], str, Plan]]:
-    """Yield the rounds of all loops, also of loops in them: their numbers, folders and plans.
-
-    Of each loop the last `most` ones, or all; a round comes before the rounds in it.
-    """
-    for node in plan["nodes"]:
-        if node["mode"] == "loop":
-            last = layout.last_round(run, node["name"])
-            first = 1 if most is None else max(1, last - most + 1)
-            for number in range(first, last + 1):
-                folder = os.path.join(run, layout.one_round(node["name"], number))
-                inner = read_plan(folder)
-                yield (number,), folder, inner
-                for numbers, deeper, plan_there in last_rounds(folder, inner, most):
-                    yield (number, *numbers), deeper, plan_there
-
-
-def _round_is_done(run: str, node: Dict[str, Any], number: int) -> bool:
-    folder = os.path.join(run, layout.one_round(node["name"], number))
-    return all(is_done(folder, each) for each in read_plan(folder)["nodes"])
-
-
-def given_to_round(
-    run: str,
-    plan: Plan,
-    node: Dict[str, Any],
-    number: int,
-    outcomes: Optional[streams.Outcomes] = None,
-) -> List[rounds.Given]:
-    """Return what a round of a loop reads: the state before it, and what is from outside."""
-    if outcomes is None:
-        outcomes = {
-            parent: _outcomes(examine(run, plan["by_name"][parent])) for parent in node["parents"]
-        }
-    reading = streams.Reading(run, plan, node, outcomes)
-    given = [rounds.Given(run, cells) for cells in reading.cells]
-    if number > 1:
-        given[0] = state_after(run, node, number - 1)
-    return given
-
-
-def state_after(run: str, node: Dict[str, Any], number: int) -> rounds.Given:
-    """Return where the state is that a round of a loop ended with."""
-    folder = os.path.join(run, layout.one_round(node["name"], number))
-    plan = read_plan(folder)
-    result = node["loop"]["result"]
-    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
-    outcomes = _outcomes(examine(folder, plan["by_name"][where]))
-    stream = {"stage": result, "node": where}
-    return rounds.Given(folder, streams.outcome_cells(folder, plan, stream, outcomes))
 
 
 def prepare_rest(run: str, plan: Plan) -> List[str]:

@@ -74,7 +74,9 @@ def refresh(
 def point_at(run: str, name: str, number: int) -> None:
     """Let ``current`` lead to a round."""
     link = os.path.join(run, layout.current(name))
-    target = os.path.relpath(os.path.join(run, layout.one_round(name, number)), os.path.dirname(link))
+    target = os.path.relpath(
+        os.path.join(run, layout.one_round(name, number)), os.path.dirname(link)
+    )
     aside = link + ".new"
     if os.path.lexists(aside):
         os.remove(aside)
@@ -95,7 +97,12 @@ def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Give
         for number, cell in enumerate(cells):
             files.append(
                 [
-                    _link(os.path.join(folder, path), place, final, layout.late_items(stage, number, n))
+                    _link(
+                        os.path.join(folder, path),
+                        place,
+                        final,
+                        layout.late_items(stage, number, n),
+                    )
                     for n, path in enumerate(cell.files)
                 ]
             )

@@ -281,7 +281,7 @@ def _part(cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]) -> D
         start, stop = span or (0, cell.values)
         for number in range(first + start, first + stop):
             transfer[layout.stored_file(source, number)] = None
-    part = {"files": cell.files, "range": span}
+    part: Dict[str, Any] = {"files": cell.files, "range": span}
     if cell.number is not None:
         part["number"] = cell.number + (span[0] if span else 0)
     return part

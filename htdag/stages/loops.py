@@ -128,21 +128,22 @@ def iterate(
     whole_number(loop_name, "max_rounds", max_rounds)
     previous = _checked_until(until, loop_name)
     if not isinstance(start, Handle):
-        start, one = _begun(start, loop_name), True
+        begun, one = _begun(start, loop_name), True
     else:
-        one = is_single(cast(Stage, start))
+        begun = cast(Stage, start)
+        one = is_single(begun)
     parsed = _options.parse(options, loop_name)
     state = Stage(
         kind=STATE,
         name="state",
         named=False,
-        options=_options.Options(),
+        options=begun.options if begun.data is not None else _options.Options(),
         data=LateSource(),
         single=one,
     )
     result = _result(step, state, one, loop_name)
     imports = _imports(result, state)
-    _check_files([start, *imports], loop_name)
+    _check_files([begun, *imports], loop_name)
     every = None
     if until is not None and not one:
         # A function in a function travels by value: jobs have no htdag.
@@ -157,7 +158,7 @@ def iterate(
         name=loop_name,
         named=name is not None,
         options=parsed,
-        upstream=cast(Stage, start),
+        upstream=begun,
         others=tuple(imports),
         single=one,
         loop=loop,
@@ -205,7 +206,9 @@ def _result(step: Any, state: Stage, one: bool, loop: str) -> Stage:
     """Call the step, and check what it returns."""
     step_name = function_name(step) or "the function"
     made = step(state)
-    called = f"loop {loop!r}: {step_name} is called once, now, with a stage that stands for the state"
+    called = (
+        f"loop {loop!r}: {step_name} is called once, now, with a stage that stands for the state"
+    )
     if not isinstance(made, Handle):
         raise UsageError(f"{called}, and has to return a stage, but it returned {made!r}")
     result = cast(Stage, made)
@@ -276,4 +279,3 @@ def _check_files(stages: list[Stage], loop: str) -> None:
                 f"loop {loop!r}: the items of {stage.name!r} are files, which are there only in "
                 f"the job they were sent to; map them to values before the loop"
             )
-
