@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from htdag.backends import judging
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
+from htdag.backends.nodeslog import NodesLog
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
-_NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 _SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
@@ -105,12 +105,9 @@ class _Watch:
     """What was read of a run's logs so far, so that each look reads only what is new."""
 
     dagman: Any = None
-    nodes: Any = None
+    nodes: NodesLog | None = None
     state: RunState = RunState.WAITING
     reason: str = ""
-    node_of: dict[int, str] = field(default_factory=dict)
-    jobs: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
-    loops: list[str] | None = None
     asked: float = 0.0
 
 
@@ -165,7 +162,6 @@ class CondorBackend:
         watch = self._watches.setdefault((run, cluster), _Watch())
         with _mapped(f"reading the event logs in {str(run)!r}"):
             self._read_dagman(run, ticket, watch)
-            self._read_nodes(run, ticket, watch)
         if not watch.state.ended:
             stopped = self._check_queue(run, ticket, watch)
             if stopped:
@@ -173,45 +169,12 @@ class CondorBackend:
         if watch.state.ended:
             return Activity(watch.state, watch.reason)
         with _mapped(f"reading the event logs in {str(run)!r}"):
-            doing, active = self._under_way(run, ticket, watch)
+            if watch.nodes is None:
+                watch.nodes = NodesLog(run, ticket["dag"])
+            doing, active = watch.nodes.under_way(watch.state, watch.reason)
         if watch.state is RunState.RUNNING and doing.held and not active:
             return replace(doing, state=RunState.HELD)
         return doing
-
-    def _under_way(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> tuple[Activity, int]:
-        """Return what goes on in a run directory, and in rounds, and how many jobs are not held."""
-        running: dict[str, set[int]] = {}
-        rounds: dict[str, Activity] = {}
-        held: list[str] = []
-        active = 0
-        chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
-        if watch.loops is None:
-            watch.loops = _loops(run)
-        for (job_cluster, proc), (doing, reason) in watch.jobs.items():
-            node = watch.node_of.get(job_cluster)
-            if node is None:
-                continue
-            if doing == "running" and node not in watch.loops:
-                if node not in chunks:
-                    chunks[node] = _chunks(run, node)
-                running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
-            if doing == "held":
-                held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
-            else:
-                active += node not in watch.loops  # the DAGMan of a round does not count
-        for loop in watch.loops:
-            number = layout.last_round(str(run), loop)
-            if number:
-                folder = run / layout.one_round(loop, number)
-                there = {**ticket, "dag": layout.ROUND_DAG}
-                inner = self._watches.setdefault(
-                    (folder, ticket["cluster"]), _Watch(state=watch.state)
-                )
-                self._read_nodes(folder, there, inner)
-                rounds[loop], more = self._under_way(folder, there, inner)
-                held += [f"round {number} of {loop}, {text}" for text in rounds[loop].held]
-                active += more
-        return Activity(watch.state, watch.reason, running, tuple(held), rounds), active
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """Remove the DAGMan job, which removes its jobs, and wait until they have left."""
@@ -279,31 +242,6 @@ class CondorBackend:
                 code = event.get("ReturnValue")
                 watch.state = RunState.DONE if code == 0 else RunState.FAILED
                 watch.reason = "" if code == 0 else _why_failed(run / f"{ticket['dag']}.dagman.out")
-
-    def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
-        if watch.nodes is None:
-            watch.nodes = _event_log(run / f"{ticket['dag']}.nodes.log")
-        if watch.nodes is None:
-            return
-        kinds = htcondor2.JobEventType
-        states = {
-            kinds.SUBMIT: "idle",
-            kinds.EXECUTE: "running",
-            kinds.JOB_EVICTED: "idle",
-            kinds.JOB_RELEASED: "idle",
-            kinds.SHADOW_EXCEPTION: "idle",
-            kinds.JOB_RECONNECT_FAILED: "idle",
-        }
-        for event in watch.nodes.events(stop_after=0):
-            job = (event.cluster, event.proc)
-            if event.type == kinds.SUBMIT:
-                watch.node_of[event.cluster] = _node_name(event)
-            if event.type in states:
-                watch.jobs[job] = (states[event.type], "")
-            elif event.type == kinds.JOB_HELD:
-                watch.jobs[job] = ("held", str(event.get("HoldReason", "no reason given")))
-            elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
-                watch.jobs.pop(job, None)
 
     def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> str:
         """Notice a DAGMan job that left the queue without a word in its log.
@@ -403,19 +341,6 @@ def _why_failed(path: Path) -> str:
 def _short_text(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 400 else text[:400] + " ..."
-
-
-def _node_name(event: Any) -> str:
-    """Return the DAGMan node of a submit event, which is told in its notes, by two forms."""
-    notes = str(event.get("LogNotes", ""))
-    match = _NODE_IN_NOTES.search(notes)
-    return match[1] if match else notes.removeprefix("DAG Node: ").strip()
-
-
-def _chunks(run: Path, node: str) -> list[int]:
-    """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
-    text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
-    return [int(line.split(",", 1)[0]) for line in text.splitlines()]
 
 
 def _write_rescue(run: Path, dag: str) -> None:
