@@ -8,6 +8,7 @@ from htdag.plan.model import (
     Output,
     Plan,
     Reduction,
+    Round,
     StoredSource,
     Stream,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Output",
     "Plan",
     "Reduction",
+    "Round",
     "StoredSource",
     "Stream",
     "make_plan",
