@@ -226,8 +226,11 @@ def _add_loop(
         within["", stream.stage] = _at(drawn, stream.node or "", stream.stage)
     frame = f"cluster_{node.name}"
     with graph.subgraph(name=frame) as cluster:
-        label = ("loop " + name, f"at most {counted(made.max_rounds, 'round')}")
-        cluster.attr(label=_label(label, end="\\l"), tooltip=_label(node.reasons), **looks.LOOP)
+        label = [f"loop {name}", f"at most {counted(made.max_rounds, 'round')}"]
+        until = plan.stages.nodes[name]["stage"].loop.until
+        if until is not None:
+            label.append(f"until {function_name(until) or 'it is over'}")
+        cluster.attr(label=_label(tuple(label), end="\\l"), tooltip=_label(node.reasons), **looks.LOOP)
         what = "one value" if made.one else "items"
         _add_box(cluster, state, (made.state, what), looks.STATE, False)
         marked = {made.result} if name in targets else set()
@@ -235,11 +238,8 @@ def _add_loop(
     begins = _at(drawn, node.input.node or "", node.input.stage)
     edges.append((begins, state, {"lhead": frame, "minlen": "2"}))
     result = _at(within, made.plan.where[made.result], made.result)
-    until = plan.stages.nodes[name]["stage"].loop.until
-    says = "next round"
-    if until is not None:
-        says = f"until {function_name(until) or 'it is over'}"
-    edges.append((result, state, {"label": _label((f"  {says}  ",)), **looks.AGAIN}))
+    # From the state to the result and drawn the other way round, it gets room of its own.
+    edges.append((state, result, {"tooltip": "the next round", **looks.AGAIN}))
     drawn[node.name, name] = result
 
 

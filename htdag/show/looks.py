@@ -63,5 +63,5 @@ AGAIN = {
     "color": "#8a5ba6",
     "fontcolor": "#6b3f87",
     "style": "bold",
-    "constraint": "false",
+    "dir": "back",
 }
