@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import operator
 import os
+import re
 import signal
-import subprocess
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,7 +127,7 @@ def as_list(found: list[float], x: float) -> list[float]:
 
 
 def fails_once(mark: Path, most: int, x: int, n: int) -> int:
-    print(f"item {x} of round {n}")
+    print(f"item {x} of round {n}")  # noqa: T201
     if (x, n) == (5, 2) and not mark.exists():
         raise ValueError(f"{x} in {n}")
     return min(x, most)
@@ -144,14 +145,15 @@ def counting(mark: Path) -> htdag.Pipeline:
 
 
 def next_number(count: int, n: int) -> int:
-    assert count == 8
+    if count != 8:
+        raise LookupError(f"{count} items")
     return n + 1
 
 
 def test_a_failure_in_a_round_and_then_resume(place: dict[str, Any], tmp_path_factory):
     mark = Path("/var/tmp") / f"htdag-loops-{os.getpid()}-{tmp_path_factory.getbasetemp().name}"
     run = counting(mark).submit(on=place["on"])
-    with pytest.raises(htdag.RunFailed, match="work, round 2, item 5 .*ValueError: 5 in 2"):
+    with pytest.raises(htdag.RunFailed, match=r"work, round 2, item 5 .*ValueError: 5 in 2"):
         run.wait(timeout=200, progress=False)
     (error,) = run.errors()
     assert (error.stage, error.key, error.rounds) == ("work", "5", (2,))
@@ -176,3 +178,281 @@ def test_a_failure_in_a_round_and_then_resume(place: dict[str, Any], tmp_path_fa
     assert {path: path.stat().st_mtime_ns for path in outcomes} == outcomes
     assert len(list(run.path.glob("nodes/counting/rounds/0002/nodes/work/out/*.2.record"))) == 1
     assert run.errors() == []
+
+
+# What a step may be
+
+
+def plus(n: int) -> Callable[[htdag.Stage], htdag.Stage]:
+    return lambda state: state.map(partial(operator.add, n))
+
+
+WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: htdag.iterate(3, 1, max_rounds=2), FunctionError, "needs a function from stage"),
+    (lambda: htdag.iterate(plus(1), 1, max_rounds=0), OptionError, "whole number from 1, not 0"),
+    (lambda: htdag.iterate(plus(1), 1, max_rounds=2.5), OptionError, "from 1, not 2.5"),
+    (lambda: htdag.iterate(plus(1), 1, 7, max_rounds=2), FunctionError, "until"),
+    (lambda: htdag.iterate(plus(1), 1, lambda: 1, max_rounds=2), FunctionError, "until.state"),
+    (lambda: htdag.iterate(plus(1), 1, max_rounds=2, rounds=1), OptionError, "no option 'rounds'"),
+    (lambda: htdag.iterate(plus(1), 1, max_rounds=2, name="a b"), htdag.HtdagError, "a b"),
+    (lambda: htdag.iterate(lambda x: 5, 1, max_rounds=2), UsageError, "return a stage.*5"),
+    (lambda: htdag.iterate(lambda x: x, 1, max_rounds=2), UsageError, "that stage itself"),
+    (
+        lambda: htdag.iterate(lambda x: htdag.map(abs, [1]), 1, max_rounds=2),
+        UsageError,
+        "'abs' that it returned does not depend on it",
+    ),
+    (
+        lambda: htdag.iterate(lambda x: x.flat_map(range), 1, max_rounds=2),
+        UsageError,
+        "the state is one value, but .* the items of 'range'",
+    ),
+    (
+        lambda: htdag.iterate(lambda x: x.count(), htdag.source([1, 2]), max_rounds=2),
+        UsageError,
+        "the state is items, but .* one value, made by 'count'",
+    ),
+    (
+        lambda: htdag.iterate(
+            lambda x: htdag.files(__file__).map(open, bind={"mode": x}).count(), 1, max_rounds=2
+        ),
+        UsageError,
+        "the items of 'files' are files",
+    ),
+]
+
+
+@pytest.mark.parametrize("number", range(len(WRONG)))
+def test_mistakes_are_told_where_they_are_made(number: int):
+    make, error, text = WRONG[number]
+    with pytest.raises(error, match=text):
+        make()
+
+
+def test_a_stage_of_a_step_cannot_be_used_outside():
+    leaked = []
+
+    def step(state: htdag.Stage) -> htdag.Stage:
+        leaked.append(state.map(abs))
+        return leaked[0].map(operator.neg)
+
+    loop = htdag.iterate(step, 1, max_rounds=2)
+    with pytest.raises(UsageError, match="used outside"):
+        htdag.Pipeline(loop, leaked[0])
+
+
+def test_a_category_in_a_step_has_a_limit_too():
+    loop = htdag.iterate(
+        lambda state: state.map(abs, category="db"), 1, max_rounds=2, category="whole"
+    )
+    with pytest.raises(OptionError, match="category='whole'"):
+        htdag.Pipeline(loop, maxjobs={"db": 1})
+    plan = htdag.Pipeline(loop, maxjobs={"db": 1, "whole": 2}).plan()
+    (node,) = plan.nodes
+    assert node.options.category == "whole"
+    assert node.round.plan.nodes[0].options.category == "db"
+    assert node.round.plan.throttles.maxjobs == (("db", 1),)
+
+
+def test_what_does_not_depend_on_the_state_is_computed_once():
+    # An outer stage that a step makes itself is as good as one from outside.
+    loop = htdag.iterate(
+        lambda state: htdag.source(range(5)).map(abs, name="squares").zip(state).count(),
+        1,
+        max_rounds=2,
+        name="loop",
+    )
+    flow = htdag.Pipeline(loop)
+    assert "squares" in flow.graph
+    assert sorted(flow.graph.nodes["loop"]["inner"]) == ["count", "squares", "state", "zip"]
+
+
+# Loops among others
+
+
+def grown(items: htdag.Stage) -> htdag.Stage:
+    """Twice as many items a round, of which some go."""
+    twice = items.flat_map(lambda x: [x, x + 1], name="twice", chunk_size=3)
+    return twice.distinct(partitions=2, name="each").filter(lambda x: x % 5, name="left")
+
+
+def test_states_of_many_items_loops_after_loops_and_loops_in_loops(place: dict[str, Any]):
+    few = place["on"] == "condor"  # rounds, which take seconds there
+    items = htdag.iterate(
+        grown,
+        htdag.source([1, 2, 7]),
+        until=lambda found: len(found) > 5,
+        max_rounds=8,
+        name="grow",
+    )
+
+    def doubled_often(x: htdag.Stage) -> htdag.Stage:
+        double = htdag.iterate(
+            lambda state: state.map(lambda v: v * 2, name="double"),
+            x,
+            until=lambda v: v > 20,
+            max_rounds=2,
+            name="doubling",
+        )
+        return double.zip(x, name="pair").starmap(lambda a, b: a - b // 2, name="less")
+
+    nested = htdag.iterate(doubled_often, items.count(name="how_many"), max_rounds=2, name="outer")
+    flow = htdag.Pipeline(
+        items, nested.map(str, name="text"), items.map(abs, name="sizes", fuse=False),
+        history=False, name="several", **place["options"],
+    )  # fmt: skip
+    expected = evaluate(flow.graph)
+    run = flow.submit(on=place["on"]).wait(timeout=280, progress=False)
+    for target in flow.targets:
+        assert run.result(target) == expected[target], target
+    status = run.status()
+    assert status["outer"].note == "2 rounds"
+    assert status["double"].rounds[0] == 2
+    assert [item.value for item in run.as_completed("grow")] == expected["grow"]
+    assert len({item.key for item in run.items("grow")}) == len(expected["grow"])
+    assert all("." not in item.key[2:] for item in run.items("grow")), "keys do not grow"
+
+
+@pytest.mark.pool
+def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
+    """The DAGMan of the run and that of the round are killed while an item is under way."""
+    gate = runs_dir / "gate"
+    numbers = htdag.source(range(3), chunk_size=1)
+
+    def waits(x: int, n: int) -> int:
+        while (x, n) == (1, 2) and not gate.exists():
+            time.sleep(0.1)
+        return x
+
+    def step(n: htdag.Stage) -> htdag.Stage:
+        worked = numbers.map(waits, bind={"n": n}, name="work")
+        return worked.reduce(operator.add).zip(n).starmap(operator.add, name="next")
+
+    loop = htdag.iterate(step, 0, max_rounds=2, name="loop")
+    seeing = 'Machine =?= Machine && regexp("seeing", Name)'
+    run = htdag.Pipeline(loop, requirements=seeing, history=False).submit(on="condor")
+
+    def stuck() -> bool:
+        status = run.status()
+        # The item that waits is in none of the records yet: DAGMan's log of the round tells.
+        return status["loop"].note == "round 2 of at most 2" and status["work"].running == 1
+
+    pool.wait_until(stuck, 90, "the second round")
+    pool.wait_until(lambda: run.status()["work"].done == 2, 30, "the other two")
+    rounds = run.path / layout.rounds("loop")
+    first = {path: path.stat().st_mtime_ns for path in rounds.glob("*/nodes/work/out/*.items")}
+    for log in (run.path / "loop.dag.dagman.out", rounds / "0002/round.dag.dagman.out"):
+        os.kill(int(re.findall(r"PID = (\d+)", log.read_text())[-1]), signal.SIGKILL)
+    run.remove()
+    assert run.state is htdag.RunState.REMOVED
+    assert list(pool.schedd.query(f"DAGManJobId >= {run._ticket()['ticket']['cluster']}")) == []
+    gate.touch()
+    run.resume().wait(timeout=120, progress=False)
+    assert run.result() == 6
+    kept = {path: time for path, time in first.items() if path.exists()}
+    assert kept.items() <= {path: path.stat().st_mtime_ns for path in kept}.items()
+    assert sorted(path.name for path in rounds.glob("0002/nodes/work/out/*.record")) == [
+        "0000.1.record",
+        "0001.1.record",
+        "0001.2.record",
+        "0002.1.record",
+    ]
+
+
+def test_the_most_rounds_are_told(runs_dir: Path):
+    loop = htdag.iterate(plus(1), 1, until=lambda n: n > 5, max_rounds=3, name="few")
+    run = htdag.Pipeline(loop).submit(on="local").wait()
+    assert run.result() == 4
+    assert run.status()["few"].note == "3 rounds, the most; until does not hold"
+    always = htdag.iterate(plus(1), 1, max_rounds=3, name="always")
+    run = htdag.Pipeline(always).submit(on="local").wait()
+    assert (run.result(), run.status()["always"].note) == (4, "3 rounds")
+
+
+def test_what_until_raises_is_an_error_of_the_round(runs_dir: Path):
+    def broken(n: int) -> bool:
+        raise KeyError("no such thing")
+
+    loop = htdag.iterate(plus(1), 1, until=broken, max_rounds=3, name="loop")
+    run = htdag.Pipeline(loop).submit(on="local")
+    with pytest.raises(htdag.RunFailed, match=r"until, round 1, .*no such thing"):
+        run.wait()
+    items = htdag.iterate(
+        lambda state: state.map(abs), htdag.source([1, 2]), until=broken, max_rounds=3, name="loop"
+    )
+    run = htdag.Pipeline(items).submit(on="local")
+    with pytest.raises(htdag.RunFailed, match=r"until, round 1, .*no such thing"):
+        run.wait()
+    assert run.errors("until")[0].rounds == (1,)
+
+
+def test_options_within_a_step(runs_dir: Path, tmp_path: Path):
+    def flaky(x: int) -> int:
+        mark = tmp_path / str(x)
+        if x % 4 == 0 and not mark.exists():
+            mark.touch()
+            raise ValueError(x)
+        if x % 7 == 6:
+            raise LookupError(x)
+        return x + 10
+
+    def step(state: htdag.Stage) -> htdag.Stage:
+        return state.map(flaky, retries=1, on_error="skip", max_errors=1)
+
+    loop = htdag.iterate(step, htdag.source(range(7)), max_rounds=3, name="loop")
+    run = htdag.Pipeline(loop.map(abs, name="after")).submit(on="local").wait()
+    first = [x + 10 for x in range(6)]
+    second = [x + 10 for x in first if x % 7 != 6]
+    assert run.result() == [x + 10 for x in second if x % 7 != 6]
+    assert {(error.rounds, error.type) for error in run.errors()} == {
+        ((1,), "LookupError"),
+        ((2,), "LookupError"),
+        ((3,), "LookupError"),
+    }
+    stops = htdag.iterate(
+        lambda state: state.map(lambda x: 1 // x, on_error="stop"), 0, max_rounds=3, name="stops"
+    )
+    slow = htdag.source(range(2)).map(abs).map(time.sleep, fuse=False)
+    run = htdag.Pipeline(stops, slow.count()).submit(on="local")
+    with pytest.raises(htdag.RunFailed, match=r"round 1, item 0 .*ZeroDivisionError"):
+        run.wait()
+
+
+def test_damage_to_a_round_is_found_and_mended(runs_dir: Path):
+    run = htdag.Pipeline(k_means(), history=False).submit(on="local").wait()
+    expected = run.result()
+    last = layout.last_round(str(run.path), "k_means")
+    folder = run.path / layout.one_round("k_means", last)
+    (path,) = folder.glob("nodes/means/out/0000.1.means.items")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(htdag.HtdagError, match="resume"):
+        run.result()
+    run.resume().wait()
+    assert run.result() == expected
+    assert layout.last_round(str(run.path), "k_means") == last
+    # The state that a round which is not done had begun with: that round is begun anew.
+    for damaged in (folder, folder.with_name(f"{last - 1:04}")):
+        for path in damaged.glob("nodes/means/out/0000.*.means.items"):
+            path.write_bytes(path.read_bytes()[:-1])
+    for record in run.path.glob("nodes/k_means/out/*.record"):
+        record.unlink()
+    run.resume().wait()
+    assert run.result() == expected
+    assert layout.last_round(str(run.path), "k_means") == last
+    assert folder.with_name(f"{last:04}.dropped").is_dir()
+
+
+def test_points_that_were_made_anew_reach_the_round_that_goes_on(runs_dir: Path, tmp_path: Path):
+    flow = counting(tmp_path / "mark")
+    run = flow.submit(on="local")
+    with pytest.raises(htdag.RunFailed):
+        run.wait()
+    links = [*run.path.glob("nodes/counting/rounds/0002/sources/*/*.items")]
+    assert links
+    assert all(link.is_symlink() and not link.readlink().is_absolute() for link in links)
+    (tmp_path / "mark").touch()
+    moved = run.path.with_name("moved")
+    run.path.rename(moved)
+    content = json.loads((moved / layout.RUN).read_text())
+    (moved / layout.RUN).write_text(json.dumps({**content, "tag": "moved"}))
+    assert htdag.load("moved").resume().wait().result() == ["4"]
