@@ -141,7 +141,7 @@ def _measure_plan(
     keys = {entry["name"]: entry.get("history") for entry in plan["stages"]}
     for node in plan["nodes"]:
         name = node["name"]
-        if node["mode"] != "loop":
+        if node.get("mode") != "loop":
             yield from _measure_node(runs, created, name, node["stages"], keys)
             continue
         rounds = [

@@ -226,11 +226,12 @@ def _add_loop(
         within["", stream.stage] = _at(drawn, stream.node or "", stream.stage)
     frame = f"cluster_{node.name}"
     with graph.subgraph(name=frame) as cluster:
-        label = [f"loop {name}", f"at most {counted(made.max_rounds, 'round')}"]
+        lines = [f"loop {name}", f"at most {counted(made.max_rounds, 'round')}"]
         until = plan.stages.nodes[name]["stage"].loop.until
         if until is not None:
-            label.append(f"until {function_name(until) or 'it is over'}")
-        cluster.attr(label=_label(tuple(label), end="\\l"), tooltip=_label(node.reasons), **looks.LOOP)
+            lines.append(f"until {function_name(until) or 'it is over'}")
+        label = _label(tuple(lines), end="\\l")
+        cluster.attr(label=label, tooltip=_label(node.reasons), **looks.LOOP)
         what = "one value" if made.one else "items"
         _add_box(cluster, state, (made.state, what), looks.STATE, False)
         marked = {made.result} if name in targets else set()
