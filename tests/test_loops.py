@@ -350,7 +350,7 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
     numbers = htdag.source(range(3), chunk_size=1)
 
     def waits(x: int, n: int) -> int:
-        while (x, n) == (2, 2) and not gate.exists():
+        while (x, n) == (2, 3) and not gate.exists():
             time.sleep(0.1)
         return x
 
@@ -371,8 +371,17 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
     pool.wait_until(lambda: run.status()["work"].done == 2, 30, "the other two")
     rounds = run.path / layout.rounds("loop")
     first = {path: path.stat().st_mtime_ns for path in rounds.glob("*/nodes/work/out/*.items")}
-    for log in (run.path / "loop.dag.dagman.out", rounds / "0002/round.dag.dagman.out"):
-        os.kill(int(re.findall(r"PID = (\d+)", log.read_text())[-1]), signal.SIGKILL)
+    outer, inner = run.path / "loop.dag.dagman.out", rounds / "0002/round.dag.dagman.out"
+
+    def pids(log: Path) -> list[str]:
+        return re.findall(r"PID = (\d+)", log.read_text())
+
+    # The schedd starts it again, and it goes on with the jobs that it had.
+    os.kill(int(pids(inner)[0]), signal.SIGKILL)
+    pool.wait_until(lambda: len(pids(inner)) == 2, 60, "another DAGMan of the round")
+    assert run.status()["work"].running == 1
+    for log in (outer, inner):
+        os.kill(int(pids(log)[-1]), signal.SIGKILL)
     run.remove()
     assert run.state is htdag.RunState.REMOVED
     assert list(pool.schedd.query(f"DAGManJobId >= {run._ticket()['ticket']['cluster']}")) == []
