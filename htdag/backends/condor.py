@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import judging
+from htdag.backends import abilities, judging
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -148,7 +148,10 @@ class CondorBackend:
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
-                judging.spare_scripts(run, dag, Path(description["executable"]))
+                dagman = Path(description["executable"])
+                for folder, file in abilities.written(run, dag):
+                    judging.spare_scripts(folder, file, dagman)
+                    abilities.settle_throttles(folder, dagman)
             if _loops(run):
                 # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
                 description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from htdag.backends import abilities
 from htdag.runtime import layout, progress
 
 _KEEPS_OTHERS = "DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
@@ -38,12 +39,9 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
     """
     all_nodes = progress.read_plan(str(run))["nodes"]
     nodes = [node for node in all_nodes if node["mode"] != "loop"]
-    for name in (node["name"] for node in all_nodes if node["mode"] == "loop"):
-        for folder in (layout.step(name), *_begun(run, name)):
-            spare_scripts(run / folder, layout.ROUND_DAG, dagman)
     dynamic = {node["name"] for node in all_nodes if node["dynamic"]}
     # Where a run is to stop at the first error, DAGMan has to remove the other jobs.
-    keeps = all(node["on_error"] != "stop" for node in nodes) and _knows_setting(dagman)
+    keeps = all(node["on_error"] != "stop" for node in nodes) and abilities.keeps_others(dagman)
     spared = {
         node["name"]
         for node in nodes
@@ -76,22 +74,10 @@ def restore_scripts(run: Path, dag: str) -> None:
         _edit(run / layout.submit(node["name"]), "arguments = work-status ", "arguments = work ")
 
 
-def _begun(run: Path, loop: str) -> list[str]:
-    """Return the round of a loop that was made with its run, if one was."""
-    return [layout.one_round(loop, 1)] if layout.last_round(str(run), loop) else []
-
-
 _CONFIG = f"""
 # Where a job fails, the others of its node go on to their end.
 {_KEEPS_OTHERS} = False
 """
-
-
-def _knows_setting(dagman: Path) -> bool:
-    try:
-        return _KEEPS_OTHERS.encode() in dagman.read_bytes()
-    except OSError:
-        return False
 
 
 def _edit(path: Path, old: str, new: str) -> None:
