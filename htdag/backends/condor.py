@@ -19,13 +19,13 @@ from htdag.backends import abilities, judging
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
+from htdag.backends.dagmanout import loops_of, why_failed
 from htdag.backends.nodeslog import NodesLog
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
-_SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
@@ -152,7 +152,7 @@ class CondorBackend:
                 for folder, file in abilities.written(run, dag):
                     judging.spare_scripts(folder, file, dagman)
                     abilities.settle_throttles(folder, dagman)
-            if _loops(run):
+            if loops_of(run):
                 # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
                 description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])
                 description["initialdir"] = str(run)
@@ -244,7 +244,7 @@ class CondorBackend:
             elif event.type == kinds.JOB_TERMINATED:
                 code = event.get("ReturnValue")
                 watch.state = RunState.DONE if code == 0 else RunState.FAILED
-                watch.reason = "" if code == 0 else _why_failed(run / f"{ticket['dag']}.dagman.out")
+                watch.reason = "" if code == 0 else why_failed(run, ticket["dag"])
 
     def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> str:
         """Notice a DAGMan job that left the queue without a word in its log.
@@ -285,12 +285,6 @@ def _all_of(schedd: Any, cluster: int) -> str:
     )
 
 
-def _loops(run: Path) -> list[str]:
-    """Return the names of the loops of a run directory."""
-    nodes = progress.read_plan(str(run))["nodes"]
-    return [node["name"] for node in nodes if node["mode"] == "loop"]
-
-
 def _in_queue(setup: Setup, constraint: str) -> bool:
     with _reached(setup):
         return bool(htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"]))
@@ -323,29 +317,6 @@ def _event_log(path: Path) -> Any:
     return htcondor2.JobEventLog(str(path)) if path.exists() else None
 
 
-def _why_failed(path: Path) -> str:
-    """Return what DAGMan's own log says of a failure that is not one of items; else ""."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return f"DAGMan left no {path.name}"
-    refused = [
-        f"node {node} could not be submitted: {_short_text(reason)}"
-        for node, reason in _SUBMIT_FAILURE.findall(text)
-    ]
-    errors = [
-        _short_text(line.partition("ERROR")[2].lstrip(": "))
-        for line in text.splitlines()
-        if "ERROR: " in line and "the following" not in line
-    ]
-    return "; ".join(dict.fromkeys(refused or errors[-3:]))
-
-
-def _short_text(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 400 else text[:400] + " ..."
-
-
 def _write_rescue(run: Path, dag: str) -> None:
     """Write the rescue DAG that tells DAGMan which nodes are done, by their records.
 
@@ -355,7 +326,7 @@ def _write_rescue(run: Path, dag: str) -> None:
     """
     plan = progress.read_plan(str(run))
     done = progress.prepare_rest(str(run), plan)
-    for loop in set(_loops(run)).difference(done):
+    for loop in set(loops_of(run)).difference(done):
         folder = run / layout.one_round(loop, layout.last_round(str(run), loop))
         if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # it has begun
             judging.restore_scripts(folder, layout.ROUND_DAG)

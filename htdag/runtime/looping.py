@@ -40,7 +40,8 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
         return Verdict(STOP if node["on_error"] == "stop" else FAILED, text)
     over = _answer(folder, inner) if node["loop"]["until"] else None
     if over is None and node["loop"]["until"]:
-        return Verdict(FAILED, "round %d: there is no word of until in its records" % number)
+        # The item that is the state was let go, by on_error="skip".
+        return Verdict(FAILED, "round %d has no state, of which until could be asked" % number)
     if not over and number < node["loop"]["max_rounds"]:
         given = given_to_round(run, plan, node, number + 1)
         rounds.make(run, node, number + 1, given, lay_out)
@@ -53,14 +54,15 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
 
 
 def _answer(folder: str, plan: Plan) -> Optional[bool]:
-    """Return what the predicate said; None where no record has it."""
+    """Return what the predicate said last; None where no record has it."""
     found: Optional[bool] = None
     for node in plan["nodes"]:
         if node["check"]:
             for chunk, attempts in layout.attempts(folder, node["name"]).items():
-                path = layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
-                for line in recordfile.lines(os.path.join(folder, path)):
-                    found = line.get("until", found)
+                for attempt in attempts:
+                    path = layout.record(node["name"], layout.chunk_name(chunk), attempt)
+                    for line in recordfile.lines(os.path.join(folder, path)):
+                        found = line.get("until", found)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 
 from . import layout, looping, progress
 
@@ -25,7 +26,12 @@ def loop_post(name: str, returned: int) -> int:
     run = os.path.join(*[os.pardir] * 4)
     plan = progress.read_plan(run)
     os.chdir(run)
-    verdict = looping.judge(".", plan, plan["by_name"][name], returned)
+    try:
+        verdict = looping.judge(".", plan, plan["by_name"][name], returned)
+    except Exception:
+        # Not 1, as by itself: that would have DAGMan do the same round again.
+        note(".", name, traceback.format_exc())
+        return looping.FAILED
     note(".", name, verdict.text)
     return verdict.status
 
