@@ -331,6 +331,9 @@ def _write_rescue(run: Path, dag: str) -> None:
         if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # it has begun
             judging.restore_scripts(folder, layout.ROUND_DAG)
             _write_rescue(folder, layout.ROUND_DAG)
+    # Of a DAGMan that was killed, and removed while it was dead: another one would go on from its
+    # log, in which the jobs that were removed have failed, and not from the rescue DAG.
+    (run / f"{dag}.lock").unlink(missing_ok=True)
     numbers = [int(match[1]) for path in run.iterdir() if (match := _RESCUE.fullmatch(path.name))]
     lines = [f"# Rescue DAG of {dag}, written by htdag to go on with what is left."]
     lines += [f"DONE {name}" for name in done]
