@@ -278,7 +278,9 @@ def test_a_run_gives_what_plain_python_gives(in_process, tmp_path, data):
         return data.draw(st.sampled_from(ready), label="next node")
 
     failed = run_nodes(run, choose)
-    event(f"{len(flow.plan().nodes)} nodes")
+    plan = flow.plan()
+    event(f"{len(plan.nodes)} nodes")
+    event(f"{sum(node.round is not None for node in plan.nodes)} loops")
     shutil.rmtree(folder)  # from now on nothing fails
     try:
         expected = evaluate(flow.graph)
