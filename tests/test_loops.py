@@ -555,7 +555,7 @@ def test_a_loop_is_drawn_and_explained():
         "2. k_means: at most 20 rounds of 3 nodes, 4 jobs",
         "2.1. nearest: 2 jobs, 60 items",
         "the items, from outside, of points; the round's state, in every job",
-        "runs     map means, and asks whether the loop is over",
+        "runs     map means, and ask whether the loop is over",
         "writes   means (the next state)",
         "why      - total begins a node: k_means is made by a loop",
     ):

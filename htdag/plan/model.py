@@ -303,6 +303,11 @@ class Node:
         return not self.dynamic or bool(self.boundaries) or self.input.view in BY_HASH
 
     @property
+    def is_check_alone(self) -> bool:
+        """Whether it is there only to find out whether a loop is over."""
+        return self.check is not None and not self.outputs
+
+    @property
     def parents(self) -> tuple[str, ...]:
         """The nodes that must be done before this one, each once."""
         names = [stream.node for stream in self.input.streams]

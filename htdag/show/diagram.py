@@ -340,7 +340,7 @@ def _operation_lines(operation: Operation) -> tuple[str, ...]:
 def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
     reduction = node.reduction
     assert reduction is not None
-    if node.check is not None and not node.outputs:
+    if node.is_check_alone:
         return reduction.stage, "sees all items of the state"
     if not reduction.final:
         return reduction.stage, f"up to {counted(node.fan_in or 1, 'part')} a job"

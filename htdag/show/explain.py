@@ -90,6 +90,9 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
     if stage.kind == STATE:
         what = "value" if stage.single else "items"
         yield f"the {what} that a round begins with"
+    elif any(node.is_check_alone and stage.name in node.stages for node in plan.nodes):
+        yield f"asks of all items of {', '.join(upstreams(plan.stages, stage.name))} whether to end"
+        return
     elif stage.loop is not None:
         start, *others = upstreams(plan.stages, stage.name)
         yield f"loop, begins with {start}"
@@ -147,7 +150,7 @@ def _node_lines(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str
     yield from _entry("reads", "; ".join(_reads(plan, node, numbers)))
     runs = _runs(node)
     if node.check is not None:
-        runs += ", and asks whether the loop is over"
+        runs += ", and ask whether the loop is over"
     yield from _entry("runs", runs)
     yield from _entry("writes", "; ".join(_written(plan, node, output) for output in node.outputs))
     yield from _entry("options", ", ".join(_options(node)))
@@ -216,6 +219,8 @@ def _reads(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
 def _runs(node: Node) -> str:
     if node.round is not None:
         return "a DAG of its own for each round"
+    if node.is_check_alone:
+        return "collect the items of the state"
     if node.reduction is not None:
         what = "reduce" if node.reduction.final else "combine"
         return f"{what} {node.reduction.stage}"
