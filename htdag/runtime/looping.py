@@ -91,8 +91,8 @@ def prepare(run: str, plan: Plan, node: Dict[str, Any], outcomes: streams.Outcom
     name = node["name"]
     rounds.withdraw(run, node)
     number = layout.last_round(run, name)
-    while number > 1 and not _round_is_done(run, node, number):
-        if _round_is_done(run, node, number - 1):
+    while number > 1 and not _is_done(run, node, number):
+        if _is_done(run, node, number - 1, only_state=True):
             break
         rounds.drop(run, node, number)
         number -= 1
@@ -120,9 +120,20 @@ def last_rounds(
                     yield (number, *numbers), deeper, plan_there
 
 
-def _round_is_done(run: str, node: Dict[str, Any], number: int) -> bool:
+def _is_done(run: str, node: Dict[str, Any], number: int, *, only_state: bool = False) -> bool:
+    """Tell whether a round is done, or at least the state that it ends with is there."""
     folder = os.path.join(run, layout.one_round(node["name"], number))
-    return all(progress.is_done(folder, each) for each in progress.read_plan(folder)["nodes"])
+    plan = progress.read_plan(folder)
+    wanted = [_maker(plan, node)] if only_state else plan["nodes"]
+    return all(progress.is_done(folder, each) for each in wanted)
+
+
+def _maker(plan: Plan, node: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the node, in the plan of a round, that makes the state."""
+    result = node["loop"]["result"]
+    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
+    found: Dict[str, Any] = plan["by_name"][where]
+    return found
 
 
 def given_to_round(
@@ -149,8 +160,7 @@ def state_after(run: str, node: Dict[str, Any], number: int) -> rounds.Given:
     """Return where the state is that a round of a loop ended with."""
     folder = os.path.join(run, layout.one_round(node["name"], number))
     plan = progress.read_plan(folder)
-    result = node["loop"]["result"]
-    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
-    outcomes = progress.outcomes_of(progress.examine(folder, plan["by_name"][where]))
-    stream = {"stage": result, "node": where}
+    maker = _maker(plan, node)
+    outcomes = progress.outcomes_of(progress.examine(folder, maker))
+    stream = {"stage": node["loop"]["result"], "node": maker["name"]}
     return rounds.Given(folder, streams.outcome_cells(folder, plan, stream, outcomes))
