@@ -22,6 +22,7 @@ PARTS = {
     "local": "the local backend, beside multiprocessing and joblib",
     "arrays": "large arrays: copies, memory, MB/s",
     "flat_memory": "data larger than memory",
+    "lanes": "chained nodes in lanes and one after the other, on HTCondor",
     "late_materialization": "with and without late materialisation, on HTCondor's defaults",
 }
 

@@ -33,14 +33,17 @@ _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
 _SCHEDULER_UNIVERSE = 7
 _USE_DAG_DIR = re.compile(r" -UseDagDir\b", re.IGNORECASE)
-# Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
+# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
 import htcondor2
 htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
 ads = htcondor2.Collector().query(
-    htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=["TotalSlotCpus"]
+    htcondor2.AdType.Startd,
+    constraint='SlotType =!= "Dynamic"',
+    projection=["TotalSlotCpus", "TotalSlotGPUs"],
 )
-print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
+wanted = {"TotalSlotCpus": 1, "TotalSlotGPUs": 0}
+print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.items()))
 """
 
 
@@ -121,6 +124,8 @@ class CondorBackend:
     """
 
     name = "condor"
+    # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
+    turn = 20.0
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._new_runs = setup
@@ -200,8 +205,8 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
 
-    def slots(self) -> int:
-        """Ask the schedd whether it is there and the collector for the pool's slots.
+    def slots(self) -> tuple[int, int]:
+        """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
         In a process of its own: where no daemon answers the bindings wait for a minute, and no
         other thread goes on meanwhile.
@@ -220,9 +225,10 @@ class CondorBackend:
                 timeout=_SLOTS_TIMEOUT,
                 check=False,
             )
-            return int(done.stdout)
+            cpus, gpus = map(int, done.stdout.split())
         except (OSError, ValueError, subprocess.TimeoutExpired):
-            return 0
+            return 0, 0
+        return cpus, gpus
 
     def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.dagman is None:

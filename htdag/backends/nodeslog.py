@@ -8,7 +8,7 @@ from typing import Any
 
 from htdag.backends.base import Activity, RunState
 from htdag.backends.bindings import htcondor2
-from htdag.runtime import layout, progress
+from htdag.runtime import lanes, layout, progress
 
 _NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 
@@ -53,7 +53,8 @@ class NodesLog:
             if doing == "running" and node not in self._loops:
                 if node not in chunks:
                     chunks[node] = _chunks(self._run, node)
-                running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
+                found = running.setdefault(lanes.unit(node).node, set())
+                found.update(chunks[node][proc : proc + 1])
             if doing == "held":
                 held.append(f"node {node}, job {cluster}.{proc}: {why}")
             else:
@@ -111,6 +112,6 @@ def _node_name(event: Any) -> str:
 
 
 def _chunks(run: Path, node: str) -> list[int]:
-    """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
-    text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
+    """Return the chunks of the jobs of a node or lane: those of a cluster are lines of its list."""
+    text = (run / layout.chunk_list(*lanes.unit(node))).read_text(encoding="utf-8")
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]

@@ -17,7 +17,7 @@ from htdag.compile.content import FORMAT, payload, plan_content, program
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import layout, progress, rounds, streams
+from htdag.runtime import lanes, layout, progress, rounds, streams
 
 
 def write_run(plan: Plan, directory: Path, tag: str) -> Path:
@@ -108,9 +108,11 @@ def _write_lists(plan: Plan, run: Path, content: dict[str, Any]) -> None:
     for node in content["nodes"]:
         if node["dynamic"]:
             continue  # the POST script of the last node before it writes the list
-        jobs = ((number, 1, None) for number in range(node["chunks"]))
         reading = streams.Reading(str(run), content, node, None)
-        progress.write_list(str(run), node, jobs, reading)
+        for unit in lanes.units(node):
+            numbers = lanes.chunks(node, unit.lane, node["chunks"])
+            jobs = ((number, 1, None) for number in numbers)
+            progress.write_list(str(run), node, jobs, reading, unit.lane)
         _check_limits(run, node["name"], plan[node["name"]].options)
 
 

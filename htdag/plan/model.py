@@ -12,8 +12,10 @@ import networkx as nx
 from htdag._options import Options
 from htdag._sources import Source
 from htdag._throttles import Throttles
+from htdag.plan.costs import Chain, Cost
 from htdag.runtime import layout
-from htdag.runtime.chunking import BY_HASH
+from htdag.runtime.chunking import BY_HASH, even
+from htdag.runtime.lanes import Unit
 from htdag.stages import LOOP, MISSING
 
 
@@ -257,6 +259,10 @@ class Node:
         Whether its jobs take whole chunks of the node before it, however many items these have.
     per_job : float
         About how many items a job is to have then, where there is no chunk size.
+    follows : bool
+        Whether its chunks are those of the node that it reads, so that both can be in lanes.
+    lanes : int
+        Into how many lanes it is cut, each a DAGMan node of its own; 1 for none.
     fan_in : int or None
         For a level of a tree of combining nodes: how many values one job takes.
     items : int or None
@@ -265,6 +271,8 @@ class Node:
         About how many jobs earlier runs ask for; None where they do not decide.
     measured : str
         What earlier runs measured, in words.
+    cost : Cost or None
+        What they say of its time, where they measured all that it does.
     priority : int
         Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
     round : Round or None
@@ -288,10 +296,13 @@ class Node:
     dynamic: bool = False
     by_chunk: bool = False
     per_job: float = 1.0
+    follows: bool = False
+    lanes: int = 1
     fan_in: int | None = None
     items: int | None = None
     jobs: int | None = None
     measured: str = ""
+    cost: Cost | None = None
     priority: int = 0
     round: Round | None = None
     check: Check | None = None
@@ -306,6 +317,23 @@ class Node:
     def is_check_alone(self) -> bool:
         """Whether it is there only to find out whether a loop is over."""
         return self.check is not None and not self.outputs
+
+    @property
+    def lane_parent(self) -> str | None:
+        """The node whose lanes go on in its own, lane by lane."""
+        return self.input.node if self.lanes > 1 and self.follows else None
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What DAGMan runs of it: the node, or its lanes."""
+        if self.lanes == 1:
+            return (Unit(self.name),)
+        return tuple(Unit(self.name, lane) for lane in range(1, self.lanes + 1))
+
+    @property
+    def lane_edges(self) -> tuple[int, ...]:
+        """Where the chunks of its lanes begin, and the end."""
+        return tuple(even(self.chunks, self.lanes))
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -335,6 +363,8 @@ class Plan:
         The sources that are read by ranges of their items, or bound.
     throttles : Throttles
         The options of the pipeline as a whole.
+    chains : tuple of Chain
+        Where lanes can be, or were asked for and cannot.
     """
 
     name: str
@@ -344,6 +374,7 @@ class Plan:
     stages: nx.DiGraph
     sources: tuple[StoredSource, ...] = ()
     throttles: Throttles = field(default_factory=Throttles)
+    chains: tuple[Chain, ...] = ()
 
     @cached_property
     def graph(self) -> nx.DiGraph:

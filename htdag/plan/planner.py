@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import networkx as nx
@@ -11,9 +12,11 @@ from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
+from htdag.plan.lanes import lane
 from htdag.plan.loop import add_check, plan_rounds
-from htdag.plan.model import Plan
+from htdag.plan.model import Node, Plan
 from htdag.plan.priority import prioritize
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Measures, Settings, tune
 from htdag.stages import Loop
 
@@ -26,7 +29,7 @@ def make_plan(
     name: str,
     *,
     measures: Measures = _NOTHING,
-    slots: int = 1,
+    capacity: Capacity | None = None,
     settings: Settings | None = None,
     throttles: Throttles | None = None,
 ) -> Plan:
@@ -42,10 +45,10 @@ def make_plan(
         The pipeline's name.
     measures : mapping
         What earlier runs measured of stages, by `htdag.plan.identity.stage_keys`.
-    slots : int
+    capacity : Capacity, optional
         How many jobs can run at once; used with measures only.
     settings : Settings, optional
-        What to aim at; used with measures only.
+        What to aim at; but for `lanes` used with measures only.
     throttles : Throttles, optional
         The options of the pipeline as a whole.
 
@@ -54,8 +57,8 @@ def make_plan(
     Plan
         Equal arguments give equal plans.
     """
-    aim = settings or Settings()
-    limits = throttles or Throttles()
+    aim, limits = settings or Settings(), throttles or Throttles()
+    room = capacity or Capacity()
 
     def plan_round(inner: nx.DiGraph, result: str, limits: Throttles, loop: Loop) -> Plan:
         return planned(inner, (result,), limits, loop)
@@ -63,13 +66,18 @@ def make_plan(
     def planned(
         graph: nx.DiGraph, targets: Sequence[str], limits: Throttles, loop: Loop | None
     ) -> Plan:
-        nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
+        connected, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
         if loop is not None:
-            nodes = add_check(graph, nodes, where, loop)
-        nodes = tune(graph, name, nodes, measures, slots, aim)
-        sources = stored_sources(graph, nodes)
-        nodes = chunk(graph, nodes, sources)
+            connected = add_check(graph, connected, where, loop)
+        sources = stored_sources(graph, connected)
+
+        def layout(followers: frozenset[str]) -> tuple[Node, ...]:
+            marked = tuple(replace(node, follows=node.name in followers) for node in connected)
+            tuned = tune(graph, name, marked, measures, room.slots, aim)
+            return chunk(graph, tuned, sources)
+
+        nodes, chains = lane(layout, aim.lanes, room, limits)
         nodes = prioritize(plan_rounds(graph, nodes, sources, limits, plan_round))
-        return Plan(name, nodes, tuple(targets), where, graph, sources, limits)
+        return Plan(name, nodes, tuple(targets), where, graph, sources, limits, chains=chains)
 
     return planned(graph, targets, limits, None)

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import layout, progress, recordfile, rounds, streams
+from . import lanes, layout, progress, recordfile, rounds, streams
 from .progress import Plan
 
 DONE, AGAIN, FAILED, STOP = 0, 1, 2, 3
@@ -72,17 +72,21 @@ def _end(run: str, plan: Plan, node: Dict[str, Any], number: int, over: Optional
     rounds.hand_on(run, node, number, [(cell.files, cell.values) for cell in state.cells])
     content = json.dumps({"rounds": number, "until": over})
     layout.write_aside(os.path.join(run, layout.loop_end(node["name"])), content.encode())
-    for child in node["children"]:
-        progress.prepare_child(run, plan, plan["by_name"][child], {})
+    for child in lanes.children(plan, lanes.Unit(node["name"])):
+        progress.prepare_child(run, plan, child, {})
 
 
 def lay_out(run: str) -> None:
     """Write the lists of the nodes of a round that can run, and of those that are known enough."""
     plan = progress.read_plan(run)
     for node in plan["nodes"]:
-        if not node["dynamic"] and not layout.attempts(run, node["name"]):
-            jobs = ((number, 1, None) for number in range(node["chunks"]))
-            progress.write_list(run, node, jobs, streams.Reading(run, plan, node, None))
+        if node["dynamic"] or layout.attempts(run, node["name"]):
+            continue
+        reading = streams.Reading(run, plan, node, None)
+        for unit in lanes.units(node):
+            numbers = lanes.chunks(node, unit.lane, node["chunks"])
+            jobs = ((number, 1, None) for number in numbers)
+            progress.write_list(run, node, jobs, reading, unit.lane)
     progress.prepare_rest(run, plan)
 
 
