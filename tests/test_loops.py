@@ -578,3 +578,21 @@ def test_rounds_are_measured(runs_dir: Path):
     (node, *_) = flow.plan(on="local")["k_means"].round.plan.nodes
     assert node.measured.startswith("in 1 run: ")
     assert node.options.request_memory is not None
+
+
+def test_the_stages_of_a_step_may_be_in_lanes(runs_dir: Path):
+    numbers = htdag.source(range(12), chunk_size=3)
+
+    def step(n: htdag.Stage) -> htdag.Stage:
+        first = numbers.map(lambda x, n: 2 * x + n, bind={"n": n}, name="first")
+        return first.map(lambda x: x % 97, name="second", fuse=False).reduce(operator.add)
+
+    loop = htdag.iterate(step, 1, max_rounds=2, name="loop")
+    flow = htdag.Pipeline(loop, lanes=2, history=False)
+    inner = flow.plan()["loop"].round.plan
+    assert {node.lanes for node in inner.nodes if "second" in node.stages} == {2}
+    run = flow.submit(on="local").wait()
+    assert run.result() == evaluate(flow.graph)["loop"]
+    dag = (run.path / layout.step("loop") / layout.ROUND_DAG).read_text()
+    assert "JOB second.1 " in dag
+    assert "JOB second.2 " in dag
