@@ -20,7 +20,7 @@ from htdag.compile.sources import write_source, write_stored_source
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import lanes, layout, progress, streams
+from htdag.runtime import lanes, layout, progress, rounds, streams
 
 
 def write_run(plan: Plan, directory: Path, tag: str) -> Path:
@@ -57,6 +57,7 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         ) from error
     try:
         _fill(plan, aside, tag, placed)
+        _begin_loops(aside)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -70,10 +71,18 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed]) -> None:
+def _fill(
+    plan: Plan,
+    run: Path,
+    tag: str,
+    placed: Mapping[Environment, Placed],
+    around: Path | None = None,
+) -> None:
+    """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
     classes: set[Any] = set()
-    environments.write(run, placed.values())
-    for node in plan.nodes:
+    with_jobs = [node for node in plan.nodes if node.round is None]
+    environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
+    for node in with_jobs:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
         place = placed[environment_of(node)]
@@ -85,31 +94,55 @@ def _fill(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed])
     for stored in plan.sources:
         write_stored_source(run, stored)
         classes |= stored.source.classes
-    for node in plan.nodes:
+    for node in with_jobs:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        if node.round is not None:
+            entry |= {"environment": None, "compares": False}
+            continue
         own = environments.content(node, placed)
         _write_json(run / layout.program(node.name), {**program(node), **own})
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
     _write_json(run / layout.PLAN, content)
-    content["by_name"] = {node["name"]: node for node in content["nodes"]}
-    for node_content in content["nodes"]:
-        if node_content["dynamic"]:
-            continue  # the POST script of the last node before it writes the list
-        options = plan[node_content["name"]].options
-        reading = streams.Reading(str(run), content, node_content, None)
-        for unit in lanes.units(node_content):
-            numbers = lanes.chunks(node_content, unit.lane, node_content["chunks"])
-            jobs = ((number, 1, None) for number in numbers)
-            progress.write_list(str(run), node_content, jobs, reading, unit.lane)
-        _check_limits(run, node_content["name"], options)
-    archive.write_archive(str(run / layout.RUNTIME))
+    if around is None:
+        _write_lists(plan, run, content)
+        archive.write_archive(str(run / layout.RUNTIME))
+    else:
+        rounds.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
-    _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
-    _write_json(run / layout.RUN, _manifest(plan, tag))
+    name = dag_name(plan) if around is None else layout.ROUND_DAG
+    lines = dag.dag_lines(plan, within=around is not None)
+    _write(run / name, "\n".join(lines) + "\n")
+    _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
+    for node in plan.nodes:
+        if node.round is not None:
+            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
+                (run / folder(node.name)).mkdir(parents=True)
+            _fill(node.round.plan, run / layout.step(node.name), tag, placed, around=run)
+
+
+def _write_lists(plan: Plan, run: Path, content: dict[str, Any]) -> None:
+    content["by_name"] = {node["name"]: node for node in content["nodes"]}
+    for node in content["nodes"]:
+        if node["dynamic"]:
+            continue  # the POST script of the last node before it writes the list
+        reading = streams.Reading(str(run), content, node, None)
+        for unit in lanes.units(node):
+            numbers = lanes.chunks(node, unit.lane, node["chunks"])
+            jobs = ((number, 1, None) for number in numbers)
+            progress.write_list(str(run), node, jobs, reading, unit.lane)
+        _check_limits(run, node["name"], plan[node["name"]].options)
+
+
+def _begin_loops(run: Path) -> None:
+    """Make the first round of loops for which no other node has to be done."""
+    plan = progress.read_plan(str(run))
+    for node in plan["nodes"]:
+        if node["mode"] == "loop" and not node["parents"]:
+            progress.prepare(str(run), plan, node)
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:
