@@ -17,7 +17,7 @@ from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
-from htdag.stages import MISSING, Stage, files, map, source, starmap
+from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.store import load, runs
 
 __version__ = _version.VERSION
@@ -40,6 +40,7 @@ __all__ = [
     "clean",
     "files",
     "import_run",
+    "iterate",
     "load",
     "map",
     "runs",

@@ -23,6 +23,7 @@ class IterableSource:
     """
 
     is_files = False
+    is_late = False
 
     def __init__(self, iterable: Iterable[Any], stage: str) -> None:
         if isinstance(iterable, str | bytes):
@@ -116,6 +117,7 @@ class FileSource:
     """Local files and directories, each an item that travels with its job."""
 
     is_files = True
+    is_late = False
 
     def __init__(self, pattern_or_paths: Any, stage: str) -> None:
         if isinstance(pattern_or_paths, str | bytes | os.PathLike):
@@ -153,4 +155,31 @@ class FileSource:
         return len(self.paths)
 
 
-Source = IterableSource | FileSource
+class LateSource:
+    """What a round of a loop begins with: known when the round is made.
+
+    Parameters
+    ----------
+    items : int
+        How many items there are, or an estimate.
+    chunks : int
+        In how many files they come, or an estimate.
+    cells : tuple of int, optional
+        How many items each of the files holds, where that is known before.
+    """
+
+    is_files = False
+    is_late = True
+
+    def __init__(self, items: int = 1, chunks: int = 1, cells: tuple[int, ...] | None = None):
+        self.items = items
+        self.chunks = chunks
+        self.cells = cells
+        self.classes: set[type] = set()
+        self.same: dict[bytes, bytes] = {}
+
+    def __len__(self) -> int:
+        return self.items
+
+
+Source = IterableSource | FileSource | LateSource

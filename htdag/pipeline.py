@@ -132,7 +132,8 @@ class Pipeline:
         self._throttles = _throttles.parse(throttles, self.name)
         used = {
             stage.options.category: stage.name
-            for _, stage in self._graph.nodes(data="stage")
+            for graph in (self._graph, *_graph.inner_graphs(self._graph))
+            for _, stage in graph.nodes(data="stage")
             if stage.options.category is not None
         }
         _throttles.check_categories(self._throttles, used, self.name)
@@ -189,7 +190,7 @@ class Pipeline:
                 layouts=layouts,
             )
         history.gather_finished()
-        measures = history.measures_for(stage_keys(self._graph, self.name))
+        measures = history.measures_for(_all_keys(self._graph, self.name))
         return make_plan(
             self._graph,
             self._targets,
@@ -405,3 +406,11 @@ class Pipeline:
 def _place(on: str | None) -> str:
     """Return where to run: as code says, else as the settings do."""
     return str(_settings.resolve("on").value) if on is None else on
+
+
+def _all_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
+    """Return the keys of all stages, those that loops repeat too; all names differ."""
+    keys = stage_keys(graph, pipeline)
+    for inner in _graph.inner_graphs(graph):
+        keys.update(stage_keys(inner, pipeline))
+    return keys

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from htdag._graph import upstreams
 from htdag.compile import write_run
 from htdag.observe import outcomes
-from htdag.runtime import compute, keyhash, lanes, layout, progress, worker
+from htdag.runtime import compute, keyhash, lanes, layout, looping, progress, worker
 from htdag.stages import MISSING
 
 if TYPE_CHECKING:
@@ -35,14 +35,20 @@ class EmptyReduce(Exception):
     """A reduce without an initial value that no item reaches."""
 
 
-def evaluate(graph: nx.DiGraph) -> dict[str, Any]:
+def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str, Any]:
     """The result of every stage of `Pipeline.graph`: a list, or the value of a reduce.
 
     Functions get copies, so that one that changes its arguments changes no other stage's items:
-    in a run these are other processes.
+    in a run these are other processes. What a round of a loop begins with is `given`.
     """
     results: dict[str, Any] = {}
     for name, stage in graph.nodes(data="stage"):
+        if given is not None and name in given:
+            results[name] = given[name]
+            continue
+        if stage.loop is not None:
+            results[name] = _repeated(graph, name, results)
+            continue
         bound = {}
         for above, _, data in graph.in_edges(name, data=True):
             bound.update(dict.fromkeys(data["keywords"], results[above]))
@@ -56,6 +62,26 @@ def evaluate(graph: nx.DiGraph) -> dict[str, Any]:
             call = functools.partial(_call_on_copies, stage.function, bound)
             results[name] = MEANINGS[stage.kind](stage, call, *inputs)
     return results
+
+
+def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
+    """The last state of a loop."""
+    data = graph.nodes[name]
+    loop, names = data["stage"].loop, data["names"]
+    start, *outside = upstreams(graph, name)
+    given = {other: results[other] for other in outside}
+    state = results[start]
+    if loop.one and not graph.nodes[start]["stage"].one:
+        (state,) = state
+    for _ in range(loop.max_rounds):
+        previous = state
+        state = evaluate(data["inner"], {**given, names["state"]: state})[names["result"]]
+        if loop.one and not data["inner"].nodes[names["result"]]["stage"].one:
+            (state,) = state
+        both = copy.deepcopy((state, previous))
+        if loop.until is not None and loop.until(*both[: 1 + loop.previous]):
+            break
+    return state
 
 
 def source_items(stage: htdag.Stage) -> list[Any]:
@@ -217,6 +243,15 @@ def run_nodes(
             return failed
         unit = lanes.unit(choose(ready))
         node = plan["by_name"][unit.node]
+        if node["mode"] == "loop":
+            number = layout.last_round(str(run), unit.node)
+            returned = run_nodes(run / layout.one_round(unit.node, number), choose)
+            verdict = looping.judge(str(run), plan, node, len(returned))
+            if verdict.status == looping.DONE:
+                finished.add(unit)
+            elif verdict.status != looping.AGAIN:
+                failed.append(unit.name)
+            continue
         here = Path.cwd()
         os.chdir(run)
         try:

@@ -51,12 +51,15 @@ class Activity:
         For each node, the chunks that run now.
     held : tuple of str
         Node, chunk and reason of held jobs, as text.
+    rounds : dict of str to Activity
+        For each loop that has begun, what goes on in its present round.
     """
 
     state: RunState
     reason: str = ""
     running: dict[str, set[int]] = field(default_factory=dict)
     held: tuple[str, ...] = ()
+    rounds: dict[str, Activity] = field(default_factory=dict)
 
 
 class Backend(Protocol):

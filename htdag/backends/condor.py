@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,20 @@ from htdag.backends import abilities, judging, peek
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
-from htdag.backends.eventlog import EventLog
+from htdag.backends.dagmanout import loops_of, why_failed
+from htdag.backends.nodeslog import NodesLog
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
-from htdag.runtime import lanes, layout, progress
+from htdag.runtime import layout, progress
 
-_NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
-_SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
+_SCHEDULER_UNIVERSE = 7
+_USE_DAG_DIR = re.compile(r" -UseDagDir\b", re.IGNORECASE)
 # Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
 import htcondor2
@@ -108,11 +109,9 @@ class _Watch:
     """What was read of a run's logs so far, so that each look reads only what is new."""
 
     dagman: Any = None
-    nodes: Any = None
+    nodes: NodesLog | None = None
     state: RunState = RunState.WAITING
     reason: str = ""
-    node_of: dict[int, str] = field(default_factory=dict)
-    jobs: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
     asked: float = 0.0
 
 
@@ -165,8 +164,13 @@ class CondorBackend:
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 dagman = Path(description["executable"])
-                judging.spare_scripts(run, dag, dagman)
-                abilities.settle_throttles(run, dagman)
+                for folder, file in abilities.written(run, dag):
+                    judging.spare_scripts(folder, file, dagman)
+                    abilities.settle_throttles(folder, dagman)
+            if loops_of(run):
+                # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
+                description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])
+                description["initialdir"] = str(run)
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag, "htcondor": setup.to_ticket()}
 
@@ -176,42 +180,28 @@ class CondorBackend:
         watch = self._watches.setdefault((run, cluster), _Watch())
         with _mapped(f"reading the event logs in {str(run)!r}"):
             self._read_dagman(run, ticket, watch)
-            self._read_nodes(run, ticket, watch)
         if not watch.state.ended:
             stopped = self._check_queue(run, ticket, watch)
             if stopped:
                 return Activity(RunState.HELD, stopped)
-        running: dict[str, set[int]] = {}
-        chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
-        held = []
-        active = 0
-        if not watch.state.ended:
-            for (job_cluster, proc), (doing, reason) in watch.jobs.items():
-                node = watch.node_of.get(job_cluster)
-                if node is None:
-                    continue
-                if doing == "running":
-                    if node not in chunks:
-                        chunks[node] = _chunks(run, node)
-                    found = running.setdefault(lanes.unit(node).node, set())
-                    found.update(chunks[node][proc : proc + 1])
-                if doing == "held":
-                    held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
-                else:
-                    active += 1
-        state = watch.state
-        if state is RunState.RUNNING and held and not active:
-            state = RunState.HELD
-        return Activity(state, watch.reason, running, tuple(held))
+        if watch.state.ended:
+            return Activity(watch.state, watch.reason)
+        with _mapped(f"reading the event logs in {str(run)!r}"):
+            if watch.nodes is None:
+                watch.nodes = NodesLog(run, ticket["dag"])
+            doing, active = watch.nodes.under_way(watch.state, watch.reason)
+        if watch.state is RunState.RUNNING and doing.held and not active:
+            return replace(doing, state=RunState.HELD)
+        return doing
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """Remove the DAGMan job, which removes its jobs, and wait until they have left."""
         cluster = ticket["cluster"]
-        mine = f"ClusterId == {cluster} || DAGManJobId == {cluster}"
         setup = Setup.of_ticket(ticket)
         with _mapped(f"removing cluster {cluster}"):
             with _reached(setup):
                 schedd = htcondor2.Schedd()
+                mine = _all_of(schedd, cluster)
                 schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
                 if force:
                     schedd.act(htcondor2.JobAction.Remove, mine)
@@ -276,30 +266,7 @@ class CondorBackend:
             elif event.type == kinds.JOB_TERMINATED:
                 code = event.get("ReturnValue")
                 watch.state = RunState.DONE if code == 0 else RunState.FAILED
-                watch.reason = "" if code == 0 else _why_failed(run / f"{ticket['dag']}.dagman.out")
-
-    def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
-        if watch.nodes is None:
-            watch.nodes = EventLog(run / f"{ticket['dag']}.nodes.log")
-        kinds = htcondor2.JobEventType
-        states = {
-            kinds.SUBMIT: "idle",
-            kinds.EXECUTE: "running",
-            kinds.JOB_EVICTED: "idle",
-            kinds.JOB_RELEASED: "idle",
-            kinds.SHADOW_EXCEPTION: "idle",
-            kinds.JOB_RECONNECT_FAILED: "idle",
-        }
-        for event in watch.nodes.events():
-            job = (event.cluster, event.proc)
-            if event.type == kinds.SUBMIT:
-                watch.node_of[event.cluster] = _node_name(event)
-            if event.type in states:
-                watch.jobs[job] = (states[event.type], "")
-            elif event.type == kinds.JOB_HELD:
-                watch.jobs[job] = ("held", str(event.get("HoldReason", "no reason given")))
-            elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
-                watch.jobs.pop(job, None)
+                watch.reason = "" if code == 0 else why_failed(run, ticket["dag"])
 
     def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> str:
         """Notice a DAGMan job that left the queue without a word in its log.
@@ -328,6 +295,17 @@ class CondorBackend:
             watch.state = RunState.STOPPED
             watch.reason = "its DAGMan job is no longer in the queue"
         return ""
+
+
+def _all_of(schedd: Any, cluster: int) -> str:
+    """Return the constraint for the DAGMan job, its jobs, and those of the rounds of its loops."""
+    dagmans = [cluster]
+    for one in dagmans:  # grows meanwhile
+        wanted = f"DAGManJobId == {one} && JobUniverse == {_SCHEDULER_UNIVERSE}"
+        dagmans += [ad["ClusterId"] for ad in schedd.query(wanted, ["ClusterId"])]
+    return " || ".join(
+        [f"ClusterId == {cluster}", *(f"DAGManJobId == {dagman}" for dagman in dagmans)]
+    )
 
 
 def _in_queue(setup: Setup, constraint: str) -> bool:
@@ -362,42 +340,6 @@ def _event_log(path: Path) -> Any:
     return htcondor2.JobEventLog(str(path)) if path.exists() else None
 
 
-def _why_failed(path: Path) -> str:
-    """Return what DAGMan's own log says of a failure that is not one of items; else ""."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return f"DAGMan left no {path.name}"
-    refused = [
-        f"node {node} could not be submitted: {_short_text(reason)}"
-        for node, reason in _SUBMIT_FAILURE.findall(text)
-    ]
-    errors = [
-        _short_text(line.partition("ERROR")[2].lstrip(": "))
-        for line in text.splitlines()
-        if "ERROR: " in line and "the following" not in line
-    ]
-    return "; ".join(dict.fromkeys(refused or errors[-3:]))
-
-
-def _short_text(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 400 else text[:400] + " ..."
-
-
-def _node_name(event: Any) -> str:
-    """Return the DAGMan node of a submit event, which is told in its notes, by two forms."""
-    notes = str(event.get("LogNotes", ""))
-    match = _NODE_IN_NOTES.search(notes)
-    return match[1] if match else notes.removeprefix("DAG Node: ").strip()
-
-
-def _chunks(run: Path, node: str) -> list[int]:
-    """Return the chunks of the jobs of a node or lane: those of a cluster are lines of its list."""
-    text = (run / layout.chunk_list(*lanes.unit(node))).read_text(encoding="utf-8")
-    return [int(line.split(",", 1)[0]) for line in text.splitlines()]
-
-
 def _has_outcomes(run: Path) -> bool:
     """Tell whether a run that never ran has something all the same: from another run."""
     nodes = progress.read_plan(str(run))["nodes"]
@@ -412,9 +354,18 @@ def _write_rescue(run: Path, dag: str) -> None:
     there when DAGMan was killed.
     """
     plan = progress.read_plan(str(run))
+    done = progress.prepare_rest(str(run), plan)
+    for loop in set(loops_of(run)).difference(done):
+        folder = run / layout.one_round(loop, layout.last_round(str(run), loop))
+        if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # it has begun
+            judging.restore_scripts(folder, layout.ROUND_DAG)
+            _write_rescue(folder, layout.ROUND_DAG)
+    # Of a DAGMan that was killed, and removed while it was dead: another one would go on from its
+    # log, in which the jobs that were removed have failed, and not from the rescue DAG.
+    (run / f"{dag}.lock").unlink(missing_ok=True)
     numbers = [int(match[1]) for path in run.iterdir() if (match := _RESCUE.fullmatch(path.name))]
     lines = [f"# Rescue DAG of {dag}, written by htdag to go on with what is left."]
-    lines += [f"DONE {name}" for name in progress.prepare_rest(str(run), plan)]
+    lines += [f"DONE {name}" for name in done]
     path = run / f"{dag}.rescue{max(numbers, default=0) + 1:03d}"
     layout.write_aside(str(path), ("\n".join(lines) + "\n").encode())
 

@@ -38,10 +38,11 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
     dagman : pathlib.Path
         The program ``condor_dagman`` that will run it.
     """
-    nodes = progress.read_plan(str(run))["nodes"]
-    if any(node.get("reuse") for node in nodes):
+    all_nodes = progress.read_plan(str(run))["nodes"]
+    if any(node.get("reuse") for node in all_nodes):
         return  # what is taken over from another run is done by POST scripts
-    dynamic = {node["name"] for node in nodes if node["dynamic"]}
+    nodes = [node for node in all_nodes if node["mode"] != "loop"]
+    dynamic = {node["name"] for node in all_nodes if node["dynamic"]}
     # Where a run is to stop at the first error, DAGMan has to remove the other jobs.
     keeps = all(node["on_error"] != "stop" for node in nodes) and abilities.keeps_others(dagman)
     spared = {
@@ -71,6 +72,8 @@ def restore_scripts(run: Path, dag: str) -> None:
     """Give all nodes their POST scripts again: what is left to do is no longer as planned."""
     _edit(run / dag, _SPARED, "")
     for node in progress.read_plan(str(run))["nodes"]:
+        if node["mode"] == "loop":
+            continue
         _edit(run / layout.submit(node["name"]), "arguments = work-status ", "arguments = work ")
 
 

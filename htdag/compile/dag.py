@@ -5,24 +5,27 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from htdag._text import counted
 from htdag._version import VERSION
 from htdag.plan import Node, Plan
-from htdag.runtime import layout, progress
+from htdag.runtime import layout, looping, progress
 from htdag.runtime.lanes import Unit
 
 STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
 
 
-def dag_lines(plan: Plan) -> Iterator[str]:
-    """Yield the lines of the DAG file."""
+def dag_lines(plan: Plan, within: bool = False) -> Iterator[str]:
+    """Yield the lines of the DAG file; that of a round is run `within` that of the loop."""
+    file = f"{plan.name}.dag"
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
     nodes = "1 node" if len(plan.nodes) == 1 else f"{len(plan.nodes)} nodes"
     jobs = "1 job" if plan.jobs == 1 else f"{plan.jobs} jobs"
     units = sum(len(node.units) for node in plan.nodes)
     if units > len(plan.nodes):
         nodes += f" cut into {units} by lanes"
-    yield f"# {nodes}, {jobs}. Run it here with: condor_submit_dag {plan.name}.dag"
+    run = "Run by the DAG of its loop." if within else f"Run it here with: condor_submit_dag {file}"
+    yield f"# {nodes}, {jobs}. {run}"
     yield ""
     yield f"CONFIG {layout.CONFIG}"
     for node in plan.nodes:
@@ -41,20 +44,39 @@ def dag_lines(plan: Plan) -> Iterator[str]:
 
 
 def _unit_lines(node: Node, unit: Unit) -> Iterator[str]:
-    yield f"JOB {unit.name} {layout.submit(node.name)}"
-    if unit.lane:
-        # Before the commands of the submit description: its queue statement names the list.
-        yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
-    retries = node.options.retries or 0
-    if retries:
-        yield f"RETRY {unit.name} {retries} UNLESS-EXIT {progress.NO_RETRY}"
+    yield from _what_runs(node, unit)
     if node.priority:
         yield f"PRIORITY {unit.name} {node.priority}"
     if node.options.category:
         yield f"CATEGORY {unit.name} {node.options.category}"
-    yield f"SCRIPT POST {unit.name} {layout.POST} {unit.name} $RETRY $MAX_RETRIES"
-    if node.options.on_error == "stop":
+    how_it_went = " $RETURN" if node.round is not None else ""
+    arguments = f"{unit.name} $RETRY $MAX_RETRIES{how_it_went}"
+    yield f"SCRIPT POST {unit.name} {layout.POST} {arguments}"
+    if stops(node):
         yield f"ABORT-DAG-ON {unit.name} {STOP} RETURN 1"
+
+
+def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
+    if node.round is not None:
+        # Each round is a try of the node, and each but the last one a failed one. One more than
+        # can be needed: where DAGMan was killed a script may say again that a round is to come.
+        folder = layout.current(node.name)
+        yield f"SUBDAG EXTERNAL {node.name} {layout.ROUND_DAG} DIR {folder}"
+        yield f"RETRY {node.name} {node.round.max_rounds} UNLESS-EXIT {looping.FAILED}"
+        return
+    yield f"JOB {unit.name} {layout.submit(node.name)}"
+    if unit.lane:
+        # Before the commands of the submit description: its queue statement names the list.
+        yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
+    if node.options.retries:
+        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {progress.NO_RETRY}"
+
+
+def stops(node: Node) -> bool:
+    """Whether failed items of a node, or of a round, end the whole DAG."""
+    if node.round is not None:
+        return any(map(stops, node.round.plan.nodes))
+    return node.options.on_error == "stop"
 
 
 def _edges(plan: Plan) -> Iterator[str]:
@@ -70,6 +92,10 @@ def _edges(plan: Plan) -> Iterator[str]:
 
 
 def _summary(node: Node) -> str:
+    if node.round is not None:
+        made = node.round
+        each = f"{counted(len(made.plan.nodes), 'node')}, {counted(made.plan.jobs, 'job')}"
+        return f"{node.name}: at most {counted(made.max_rounds, 'round')} of {each}"
     what = ", ".join(node.stages) if node.stages else "partial " + node.outputs[0].stage
     reads = ", ".join(stream.stage for stream in node.input.streams)
     jobs = "1 job" if node.chunks == 1 else f"{node.chunks} jobs"

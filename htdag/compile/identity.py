@@ -93,6 +93,7 @@ def node_identity(node: Node, classes: dict[str, set[Any]]) -> dict[str, Any]:
         "functions": found,
         "values": values,
         "classes": _fingerprints.of_classes(kinds).content(),
+        "loop": node.round is not None,
         "options": options,
         "cache": bool(node.options.cache),
         "mixed": False,  # True where another function's finished items were said to be right

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
-from htdag._sources import FileSource, Source
+from htdag._sources import FileSource, IterableSource, Source
 from htdag.errors import UsageError
 from htdag.plan import Node, StoredSource
 from htdag.runtime import itemfile, layout
@@ -62,6 +62,7 @@ def _write(
             _link(Path(path), run / link_of(number))
         items = ((FILE, Pickled(payload)) for payload in _file_payloads(link_of, paths))
     else:
+        assert isinstance(source, IterableSource), "what is late is given to rounds, not written"
         items = ((VALUE, pickled) for pickled in source.pickles())
     number = 0
     for chunk, size in enumerate(sizes):

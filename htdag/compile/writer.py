@@ -22,7 +22,7 @@ from htdag.compile.sources import write_source, write_stored_source
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import lanes, layout, progress, streams
+from htdag.runtime import lanes, layout, progress, rounds, streams
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
 """Gives nodes what other runs have finished.
@@ -68,6 +68,7 @@ def write_run(plan: Plan, directory: Path, tag: str, take: Take | None = None) -
         ) from error
     try:
         _fill(plan, aside, tag, placed, take)
+        begin_loops(aside)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -82,51 +83,91 @@ def dag_name(plan: Plan) -> str:
 
 
 def _fill(
-    plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed], take: Take | None
+    plan: Plan,
+    run: Path,
+    tag: str,
+    placed: Mapping[Environment, Placed],
+    take: Take | None = None,
+    around: Path | None = None,
 ) -> None:
-    classes: set[Any] = set()
-    of_source: dict[str, set[Any]] = {}
-    same: dict[bytes, bytes] = {}
-    environments.write(run, placed.values())
-    for node in plan.nodes:
+    """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
+    with_jobs = [node for node in plan.nodes if node.round is None]
+    environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
+    for node in with_jobs:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
         place = placed[environment_of(node)]
         lines = submit.submit_lines(node, plan.name, place)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
-        if node.input.source is not None:
-            write_source(run, node)
-            of_source[node.input.stage] = node.input.source.classes
-            same |= node.input.source.same
-    for stored in plan.sources:
-        write_stored_source(run, stored)
-        of_source[stored.stage] = stored.source.classes
-        same |= stored.source.same
-    classes.update(*of_source.values())
-    if same:
-        _write(run / layout.SAME, b"".join(own + that for own, that in same.items()))
-    for node in plan.nodes:
+    of_source = _write_sources(plan, run)
+    classes = set().union(*of_source.values())
+    for node in with_jobs:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        if node.round is not None:
+            entry |= {"environment": None, "compares": False}
+            continue
         own = environments.content(node, placed)
         _write_json(run / layout.program(node.name), {**program(node), **own})
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
-    found = identity_content(plan, of_source)
-    taking = set() if take is None else set(take(run, found))
-    for entry in content["nodes"]:
-        entry["reuse"] = entry["name"] in taking
-    _write_json(run / layout.IDENTITY, found)
+    if around is None:
+        found = identity_content(plan, of_source)
+        taking = set() if take is None else set(take(run, found))
+        for entry in content["nodes"]:
+            entry["reuse"] = entry["name"] in taking
+        _write_json(run / layout.IDENTITY, found)
     _write_json(run / layout.PLAN, content)
-    write_lists(run, content)
-    for node in plan.nodes:
-        _check_limits(run, node.name, node.options)
-    archive.write_archive(str(run / layout.RUNTIME))
+    if around is None:
+        write_lists(run, content)
+        for node in with_jobs:
+            _check_limits(run, node.name, node.options)
+        archive.write_archive(str(run / layout.RUNTIME))
+    else:
+        rounds.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
-    _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
-    _write_json(run / layout.RUN, _manifest(plan, tag))
+    name = dag_name(plan) if around is None else layout.ROUND_DAG
+    lines = dag.dag_lines(plan, within=around is not None)
+    _write(run / name, "\n".join(lines) + "\n")
+    _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
+    _write_rounds(plan, run, tag, placed)
+
+
+def _write_sources(plan: Plan, run: Path) -> dict[str, set[Any]]:
+    """Write the items of sources, and return what unpickling those of each needs."""
+    found: dict[str, set[Any]] = {}
+    same: dict[bytes, bytes] = {}
+    for node in plan.nodes:
+        if node.round is None and node.input.source is not None:
+            write_source(run, node)
+            found[node.input.stage] = node.input.source.classes
+            same |= node.input.source.same
+    for stored in plan.sources:
+        write_stored_source(run, stored)
+        found[stored.stage] = stored.source.classes
+        same |= stored.source.same
+    if same:
+        _write(run / layout.SAME, b"".join(own + that for own, that in same.items()))
+    return found
+
+
+def _write_rounds(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed]) -> None:
+    """Write what the rounds of loops are copies of."""
+    for node in plan.nodes:
+        if node.round is not None:
+            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
+                (run / folder(node.name)).mkdir(parents=True)
+            _fill(node.round.plan, run / layout.step(node.name), tag, placed, around=run)
+
+
+def begin_loops(run: Path) -> None:
+    """Make the first round of loops for which no other node has to be done."""
+    plan = progress.read_plan(str(run))
+    for node in plan["nodes"]:
+        if node["mode"] == "loop" and not node["parents"]:
+            progress.prepare(str(run), plan, node)
 
 
 def write_lists(run: Path, content: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag.observe.outcomes import Sources
-from htdag.runtime import layout, recordfile
+from htdag.runtime import layout, progress, recordfile
 from htdag.runtime.environment import MISMATCHES
 
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
@@ -79,6 +79,9 @@ class ItemError:
         The system and kernel of the machine.
     differs : str
         Packages that have another version there than where the script ran; "" where none is known.
+    rounds : tuple of int
+        The round of a loop in which it happened; of loops within loops all of them, outermost
+        first. () outside of loops.
     """
 
     stage: str
@@ -101,13 +104,16 @@ class ItemError:
     packages: dict[str, str] = field(default_factory=dict, hash=False)
     scratch: tuple[str, ...] = ()
     system: str = ""
+    rounds: tuple[int, ...] = ()
+    _loop: str = field(default="", repr=False, compare=False)  # the outermost one
     _sequence: int | None = field(default=None, repr=False, compare=False)
     _sources: Sources | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         item = "a whole job" if self.key is None else f"item {self.key}"
         differs = f" [{self.differs}]" if self.differs else ""
-        return f"{self.stage}, {item} ({self.host}): {self.type}: {self.message}{differs}"
+        where = "".join(f"round {number}, " for number in self.rounds)
+        return f"{self.stage}, {where}{item} ({self.host}): {self.type}: {self.message}{differs}"
 
     @property
     def source(self) -> Any:
@@ -128,6 +134,7 @@ class ItemError:
         }
         content["locals"] = [vars(frame) for frame in self.locals]
         content["scratch"] = list(self.scratch)
+        content["rounds"] = list(self.rounds)
         return content
 
     def traceback_with_locals(self) -> str:
@@ -165,6 +172,12 @@ def errors(
     """
     sources = Sources(run, plan)
     for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            for number, folder, inner in _rounds(run, node):
+                wanted = None if stage == node["name"] else stage
+                for error in errors(folder, inner, wanted, streams=streams):
+                    yield replace(error, rounds=(number, *error.rounds), _loop=node["name"])
+            continue
         if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
             continue
         unfit: dict[str, list[ItemError]] = {}
@@ -178,6 +191,29 @@ def errors(
                     yield error
         for alike in unfit.values():
             yield _once(alike)
+
+
+def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:
+    """Yield the rounds of a loop: number, run directory and plan."""
+    for number in range(1, layout.last_round(str(run), node["name"]) + 1):
+        folder = run / layout.one_round(node["name"], number)
+        yield number, folder, progress.read_plan(str(folder))
+
+
+def place(run: Path, plan: dict[str, Any], error: ItemError) -> tuple[Path, dict[str, Any]] | None:
+    """Return the run directory, that of a round for a stage in a loop, and the node of an error."""
+    if not error.rounds:
+        return run, plan["by_name"][error.node]
+    for node in plan["nodes"]:
+        if node["mode"] != "loop":
+            continue
+        for number, folder, inner in _rounds(run, node):
+            names = {other["name"] for other in inner["nodes"]}
+            if number == error.rounds[0] and (error.node in names or len(error.rounds) > 1):
+                found = place(folder, inner, replace(error, rounds=error.rounds[1:]))
+                if found is not None:
+                    return found
+    return None
 
 
 def _once(alike: list[ItemError]) -> ItemError:
@@ -279,11 +315,14 @@ def chunk_errors(
         )
 
 
-def with_streams(run: Path, node: dict[str, Any], error: ItemError) -> ItemError:
+def with_streams(run: Path, plan: dict[str, Any], error: ItemError) -> ItemError:
     """Return an error that was read without what its item printed, with that."""
-    for other in chunk_errors(run, node, error.chunk, error.attempt, error._sources):
+    found = place(run, plan, error)
+    if found is None:
+        return error
+    for other in chunk_errors(*found, error.chunk, error.attempt, error._sources):
         if (other._sequence, other.key, other.type) == (error._sequence, error.key, error.type):
-            return other
+            return replace(other, rounds=error.rounds, _loop=error._loop)
     return error
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from htdag._text import counted
 from htdag.backends.base import Activity, RunState
 from htdag.observe.ends import End, Ends
-from htdag.runtime import layout, streams
+from htdag.runtime import layout, progress, streams
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class StageStatus:
         now and have not ended (they may be finished already).
     jobs, jobs_done, jobs_running : int
         The node's jobs, how many of them are complete, and how many run now.
+    loop : str
+        For a stage that a loop repeats: the loop; its counts are those of the present round.
+    rounds : tuple of int
+        For such a stage: the round; in a loop within loops, their rounds before it.
+    note : str
+        For a loop, which counts rounds instead of items: how far it is, in words.
     """
 
     name: str
@@ -40,6 +49,9 @@ class StageStatus:
     jobs: int
     jobs_done: int
     jobs_running: int = 0
+    loop: str = ""
+    rounds: tuple[int, ...] = ()
+    note: str = ""
 
     @property
     def waiting(self) -> int | None:
@@ -89,11 +101,26 @@ class Status:
         lines = [f"{self.tag}: {self.state.value}" + (f" ({self.reason})" if self.reason else "")]
         for stage in self.stages:
             total = "?" if stage.total is None else stage.total
-            lines.append(
-                f"  {stage.name}: {stage.done}/{total} done, {stage.running} running, "
-                f"{stage.failed} failed"
-            )
+            counts = f"{stage.done}/{total} done, {stage.running} running, {stage.failed} failed"
+            lines.append(f"{'  ' * len(stage.rounds)}  {stage.name}: {stage.note or counts}")
         return "\n".join([*lines, *self.held])
+
+
+def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how many rounds a loop had, and what its predicate said; None while it goes on."""
+    try:
+        text = (run / layout.loop_end(node["name"])).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _loop_note(number: int, most: int, end: dict[str, Any] | None) -> str:
+    if end is None:
+        return f"round {number} of at most {most}" if number else f"at most {most} rounds"
+    why = {True: ", until holds", False: ", the most; until does not hold", None: ""}
+    return counted(number, "round") + why[end["until"]]
 
 
 @dataclass(frozen=True)
@@ -151,40 +178,25 @@ class _Fold:
 class Reader:
     """Counts a run's records again and again; nodes that are complete are read once."""
 
-    def __init__(self, run: Path, plan: dict[str, Any]) -> None:
+    def __init__(
+        self, run: Path, plan: dict[str, Any], loop: str = "", rounds: tuple[int, ...] = ()
+    ) -> None:
         self._run = run
         self._plan = plan
+        self._loop = loop
+        self._rounds = rounds
+        self._within: dict[str, Reader] = {}
         self._settled: dict[str, NodeCounts] = {}
         self._folds: dict[str, _Fold] = {}
 
     def read(self, tag: str, backend: str, activity: Activity) -> Status:
         """Return the status now."""
-        counts = self.counts(activity)
-        stages = []
-        for entry in self._plan["stages"]:
-            if entry["node"] is None:
-                continue
-            node = self._plan["by_name"][entry["node"]]
-            found = counts[node["name"]]
-            stages.append(
-                StageStatus(
-                    entry["name"],
-                    node["name"],
-                    found.total,
-                    found.done,
-                    found.failed,
-                    found.running,
-                    found.jobs,
-                    found.jobs_done,
-                    found.jobs_running,
-                )
-            )
         return Status(
             tag,
             activity.state,
             activity.reason,
             backend,
-            tuple(stages),
+            tuple(self._stages(activity)),
             activity.held,
             time.time(),
         )
@@ -193,8 +205,73 @@ class Reader:
         """Return the counts of each node now."""
         return {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
 
+    def _stages(self, activity: Activity) -> Iterator[StageStatus]:
+        counts = self.counts(activity)
+        for entry in self._plan["stages"]:
+            if entry["node"] is None:
+                continue
+            node = self._plan["by_name"][entry["node"]]
+            name = node["name"]
+            if node["mode"] == "loop":
+                yield from self._loop_stages(node, activity)
+                continue
+            found = counts[name]
+            yield StageStatus(
+                entry["name"],
+                name,
+                found.total,
+                found.done,
+                found.failed,
+                found.running,
+                found.jobs,
+                found.jobs_done,
+                found.jobs_running,
+                self._loop,
+                self._rounds,
+            )
+
+    def _loop_stages(self, node: dict[str, Any], activity: Activity) -> Iterator[StageStatus]:
+        """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
+        name = node["name"]
+        number = layout.last_round(str(self._run), name)
+        found = self._rounds_of(node, activity)
+        yield StageStatus(
+            name,
+            name,
+            found.total,
+            found.done,
+            found.failed,
+            found.running,
+            found.jobs,
+            found.jobs_done,
+            found.jobs_running,
+            loop=self._loop,
+            rounds=self._rounds,
+            note=_loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node)),
+        )
+        if not number:
+            return
+        rounds = (*self._rounds, number)
+        if name not in self._within or self._within[name]._rounds != rounds:
+            folder = self._run / layout.one_round(name, number)
+            plan = progress.read_plan(str(folder))
+            self._within[name] = Reader(folder, plan, name, rounds)
+        there = activity.rounds.get(name, Activity(activity.state))
+        yield from self._within[name]._stages(there)
+
+    def _rounds_of(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+        """Return the counts of a loop, which are rounds."""
+        number = layout.last_round(str(self._run), node["name"])
+        over = loop_end(self._run, node) is not None
+        begun = number > 0 and not over and not activity.state.ended
+        most = number if over else node["loop"]["max_rounds"]
+        done = number if over else max(0, number - 1)
+        return NodeCounts(most, done, 0, int(begun), most, done, over, int(begun))
+
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]
+        if node["mode"] == "loop":
+            return self._rounds_of(node, activity)
         if name in self._settled:
             return self._settled[name]
         if name not in self._folds:

@@ -9,6 +9,7 @@ from htdag.plan.model import (
     Output,
     Plan,
     Reduction,
+    Round,
     StoredSource,
     Stream,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Output",
     "Plan",
     "Reduction",
+    "Round",
     "StoredSource",
     "Stream",
     "make_plan",

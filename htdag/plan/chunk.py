@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import networkx as nx
 
+from htdag._sources import LateSource
 from htdag._text import counted
 from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
+from htdag.plan.late import comes_late, loop_chunked
 from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
 from htdag.plan.reasons import reason_of
 from htdag.runtime import chunking
@@ -53,6 +55,8 @@ def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSo
     for name in graph:
         if name in names:
             source = graph.nodes[name]["stage"].data
+            if source.is_late:
+                continue
             files = min(len(source), MOST_JOBS)
             found.append(StoredSource(name, source, tuple(chunking.even(len(source), files))))
     return tuple(found)
@@ -92,9 +96,7 @@ def chunk(
             made = _reduce_levels(graph, node, done, stored)
         for level in made:
             # Which files a bind brings is known only when the jobs that write them are.
-            waits = any(
-                bind.node is not None and not done[bind.node].settled for bind in level.binds
-            )
+            waits = any(comes_late(graph, bind, done) for bind in level.binds)
             done[level.name] = replace(level, dynamic=level.dynamic or waits)
     return tuple(done.values())
 
@@ -114,7 +116,7 @@ def _chunked(
     reads = node.input
     if reads.source is not None:
         return _source_chunked(node, layouts)
-    flows = [_flow(graph, stream, done, stored) for stream in reads.streams]
+    flows = [flow_of(graph, stream, done, stored) for stream in reads.streams]
     if reads.view in BY_HASH:
         (flow,) = flows
         parts = done[str(reads.node)].outputs
@@ -126,6 +128,8 @@ def _chunked(
             dynamic=not flow.settled,
             reasons=(*node.reasons, reason),
         )
+    if reads.is_loop:
+        return loop_chunked(graph, node, flows[0].chunks)
     if node.follows:
         return _following(node, flows[0])
     estimate = chunking.view_total(
@@ -272,10 +276,14 @@ def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node], layouts: L
     return replace(node, outputs=tuple(outputs))
 
 
-def _flow(
+def flow_of(
     graph: nx.DiGraph, stream: Stream, done: dict[str, Node], stored: dict[str, StoredSource]
 ) -> Flow:
     """Return what is known of a stream."""
+    if isinstance(stream.source, LateSource):
+        late = stream.source
+        known_cells = None if late.cells is None else list(late.cells)
+        return Flow(known_cells, late.items, late.chunks, late.cells is not None)
     if stream.source is not None:
         edges = stored[stream.stage].boundaries
         cells = [b - a for a, b in pairwise(edges)]
@@ -340,7 +348,7 @@ def _reduce_levels(
         items = len(node.input.source)
         return [replace(node, items=items, chunks=1, boundaries=(0, items))]
     levels: list[Node] = []
-    flow = _flow(graph, node.input.streams[0], done, stored)
+    flow = flow_of(graph, node.input.streams[0], done, stored)
     chunks, settled = flow.chunks, flow.settled
     fan_in = handle.fan_in or FAN_IN
     before = done.get(str(node.input.node))

@@ -16,7 +16,7 @@ from htdag.plan.costs import Chain, Cost
 from htdag.runtime import layout
 from htdag.runtime.chunking import BY_HASH, even
 from htdag.runtime.lanes import Unit
-from htdag.stages import MISSING
+from htdag.stages import LOOP, MISSING
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,15 @@ class Input:
     @property
     def source(self) -> Source | None:
         """The source, where one is read as it is: then each chunk gets a file of its own."""
-        return self.streams[0].source if self.view == "items" else None
+        source = self.streams[0].source
+        return (
+            source if source is not None and self.view == "items" and not source.is_late else None
+        )
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether this is what a loop begins with, and what it uses."""
+        return self.view == LOOP
 
 
 @dataclass(frozen=True)
@@ -175,6 +183,46 @@ class StoredSource:
     stage: str
     source: Source
     boundaries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the last job of a round asks of the loop's state: whether the loop is over.
+
+    The values are those of ``after`` (None: what the node combines, or its input); ``previous`` is
+    the stage of the state before the round where the function takes that, too.
+    """
+
+    stage: str
+    function: Callable[..., Any]
+    after: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a loop does again and again.
+
+    Attributes
+    ----------
+    plan : Plan
+        The nodes of one round. Its sources are the state, and what comes from outside.
+    state, result : str
+        The stages of the state before and after a round.
+    one : bool
+        Whether the state is one value, not items.
+    until : bool
+        Whether a predicate may end the loop.
+    max_rounds : int
+        The most rounds.
+    """
+
+    plan: Plan
+    state: str
+    result: str
+    one: bool
+    until: bool
+    max_rounds: int
 
 
 @dataclass(frozen=True)
@@ -227,6 +275,10 @@ class Node:
         What they say of its time, where they measured all that it does.
     priority : int
         Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
+    round : Round or None
+        For a loop: what it repeats. It has no jobs but those of its rounds.
+    check : Check or None
+        For the node that ends a round: how it is found whether the loop is over.
     reasons : tuple of str
         Why it is as it is.
     """
@@ -252,12 +304,19 @@ class Node:
     measured: str = ""
     cost: Cost | None = None
     priority: int = 0
+    round: Round | None = None
+    check: Check | None = None
     reasons: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
         """Whether its number of jobs is known before it runs."""
         return not self.dynamic or bool(self.boundaries) or self.input.view in BY_HASH
+
+    @property
+    def is_check_alone(self) -> bool:
+        """Whether it is there only to find out whether a loop is over."""
+        return self.check is not None and not self.outputs
 
     @property
     def lane_parent(self) -> str | None:
@@ -329,8 +388,18 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        """The number of jobs, when none has to be tried again."""
-        return sum(node.chunks for node in self.nodes)
+        """The number of jobs, when none has to be tried again, and each loop has one round."""
+        return sum(
+            node.chunks if node.round is None else node.round.plan.jobs for node in self.nodes
+        )
+
+    @property
+    def nodes_with_jobs(self) -> tuple[Node, ...]:
+        """The nodes that are clusters of jobs, those of the rounds of loops too."""
+        found: list[Node] = []
+        for node in self.nodes:
+            found += (node,) if node.round is None else node.round.plan.nodes_with_jobs
+        return tuple(found)
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:

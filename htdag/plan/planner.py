@@ -14,10 +14,12 @@ from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.lanes import lane
+from htdag.plan.loop import add_check, plan_rounds
 from htdag.plan.model import Node, Plan
 from htdag.plan.priority import prioritize
 from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Measures, Settings, tune
+from htdag.stages import Loop
 
 _NOTHING: Measures = MappingProxyType({})
 
@@ -60,17 +62,27 @@ def make_plan(
     Plan
         Equal arguments give equal plans.
     """
-    settings, throttles = settings or Settings(), throttles or Throttles()
-    capacity = capacity or Capacity()
-    connected, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-    sources = stored_sources(graph, connected)
+    aim, limits = settings or Settings(), throttles or Throttles()
+    room = capacity or Capacity()
 
-    def layout(followers: frozenset[str]) -> tuple[Node, ...]:
-        marked = tuple(replace(node, follows=node.name in followers) for node in connected)
-        tuned = tune(graph, name, marked, measures, capacity.slots, settings)
-        return chunk(graph, tuned, sources, layouts)
+    def plan_round(inner: nx.DiGraph, result: str, limits: Throttles, loop: Loop) -> Plan:
+        return planned(inner, (result,), limits, loop)
 
-    nodes, chains = lane(layout, settings.lanes, capacity, throttles)
-    return Plan(
-        name, prioritize(nodes), tuple(targets), where, graph, sources, throttles, chains=chains
-    )
+    def planned(
+        graph: nx.DiGraph, targets: Sequence[str], limits: Throttles, loop: Loop | None
+    ) -> Plan:
+        connected, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
+        if loop is not None:
+            connected = add_check(graph, connected, where, loop)
+        sources = stored_sources(graph, connected)
+
+        def layout(followers: frozenset[str]) -> tuple[Node, ...]:
+            marked = tuple(replace(node, follows=node.name in followers) for node in connected)
+            tuned = tune(graph, name, marked, measures, room.slots, aim)
+            return chunk(graph, tuned, sources, layouts if loop is None else NO_LAYOUTS)
+
+        nodes, chains = lane(layout, aim.lanes, room, limits)
+        nodes = prioritize(plan_rounds(graph, nodes, sources, limits, plan_round))
+        return Plan(name, nodes, tuple(targets), where, graph, sources, limits, chains=chains)
+
+    return planned(graph, targets, limits, None)

@@ -26,6 +26,8 @@ def reason_of(
     """
     size, before = node.options.chunk_size, node.input.streams[0].node
     again = "" if known else f"laid out anew by what {' and '.join(node.parents[:3])} gave"
+    if not known and not node.parents:
+        again = "laid out anew in each round"
     if node.jobs:
         return again  # the number of jobs was explained where it was found
     if size is not None:

@@ -55,7 +55,7 @@ class Entry:
 def key(node: dict[str, Any], identity: dict[str, Any]) -> str | None:
     """Return the name of what a node computes; None where it cannot be told for certain."""
     parts = [*node["functions"], *node["values"], node["classes"]]
-    if any(part["unsure"] for part in parts):
+    if node["loop"] or any(part["unsure"] for part in parts):
         return None
     components = [part["components"] for part in parts]
     content = [

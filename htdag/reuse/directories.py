@@ -26,7 +26,7 @@ _ROOT = re.compile(
     r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|kept|kept(\.\d+)?\.json|.*\.tmp"
+    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|rounds|current|kept|kept(\.\d+)?\.json|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
 

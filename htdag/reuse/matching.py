@@ -95,6 +95,8 @@ def _differences(
     theirs = list(dict.fromkeys([*old["stages"], *old["outputs"]]))
     if not set(stages) & set(theirs) and new["structure"] != old["structure"]:
         return dict.fromkeys(stages, "it is new")
+    if new["loop"] or old["loop"]:
+        return dict.fromkeys(stages, "it is made by a loop, whose rounds are computed anew")
     found: dict[str, str] = {}
     if new["structure"] != old["structure"] or len(new["functions"]) != len(old["functions"]):
         reason = _structural(stages, theirs, new, old)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from htdag.compile.writer import write_lists
+from htdag.compile.writer import begin_loops, write_lists
 from htdag.errors import UsageError
 from htdag.reuse.directories import alone, copy_of, remove_quietly
 from htdag.reuse.takeover import fill
@@ -105,7 +105,8 @@ class Again(Control):
         for node in content["nodes"]:
             name = node["name"]
             chosen = keep if keys is not None and name in of_stage else None
-            node["reuse"] = name not in dropped and fill(
+            again = name in dropped or node["mode"] == "loop"
+            node["reuse"] = not again and fill(
                 self.path, plan, [name], new / layout.kept(name), chosen
             )
         missing = sorted((keys or frozenset()) - seen)
@@ -119,6 +120,7 @@ class Again(Control):
         data = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         layout.write_aside(str(new / layout.PLAN), data.encode())
         write_lists(new, content)
+        begin_loops(new)
 
 
 def _checked(keys: Iterable[Any]) -> frozenset[str]:

@@ -16,7 +16,13 @@ class Debugging(RunFiles):
     """Doing items again, where they can be looked at."""
 
     def debug(
-        self, stage: str, key: str | int, *, pdb: bool | None = None, step: bool = False
+        self,
+        stage: str,
+        key: str | int,
+        *,
+        pdb: bool | None = None,
+        step: bool = False,
+        round: int | None = None,
     ) -> Replay:
         """Do an item again in this process, with its true input and function.
 
@@ -34,6 +40,8 @@ class Debugging(RunFiles):
             Open Python's debugger where the function raised. None: if stdin is a terminal.
         step : bool
             Open the debugger where the stage's function begins.
+        round : int, optional
+            For a stage in a loop, the round; by default the last one.
 
         Returns
         -------
@@ -58,6 +66,8 @@ class Debugging(RunFiles):
         key = str(key)
         if not key:
             raise UsageError("the key of an item is not empty")
+        for inner in self._rounds_with(stage, round):
+            return inner.debug(stage, key, pdb=pdb, step=step)
         wanted = sys.stdin.isatty() if pdb is None else pdb
         if any(
             error.key == key and error.type == "ProcessDied"

@@ -17,7 +17,7 @@ _Spans = dict[str, list[int]]
 class Streams(RunFiles):
     """The output streams of a run."""
 
-    def stdout(self, stage: str, key: str | int | None = None) -> str:
+    def stdout(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
         """Return what an item has printed while a job of a stage worked on it.
 
         Stages that are fused share their output. While its job is running, this is what it has
@@ -30,6 +30,8 @@ class Streams(RunFiles):
             The stage.
         key : str or int, optional
             The item's key. None: all that the jobs of the stage have printed, in their order.
+        round : int, optional
+            For a stage in a loop, the round; by default the last one in which the stage ran.
 
         Returns
         -------
@@ -44,14 +46,22 @@ class Streams(RunFiles):
         UsageError
             If there is no such stage or item.
         """
-        return self._stream(stage, key, "out")
+        return self._stream(stage, key, "out", round)
 
-    def stderr(self, stage: str, key: str | int | None = None) -> str:
+    def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
         """Return what an item has written to standard error; as `stdout`."""
-        return self._stream(stage, key, "err")
+        return self._stream(stage, key, "err", round)
 
-    def _stream(self, stage: str, key: str | int | None, which: str) -> str:
+    def _stream(self, stage: str, key: str | int | None, which: str, round: int | None) -> str:
         self._stage(stage)
+        waiting: NotDone | None = None
+        for inner in self._rounds_with(stage, round):
+            try:
+                return inner._stream(stage, key, which, None)
+            except NotDone as error:
+                waiting = waiting or error
+        if waiting is not None:
+            raise waiting
         nodes = locating.nodes_of(self._plan, stage)
         if key is None:
             texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
@@ -125,6 +135,8 @@ class Streams(RunFiles):
             return self._peek(node, chunk, path)
 
     def _peek(self, node: dict[str, Any], chunk: str, what: str) -> bytes | None:
+        if self._around is not None:
+            return None  # HTCondor knows the jobs of a round by another name than theirs here
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         return backend.peek(self.path, ticket["ticket"], node["name"], chunk, what)

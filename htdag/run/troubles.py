@@ -25,7 +25,7 @@ class Troubles(RunFiles):
         Parameters
         ----------
         stage : str, optional
-            Only the errors of this stage.
+            Only the errors of this stage; of a loop, those of all stages in it.
 
         Returns
         -------
@@ -64,14 +64,13 @@ class Troubles(RunFiles):
         errors = failures.errors(self.path, self._plan, stage, streams=False)
         found = groups.groups(errors, self._plan, self._reader.counts(activity), holds(activity))
         return [
-            self._with_example(group) for group in found if stage is None or group.stage == stage
+            self._with_example(group) for group in found if stage in (None, group.stage, group.node)
         ]
 
     def _with_example(self, group: ErrorGroup) -> ErrorGroup:
         if group.example is None:
             return group
-        node = self._plan["by_name"][group.node]
-        return replace(group, example=failures.with_streams(self.path, node, group.example))
+        return replace(group, example=failures.with_streams(self.path, self._plan, group.example))
 
     def _say_differences(self) -> None:
         """Say once in which packages the environments of jobs differ from that of the script."""

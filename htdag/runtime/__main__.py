@@ -19,6 +19,8 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
     if command == "post":
         from htdag_runtime import post
 
+        if len(arguments) > 4:
+            return post.loop_post(arguments[1], int(arguments[4]))
         return post.post(".", arguments[1], int(arguments[2]), int(arguments[3]))
     if command == "local":
         from htdag_runtime import local

@@ -9,7 +9,18 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
+from . import (
+    checking,
+    chunkfile,
+    itemfile,
+    layout,
+    measure,
+    recordfile,
+    report,
+    sinks,
+    usermodules,
+    views,
+)
 from .detail import Details
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
@@ -71,8 +82,14 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
         sink = make_sink(output, writer, content, cursor)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
+    check = program["check"]
+    asked: List[Any] = []
+    if check is not None:
+        function = functions[check["function"]]
+        asked.append(checking.CheckSink(check, function, bound, job.record, cursor))
+        by_position.setdefault(check["after"], []).extend(asked)
     if program["mode"] == "reduce":
-        _reduce(job, functions, initials, bound, every, cursor, shared)
+        _reduce(job, functions, initials, bound, every, asked, cursor, shared)
     else:
         emit = chain(program["operations"], functions, bound, by_position, cursor)
         combine = program["combine"]
@@ -169,17 +186,17 @@ def _reduce(
     initials: List[Any],
     bound: Dict[str, Any],
     sinks: List[Sink],
+    asked: List[Any],
     cursor: Cursor,
     shared: Shared,
 ) -> None:
     reduction = job.program["reduction"]
     keywords = {name: bound[source] for name, source in reduction["bind"].items()}
     function = functions[reduction["function"]]
-    stage = cursor.stage = reduction["stage"]
+    cursor.stage = reduction["stage"]
     initial: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
     # A fold's parts began with its initial value; it is the value where there are none.
     total: Any = MISSING if reduction["begun"] else initial
-    sink = sinks[0]
     streams = _Streams(job.record)
     number = 0
     key = ""
@@ -195,17 +212,20 @@ def _reduce(
         if total is MISSING and reduction["final"]:
             total = initial
         if total is not MISSING:
-            sink.take("0", total)
+            for sink in (*sinks, *asked):
+                sink.take("0", total)
         elif reduction["final"]:
             raise StageError(
                 "no items reached the reduce and it has no initial value; "
                 "give initial=... for the value of an empty reduce"
             )
-        sink.end(0)
+        for sink in sinks:
+            sink.end(0)
         shared.put(RUNNING, 0, number, number, 0)
     except BaseException as error:
-        sink.abandon()
-        report.item_error(job, stage, key or None, number, error, Details(job.record))
+        for sink in sinks:
+            sink.abandon()
+        report.item_error(job, cursor.stage, key or None, number, error, Details(job.record))
         shared.put(RUNNING, 0, number, 0, 1)
 
 

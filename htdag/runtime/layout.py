@@ -18,6 +18,7 @@ CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
 LOCAL_LOCK = "local.lock"
 LOCAL_LOG = "local.log"
+ROUND_DAG = "round.dag"
 NODES = "nodes"
 SOURCES = "sources"
 SAME = "identities.bin"
@@ -126,6 +127,45 @@ def stored_items(name: str, number: int) -> str:
 def stored_file(name: str, number: int) -> str:
     """Return the link to a user's file, for such a source of files."""
     return "%s/files/%06d" % (source(name), number)
+
+
+def late_items(name: str, cell: int, number: int) -> str:
+    """Return a link to items that a round of a loop reads: one file of a cell."""
+    return "%s/%04d.%d.items" % (source(name), cell, number)
+
+
+def step(name: str) -> str:
+    """Return the run directory that each round of a loop is a copy of, without items."""
+    return node(name) + "/step"
+
+
+def rounds(name: str) -> str:
+    """Return the folder of the rounds of a loop."""
+    return node(name) + "/rounds"
+
+
+def one_round(name: str, number: int) -> str:
+    """Return the run directory of one round of a loop; they are counted from 1."""
+    return "%s/%04d" % (rounds(name), number)
+
+
+def current(name: str) -> str:
+    """Return the link to the round of a loop that is under way, or was last."""
+    return node(name) + "/current"
+
+
+def loop_end(name: str) -> str:
+    """Return the file that says that a loop is over, and why."""
+    return node(name) + "/loop.json"
+
+
+def last_round(run: str, name: str) -> int:
+    """Return the number of the last round of a loop that was begun; 0 where none was."""
+    try:
+        entries = os.listdir(os.path.join(run, rounds(name)))
+    except FileNotFoundError:
+        return 0
+    return max((int(entry) for entry in entries if entry.isdigit()), default=0)
 
 
 def chunking(name: str) -> str:

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import lanes, layout, post, progress, worker
+from . import lanes, layout, looping, post, progress, worker
 from .lanes import Unit
 
 
@@ -25,8 +25,9 @@ class _Stop(BaseException):
 
 
 class Task(NamedTuple):
-    """One job of a node, or of a lane of it."""
+    """One job of a node, or of a lane of it; ``run`` is the run directory, or that of a round."""
 
+    run: str
     unit: Unit
     chunk: str
     attempt: int
@@ -132,6 +133,7 @@ class _Pool:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
                 os.setsid()
                 os.close(self._lock)
+                os.chdir(task.run)
                 job = (task.unit.node, task.chunk, task.attempt)
                 _redirect(1, layout.stdout(*job))
                 _redirect(2, layout.stderr(*job))
@@ -157,10 +159,10 @@ class _Pool:
                 self._free += cpus
                 return task, status
 
-    def cancel(self, unit: Unit) -> None:
+    def cancel(self, run: str, unit: Unit) -> None:
         """Kill the jobs of one unit, as DAGMan removes the rest of a failed cluster."""
         for pid, (task, cpus) in list(self._running.items()):
-            if task.unit == unit:
+            if (task.run, task.unit) == (run, unit):
                 self._kill(pid)
                 del self._running[pid]
                 self._free += cpus
@@ -201,50 +203,53 @@ def _exec(script: str, task: Task, stems: List[str]) -> None:
 class _Scheduler:
     """Runs units whose parents are done, chunk by chunk, as DAGMan and a schedd do.
 
-    A unit is "submitted" while it has open jobs; throttles count such units, as DAGMan's do.
+    A unit is "submitted" while it has open jobs; throttles count such units, as DAGMan's do. A
+    loop is submitted while it has rounds, each of which has a scheduler of its own.
     """
 
-    def __init__(self, pool: _Pool) -> None:
+    def __init__(self, pool: _Pool, run: str = ".") -> None:
         self._pool = pool
+        self._run = run
         self._running: Dict[Unit, int] = {}
-        self._plan = progress.read_plan(".")
+        self._plan = progress.read_plan(run)
         if any(node["compares"] for node in self._plan["nodes"]):
             import importlib.metadata  # noqa: F401  (once here, not in every forked job)
-        self._done: Set[Unit] = set()
-        self._waiting: List[Unit] = []
         self._queue: List[Task] = []
         self._open_jobs: Dict[Unit, int] = {}
         self._tries: Dict[Unit, int] = {}
+        self._rounds: Dict[Unit, _Scheduler] = {}
+        self.failed: List[str] = []
+        self.stopped = False
+        for node in self._plan["nodes"]:
+            progress.close_killed(run, node)
+        self._done: Set[Unit] = set(map(lanes.unit, progress.prepare_rest(run, self._plan)))
+        units = [unit for node in self._plan["nodes"] for unit in lanes.units(node)]
+        self._waiting = [unit for unit in units if unit not in self._done]
 
     def run(self) -> List[str]:
         """Run all units that can be; return the names of those that failed."""
-        for node in self._plan["nodes"]:
-            progress.close_killed(".", node)
-        self._done.update(map(lanes.unit, progress.prepare_rest(".", self._plan)))
-        units = [unit for node in self._plan["nodes"] for unit in lanes.units(node)]
-        self._waiting = [unit for unit in units if unit not in self._done]
-        failed: List[str] = []
-        while self._submit_ready():
-            self._start_jobs()
-            unit = self._next_ended()
-            if unit is not None and not self._settle(unit):
-                failed.append(unit.name)
-                if self._node(unit)["on_error"] == "stop":
-                    break
-        return failed
+        while self.goes_on():
+            self.start_jobs()
+            self.take(*self._pool.wait())
+        return self.failed
 
     def _node(self, unit: Unit) -> Dict[str, Any]:
         node: Dict[str, Any] = self._plan["by_name"][unit.node]
         return node
 
-    def _submit_ready(self) -> bool:
+    def goes_on(self) -> bool:
         """Submit the units that can be, by priority; return whether any has open jobs."""
         for unit in sorted(self._waiting, key=lambda unit: -self._node(unit)["priority"]):
             ready = self._done.issuperset(lanes.parents(self._plan, unit))
             if ready and not self._is_throttled(unit):
                 self._waiting.remove(unit)
                 self._submit(unit)
-        return bool(self._open_jobs)
+        ended = [unit for unit, made in self._rounds.items() if not made.goes_on()]
+        for unit in ended:
+            self._settle_round(unit)
+        if ended and not self.stopped:
+            return self.goes_on()
+        return bool(self._open_jobs) and not self.stopped
 
     def _is_throttled(self, unit: Unit) -> bool:
         most = self._plan["max_jobs_submitted"]
@@ -256,18 +261,32 @@ class _Scheduler:
         return limit is not None and len(submitted) >= limit
 
     def _submit(self, unit: Unit) -> None:
-        tasks = _tasks(unit)
+        self._tries[unit] = self._tries.get(unit, 0) + 1
+        if self._node(unit)["mode"] == "loop":
+            self._open_jobs[unit] = 1
+            number = layout.last_round(self._run, unit.node)
+            folder = os.path.join(self._run, layout.one_round(unit.node, number))
+            self._rounds[unit] = _Scheduler(self._pool, folder)
+            return
+        tasks = self._tasks(unit)
         self._queue.extend(tasks)
         self._queue.sort(key=lambda task: -self._job_priority(task.unit))
         self._open_jobs[unit] = len(tasks)
-        self._tries[unit] = self._tries.get(unit, 0) + 1
+
+    def _tasks(self, unit: Unit) -> List[Task]:
+        tasks = []
+        with open(os.path.join(self._run, layout.chunk_list(*unit)), encoding="utf-8") as file:
+            for line in file:
+                chunk, attempt, _ = line.split(", ", 2)
+                tasks.append(Task(self._run, unit, chunk, int(attempt)))
+        return tasks
 
     def _job_priority(self, unit: Unit) -> int:
         node = self._node(unit)
         own = node["job_priority"]
         return int(node["priority"] if own is None else own)
 
-    def _start_jobs(self) -> None:
+    def start_jobs(self) -> None:
         """Start the first jobs of the queue, passing over nodes that have their most."""
         for task in list(self._queue):
             node = self._node(task.unit)
@@ -280,42 +299,53 @@ class _Scheduler:
             self._queue.remove(task)
             self._running[task.unit] = running + 1
             self._pool.start(task, cpus, node["environment"], node["files"])
+        for made in self._rounds.values():
+            made.start_jobs()
 
-    def _next_ended(self) -> Optional[Unit]:
-        """Wait for a job; return its unit if that was the last of it."""
-        task, status = self._pool.wait()
+    def take(self, task: Task, status: int) -> None:
+        """Take note of the end of a job, here or in a round."""
+        if task.run != self._run:
+            for made in self._rounds.values():
+                made.take(task, status)
+            return
         unit = task.unit
         self._open_jobs[unit] -= 1
         self._running[unit] -= 1
         if status != 0 and self._node(unit)["on_error"] == "stop":
-            self._pool.cancel(unit)
+            self._pool.cancel(self._run, unit)
             self._running[unit] = 0
             self._queue[:] = [other for other in self._queue if other.unit != unit]
             self._open_jobs[unit] = 0
-        if self._open_jobs[unit]:
-            return None
-        del self._open_jobs[unit]
-        return unit
+        if not self._open_jobs[unit]:
+            del self._open_jobs[unit]
+            self._settle(unit)
 
-    def _settle(self, unit: Unit) -> bool:
-        """Judge a try of a unit and go on accordingly; return False where it has failed."""
+    def _settle(self, unit: Unit) -> None:
+        """Judge a try of a unit and go on accordingly."""
         node = self._node(unit)
         last_try = self._tries[unit] > node["retries"]
-        verdict = progress.judge(".", self._plan, node, last_try=last_try, lane=unit.lane)
-        post.note(".", unit, "try %d: %s" % (self._tries[unit], verdict.text))
+        verdict = progress.judge(self._run, self._plan, node, last_try=last_try, lane=unit.lane)
+        post.note(self._run, unit, "try %d: %s" % (self._tries[unit], verdict.text))
         if verdict.succeeded:
             self._done.add(unit)
-            return True
-        if last_try or verdict.hopeless:
-            return False
-        self._waiting.append(unit)
-        return True
+        elif last_try or verdict.hopeless:
+            self._fail(unit)
+        else:
+            self._waiting.append(unit)
 
+    def _settle_round(self, unit: Unit) -> None:
+        """Judge a round of a loop, and begin the next one."""
+        made = self._rounds.pop(unit)
+        del self._open_jobs[unit]
+        verdict = looping.judge(self._run, self._plan, self._node(unit), 1 if made.failed else 0)
+        post.note(self._run, unit, verdict.text)
+        if verdict.status == looping.DONE:
+            self._done.add(unit)
+        elif verdict.status == looping.AGAIN:
+            self._submit(unit)
+        else:
+            self._fail(unit)
 
-def _tasks(unit: Unit) -> List[Task]:
-    tasks = []
-    with open(layout.chunk_list(*unit), encoding="utf-8") as file:
-        for line in file:
-            chunk, attempt, _ = line.split(", ", 2)
-            tasks.append(Task(unit, chunk, int(attempt)))
-    return tasks
+    def _fail(self, unit: Unit) -> None:
+        self.failed.append(unit.name)
+        self.stopped = self.stopped or self._node(unit)["on_error"] == "stop"

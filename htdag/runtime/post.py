@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 
-from . import lanes, layout, progress
+from . import lanes, layout, looping, progress
 
 
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
@@ -25,6 +26,22 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
     if (last_try or verdict.hopeless) and node["on_error"] == "stop":
         return 3
     return progress.NO_RETRY if verdict.hopeless else 1
+
+
+def loop_post(name: str, returned: int) -> int:
+    """Return the exit status of the POST script of a loop, which DAGMan starts in its round."""
+    run = os.path.join(*[os.pardir] * 4)
+    plan = progress.read_plan(run)
+    os.chdir(run)
+    unit = lanes.Unit(name)
+    try:
+        verdict = looping.judge(".", plan, plan["by_name"][name], returned)
+    except Exception:
+        # Not 1, as by itself: that would have DAGMan do the same round again.
+        note(".", unit, traceback.format_exc())
+        return looping.FAILED
+    note(".", unit, verdict.text)
+    return verdict.status
 
 
 def note(run: str, unit: lanes.Unit, text: str) -> None:

@@ -167,7 +167,7 @@ def close_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
         os.chdir(here)
 
 
-def _outcomes(states: List[ChunkState]) -> List[streams.Outcome]:
+def outcomes_of(states: List[ChunkState]) -> List[streams.Outcome]:
     return [
         streams.Outcome([a.number for a in state.attempts], [a.end for a in state.attempts])
         for state in states
@@ -226,11 +226,16 @@ def prepare(
     known = {} if parents is None else parents
     outcomes: streams.Outcomes = {parent: [] for parent in node["parents"]}
     for unit in lanes.parents(plan, Unit(node["name"], lane)):
-        found = _outcomes(_examined(run, plan, unit, known))
+        found = outcomes_of(_examined(run, plan, unit, known))
         before = lanes.chunks(plan["by_name"][unit.node], unit.lane, 0).start
         # Of the lanes beside its own nothing is read; they keep the numbers of chunks right.
         missing = before - len(outcomes[unit.node])
         outcomes[unit.node] += [streams.Outcome([], [])] * missing + found
+    if node["mode"] == "loop":
+        from . import looping  # which builds on this module
+
+        looping.prepare(run, plan, node, outcomes)
+        return 1
     # First, since it decides which chunks there are where the data of the parents do.
     reading = streams.Reading(run, plan, node, outcomes)
     if reuse.is_wanted(run, node, lane):
@@ -253,6 +258,10 @@ def _examined(run: str, plan: Plan, unit: Unit, known: Examined) -> List[ChunkSt
 
 def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
+    if node["mode"] == "loop" and not os.path.exists(
+        os.path.join(run, layout.loop_end(node["name"]))
+    ):
+        return False
     if _was_skipped(run, node):
         return True
     return all(state.complete for state in examine(run, node, lane=lane))
@@ -316,13 +325,13 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: i
         unit = Unit(node["name"], lane)
         examined: Examined = {unit: states}
         for child in lanes.children(plan, unit):
-            _prepare_child(run, plan, child, examined)
+            prepare_child(run, plan, child, examined)
     else:
         prepare(run, plan, node, states, lane=lane)
     return Verdict(succeeded, states, text, hopeless)
 
 
-def _prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
+def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
     """Bring the list of a child up to date when the last of its parents is done.
 
     The list that was written with the run directory holds while all parents did all of their work

@@ -201,7 +201,9 @@ def bars(status: Status) -> list[Bar]:
     """
     nodes: dict[str, list[StageStatus]] = {}
     for stage in status.stages:
-        nodes.setdefault(stage.node, []).append(stage)
+        # Those of each round of a loop are others.
+        within = f"{stage.loop} {stage.rounds} " if stage.loop else ""
+        nodes.setdefault(within + stage.node, []).append(stage)
     found = []
     for name, stages in nodes.items():
         one = stages[0]

@@ -139,7 +139,7 @@ def print_status(status: Status, path: str) -> None:
     _print(console, line)
     cells = [
         [
-            Text(stage.name),
+            Text("  " * len(stage.rounds) + stage.name),
             _count(stage.total),
             _count(stage.done, "green"),
             _count(stage.running, "cyan"),
@@ -152,6 +152,9 @@ def print_status(status: Status, path: str) -> None:
     ]
     titles = ["stage", "items", "done", "running", "waiting", "failed", "jobs", "node"]
     _print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
+    for stage in status.stages:
+        if stage.note:
+            _print(console, Text(f"{stage.name}: {stage.note}"))
     for held in status.held:
         _print(console, Text(held, "magenta"))
     _print(console, Text(f"files: {path}", "dim"))
