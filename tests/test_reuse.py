@@ -561,3 +561,29 @@ def test_rerun_of_lanes(shared: Path, home: Path):
     assert calls(shared) == once("parse", [4]) + once("fit", [40])
     run = ended(flow.submit("lanes", "local", resume=True))
     assert calls(shared) == Counter()
+
+
+def test_loops_are_computed_anew(shared: Path, home: Path):
+    """What is before a loop is reused; its rounds are not, and end as they did."""
+
+    def flow(factor: int = 1):
+        start = htdag.source([1, 2, 3]).map(parse(shared), fuse=False).reduce(add, name="start")
+
+        def halved(state):
+            return state.map(lambda x: x / 2)
+
+        small = htdag.iterate(
+            halved, start, until=lambda x, previous: x < 5, max_rounds=20, name="small"
+        )
+        return htdag.Pipeline(small.map(lambda x: x * factor, name="scaled"), name="loops")
+
+    run = ended(flow().submit("loops", "local"))
+    assert run.result() == [60 / 16]
+    calls(shared)
+    run = ended(flow(2).submit("loops", "local", resume=True))
+    assert run.result() == [2 * 60 / 16]
+    assert calls(shared) == Counter()
+    assert ended(run.rerun("scaled")).result() == [2 * 60 / 16]
+    assert calls(shared) == Counter()
+    assert ended(run.rerun()).result() == [2 * 60 / 16]
+    assert calls(shared) == once("parse", [1, 2, 3])
