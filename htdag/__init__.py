@@ -11,7 +11,9 @@ Examples
 """
 
 from htdag import _version
+from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
+from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
@@ -22,6 +24,7 @@ __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Environment",
     "HtdagError",
     "Item",
     "ItemError",
@@ -34,7 +37,9 @@ __all__ = [
     "Stage",
     "Status",
     "__version__",
+    "clean",
     "files",
+    "import_run",
     "iterate",
     "load",
     "map",

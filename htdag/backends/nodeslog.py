@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
 
 from htdag.backends.base import Activity, RunState
 from htdag.backends.bindings import htcondor2
+from htdag.backends.eventlog import EventLog
 from htdag.runtime import lanes, layout, progress
-
-_NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 
 
 class NodesLog:
@@ -33,7 +30,7 @@ class NodesLog:
         self._begin()
 
     def _begin(self) -> None:
-        self._log: Any = None
+        self._log = EventLog(self._path)
         self._size = 0
         self._node_of: dict[int, str] = {}
         self._jobs: dict[tuple[int, int], tuple[str, str]] = {}
@@ -64,7 +61,7 @@ class NodesLog:
             if number:
                 log = self._of_round(loop, number)
                 rounds[loop], more = log.under_way(state, reason)
-                held += [f"round {number} of {loop}, {text}" for text in rounds[loop].held]
+                held += [_in_loop(loop, number, text) for text in rounds[loop].held]
                 active += more
         return Activity(state, reason, running, tuple(held), rounds), active
 
@@ -81,8 +78,6 @@ class NodesLog:
         if size < self._size:
             self._begin()  # DAGMan began anew, with what is left
         self._size = size
-        if self._log is None:
-            self._log = htcondor2.JobEventLog(str(self._path))
         kinds = htcondor2.JobEventType
         states = {
             kinds.SUBMIT: "idle",
@@ -92,10 +87,10 @@ class NodesLog:
             kinds.SHADOW_EXCEPTION: "idle",
             kinds.JOB_RECONNECT_FAILED: "idle",
         }
-        for event in self._log.events(stop_after=0):
+        for event in self._log.events():
             job = (event.cluster, event.proc)
             if event.type == kinds.SUBMIT:
-                self._node_of[event.cluster] = _node_name(event)
+                self._node_of[event.cluster] = event.node
             if event.type in states:
                 self._jobs[job] = (states[event.type], "")
             elif event.type == kinds.JOB_HELD:
@@ -104,11 +99,11 @@ class NodesLog:
                 self._jobs.pop(job, None)
 
 
-def _node_name(event: Any) -> str:
-    """Return the DAGMan node of a submit event, which is told in its notes, by two forms."""
-    notes = str(event.get("LogNotes", ""))
-    match = _NODE_IN_NOTES.search(notes)
-    return match[1] if match else notes.removeprefix("DAG Node: ").strip()
+def _in_loop(loop: str, number: int, held: str) -> str:
+    """Return what is said of a held job of a round, as said of the loop."""
+    node, _, rest = held.removeprefix("node ").partition(", ")
+    job, _, reason = rest.partition(": ")
+    return f"node {loop}, {job}: round {number}, node {node}: {reason}"
 
 
 def _chunks(run: Path, node: str) -> list[int]:

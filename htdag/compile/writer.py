@@ -7,16 +7,19 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, submit
+from htdag.compile import archive, dag, environments, submit
 from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile.environments import Placed, environment_of
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
-from htdag.plan import Plan
+from htdag.plan import Node, Plan
 from htdag.runtime import lanes, layout, progress, rounds, streams
 
 
@@ -38,7 +41,10 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         If the directory cannot be made.
     FunctionError, ItemPickleError
         If a function or an item cannot be pickled; then nothing is left behind.
+    PackingError
+        If an environment cannot be packed.
     """
+    placed = environments.prepare(plan)
     aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -50,7 +56,7 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag)
+        _fill(plan, aside, tag, placed)
         _begin_loops(aside)
         os.sync()
         os.replace(aside, directory)
@@ -65,16 +71,23 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str, around: Path | None = None) -> None:
+def _fill(
+    plan: Plan,
+    run: Path,
+    tag: str,
+    placed: Mapping[Environment, Placed],
+    around: Path | None = None,
+) -> None:
     """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
-    classes: set[type] = set()
+    classes: set[Any] = set()
     with_jobs = [node for node in plan.nodes if node.round is None]
+    own = dict.fromkeys(placed[environment_of(node)] for node in with_jobs)
+    environments.write(run, own)
     for node in with_jobs:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
-        _write_json(run / layout.program(node.name), program(node))
-        description = "\n".join(submit.submit_lines(node, plan.name)) + "\n"
-        _write(run / layout.submit(node.name), description)
+        lines = submit.submit_lines(node, plan.name, placed[environment_of(node)])
+        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             write_source(run, node)
             classes |= node.input.source.classes
@@ -84,6 +97,8 @@ def _fill(plan: Plan, run: Path, tag: str, around: Path | None = None) -> None:
     for node in with_jobs:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
+    for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        _add_environment(run, entry, node, placed)
     _write_json(run / layout.PLAN, content)
     if around is None:
         _write_lists(plan, run, content)
@@ -100,7 +115,19 @@ def _fill(plan: Plan, run: Path, tag: str, around: Path | None = None) -> None:
         if node.round is not None:
             for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
                 (run / folder(node.name)).mkdir(parents=True)
-            _fill(node.round.plan, run / layout.step(node.name), tag, around=run)
+            _fill(node.round.plan, run / layout.step(node.name), tag, placed, around=run)
+
+
+def _add_environment(
+    run: Path, entry: dict[str, Any], node: Node, placed: Mapping[Environment, Placed]
+) -> None:
+    """Write what the jobs of a node do and compare; a loop has none but those of its rounds."""
+    entry["environment"], entry["compares"] = None, False
+    if node.round is None:
+        compared = environments.content(node, placed)
+        _write_json(run / layout.program(node.name), {**program(node), **compared})
+        entry["environment"] = placed[environment_of(node)].local_script
+        entry["compares"] = bool(compared["packages"])
 
 
 def _write_lists(plan: Plan, run: Path, content: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -385,6 +385,14 @@ class Plan:
         for node in self.nodes:
             graph.add_edges_from((parent, node.name) for parent in node.parents)
         return graph
+
+    def with_jobs(self) -> Iterator[Node]:
+        """Yield the nodes that have jobs: its own, and those of its loops' rounds."""
+        for node in self.nodes:
+            if node.round is None:
+                yield node
+            else:
+                yield from node.round.plan.with_jobs()
 
     @property
     def jobs(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from collections.abc import Iterator
@@ -11,13 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from htdag import _settings, backends, history
+from htdag._home import runs_directory
+from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
 from htdag.errors import RunDamaged, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.runtime import layout, progress
 
-_TICKET = "submit.json"
+TICKET = "submit.json"
+IMPORTED = "imported"
+"""In the ticket of a run that was brought from elsewhere: the state that it had there."""
 
 
 class RunFiles:
@@ -32,14 +37,17 @@ class RunFiles:
         if missing:
             raise RunDamaged(f"{str(path / layout.RUN)!r} lacks {', '.join(sorted(missing))}")
         self._manifest = manifest
-        self.tag: str = manifest["tag"]
+        # The name of its directory is what it is found by.
+        self.tag: str = path.name if path.parent == runs_directory() else manifest["tag"]
 
     def _submit(self, backend: Backend) -> None:
-        before = (_read_json(self.path / _TICKET) or {}).get("ticket")
+        old = _read_json(self.path / TICKET) or {}
+        before = None if IMPORTED in old else old.get("ticket")
         ticket = backend.submit(self.path, self._manifest["dag"], before)
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
-        layout.write_aside(str(self.path / _TICKET), json.dumps(content).encode())
+        layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
         self.__dict__.pop("_reader", None)
+        LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
 
     @property
     def pipeline_name(self) -> str:
@@ -67,13 +75,19 @@ class RunFiles:
         return self._activity().state
 
     def _ticket(self) -> dict[str, Any]:
-        content = _read_json(self.path / _TICKET)
+        content = _read_json(self.path / TICKET)
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
         return content
 
+    @property
+    def _is_submitted(self) -> bool:
+        return (self.path / TICKET).exists()
+
     def _activity(self) -> Activity:
         ticket = self._ticket()
+        if IMPORTED in ticket:
+            return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
         return self._backend(ticket["backend"]).activity(self.path, ticket["ticket"])
 
     def _backend(self, name: str) -> Backend:
@@ -108,9 +122,11 @@ class RunFiles:
         return target
 
     def _stage(self, stage: str) -> None:
-        names = list(_stage_names(self.path, self._plan))
+        names = list(stage_names(self.path, self._plan))
         if stage not in names:
-            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}")
+            near = difflib.get_close_matches(stage, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
 
     def _remember(self, again: bool = False) -> None:
         """Keep what the run has measured for later plans."""
@@ -118,7 +134,7 @@ class RunFiles:
             history.gather(self.path, again=again)
 
 
-def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+def stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
     """Yield the names of all stages of a plan, those that loops repeat too."""
     for entry in plan["stages"]:
         if entry["kind"] not in ("state", "import"):
@@ -126,7 +142,7 @@ def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
     for node in plan["nodes"]:
         if node["mode"] == "loop":
             step = run / layout.step(node["name"])
-            yield from _stage_names(step, progress.read_plan(str(step)))
+            yield from stage_names(step, progress.read_plan(str(step)))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

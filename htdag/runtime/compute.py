@@ -21,6 +21,7 @@ from . import (
     usermodules,
     views,
 )
+from .detail import Details
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -36,10 +37,12 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
+        _show_lines_at_once()
         run(job, shared, skip)
         status = 0
     except BaseException as error:
         name, message = report.type_name(error), report.text_of(error)
+        Details(job.record).tell()
         report.job_error(job, name, message, report.user_traceback(error))
         _, position, items, done, failed = shared.get()
         shared.put(GAVE_UP, position, items, done, failed + 1)
@@ -51,6 +54,13 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         finally:
             # Threads and exit handlers of the user's modules must not keep a finished job alive.
             os._exit(status)
+
+
+def _show_lines_at_once() -> None:
+    """Let what a function prints be read while it runs: files are else written in large blocks."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
 
 
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
@@ -69,7 +79,7 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
-        sink = _sink(output, writer, content, cursor)
+        sink = make_sink(output, writer, content, cursor)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
     check = program["check"]
@@ -103,9 +113,11 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
     return PartedWriter(main, parts, total, resume=resume)
 
 
-def _sink(
+def make_sink(
     output: Dict[str, Any], writer: Any, content: Dict[str, List[Any]], cursor: Cursor
 ) -> Sink:
+    """Return the sink of an output of a node's program."""
+
     def function(role: str) -> Any:
         return None if output[role] is None else content["functions"][output[role]]
 
@@ -141,6 +153,7 @@ def _each(
     done = failed = 0
     sequence = -1
     streams = _Streams(job.record)
+    details = Details(job.record)
     first_stage = cursor.stage
     load = view.load
     # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
@@ -159,7 +172,7 @@ def _each(
             done += 1
         except BaseException as error:
             failed += 1
-            report.item_error(job, cursor.stage, key, sequence, error)
+            report.item_error(job, cursor.stage, key, sequence, error, details)
             for sink in sinks:
                 sink.abandon()
         streams.item(sequence, key)
@@ -212,7 +225,7 @@ def _reduce(
     except BaseException as error:
         for sink in sinks:
             sink.abandon()
-        report.item_error(job, cursor.stage, key or None, number, error)
+        report.item_error(job, cursor.stage, key or None, number, error, Details(job.record))
         shared.put(RUNNING, 0, number, 0, 1)
 
 

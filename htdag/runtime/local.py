@@ -118,7 +118,8 @@ class _Pool:
     def fits(self, cpus: int) -> bool:
         return min(cpus, self._cores) <= self._free
 
-    def start(self, task: Task, cpus: int) -> None:
+    def start(self, task: Task, cpus: int, script: Optional[str], stems: List[str]) -> None:
+        """Start a job, by the script of its environment where it has one."""
         cpus = min(cpus, self._cores)
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -137,7 +138,10 @@ class _Pool:
                 _redirect(1, layout.stdout(*job))
                 _redirect(2, layout.stderr(*job))
                 worker.die_with_parent(me)
-                status = worker.work(*job)
+                if script is None:
+                    status = worker.work(*job)
+                else:
+                    _exec(script, task, stems)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -188,6 +192,14 @@ def _redirect(descriptor: int, path: str) -> None:
     os.close(target)
 
 
+def _exec(script: str, task: Task, stems: List[str]) -> None:
+    """Become a job in an environment of its own, as HTCondor would start it."""
+    arguments = ["work", task.unit.node, task.chunk, str(task.attempt), *stems]
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.execv("/bin/sh", ["/bin/sh", script, *arguments])
+
+
 class _Scheduler:
     """Runs units whose parents are done, chunk by chunk, as DAGMan and a schedd do.
 
@@ -200,6 +212,8 @@ class _Scheduler:
         self._run = run
         self._running: Dict[Unit, int] = {}
         self._plan = progress.read_plan(run)
+        if any(node["compares"] for node in self._plan["nodes"]):
+            import importlib.metadata  # noqa: F401  (once here, not in every forked job)
         self._queue: List[Task] = []
         self._open_jobs: Dict[Unit, int] = {}
         self._tries: Dict[Unit, int] = {}
@@ -284,7 +298,7 @@ class _Scheduler:
                 break
             self._queue.remove(task)
             self._running[task.unit] = running + 1
-            self._pool.start(task, cpus)
+            self._pool.start(task, cpus, node["environment"], node["files"])
         for made in self._rounds.values():
             made.start_jobs()
 
@@ -314,7 +328,7 @@ class _Scheduler:
         post.note(self._run, unit, "try %d: %s" % (self._tries[unit], verdict.text))
         if verdict.succeeded:
             self._done.add(unit)
-        elif last_try:
+        elif last_try or verdict.hopeless:
             self._fail(unit)
         else:
             self._waiting.append(unit)
