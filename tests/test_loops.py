@@ -187,6 +187,13 @@ def test_a_failure_in_a_round_and_then_resume(place: dict[str, Any], tmp_path_fa
     assert run.errors("counting") == run.errors("work") == [error]
     assert error.stdout == run.stdout("work", "5") == "item 5 of round 2\n"
     assert run.stdout("work", "5", round=1) == "item 5 of round 1\n"
+    (group,) = run.error_groups()
+    assert (group.node, group.futile_stages) == ("counting", ("text",))
+    assert group.example is not None
+    assert group.example.stdout == error.stdout
+    if place["on"] == "local":
+        assert run.debug("work", "5", pdb=False).error is not None
+        assert run.debug("work", "5", pdb=False, round=1).error is None
     status = run.status()
     assert status["counting"].note == "round 2 of at most 9"
     assert (status["work"].done, status["work"].failed, status["work"].rounds) == (7, 1, (2,))

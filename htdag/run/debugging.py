@@ -8,15 +8,22 @@ from typing import Any
 
 from htdag.errors import UsageError
 from htdag.observe import failures
-from htdag.run.files import RunFiles
+from htdag.run.files import RunFiles, loop_with
 from htdag.run.replay import Replay, replay
+from htdag.runtime import layout, progress
 
 
 class Debugging(RunFiles):
     """Doing items again, where they can be looked at."""
 
     def debug(
-        self, stage: str, key: str | int, *, pdb: bool | None = None, step: bool = False
+        self,
+        stage: str,
+        key: str | int,
+        *,
+        pdb: bool | None = None,
+        step: bool = False,
+        round: int | None = None,
     ) -> Replay:
         """Do an item again in this process, with its true input and function.
 
@@ -34,6 +41,8 @@ class Debugging(RunFiles):
             Open Python's debugger where the function raised. None: if stdin is a terminal.
         step : bool
             Open the debugger where the stage's function begins.
+        round : int, optional
+            For a stage in a loop, the round; by default the last one that was begun.
 
         Returns
         -------
@@ -65,9 +74,13 @@ class Debugging(RunFiles):
         ):
             sys.stderr.write(f"htdag: item {key} ended its process; it may end this one too\n")
             sys.stderr.flush()
+        path, plan = self.path, self._plan
+        while (loop := loop_with(path, plan, stage, round)) is not None:
+            path = path / layout.one_round(*loop)
+            plan = progress.read_plan(str(path))
         return replay(
-            self.path,
-            self._plan,
+            path,
+            plan,
             stage,
             key,
             wrap=_stepped if step else None,

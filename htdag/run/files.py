@@ -16,7 +16,7 @@ from htdag._home import runs_directory
 from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
-from htdag.errors import RunDamaged, RunNotFound, UsageError
+from htdag.errors import NotDone, RunDamaged, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.runtime import layout, progress
 
@@ -132,6 +132,30 @@ class RunFiles:
         """Keep what the run has measured for later plans."""
         if _settings.use_history(None):
             history.gather(self.path, again=again)
+
+
+def loop_with(
+    run: Path, plan: dict[str, Any], stage: str, round: int | None
+) -> tuple[str, int] | None:
+    """Return the loop that repeats a stage, itself or by loops in it, and which round to look at.
+
+    None where the stage is in no loop. The round is the given one, for the loop that has the stage
+    itself, or the last that was begun.
+    """
+    if any(entry["name"] == stage for entry in plan["stages"]):
+        return None
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            name = node["name"]
+            inner = progress.read_plan(str(run / layout.step(name)))
+            if stage in stage_names(run / layout.step(name), inner):
+                last = layout.last_round(str(run), name)
+                own = any(entry["name"] == stage for entry in inner["stages"])
+                number = round if own and round is not None else last
+                if not 1 <= number <= last:
+                    raise NotDone(f"loop {name!r}: round {number} has not begun yet")
+                return name, number
+    return None
 
 
 def stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:

@@ -9,8 +9,8 @@ from typing import Any
 from htdag.backends.base import Activity
 from htdag.errors import NotDone
 from htdag.run import locating
-from htdag.run.files import RunFiles, stage_names
-from htdag.runtime import layout, progress, recordfile
+from htdag.run.files import RunFiles, loop_with
+from htdag.runtime import layout, recordfile
 
 _Spans = dict[str, list[int]]
 
@@ -57,8 +57,9 @@ class Streams(RunFiles):
         self, stage: str, key: str | int | None, which: str, round: int | None = None
     ) -> str:
         self._stage(stage)
-        if all(entry["name"] != stage for entry in self._plan["stages"]):
-            return self._in_loop(stage, round)._stream(stage, key, which, round)
+        loop = loop_with(self.path, self._plan, stage, round)
+        if loop is not None:
+            return _OfRound(self, *loop)._stream(stage, key, which, round)
         nodes = locating.nodes_of(self._plan, stage)
         if key is None:
             texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
@@ -73,23 +74,6 @@ class Streams(RunFiles):
             if text is not None:
                 return text.decode(errors="replace")
         raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has begun with item {key} yet")
-
-    def _in_loop(self, stage: str, round: int | None) -> _OfRound:
-        """Return the streams of the round of a loop that has, or in a loop in it has, a stage."""
-        for node in self._plan["nodes"]:
-            if node["mode"] != "loop":
-                continue
-            step = self.path / layout.step(node["name"])
-            inner = progress.read_plan(str(step))
-            direct = any(entry["name"] == stage for entry in inner["stages"])
-            if not direct and stage not in stage_names(step, inner):
-                continue
-            last = layout.last_round(str(self.path), node["name"])
-            number = round if direct and round is not None else last
-            if not 1 <= number <= last:
-                raise NotDone(f"run {self.tag!r}: round {number} of {node['name']!r} has not begun")
-            return _OfRound(self, node["name"], number)
-        raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
 
     def _jobs(self, node: dict[str, Any]) -> Iterator[tuple[str, int]]:
         """Yield chunk and attempt of the jobs that have left anything, or run now."""
