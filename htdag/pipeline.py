@@ -345,14 +345,14 @@ class Pipeline:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
 
 
+def _place(on: str | None) -> str:
+    """Return where to run: as code says, else as the settings do."""
+    return str(_settings.resolve("on").value) if on is None else on
+
+
 def _all_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
     """Return the keys of all stages, those that loops repeat too; all names differ."""
     keys = stage_keys(graph, pipeline)
     for inner in _graph.inner_graphs(graph):
         keys.update(stage_keys(inner, pipeline))
     return keys
-
-
-def _place(on: str | None) -> str:
-    """Return where to run: as code says, else as the settings do."""
-    return str(_settings.resolve("on").value) if on is None else on

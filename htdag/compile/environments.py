@@ -102,7 +102,7 @@ def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: Fals
         If an environment is not there.
     """
     missing: dict[str, str] = {}
-    for node in plan.with_jobs():
+    for node in plan.nodes_with_jobs:
         environment = environment_of(node)
         environment.check(on)
         if on == "condor" and not environment.brings_packages:
@@ -141,7 +141,7 @@ def prepare(plan: Plan) -> dict[Environment, Placed]:
         If one of the user's own is wrong, or a stage's submit commands fight with it.
     """
     placed: dict[Environment, Placed] = {}
-    for node in plan.with_jobs():
+    for node in plan.nodes_with_jobs:
         environment = environment_of(node)
         if environment not in placed:
             placed[environment] = _placed(environment)

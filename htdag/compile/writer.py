@@ -19,7 +19,7 @@ from htdag.compile.environments import Placed, environment_of
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
-from htdag.plan import Node, Plan
+from htdag.plan import Plan
 from htdag.runtime import lanes, layout, progress, rounds, streams
 
 
@@ -81,12 +81,12 @@ def _fill(
     """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
     classes: set[Any] = set()
     with_jobs = [node for node in plan.nodes if node.round is None]
-    own = dict.fromkeys(placed[environment_of(node)] for node in with_jobs)
-    environments.write(run, own)
+    environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     for node in with_jobs:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
-        lines = submit.submit_lines(node, plan.name, placed[environment_of(node)])
+        place = placed[environment_of(node)]
+        lines = submit.submit_lines(node, plan.name, place)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             write_source(run, node)
@@ -98,7 +98,13 @@ def _fill(
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
-        _add_environment(run, entry, node, placed)
+        if node.round is not None:
+            entry |= {"environment": None, "compares": False}
+            continue
+        own = environments.content(node, placed)
+        _write_json(run / layout.program(node.name), {**program(node), **own})
+        entry["environment"] = placed[environment_of(node)].local_script
+        entry["compares"] = bool(own["packages"])
     _write_json(run / layout.PLAN, content)
     if around is None:
         _write_lists(plan, run, content)
@@ -116,18 +122,6 @@ def _fill(
             for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
                 (run / folder(node.name)).mkdir(parents=True)
             _fill(node.round.plan, run / layout.step(node.name), tag, placed, around=run)
-
-
-def _add_environment(
-    run: Path, entry: dict[str, Any], node: Node, placed: Mapping[Environment, Placed]
-) -> None:
-    """Write what the jobs of a node do and compare; a loop has none but those of its rounds."""
-    entry["environment"], entry["compares"] = None, False
-    if node.round is None:
-        compared = environments.content(node, placed)
-        _write_json(run / layout.program(node.name), {**program(node), **compared})
-        entry["environment"] = placed[environment_of(node)].local_script
-        entry["compares"] = bool(compared["packages"])
 
 
 def _write_lists(plan: Plan, run: Path, content: dict[str, Any]) -> None:

@@ -62,11 +62,6 @@ class ItemError:
         The job: its DAGMan node, the number of its chunk, and which attempt.
     stdout, stderr : str
         What the item printed (at most the last 4,000 characters).
-    rounds : tuple of int
-        The round of a loop in which it happened; of loops within loops all of them, outermost
-        first. () outside of loops.
-    loop : str
-        The loop, of several the outermost; "" outside of loops.
     item : str
         The item that the node was given, as a short text; "" where it was not known.
     argument : str
@@ -84,6 +79,9 @@ class ItemError:
         The system and kernel of the machine.
     differs : str
         Packages that have another version there than where the script ran; "" where none is known.
+    rounds : tuple of int
+        The round of a loop in which it happened; of loops within loops all of them, outermost
+        first. () outside of loops.
     """
 
     stage: str
@@ -98,8 +96,6 @@ class ItemError:
     attempt: int
     stdout: str = ""
     stderr: str = ""
-    rounds: tuple[int, ...] = ()
-    loop: str = ""
     differs: str = ""
     item: str = ""
     argument: str = ""
@@ -108,6 +104,8 @@ class ItemError:
     packages: dict[str, str] = field(default_factory=dict, hash=False)
     scratch: tuple[str, ...] = ()
     system: str = ""
+    rounds: tuple[int, ...] = ()
+    _loop: str = field(default="", repr=False, compare=False)  # the outermost one
     _sequence: int | None = field(default=None, repr=False, compare=False)
     _sources: Sources | None = field(default=None, repr=False, compare=False)
 
@@ -136,6 +134,7 @@ class ItemError:
         }
         content["locals"] = [vars(frame) for frame in self.locals]
         content["scratch"] = list(self.scratch)
+        content["rounds"] = list(self.rounds)
         return content
 
     def traceback_with_locals(self) -> str:
@@ -177,7 +176,7 @@ def errors(
             for number, folder, inner in _rounds(run, node):
                 wanted = None if stage == node["name"] else stage
                 for error in errors(folder, inner, wanted, streams=streams):
-                    yield replace(error, rounds=(number, *error.rounds), loop=node["name"])
+                    yield replace(error, rounds=(number, *error.rounds), _loop=node["name"])
             continue
         if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
             continue
@@ -199,6 +198,22 @@ def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[s
     for number in range(1, layout.last_round(str(run), node["name"]) + 1):
         folder = run / layout.one_round(node["name"], number)
         yield number, folder, progress.read_plan(str(folder))
+
+
+def place(run: Path, plan: dict[str, Any], error: ItemError) -> tuple[Path, dict[str, Any]] | None:
+    """Return the run directory, that of a round for a stage in a loop, and the node of an error."""
+    if not error.rounds:
+        return run, plan["by_name"][error.node]
+    for node in plan["nodes"]:
+        if node["mode"] != "loop":
+            continue
+        for number, folder, inner in _rounds(run, node):
+            names = {other["name"] for other in inner["nodes"]}
+            if number == error.rounds[0] and (error.node in names or len(error.rounds) > 1):
+                found = place(folder, inner, replace(error, rounds=error.rounds[1:]))
+                if found is not None:
+                    return found
+    return None
 
 
 def _once(alike: list[ItemError]) -> ItemError:
@@ -300,11 +315,14 @@ def chunk_errors(
         )
 
 
-def with_streams(run: Path, node: dict[str, Any], error: ItemError) -> ItemError:
+def with_streams(run: Path, plan: dict[str, Any], error: ItemError) -> ItemError:
     """Return an error that was read without what its item printed, with that."""
-    for other in chunk_errors(run, node, error.chunk, error.attempt, error._sources):
+    found = place(run, plan, error)
+    if found is None:
+        return error
+    for other in chunk_errors(*found, error.chunk, error.attempt, error._sources):
         if (other._sequence, other.key, other.type) == (error._sequence, error.key, error.type):
-            return other
+            return replace(other, rounds=error.rounds, _loop=error._loop)
     return error
 
 

@@ -69,7 +69,7 @@ class ErrorGroup:
     stage : str
         The stage at whose function they happened.
     node : str
-        The DAGMan node that computes it.
+        The DAGMan node that computes it; for a stage in a loop that of the loop.
     count : int
         How many there are.
     keys : tuple of str
@@ -121,7 +121,7 @@ def identity(error: ItemError) -> tuple[str, ...]:
     # Each frame once: recursion may be of any depth.
     frames = dict.fromkeys(_FRAME.findall(error.traceback))
     places = (":".join(frame) for frame in frames)
-    return (error.node, error.stage, error.type, normalized(error.message), *places)
+    return (error._loop or error.node, error.stage, error.type, normalized(error.message), *places)
 
 
 def groups(
@@ -168,7 +168,7 @@ def _of_errors(
     errors: list[ItemError], plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]
 ) -> ErrorGroup:
     first = errors[0]
-    node = first.loop or first.node
+    node = first._loop or first.node  # of a stage in a loop: the node of the loop
     stages, items = futile(node, first.stage, plan, counts)
     return ErrorGroup(
         type=first.type,
@@ -224,7 +224,7 @@ def futile(
         if found.settled:
             continue
         stages += other["stages"]
-        if other["mode"] == "reduce":
+        if other["mode"] in ("reduce", "loop"):
             items += bool(other["stages"])  # what it reads are parts; a level of a tree gives none
         else:
             items += max(0, _expected(other, plan, counts) - found.done)

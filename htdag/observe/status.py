@@ -206,7 +206,7 @@ class Reader:
         return {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
 
     def _stages(self, activity: Activity) -> Iterator[StageStatus]:
-        counts: dict[str, NodeCounts] = {}
+        counts = self.counts(activity)
         for entry in self._plan["stages"]:
             if entry["node"] is None:
                 continue
@@ -215,8 +215,6 @@ class Reader:
             if node["mode"] == "loop":
                 yield from self._loop_stages(node, activity)
                 continue
-            if name not in counts:
-                counts[name] = self._counts(node, activity)
             found = counts[name]
             yield StageStatus(
                 entry["name"],
@@ -236,22 +234,20 @@ class Reader:
         """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
         name = node["name"]
         number = layout.last_round(str(self._run), name)
-        most = node["loop"]["max_rounds"]
-        end = loop_end(self._run, node)
-        over = end is not None
-        begun = number > 0 and not over and not activity.state.ended
+        found = self._rounds_of(node, activity)
         yield StageStatus(
             name,
             name,
-            total=number if over else most,
-            done=number if over else max(0, number - 1),
-            failed=0,
-            running=int(begun),
-            jobs=number if over else most,
-            jobs_done=number if over else max(0, number - 1),
+            found.total,
+            found.done,
+            found.failed,
+            found.running,
+            found.jobs,
+            found.jobs_done,
+            found.jobs_running,
             loop=self._loop,
             rounds=self._rounds,
-            note=_loop_note(number, most, end),
+            note=_loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node)),
         )
         if not number:
             return
@@ -263,8 +259,19 @@ class Reader:
         there = activity.rounds.get(name, Activity(activity.state))
         yield from self._within[name]._stages(there)
 
+    def _rounds_of(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+        """Return the counts of a loop, which are rounds."""
+        number = layout.last_round(str(self._run), node["name"])
+        over = loop_end(self._run, node) is not None
+        begun = number > 0 and not over and not activity.state.ended
+        most = number if over else node["loop"]["max_rounds"]
+        done = number if over else max(0, number - 1)
+        return NodeCounts(most, done, 0, int(begun), most, done, over, int(begun))
+
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]
+        if node["mode"] == "loop":
+            return self._rounds_of(node, activity)
         if name in self._settled:
             return self._settled[name]
         if name not in self._folds:

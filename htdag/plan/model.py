@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -386,20 +386,20 @@ class Plan:
             graph.add_edges_from((parent, node.name) for parent in node.parents)
         return graph
 
-    def with_jobs(self) -> Iterator[Node]:
-        """Yield the nodes that have jobs: its own, and those of its loops' rounds."""
-        for node in self.nodes:
-            if node.round is None:
-                yield node
-            else:
-                yield from node.round.plan.with_jobs()
-
     @property
     def jobs(self) -> int:
         """The number of jobs, when none has to be tried again, and each loop has one round."""
         return sum(
             node.chunks if node.round is None else node.round.plan.jobs for node in self.nodes
         )
+
+    @property
+    def nodes_with_jobs(self) -> tuple[Node, ...]:
+        """The nodes that are clusters of jobs, those of the rounds of loops too."""
+        found: list[Node] = []
+        for node in self.nodes:
+            found += (node,) if node.round is None else node.round.plan.nodes_with_jobs
+        return tuple(found)
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:

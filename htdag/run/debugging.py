@@ -8,9 +8,8 @@ from typing import Any
 
 from htdag.errors import UsageError
 from htdag.observe import failures
-from htdag.run.files import RunFiles, loop_with
+from htdag.run.files import RunFiles
 from htdag.run.replay import Replay, replay
-from htdag.runtime import layout, progress
 
 
 class Debugging(RunFiles):
@@ -42,7 +41,7 @@ class Debugging(RunFiles):
         step : bool
             Open the debugger where the stage's function begins.
         round : int, optional
-            For a stage in a loop, the round; by default the last one that was begun.
+            For a stage in a loop, the round; by default the last one.
 
         Returns
         -------
@@ -67,6 +66,8 @@ class Debugging(RunFiles):
         key = str(key)
         if not key:
             raise UsageError("the key of an item is not empty")
+        for inner in self._rounds_with(stage, round):
+            return inner.debug(stage, key, pdb=pdb, step=step)
         wanted = sys.stdin.isatty() if pdb is None else pdb
         if any(
             error.key == key and error.type == "ProcessDied"
@@ -74,13 +75,9 @@ class Debugging(RunFiles):
         ):
             sys.stderr.write(f"htdag: item {key} ended its process; it may end this one too\n")
             sys.stderr.flush()
-        path, plan = self.path, self._plan
-        while (loop := loop_with(path, plan, stage, round)) is not None:
-            path = path / layout.one_round(*loop)
-            plan = progress.read_plan(str(path))
         return replay(
-            path,
-            plan,
+            self.path,
+            self._plan,
             stage,
             key,
             wrap=_stepped if step else None,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from htdag import _settings, backends, history
 from htdag._home import runs_directory
@@ -20,6 +20,7 @@ from htdag.errors import NotDone, RunDamaged, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.runtime import layout, progress
 
+_Self = TypeVar("_Self", bound="RunFiles")
 TICKET = "submit.json"
 IMPORTED = "imported"
 """In the ticket of a run that was brought from elsewhere: the state that it had there."""
@@ -75,6 +76,8 @@ class RunFiles:
         return self._activity().state
 
     def _ticket(self) -> dict[str, Any]:
+        if self._around is not None:
+            return self._around[0]._ticket()
         content = _read_json(self.path / TICKET)
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
@@ -85,6 +88,10 @@ class RunFiles:
         return (self.path / TICKET).exists()
 
     def _activity(self) -> Activity:
+        if self._around is not None:
+            outer, loop = self._around
+            there = outer._activity()
+            return there.rounds.get(loop, Activity(there.state, there.reason))
         ticket = self._ticket()
         if IMPORTED in ticket:
             return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
@@ -96,6 +103,41 @@ class RunFiles:
         return self._backend_in_use
 
     _backend_in_use: Backend | None = None
+
+    # For a round of a loop, which is a run directory too: the run around it, and the loop.
+    _around: tuple[RunFiles, str] | None = None
+
+    def _rounds_with(self: _Self, stage: str, number: int | None = None) -> Iterator[_Self]:
+        """Yield the rounds that have a stage, the last one first, or only a certain round.
+
+        None where the stage is in no loop.
+
+        Raises
+        ------
+        NotDone
+            If no round has begun, or not that one.
+        UsageError
+            If a round was asked for, of a stage that is in no loop.
+        """
+        for node in self._plan["nodes"]:
+            if node["mode"] != "loop":
+                continue
+            step = self.path / layout.step(node["name"])
+            if stage not in _stage_names(step, progress.read_plan(str(step))):
+                continue
+            last = layout.last_round(str(self.path), node["name"])
+            wanted = range(last, 0, -1) if number is None else [number]
+            if not last or not 1 <= wanted[0] <= last:
+                raise NotDone(
+                    f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not begun"
+                )
+            for each in wanted:
+                inner = type(self)(self.path / layout.one_round(node["name"], each))
+                inner._around = (self, node["name"])
+                yield inner
+            return
+        if number is not None:
+            raise UsageError(f"round={number}: stage {stage!r} is in no loop")
 
     @cached_property
     def _plan(self) -> dict[str, Any]:
@@ -122,7 +164,7 @@ class RunFiles:
         return target
 
     def _stage(self, stage: str) -> None:
-        names = list(stage_names(self.path, self._plan))
+        names = list(_stage_names(self.path, self._plan))
         if stage not in names:
             near = difflib.get_close_matches(stage, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
@@ -134,31 +176,7 @@ class RunFiles:
             history.gather(self.path, again=again)
 
 
-def loop_with(
-    run: Path, plan: dict[str, Any], stage: str, round: int | None
-) -> tuple[str, int] | None:
-    """Return the loop that repeats a stage, itself or by loops in it, and which round to look at.
-
-    None where the stage is in no loop. The round is the given one, for the loop that has the stage
-    itself, or the last that was begun.
-    """
-    if any(entry["name"] == stage for entry in plan["stages"]):
-        return None
-    for node in plan["nodes"]:
-        if node["mode"] == "loop":
-            name = node["name"]
-            inner = progress.read_plan(str(run / layout.step(name)))
-            if stage in stage_names(run / layout.step(name), inner):
-                last = layout.last_round(str(run), name)
-                own = any(entry["name"] == stage for entry in inner["stages"])
-                number = round if own and round is not None else last
-                if not 1 <= number <= last:
-                    raise NotDone(f"loop {name!r}: round {number} has not begun yet")
-                return name, number
-    return None
-
-
-def stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
     """Yield the names of all stages of a plan, those that loops repeat too."""
     for entry in plan["stages"]:
         if entry["kind"] not in ("state", "import"):
@@ -166,7 +184,7 @@ def stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
     for node in plan["nodes"]:
         if node["mode"] == "loop":
             step = run / layout.step(node["name"])
-            yield from stage_names(step, progress.read_plan(str(step)))
+            yield from _stage_names(step, progress.read_plan(str(step)))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from htdag.backends.base import Activity
 from htdag.errors import NotDone
 from htdag.run import locating
-from htdag.run.files import RunFiles, loop_with
+from htdag.run.files import RunFiles
 from htdag.runtime import layout, recordfile
 
 _Spans = dict[str, list[int]]
@@ -32,7 +31,7 @@ class Streams(RunFiles):
         key : str or int, optional
             The item's key. None: all that the jobs of the stage have printed, in their order.
         round : int, optional
-            For a stage in a loop, the round; by default the last one that was begun.
+            For a stage in a loop, the round; by default the last one in which the stage ran.
 
         Returns
         -------
@@ -53,13 +52,16 @@ class Streams(RunFiles):
         """Return what an item has written to standard error; as `stdout`."""
         return self._stream(stage, key, "err", round)
 
-    def _stream(
-        self, stage: str, key: str | int | None, which: str, round: int | None = None
-    ) -> str:
+    def _stream(self, stage: str, key: str | int | None, which: str, round: int | None) -> str:
         self._stage(stage)
-        loop = loop_with(self.path, self._plan, stage, round)
-        if loop is not None:
-            return _OfRound(self, *loop)._stream(stage, key, which, round)
+        waiting: NotDone | None = None
+        for inner in self._rounds_with(stage, round):
+            try:
+                return inner._stream(stage, key, which, None)
+            except NotDone as error:
+                waiting = waiting or error
+        if waiting is not None:
+            raise waiting
         nodes = locating.nodes_of(self._plan, stage)
         if key is None:
             texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
@@ -133,26 +135,11 @@ class Streams(RunFiles):
             return self._peek(node, chunk, path)
 
     def _peek(self, node: dict[str, Any], chunk: str, what: str) -> bytes | None:
+        if self._around is not None:
+            return None  # HTCondor knows the jobs of a round by another name than theirs here
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         return backend.peek(self.path, ticket["ticket"], node["name"], chunk, what)
-
-
-class _OfRound(Streams):
-    """The streams of one round of a loop."""
-
-    def __init__(self, outer: Streams, loop: str, number: int) -> None:
-        super().__init__(outer.path / layout.one_round(loop, number))
-        self._outer = outer
-        self._loop = loop
-
-    def _ticket(self) -> dict[str, Any]:
-        content = self._outer._ticket()
-        return {**content, "ticket": {**content["ticket"], "dag": layout.ROUND_DAG}}
-
-    def _activity(self) -> Activity:
-        activity = self._outer._activity()
-        return activity.rounds.get(self._loop, Activity(activity.state))
 
 
 def _lines(record: bytes) -> Iterator[dict[str, Any]]:

@@ -64,18 +64,13 @@ class Troubles(RunFiles):
         errors = failures.errors(self.path, self._plan, stage, streams=False)
         found = groups.groups(errors, self._plan, self._reader.counts(activity), holds(activity))
         return [
-            self._with_example(group) for group in found if stage is None or group.stage == stage
+            self._with_example(group) for group in found if stage in (None, group.stage, group.node)
         ]
 
     def _with_example(self, group: ErrorGroup) -> ErrorGroup:
         if group.example is None:
             return group
-        if group.example.rounds:
-            whole = failures.errors(self.path, self._plan, group.example.loop)
-            alike = (error for error in whole if _same(error, group.example))
-            return replace(group, example=next(alike, group.example))
-        node = self._plan["by_name"][group.node]
-        return replace(group, example=failures.with_streams(self.path, node, group.example))
+        return replace(group, example=failures.with_streams(self.path, self._plan, group.example))
 
     def _say_differences(self) -> None:
         """Say once in which packages the environments of jobs differ from that of the script."""
@@ -86,10 +81,6 @@ class Troubles(RunFiles):
                 print(f"htdag: other versions of packages: {found}", file=sys.stderr)
 
     _said_differences = False
-
-
-def _same(error: ItemError, other: ItemError) -> bool:
-    return (error.stage, error.key, error.rounds) == (other.stage, other.key, other.rounds)
 
 
 def holds(activity: Activity) -> list[Hold]:
