@@ -164,14 +164,14 @@ class LateSource:
         How many items there are, or an estimate.
     chunks : int
         In how many files they come, or an estimate.
-    cells : tuple of int, optional
+    cells : list of int, optional
         How many items each of the files holds, where that is known before.
     """
 
     is_files = False
     is_late = True
 
-    def __init__(self, items: int = 1, chunks: int = 1, cells: tuple[int, ...] | None = None):
+    def __init__(self, items: int = 1, chunks: int = 1, cells: list[int] | None = None):
         self.items = items
         self.chunks = chunks
         self.cells = cells

@@ -61,7 +61,7 @@ class NodesLog:
             if number:
                 log = self._of_round(loop, number)
                 rounds[loop], more = log.under_way(state, reason)
-                held += [f"round {number} of {loop}, {text}" for text in rounds[loop].held]
+                held += [_in_loop(loop, number, text) for text in rounds[loop].held]
                 active += more
         return Activity(state, reason, running, tuple(held), rounds), active
 
@@ -97,6 +97,13 @@ class NodesLog:
                 self._jobs[job] = ("held", str(event.get("HoldReason", "no reason given")))
             elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
                 self._jobs.pop(job, None)
+
+
+def _in_loop(loop: str, number: int, held: str) -> str:
+    """Return what is said of a held job of a round, as said of the loop."""
+    node, _, rest = held.removeprefix("node ").partition(", ")
+    job, _, reason = rest.partition(": ")
+    return f"node {loop}, {job}: round {number}, node {node}: {reason}"
 
 
 def _chunks(run: Path, node: str) -> list[int]:

@@ -282,8 +282,7 @@ def flow_of(
     """Return what is known of a stream."""
     if isinstance(stream.source, LateSource):
         late = stream.source
-        known_cells = None if late.cells is None else list(late.cells)
-        return Flow(known_cells, late.items, late.chunks, late.cells is not None)
+        return Flow(late.cells, late.items, late.chunks, late.cells is not None)
     if stream.source is not None:
         edges = stored[stream.stage].boundaries
         cells = [b - a for a, b in pairwise(edges)]

@@ -110,9 +110,8 @@ def _with_sources(inner: nx.DiGraph, flows: dict[str, Flow]) -> nx.DiGraph:
     graph = inner.copy()
     for name, flow in flows.items():
         stage: Stage = graph.nodes[name]["stage"]
-        cells = None if flow.cells is None else tuple(flow.cells)
         one = stage.kind == STATE and stage.single
-        data = LateSource(1 if one else flow.estimate, 1 if one else flow.chunks, cells)
+        data = LateSource(1 if one else flow.estimate, 1 if one else flow.chunks, flow.cells)
         graph.nodes[name]["stage"] = replace(stage, data=data)
     return graph
 
