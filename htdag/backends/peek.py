@@ -13,7 +13,7 @@ from typing import Any
 
 from htdag.backends.eventlog import EventLog
 from htdag.backends.setup import Setup
-from htdag.runtime import layout
+from htdag.runtime import lanes, layout
 
 MOST = 16 << 20
 """How many bytes are fetched at most; of a longer stream these are the last ones."""
@@ -25,7 +25,7 @@ _STOPPED = (4, 7, 10, 12, 24)
 
 
 def running_jobs(log: Path) -> dict[str, dict[int, str]]:
-    """Return, for each node, the running jobs of an event log: by number in the cluster, the id."""
+    """Return the running jobs of a log, by what DAGMan calls their node and their number there."""
     nodes: dict[int, str] = {}
     running: dict[tuple[int, int], None] = {}
     for event in EventLog(log).events():
@@ -44,11 +44,14 @@ def running_jobs(log: Path) -> dict[str, dict[int, str]]:
 
 def job_of(run: Path, dag: str, node: str, chunk: str) -> str | None:
     """Return the running job that works through a chunk, as ``cluster.proc``; None for none."""
-    jobs = running_jobs(run / f"{dag}.nodes.log").get(node, {})
-    lines = (run / layout.chunk_list(node)).read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines):
-        if line.partition(",")[0] == chunk:
-            return jobs.get(number)
+    for name, jobs in running_jobs(run / f"{dag}.nodes.log").items():
+        unit = lanes.unit(name)
+        if unit.node != node:
+            continue
+        lines = (run / layout.chunk_list(*unit)).read_text(encoding="utf-8").splitlines()
+        for number, job in jobs.items():
+            if number < len(lines) and lines[number].partition(",")[0] == chunk:
+                return job
     return None
 
 

@@ -12,6 +12,7 @@ from htdag.observe import failures, groups
 from htdag.observe.failures import ItemError
 from htdag.observe.groups import ErrorGroup, Hold
 from htdag.run.files import RunFiles
+from htdag.runtime import lanes
 
 _HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
@@ -90,8 +91,10 @@ def holds(activity: Activity) -> list[Hold]:
     for job in held:
         match = _HELD_JOB.match(job) if isinstance(job, str) else None
         if match:
-            found.append(Hold(match[1], match[2], None, None, match[3]))
+            node = lanes.unit(match[1]).node
+            found.append(Hold(node, match[2], None, None, match[3]))
         elif not isinstance(job, str):
             name = f"{job.cluster}.{job.proc}"
-            found.append(Hold(job.node, name, job.code, job.subcode, job.reason, job.slot))
+            node = lanes.unit(job.node).node
+            found.append(Hold(node, name, job.code, job.subcode, job.reason, job.slot))
     return found
