@@ -15,7 +15,8 @@
     │   ├── RunHeld               jobs are on hold and need a person
     │   ├── RunNotFound           no run has this tag
     │   ├── RunDamaged            a file of the run is missing or damaged
-    │   └── RunActive             the run is still running and must not be
+    │   ├── RunActive             the run is still running and must not be
+    │   └── RunEnded              the run has ended, and must not have
     ├── NotDone               the result is not there yet (also a TimeoutError)
     └── BackendError          HTCondor did not answer or refused; or it is not there
 """
@@ -35,6 +36,7 @@ __all__ = [
     "OptionError",
     "RunActive",
     "RunDamaged",
+    "RunEnded",
     "RunError",
     "RunFailed",
     "RunHeld",
@@ -108,6 +110,10 @@ class RunDamaged(RunError):
 
 class RunActive(RunError):
     """The run is still running, and what was asked needs it to be at rest."""
+
+
+class RunEnded(RunError):
+    """The run has ended, and what was asked needs it to be under way."""
 
 
 class NotDone(HtdagError, TimeoutError):

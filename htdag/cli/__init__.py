@@ -1,6 +1,6 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
-from htdag.cli import runs
+from htdag.cli import jobs, runs
 from htdag.cli._group import main
 from htdag.cli.doctor import doctor
 from htdag.cli.pool import pool
@@ -16,6 +16,17 @@ for _verb in (
     runs.result,
     runs.resume,
     runs.remove,
+    jobs.why,
+    jobs.jobs,
+    jobs.hold,
+    jobs.release,
+    jobs.pause,
+    jobs.continue_,
+    jobs.vacate,
+    jobs.priority,
+    jobs.edit,
+    jobs.halt,
+    jobs.unhalt,
     pool,
     doctor,
     runs.version,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from htdag.errors import HtdagError, NotDone, RunActive, RunNotFound, UsageError
+from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
 
 DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
 """The exit statuses."""
@@ -70,7 +70,7 @@ class _Htdag(Verbs):
 def _status(error: HtdagError) -> int:
     if isinstance(error, NotDone):
         return NOT_DONE
-    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive) else FAILED
+    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive | RunEnded) else FAILED
 
 
 TAG = click.argument("tag", metavar="TAG")
@@ -96,6 +96,7 @@ def main() -> None:
       htdag status "my survey"      how far has this one come?
       htdag wait "my survey"        wait for it, with progress
       htdag errors "my survey"      what failed in it, and why?
+      htdag why "my survey"         why does it not go on?
       htdag resume "my survey"      go on from what is done
       htdag pool start              run an HTCondor pool of your own on this machine
       htdag doctor                  what would slow or break a run here?

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from htdag.backends.base import Activity, RunState
+from htdag.observe import holds, outcomes
 from htdag.runtime import layout, recordfile, streams
 
 
@@ -65,9 +68,12 @@ class Status:
     stages : tuple of StageStatus
         In the order of the pipeline.
     held : tuple of str
-        Held jobs with HTCondor's reasons.
+        Why jobs are on hold and what to do about it: a line for each node and cause.
     time : float
         When this was read, in seconds since the epoch.
+    notes : tuple of str
+        What else is to be known: that the run is halted, that jobs are paused, that items were let
+        go.
     """
 
     tag: str
@@ -77,6 +83,7 @@ class Status:
     stages: tuple[StageStatus, ...]
     held: tuple[str, ...]
     time: float
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, stage: str) -> StageStatus:
         for entry in self.stages:
@@ -92,7 +99,7 @@ class Status:
                 f"  {stage.name}: {stage.done}/{total} done, {stage.running} running, "
                 f"{stage.failed} failed"
             )
-        return "\n".join([*lines, *self.held])
+        return "\n".join([*lines, *self.held, *self.notes])
 
 
 @dataclass(frozen=True)
@@ -144,9 +151,24 @@ class Reader:
             activity.reason,
             backend,
             tuple(stages),
-            activity.held,
+            holds.lines(activity.held, tag),
             time.time(),
+            tuple(self._notes(tag, activity)),
         )
+
+    def _notes(self, tag: str, activity: Activity) -> Iterator[str]:
+        if activity.halted and not activity.state.ended:
+            yield f"halted: no further nodes begin until htdag unhalt {quote(tag)}"
+        if activity.suspended:
+            jobs = "1 job is" if activity.suspended == 1 else f"{activity.suspended} jobs are"
+            yield f"{jobs} paused until htdag continue {quote(tag)}"
+        for node in self._plan["nodes"]:
+            number = outcomes.let_go(self._run, node)
+            if number:
+                yield (
+                    f"node {node['name']}: {number} failed item{'s' * (number != 1)} let go "
+                    f"(on_error='skip'); run.missing() lists what results lack"
+                )
 
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]

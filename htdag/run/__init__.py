@@ -12,13 +12,13 @@ from htdag.backends.base import RunState
 from htdag.observe.failures import ItemError
 from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
-from htdag.run.control import Control
+from htdag.run.jobs import JobControl
 from htdag.run.results import Results
 
 __all__ = ["Item", "ItemError", "Run", "RunState", "Status"]
 
 
-class Run(Results, Control):
+class Run(Results, JobControl):
     """One execution of a pipeline.
 
     Made by `Pipeline.submit`, `load` and `runs`. All that a run is lies in its directory, so any

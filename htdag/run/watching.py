@@ -126,9 +126,10 @@ def held_text(status: Status) -> str:
     held = "\n".join(status.held) or status.reason
     if held.endswith(HOW_TO_START):
         return f"run {status.tag!r} is on hold, and goes on from where it is: {held}"
+    tag = quote(status.tag)
     return (
         f"run {status.tag!r} is on hold: HTCondor waits for a person.\n{held}\n"
-        f"Mend the cause and use condor_release; or htdag remove {quote(status.tag)}, then resume"
+        f"To let all of it go on: htdag release {tag}; to end it: htdag remove {tag}"
     )
 
 

@@ -18,10 +18,16 @@ CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
 LOCAL_LOCK = "local.lock"
 LOCAL_LOG = "local.log"
+LOCAL_JOBS = "local.jobs.json"
 NODES = "nodes"
 SOURCES = "sources"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
+
+
+def halt(dag: str) -> str:
+    """Return the file at whose sight no further nodes of a DAG begin."""
+    return dag + ".halt"
 
 
 def node(name: str) -> str:

@@ -67,8 +67,9 @@ def run_directory(run: str, cores: int) -> int:
 
         import cloudpickle  # noqa: F401  (once here, not in every forked job)
 
-        failed = _Scheduler(pool).run()
-        state = "failed" if failed else "done"
+        scheduler = _Scheduler(pool)
+        failed = scheduler.run()
+        state = "failed" if failed else "halted" if scheduler.halted else "done"
         message = ("failed: " + ", ".join(failed)) if failed else ""
     except _Stop:
         state = "removed"
@@ -112,6 +113,7 @@ class _Pool:
         self._free = self._cores = cores
         self._lock = lock
         self._running: Dict[int, Tuple[Task, int]] = {}
+        self._since: Dict[int, float] = {}
 
     def fits(self, cpus: int) -> bool:
         return min(cpus, self._cores) <= self._free
@@ -139,7 +141,9 @@ class _Pool:
             finally:
                 os._exit(status)
         self._running[pid] = (task, cpus)
+        self._since[pid] = time.time()
         self._free -= cpus
+        self._note()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def wait(self) -> Tuple[Task, int]:
@@ -149,7 +153,13 @@ class _Pool:
             if pid in self._running:
                 task, cpus = self._running.pop(pid)
                 self._free += cpus
+                self._note()
                 return task, status
+
+    def _note(self) -> None:
+        """Tell those who look which process works on what."""
+        jobs = [[pid, *task, self._since[pid]] for pid, (task, _) in self._running.items()]
+        layout.write_aside(layout.LOCAL_JOBS, json.dumps(jobs).encode(), sync=False)
 
     def cancel(self, node: str) -> None:
         """Kill the jobs of one node, as DAGMan removes the rest of a failed cluster."""
@@ -199,6 +209,7 @@ class _Scheduler:
         self._queue: List[Task] = []
         self._open_jobs: Dict[str, int] = {}
         self._tries: Dict[str, int] = {}
+        self.halted = False
 
     def run(self) -> List[str]:
         """Run all nodes that can be; return the names of those that failed."""
@@ -219,6 +230,10 @@ class _Scheduler:
     def _submit_ready(self) -> bool:
         """Submit the nodes that can be, by priority; return whether any has open jobs."""
         by_name = self._plan["by_name"]
+        self.halted = os.path.exists(layout.halt(self._plan["name"] + ".dag"))
+        if self.halted:
+            self.halted = bool(self._waiting)
+            return bool(self._open_jobs)
         for name in sorted(self._waiting, key=lambda name: -by_name[name]["priority"]):
             if set(by_name[name]["parents"]) <= self._done and not self._is_throttled(name):
                 self._waiting.remove(name)

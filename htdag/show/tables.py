@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from htdag.backends.base import JobState
 from htdag.observe.failures import ItemError
+from htdag.observe.holds import explain
+from htdag.observe.reasons import age_text
 from htdag.observe.status import Status
 from htdag.show.frame import STATE_STYLES
 from htdag.show.progress import PLACES
@@ -90,7 +94,31 @@ def print_status(status: Status, path: str) -> None:
     _print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
     for held in status.held:
         _print(console, Text(held, "magenta"))
+    for note in status.notes:
+        _print(console, Text(note, "yellow"))
     _print(console, Text(f"files: {path}", "dim"))
+
+
+def print_jobs(jobs: Sequence[JobState]) -> None:
+    """Print a table of jobs that wait or run on standard output."""
+    now = time.time()
+    cells = [
+        [
+            Text(job.node),
+            Text("?" if job.chunk is None else str(job.chunk)),
+            Text(f"{job.cluster}.{job.proc}", "dim"),
+            Text(job.state, _JOB_STYLES[job.state]),
+            Text(age_text(job.since, now)),
+            Text(job.source, "dim"),
+            Text(explain(job, "TAG").why if job.state == "held" else job.slot),
+        ]
+        for job in jobs
+    ]
+    titles = ["node", "chunk", "job", "state", "since", "by", "where or why"]
+    _print_table(titles, cells, right=["chunk", "since"], extra=["by"])
+
+
+_JOB_STYLES = {"idle": "yellow", "running": "cyan", "suspended": "blue", "held": "magenta"}
 
 
 def error_lines(errors: Sequence[ItemError], limit: int | None) -> Iterator[str]:

@@ -1,0 +1,205 @@
+"""What the event logs of a run on HTCondor tell, folded into the states of its jobs.
+
+The schedd's answers, where it was asked, are folded in too: each state says when it began and who
+told so, and the later word counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from htdag.backends import dagmanout
+from htdag.backends.base import HALTED, JobState, RunState
+from htdag.backends.bindings import htcondor2
+
+_NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
+_KINDS = htcondor2.JobEventType
+_STATES = {
+    _KINDS.SUBMIT: "idle",
+    _KINDS.EXECUTE: "running",
+    _KINDS.JOB_EVICTED: "idle",
+    _KINDS.JOB_RELEASED: "idle",
+    _KINDS.SHADOW_EXCEPTION: "idle",
+    _KINDS.JOB_RECONNECT_FAILED: "idle",
+    _KINDS.JOB_SUSPENDED: "suspended",
+    _KINDS.JOB_UNSUSPENDED: "running",
+}
+# JobStatus in the queue; who is completed or removed leaves it, and 6 is on its way back.
+_IN_QUEUE = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "suspended"}
+
+
+class RunLog:
+    """What was read of a run's event logs so far, so that each look reads only what is new.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    dag : str
+        The name of its DAG file.
+    cluster : int
+        The DAGMan job.
+
+    Attributes
+    ----------
+    state : RunState
+        The run as a whole.
+    reason : str
+        Why, where that is known.
+    jobs : dict of (int, int) to JobState
+        The jobs that were submitted and have not left the queue.
+    asked : float
+        For `CondorBackend`: when the schedd was asked last.
+    """
+
+    def __init__(self, run: Path, dag: str, cluster: int) -> None:
+        self._run = run
+        self._dag = dag
+        self._cluster = cluster
+        self._dagman: Any = None
+        self._nodes: Any = None
+        self._node_of: dict[int, str] = {}
+        self.state = RunState.WAITING
+        self.reason = ""
+        self.jobs: dict[tuple[int, int], JobState] = {}
+        self.asked = 0.0
+
+    def read(self) -> None:
+        """Read what is new."""
+        self.read_dagman()
+        self._read_nodes()
+
+    def read_dagman(self) -> None:
+        """Read what is new of the DAGMan job alone."""
+        if self._dagman is None:
+            self._dagman = _event_log(self._run / f"{self._dag}.dagman.log")
+        if self._dagman is None:
+            return
+        for event in self._dagman.events(stop_after=0):
+            if event.cluster != self._cluster:
+                continue
+            if event.type == _KINDS.EXECUTE:
+                self.state, self.reason = RunState.RUNNING, ""
+            elif event.type in (_KINDS.JOB_RELEASED, _KINDS.JOB_EVICTED):
+                self.state, self.reason = RunState.WAITING, ""
+            elif event.type == _KINDS.JOB_HELD:
+                self.state, self.reason = RunState.HELD, str(event.get("HoldReason", ""))
+            elif event.type == _KINDS.JOB_ABORTED:
+                self.state, self.reason = RunState.REMOVED, str(event.get("Reason", ""))
+            elif event.type == _KINDS.JOB_TERMINATED:
+                code = event.get("ReturnValue")
+                self.state = RunState.DONE if code == 0 else RunState.FAILED
+                self.reason = ""
+                if code != 0:
+                    self._explain_failure()
+
+    def _explain_failure(self) -> None:
+        path = self._run / f"{self._dag}.dagman.out"
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            self.reason = f"DAGMan left no {path.name}"
+            return
+        if dagmanout.was_halted(text):
+            self.state, self.reason = RunState.STOPPED, HALTED
+        else:
+            self.reason = dagmanout.explain(text)
+
+    def _read_nodes(self) -> None:
+        if self._nodes is None:
+            self._nodes = _event_log(self._run / f"{self._dag}.nodes.log")
+        if self._nodes is None:
+            return
+        for event in self._nodes.events(stop_after=0):
+            self._take(event)
+
+    def _take(self, event: Any) -> None:
+        job = (event.cluster, event.proc)
+        if event.type == _KINDS.SUBMIT:
+            self._node_of[event.cluster] = _node_name(event)
+        if event.type in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
+            self.jobs.pop(job, None)
+            return
+        node = self._node_of.get(event.cluster)
+        if node is None:
+            return
+        before = self.jobs.get(job, JobState(node, *job, "idle", event.timestamp))
+        if event.type in _STATES:
+            after = before.turned(_STATES[event.type], event.timestamp)
+            if event.type == _KINDS.EXECUTE:
+                props = event.get("ExecuteProps")
+                granted = None if props is None else _number(props.get("Memory"))
+                after = after.with_facts(memory_granted=granted, slot=event.get("SlotName", ""))
+            self.jobs[job] = after
+        elif event.type == _KINDS.JOB_HELD:
+            self.jobs[job] = before.turned(
+                "held",
+                event.timestamp,
+                reason=str(event.get("HoldReason", "")),
+                code=_number(event.get("HoldReasonCode")) or 0,
+                subcode=_number(event.get("HoldReasonSubCode")) or 0,
+            )
+        elif event.type == _KINDS.IMAGE_SIZE and job in self.jobs:
+            self.jobs[job] = before.with_facts(memory_used=_number(event.get("MemoryUsage")))
+
+    def heal(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Take over what the schedd says of all jobs of the run, where it knows later things.
+
+        Parameters
+        ----------
+        ads : iterable of mapping
+            The ads of all jobs of the run that are in the queue, as `jobs.ads` gives them.
+        now : float
+            When the schedd was asked, in seconds since the epoch. Jobs that are not in the queue
+            are dropped, unless the log has later news of them.
+        """
+        seen = set()
+        for ad in ads:
+            job = (int(ad["ClusterId"]), int(ad["ProcId"]))
+            seen.add(job)
+            name = _IN_QUEUE.get(int(ad["JobStatus"]))
+            if name is None:
+                self.jobs.pop(job, None)
+                continue
+            node = str(ad.get("DAGNodeName", ""))
+            self._node_of.setdefault(job[0], node)
+            since = float(ad.get("EnteredCurrentStatus", now))
+            before = self.jobs.get(job, JobState(node, *job, name, since, "schedd"))
+            if before.state != name:
+                before = before.turned(name, since, "schedd")
+            if name == "held":
+                before = before.turned(
+                    name,
+                    before.since,
+                    before.source,
+                    reason=str(ad.get("HoldReason", "")) or before.reason,
+                    code=int(ad.get("HoldReasonCode", before.code)),
+                    subcode=int(ad.get("HoldReasonSubCode", before.subcode)),
+                )
+            self.jobs[job] = before.with_facts(
+                memory_asked=_number(ad.get("RequestMemory")),
+                memory_used=_number(ad.get("MemoryUsage")),
+            )
+        for job, known in list(self.jobs.items()):
+            if job not in seen and known.since < int(now):
+                del self.jobs[job]
+
+
+def _number(value: Any) -> int | None:
+    """Return a whole number of an ad, or None where it is none (an expression, say)."""
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _event_log(path: Path) -> Any:
+    """Return a reader of an event log, or None where there is none yet."""
+    return htcondor2.JobEventLog(str(path)) if path.exists() else None
+
+
+def _node_name(event: Any) -> str:
+    """Return the DAGMan node of a submit event, which is told in its notes, by two forms."""
+    notes = str(event.get("LogNotes", ""))
+    match = _NODE_IN_NOTES.search(notes)
+    return match[1] if match else notes.removeprefix("DAG Node: ").strip()

@@ -1,0 +1,286 @@
+"""The jobs of one run on HTCondor: who they are, what is done to them, why they wait.
+
+All functions that speak to a schedd do so to the one that the bindings are turned to (see
+`htdag.backends.reaching`).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from htdag.backends.base import JobState, QueueFacts
+from htdag.backends.bindings import evaluate, htcondor2, short
+from htdag.backends.reaching import reached
+from htdag.backends.setup import Setup
+from htdag.errors import BackendError
+from htdag.runtime import layout
+
+LET_GO = (
+    "its schedd did not answer when it was removed; its jobs are removed as soon as that answers "
+    "again and this run is looked at"
+)
+_LET_GO_FILE = "removed.json"
+_WANTED = [
+    "ClusterId",
+    "ProcId",
+    "JobStatus",
+    "DAGNodeName",
+    "EnteredCurrentStatus",
+    "HoldReason",
+    "HoldReasonCode",
+    "HoldReasonSubCode",
+    "RequestMemory",
+    "MemoryUsage",
+]
+_ACTIONS = {
+    "hold": htcondor2.JobAction.Hold,
+    "release": htcondor2.JobAction.Release,
+    "suspend": htcondor2.JobAction.Suspend,
+    "continue": htcondor2.JobAction.Continue,
+    "vacate": htcondor2.JobAction.Vacate,
+}
+# In which states of a job (JobStatus) an action means something.
+_FITTING = {
+    "hold": (1, 2, 6, 7),
+    "release": (5,),
+    "suspend": (2,),
+    "continue": (7,),
+    "vacate": (2,),
+}
+_MOST_IDLE_ADS = 200
+_SETTLE_TIMEOUT = 60.0
+
+
+def all_of(cluster: int) -> str:
+    """Return the constraint for the DAGMan job and all jobs of it."""
+    return f"ClusterId == {cluster} || DAGManJobId == {cluster}"
+
+
+def ads(cluster: int) -> list[Mapping[str, Any]]:
+    """Return the ads of a DAG's jobs in the queue, with what tells their state."""
+    found = htcondor2.Schedd().query(constraint=f"DAGManJobId == {cluster}", projection=_WANTED)
+    return [_plain(ad) for ad in found]
+
+
+def _plain(ad: Any) -> dict[str, Any]:
+    """Return an ad with its expressions evaluated as far as they can be."""
+    content = {}
+    for name in ad:
+        value = ad[name]
+        if not isinstance(value, bool | int | float | str):
+            value = ad.eval(name)
+        content[str(name)] = value if isinstance(value, bool | int | float | str) else None
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def with_chunks(run: Path, found: Iterable[JobState]) -> Iterator[JobState]:
+    """Yield jobs with the chunk that each works through.
+
+    The jobs of a cluster are the lines of its node's list, in order. Each list is read once a
+    look, not once a job.
+    """
+    chunks: dict[str, list[int]] = {}
+    for job in found:
+        if job.chunk is None:
+            if job.node not in chunks:
+                chunks[job.node] = _chunks(run, job.node)
+            lines = chunks[job.node]
+            if job.proc < len(lines):
+                job = replace(job, chunk=lines[job.proc])
+        yield job
+
+
+def _chunks(run: Path, node: str) -> list[int]:
+    try:
+        text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []  # not a node that has a list: the work at the end of a run
+    return [int(line.split(",", 1)[0]) for line in text.splitlines()]
+
+
+def act(cluster: int, action: str, nodes: list[str], which: list[JobState] | None) -> int:
+    """Do something to jobs; return to how many it was done.
+
+    Parameters
+    ----------
+    cluster : int
+        The DAGMan job.
+    action : str
+        ``"hold"``, ``"release"``, ``"suspend"``, ``"continue"`` or ``"vacate"``.
+    nodes : list of str
+        To the jobs of which nodes. Where all are meant, holding stops late materialisation too.
+    which : list of JobState, optional
+        To these jobs only.
+    """
+    schedd = htcondor2.Schedd()
+    if which is not None and not which:
+        return 0
+    where = f"{_of_nodes(cluster, nodes)} && ({'true' if which is None else _one_of(which)})"
+    states = " || ".join(f"JobStatus == {status}" for status in _FITTING[action])
+    fitting = f"{where} && ({states})"
+    found = schedd.query(constraint=fitting, projection=["ClusterId"])
+    # Where whole nodes are held or released, the ads of their clusters are to be met as well.
+    whole = which is None and action in ("hold", "release")
+    if found or whole:
+        # As a tuple: the bindings lose a reason that is given as a text.
+        reason = (f"htdag {action}", 0)
+        schedd.act(_ACTIONS[action], where if whole else fitting, reason=reason)
+    return len(found)
+
+
+def _of_nodes(cluster: int, nodes: list[str]) -> str:
+    names = ", ".join(f'"{node}"' for node in nodes)
+    return f"DAGManJobId == {cluster} && member(DAGNodeName, {{{names}}})"
+
+
+def _one_of(which: list[JobState]) -> str:
+    """Return a constraint for jobs; in it clusters are named once, so it stays short."""
+    clusters: dict[int, list[int]] = {}
+    for job in which:
+        clusters.setdefault(job.cluster, []).append(job.proc)
+    return " || ".join(
+        f"(ClusterId == {cluster} && member(ProcId, {{{', '.join(map(str, sorted(procs)))}}}))"
+        for cluster, procs in clusters.items()
+    )
+
+
+def release_dagman(cluster: int) -> None:
+    """Release the DAGMan job, where it is on hold."""
+    htcondor2.Schedd().act(
+        htcondor2.JobAction.Release,
+        f"ClusterId == {cluster} && JobStatus == 5",
+        reason=("htdag release", 0),
+    )
+
+
+def edit(setup: Setup, cluster: int, nodes: list[str], attributes: Mapping[str, str]) -> int:
+    """Change attributes of all jobs of nodes that are in the queue; return how many these are.
+
+    Jobs of a cluster that are materialised later take what they have in common from the ad of the
+    cluster. Of all ways to edit, only `condor_qedit` with the number of a cluster changes that
+    too, so it is what does it.
+    """
+    found = htcondor2.Schedd().query(
+        constraint=_of_nodes(cluster, nodes),
+        projection=["ClusterId"],
+        opts=htcondor2.QueryOpts.IncludeClusterAd,
+    )
+    clusters = sorted({int(ad["ClusterId"]) for ad in found})
+    edits = [f"{name}={value}" for name, value in attributes.items()]
+    for number in clusters:
+        done = subprocess.run(
+            ["condor_qedit", str(number), *edits],
+            env=setup.variables(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if done.returncode != 0:
+            said = " ".join((done.stderr or done.stdout).split())
+            raise BackendError(f"condor_qedit {number} {' '.join(edits)}: {said}")
+    return sum("ProcId" in ad and int(ad["ProcId"]) >= 0 for ad in found)
+
+
+def halt(run: Path, dag: str, on: bool) -> None:
+    """Make, or remove, the file at which DAGMan submits no further nodes."""
+    path = _halt_file(run, dag)
+    if on:
+        path.touch(mode=0o600)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_halted(run: Path, dag: str) -> bool:
+    """Tell whether no further nodes are submitted."""
+    return _halt_file(run, dag).exists()
+
+
+def _halt_file(run: Path, dag: str) -> Path:
+    return run / layout.halt(dag)
+
+
+def remove(cluster: int, force: bool) -> None:
+    """Ask for the end of a DAGMan job, and of its jobs."""
+    schedd = htcondor2.Schedd()
+    schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
+    if force:
+        schedd.act(htcondor2.JobAction.Remove, all_of(cluster))
+        schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster))
+
+
+def let_go(run: Path, cluster: int) -> None:
+    """Note that a run was removed while its schedd did not answer."""
+    content = {"cluster": cluster, "time": time.time()}
+    layout.write_aside(str(run / _LET_GO_FILE), json.dumps(content).encode())
+
+
+def was_let_go(run: Path, cluster: int) -> bool:
+    """Tell whether a run was removed while its schedd did not answer, and waits to be settled."""
+    try:
+        content = json.loads((run / _LET_GO_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    return bool(content["cluster"] == cluster)
+
+
+def settle(setup: Setup, run: Path, cluster: int) -> None:
+    """Remove for good what was let go, and wait until it has left the queue.
+
+    Raises
+    ------
+    BackendError
+        If the schedd still does not answer, or the jobs stay.
+    """
+    if not was_let_go(run, cluster):
+        return
+    with reached(setup):
+        schedd = htcondor2.Schedd()
+        deadline = time.monotonic() + _SETTLE_TIMEOUT
+        remove(cluster, force=True)
+        while schedd.query(constraint=all_of(cluster), projection=["ClusterId"]):
+            if time.monotonic() > deadline:
+                raise BackendError(f"the jobs of cluster {cluster} do not leave the queue")
+            time.sleep(0.5)
+    (run / _LET_GO_FILE).unlink(missing_ok=True)
+
+
+def facts(cluster: int) -> QueueFacts:
+    """Return what schedd and collector say that decides whether jobs find a slot."""
+    schedd = htcondor2.Schedd()
+    idle = schedd.query(
+        constraint=f"DAGManJobId == {cluster} && JobStatus == 1", limit=_MOST_IDLE_ADS
+    )
+    own = schedd.query(
+        constraint=f"ClusterId == {cluster}",
+        projection=["Owner", "User", "JobStatus", "QDate", "HoldReason"],
+    )
+    problems = []
+    slots: list[Any] = []
+    users: list[Any] = []
+    try:
+        kind = htcondor2.AdType.Startd
+        slots = list(htcondor2.Collector().query(kind, 'SlotType =!= "Dynamic"'))
+    except (htcondor2.HTCondorException, OSError, RuntimeError) as error:
+        problems.append(f"the collector, which knows the slots, does not answer: {short(error)}")
+    try:
+        users = list(htcondor2.Negotiator().getPriorities())
+    except (htcondor2.HTCondorException, OSError, RuntimeError) as error:
+        problems.append(
+            f"the negotiator, which gives slots to jobs, does not answer: {short(error)}"
+        )
+    return QueueFacts(
+        tuple(idle),
+        tuple(slots),
+        tuple(users),
+        dict(own[0]) if own else None,
+        tuple(problems),
+        evaluate,
+    )
