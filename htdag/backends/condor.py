@@ -197,14 +197,18 @@ class CondorBackend:
         """Return the jobs in the queue, by the event log; where asked, also by the schedd."""
         log = self._log(run, ticket)
         if ask and not log.state.ended:
-            setup = Setup.of_ticket(ticket)
-            now = time.time()
-            with mapped(f"asking for the jobs of cluster {ticket['cluster']}"), reached(setup):
-                ads = jobs.ads(ticket["cluster"])
-            log.heal(ads, now)
+            with mapped(f"asking for the jobs of cluster {ticket['cluster']}"):
+                self._heal(ticket, log)
         if log.state.ended:
             return ()
         return tuple(jobs.with_chunks(run, log.jobs.values()))
+
+    def _heal(self, ticket: dict[str, Any], log: RunLog) -> None:
+        """Ask the schedd for the jobs, where the event log may be behind."""
+        now = time.time()
+        with reached(Setup.of_ticket(ticket)):
+            ads = jobs.ads(ticket["cluster"])
+        log.heal(ads, now)
 
     def act(
         self,
@@ -219,7 +223,10 @@ class CondorBackend:
         with mapped(f"asking to {action} jobs of cluster {ticket['cluster']}"), reached(setup):
             if action == "release" and which is None:
                 jobs.release_dagman(ticket["cluster"])
-            return jobs.act(ticket["cluster"], action, nodes, which)
+            number = jobs.act(ticket["cluster"], action, nodes, which)
+            # So that who looks at once sees what was done: the event log comes a moment later.
+            self._heal(ticket, self._log(run, ticket))
+        return number
 
     def edit(
         self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]

@@ -168,7 +168,7 @@ def edit(setup: Setup, cluster: int, nodes: list[str], attributes: Mapping[str, 
     """
     found = htcondor2.Schedd().query(
         constraint=_of_nodes(cluster, nodes),
-        projection=["ClusterId"],
+        projection=["ClusterId", "ProcId"],
         opts=htcondor2.QueryOpts.IncludeClusterAd,
     )
     clusters = sorted({int(ad["ClusterId"]) for ad in found})
