@@ -19,6 +19,10 @@
     │   └── RunEnded              the run has ended, and must not have
     ├── NotDone               the result is not there yet (also a TimeoutError)
     └── BackendError          HTCondor did not answer or refused; or it is not there
+
+    UserWarning
+    ├── ItemsMissing          a result is not of all items: some failed and were let go
+    └── FinalFailed           a function of on_success or on_failure failed
 """
 
 from __future__ import annotations
@@ -29,9 +33,11 @@ __all__ = [
     "BackendError",
     "DirectoryError",
     "EmptySourceError",
+    "FinalFailed",
     "FunctionError",
     "HtdagError",
     "ItemPickleError",
+    "ItemsMissing",
     "NotDone",
     "OptionError",
     "RunActive",
@@ -122,3 +128,11 @@ class NotDone(HtdagError, TimeoutError):
 
 class BackendError(HtdagError):
     """HTCondor is not there, did not answer, or refused what was asked."""
+
+
+class ItemsMissing(UserWarning):
+    """A result is not of all items: some failed, and ``on_error="skip"`` let them go."""
+
+
+class FinalFailed(UserWarning):
+    """A function of `Pipeline.on_success` or `on_failure` failed; the run's result is as it is."""

@@ -5,28 +5,33 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import networkx as nx
 
 from htdag import _graph, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
+from htdag._pickling import check_function
 from htdag.compile import write_run
+from htdag.compile.final import FinalFunction
 from htdag.errors import StageNameError, UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.identity import stage_keys
 from htdag.plan.tune import Settings
 from htdag.run import Run
 from htdag.stages import Stage
+from htdag.stages.handle import check_signature
 from htdag.store import new_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import graphviz
 
 __all__ = ["Pipeline"]
+
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
 class Pipeline:
@@ -126,6 +131,7 @@ class Pipeline:
             if stage.options.category is not None
         }
         _throttles.check_categories(self._throttles, used, self.name)
+        self._final: list[FinalFunction] = []
 
     @property
     def graph(self) -> nx.DiGraph:
@@ -183,6 +189,53 @@ class Pipeline:
         if on not in self._slots:
             self._slots[on] = backends.slots(on)
         return self._slots[on]
+
+    def on_success(self, function: _Function) -> _Function:
+        """Call a function on the access point when a run of this pipeline is done.
+
+        It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
+        Python that submitted, on one core for as long as it takes; the run has ended when it
+        returns. Where it fails the run's result is as it is: `Run.final` tells. It is not called
+        for a run that was removed or halted. Runs that were submitted before do not know of it.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(summary)``. What it prints is kept.
+
+        Returns
+        -------
+        callable
+            The function, so this can be a decorator.
+
+        Raises
+        ------
+        FunctionError
+            If it cannot be called so, or cannot be pickled.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
+        >>> @flow.on_success
+        ... def tell(summary):
+        ...     print(summary.tag, "is done, see", summary.path)
+        """
+        return self._at_end("success", function)
+
+    def on_failure(self, function: _Function) -> _Function:
+        """Call a function on the access point when a run of this pipeline has failed.
+
+        ``summary.errors`` tells what failed. After each `Run.resume` that fails again it is called
+        again. All else is as for `on_success`.
+        """
+        return self._at_end("failure", function)
+
+    def _at_end(self, when: str, function: _Function) -> _Function:
+        check_function(function, f"on_{when}")
+        check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
+        self._final.append(FinalFunction(when, function))
+        return function
 
     def explain(self, on: str = "auto") -> str:
         """Return the plan as text, with the reason for every decision.
@@ -248,7 +301,7 @@ class Pipeline:
         """
         path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
         check_for_dagman(path)
-        return write_run(self.plan(), path, path.name)
+        return write_run(self.plan(), path, path.name, self._final)
 
     def submit(self, tag: str | None = None, on: str = "auto") -> Run:
         """Start a run and return at once.
@@ -283,7 +336,7 @@ class Pipeline:
                 f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
             )
         backend.check_directory(directory)
-        write_run(self.plan(backend.name), directory, checked)
+        write_run(self.plan(backend.name), directory, checked, self._final)
         return Run.start(directory, backend)
 
     def run(self, tag: str | None = None, on: str = "auto") -> Any:

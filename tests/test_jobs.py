@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import operator
-import re
 import subprocess
 import time
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import htdag
-from htdag.errors import RunEnded, UsageError
-from htdag.runtime import layout, submitfile
+from htdag.errors import RunEnded
+from htdag.runtime import submitfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,31 +75,42 @@ def test_hold_edit_release_pause_vacate_and_priority(pool: Any, runs_dir: Path, 
     )
     run = htdag.Pipeline(work.reduce(operator.add, name="sum")).submit("jobs", on="condor")
     wait_for(lambda: states(run) == ["running"] * 3)
-    t=time.time()
-    def log(*a): print("%.1f"%(time.time()-t), *a, flush=True)
+    t = time.time()
+
+    def log(*a):
+        print("%.1f" % (time.time() - t), *a, flush=True)
+
     log("pause", run.pause("work", keys=["1"]))
-    wait_for(lambda: states(run) == ["running", "running", "suspended"]); log("paused")
+    wait_for(lambda: states(run) == ["running", "running", "suspended"])
+    log("paused")
     log(run.status())
     assert run.pause("work", keys=["1"]) == 0
     assert run.continue_() == 1
-    wait_for(lambda: states(run) == ["running"] * 3); log("cont")
+    wait_for(lambda: states(run) == ["running"] * 3)
+    log("cont")
     assert run.vacate("work", keys=["0"]) == 1
-    wait_for(lambda: calls(shared).count("0") == 2); log("vacated")
+    wait_for(lambda: calls(shared).count("0") == 2)
+    log("vacated")
     assert run.edit("work", request_memory="200MB", attributes={"Colour": '"red"'}) == 3
     assert run.priority(7, "work") == 3
     log("edited")
     assert run.hold("work") == 3
-    wait_for(lambda: run.state is htdag.RunState.HELD); log("held")
+    wait_for(lambda: run.state is htdag.RunState.HELD)
+    log("held")
     log(run.status())
     with pytest.raises(htdag.RunHeld, match="htdag release jobs work"):
         run.wait(progress=False)
-    for r in run.why(): log(r)
+    for r in run.why():
+        log(r)
     (shared / "go").touch()
     assert run.release("work") == 3
     log("released")
-    run.wait(timeout=60, progress=False); log("done")
+    run.wait(timeout=60, progress=False)
+    log("done")
     ads = pool.job_ads('DAGNodeName == "work"', ["ProcId", "RequestMemory", "Colour", "JobPrio"])
     log([(ad["ProcId"], ad["RequestMemory"], ad["Colour"], ad["JobPrio"]) for ad in ads])
     log(submitfile.commands(str(run.path), "work"))
-    with pytest.raises(RunEnded): run.hold()
-    for r in run.why(): log(r)
+    with pytest.raises(RunEnded):
+        run.hold()
+    for r in run.why():
+        log(r)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 from htdag.cli._group import INTERRUPTED, JSON, NO_PROGRESS, TAG, print_json
-from htdag.errors import BackendError, HtdagError, NotDone, RunDamaged, RunNotFound
+from htdag.errors import BackendError, FinalFailed, HtdagError, NotDone, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
     from htdag.run import Run
@@ -122,9 +125,27 @@ def wait(tag: str, timeout: float | None, no_progress: bool) -> None:
     _wait(_load(tag), timeout, not no_progress)
 
 
+@contextlib.contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Say what htdag warns of as a message, not as a line of its source."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                click.echo(f"htdag: {warning.message}", err=True)
+
+
 def _wait(run: Run, timeout: float | None, progress: bool) -> None:
     try:
-        run.wait(timeout, progress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FinalFailed)  # a note of the status says it too
+            try:
+                run.wait(timeout, progress)
+            finally:
+                for note in run.status().notes:
+                    click.echo(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)
         click.echo(
@@ -190,7 +211,8 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
     """
     run = _load(tag)
     try:
-        value = run.result(target)
+        with _warnings_told():
+            value = run.result(target)
     except NotDone as error:
         raise NotDone(
             f"run {tag!r} is {run.state.value}, and its result is not there yet; "

@@ -13,8 +13,8 @@ STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
 
 
-def dag_lines(plan: Plan) -> Iterator[str]:
-    """Yield the lines of the DAG file."""
+def dag_lines(plan: Plan, final: str | None = None) -> Iterator[str]:
+    """Yield the lines of the DAG file; `final` names the FINAL node, if there is one."""
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
     nodes = "1 node" if len(plan.nodes) == 1 else f"{len(plan.nodes)} nodes"
     jobs = "1 job" if plan.jobs == 1 else f"{plan.jobs} jobs"
@@ -35,6 +35,10 @@ def dag_lines(plan: Plan) -> Iterator[str]:
         yield f"SCRIPT POST {node.name} {layout.POST} {node.name} $RETRY $MAX_RETRIES"
         if node.options.on_error == "stop":
             yield f"ABORT-DAG-ON {node.name} {STOP} RETURN 1"
+    if final is not None:
+        yield ""
+        yield "# on_success, on_failure: on the access point, whatever happened"
+        yield f"FINAL {final} {layout.submit(final)}"
     edges = [(node.parents, node.name) for node in plan.nodes if node.parents]
     if edges:
         yield ""

@@ -7,12 +7,13 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, submit
+from htdag.compile import archive, dag, final, submit
 from htdag.compile.content import FORMAT, payload, plan_content, program
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
@@ -20,7 +21,9 @@ from htdag.plan import Plan
 from htdag.runtime import layout, progress, streams
 
 
-def write_run(plan: Plan, directory: Path, tag: str) -> Path:
+def write_run(
+    plan: Plan, directory: Path, tag: str, functions: Sequence[final.FinalFunction] = ()
+) -> Path:
     """Write a run directory and return the path of its DAG file.
 
     Parameters
@@ -31,6 +34,8 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         The directory to make; it must not exist, or be empty.
     tag : str
         The run's tag.
+    functions : sequence of FinalFunction
+        What to call when the run has ended.
 
     Raises
     ------
@@ -50,7 +55,7 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag)
+        _fill(plan, aside, tag, functions)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -64,7 +69,7 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str) -> None:
+def _fill(plan: Plan, run: Path, tag: str, functions: Sequence[final.FinalFunction] = ()) -> None:
     classes: set[type] = set()
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
@@ -81,6 +86,8 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     for node in plan.nodes:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
+    last = _write_final(plan, run, functions) if functions else None
+    content["final"] = last
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
     for node_content in content["nodes"]:
@@ -94,8 +101,20 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     archive.write_archive(str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
-    _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
+    _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan, last)) + "\n")
     _write_json(run / layout.RUN, _manifest(plan, tag))
+
+
+def _write_final(plan: Plan, run: Path, functions: Sequence[final.FinalFunction]) -> str:
+    """Write the FINAL node and return its name."""
+    name = final.node_name({node.name for node in plan.nodes})
+    (run / layout.logs(name)).mkdir(parents=True)
+    _write(run / layout.payload(name), final.payload(functions))
+    _write_json(run / layout.program(name), final.program(functions))
+    lines = final.submit_lines(name, plan.name)
+    _write(run / layout.submit(name), "\n".join(lines) + "\n")
+    _write(run / layout.FINAL, final.script(sys.executable), mode=0o700)
+    return name
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:

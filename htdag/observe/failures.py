@@ -60,10 +60,15 @@ def errors(run: Path, plan: dict[str, Any], stage: str | None = None) -> Iterato
     for node in plan["nodes"]:
         if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
             continue
-        for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
-            for error in chunk_errors(run, node, chunk, attempts[-1]):
-                if stage is None or error.stage == stage:
-                    yield error
+        for error in node_errors(run, node):
+            if stage is None or error.stage == stage:
+                yield error
+
+
+def node_errors(run: Path, node: dict[str, Any]) -> Iterator[ItemError]:
+    """Yield the errors that the last attempt of each chunk of a node left."""
+    for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
+        yield from chunk_errors(run, node, chunk, attempts[-1])
 
 
 def chunk_errors(run: Path, node: dict[str, Any], chunk: int, attempt: int) -> Iterator[ItemError]:

@@ -11,7 +11,7 @@ from shlex import quote
 from typing import Any
 
 from htdag.backends.base import Activity, RunState
-from htdag.observe import holds, outcomes
+from htdag.observe import final, holds, outcomes
 from htdag.runtime import layout, recordfile, streams
 
 
@@ -162,6 +162,8 @@ class Reader:
         if activity.suspended:
             jobs = "1 job is" if activity.suspended == 1 else f"{activity.suspended} jobs are"
             yield f"{jobs} paused until htdag continue {quote(tag)}"
+        if activity.state.ended:
+            yield from (str(call) for call in final.calls(self._run, self._plan)[-1:] if call.error)
         for node in self._plan["nodes"]:
             number = outcomes.let_go(self._run, node)
             if number:

@@ -10,12 +10,13 @@ from pathlib import Path
 from htdag.backends import Backend
 from htdag.backends.base import RunState
 from htdag.observe.failures import ItemError
+from htdag.observe.missing import MissingItem
 from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
 from htdag.run.jobs import JobControl
 from htdag.run.results import Results
 
-__all__ = ["Item", "ItemError", "Run", "RunState", "Status"]
+__all__ = ["Item", "ItemError", "MissingItem", "Run", "RunState", "Status"]
 
 
 class Run(Results, JobControl):

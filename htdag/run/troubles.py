@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from htdag.errors import NotDone
-from htdag.observe import failures
+from htdag.observe import failures, final, missing
 from htdag.observe.failures import ItemError
+from htdag.observe.final import FinalCall
+from htdag.observe.missing import MissingItem
 from htdag.run.files import RunFiles
 
 
@@ -27,6 +29,39 @@ class Troubles(RunFiles):
         if stage is not None:
             self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
+
+    def missing(self, target: str | None = None) -> list[MissingItem]:
+        """Return the items that a result lacks: those that failed and were let go.
+
+        With ``on_error="skip"`` a run goes on without items that failed. This lists them for all
+        stages that the target depends on, also where the target is one value, as of a reduce.
+
+        Parameters
+        ----------
+        target : str, optional
+            The name of a target; not needed where there is only one.
+
+        Returns
+        -------
+        list of MissingItem
+            [] where the result is of all items.
+
+        Examples
+        --------
+        >>> [(item.key, item.source) for item in run.missing()]  # doctest: +SKIP
+        [('17', PosixPath('scan-17.fits'))]
+        """
+        return list(missing.missing(self.path, self._plan, self._target(target)))
+
+    def final(self) -> list[FinalCall]:
+        """Return how the functions of `Pipeline.on_success` and `on_failure` went.
+
+        Returns
+        -------
+        list of FinalCall
+            The oldest first; [] where none was called. After a `resume` they are called again.
+        """
+        return final.calls(self.path, self._plan)
 
     def stdout(self, stage: str, key: str) -> str:
         """Return what an item printed while the jobs of a stage worked on it.

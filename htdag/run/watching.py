@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
@@ -59,6 +60,11 @@ class Watching(Troubles):
             If jobs are on hold and nothing else is under way.
         TimeoutError
             If it has not ended in time.
+
+        Warns
+        -----
+        FinalFailed
+            If a function of `Pipeline.on_success` or `on_failure` failed.
         """
         from htdag.show.progress import Display
 
@@ -69,6 +75,7 @@ class Watching(Troubles):
                 display.update(status)
                 if status.state.ended:
                     self._remember(again=True)
+                    self._warn_of_final()
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:
@@ -76,6 +83,12 @@ class Watching(Troubles):
                 if status.state is RunState.HELD:
                     raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
+
+    def _warn_of_final(self) -> None:
+        calls = self.final()
+        if calls and calls[-1].error:
+            text = f"run {self.tag!r}: {calls[-1]}; run.final() has its output"
+            warnings.warn(text, FinalFailed, stacklevel=3)
 
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""

@@ -14,6 +14,7 @@ RUN = "run.json"
 PLAN = "plan.json"
 RUNTIME = "runtime.pyz"
 POST = "post.sh"
+FINAL = "final.sh"
 CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
 LOCAL_LOCK = "local.lock"
@@ -118,6 +119,11 @@ def stored_items(name: str, number: int) -> str:
 def stored_file(name: str, number: int) -> str:
     """Return the link to a user's file, for such a source of files."""
     return "%s/files/%06d" % (source(name), number)
+
+
+def final_record(name: str) -> str:
+    """Return the record of what was called at the end of a run, a line a call."""
+    return node(name) + "/final.jsonl"
 
 
 def chunking(name: str) -> str:

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import layout, post, progress, worker
+from . import final, layout, post, progress, worker
 
 
 class _Stop(BaseException):
@@ -71,6 +71,9 @@ def run_directory(run: str, cores: int) -> int:
         failed = scheduler.run()
         state = "failed" if failed else "halted" if scheduler.halted else "done"
         message = ("failed: " + ", ".join(failed)) if failed else ""
+        node = progress.read_plan(".").get("final")
+        if node is not None and state != "halted":
+            final.final(node, 2 if failed else final.DONE)
     except _Stop:
         state = "removed"
     except BaseException:
