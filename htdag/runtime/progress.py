@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, streams, worker
+from . import chunkfile, itemfile, layout, memory, recordfile, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -239,6 +239,7 @@ def prepare_rest(run: str, plan: Plan) -> List[str]:
     done = [node["name"] for node in plan["nodes"] if is_done(run, node)]
     for node in plan["nodes"]:
         if node["name"] not in done and set(node["parents"]) <= set(done):
+            memory.learn(run, node)
             prepare(run, plan, node)
     return done
 
@@ -279,6 +280,8 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
         for child in node["children"]:
             _prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})
     else:
+        learnt = memory.learn(run, node)
+        text += "; " + learnt if learnt else ""
         prepare(run, plan, node, states)
     return Verdict(succeeded, states, text)
 
