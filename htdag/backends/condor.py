@@ -131,6 +131,9 @@ class CondorBackend:
                 jobs.settle(setup, run, before["cluster"])
         jobs.halt(run, dag, False)
         if not first:
+            # The lock of a DAGMan that was killed would make the new one recover from the log:
+            # it would take the jobs that were removed for its own, and fail their nodes.
+            (run / f"{dag}.lock").unlink(missing_ok=True)
             judging.restore_scripts(run, dag)
             _write_rescue(run, dag)
             options["UpdateSubmit"] = True
