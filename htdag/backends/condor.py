@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import jobs, judging
+from htdag.backends import jobs, judging, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -131,6 +131,7 @@ class CondorBackend:
                 jobs.settle(setup, run, before["cluster"])
         jobs.halt(run, dag, False)
         if not first:
+            reaching.wait_for_dagman(run / dag)
             # The lock of a DAGMan that was killed would make the new one recover from the log:
             # it would take the jobs that were removed for its own, and fail their nodes.
             (run / f"{dag}.lock").unlink(missing_ok=True)

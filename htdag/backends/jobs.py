@@ -54,7 +54,7 @@ _FITTING = {
     "vacate": (2,),
 }
 _MOST_IDLE_ADS = 200
-_SETTLE_TIMEOUT = 60.0
+_ORDERLY, _SETTLE_TIMEOUT = 30.0, 60.0  # seconds for jobs that are let go to leave the queue
 
 
 def all_of(cluster: int) -> str:
@@ -243,11 +243,14 @@ def settle(setup: Setup, run: Path, cluster: int) -> None:
         return
     with reached(setup):
         schedd = htcondor2.Schedd()
-        deadline = time.monotonic() + _SETTLE_TIMEOUT
-        remove(cluster, force=True)
+        schedd.act(htcondor2.JobAction.Remove, all_of(cluster))
+        begun = time.monotonic()
         while schedd.query(constraint=all_of(cluster), projection=["ClusterId"]):
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > _SETTLE_TIMEOUT:
                 raise BackendError(f"the jobs of cluster {cluster} do not leave the queue")
+            if waited > _ORDERLY:
+                schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster))
             time.sleep(0.5)
     (run / _LET_GO_FILE).unlink(missing_ok=True)
 

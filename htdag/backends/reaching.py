@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from htdag.backends.bindings import htcondor2, short, using
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
+
+_DAGMAN_ENDS = 30.0  # seconds until it has noticed that its schedd is gone
 
 
 def why_stopped(setup: Setup) -> str:
@@ -44,3 +47,30 @@ def mapped(doing: str) -> Iterator[None]:
         raise
     except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
         raise BackendError(f"HTCondor: {doing}: {short(error)}") from error
+
+
+def wait_for_dagman(dag: Path) -> None:
+    """Wait for the end of a DAGMan of before, which outlives a schedd that was killed for a while.
+
+    Raises
+    ------
+    BackendError
+        If it does not end.
+    """
+    import psutil
+
+    deadline = time.monotonic() + _DAGMAN_ENDS
+    while True:
+        found = None
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.name() == "condor_dagman" and str(dag) in process.cmdline():
+                    found = process
+        if found is None:
+            return
+        if time.monotonic() > deadline:
+            raise BackendError(
+                f"a DAGMan of before, process {found.pid}, still works on {str(dag)!r}, although "
+                f"it is in no queue any more; end it (kill {found.pid}) and resume again"
+            )
+        time.sleep(0.2)
