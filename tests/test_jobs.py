@@ -142,6 +142,7 @@ def hungry(folder: Path, name: str, x: int) -> int:
 
 
 @pytest.mark.pool
+@pytest.mark.since(25, 0, 0, lacks="there is no retry_request_memory")
 def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
     stages = [
         htdag.source([0]).map(

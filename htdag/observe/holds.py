@@ -21,7 +21,7 @@ _MEMORY, _DISK = 102, 104
 _MEMORY_WORDS = re.compile(r"\bmemory\b|\bRSS\b|ResidentSetSize|ImageSize", re.IGNORECASE)
 _DISK_WORDS = re.compile(r"\bdisk\b|DiskUsage", re.IGNORECASE)
 _PEAK = re.compile(r"[Pp]eak usage: (\d+)|using (\d+) ?MB|MemoryUsage\D{0,12}(\d+)")
-_ROOM = 1.25  # what is proposed, of what was used
+_ROOM = 1.2  # what is proposed, of what was used
 
 
 @dataclass(frozen=True)

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from datetime import timedelta
 from shlex import quote
-from typing import Any
 
-from htdag import _options
 from htdag.backends.base import HALTED, JobState, RunState
-from htdag.errors import BackendError, OptionError, RunEnded, UsageError
+from htdag.errors import BackendError, RunEnded, UsageError
 from htdag.observe.itemkeys import keys_of
 from htdag.observe.reasons import Reason, reasons
-from htdag.run.control import Control
-from htdag.runtime import submitfile
-
-_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-# Attributes that have a submit command of their own; all others are written as MY.attribute.
-_COMMANDS = {
-    "requestcpus": "request_cpus",
-    "requestmemory": "request_memory",
-    "requestdisk": "request_disk",
-    "requestgpus": "request_gpus",
-    "requirements": "requirements",
-    "rank": "rank",
-    "jobprio": "priority",
-    "allowedexecuteduration": "allowed_execute_duration",
-    "allowedjobduration": "allowed_job_duration",
-}
+from htdag.run.editing import Editing
 
 
-class JobControl(Control):
+class JobControl(Editing):
     """Hold, release, pause, vacate, edit: the jobs of a run, of a stage, or of some items."""
 
     def jobs(self, stage: str | None = None, ask: bool = False) -> list[JobState]:
@@ -177,123 +158,6 @@ class JobControl(Control):
         self._check_active("vacate")
         return self._act("vacate", stage, keys)
 
-    def priority(self, number: int, stage: str | None = None) -> int:
-        """Give jobs another priority among all your jobs: higher ones start first.
-
-        It is kept for later attempts and for `resume`.
-
-        Parameters
-        ----------
-        number : int
-            HTCondor's job priority; 0 is what jobs have that were given none.
-        stage : str, optional
-            Only the jobs of this stage, or DAGMan node.
-
-        Returns
-        -------
-        int
-            How many jobs in the queue were changed.
-        """
-        checked = _options.parse({"priority": number}, stage or self.tag).priority
-        return self._change(stage, {"JobPrio": str(checked)})
-
-    def edit(
-        self,
-        stage: str | None = None,
-        *,
-        request_memory: str | int | None = None,
-        request_disk: str | int | None = None,
-        time: float | timedelta | None = None,
-        attributes: Mapping[str, Any] | None = None,
-    ) -> int:
-        """Change what the jobs of a stage ask for.
-
-        It holds for jobs that wait, that are on hold or are not in the queue yet, for later
-        attempts and for `resume`. Jobs that run go on as they are; if they have to begin anew, it
-        holds for them too. Held jobs stay on hold until `release`.
-
-        Parameters
-        ----------
-        stage : str, optional
-            The stage, or DAGMan node; None: all of them.
-        request_memory : str or int, optional
-            Such as ``"4GB"``, or a number of MB.
-        request_disk : str or int, optional
-            Such as ``"20GB"``, or a number of KB.
-        time : float (seconds) or timedelta, optional
-            How long a job may run before HTCondor puts it on hold.
-        attributes : mapping, optional
-            Any other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Texts are
-            expressions of HTCondor's.
-
-        Returns
-        -------
-        int
-            How many jobs in the queue were changed.
-
-        Raises
-        ------
-        OptionError
-            If a value cannot be one.
-        UsageError
-            If nothing is to be changed, or the run is on this machine.
-        BackendError
-            If HTCondor refuses; then nothing is changed.
-
-        Examples
-        --------
-        >>> run.edit("fit", request_memory="4GB")  # doctest: +SKIP
-        12
-        >>> run.release("fit")  # doctest: +SKIP
-        12
-        """
-        what = stage or self.tag
-        changes: dict[str, str] = {}
-        sizes = {"request_memory": request_memory, "request_disk": request_disk}
-        given = _options.parse(sizes, what)
-        if given.request_memory is not None:
-            changes["RequestMemory"] = str(_megabytes(given.request_memory))
-        if given.request_disk is not None:
-            changes["RequestDisk"] = str(_megabytes(given.request_disk, "KB"))
-        if time is not None:
-            changes[self._duration(stage)] = str(_seconds(time))
-        for name, value in (attributes or {}).items():
-            if not _ATTRIBUTE.fullmatch(str(name)):
-                raise OptionError(f"{name!r} is not the name of an attribute")
-            try:
-                changes[name] = _options.one_line(value)
-            except OptionError as error:
-                raise OptionError(f"attribute {name}={value!r}: {error}") from None
-        if not changes:
-            raise UsageError(
-                "there is nothing to change: give request_memory, request_disk, time or attributes"
-            )
-        return self._change(stage, changes)
-
-    def _change(self, stage: str | None, attributes: dict[str, str]) -> int:
-        """Change attributes of jobs in the queue, then of those to come."""
-        nodes = self._nodes(stage)
-        ticket = self._ticket()
-        backend = self._backend(ticket["backend"])
-        self._check_can("edit")
-        number = 0
-        if not self.state.ended:
-            number = backend.edit(self.path, ticket["ticket"], nodes, attributes)
-        for node in nodes:
-            values = {
-                _COMMANDS.get(name.lower(), f"MY.{name}"): value
-                for name, value in attributes.items()
-            }
-            submitfile.change(str(self.path), node, values)
-        return number
-
-    def _duration(self, stage: str | None) -> str:
-        """Return which of the two limits on time the jobs have already, or the usual one."""
-        for node in self._nodes(stage):
-            if "allowed_job_duration" in submitfile.commands(str(self.path), node):
-                return "AllowedJobDuration"
-        return "AllowedExecuteDuration"
-
     def halt(self) -> None:
         """Let no further nodes begin. Jobs that are in the queue go on to their end.
 
@@ -380,13 +244,6 @@ class JobControl(Control):
         backend = self._backend(ticket["backend"])
         return backend.act(self.path, ticket["ticket"], action, nodes, which)
 
-    def _check_can(self, action: str) -> None:
-        """Refuse what means nothing where the run is, before anything is done."""
-        if self.backend_name == "local":
-            from htdag.backends.local import refuse
-
-            refuse(action)
-
     def _check_active(self, action: str) -> None:
         activity = self._activity()
         if activity.state.ended:
@@ -394,22 +251,6 @@ class JobControl(Control):
                 f"run {self.tag!r} is {activity.state.value}: there are no jobs to {action}; "
                 f"to go on with what is left: htdag resume {quote(self.tag)}"
             )
-
-    def _nodes(self, stage: str | None) -> list[str]:
-        """Return the nodes that compute a stage, or the node of that name; with None all."""
-        nodes = self._plan["nodes"]
-        if stage is None:
-            return [node["name"] for node in nodes]
-        found = [
-            node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
-        ] or [node["name"] for node in nodes if node["name"] == stage]
-        if not found:
-            names = [entry["name"] for entry in self._plan["stages"] if entry["node"] is not None]
-            raise UsageError(
-                f"run {self.tag!r} has no stage or node {stage!r} with jobs; it has: "
-                f"{', '.join(names)}"
-            )
-        return found
 
     def _with_keys(
         self, stage: str | None, nodes: list[str], keys: Iterable[str]
@@ -434,20 +275,3 @@ class JobControl(Control):
                 f"node reads, and jobs that have ended are in the queue no more"
             )
         return found
-
-
-def _megabytes(size: str, unit: str = "MB") -> int:
-    """Return a size in normal form as a whole number of MB, or of KB."""
-    from math import ceil
-
-    found = submitfile.megabytes(size)
-    assert found is not None  # it was checked
-    return ceil(found * (1024 if unit == "KB" else 1))
-
-
-def _seconds(time: Any) -> int:
-    if isinstance(time, timedelta):
-        time = time.total_seconds()
-    if isinstance(time, bool) or not isinstance(time, int | float) or time <= 0:
-        raise OptionError(f"time={time!r}: it takes seconds, or a timedelta, more than 0")
-    return max(1, round(time))
