@@ -18,8 +18,8 @@ USER_REQUEST = 1
 OUT_OF_RESOURCES = 34
 _POLICIES = (3, 21, 26)  # of the job, of the execute point and of the access point
 _MEMORY, _DISK = 102, 104
-_MEMORY_WORDS = re.compile(r"\bmemory\b|\bRSS\b|ResidentSetSize|ImageSize", re.IGNORECASE)
-_DISK_WORDS = re.compile(r"\bdisk\b|DiskUsage", re.IGNORECASE)
+_MEMORY_WORDS = re.compile(r"memory|\bRSS\b|ResidentSetSize|ImageSize", re.IGNORECASE)
+_DISK_WORDS = re.compile(r"\bdisk\b|DiskUsage|RequestDisk", re.IGNORECASE)
 _PEAK = re.compile(r"[Pp]eak usage: (\d+)|using (\d+) ?MB|MemoryUsage\D{0,12}(\d+)")
 _ROOM = 1.2  # what is proposed, of what was used
 
