@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import graphviz
 
 __all__ = ["Pipeline"]
-
-_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
 class Pipeline:
@@ -190,7 +188,7 @@ class Pipeline:
             self._slots[on] = backends.slots(on)
         return self._slots[on]
 
-    def on_success(self, function: _Function) -> _Function:
+    def on_success(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Call a function on the access point when a run of this pipeline is done.
 
         It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
@@ -223,7 +221,7 @@ class Pipeline:
         """
         return self._at_end("success", function)
 
-    def on_failure(self, function: _Function) -> _Function:
+    def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Call a function on the access point when a run of this pipeline has failed.
 
         ``summary.errors`` tells what failed. After each `Run.resume` that fails again it is called
@@ -231,7 +229,7 @@ class Pipeline:
         """
         return self._at_end("failure", function)
 
-    def _at_end(self, when: str, function: _Function) -> _Function:
+    def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:
         check_function(function, f"on_{when}")
         check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
         self._final.append(FinalFunction(when, function))

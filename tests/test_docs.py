@@ -25,6 +25,7 @@ SCRIPTS = {
     "walks.py": PROJECT / "README.md",
     "first_steps.py": DOCS / "first-steps.md",
     **{f"{name}.py": DOCS / f"{name}.md" for name in ("per-item", "combining", "keyed", "views")},
+    "error_policy.py": DOCS / "error-policy.md",
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -32,9 +32,8 @@ def explain(text: str) -> str:
 
     Examples
     --------
-    >>> explain("11/25/26 14:49:49 POST Script of node a failed with status 127")
-    "the POST script of node a ended with status 127 (its program was not found): see \
-nodes/a/log/post.log and the output of post.sh in dagman.out"
+    >>> explain("11/25/26 14:49:49 ... ERROR: a cycle exists in the dag, please check input")
+    'the DAG has a cycle'
     """
     text = _STAMP.sub("", text.rpartition(_STARTS)[2])
     for found in (_unreadable(text), _refused(text), _scripts(text), _cycle(text)):

@@ -134,8 +134,8 @@ _INSTEAD = {
     "hold": "pause suspends its jobs, and halt lets no further nodes begin",
     "release": "continue goes on with jobs that are paused, and unhalt with a run that is halted",
     "vacate": "there is no other machine; remove and resume begin the jobs anew",
-    "edit": "its jobs ask for no memory, disk or time; remove and resume go on with other options "
-    "only in a new run",
+    "edit": "its jobs ask nobody for memory, disk or time",
+    "give another priority": "its jobs start by the option priority of their stages",
 }
 
 

@@ -49,7 +49,7 @@ class Editing(Control):
             How many jobs in the queue were changed.
         """
         checked = _options.parse({"priority": number}, stage or self.tag).priority
-        return self._change(stage, {"JobPrio": str(checked)})
+        return self._change(stage, {"JobPrio": str(checked)}, "give another priority")
 
     def edit(
         self,
@@ -124,12 +124,12 @@ class Editing(Control):
             )
         return self._change(stage, changes)
 
-    def _change(self, stage: str | None, attributes: dict[str, str]) -> int:
+    def _change(self, stage: str | None, attributes: dict[str, str], action: str = "edit") -> int:
         """Change attributes of jobs in the queue, then of those to come."""
         nodes = self._nodes(stage)
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
-        self._check_can("edit")
+        self._check_can(action)
         number = 0
         if not self.state.ended:
             number = backend.edit(self.path, ticket["ticket"], nodes, attributes)
