@@ -189,6 +189,13 @@ def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
     assert [part.slots for part in idle.clauses if "TARGET.Memory" in part.text] == [0]
     assert [reason["about"] for reason in cli("why", "why")][-1] == "node second"
 
+    assert run.hold() == 2
+    assert run.state is htdag.RunState.HELD
+    assert "halted" in str(run.status())
+    assert run.release() == 2
+    assert states(run, ask=True) == ["idle"] * 2
+    assert "halted" not in str(run.status(ask=True))
+
     run.halt()
     assert any("htdag unhalt why" in reason.remedy for reason in run.why())
     assert "halted" in str(run.status())

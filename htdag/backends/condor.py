@@ -162,17 +162,20 @@ class CondorBackend:
         running: dict[str, set[int]] = {}
         held = []
         suspended = 0
-        for job in jobs.with_chunks(run, log.jobs.values()):
-            if job.state in ("running", "suspended") and job.chunk is not None:
-                running.setdefault(job.node, set()).add(job.chunk)
-            suspended += job.state == "suspended"
-            if job.state == "held":
+        chunks = jobs.Chunks(run)
+        for job in log.jobs.values():
+            if job.state in ("running", "suspended"):
+                chunk = chunks.of(job)
+                if chunk is not None:
+                    running.setdefault(job.node, set()).add(chunk)
+                suspended += job.state == "suspended"
+            elif job.state == "held":
                 held.append(job)
         state = log.state
         if state is RunState.RUNNING and held and len(held) == len(log.jobs):
             state = RunState.HELD
         halted = jobs.is_halted(run, ticket["dag"])
-        return Activity(state, log.reason, running, tuple(held), suspended, halted)
+        return Activity(state, log.reason, running, chunks.told(held), suspended, halted)
 
     def _log(self, run: Path, ticket: dict[str, Any]) -> RunLog:
         """Return the logs of a run, read up to now."""
@@ -207,7 +210,7 @@ class CondorBackend:
                 self._heal(ticket, log)
         if log.state.ended:
             return ()
-        return tuple(jobs.with_chunks(run, log.jobs.values()))
+        return jobs.Chunks(run).told(log.jobs.values())
 
     def _heal(self, ticket: dict[str, Any], log: RunLog) -> None:
         """Ask the schedd for the jobs, where the event log may be behind."""

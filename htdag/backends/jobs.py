@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,28 +79,33 @@ def _plain(ad: Any) -> dict[str, Any]:
     return {name: value for name, value in content.items() if value is not None}
 
 
-def with_chunks(run: Path, found: Iterable[JobState]) -> Iterator[JobState]:
-    """Yield jobs with the chunk that each works through.
+class Chunks:
+    """Which chunk each job works through: the jobs of a cluster are the lines of its node's list.
 
-    The jobs of a cluster are the lines of its node's list, in order. Each list is read once a
-    look, not once a job.
+    Made for one look: each list is read once, not once a job.
     """
-    chunks: dict[str, list[int]] = {}
-    for job in found:
-        if job.chunk is None:
-            if job.node not in chunks:
-                chunks[job.node] = _chunks(run, job.node)
-            lines = chunks[job.node]
-            if job.proc < len(lines):
-                job = replace(job, chunk=lines[job.proc])
-        yield job
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._lists: dict[str, list[int]] = {}
+
+    def of(self, job: JobState) -> int | None:
+        """Return the number of a job's chunk; None for the work at the end of a run."""
+        lines = self._lists.get(job.node)
+        if lines is None:
+            lines = self._lists[job.node] = _chunks(self._run, job.node)
+        return lines[job.proc] if job.proc < len(lines) else None
+
+    def told(self, jobs: Iterable[JobState]) -> tuple[JobState, ...]:
+        """Return jobs with their chunks."""
+        return tuple(replace(job, chunk=self.of(job)) for job in jobs)
 
 
 def _chunks(run: Path, node: str) -> list[int]:
     try:
         text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return []  # not a node that has a list: the work at the end of a run
+        return []  # not a node that has a list
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
 
 

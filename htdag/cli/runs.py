@@ -69,8 +69,9 @@ def _run_row(run: Run) -> RunRow:
 
 @click.command()
 @TAG
+@click.option("--ask", is_flag=True, help="Ask the schedd too, not the run's files alone.")
 @JSON
-def status(tag: str, as_json: bool) -> None:
+def status(tag: str, ask: bool, as_json: bool) -> None:
     """Show how far a run has come, stage by stage.
 
     Stages that HTCondor computes together in one node share their counts. The exit status is 0
@@ -81,7 +82,7 @@ def status(tag: str, as_json: bool) -> None:
       htdag status "my survey"
     """
     run = _load(tag)
-    found = run.status()
+    found = run.status(ask)
     if not as_json:
         from htdag.show.tables import print_status
 

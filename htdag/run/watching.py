@@ -24,14 +24,29 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 class Watching(Troubles):
     """The state of a run, and waiting for it."""
 
-    def status(self) -> Status:
+    def status(self, ask: bool = False) -> Status:
         """Return counts by stage and by the state of items.
+
+        Parameters
+        ----------
+        ask : bool
+            Ask the schedd which jobs it has, for where the event log is behind, or lost something.
+            By default the run's files alone tell, and the schedd is asked now and then whether the
+            run as a whole is still there.
 
         Returns
         -------
         Status
             Printing it gives a line a stage; ``status["name"]`` is one stage's counts.
+
+        Raises
+        ------
+        BackendError
+            If the schedd was to be asked, and does not answer.
         """
+        if ask:
+            ticket = self._ticket()
+            self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], True)
         return self._reader.read(self.tag, self.backend_name, self._activity())
 
     def wait(
