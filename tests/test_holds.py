@@ -12,9 +12,7 @@ from htdag.observe import holds
 
 
 def held(code: int, subcode: int = 0, reason: str = "", **facts: int) -> JobState:
-    return JobState(
-        "fit", 12, 3, "held", 0.0, reason=reason, code=code, subcode=subcode
-    ).with_facts(**facts)
+    return JobState("fit", 12, 3, "held", 0.0, reason=reason, code=code, subcode=subcode, **facts)
 
 
 CGROUP = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,32 +85,6 @@ class JobState:
     memory_used: int | None = None
     slot: str = ""
     chunk: int | None = None
-
-    def turned(
-        self,
-        state: str,
-        since: float,
-        source: str = "event log",
-        reason: str = "",
-        code: int = 0,
-        subcode: int = 0,
-    ) -> JobState:
-        """Return this job in another state."""
-        return replace(
-            self,
-            state=state,
-            since=since,
-            source=source,
-            reason=reason,
-            code=code,
-            subcode=subcode,
-        )
-
-    def with_facts(self, **facts: Any) -> JobState:
-        """Return this job with more known of it; what is None or "" changes nothing."""
-        return replace(
-            self, **{name: value for name, value in facts.items() if value not in (None, "")}
-        )
 
 
 @dataclass(frozen=True)

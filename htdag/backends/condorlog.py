@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,36 @@ _STATES = {
 _IN_QUEUE = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "suspended"}
 
 
+@dataclass(slots=True)
+class Job:
+    """A job in the queue, as it is followed; its fields are those of `JobState`."""
+
+    node: str
+    cluster: int
+    proc: int
+    state: str
+    since: float
+    source: str = "event log"
+    reason: str = ""
+    code: int = 0
+    subcode: int = 0
+    memory_asked: int | None = None
+    memory_granted: int | None = None
+    memory_used: int | None = None
+    slot: str = ""
+
+    def turn(self, state: str, since: float, source: str = "event log") -> None:
+        """Take over another state."""
+        self.state, self.since, self.source = state, since, source
+        self.reason, self.code, self.subcode = "", 0, 0
+
+    def told(self, chunk: int | None) -> JobState:
+        """Return it for others, with the chunk that it works through."""
+        return JobState(
+            **{each.name: getattr(self, each.name) for each in fields(self)}, chunk=chunk
+        )
+
+
 class RunLog:
     """What was read of a run's event logs so far, so that each look reads only what is new.
 
@@ -49,7 +80,7 @@ class RunLog:
         The run as a whole.
     reason : str
         Why, where that is known.
-    jobs : dict of (int, int) to JobState
+    jobs : dict of (int, int) to Job
         The jobs that were submitted and have not left the queue.
     asked : float
         For `CondorBackend`: when the schedd was asked last.
@@ -64,7 +95,8 @@ class RunLog:
         self._node_of: dict[int, str] = {}
         self.state = RunState.WAITING
         self.reason = ""
-        self.jobs: dict[tuple[int, int], JobState] = {}
+        self.jobs: dict[tuple[int, int], Job] = {}
+        self._last_time: tuple[str | None, float] = (None, 0.0)
         self.asked = 0.0
 
     def read(self) -> None:
@@ -117,33 +149,40 @@ class RunLog:
             self._take(event)
 
     def _take(self, event: Any) -> None:
-        job = (event.cluster, event.proc)
-        if event.type == _KINDS.SUBMIT:
-            self._node_of[event.cluster] = _node_name(event)
-        if event.type in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
+        kind, cluster, proc = event.type, event.cluster, event.proc
+        job = (cluster, proc)
+        if kind == _KINDS.SUBMIT:
+            if cluster not in self._node_of:
+                self._node_of[cluster] = _node_name(event)
+            self.jobs[job] = Job(self._node_of[cluster], cluster, proc, "idle", self._time(event))
+            return
+        if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
             self.jobs.pop(job, None)
             return
-        node = self._node_of.get(event.cluster)
-        if node is None:
-            return
-        before = self.jobs.get(job, JobState(node, *job, "idle", event.timestamp))
-        if event.type in _STATES:
-            after = before.turned(_STATES[event.type], event.timestamp)
-            if event.type == _KINDS.EXECUTE:
+        found = self.jobs.get(job)
+        if found is None:
+            return  # of another DAG in the same log, or gone
+        if kind in _STATES:
+            found.turn(_STATES[kind], self._time(event))
+            if kind == _KINDS.EXECUTE:
                 props = event.get("ExecuteProps")
-                granted = None if props is None else _number(props.get("Memory"))
-                after = after.with_facts(memory_granted=granted, slot=event.get("SlotName", ""))
-            self.jobs[job] = after
-        elif event.type == _KINDS.JOB_HELD:
-            self.jobs[job] = before.turned(
-                "held",
-                event.timestamp,
-                reason=str(event.get("HoldReason", "")),
-                code=_number(event.get("HoldReasonCode")) or 0,
-                subcode=_number(event.get("HoldReasonSubCode")) or 0,
-            )
-        elif event.type == _KINDS.IMAGE_SIZE and job in self.jobs:
-            self.jobs[job] = before.with_facts(memory_used=_number(event.get("MemoryUsage")))
+                if props is not None:
+                    found.memory_granted = _number(props.get("Memory"))
+                found.slot = str(event.get("SlotName", ""))
+        elif kind == _KINDS.JOB_HELD:
+            found.turn("held", self._time(event))
+            found.reason = str(event.get("HoldReason", ""))
+            found.code = _number(event.get("HoldReasonCode")) or 0
+            found.subcode = _number(event.get("HoldReasonSubCode")) or 0
+        elif kind == _KINDS.IMAGE_SIZE:
+            found.memory_used = _number(event.get("MemoryUsage")) or found.memory_used
+
+    def _time(self, event: Any) -> float:
+        """Return the time of an event; the bindings take long for it, and many share a second."""
+        text = event.get("EventTime")
+        if text is None or text != self._last_time[0]:
+            self._last_time = (text, float(event.timestamp))
+        return self._last_time[1]
 
     def heal(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
         """Take over what the schedd says of all jobs of the run, where it knows later things.
@@ -167,22 +206,17 @@ class RunLog:
             node = str(ad.get("DAGNodeName", ""))
             self._node_of.setdefault(job[0], node)
             since = float(ad.get("EnteredCurrentStatus", now))
-            before = self.jobs.get(job, JobState(node, *job, name, since, "schedd"))
-            if before.state != name:
-                before = before.turned(name, since, "schedd")
+            found = self.jobs.get(job)
+            if found is None:
+                found = self.jobs[job] = Job(node, *job, name, since, "schedd")
+            elif found.state != name:
+                found.turn(name, since, "schedd")
             if name == "held":
-                before = before.turned(
-                    name,
-                    before.since,
-                    before.source,
-                    reason=str(ad.get("HoldReason", "")) or before.reason,
-                    code=int(ad.get("HoldReasonCode", before.code)),
-                    subcode=int(ad.get("HoldReasonSubCode", before.subcode)),
-                )
-            self.jobs[job] = before.with_facts(
-                memory_asked=_number(ad.get("RequestMemory")),
-                memory_used=_number(ad.get("MemoryUsage")),
-            )
+                found.reason = str(ad.get("HoldReason", "")) or found.reason
+                found.code = int(ad.get("HoldReasonCode", found.code))
+                found.subcode = int(ad.get("HoldReasonSubCode", found.subcode))
+            found.memory_asked = _number(ad.get("RequestMemory")) or found.memory_asked
+            found.memory_used = _number(ad.get("MemoryUsage")) or found.memory_used
         for job, known in list(self.jobs.items()):
             if job not in seen and known.since < int(now):
                 del self.jobs[job]

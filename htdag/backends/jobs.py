@@ -10,12 +10,12 @@ import json
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import JobState, QueueFacts
 from htdag.backends.bindings import evaluate, htcondor2, short
+from htdag.backends.condorlog import Job
 from htdag.backends.reaching import reached
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
@@ -89,16 +89,16 @@ class Chunks:
         self._run = run
         self._lists: dict[str, list[int]] = {}
 
-    def of(self, job: JobState) -> int | None:
+    def of(self, job: Job) -> int | None:
         """Return the number of a job's chunk; None for the work at the end of a run."""
         lines = self._lists.get(job.node)
         if lines is None:
             lines = self._lists[job.node] = _chunks(self._run, job.node)
         return lines[job.proc] if job.proc < len(lines) else None
 
-    def told(self, jobs: Iterable[JobState]) -> tuple[JobState, ...]:
+    def told(self, jobs: Iterable[Job]) -> tuple[JobState, ...]:
         """Return jobs with their chunks."""
-        return tuple(replace(job, chunk=self.of(job)) for job in jobs)
+        return tuple(job.told(self.of(job)) for job in jobs)
 
 
 def _chunks(run: Path, node: str) -> list[int]:
