@@ -51,12 +51,17 @@ def patient(folder: Path, x: int) -> int:
     return x
 
 
+def text_of(*arguments: str, status: int = 0) -> str:
+    """Run a verb of the command line, and return what it printed."""
+    command = [str(Path(sys.executable).with_name("htdag")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
 def cli(*arguments: str) -> Any:
     """Run a verb of the command line, and return its JSON."""
-    command = [str(Path(sys.executable).with_name("htdag")), *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(text_of(*arguments, "--json"))
 
 
 @pytest.fixture
@@ -243,18 +248,24 @@ def test_jobs_on_this_machine(runs_dir: Path, shared: Path):
     assert run.pause("work", keys=["1"]) == 1
     wait_for(lambda: states(run) == ["running", "suspended"])
     assert "1 job is paused" in str(run.status())
-    assert run.continue_() == 1
+    shown = text_of("jobs", "here").splitlines()
+    assert [line.split()[:4:3] for line in shown[1:]] == [
+        ["work", "running"],
+        ["work", "suspended"],
+    ]
+    assert text_of("continue", "here") == "1 job going on\n"
     wait_for(lambda: states(run) == ["running", "running"])
+    assert text_of("why", "here") == "node after: not begun: it needs all of work\n"
     for refused in (run.hold, run.release, run.vacate, lambda: run.edit(request_memory=1)):
         with pytest.raises(UsageError, match="the run is on this machine"):
             refused()
     assert not list(run.path.glob("*.halt"))
-    run.halt()
+    assert "To go on: htdag unhalt here" in text_of("halt", "here")
     assert next(reason.remedy for reason in run.why()) == "htdag unhalt here"
     (shared / "go").touch()
     with pytest.raises(htdag.RunFailed, match="it was halted"):
         run.wait(timeout=30, progress=False)
-    run.unhalt()
+    assert text_of("unhalt", "here").startswith("run 'here' goes on")
     assert run.wait(timeout=30, progress=False).result() == [0, 1]
 
 
@@ -273,3 +284,9 @@ def test_mistakes_are_told_at_once(runs_dir: Path):
         run.edit("work", attributes={"a b": 1})
     with pytest.raises(RunEnded, match="mistakes"):
         run.halt()
+    assert "there are no jobs to pause" in text_of("pause", "mistakes", status=2)
+    edit = functools.partial(text_of, "edit", "mistakes", "work", status=2)
+    assert "it takes NAME=EXPRESSION" in edit("--attribute", "Colour")
+    assert "it takes seconds, or such as 30m" in edit("--time", "soon")
+    assert "where it cannot edit" in edit("--time", "8h", "--request-disk", "1000")
+    assert "cannot give another priority" in text_of("priority", "mistakes", "3", status=2)

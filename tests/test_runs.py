@@ -809,7 +809,7 @@ def test_held_jobs_are_reported(pool: Any, runs_dir: Path):
         square, submit={"on_exit_hold": "True"}, name="held"
     )
     run = htdag.Pipeline(stage).submit(on="condor")
-    with pytest.raises(htdag.RunHeld, match=r"node held, job .*OnExitHold"):
+    with pytest.raises(htdag.RunHeld, match=r"node held, 2 jobs.*OnExitHold.*htdag release"):
         finished(run)
     assert run.state is htdag.RunState.HELD
     run.remove()
@@ -821,6 +821,9 @@ def test_a_node_that_cannot_be_submitted_is_explained(pool: Any, runs_dir: Path)
     run = htdag.Pipeline(htdag.map(square, [1], requirements="(((")).submit(on="condor")
     with pytest.raises(htdag.RunFailed, match=r"node square could not be submitted: .*\(\(\("):
         finished(run)
+    (reason,) = run.why()
+    assert reason.why.startswith("failed: node square could not be submitted: ")
+    assert reason.remedy == f"htdag resume {run.tag}"
 
 
 @pytest.mark.pool

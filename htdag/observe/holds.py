@@ -55,12 +55,13 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     USER_REQUEST: ("held by a person", "To let it go on: " + _RELEASE),
     3: (
         "the job's own rule (periodic_hold or on_exit_hold in submit={{...}}) put it on hold",
-        _LOOK,
+        "Mend the cause, or the rule: htdag edit {tag} {node} --attribute PeriodicHold=False (or "
+        "OnExitHold=False); then: " + _RELEASE,
     ),
     4: ("its credentials are missing or have run out", "Renew them, then: " + _RELEASE),
     5: (
         "a rule of the job (periodic_... in submit={{...}}) has no value",
-        "Mend the rule: a held job keeps the old one, so remove the run and start a new one",
+        "Mend the rule: htdag edit {tag} {node} --attribute PeriodicHold=False; then: " + _RELEASE,
     ),
     6: (
         "the program of the job could not be started on the execute point",
