@@ -92,7 +92,9 @@ def test_how_much_memory_is_proposed(asked: int, used: int, proposed: str):
 
 
 def test_like_jobs_share_a_line():
-    jobs = [held(1), held(1), held(13, 0, "no such\nfile")]
+    jobs = [held(1), held(1), held(13, 2, "no such\nfile")]
     one, other = holds.lines(jobs, "tag")
-    assert one.startswith("node fit, 2 jobs, such as 12.3: held by a person. To let it go on:")
-    assert "job 12.3: its input could not be sent to it (HTCondor: no such file)." in other
+    assert one.startswith("node fit, 2 jobs, such as 12.3: held by a person (HTCondor, code 1).")
+    assert (
+        "job 12.3: its input could not be sent to it (HTCondor, code 13.2: no such file)." in other
+    )

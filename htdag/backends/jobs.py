@@ -178,9 +178,11 @@ def edit(setup: Setup, cluster: int, nodes: list[str], attributes: Mapping[str, 
     )
     clusters = sorted({int(ad["ClusterId"]) for ad in found})
     edits = [f"{name}={value}" for name, value in attributes.items()]
-    for number in clusters:
+    if clusters:
+        # All in one transaction: either all jobs are changed or none.
+        command = ["condor_qedit", *map(str, clusters), *edits]
         done = subprocess.run(
-            ["condor_qedit", str(number), *edits],
+            command,
             env=setup.variables(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -190,7 +192,7 @@ def edit(setup: Setup, cluster: int, nodes: list[str], attributes: Mapping[str, 
         )
         if done.returncode != 0:
             said = " ".join((done.stderr or done.stdout).split())
-            raise BackendError(f"condor_qedit {number} {' '.join(edits)}: {said}")
+            raise BackendError(f"{' '.join(command)}: {said}")
     return sum("ProcId" in ad and int(ad["ProcId"]) >= 0 for ad in found)
 
 

@@ -218,6 +218,8 @@ def lines(held: Iterable[JobState], tag: str) -> tuple[str, ...]:
         which = f"job {first.cluster}.{first.proc}"
         if len(jobs) > 1:
             which = f"{len(jobs)} jobs, such as {first.cluster}.{first.proc}"
-        said = f" (HTCondor: {' '.join(first.reason.split())})" if first.reason else ""
+        code = f"{first.code}.{first.subcode}" if first.subcode else f"{first.code}"
+        words = f": {' '.join(first.reason.split())}" if first.reason else ""
+        said = f" (HTCondor, code {code}{words})"
         found.append(f"node {node}, {which}: {hold.why}{said}. {hold.remedy}")
     return tuple(found)
