@@ -11,7 +11,9 @@ Examples
 """
 
 from htdag import _version
+from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
+from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, MissingItem, Run, RunState, Status
@@ -23,6 +25,7 @@ __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Environment",
     "HtdagError",
     "Item",
     "ItemError",
@@ -37,7 +40,9 @@ __all__ = [
     "Stage",
     "Status",
     "__version__",
+    "clean",
     "files",
+    "import_run",
     "load",
     "map",
     "runs",

@@ -43,7 +43,7 @@ class IterableSource:
         self._ends = array("Q")
         self._buffers: dict[int, list[int]] = {}  # the sizes of the buffers of items with any
         self._broken = False
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
             self._iterator = None
@@ -137,7 +137,7 @@ class FileSource:
                 ) from None
             if not paths:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
         self.paths = [os.path.abspath(path) for path in paths]
         missing = [path for path in self.paths if not os.path.exists(path)]
         if missing:

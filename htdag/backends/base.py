@@ -69,6 +69,8 @@ class JobState:
         Where it runs, or ran last.
     chunk : int or None
         Which chunk of the node it works through.
+    lane : int
+        Of a node that is cut into lanes: which; else 0.
     """
 
     node: str
@@ -85,6 +87,7 @@ class JobState:
     memory_used: int | None = None
     slot: str = ""
     chunk: int | None = None
+    lane: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,9 @@ class Backend(Protocol):
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
 
+    def finds_packages(self) -> bool:
+        """Tell whether jobs without an environment of their own run in this very Python."""
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.
 
@@ -190,8 +196,22 @@ class Backend(Protocol):
     def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
         """Return what decides whether waiting jobs can start."""
 
-    def slots(self) -> int:
-        """Return how many jobs of one CPU can run at once; 0 where that is not known soon."""
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Return what a running job wrote whose files are not in the run directory yet.
+
+        ``what`` is ``"out"``, ``"err"`` or the path of a file. None where there is none.
+        """
+
+    def slots(self) -> tuple[int, int]:
+        """Return how many jobs of one CPU can run at once, and how many of one GPU.
+
+        0 where that is not known, or not soon.
+        """
+
+    turn: float
+    """About how many seconds pass between the end of a node and the jobs of the next one."""
 
 
 def backend(name: str) -> Backend:
@@ -228,17 +248,20 @@ def check_name(name: str) -> None:
         raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
 
 
-def slots(name: str) -> int:
+def slots(name: str) -> tuple[int, int, float]:
     """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
 
-    Where no HTCondor answers within a few seconds that is on this machine.
+    Where no HTCondor answers within a few seconds that is on this machine. Beside it are returned
+    the number of GPUs, 0 where that is not known, and what a node costs there (`Backend.turn`).
     """
-    found = 0
     if name != "local":
         try:
             from htdag.backends import condor
         except ImportError:
             pass
         else:
-            found = 0 if condor.never_usable() else condor.CondorBackend().slots()
-    return found or backend("local").slots()
+            cpus, gpus = (0, 0) if condor.never_usable() else condor.CondorBackend().slots()
+            if cpus:
+                return cpus, gpus, condor.CondorBackend.turn
+    here = backend("local")
+    return (*here.slots(), here.turn)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import abilities, jobs, judging, reaching
+from htdag._logging import LOGGER
+from htdag.backends import abilities, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -30,14 +31,17 @@ _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiti
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
-# Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
+# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
 import htcondor2
 htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
 ads = htcondor2.Collector().query(
-    htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=["TotalSlotCpus"]
+    htcondor2.AdType.Startd,
+    constraint='SlotType =!= "Dynamic"',
+    projection=["TotalSlotCpus", "TotalSlotGPUs"],
 )
-print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
+wanted = {"TotalSlotCpus": 1, "TotalSlotGPUs": 0}
+print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.items()))
 """
 
 
@@ -107,6 +111,8 @@ class CondorBackend:
     """
 
     name = "condor"
+    # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
+    turn = 20.0
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._new_runs = setup
@@ -115,6 +121,14 @@ class CondorBackend:
     def check_directory(self, directory: Path) -> None:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
+
+    def finds_packages(self) -> bool:
+        """Tell whether jobs find this very Python: in an own pool that was started by it."""
+        self._new_runs = self._new_runs or find()[0]
+        if self._new_runs is None or not self._new_runs.own or self._new_runs.config is None:
+            return False
+        folder = os.path.dirname(sys.executable)
+        return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
@@ -278,8 +292,14 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
 
-    def slots(self) -> int:
-        """Ask the schedd whether it is there and the collector for the pool's slots.
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Fetch what a running job wrote from its execute point."""
+        return peek.peek(run, ticket, node, chunk, what)
+
+    def slots(self) -> tuple[int, int]:
+        """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
         In a process of its own: where no daemon answers the bindings wait for a minute, and no
         other thread goes on meanwhile.
@@ -298,9 +318,10 @@ class CondorBackend:
                 timeout=_SLOTS_TIMEOUT,
                 check=False,
             )
-            return int(done.stdout)
+            cpus, gpus = map(int, done.stdout.split())
         except (OSError, ValueError, subprocess.TimeoutExpired):
-            return 0
+            return 0, 0
+        return cpus, gpus
 
     def _check_queue(self, run: Path, ticket: dict[str, Any], log: RunLog) -> str:
         """Notice a DAGMan job that left the queue without a word in its log.
@@ -319,7 +340,8 @@ class CondorBackend:
         log.asked = now
         try:
             found = _in_queue(setup, f"ClusterId == {ticket['cluster']}")
-        except Exception:
+        except Exception as error:
+            LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
             return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
             with mapped(f"reading the event logs in {str(run)!r}"):

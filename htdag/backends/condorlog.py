@@ -6,7 +6,6 @@ told so, and the later word counts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,8 +14,9 @@ from typing import Any
 from htdag.backends import dagmanout
 from htdag.backends.base import HALTED, JobState, RunState
 from htdag.backends.bindings import htcondor2
+from htdag.backends.eventlog import Event, EventLog
+from htdag.runtime import lanes
 
-_NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 _KINDS = htcondor2.JobEventType
 _STATES = {
     _KINDS.SUBMIT: "idle",
@@ -49,6 +49,7 @@ class Job:
     memory_granted: int | None = None
     memory_used: int | None = None
     slot: str = ""
+    lane: int = 0
 
     def turn(self, state: str, since: float, source: str = "event log") -> None:
         """Take over another state."""
@@ -91,12 +92,11 @@ class RunLog:
         self._dag = dag
         self._cluster = cluster
         self._dagman: Any = None
-        self._nodes: Any = None
-        self._node_of: dict[int, str] = {}
+        self._nodes = EventLog(run / f"{dag}.nodes.log")
+        self._node_of: dict[int, lanes.Unit] = {}
         self.state = RunState.WAITING
         self.reason = ""
         self.jobs: dict[tuple[int, int], Job] = {}
-        self._last_time: tuple[str | None, float] = (None, 0.0)
         self.asked = 0.0
 
     def read(self) -> None:
@@ -141,20 +141,17 @@ class RunLog:
             self.reason = dagmanout.explain(text)
 
     def _read_nodes(self) -> None:
-        if self._nodes is None:
-            self._nodes = _event_log(self._run / f"{self._dag}.nodes.log")
-        if self._nodes is None:
-            return
-        for event in self._nodes.events(stop_after=0):
+        for event in self._nodes.events(self.jobs):
             self._take(event)
 
-    def _take(self, event: Any) -> None:
+    def _take(self, event: Event) -> None:
         kind, cluster, proc = event.type, event.cluster, event.proc
         job = (cluster, proc)
         if kind == _KINDS.SUBMIT:
             if cluster not in self._node_of:
-                self._node_of[cluster] = _node_name(event)
-            self.jobs[job] = Job(self._node_of[cluster], cluster, proc, "idle", self._time(event))
+                self._node_of[cluster] = lanes.unit(event.node)
+            node, lane = self._node_of[cluster]
+            self.jobs[job] = Job(node, cluster, proc, "idle", event.timestamp, lane=lane)
             return
         if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
             self.jobs.pop(job, None)
@@ -163,26 +160,19 @@ class RunLog:
         if found is None:
             return  # of another DAG in the same log, or gone
         if kind in _STATES:
-            found.turn(_STATES[kind], self._time(event))
+            found.turn(_STATES[kind], event.timestamp)
             if kind == _KINDS.EXECUTE:
                 props = event.get("ExecuteProps")
                 if props is not None:
                     found.memory_granted = _number(props.get("Memory"))
                 found.slot = str(event.get("SlotName", ""))
         elif kind == _KINDS.JOB_HELD:
-            found.turn("held", self._time(event))
+            found.turn("held", event.timestamp)
             found.reason = str(event.get("HoldReason", ""))
             found.code = _number(event.get("HoldReasonCode")) or 0
             found.subcode = _number(event.get("HoldReasonSubCode")) or 0
         elif kind == _KINDS.IMAGE_SIZE:
             found.memory_used = _number(event.get("MemoryUsage")) or found.memory_used
-
-    def _time(self, event: Any) -> float:
-        """Return the time of an event; the bindings take long for it, and many share a second."""
-        text = event.get("EventTime")
-        if text is None or text != self._last_time[0]:
-            self._last_time = (text, float(event.timestamp))
-        return self._last_time[1]
 
     def heal(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
         """Take over what the schedd says of all jobs of the run, where it knows later things.
@@ -203,12 +193,13 @@ class RunLog:
             if name is None:
                 self.jobs.pop(job, None)
                 continue
-            node = str(ad.get("DAGNodeName", ""))
-            self._node_of.setdefault(job[0], node)
+            node, lane = self._node_of.setdefault(
+                job[0], lanes.unit(str(ad.get("DAGNodeName", "")))
+            )
             since = float(ad.get("EnteredCurrentStatus", now))
             found = self.jobs.get(job)
             if found is None:
-                found = self.jobs[job] = Job(node, *job, name, since, "schedd")
+                found = self.jobs[job] = Job(node, *job, name, since, "schedd", lane=lane)
             elif found.state != name:
                 found.turn(name, since, "schedd")
             if name == "held":
@@ -230,10 +221,3 @@ def _number(value: Any) -> int | None:
 def _event_log(path: Path) -> Any:
     """Return a reader of an event log, or None where there is none yet."""
     return htcondor2.JobEventLog(str(path)) if path.exists() else None
-
-
-def _node_name(event: Any) -> str:
-    """Return the DAGMan node of a submit event, which is told in its notes, by two forms."""
-    notes = str(event.get("LogNotes", ""))
-    match = _NODE_IN_NOTES.search(notes)
-    return match[1] if match else notes.removeprefix("DAG Node: ").strip()

@@ -87,13 +87,14 @@ class Chunks:
 
     def __init__(self, run: Path) -> None:
         self._run = run
-        self._lists: dict[str, list[int]] = {}
+        self._lists: dict[tuple[str, int], list[int]] = {}
 
     def of(self, job: Job) -> int | None:
         """Return the number of a job's chunk; None for the work at the end of a run."""
-        lines = self._lists.get(job.node)
+        unit = (job.node, job.lane)
+        lines = self._lists.get(unit)
         if lines is None:
-            lines = self._lists[job.node] = _chunks(self._run, job.node)
+            lines = self._lists[unit] = _chunks(self._run, *unit)
         return lines[job.proc] if job.proc < len(lines) else None
 
     def told(self, jobs: Iterable[Job]) -> tuple[JobState, ...]:
@@ -101,9 +102,9 @@ class Chunks:
         return tuple(job.told(self.of(job)) for job in jobs)
 
 
-def _chunks(run: Path, node: str) -> list[int]:
+def _chunks(run: Path, node: str, lane: int) -> list[int]:
     try:
-        text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
+        text = (run / layout.chunk_list(node, lane)).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []  # not a node that has a list
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
@@ -140,8 +141,9 @@ def act(cluster: int, action: str, nodes: list[str], which: list[JobState] | Non
 
 
 def _of_nodes(cluster: int, nodes: list[str]) -> str:
-    names = ", ".join(f'"{node}"' for node in nodes)
-    return f"DAGManJobId == {cluster} && member(DAGNodeName, {{{names}}})"
+    # A lane of a node is called by the node's name, a dot and a number.
+    names = "|".join(node.replace(".", "[.]") for node in nodes)
+    return f'DAGManJobId == {cluster} && regexp("^({names})([.][0-9]+)?$", DAGNodeName)'
 
 
 def _one_of(which: list[JobState]) -> str:

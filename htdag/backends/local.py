@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from htdag._home import environments_directory
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
@@ -26,9 +27,14 @@ class LocalBackend:
     """
 
     name = "local"
+    turn = 0.1
 
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""
+
+    def finds_packages(self) -> bool:
+        """Jobs are of this very Python."""
+        return True
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
@@ -37,10 +43,17 @@ class LocalBackend:
         (run / layout.halt(dag)).unlink(missing_ok=True)
         command = [sys.executable, "-E", str(run / layout.RUNTIME), "local", str(run)]
         command.append(str(cores()))
+        store = environments_directory() / "unpacked"  # here they may stay
+        store.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(run / layout.LOCAL_LOG, "ab") as log:
             # It detaches itself once it holds the lock and has written its state.
             status = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "HTDAG_ENVIRONMENTS": str(store)},
+                check=False,
             ).returncode
         if status != 0:
             text = (run / layout.LOCAL_LOG).read_text(errors="replace")[-2000:]
@@ -125,9 +138,14 @@ class LocalBackend:
         """Return nothing: jobs on this machine wait for a core only."""
         return QueueFacts()
 
-    def slots(self) -> int:
-        """Return the number of cores."""
-        return cores()
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Return None: all that a job writes is in the run directory at once."""
+
+    def slots(self) -> tuple[int, int]:
+        """Return the number of cores; GPUs are not looked for, nor given out."""
+        return cores(), 0
 
 
 _INSTEAD = {
@@ -153,13 +171,13 @@ def _jobs(run: Path) -> list[JobState]:
     import psutil
 
     found = []
-    for pid, node, chunk, _, since in content:
+    for pid, node, lane, chunk, since in content:
         try:
             stopped = psutil.Process(pid).status() == psutil.STATUS_STOPPED
         except psutil.NoSuchProcess:
             continue
         state = "suspended" if stopped else "running"
-        found.append(JobState(node, pid, 0, state, since, "local run", chunk=int(chunk)))
+        found.append(JobState(node, pid, 0, state, since, "local run", chunk=int(chunk), lane=lane))
     return found
 
 

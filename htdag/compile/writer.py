@@ -7,18 +7,20 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, final, submit
+from htdag.compile import archive, dag, environments, final, submit
 from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile.environments import Placed, environment_of
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import layout, progress, streams
+from htdag.runtime import lanes, layout, progress, streams
 
 
 def write_run(
@@ -43,7 +45,10 @@ def write_run(
         If the directory cannot be made.
     FunctionError, ItemPickleError
         If a function or an item cannot be pickled; then nothing is left behind.
+    PackingError
+        If an environment cannot be packed.
     """
+    placed = environments.prepare(plan)
     aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -55,7 +60,7 @@ def write_run(
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag, functions)
+        _fill(plan, aside, tag, placed, functions)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -69,13 +74,20 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str, functions: Sequence[final.FinalFunction] = ()) -> None:
-    classes: set[type] = set()
+def _fill(
+    plan: Plan,
+    run: Path,
+    tag: str,
+    placed: Mapping[Environment, Placed],
+    functions: Sequence[final.FinalFunction] = (),
+) -> None:
+    classes: set[Any] = set()
+    environments.write(run, placed.values())
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
-        _write_json(run / layout.program(node.name), program(node))
-        lines = submit.submit_lines(node, plan.name)
+        place = placed[environment_of(node)]
+        lines = submit.submit_lines(node, plan.name, place)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             write_source(run, node)
@@ -88,15 +100,22 @@ def _fill(plan: Plan, run: Path, tag: str, functions: Sequence[final.FinalFuncti
     content = plan_content(plan)
     last = _write_final(plan, run, functions) if functions else None
     content["final"] = last
+    for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        own = environments.content(node, placed)
+        _write_json(run / layout.program(node.name), {**program(node), **own})
+        entry["environment"] = placed[environment_of(node)].local_script
+        entry["compares"] = bool(own["packages"])
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
     for node_content in content["nodes"]:
         if node_content["dynamic"]:
             continue  # the POST script of the last node before it writes the list
-        jobs = ((number, 1, None) for number in range(node_content["chunks"]))
         options = plan[node_content["name"]].options
         reading = streams.Reading(str(run), content, node_content, None)
-        progress.write_list(str(run), node_content, jobs, reading)
+        for unit in lanes.units(node_content):
+            numbers = lanes.chunks(node_content, unit.lane, node_content["chunks"])
+            jobs = ((number, 1, None) for number in numbers)
+            progress.write_list(str(run), node_content, jobs, reading, unit.lane)
         _check_limits(run, node_content["name"], options)
     archive.write_archive(str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")

@@ -49,14 +49,13 @@ def missing(run: Path, plan: dict[str, Any], target: str) -> Iterator[MissingIte
         The target.
     """
     sources = outcomes.Sources(run, plan)
-    for node in ancestors(plan, outcomes.stage_entry(plan, target)["where"]):
-        if not outcomes.let_go(run, node):
-            continue
-        root = sources.root(node)
-        for error in failures.node_errors(run, node):
-            source = None
-            if root is not None and error.key:
-                source = sources.value(root, error.key)
+    needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
+    roots = {node["name"]: sources.root(node) for node in needed if outcomes.let_go(run, node)}
+    for error in failures.errors(run, plan) if roots else ():
+        if error.node in roots:
+            root = roots[error.node]
+            known = root is not None and error.key
+            source = sources.value(str(root), str(error.key)) if known else None
             yield MissingItem(error.stage, error.key, source, error)
 
 

@@ -59,8 +59,8 @@ class Watching(Troubles):
         timeout : float (seconds) or timedelta, optional
             None waits for ever; 0 or less only looks.
         progress : bool, optional
-            Show the progress on stderr: a live display in a terminal, else a line now and then.
-            None: in a terminal only.
+            Show the progress: a live display in a terminal, HTML in a notebook, else a line now
+            and then on stderr. None: in a terminal and a notebook only.
 
         Returns
         -------
@@ -81,9 +81,10 @@ class Watching(Troubles):
         FinalFailed
             If a function of `Pipeline.on_success` or `on_failure` failed.
         """
+        from htdag.show import notebook
         from htdag.show.progress import Display
 
-        shown = sys.stderr.isatty() if progress is None else progress
+        shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
         with Display(shown) as display:
             for _ in looks(timeout):
                 status = self.status()
@@ -91,6 +92,7 @@ class Watching(Troubles):
                 if status.state.ended:
                     self._remember(again=True)
                     self._warn_of_final()
+                    self._say_differences()
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:
@@ -104,6 +106,12 @@ class Watching(Troubles):
         if calls and calls[-1].error:
             text = f"run {self.tag!r}: {calls[-1]}; run.final() has its output"
             warnings.warn(text, FinalFailed, stacklevel=3)
+
+    def _repr_html_(self) -> str:
+        """Show how far it has come where a notebook shows a value."""
+        from htdag.show.notebook import status_html
+
+        return status_html(self.status())
 
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""

@@ -41,8 +41,10 @@ def value(frame: Frame, files_folder: str) -> Any:
         return pickle.loads(frame.payload, buffers=frame.buffers)
     file = json.loads(frame.payload)
     link = file["link"]
-    if os.path.exists(layout.RUN):
-        return Path(file["path"])  # here is the run directory itself: nothing was transferred
+    shared = os.path.exists(layout.RUN)  # here is the run directory itself: nothing was transferred
+    # A run that came from elsewhere has the user's files in place of the links to them.
+    if shared and (os.path.exists(file["path"]) or not os.path.exists(link)):
+        return Path(file["path"])
     folder = os.path.join(os.path.abspath(files_folder), os.path.basename(link))
     path = os.path.join(folder, file["name"])
     if not os.path.lexists(path):

@@ -22,6 +22,7 @@ LOCAL_LOG = "local.log"
 LOCAL_JOBS = "local.jobs.json"
 NODES = "nodes"
 SOURCES = "sources"
+ENVIRONMENTS = "environments"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
 
@@ -29,6 +30,16 @@ _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
 def halt(dag: str) -> str:
     """Return the file at whose sight no further nodes of a DAG begin."""
     return dag + ".halt"
+
+
+def environment_script(folder: str) -> str:
+    """Return the script that finds the Python of an environment, and starts the runtime with it."""
+    return folder + "/run.sh"
+
+
+def environment_local_script(folder: str) -> str:
+    """Return the script that does so on this machine, for an environment that HTCondor brings."""
+    return folder + "/local.sh"
 
 
 def node(name: str) -> str:
@@ -51,9 +62,9 @@ def submit(name: str) -> str:
     return node(name) + "/" + name + ".sub"
 
 
-def chunk_list(name: str) -> str:
-    """Return the list that the node's submit description queues from: a line a job."""
-    return node(name) + "/chunks.txt"
+def chunk_list(name: str, lane: int = 0) -> str:
+    """Return the list that a node, or one lane of it, is queued from: a line a job."""
+    return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
 
 
 def skipped(name: str) -> str:
