@@ -16,7 +16,8 @@ from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
-from htdag.run import Item, ItemError, Run, RunState, Status
+from htdag.run import Item, ItemError, MissingItem, Run, RunState, Status
+from htdag.runtime.final import RunSummary
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.store import load, runs
 
@@ -28,12 +29,14 @@ __all__ = [
     "HtdagError",
     "Item",
     "ItemError",
+    "MissingItem",
     "Pipeline",
     "Plan",
     "Run",
     "RunFailed",
     "RunHeld",
     "RunState",
+    "RunSummary",
     "Stage",
     "Status",
     "__version__",

@@ -28,6 +28,7 @@ SCRIPTS = {
         f"{name}.py": DOCS / f"{name}.md"
         for name in ("per-item", "combining", "keyed", "views", "loops", "environments", "errors")
     },
+    "error_policy.py": DOCS / "error-policy.md",
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

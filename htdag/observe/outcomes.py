@@ -150,6 +150,17 @@ def stage_values(
                 yield state.number, frame
 
 
+def let_go(run: Path, node: dict[str, Any]) -> int:
+    """Return how many failed items of a node were let go by ``on_error="skip"``."""
+    if node["on_error"] != "skip":
+        return 0
+    try:
+        content = json.loads((run / layout.skipped(node["name"])).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return 0
+    return int(content["items"])
+
+
 def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
     """Return what the plan says of a stage."""
     for entry in plan["stages"]:

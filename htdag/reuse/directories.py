@@ -23,10 +23,12 @@ ASIDE = ("again", "rerun", "compared", "failed")
 _LOCK = "again.lock"
 _ROOT = re.compile(
     r"submit\.json|local\..*|.*\.dagman\..*|.*\.rescue\d+.*|.*\.condor\.sub|.*\.metrics|"
-    r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo"
+    r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo|"
+    r".*\.dag\.halt|removed\.json"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|rounds|current|kept|kept(\.\d+)?\.json|.*\.tmp"
+    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|rounds|current|loop\.json|kept|"
+    r"kept(\.\d+)?\.json|final\.jsonl|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
 

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, lanes, layout, recordfile, reuse, streams, worker
+from . import chunkfile, itemfile, lanes, layout, memory, recordfile, reuse, streams, worker
 from .lanes import Unit
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
@@ -281,6 +281,7 @@ def prepare_rest(run: str, plan: Plan) -> List[str]:
     done = {unit for unit in units if is_done(run, plan["by_name"][unit.node], unit.lane)}
     for unit in units:
         if unit not in done and done.issuperset(lanes.parents(plan, unit)):
+            memory.learn(run, plan["by_name"][unit.node])
             prepare(run, plan, plan["by_name"][unit.node], lane=unit.lane)
     return [unit.name for unit in units if unit in done]
 
@@ -327,6 +328,8 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: i
         for child in lanes.children(plan, unit):
             prepare_child(run, plan, child, examined)
     else:
+        learnt = memory.learn(run, node)
+        text += "; " + learnt if learnt else ""
         prepare(run, plan, node, states, lane=lane)
     return Verdict(succeeded, states, text, hopeless)
 

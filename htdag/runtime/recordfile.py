@@ -28,11 +28,19 @@ def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
         os.close(descriptor)
 
 
-def start(path: str, node: str, chunk: str, attempt: int, host: str, python: str) -> None:
-    """Begin a new record."""
+def start(
+    path: str,
+    node: str,
+    chunk: str,
+    attempt: int,
+    host: str,
+    python: str,
+    request_memory: Optional[int] = None,
+) -> None:
+    """Begin a new record; ``request_memory`` is what the job asks for, in MB."""
     if os.path.exists(path):
         os.truncate(path, 0)
-    content = {
+    content: Dict[str, Any] = {
         "node": node,
         "chunk": chunk,
         "attempt": attempt,
@@ -40,6 +48,8 @@ def start(path: str, node: str, chunk: str, attempt: int, host: str, python: str
         "python": python,
         "time": time.time(),
     }
+    if request_memory is not None:
+        content["request_memory"] = request_memory
     append(path, "start", content)
 
 

@@ -14,7 +14,18 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, environment, itemfile, layout, measure, recordfile, report, views
+from . import (
+    chunkfile,
+    compute,
+    environment,
+    itemfile,
+    layout,
+    measure,
+    memory,
+    recordfile,
+    report,
+    views,
+)
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -28,7 +39,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     job = read_job(node, chunk, attempt)
     os.makedirs(layout.outcomes(node), exist_ok=True)
     started = time.time()
-    recordfile.start(job.record, node, chunk, attempt, socket.gethostname(), _python())
+    host, asked = socket.gethostname(), memory.asked()
+    recordfile.start(job.record, node, chunk, attempt, host, _python(), asked)
     for path in job.files:
         itemfile.ItemWriter(path).discard()
     shared = Shared()
