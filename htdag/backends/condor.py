@@ -150,9 +150,9 @@ class CondorBackend:
             reaching.wait_for_dagman(run / dag)
             judging.restore_scripts(run, dag)
             options["UpdateSubmit"] = True
-        if not first or _has_outcomes(run):
-            _write_rescue(run, dag)
         with mapped(f"submitting {str(run / dag)!r}"), reached(setup):
+            if not first or _has_outcomes(run):
+                _write_rescue(run, dag)
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
