@@ -26,7 +26,10 @@ SCRIPTS = {
     "first_steps.py": DOCS / "first-steps.md",
     **{
         f"{name}.py": DOCS / f"{name}.md"
-        for name in ("per-item", "combining", "keyed", "views", "loops", "environments", "errors")
+        for name in (
+            *("per-item", "combining", "keyed", "views", "loops", "environments", "errors"),
+            *("htmap", "recipes"),
+        )
     },
     "error_policy.py": DOCS / "error-policy.md",
 }
