@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
+from . import chunkfile, itemfile, measure, recordfile, report, sinks, usermodules, views, workplace
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -44,15 +44,16 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
 
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
+    job = workplace.settle(job)
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()
-    with open(layout.payload(job.node), "rb") as file:
+    with open(job.payload, "rb") as file:
         envelope = pickle.loads(file.read())
     usermodules.install(envelope["modules"])
     content = pickle.loads(envelope["content"])
     functions, initials = content["functions"], content["initials"]
-    bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
+    bound = chunkfile.bound_values(job.description["binds"])
     content["functions"] = functions = watch.over(program, functions)
     cursor = Cursor()
     by_position: Dict[int, List[Sink]] = {}
@@ -66,9 +67,7 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     else:
         emit = chain(program["operations"], functions, bound, by_position, cursor)
         combine = program["combine"]
-        view = views.open_view(
-            job.description, None if combine is None else functions[combine], job.files_folder
-        )
+        view = views.open_view(job.description, None if combine is None else functions[combine])
         cursor.stage = program["stages"][0]
         _each(job, view, emit, every, cursor, shared, skip or set())
     for sink in every:
@@ -174,7 +173,7 @@ def _reduce(
         for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
             key = frame.key
             shared.put(RUNNING, number + 1, number, 0, 0)
-            item = chunkfile.value(frame, job.files_folder)
+            item = chunkfile.value(frame)
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
             del frame, item  # not to be kept while the next one is read

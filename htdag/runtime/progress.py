@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, streams, worker
+from . import chunkfile, itemfile, layout, outfiles, recordfile, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -107,7 +107,13 @@ def _problem(
                     pass
             except itemfile.DamagedFile as error:
                 return str(error)
-    return ""
+    if not end.get("returned"):
+        return ""
+    folder = layout.returned(node["name"], chunk, attempt)
+    if not verify:
+        return outfiles.missing(run, folder, end["returned"])
+    stems = (layout.output(node["name"], chunk, attempt, stem) for stem in node["files"])
+    return outfiles.problem(run, folder, [os.path.join(run, stem) for stem in stems])
 
 
 def _left(
@@ -296,9 +302,13 @@ def _prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examine
         if not complete and not _was_skipped(run, plan["by_name"][name]):
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
-        as_planned = as_planned and complete and first
+        as_planned = as_planned and complete and first and not _carries_files(states)
     if not as_planned or layout.attempts(run, child["name"]):
         prepare(run, plan, child, parents=parents)
+
+
+def _carries_files(states: List[ChunkState]) -> bool:
+    return any(sum(a.end.get("carrying", ())) for state in states for a in state.attempts)
 
 
 def _errors(run: str, node: Dict[str, Any], states: List[ChunkState]) -> Tuple[int, int]:

@@ -15,7 +15,7 @@ import json
 import os
 import pathlib
 import sys
-from typing import Any, Callable, Dict, NamedTuple, Optional
+from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
 
 from . import fetch, layout
 
@@ -109,11 +109,13 @@ class Here(NamedTuple):
     """Where a job is: what it needs to find files, and to put those that come back.
 
     ``root`` is the run directory, or the copy of what the job needs of it; ``fetched`` a folder for
-    what the job itself fetches; ``collect`` takes a file to where it comes back from.
+    what the job itself fetches, and ``brought`` the URLs that HTCondor has fetched; ``collect``
+    takes a file to where it comes back from.
     """
 
     root: str
     fetched: str
+    brought: FrozenSet[str]
     collect: Callable[[str], Any]
 
 
@@ -132,13 +134,13 @@ def arrived(reference: str) -> FilePath:
     """Return the path of a file that travels, in a job: what pickles of values call."""
     if _job is None:
         raise RuntimeError("a file that travels is there in a job, and in the results of its run")
-    return FilePath.made(located(json.loads(reference), _job.root, _job.fetched), reference)
+    return FilePath.made(located(json.loads(reference), _job), reference)
 
 
 arrived.__module__ = "htdag_runtime.travel"
 
 
-def located(file: Dict[str, Any], root: str, fetched: str) -> str:
+def located(file: Dict[str, Any], here: Here) -> str:
     """Return where a file is whose reference a job has read.
 
     Raises
@@ -146,15 +148,15 @@ def located(file: Dict[str, Any], root: str, fetched: str) -> str:
     FileNotFoundError
         If it is not there.
     """
-    shared = os.path.exists(os.path.join(root, layout.RUN))  # then nothing was transferred
     if "url" in file:
-        return fetch.fetched(file, root, fetched)
+        return fetch.fetched(file, here.root, here.fetched, here.brought)
+    shared = os.path.exists(os.path.join(here.root, layout.RUN))  # then nothing was transferred
     if shared and "path" in file:
         path = str(file["path"])
         if not os.path.exists(path):
             raise FileNotFoundError("the input file %r is not there any more" % path)
         return path
-    path = os.path.join(root, file["at"], file["name"])
+    path = os.path.join(here.root, file["at"], file["name"])
     if not os.path.exists(path):
         what = "the file %r is missing" if shared else "the file %r did not arrive with the job"
         raise FileNotFoundError(what % file["name"])

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, itemfile, layout, measure, recordfile, report, views
+from . import chunkfile, compute, itemfile, layout, measure, recordfile, report, views, workplace
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -31,6 +31,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     recordfile.start(job.record, node, chunk, attempt, socket.gethostname(), _python())
     for path in job.files:
         itemfile.ItemWriter(path).discard()
+    if job.program.get("returns_files"):
+        os.makedirs(layout.returned(node, chunk, attempt), mode=0o700, exist_ok=True)
     shared = Shared()
     mismatch = report.version_mismatch(job.program["python"])
     if mismatch:
@@ -44,6 +46,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     end["seconds"] = round(time.time() - started, 6)
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
+    end.update(_files(job))
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
 
@@ -99,6 +102,18 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
     }
 
 
+def _files(job: Job) -> Dict[str, Any]:
+    """Return how many files the functions gave, and in how many values of each output any travel.
+
+    What else they left is removed. Nothing is returned for a job whose values travel alone.
+    """
+    returned = workplace.leave(job)
+    if not job.program.get("carries_files"):
+        return {}
+    carrying = [sum(map(bool, itemfile.references([path]))) for path in job.files]
+    return {"returned": returned, "carrying": carrying}
+
+
 def close_killed(node: str, chunk: str, attempt: int) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
     job = read_job(node, chunk, attempt)
@@ -107,6 +122,7 @@ def close_killed(node: str, chunk: str, attempt: int) -> None:
     _reconcile_outputs(job)
     end = _end(job, None, None, 0)
     end["killed"] = True
+    end.update(_files(job))
     recordfile.append(job.record, "end", end, sync=True)
 
 
