@@ -1,0 +1,49 @@
+"""Runs: wait for them, look at them, take their results, go on with them.
+
+Each module holds the methods for one kind of thing; `Run` is all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from htdag.backends import Backend
+from htdag.backends.base import RunState
+from htdag.observe.failures import ItemError
+from htdag.observe.outcomes import Item
+from htdag.observe.status import Status
+from htdag.run.control import Control
+from htdag.run.results import Results
+
+__all__ = ["Item", "ItemError", "Run", "RunState", "Status"]
+
+
+class Run(Results, Control):
+    """One execution of a pipeline.
+
+    Made by `Pipeline.submit`, `load` and `runs`. All that a run is lies in its directory, so any
+    process of the same user can look at it, and several may at once.
+
+    Attributes
+    ----------
+    tag : str
+        The run's name.
+    path : pathlib.Path
+        Its directory.
+    """
+
+    @classmethod
+    def start(cls, path: Path, backend: Backend) -> Run:
+        """Submit a run directory that was just written; where that fails, remove it again."""
+        import shutil
+
+        run = cls(path)
+        try:
+            run._submit(backend)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
+        return run
+
+    def __repr__(self) -> str:
+        return f"<htdag.Run {self.tag!r} in {str(self.path)!r}>"

@@ -1,0 +1,87 @@
+"""Go on with runs, and end them."""
+
+from __future__ import annotations
+
+import sys
+from shlex import quote
+from typing import TypeVar
+
+from htdag.backends.base import HOW_TO_START, RunState
+from htdag.errors import RunActive
+from htdag.run.files import RunFiles
+from htdag.runtime import progress
+
+_Self = TypeVar("_Self", bound="Control")
+
+
+class Control(RunFiles):
+    """What changes the course of a run."""
+
+    def resume(self: _Self) -> _Self:
+        """Go on with a run that failed, was removed or was killed, from what is there.
+
+        Items that have succeeded are not computed again; damaged outcome files are found and
+        theirs are. On HTCondor this goes through a rescue DAG.
+
+        Returns
+        -------
+        Run
+            The run itself, under way again.
+
+        Raises
+        ------
+        RunActive
+            If it has not ended.
+        """
+        activity = self._activity()
+        if not activity.state.ended:
+            if activity.reason.endswith(HOW_TO_START):
+                raise RunActive(f"run {self.tag!r} goes on by itself: {activity.reason}")
+            raise RunActive(
+                f"run {self.tag!r} is {activity.state.value}: there is nothing to resume; "
+                f"to begin anew from what is there, remove it first"
+            )
+        if activity.state is RunState.DONE and all(
+            state.complete
+            for node in self._plan["nodes"]
+            for state in progress.examine(str(self.path), node, verify=True)
+        ):
+            return self
+        self._discard_damaged()
+        self._submit(self._backend(self.backend_name))
+        return self
+
+    def _discard_damaged(self) -> None:
+        """Set aside the records of outcomes that are damaged, so that they are made again."""
+        for node in self._plan["nodes"]:
+            progress.close_killed(str(self.path), node)
+            progress.discard_damaged(str(self.path), node)
+
+    def remove(self, force: bool = False) -> None:
+        """End the run; what is done stays, and `resume` can go on.
+
+        Parameters
+        ----------
+        force : bool
+            Do not wait for an orderly end.
+
+        Raises
+        ------
+        BackendError
+            If HTCondor does not answer.
+        """
+        ticket = self._ticket()
+        self._backend(ticket["backend"]).remove(self.path, ticket["ticket"], force)
+
+    def interrupted(self) -> None:
+        """Do what Ctrl-C means for a run that was started by `Pipeline.run`, and say so."""
+        if self.backend_name == "local":
+            self.remove()
+            state = "stopped; what is done is kept"
+        else:
+            state = "goes on; htdag remove would end it"
+        print(
+            f"\nhtdag: interrupted. The run {state}. "
+            f"Go on with: htdag {'resume' if 'stopped' in state else 'wait'} {quote(self.tag)}",
+            file=sys.stderr,
+        )

@@ -1,0 +1,147 @@
+"""The results of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from htdag.backends.base import RunState
+from htdag.errors import NotDone, RunFailed, RunHeld, UsageError
+from htdag.observe import outcomes
+from htdag.observe.outcomes import Item
+from htdag.run.watching import Watching, held_text, looks
+from htdag.runtime import progress, streams
+
+
+class Results(Watching):
+    """The values that a run has made."""
+
+    def result(self, target: str | None = None, timeout: float | timedelta | None = 0) -> Any:
+        """Return the result of a target.
+
+        Parameters
+        ----------
+        target : str, optional
+            The name of a target; not needed where there is only one.
+        timeout : float (seconds), timedelta or None
+            How long to wait for it; by default not at all, None for ever.
+
+        Returns
+        -------
+        object
+            The value of a reduce, else the list of the stage's items, in order.
+
+        Raises
+        ------
+        TimeoutError
+            If the result is not there in time.
+        RunFailed
+            If the run ended without it.
+        """
+        name = self._target(target)
+        entry = outcomes.stage_entry(self._plan, name)
+        self._await(name, timeout)
+        values = (
+            outcomes.load_value(frame, self.path)
+            for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=True)
+        )
+        return next(values) if entry["one"] else list(values)
+
+    def items(self, target: str | None = None, errors: str = "raise") -> Iterator[Item]:
+        """Iterate over the items of a target in order, one in memory at a time.
+
+        Parameters
+        ----------
+        target : str, optional
+            The name of a target; not needed where there is only one.
+        errors : {"raise", "skip", "return"}
+            What to do about items that failed: raise `RunFailed` before the first item, pass over
+            them, or yield an `Item` whose value is the `ItemError`, after the others.
+
+        Yields
+        ------
+        Item
+            ``key``, ``value`` and ``source``, the source item that it came from.
+
+        Raises
+        ------
+        TimeoutError
+            If the run has not ended.
+        """
+        if errors not in ("raise", "skip", "return"):
+            raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
+        name = self._target(target)
+        if errors == "raise":
+            self._await(name, 0)
+        elif not self.state.ended:
+            raise NotDone(f"run {self.tag!r} is {self.state.value}; wait for it first")
+        return self._items(name, errors)
+
+    def _items(self, name: str, errors: str) -> Iterator[Item]:
+        sources, root = self._origin(name)
+        for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=errors == "raise"):
+            yield _item(frame, self.path, sources, root)
+        if errors == "return":
+            for error in self.errors():
+                origin = None if root is None or not error.key else (sources, root)
+                yield Item(error.key or "", error, origin)
+
+    def as_completed(self, target: str | None = None) -> Iterator[Item]:
+        """Iterate over the items of a target as the jobs that make them end.
+
+        Parameters
+        ----------
+        target : str, optional
+            The name of a target; not needed where there is only one.
+
+        Yields
+        ------
+        Item
+            In the order of completion; within a job in item order.
+
+        Raises
+        ------
+        RunFailed, RunHeld
+            After the last item that there is, if the run does not give all of them.
+        """
+        name = self._target(target)
+        return self._as_completed(name)
+
+    def _as_completed(self, name: str) -> Iterator[Item]:
+        sources, root = self._origin(name)
+        node = self._plan["by_name"][outcomes.stage_entry(self._plan, name)["where"]]
+        given: set[int] = set()
+        for _ in looks(None):
+            status = self.status()
+            # At the end also what failed items left of chunks, if they were let go.
+            whole = status.state is not RunState.DONE
+            fresh = [
+                state
+                for state in progress.examine(str(self.path), node)
+                if state.number not in given and (state.complete or not whole)
+            ]
+            for state in fresh:
+                given.add(state.number)
+                attempts = [attempt.number for attempt in state.attempts]
+                for frame in outcomes.chunk_frames(
+                    self.path, self._plan, name, state.number, attempts
+                ):
+                    yield _item(frame, self.path, sources, root)
+            if len(given) == streams.chunks(str(self.path), node):
+                return
+            if status.state.ended and not fresh:
+                raise RunFailed(self._failure(status), self.errors())
+            if status.state is RunState.HELD and not fresh:
+                raise RunHeld(held_text(status))
+
+    def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
+        sources = outcomes.Sources(self.path, self._plan)
+        where = outcomes.stage_entry(self._plan, target)["where"]
+        return sources, sources.root(self._plan["by_name"][where])
+
+
+def _item(frame: Any, path: Path, sources: outcomes.Sources, root: str | None) -> Item:
+    origin = None if root is None else (sources, root)
+    return Item(frame.key, outcomes.load_value(frame, path), origin)

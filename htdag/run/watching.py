@@ -1,0 +1,153 @@
+"""Wait for runs, and look at how far they have come."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from shlex import quote
+from typing import TypeVar
+
+from htdag.backends.base import HOW_TO_START, RunState
+from htdag.errors import NotDone, RunFailed, RunHeld, UsageError
+from htdag.observe import outcomes
+from htdag.observe.status import Status
+from htdag.run.troubles import Troubles
+from htdag.runtime import progress as progress_of
+
+_Self = TypeVar("_Self", bound="Watching")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+
+
+class Watching(Troubles):
+    """The state of a run, and waiting for it."""
+
+    def status(self) -> Status:
+        """Return counts by stage and by the state of items.
+
+        Returns
+        -------
+        Status
+            Printing it gives a line a stage; ``status["name"]`` is one stage's counts.
+        """
+        return self._reader.read(self.tag, self.backend_name, self._activity())
+
+    def wait(
+        self: _Self, timeout: float | timedelta | None = None, progress: bool | None = None
+    ) -> _Self:
+        """Wait until the run has ended.
+
+        Parameters
+        ----------
+        timeout : float (seconds) or timedelta, optional
+            None waits for ever; 0 or less only looks.
+        progress : bool, optional
+            Show the progress on stderr: a live display in a terminal, else a line now and then.
+            None: in a terminal only.
+
+        Returns
+        -------
+        Run
+            The run itself, done.
+
+        Raises
+        ------
+        RunFailed
+            If it ended and not all of it succeeded.
+        RunHeld
+            If jobs are on hold and nothing else is under way.
+        TimeoutError
+            If it has not ended in time.
+        """
+        from htdag.show.progress import Display
+
+        shown = sys.stderr.isatty() if progress is None else progress
+        with Display(shown) as display:
+            for _ in looks(timeout):
+                status = self.status()
+                display.update(status)
+                if status.state.ended:
+                    self._remember(again=True)
+                if status.state is RunState.DONE:
+                    return self
+                if status.state.ended:
+                    raise RunFailed(self._failure(status), self.errors())
+                if status.state is RunState.HELD:
+                    raise RunHeld(held_text(status))
+        raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
+
+    def _await(self, target: str, timeout: float | timedelta | None) -> None:
+        """Wait until a target is complete; other parts of the run may still be under way."""
+        node = self._plan["by_name"][outcomes.stage_entry(self._plan, target)["where"]]
+        for _ in looks(timeout):
+            activity = self._activity()
+            if activity.state is RunState.DONE:
+                self._remember()
+                return
+            if all(state.complete for state in progress_of.examine(str(self.path), node)):
+                return
+            if activity.state.ended:
+                raise RunFailed(self._failure(self.status()), self.errors())
+            if activity.state is RunState.HELD:
+                raise RunHeld(held_text(self.status()))
+        raise NotDone(
+            f"run {self.tag!r} is {activity.state.value}: the result of {target!r} is not there "
+            f"yet; give result a timeout in seconds, or None to wait for it"
+        )
+
+    def _failure(self, status: Status) -> str:
+        errors = self.errors()
+        what = f"run {self.tag!r} {_ENDINGS[status.state]}"
+        if status.reason:
+            what += f" ({status.reason})"
+        if errors:
+            first = errors[0]
+            more = f", the first of {len(errors)} errors" if len(errors) > 1 else ""
+            what += f": {first}{more}"
+            if first.traceback:
+                what += "\n\n" + first.traceback.rstrip()
+        tag = quote(self.tag)
+        return what + (
+            f"\n\nMore: run.errors() or `htdag errors {tag}`. Once mended: run.resume() or "
+            f"`htdag resume {tag}`; what is done is kept. Files: {self.path}"
+        )
+
+
+_ENDINGS = {
+    RunState.FAILED: "failed",
+    RunState.REMOVED: "was removed",
+    RunState.STOPPED: "was stopped from outside",
+    RunState.DONE: "is done",
+}
+
+
+def held_text(status: Status) -> str:
+    held = "\n".join(status.held) or status.reason
+    if held.endswith(HOW_TO_START):
+        return f"run {status.tag!r} is on hold, and goes on from where it is: {held}"
+    return (
+        f"run {status.tag!r} is on hold: HTCondor waits for a person.\n{held}\n"
+        f"Mend the cause and use condor_release; or htdag remove {quote(status.tag)}, then resume"
+    )
+
+
+def looks(timeout: float | timedelta | None) -> Iterator[None]:
+    """Yield when it is time to look, at least once, at growing intervals, until the time is up."""
+    limit = None if timeout is None else time.monotonic() + _seconds(timeout)
+    pause = _FIRST_PAUSE
+    while True:
+        yield
+        left = float("inf") if limit is None else limit - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.02, _LONGEST_PAUSE)  # so about a fiftieth of the time is lost
+
+
+def _seconds(timeout: float | timedelta) -> float:
+    if isinstance(timeout, timedelta):
+        return timeout.total_seconds()
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise UsageError(f"timeout={timeout!r}: it takes seconds, a timedelta or None")
+    return float(timeout)
