@@ -11,10 +11,12 @@ Examples
 """
 
 from htdag import _version
+from htdag._paths import TransferPath, TransferURL
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
+from htdag.runtime.travel import OutputFile
 from htdag.stages import MISSING, Stage, files, map, source, starmap
 from htdag.store import load, runs
 
@@ -25,6 +27,7 @@ __all__ = [
     "HtdagError",
     "Item",
     "ItemError",
+    "OutputFile",
     "Pipeline",
     "Plan",
     "Run",
@@ -33,6 +36,8 @@ __all__ = [
     "RunState",
     "Stage",
     "Status",
+    "TransferPath",
+    "TransferURL",
     "__version__",
     "files",
     "load",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from htdag import _inputfiles
 from htdag.errors import OptionError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
@@ -61,6 +62,7 @@ class Options:
     category: str | None = None
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
+    input_files: _inputfiles.Files | None = None
     chunk_size: int | None = None
     retries: int | None = None
     on_error: str | None = None
@@ -70,7 +72,7 @@ class Options:
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands are merged.
+        Requirements are joined with ``&&``; submit commands and input files are merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -82,6 +84,7 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
 
     def given(self) -> dict[str, Any]:
@@ -235,6 +238,7 @@ _CHECKS: dict[str, Any] = {
     "category": word,
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
+    "input_files": _inputfiles.input_files,
     "chunk_size": whole_number(1),
     "retries": whole_number(0, 1_000),
     "on_error": _on_error,

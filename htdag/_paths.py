@@ -92,7 +92,7 @@ class TransferURL:
     url: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.url, str) or not _URL.match(self.url):
+        if not is_url(self.url):
             raise UsageError(f"TransferURL({self.url!r}): a URL begins as in 'https://'")
         quoted = urllib.parse.quote(self.url, safe="%/:?&=+@!~*'();[]#")
         object.__setattr__(self, "url", quoted)

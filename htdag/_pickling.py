@@ -17,6 +17,7 @@ from typing import Any
 
 import cloudpickle
 
+from htdag import runtime
 from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import is_project_module, project_modules_by_value, variables
 from htdag._reach import reach
@@ -69,12 +70,14 @@ class ItemPickler:
 @contextlib.contextmanager
 def _named_as_in_jobs() -> Iterator[None]:
     """Let pickles name what finds files in jobs by the name of its module there."""
-    name = travel.arrived.__module__
-    sys.modules[name] = travel
+    package, _, _ = travel.arrived.__module__.partition(".")
+    names = {package: runtime, travel.arrived.__module__: travel}
+    sys.modules.update(names)
     try:
         yield
     finally:
-        del sys.modules[name]
+        for name in names:
+            del sys.modules[name]
 
 
 def dump_content(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from htdag._pickling import dump_content
+from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.identity import stage_keys
@@ -15,9 +17,9 @@ from htdag.stages import MISSING
 FORMAT = 2
 
 
-def plan_content(plan: Plan) -> dict[str, Any]:
+def plan_content(plan: Plan, travels: Mapping[str, Travel]) -> dict[str, Any]:
     """Return what the scripts beside DAGMan, and htdag, have to know of a plan."""
-    nodes = [_node_content(plan, node) for node in plan.nodes]
+    nodes = [_node_content(plan, node, travels[node.name]) for node in plan.nodes]
     keys = stage_keys(plan.stages, plan.name)
     stages = [
         {
@@ -31,7 +33,10 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         for name, data in plan.stages.nodes(data=True)
     ]
     sources = {
-        stored.stage: {"boundaries": list(stored.boundaries), "files": stored.source.is_files}
+        stored.stage: {
+            "boundaries": list(stored.boundaries),
+            "carries": bool(stored.source.travelling),
+        }
         for stored in plan.sources
     }
     return {
@@ -45,9 +50,8 @@ def plan_content(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
+def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
     reads, edges = node.input, node.boundaries
-    plain = "" if reads.source is None else "files" if reads.source.is_files else "items"
     known = node.reduction is None and not node.by_chunk
     return {
         "name": node.name,
@@ -60,11 +64,14 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
             "number": reads.number,
             "limit": reads.limit,
             "reverse": reads.reverse,
-            "plain": plain,
+            "plain": reads.source is not None,
+            "carries": reads.source is not None and bool(reads.source.travelling),
             "streams": [{"stage": each.stage, "node": each.node} for each in reads.streams],
         },
         "outputs": [output.stage for output in node.outputs],
         "files": [file for output in node.outputs for file in output.files],
+        "carries_files": travel.carries,
+        "input_urls": travel.input_urls,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
         "known": [
             output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)
@@ -94,7 +101,7 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
     }
 
 
-def program(node: Node) -> dict[str, Any]:
+def program(node: Node, travel: Travel) -> dict[str, Any]:
     """Return what the jobs of a node do."""
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
     roles = [role for role, _ in _functions(node)]
@@ -109,6 +116,10 @@ def program(node: Node) -> dict[str, Any]:
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
+        "reads_files": travel.reads,
+        "returns_files": travel.returns,
+        "carries_files": travel.carries,
+        "input_files": list(travel.inputs),
         "combine": index("view", node.stages[0]) if node.stages else None,
         "operations": [
             {

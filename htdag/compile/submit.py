@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from htdag.compile.travelling import Travel
 from htdag.plan import Node
 from htdag.runtime import layout
 
@@ -23,7 +24,7 @@ _PASSED_ON = (
 )
 
 
-def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
+def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -32,6 +33,8 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
         The node.
     pipeline : str
         The pipeline's name, for the batch name.
+    travel : Travel
+        What files have to do with the node.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -40,14 +43,19 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
         _with_macros(layout.output, name, output) for output in outputs
     ]
     description = _with_macros(layout.chunk, name)
-    sent = [layout.program(name), layout.payload(name), description, "$(inputs)"]
+    sent = [layout.program(name), layout.payload(name), description]
+    sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
+    sent.append("$(inputs)")
+    if travel.returns:
+        back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
     yield f"# One job for each line of {layout.chunk_list(name)}."
     yield ""
     yield f"executable = {layout.RUNTIME}"
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
-    yield "should_transfer_files = IF_NEEDED"
+    # Where a file system is shared HTCondor would fetch no URLs.
+    yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from htdag import _paths
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, submit
+from htdag.compile import archive, dag, submit, travelling
 from htdag.compile.content import FORMAT, payload, plan_content, program
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
@@ -67,20 +68,25 @@ def dag_name(plan: Plan) -> str:
 def _fill(plan: Plan, run: Path, tag: str) -> None:
     classes: set[type] = set()
     for node in plan.nodes:
-        for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
+        for folder in (layout.inputs, layout.outcomes, layout.logs):
             (run / folder(node.name)).mkdir(parents=True)
-        _write_json(run / layout.program(node.name), program(node))
-        lines = submit.submit_lines(node, plan.name)
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             write_source(run, node)
             classes |= node.input.source.classes
     for stored in plan.sources:
         write_stored_source(run, stored)
         classes |= stored.source.classes
+    travels = travelling.travels(plan)
     for node in plan.nodes:
+        travel = travels[node.name]
+        for each in travel.inputs:
+            if "at" in each:
+                _paths.link(run, each["at"], each["path"])
+        _write_json(run / layout.program(node.name), program(node, travel))
+        lines = submit.submit_lines(node, plan.name, travel)
+        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         _write(run / layout.payload(node.name), payload(node, classes))
-    content = plan_content(plan)
+    content = plan_content(plan, travels)
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
     for node_content in content["nodes"]:

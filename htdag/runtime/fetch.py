@@ -67,7 +67,7 @@ def fetched(file: Dict[str, Any], root: str, folder: str, brought: Iterable[str]
     scheme = url.split(":", 1)[0]
     if scheme not in SCHEMES:
         raise OSError(
-            "%s: only HTCondor can fetch this, and it did not (on this machine, on=\"local\", "
+            '%s: only HTCondor can fetch this, and it did not (on this machine, on="local", '
             "there is none; of two URLs in one job that end in the same name it brings one only, "
             "then use chunk_size=1)" % url
         )

@@ -47,9 +47,7 @@ class Job(NamedTuple):
         return os.path.join(self.root, layout.payload(self.node))
 
     def _path(self, stem: str) -> str:
-        return os.path.join(
-            self.root, layout.output(self.node, self.chunk, self.attempt, stem)
-        )
+        return os.path.join(self.root, layout.output(self.node, self.chunk, self.attempt, stem))
 
     @property
     def outputs(self) -> List[str]:

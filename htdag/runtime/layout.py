@@ -100,7 +100,7 @@ def returned(name: str, chunk: str, attempt: int) -> str:
 
 def work(name: str, chunk: str, attempt: int) -> str:
     """Return the folder in which a job works where no scratch directory is given to it."""
-    return "%s/work/%s.%d" % (node(name), chunk, attempt)
+    return "%s/%s.%d.work" % (node(name), chunk, attempt)
 
 
 def part(stage: str, number: int) -> str:

@@ -11,9 +11,9 @@ import os
 import shutil
 import stat
 import zlib
-from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 
-from . import itemfile, layout
+from . import itemfile
 
 _PIECE = 1 << 20
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH

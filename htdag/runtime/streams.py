@@ -222,7 +222,6 @@ class Reading:
             for stem in stems
         ]
 
-
     def _part(
         self, cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]
     ) -> Dict[str, Any]:
@@ -242,7 +241,9 @@ class Reading:
     def _sliced(self, cells: List[Cell], start: int, stop: int, transfer: Dict[str, None]) -> Parts:
         counts = [cell.values for cell in cells]
         return [
-            self._part(cells[found.cell], None if found.whole else [found.start, found.stop], transfer)
+            self._part(
+                cells[found.cell], None if found.whole else [found.start, found.stop], transfer
+            )
             for found in chunking.slices(counts, start, stop)
         ]
 

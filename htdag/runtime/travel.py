@@ -22,7 +22,7 @@ from . import fetch, layout
 _Plain: Any = type(pathlib.Path())
 
 
-class FilePath(_Plain):
+class FilePath(_Plain):  # type: ignore[misc]
     """An ordinary path, which knows the file that travels; paths made from it do not."""
 
     _reference: Optional[str] = None
@@ -85,7 +85,7 @@ class OutputFile(FilePath):
 
     def __new__(cls, path: Any) -> OutputFile:
         if isinstance(path, FilePath) and path._reference is not None:
-            return cls.made(str(path), path._reference)  # type: ignore[return-value]
+            return cls.made(str(path), path._reference)
         where = os.path.abspath(os.fspath(path))
         if not os.path.exists(where):
             folder = os.path.dirname(where)
@@ -95,8 +95,8 @@ class OutputFile(FilePath):
                 % (str(path), folder, ", ".join(there) or "none")
             )
         if _job is None:
-            return cls.made(where, None)  # type: ignore[return-value]
-        return cls.made(*_job.collect(where))  # type: ignore[return-value]
+            return cls.made(where, None)
+        return cls.made(*_job.collect(where))
 
     def __init__(self, path: Any) -> None:
         """See the class: `made` has done it all."""
@@ -127,6 +127,8 @@ def enter(here: Here) -> None:
     global _job
     _job = here
     # The name in pickles, whatever package this module is in.
+    package = arrived.__module__.partition(".")[0]
+    sys.modules.setdefault(package, sys.modules[__package__])
     sys.modules.setdefault(arrived.__module__, sys.modules[__name__])
 
 

@@ -106,11 +106,11 @@ class _Finder:
         if name.startswith("__"):
             raise AttributeError(name)
         module = sys.modules.pop("htdag", None)
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
+        sys.meta_path.remove(self)
         try:
             installed = importlib.import_module("htdag")
         except ImportError:
-            sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+            sys.meta_path.insert(0, self)
             if module is not None:
                 sys.modules["htdag"] = module
             raise AttributeError(
