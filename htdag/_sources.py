@@ -136,12 +136,12 @@ class FileSource:
                 ) from None
             if not given:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
-        self._items = [_file_item(each, stage) for each in given]
+        self.items = [_file_item(each, stage) for each in given]
         self._check(given)
 
     def _check(self, given: Sequence[Any]) -> None:
         problems = []
-        for item in self._items:
+        for item in self.items:
             try:
                 reference_of(item)
             except UsageError as error:
@@ -151,12 +151,12 @@ class FileSource:
             raise UsageError(f"files {self._stage!r}: {problems[0]}{more}")
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def pickles(self) -> Iterator[Pickled]:
         """Yield the pickle of each item in order."""
         dumps = ItemPickler(self._stage, self.classes, self.travelling)
-        for number, item in enumerate(self._items):
+        for number, item in enumerate(self.items):
             yield dumps(item, number)
 
 

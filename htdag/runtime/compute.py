@@ -25,6 +25,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
+        job = workplace.settle(job)
         run(job, shared, skip)
         status = 0
     except BaseException as error:
@@ -44,7 +45,6 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
 
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
-    job = workplace.settle(job)
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()

@@ -176,8 +176,10 @@ def read(
             checksum = zlib.crc32(key, checksum)
             if flags & FILES:
                 files, length, checksum = _files(file, length, checksum)
-            if not check:
-                payload, checksum = b"", expected if length >= 0 else -1
+            if length < 0:
+                payload = b""
+            elif not check:
+                payload, checksum = b"", expected
                 file.seek(end)
             elif not load:
                 payload, checksum = b"", _pass_over(file, length, checksum)
