@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import _inputfiles
+from htdag import _destination, _inputfiles
 from htdag.errors import OptionError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
@@ -63,6 +63,7 @@ class Options:
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
     input_files: _inputfiles.Files | None = None
+    output_destination: str | None = None
     chunk_size: int | None = None
     retries: int | None = None
     on_error: str | None = None
@@ -239,6 +240,7 @@ _CHECKS: dict[str, Any] = {
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
     "input_files": _inputfiles.input_files,
+    "output_destination": _destination.output_destination,
     "chunk_size": whole_number(1),
     "retries": whole_number(0, 1_000),
     "on_error": _on_error,

@@ -96,6 +96,11 @@ class TransferURL:
             raise UsageError(f"TransferURL({self.url!r}): a URL begins as in 'https://'")
         quoted = urllib.parse.quote(self.url, safe="%/:?&=+@!~*'();[]#")
         object.__setattr__(self, "url", quoted)
+        if self.url.startswith("file:") and quoted != self.url:
+            raise UsageError(
+                f"TransferURL({self.url!r}): HTCondor takes the path of a file: URL as it is, and "
+                f"lists end at blanks, commas and $; take htdag.TransferPath for a file of yours"
+            )
         if not self.name or "#" in quoted:
             raise UsageError(
                 f"TransferURL({self.url!r}): its last part is to name the file, with no # in it"

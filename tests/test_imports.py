@@ -24,7 +24,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 LAYERS = [
     ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
-    ("htdag._paths", "htdag._inputfiles"),
+    ("htdag._paths", "htdag._inputfiles", "htdag._destination"),
     ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
     ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources", "htdag._throttles"),
     ("htdag.stages",),

@@ -167,7 +167,9 @@ def test_files_are_found_by_pattern_path_or_list(tmp_path):
     (tmp_path / "sub" / "d.txt").touch()
 
     def found(what):
-        return [path.removeprefix(f"{tmp_path}/") for path in map(str, htdag.files(what).data.items)]
+        return [
+            path.removeprefix(f"{tmp_path}/") for path in map(str, htdag.files(what).data.items)
+        ]
 
     assert found(f"{tmp_path}/*.txt") == ["a b.txt", "b.txt", "ü.txt"]
     assert found(f"{tmp_path}/**/*.txt") == ["a b.txt", "b.txt", "sub/d.txt", "ü.txt"]

@@ -72,6 +72,7 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "files": [file for output in node.outputs for file in output.files],
         "carries_files": travel.carries,
         "input_urls": travel.input_urls,
+        "output_folder": travel.output_folder,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
         "known": [
             output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)
@@ -120,6 +121,7 @@ def program(node: Node, travel: Travel) -> dict[str, Any]:
         "returns_files": travel.returns,
         "carries_files": travel.carries,
         "input_files": list(travel.inputs),
+        "output_url": travel.output_url,
         "combine": index("view", node.stages[0]) if node.stages else None,
         "operations": [
             {

@@ -60,6 +60,10 @@ def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
     yield f"transfer_output_files = {', '.join(back)}"
+    if travel.output_url:
+        # HTCondor sends what is in a directory one by one.
+        where = f"{_with_macros(layout.returned, name)}={travel.output_url}"
+        yield f'transfer_output_remaps = "{where}"'
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""

@@ -29,12 +29,25 @@ class Travel:
         Whether any of its files may be a URL.
     inputs : tuple of dict
         The references of the input files of all its jobs, each with the name to have there, ``as``.
+    destination : str
+        Its option ``output_destination``; "" where it has none.
     """
 
     reads: bool = False
     returns: bool = False
     urls: bool = False
     inputs: tuple[dict[str, str], ...] = ()
+    destination: str = ""
+
+    @property
+    def output_url(self) -> str:
+        """Where HTCondor is to put the files that its functions return; "": into the run."""
+        return self.destination if _paths.is_url(self.destination) and self.returns else ""
+
+    @property
+    def output_folder(self) -> str:
+        """The folder of the user's that the files which its functions return are put into, too."""
+        return "" if _paths.is_url(self.destination) or not self.returns else self.destination
 
     @property
     def carries(self) -> bool:
@@ -61,10 +74,14 @@ def travels(plan: Plan) -> dict[str, Travel]:
         parents = [found[name] for name in node.parents]
         sources = list(_sources(node, stored))
         inputs = tuple(_inputs(node.options, node.name))
+        returns = _returns(node)
+        destination = node.options.output_destination or ""
         found[node.name] = Travel(
             reads=any(each.carries for each in parents) or any(s.travelling for s in sources),
-            returns=_returns(node),
-            urls=any(each.urls for each in parents)
+            returns=returns,
+            destination=destination,
+            urls=(returns and _paths.is_url(destination))
+            or any(each.urls for each in parents)
             or any(source.travelling.urls for source in sources)
             or any("url" in each for each in inputs),
             inputs=inputs,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import urllib.parse
 import urllib.request
 from typing import Any, Dict, Iterable, List
 
@@ -33,6 +34,34 @@ def transferable(urls: Iterable[str]) -> List[str]:
         if name not in _TAKEN and not name.startswith(("_condor", ".")):
             found.setdefault(name, url)
     return list(found.values())
+
+
+def send(path: str, url: str) -> None:
+    """Put a file where a URL says, without HTCondor.
+
+    Raises
+    ------
+    OSError
+        If that fails.
+    """
+    scheme = url.split(":", 1)[0]
+    if scheme == "file":
+        target = urllib.request.url2pathname(urllib.parse.urlsplit(url).path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(path, target)
+        return
+    if scheme not in SCHEMES:
+        raise OSError("%s: only HTCondor can send files there, not this machine by itself" % url)
+    with open(path, "rb") as source:
+        size = str(os.path.getsize(path))
+        request = urllib.request.Request(
+            url, data=source, method="PUT", headers={"Content-Length": size}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=300):
+                return
+        except (OSError, ValueError) as error:
+            raise OSError("%s takes no file: %s" % (url, error)) from error
 
 
 def fetched(file: Dict[str, Any], root: str, folder: str, brought: Iterable[str]) -> str:

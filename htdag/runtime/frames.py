@@ -176,18 +176,13 @@ def read(
             checksum = zlib.crc32(key, checksum)
             if flags & FILES:
                 files, length, checksum = _files(file, length, checksum)
-            if length < 0:
-                payload = b""
-            elif not check:
+            if not check and length >= 0:
                 payload, checksum = b"", expected
                 file.seek(end)
-            elif not load:
+            elif not load or length < 0:
                 payload, checksum = b"", _pass_over(file, length, checksum)
-            elif not flags & BUFFERS:
-                payload = file.read(length)
-                checksum = zlib.crc32(payload, checksum)
             else:
-                payload, buffers, checksum = _with_buffers(file, length, checksum)
+                payload, buffers, checksum = _body(file, flags, length, checksum)
         if checksum != expected:
             raise DamagedFile(
                 path, "the checksum of the frame at byte %d does not match" % position
@@ -224,6 +219,8 @@ def _files(file: BinaryIO, length: int, checksum: int) -> Tuple[Tuple[str, ...],
 
 def _pass_over(file: BinaryIO, length: int, checksum: int) -> int:
     """Read so many bytes for their checksum alone."""
+    if length < 0:
+        return -1  # what was read before tells that it is damaged
     piece = memoryview(bytearray(min(length, _PIECE)))
     while length:
         got = file.readinto(piece[: min(length, _PIECE)])  # type: ignore[attr-defined]
@@ -232,6 +229,15 @@ def _pass_over(file: BinaryIO, length: int, checksum: int) -> int:
         checksum = zlib.crc32(piece[:got], checksum)
         length -= got
     return checksum
+
+
+def _body(
+    file: BinaryIO, flags: int, length: int, checksum: int
+) -> Tuple[bytes, Tuple[bytearray, ...], int]:
+    if flags & BUFFERS:
+        return _with_buffers(file, length, checksum)
+    payload = file.read(length)
+    return payload, (), zlib.crc32(payload, checksum)
 
 
 def _with_buffers(

@@ -44,6 +44,7 @@ __all__ = [
     "read",
     "reconcile",
     "references",
+    "references_by_key",
     "repair",
     "to_ranges",
 ]
@@ -302,14 +303,20 @@ def merge(paths: Sequence[str]) -> Iterator[Frame]:
 
 def references(paths: Sequence[str]) -> Iterator[Tuple[str, ...]]:
     """Yield for each value that `merge` yields which files travel with it; no payload is read."""
+    for _, files in references_by_key(paths):
+        yield files
+
+
+def references_by_key(paths: Sequence[str]) -> Iterator[Tuple[str, Tuple[str, ...]]]:
+    """Yield also the key of each value."""
     if len(paths) > 1:
         for stored in _merged(paths, load=False):
-            yield stored.files
+            yield stored.key.decode(), stored.files
         return
     with _open(paths[0]) as file:
         for stored in frames.read(file, paths[0], None, load=False, check=False):
             if stored.kind == VALUE:
-                yield stored.files
+                yield stored.key.decode(), stored.files
 
 
 def _merged(paths: Sequence[str], *, load: bool) -> Iterator[frames.Stored]:

@@ -55,6 +55,11 @@ def skipped(name: str) -> str:
     return node(name) + "/skipped.json"
 
 
+def delivered(name: str) -> str:
+    """Return the file that says that returned files were put into the user's folder."""
+    return node(name) + "/delivered.json"
+
+
 def inputs(name: str) -> str:
     """Return the folder of source items and chunk descriptions."""
     return node(name) + "/in"

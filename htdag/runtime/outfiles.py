@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import zlib
 from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 
-from . import itemfile
+from . import fetch, itemfile, layout
 
 _PIECE = 1 << 20
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -22,20 +23,28 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 class Collector(NamedTuple):
     """Takes files of a job to the folder ``folder`` below ``root``.
 
-    Those in one of ``own``, the job's own folders, are moved, others copied. ``sync`` writes them
-    through to the disk; a job whose files are transferred need not.
+    Those in one of ``own``, the job's own folders, are moved, others copied. ``shared`` says that
+    here is the run directory itself: nothing is transferred, and files are written through to the
+    disk. ``url`` is where the folder goes instead of coming back, "" for nowhere else; ``names`` a
+    folder to name such files in.
     """
 
     root: str
     folder: str
     own: Tuple[str, ...]
-    sync: bool
+    shared: bool
+    url: str = ""
+    names: str = ""
 
     def collect(self, path: str) -> Tuple[str, str]:
         """Take a file or directory, and return where it is now and its reference."""
-        at = self._new_folder()
         name = os.path.basename(path)
-        target = os.path.join(self.root, at, name)
+        if self.url:
+            _check_for_url(path, name)
+        at = self._new_folder()
+        # Of equal last names in URLs a later job could get one only.
+        stored = "%s.%s" % (os.path.basename(at), name) if self.url else name
+        target = os.path.join(self.root, at, stored)
         try:
             if self._is_own(path):
                 _check_kinds(path)
@@ -43,26 +52,40 @@ class Collector(NamedTuple):
                 _without_links(target)
             else:
                 _copy(path, target)
-            size, crc = summed_up(target, sync=self.sync)
+            size, crc = summed_up(target, sync=self.shared)
             _protect(target)
         except BaseException:
             shutil.rmtree(os.path.join(self.root, at), ignore_errors=True)
             raise
-        file = {"at": at, "name": name, "size": size, "crc": crc}
-        return target, json.dumps(file)
+        if not self.url:
+            file = {"at": at, "name": name, "size": size, "crc": crc}
+            return target, json.dumps(file)
+        url = "%s/%s/%s" % (self.url, os.path.basename(at), stored)
+        if self.shared:
+            fetch.send(target, url)
+        named = os.path.join(self.names, os.path.basename(at), name)
+        os.makedirs(os.path.dirname(named))
+        os.symlink(target, named)
+        return named, json.dumps({"url": url, "name": name, "size": size, "crc": crc})
 
     def _new_folder(self) -> str:
         folder = os.path.join(self.root, self.folder)
         os.makedirs(folder, mode=0o700, exist_ok=True)
         number = len(os.listdir(folder))
+        before = self._prefix() if self.url else ""
         while True:
-            at = "%s/%06d" % (self.folder, number)
+            at = "%s/%s%06d" % (self.folder, before, number)
             try:
                 os.mkdir(os.path.join(self.root, at), 0o700)
             except FileExistsError:
                 number += 1
             else:
                 return at
+
+    def _prefix(self) -> str:
+        """Return what tells the files of this job from those of others at the same URL."""
+        _, node, _, folder = self.folder.split("/")
+        return "%s.%s." % (node, folder[: -len(".files")])
 
     def _is_own(self, path: str) -> bool:
         if os.path.islink(path):
@@ -71,6 +94,18 @@ class Collector(NamedTuple):
         inside = any(real.startswith(folder + os.sep) for folder in self.own)
         taken = os.path.join(os.path.realpath(self.root), self.folder) + os.sep
         return inside and not real.startswith(taken)
+
+
+def _check_for_url(path: str, name: str) -> None:
+    if os.path.isdir(path):
+        raise ValueError(
+            "OutputFile(%r): a directory cannot go to a URL; make an archive of it first" % name
+        )
+    if not re.fullmatch(r"[\w.+-]+", name, re.ASCII):
+        raise ValueError(
+            "OutputFile(%r): a file that goes to a URL has a name of letters, digits and . _ + - "
+            "only, since HTCondor puts it into the URL as it is" % name
+        )
 
 
 def _check_kinds(path: str) -> None:
@@ -146,16 +181,30 @@ def own_files(folder: str, paths: Sequence[str]) -> Dict[str, Dict[str, Any]]:
     return found
 
 
-def clear(root: str, folder: str, paths: Sequence[str]) -> int:
-    """Remove what no value of an attempt refers to, and return how many files are left."""
+def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
+    """Remove what no value of an attempt refers to, and return how many files come back.
+
+    With a `url` they go there instead: from here HTCondor sends what is left.
+    """
     here = os.path.join(root, folder)
     if not os.path.isdir(here):
         return 0
     wanted = own_files(folder, paths)
+    kept = {os.path.basename(at) for at in wanted}
+    if url and not os.path.exists(os.path.join(root, layout.RUN)):
+        kept = {sent.split("/")[-2] for sent in _sent_to(url, paths)}
     for entry in os.listdir(here):
-        if folder + "/" + entry not in wanted:
+        if entry not in kept:
             shutil.rmtree(os.path.join(here, entry), ignore_errors=True)
     return len(wanted)
+
+
+def _sent_to(url: str, paths: Sequence[str]) -> Iterator[str]:
+    for path in paths:
+        for references in itemfile.references([path]):
+            for file in map(json.loads, references):
+                if file.get("url", "").startswith(url + "/"):
+                    yield file["url"]
 
 
 def problem(run: str, folder: str, paths: Sequence[str]) -> str:

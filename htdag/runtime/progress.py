@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, outfiles, recordfile, streams, worker
+from . import chunkfile, deliver, itemfile, layout, outfiles, recordfile, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -229,7 +229,8 @@ def _examined(run: str, plan: Plan, name: str, known: Examined) -> List[ChunkSta
 
 def is_done(run: str, node: Dict[str, Any]) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
-    return _was_skipped(run, node) or all(state.complete for state in examine(run, node))
+    done = _was_skipped(run, node) or all(state.complete for state in examine(run, node))
+    return done and not deliver.is_left(run, node)
 
 
 def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
@@ -281,6 +282,15 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
     for state in states:
         for problem in state.damaged:
             text += "\n" + problem
+    if succeeded and node["output_folder"]:
+        made = [
+            (layout.chunk_name(state.number), [attempt.number for attempt in state.attempts])
+            for state in states
+            if state.attempts
+        ]
+        problem = deliver.deliver(run, node, made)
+        text += "\n" + problem if problem else ""
+        succeeded = not problem
     if succeeded:
         for child in node["children"]:
             _prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})

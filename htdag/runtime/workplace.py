@@ -41,6 +41,8 @@ def settle(job: Job) -> Job:
         layout.returned(job.node, job.chunk, job.attempt),
         (os.path.realpath(own), os.path.realpath(scratch)),
         os.path.exists(layout.RUN),
+        job.program.get("output_url", ""),
+        os.path.join(own, "named"),
     )
     collect = collector.collect if job.program.get("returns_files") else _unexpected
     inputs = job.program.get("input_files", ())
@@ -70,7 +72,7 @@ def leave(job: Job) -> int:
     if not job.program.get("returns_files"):
         return 0
     folder = layout.returned(job.node, job.chunk, job.attempt)
-    number = outfiles.clear(".", folder, job.files)
+    number = outfiles.clear(".", folder, job.files, job.program.get("output_url", ""))
     if not number and os.path.exists(layout.RUN):
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # elsewhere HTCondor asks for it
