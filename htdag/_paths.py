@@ -109,7 +109,8 @@ class TransferURL:
     @property
     def name(self) -> str:
         """The name of the file that it gives."""
-        name = urllib.parse.unquote(fetch.arriving_name(self.url.split("://", 1)[1]))
+        place = self.url.split("://", 1)[1]
+        name = urllib.parse.unquote(fetch.arriving_name(place)) if "/" in place else ""
         return "" if "/" in name or name in (".", "..") else name
 
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import http.server
+import json
 import operator
 import os
+import pickle
+import shutil
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import htdag
+from htdag import _paths
+from htdag._pickling import ItemPickler
+from htdag.errors import FunctionError, OptionError, RunDamaged, UsageError
+from htdag.observe.loading import loads
 from htdag.runtime import layout
 
 if TYPE_CHECKING:
@@ -44,11 +54,14 @@ def finished(pipeline: htdag.Pipeline, place: str = "local") -> htdag.Run:
     return run.wait(timeout=100)
 
 
+STORED: dict[str, bytes] = {}
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers with what was asked for."""
 
     def do_GET(self) -> None:
-        body = f"you asked for {self.path}".encode()
+        body = STORED.get(self.path, f"you asked for {self.path}".encode())
         missing = "missing" in self.path
         self.send_response(404 if missing else 200)
         self.send_header("Content-Length", str(len(body) + ("short" in self.path)))
@@ -56,6 +69,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     do_HEAD = do_GET  # noqa: N815
+
+    def do_PUT(self) -> None:
+        STORED[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(201)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -220,3 +239,463 @@ def test_files_travel_in_and_out(place: str, home: Path, server: str):
     assert [line.count(".files/") for line in tasks] == [2] * 4
     left = [path for path in run.path.rglob("*") if path.name.endswith(".work")]
     assert left == []
+
+
+# --- Where returned files go ------------------------------------------------------------
+
+
+def spelled(number: int) -> list[Path]:
+    """Return files of equal names; the item 0 has none."""
+    found = []
+    for part in range(min(number, 2)):
+        path = Path("spelled.txt")
+        path.write_text(f"{number}.{part}")
+        found.append(htdag.OutputFile(path))
+    return found
+
+
+def contents(paths: list[Path]) -> list[tuple[str, str]]:
+    return [(path.name, path.read_text()) for path in paths]
+
+
+EXPECTED = [[], [("spelled.txt", "1.0")], [("spelled.txt", "2.0"), ("spelled.txt", "2.1")]]
+
+
+def test_returned_files_go_to_a_url(place: str, home: Path, server: str):
+    STORED.clear()
+    made = htdag.source([0, 1, 2], chunk_size=1).map(
+        spelled, output_destination=f"{server}/results/"
+    )
+    read = made.map(contents, name="read")
+    run = finished(htdag.Pipeline(read, made, name="to_url"), place)
+    assert run.result("read") == EXPECTED
+    urls = run.result("spelled")
+    assert [len(found) for found in urls] == [0, 1, 2]
+    assert urls[1][0].startswith(f"{server}/results/spelled.0001.1.000000/")
+    assert sorted(f"{server}{path}" for path in STORED) == sorted(urls[1] + urls[2])
+    assert list(run.path.rglob("*spelled.txt")) == []
+
+
+def test_a_name_that_no_url_takes_is_an_error_of_the_item(home: Path, server: str):
+    def odd(name: str) -> Path:
+        Path(name).mkdir() if name == "folder" else Path(name).touch()
+        return htdag.OutputFile(name)
+
+    stage = htdag.map(odd, ["a b.txt", "folder"], output_destination=f"{server}/odd")
+    with pytest.raises(htdag.RunFailed) as caught:
+        finished(htdag.Pipeline(stage))
+    first, second = (error.message for error in caught.value.errors)
+    assert first.startswith("OutputFile('a b.txt'): a file that goes to a URL has a name of")
+    assert second.startswith("OutputFile('folder'): a directory cannot go to a URL")
+
+
+def named(number: int) -> list[Path]:
+    Path("folder").mkdir()
+    Path("folder", "inside.txt").write_text(f"inside {number}")
+    Path(f"own {number}.txt").write_text(f"own {number}")
+    found = [htdag.OutputFile(Path(f"own {number}.txt")), htdag.OutputFile("folder")]
+    return found + spelled(number)
+
+
+def delivered(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("on", ["local", pytest.param("blind", marks=pytest.mark.pool)])
+def test_returned_files_are_put_into_a_folder(on: str, home: Path, request: pytest.FixtureRequest):
+    if on == "blind":
+        request.getfixturevalue("place_blind")
+    folder = home / "my results"
+    stage = htdag.map(named, [0, 1, 2], output_destination=folder)
+    run = finished(htdag.Pipeline(stage, name="to_folder"), on)
+    expected = {f"own {number}.txt": f"own {number}" for number in range(3)}
+    expected |= {f"{number}.folder/inside.txt": f"inside {number}" for number in range(3)}
+    expected |= {"1.spelled.txt": "1.0", "2.spelled.txt": "2.0", "2.2.spelled.txt": "2.1"}
+    assert delivered(folder) == expected
+    assert [path.is_relative_to(run.path) for path in run.result()[2]] == [True] * 4
+    # Another run puts its own in place of them.
+    finished(htdag.Pipeline(stage.with_options(retries=1), name="to_folder_again"), on)
+    assert delivered(folder) == expected
+
+
+@pytest.fixture
+def place_blind(request: pytest.FixtureRequest) -> Iterator[None]:
+    pool = request.getfixturevalue("pool")
+    with pool.use(), pool.only("blind"):
+        yield
+
+
+def test_a_folder_that_takes_no_files_fails_the_node_and_resume_goes_on(home: Path):
+    folder = home / "parent" / "results"
+    stage = htdag.map(named, [1], output_destination=folder)
+    (home / "parent").touch()
+    with pytest.raises(htdag.RunFailed):
+        finished(htdag.Pipeline(stage, name="blocked"))
+    (run,) = htdag.runs("blocked*")
+    log = (run.path / layout.logs("named") / "post.log").read_text()
+    assert "the returned files cannot be put into" in log
+    (home / "parent").unlink()
+    run.resume().wait(timeout=60)
+    assert delivered(folder)["own 1.txt"] == "own 1"
+
+
+# --- Troubles ---------------------------------------------------------------------------
+
+
+def sometimes(marks: Path, number: int) -> Path:
+    """Return a file, but at the first attempt die at 2 and raise at 4, with files half made."""
+    path = Path("a.txt")
+    path.write_text(f"{number}")
+    first = not (marks / str(number)).exists()
+    (marks / str(number)).touch()
+    taken = htdag.OutputFile(path)
+    if first and number == 2:
+        os._exit(3)
+    if first and number == 4:
+        raise ValueError(number)
+    return taken
+
+
+def test_retries_add_files_and_keep_the_others(home: Path, tmp_path: Path):
+    stage = htdag.source(range(6), chunk_size=6).map(
+        functools.partial(sometimes, tmp_path), retries=1
+    )
+    read = stage.map(Path.read_text, fuse=False, name="read")
+    run = finished(htdag.Pipeline(read, stage, name="retried"))
+    assert run.result("read") == list("012345")
+    paths = run.result("sometimes")
+    attempts = [path.relative_to(run.path).parts[3] for path in paths]
+    assert attempts == [f"0000.{2 if number in (2, 4) else 1}.files" for number in range(6)]
+    # What the failed ones had taken aside is gone.
+    assert len(list(run.path.rglob("a.txt"))) == 6
+
+
+def cut_short(number: int) -> Iterator[Path]:
+    for part in range(3):
+        path = Path("part.txt")
+        path.write_text(f"{number}.{part}")
+        yield htdag.OutputFile(path)
+    if number:
+        raise ValueError(number)
+
+
+def test_files_of_a_failed_item_are_removed(home: Path):
+    stage = htdag.source([0, 1], chunk_size=2).flat_map(cut_short, on_error="skip", max_errors=1)
+    run = finished(htdag.Pipeline(stage))
+    assert [path.read_text() for path in run.result()] == ["0.0", "0.1", "0.2"]
+    assert len(list(run.path.rglob("part.txt"))) == 3
+
+
+@pytest.mark.parametrize("damage", ["missing", "folder", "changed", "longer"])
+def test_a_damaged_returned_file_is_found_and_made_again(home: Path, damage: str):
+    stage = htdag.source([1, 2, 3], chunk_size=1).map(spelled)
+    run = finished(htdag.Pipeline(stage, name="damage"))
+    path = run.result()[1][0]
+    path.chmod(0o600)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "folder":
+        shutil.rmtree(path.parent.parent)
+        with pytest.raises(RunDamaged, match="returned files"):
+            run.result()
+    else:
+        path.write_text("2.9" if damage == "changed" else "longer")
+    run.resume().wait(timeout=60)
+    assert [[path.read_text() for path in found] for found in run.result()] == [
+        ["1.0"],
+        ["2.0", "2.1"],
+        ["3.0", "3.1"],
+    ]
+    assert len(list(run.path.rglob("spelled.txt"))) == 5  # and no other is left
+
+
+def test_what_handed_a_lost_file_on_is_made_again_too(home: Path):
+    made = htdag.source([1, 2], chunk_size=1).map(spelled)
+    handed = made.map(lambda paths: paths[0], name="first", fuse=False)
+    run = finished(htdag.Pipeline(handed, name="handed"))
+    shutil.rmtree(run.path / layout.returned("spelled", "0001", 1))
+    run.resume().wait(timeout=60)
+    assert [path.read_text() for path in run.result()] == ["1.0", "2.0"]
+
+
+def hidden(number: int) -> Any:
+    Path("a.txt").touch()
+    return getattr(htdag, "".join(["Output", "File"]))("a.txt")
+
+
+def test_a_returned_file_that_nobody_foresaw_is_an_error(home: Path):
+    with pytest.raises(htdag.RunFailed, match=r"Name htdag.OutputFile in the stage's function"):
+        finished(htdag.Pipeline(htdag.map(hidden, [1])))
+
+
+def test_a_missing_returned_file_is_named_with_what_is_there(home: Path):
+    def mistaken(number: int) -> Path:
+        Path("result.txt").touch()
+        return htdag.OutputFile("results.txt")
+
+    with pytest.raises(htdag.RunFailed, match=r"results.txt'\): there is no such.*has result.txt"):
+        finished(htdag.Pipeline(htdag.map(mistaken, [1])))
+
+
+def test_files_that_travel_are_kept_as_they_are(home: Path):
+    user = home / "mine.txt"
+    user.write_text("mine")
+
+    def check_kinds(path: Path) -> Any:
+        made = Path("made.txt")
+        made.write_text("made")
+        made = htdag.OutputFile(made)
+        check(made.stat().st_mode & 0o222 == 0)  # others may read it by now
+        check(htdag.OutputFile(made) == made)
+        check(type(pickle.loads(pickle.dumps(made.parent))) is type(Path()))
+        os.mkfifo("fifo")
+        for bad in ("fifo", "."):
+            try:
+                htdag.OutputFile(bad)
+            except ValueError:
+                continue
+            raise AssertionError(bad)
+        # A file that is not the job's own is copied, and one of the user's passed on as it is.
+        copied = htdag.OutputFile(str(path))
+        check(path.read_text() == "mine")
+        return made, copied, htdag.OutputFile(path), path, path.parent
+
+    run = finished(htdag.Pipeline(htdag.files([user]).map(check_kinds)))
+    ((made, copied, same, plain, parent),) = run.result()
+    assert (made.read_text(), copied.read_text(), user.read_text()) == ("made", "mine", "mine")
+    assert copied.is_relative_to(run.path)
+    assert (same, plain, parent) == (user, user, user.parent)
+    assert {type(path) for path in (made, copied, same, plain, parent)} == {type(Path())}
+
+
+def test_outside_of_jobs_nothing_is_moved(tmp_path: Path):
+    path = tmp_path / "here.txt"
+    path.touch()
+    assert htdag.OutputFile(path) == path
+    assert pickle.loads(pickle.dumps(htdag.OutputFile(path))) == path
+    with pytest.raises(FileNotFoundError, match=r"the folder .* has here\.txt"):
+        htdag.OutputFile(tmp_path / "there.txt")
+
+
+def test_items_that_are_equal_files_are_one(home: Path):
+    for name in "ab":
+        (home / name).write_text(name)
+    stage = htdag.files([home / "a", home / "b", home / "a"], chunk_size=1).distinct()
+    run = finished(htdag.Pipeline(stage.map(Path.read_text, name="read")))
+    assert sorted(run.result()) == ["a", "b"]
+
+
+# --- URLs -------------------------------------------------------------------------------
+
+
+def test_urls_as_items(place: str, home: Path, server: str):
+    urls = [f"{server}/one/data.txt", f"{server}/two/data.txt", f"{server}/a, b/data two.txt"]
+    stage = htdag.files(urls, chunk_size=3).map(lambda path: (path.name, path.read_text()))
+    run = finished(htdag.Pipeline(stage), place)
+    assert run.result() == [
+        ("data.txt", "you asked for /one/data.txt"),
+        ("data.txt", "you asked for /two/data.txt"),
+        ("data two.txt", "you asked for /a%2C%20b/data%20two.txt"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("SERVER/missing.txt", "cannot be fetched: HTTP Error 404"),
+        ("SERVER/short.txt", "cannot be fetched"),
+        ("osdf:///ospool/data.txt", "only HTCondor can fetch this"),
+    ],
+)
+def test_a_url_that_gives_no_file_is_an_error_of_the_item(
+    home: Path, server: str, url: str, message: str
+):
+    stage = htdag.files([url.replace("SERVER", server)]).map(Path.read_text)
+    with pytest.raises(htdag.RunFailed, match=message):
+        finished(htdag.Pipeline(stage))
+
+
+@pytest.mark.parametrize("url", ["no url", 3, "https://host", "https://host/", "http://h/a#b"])
+def test_what_is_no_url_of_a_file(url: Any):
+    with pytest.raises(UsageError):
+        htdag.TransferURL(url)
+
+
+# --- Mistakes are found where they are made ---------------------------------------------
+
+
+def test_a_missing_file_is_found_at_submit_and_leaves_nothing(home: Path):
+    items = [{"a": htdag.TransferPath(__file__)}, {"a": [htdag.TransferPath("no/such.txt")]}]
+    flow = htdag.Pipeline(htdag.source(items, name="items").map(len))
+    with pytest.raises(UsageError, match=r"source 'items', item 1: there is no file .*no/such.txt"):
+        flow.submit(on="local")
+    assert list(home.rglob("*.dag")) == []
+    stage = htdag.source(iter(items), name="items").map(len)
+    with pytest.raises(UsageError, match="item 1"):
+        htdag.Pipeline(stage).plan("local")
+
+
+def test_a_path_that_is_no_part_of_an_item_does_not_travel():
+    path = htdag.TransferPath(__file__)
+    with pytest.raises(FunctionError, match="input_files"):
+        htdag.source([1]).map(lambda _: path.read_text())
+    with pytest.raises(UsageError, match="TransferURL"):
+        htdag.TransferPath("https://example.org/a.txt")
+
+
+def test_paths_made_of_a_travelling_one_travel_too(tmp_path: Path):
+    folder = htdag.TransferPath(tmp_path)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "a.txt").touch()
+    made = [
+        folder / "sub",
+        *folder.iterdir(),
+        *folder.glob("*"),
+        *folder.rglob("*.txt"),
+        folder.parent,
+        (folder / "sub").resolve(),
+        (folder / "x.txt").with_suffix(".py"),
+    ]
+    assert {type(path) for path in made} == {htdag.TransferPath}
+    assert isinstance(folder, Path)
+    assert os.fspath(folder) == str(tmp_path)
+    assert folder == tmp_path
+
+
+def test_input_files_are_checked_where_they_are_given(tmp_path: Path):
+    source = htdag.source([1])
+    (tmp_path / "one").mkdir()
+    for path in ("a.txt", "one/a.txt"):
+        (tmp_path / path).touch()
+    wrong: list[tuple[Any, str]] = [
+        ([tmp_path / "no.txt"], "stage 'len'.*there is no file"),
+        ([tmp_path / "a.txt", tmp_path / "one/a.txt"], "would both be 'a.txt'"),
+        ([tmp_path / "a.txt", "https://example.org/a.txt"], "would both be 'a.txt'"),
+        ({"../a": tmp_path / "a.txt"}, "cannot be the name of a file"),
+        ({1: tmp_path / "a.txt"}, "cannot be the name of a file"),
+        ([3], "neither a path nor a URL"),
+        (3, "it takes paths and URLs"),
+        (["https://example.org/"], "its last part is to name the file"),
+    ]
+    for value, message in wrong:
+        with pytest.raises(OptionError, match=message):
+            source.map(len, input_files=value)
+    assert source.map(len, input_files=[tmp_path / "a.txt"] * 2).options.input_files == (
+        ("a.txt", str(tmp_path / "a.txt")),
+    )
+    for destination in (3, "https://example.org/a b", tmp_path / "a.txt" / "below"):
+        with pytest.raises(OptionError):
+            source.map(len, output_destination=destination)
+
+
+def test_input_files_of_a_pipeline_and_a_stage_are_joined(home: Path, tmp_path: Path):
+    for name in "abc":
+        (tmp_path / name).write_text(name)
+    both = {"for all": tmp_path / "a", "own": tmp_path / "a"}
+    given = [tmp_path / "c"]
+
+    def listed(_: int) -> dict[str, str]:
+        return {name: Path(name).read_text() for name in sorted(os.listdir())}
+
+    def again(_: dict[str, str]) -> dict[str, str]:
+        return {name: Path(name).read_text() for name in sorted(os.listdir())}
+
+    first = htdag.source([1]).map(listed, input_files={"own": tmp_path / "b"})
+    second = first.map(again, input_files=given)
+    run = finished(htdag.Pipeline(first, second, name="joined", input_files=both))
+    assert run.result("listed") == [{"for all": "a", "own": "b"}]
+    assert run.result("again") == [{"c": "c", "for all": "a", "own": "a"}]
+    assert given == [tmp_path / "c"]
+    assert set(both) == {"for all", "own"}
+    assert {path.name for path in (run.path / "files").rglob("?")} == {"a", "b", "c"}
+
+
+# --- Containers keep their types --------------------------------------------------------
+
+
+class Named(NamedTuple):
+    first: Any
+    second: Any
+
+
+@dataclasses.dataclass
+class Open:
+    first: Any
+    second: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    first: Any
+    second: Any = None
+
+
+class Attributes:
+    """An object with what an item may hold, and no equality of its own."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+PATHS = st.sampled_from([htdag.TransferPath(__file__), htdag.TransferPath(__file__).parent])
+LEAVES = PATHS | st.integers() | st.text(max_size=3) | st.just(Path("plain")) | st.none()
+HASHABLE = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.tuples(inner, inner)
+        | st.frozensets(inner, max_size=3)
+        | st.builds(Named, inner, inner)
+        | st.builds(Frozen, inner, inner)
+    ),
+    max_leaves=5,
+)
+ITEMS = st.recursive(
+    HASHABLE,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.sets(HASHABLE, max_size=3)
+        | st.dictionaries(HASHABLE, inner, max_size=3)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=3).map(collections.OrderedDict)
+        | st.lists(inner, max_size=3).map(collections.deque)
+        | st.builds(Open, inner, inner)
+        | st.builds(Attributes, inner)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=3).map(
+            lambda d: collections.defaultdict(list, d)
+        )
+    ),
+    max_leaves=10,
+)
+
+
+def shape(value: Any, paths: list[Path]) -> Any:
+    """What a value is made of, with travelling paths as plain ones; notes these."""
+    kind = type(value)
+    if isinstance(value, Path):
+        if kind is htdag.TransferPath:
+            paths.append(Path(value))
+        return Path, str(value)
+    if dataclasses.is_dataclass(value) or kind is Attributes:
+        return kind, [(name, shape(each, paths)) for name, each in vars(value).items()]
+    if isinstance(value, dict):
+        return kind, [(shape(k, paths), shape(v, paths)) for k, v in value.items()]
+    if isinstance(value, set | frozenset):
+        return kind, sorted((shape(each, paths) for each in value), key=repr)
+    if isinstance(value, tuple | list | collections.deque):
+        return kind, [shape(each, paths) for each in value]
+    return kind, value
+
+
+@given(ITEMS)
+def test_containers_keep_their_types(item: Any):
+    travelling = _paths.Travelling()
+    pickled = ItemPickler("s", set(), travelling)(item, 0)
+    paths: list[Path] = []
+    expected = shape(item, paths)
+    found = loads(pickled.payload, pickled.buffers)
+    assert shape(found, []) == expected
+    assert {json.loads(file)["path"] for file in pickled.files} == {str(path) for path in paths}
+    assert set(travelling.paths.values()) == {str(path) for path in paths}

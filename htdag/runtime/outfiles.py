@@ -169,15 +169,14 @@ def summed_up(path: str, *, sync: bool = False) -> Tuple[int, int]:
     return size, crc
 
 
-def own_files(folder: str, paths: Sequence[str]) -> Dict[str, Dict[str, Any]]:
-    """Return the files below a folder that the values in some item files refer to, by folder."""
+def returned_files(paths: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+    """Return the files that values in some item files refer to and a job made, by their folder."""
     found: Dict[str, Dict[str, Any]] = {}
     for path in paths:
         for references in itemfile.references([path]):
-            for reference in references:
-                file = json.loads(reference)
-                if file.get("at", "").startswith(folder + "/"):
-                    found[file["at"]] = file
+            for file in map(json.loads, references):
+                if "crc" in file:
+                    found[file["at"] if "at" in file else os.path.dirname(file["url"])] = file
     return found
 
 
@@ -189,36 +188,38 @@ def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
     here = os.path.join(root, folder)
     if not os.path.isdir(here):
         return 0
-    wanted = own_files(folder, paths)
-    kept = {os.path.basename(at) for at in wanted}
-    if url and not os.path.exists(os.path.join(root, layout.RUN)):
-        kept = {sent.split("/")[-2] for sent in _sent_to(url, paths)}
+    made = returned_files(paths)
+    sends = url and not os.path.exists(os.path.join(root, layout.RUN))
+    kept = {at.rsplit("/", 1)[1] for at in made if at.startswith((url if sends else folder) + "/")}
     for entry in os.listdir(here):
         if entry not in kept:
             shutil.rmtree(os.path.join(here, entry), ignore_errors=True)
-    return len(wanted)
-
-
-def _sent_to(url: str, paths: Sequence[str]) -> Iterator[str]:
-    for path in paths:
-        for references in itemfile.references([path]):
-            for file in map(json.loads, references):
-                if file.get("url", "").startswith(url + "/"):
-                    yield file["url"]
+    return 0 if sends else len(kept)
 
 
 def problem(run: str, folder: str, paths: Sequence[str]) -> str:
-    """Return what is wrong with the files that an attempt gave, all of them read; "" if nothing."""
-    for at, file in sorted(own_files(folder, paths).items()):
+    """Return what is wrong with the files that values of an attempt refer to; "" if nothing.
+
+    Its own, in `folder`, are read; of those that another node made, and it handed on, the size is
+    looked at.
+    """
+    for at, file in sorted(returned_files(paths).items()):
+        if "url" in file:
+            continue
         path = os.path.join(run, at, file["name"])
         if not os.path.exists(path):
             return "the returned file %s is missing" % path
-        size, crc = summed_up(path)
+        own = at.startswith(folder + "/")
+        size, crc = summed_up(path) if own else (_size(path), file["crc"])
         if size != file["size"]:
             return "the returned file %s has %d bytes, not %d" % (path, size, file["size"])
         if crc != file["crc"]:
             return "the checksum of the returned file %s does not match" % path
     return ""
+
+
+def _size(path: str) -> int:
+    return sum(os.path.getsize(each) for each in _entries(path) if not os.path.isdir(each))
 
 
 def missing(run: str, folder: str, number: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from . import chunkfile, deliver, itemfile, layout, outfiles, recordfile, streams, worker
@@ -107,11 +108,11 @@ def _problem(
                     pass
             except itemfile.DamagedFile as error:
                 return str(error)
-    if not end.get("returned"):
+    if not any(end.get("carrying", ())):
         return ""
     folder = layout.returned(node["name"], chunk, attempt)
     if not verify:
-        return outfiles.missing(run, folder, end["returned"])
+        return outfiles.missing(run, folder, end["returned"]) if end["returned"] else ""
     stems = (layout.output(node["name"], chunk, attempt, stem) for stem in node["files"])
     return outfiles.problem(run, folder, [os.path.join(run, stem) for stem in stems])
 
@@ -353,5 +354,8 @@ def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
             )
             if problem:
                 os.replace(path, path + ".damaged")
+                # Another attempt of this number may bring files of the same names.
+                folder = layout.returned(node["name"], chunk, attempt)
+                shutil.rmtree(os.path.join(run, folder), ignore_errors=True)
                 problems.append(problem)
     return problems

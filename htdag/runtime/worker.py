@@ -31,8 +31,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     recordfile.start(job.record, node, chunk, attempt, socket.gethostname(), _python())
     for path in job.files:
         itemfile.ItemWriter(path).discard()
-    if job.program.get("returns_files"):
-        os.makedirs(layout.returned(node, chunk, attempt), mode=0o700, exist_ok=True)
+    workplace.prepare(job)
     shared = Shared()
     mismatch = report.version_mismatch(job.program["python"])
     if mismatch:

@@ -26,6 +26,18 @@ def folder_of(job: Job) -> str:
     return os.path.abspath(layout.work(job.node, job.chunk, job.attempt))
 
 
+def prepare(job: Job) -> None:
+    """Make the folder of the files that the functions will return, and leave nothing of before.
+
+    An attempt that was evicted begins anew, where the file system is shared in what it has left.
+    """
+    shutil.rmtree(folder_of(job), ignore_errors=True)
+    if job.program.get("returns_files"):
+        folder = layout.returned(job.node, job.chunk, job.attempt)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder, mode=0o700)
+
+
 def settle(job: Job) -> Job:
     """Make this process, which is to run a job's functions, work in their directory.
 
