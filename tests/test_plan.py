@@ -239,6 +239,9 @@ def test_a_source_that_is_bound_is_stored_and_one_that_is_wanted_is_passed_on():
     assert "numbers is a target: a node passes its items on" in reasons(found, "numbers")
 
 
+# Names of nodes
+
+
 def test_long_names_are_shortened():
     chain = numbers()
     for letter in "abcdefghijklmnop":
