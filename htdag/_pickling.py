@@ -23,7 +23,7 @@ from htdag._project import is_project_module, project_modules_by_value, variable
 from htdag._reach import reach
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
 from htdag.runtime import travel
-from htdag.runtime.frames import Pickled, large_buffers
+from htdag.runtime.frames import Pickled, large_buffers, plain
 
 PROTOCOL = 5
 _PLAIN = (int, float, str, bytes, bool, type(None))
@@ -49,7 +49,7 @@ class ItemPickler:
 
     def __call__(self, item: Any, number: int) -> Pickled:
         if type(item) in _PLAIN:
-            return Pickled(pickle.dumps(item, PROTOCOL))
+            return plain(item)
         try:
             with project_modules_by_value(), _named_as_in_jobs():
                 file = io.BytesIO()

@@ -24,7 +24,10 @@ PAGES = sorted([PROJECT / "README.md", *DOCS.glob("*.md")])
 SCRIPTS = {
     "walks.py": PROJECT / "README.md",
     "first_steps.py": DOCS / "first-steps.md",
-    **{f"{name}.py": DOCS / f"{name}.md" for name in ("per-item", "combining", "keyed", "views", "files")},
+    **{
+        f"{name}.py": DOCS / f"{name}.md"
+        for name in ("per-item", "combining", "keyed", "views", "files")
+    },
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -261,21 +261,6 @@ def contents(paths: list[Path]) -> list[tuple[str, str]]:
 EXPECTED = [[], [("spelled.txt", "1.0")], [("spelled.txt", "2.0"), ("spelled.txt", "2.1")]]
 
 
-def test_returned_files_go_to_a_url(place: str, home: Path, server: str):
-    STORED.clear()
-    made = htdag.source([0, 1, 2], chunk_size=1).map(
-        spelled, output_destination=f"{server}/results/"
-    )
-    read = made.map(contents, name="read")
-    run = finished(htdag.Pipeline(read, made, name="to_url"), place)
-    assert run.result("read") == EXPECTED
-    urls = run.result("spelled")
-    assert [len(found) for found in urls] == [0, 1, 2]
-    assert urls[1][0].startswith(f"{server}/results/spelled.0001.1.000000/")
-    assert sorted(f"{server}{path}" for path in STORED) == sorted(urls[1] + urls[2])
-    assert list(run.path.rglob("*spelled.txt")) == []
-
-
 def test_a_name_that_no_url_takes_is_an_error_of_the_item(home: Path, server: str):
     def odd(name: str) -> Path:
         Path(name).mkdir() if name == "folder" else Path(name).touch()
@@ -305,28 +290,50 @@ def delivered(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("on", ["local", pytest.param("blind", marks=pytest.mark.pool)])
-def test_returned_files_are_put_into_a_folder(on: str, home: Path, request: pytest.FixtureRequest):
-    if on == "blind":
-        request.getfixturevalue("place_blind")
+IN_FOLDER = {
+    **{f"own {number}.txt": f"own {number}" for number in range(3)},
+    **{f"{number}.folder/inside.txt": f"inside {number}" for number in range(3)},
+    "1.spelled.txt": "1.0",
+    "2.spelled.txt": "2.0",
+    "2.2.spelled.txt": "2.1",
+}
+
+
+def test_urls_and_folders_in_and_out(place: str, home: Path, server: str):
+    STORED.clear()
     folder = home / "my results"
+    one_each = htdag.source([0, 1, 2], chunk_size=1)
+    sent = one_each.map(spelled, name="sent", output_destination=f"{server}/results/")
+    read = sent.map(contents, name="read")
+    put = one_each.map(named, name="put", output_destination=folder)
+    urls = [f"{server}/one/data.txt", f"{server}/two/data.txt", f"{server}/a, b/data two.txt"]
+    fetched = htdag.files(urls, chunk_size=3).map(lambda path: (path.name, path.read_text()))
+    flow = htdag.Pipeline(read, sent, put, fetched.with_options(retries=1), name="urls")
+    run = finished(flow, place)
+    assert run.result("read") == EXPECTED
+    found = run.result("sent")
+    assert [len(of_item) for of_item in found] == [0, 1, 2]
+    assert found[1][0].startswith(f"{server}/results/sent.0001.1.000000/")
+    assert sorted(f"{server}{path}" for path in STORED) == sorted(found[1] + found[2])
+    assert list((run.path / layout.outcomes("sent")).rglob("*spelled.txt")) == []
+    assert delivered(folder) == IN_FOLDER
+    assert [path.is_relative_to(run.path) for path in run.result("put")[2]] == [True] * 4
+    assert run.result("map") == [
+        ("data.txt", "you asked for /one/data.txt"),
+        ("data.txt", "you asked for /two/data.txt"),
+        ("data two.txt", "you asked for /a%2C%20b/data%20two.txt"),
+    ]
+
+
+def test_another_run_puts_its_files_in_place_of_those_before(home: Path):
+    folder = home / "results"
     stage = htdag.map(named, [0, 1, 2], output_destination=folder)
-    run = finished(htdag.Pipeline(stage, name="to_folder"), on)
-    expected = {f"own {number}.txt": f"own {number}" for number in range(3)}
-    expected |= {f"{number}.folder/inside.txt": f"inside {number}" for number in range(3)}
-    expected |= {"1.spelled.txt": "1.0", "2.spelled.txt": "2.0", "2.2.spelled.txt": "2.1"}
-    assert delivered(folder) == expected
-    assert [path.is_relative_to(run.path) for path in run.result()[2]] == [True] * 4
-    # Another run puts its own in place of them.
-    finished(htdag.Pipeline(stage.with_options(retries=1), name="to_folder_again"), on)
-    assert delivered(folder) == expected
-
-
-@pytest.fixture
-def place_blind(request: pytest.FixtureRequest) -> Iterator[None]:
-    pool = request.getfixturevalue("pool")
-    with pool.use(), pool.only("blind"):
-        yield
+    for name in ("first", "second"):
+        finished(htdag.Pipeline(stage, name=name))
+        assert delivered(folder) == IN_FOLDER
+        shutil.rmtree(folder / "0.folder")
+        (folder / "own 1.txt").unlink()
+        (folder / "own 1.txt").write_text("of another")
 
 
 def test_a_folder_that_takes_no_files_fails_the_node_and_resume_goes_on(home: Path):
@@ -490,17 +497,6 @@ def test_items_that_are_equal_files_are_one(home: Path):
 
 
 # --- URLs -------------------------------------------------------------------------------
-
-
-def test_urls_as_items(place: str, home: Path, server: str):
-    urls = [f"{server}/one/data.txt", f"{server}/two/data.txt", f"{server}/a, b/data two.txt"]
-    stage = htdag.files(urls, chunk_size=3).map(lambda path: (path.name, path.read_text()))
-    run = finished(htdag.Pipeline(stage), place)
-    assert run.result() == [
-        ("data.txt", "you asked for /one/data.txt"),
-        ("data.txt", "you asked for /two/data.txt"),
-        ("data two.txt", "you asked for /a%2C%20b/data%20two.txt"),
-    ]
 
 
 @pytest.mark.parametrize(

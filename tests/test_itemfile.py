@@ -75,6 +75,27 @@ def test_whatever_is_written_is_read(tmp_path_factory, values):
     ]
 
 
+BIG = framing.SMALL
+
+
+@pytest.mark.parametrize("size", [0, BIG - 1, BIG, 3 * BIG])
+def test_large_bytes_stand_behind_their_pickle_and_stay_bytes(path, size):
+    value = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    pickled = framing.plain(value)
+    assert len(pickled.buffers) == (size >= BIG)
+    assert type(pickled.load_copy()) is bytes
+    writer = ItemWriter(str(path))
+    writer.value("0", *pickled)
+    writer.end(0, 0)
+    writer.close()
+    (frame,) = itemfile.read(str(path))
+    found = pickle.loads(frame.payload, buffers=frame.buffers)
+    assert type(found) is bytes
+    assert found == value
+    if frame.buffers:
+        assert found is frame.buffers[0]  # not copied
+
+
 def write_with_files(path, numbers):
     """Values whose payloads and buffers stand behind what travels with them."""
     writer = ItemWriter(str(path))
@@ -117,9 +138,6 @@ def test_damage_to_what_travels_with_a_value_is_found(path, check):
         path.write_bytes(damaged)
         with pytest.raises(itemfile.DamagedFile):
             list(itemfile.read(name) if check else itemfile.references([name]))
-
-
-BIG = framing.SMALL
 
 
 class Array:

@@ -48,6 +48,12 @@ class DamagedFile(Exception):
         return "the item file %s is damaged: %s" % (self.path, self.what)
 
 
+def own_buffers(payload: bytes, buffers: Sequence[Any]) -> Tuple[Any, ...]:
+    """Return buffers that share no memory with these, as the unpickled value is to keep them."""
+    kind: Any = bytes if payload == _READ_ONLY else bytearray
+    return tuple(map(kind, buffers))
+
+
 class Pickled(NamedTuple):
     """A pickle and its buffers, which are still the pickled value's own memory.
 
@@ -60,7 +66,18 @@ class Pickled(NamedTuple):
 
     def load_copy(self) -> Any:
         """Return a value that shares no memory with the pickled one."""
-        return pickle.loads(self.payload, buffers=[bytearray(buffer) for buffer in self.buffers])
+        return pickle.loads(self.payload, buffers=own_buffers(self.payload, self.buffers))
+
+
+_READ_ONLY = pickle.dumps(pickle.PickleBuffer(b""), 5, buffer_callback=lambda buffer: False)
+"""The pickle of a value that is nothing but a read-only buffer."""
+
+
+def plain(value: Any) -> Pickled:
+    """Return the pickle of a number, text, or bytes; large bytes stand behind it as they are."""
+    if type(value) is bytes and len(value) >= SMALL:
+        return Pickled(_READ_ONLY, (value,))
+    return Pickled(pickle.dumps(value, 5))
 
 
 def large_buffers(found: List[Any]) -> Callable[[Any], bool]:
@@ -265,10 +282,14 @@ def _with_buffers(
     payload = file.read(left)
     for part in (table, lengths, payload):
         checksum = zlib.crc32(part, checksum)
-    buffers = []
+    buffers: List[Any] = []
     for size in sizes:
-        buffer = bytearray(size)
-        file.readinto(buffer)  # type: ignore[attr-defined]
+        buffer: Any
+        if payload == _READ_ONLY:
+            buffer = file.read(size)
+        else:
+            buffer = bytearray(size)
+            file.readinto(buffer)  # type: ignore[attr-defined]
         checksum = zlib.crc32(buffer, checksum)
         buffers.append(buffer)
     return payload, tuple(buffers), checksum

@@ -7,11 +7,10 @@ may follow one. Values leave it at *outputs*, whose item files the worker writes
 from __future__ import annotations
 
 import io
-import pickle
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 from . import travel
-from .frames import Pickled, large_buffers
+from .frames import Pickled, large_buffers, plain
 
 if TYPE_CHECKING:
     from .sinks import Sink
@@ -191,7 +190,7 @@ def pickler() -> Callable[[Any], Pickled]:
 
     def dumps(value: Any) -> Pickled:
         if type(value) in _PLAIN:
-            return Pickled(pickle.dumps(value, 5))
+            return plain(value)
         buffers: List[Any] = []
         file = io.BytesIO()
         pickler = Pickler(file, 5, buffer_callback=large_buffers(buffers))

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from . import chunkfile, keyed, sorting
 from .chunking import BY_HASH, combination_at
-from .frames import Frame
+from .frames import Frame, own_buffers
 
 _HELD = 32 << 20  # bytes of a stream that is read again and again which are held in memory
 
@@ -170,7 +170,7 @@ class Table:
             frame = self._held[position]
             if not frame.buffers:
                 return frame
-            return frame._replace(buffers=tuple(bytearray(buffer) for buffer in frame.buffers))
+            return frame._replace(buffers=own_buffers(frame.payload, frame.buffers))
         self._file.seek(0 if position == 0 else self._ends[position - 1])
         return Frame(*pickle.load(self._file))
 
