@@ -63,6 +63,7 @@ class Options:
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
     input_files: _inputfiles.Files | None = None
+    output_files: _destination.Remaps | None = None
     output_destination: str | None = None
     chunk_size: int | None = None
     retries: int | None = None
@@ -73,7 +74,7 @@ class Options:
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands and input files are merged.
+        Requirements are joined with ``&&``; submit commands, input and output files are merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -85,6 +86,7 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        merged["output_files"] = _destination.merged(self.output_files, defaults.output_files)
         merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
 
@@ -240,6 +242,7 @@ _CHECKS: dict[str, Any] = {
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
     "input_files": _inputfiles.input_files,
+    "output_files": _destination.output_files,
     "output_destination": _destination.output_destination,
     "chunk_size": whole_number(1),
     "retries": whole_number(0, 1_000),

@@ -336,15 +336,34 @@ def test_another_run_puts_its_files_in_place_of_those_before(home: Path):
         (folder / "own 1.txt").write_text("of another")
 
 
+def test_names_decide_where_returned_files_go(home: Path):
+    remaps = {
+        "own*": home / "by name" / "{stem}-of-{key}{suffix}",
+        "spelled.txt": f"{home}/spelled/",
+        "folder": home / "folders" / "{key}",
+    }
+    stage = htdag.map(named, [0, 1, 2], output_files=remaps)
+    also = {"output_files": {"spelled.txt": home / "not taken"}, "output_destination": home / "d"}
+    finished(htdag.Pipeline(stage, name="names", **also))
+    assert delivered(home / "by name") == {f"own {n}-of-{n}.txt": f"own {n}" for n in range(3)}
+    assert delivered(home / "folders") == {f"{n}/inside.txt": f"inside {n}" for n in range(3)}
+    assert sorted(delivered(home / "spelled").values()) == ["1.0", "2.0", "2.1"]
+    assert not (home / "not taken").exists()
+    assert not (home / "d").exists()  # none was left for it
+    twice = htdag.map(named, [0, 1], output_files={"own*": home / "one.txt"})
+    with pytest.raises(htdag.RunFailed, match=r"one.txt is wanted by several; {key} in the name"):
+        finished(htdag.Pipeline(twice, name="twice"))
+
+
 def test_a_folder_that_takes_no_files_fails_the_node_and_resume_goes_on(home: Path):
     folder = home / "parent" / "results"
     stage = htdag.map(named, [1], output_destination=folder)
     (home / "parent").touch()
-    with pytest.raises(htdag.RunFailed):
+    with pytest.raises(htdag.RunFailed, match="named: the returned files cannot be put where"):
         finished(htdag.Pipeline(stage, name="blocked"))
     (run,) = htdag.runs("blocked*")
     log = (run.path / layout.logs("named") / "post.log").read_text()
-    assert "the returned files cannot be put into" in log
+    assert "the returned files cannot be put where they are wanted" in log
     (home / "parent").unlink()
     run.resume().wait(timeout=60)
     assert delivered(folder)["own 1.txt"] == "own 1"
@@ -586,6 +605,17 @@ def test_input_files_are_checked_where_they_are_given(tmp_path: Path):
     for destination in (3, "https://example.org/a b", tmp_path / "a.txt" / "below"):
         with pytest.raises(OptionError):
             source.map(len, output_destination=destination)
+    for remaps, message in [
+        ("folder", "it takes a dict"),
+        ({"a/b": "c"}, "no name of a file"),
+        ({"a": "https://example.org/a"}, "output_destination"),
+        ({"a": 3}, "no path"),
+        ({"a": "{item}"}, "not item"),
+        ({"a": "{"}, "'{'"),
+        ({"a": tmp_path / "a.txt" / "b"}, "no folder that you can write to"),
+    ]:
+        with pytest.raises(OptionError, match=message):
+            source.map(len, output_files=remaps)
 
 
 def test_input_files_of_a_pipeline_and_a_stage_are_joined(home: Path, tmp_path: Path):

@@ -48,7 +48,7 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
         if node["retries"] == 0
         and not dynamic.intersection(node["children"])
         and not (node["carries_files"] and node["children"])
-        and not node["output_folder"]
+        and not node["delivers"]
         and node["on_error"] == "finish"
         and (keeps or node["chunks"] == 1)
         and not _BY_STATUS.search((run / layout.submit(node["name"])).read_text(encoding="utf-8"))

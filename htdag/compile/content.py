@@ -72,7 +72,7 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "files": [file for output in node.outputs for file in output.files],
         "carries_files": travel.carries,
         "input_urls": travel.input_urls,
-        "output_folder": travel.output_folder,
+        "delivers": travel.delivers,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
         "known": [
             output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)

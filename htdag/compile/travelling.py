@@ -31,6 +31,8 @@ class Travel:
         The references of the input files of all its jobs, each with the name to have there, ``as``.
     destination : str
         Its option ``output_destination``; "" where it has none.
+    remaps : tuple of (str, str)
+        Its option ``output_files``.
     """
 
     reads: bool = False
@@ -38,6 +40,7 @@ class Travel:
     urls: bool = False
     inputs: tuple[dict[str, str], ...] = ()
     destination: str = ""
+    remaps: tuple[tuple[str, str], ...] = ()
 
     @property
     def output_url(self) -> str:
@@ -45,9 +48,14 @@ class Travel:
         return self.destination if _paths.is_url(self.destination) and self.returns else ""
 
     @property
-    def output_folder(self) -> str:
-        """The folder of the user's that the files which its functions return are put into, too."""
-        return "" if _paths.is_url(self.destination) or not self.returns else self.destination
+    def delivers(self) -> list[list[str]]:
+        """Which files that its functions return are put where, too: patterns and paths."""
+        if not self.returns:
+            return []
+        rules = [list(rule) for rule in self.remaps]
+        if self.destination and not self.output_url:
+            rules.append(["*", self.destination + "/"])
+        return rules
 
     @property
     def carries(self) -> bool:
@@ -80,6 +88,7 @@ def travels(plan: Plan) -> dict[str, Travel]:
             reads=any(each.carries for each in parents) or any(s.travelling for s in sources),
             returns=returns,
             destination=destination,
+            remaps=node.options.output_files or (),
             urls=(returns and _paths.is_url(destination))
             or any(each.urls for each in parents)
             or any(source.travelling.urls for source in sources)

@@ -1,13 +1,14 @@
-"""Files that functions returned, put into the user's own folder when their node is done."""
+"""Files that functions returned, put into the user's own folders when their node is done."""
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import os
 import shutil
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from . import itemfile, layout
 
@@ -15,36 +16,64 @@ Attempts = Iterable[Tuple[str, List[int]]]  # chunks, and the numbers of their a
 
 
 def deliver(run: str, node: Dict[str, Any], attempts: Attempts) -> str:
-    """Put the files that a node's functions returned into its folder, and note that it was done.
+    """Put the files that a node's functions returned where they are wanted; note that it was done.
 
-    A file has its own name there; where several have the same one, the keys of their items stand
-    before it. Returns what went wrong, "" if nothing.
+    In a folder a file has its own name; where several there would have the same one, the keys of
+    their items stand before it. Returns what went wrong, "" if nothing.
     """
-    found = list(_files(run, node, attempts))
-    names = Counter(file["name"] for _, file in found)
+    made = list(_files(run, node, attempts))
+    names = Counter(file["name"] for _, file in made)
     taken: Dict[str, str] = {}
+    problem = ""
     try:
-        os.makedirs(node["output_folder"], exist_ok=True)
-        for key, file in found:
-            name = file["name"] if names[file["name"]] == 1 else "%s.%s" % (key, file["name"])
-            number = 1
-            while taken.setdefault(name, file["at"]) != file["at"]:  # several of one item
-                number += 1
-                name = "%s.%d.%s" % (key, number, file["name"])
-            source = os.path.join(run, file["at"], file["name"])
-            _put(source, os.path.join(node["output_folder"], name))
-    except OSError as error:
-        return "the returned files cannot be put into %s: %s" % (node["output_folder"], error)
-    content = json.dumps(sorted(taken)).encode()
+        for key, file in made:
+            target = _target(node["delivers"], key, file, names[file["name"]] > 1, taken)
+            if target:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                _put(os.path.join(run, file["at"], file["name"]), target)
+    except (OSError, ValueError) as error:
+        problem = "the returned files cannot be put where they are wanted: %s" % error
+    content = json.dumps({"problem": problem, "files": sorted(taken)}).encode()
     layout.write_aside(os.path.join(run, layout.delivered(node["name"])), content)
-    return ""
+    return problem
+
+
+def problem_of(run: str, node: Dict[str, Any]) -> Optional[str]:
+    """Return what went wrong last time, "" if nothing, None where nothing was put yet."""
+    try:
+        with open(os.path.join(run, layout.delivered(node["name"])), encoding="utf-8") as file:
+            return str(json.load(file)["problem"])
+    except FileNotFoundError:
+        return None
+
+
+def _target(
+    rules: List[List[str]], key: str, file: Dict[str, Any], often: bool, taken: Dict[str, str]
+) -> str:
+    """Return where a file is to be put; "" where no rule is for it."""
+    name = file["name"]
+    place = next((rule[1] for rule in rules if fnmatch.fnmatchcase(name, rule[0])), "")
+    if not place:
+        return ""
+    stem, suffix = os.path.splitext(name)
+    target = place.format(key=key, name=name, stem=stem, suffix=suffix)
+    if not place.endswith("/"):
+        if taken.setdefault(target, file["at"]) != file["at"]:
+            raise ValueError("%s is wanted by several; {key} in the name tells them apart" % target)
+        return target
+    found = "%s%s" % (target, name if not often else "%s.%s" % (key, name))
+    number = 1
+    while taken.setdefault(found, file["at"]) != file["at"]:  # several of one item
+        number += 1
+        found = "%s%s.%d.%s" % (target, key, number, name)
+    return found
 
 
 def is_left(run: str, node: Dict[str, Any]) -> bool:
     """Tell whether a node whose items are all done has its files still to be delivered."""
-    if not node["output_folder"]:
+    if not node["delivers"]:
         return False
-    return not os.path.exists(os.path.join(run, layout.delivered(node["name"])))
+    return problem_of(run, node) != ""
 
 
 def _files(

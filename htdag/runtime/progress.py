@@ -283,7 +283,7 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
     for state in states:
         for problem in state.damaged:
             text += "\n" + problem
-    if succeeded and node["output_folder"]:
+    if succeeded and node["delivers"]:
         made = [
             (layout.chunk_name(state.number), [attempt.number for attempt in state.attempts])
             for state in states
