@@ -11,6 +11,8 @@ import operator
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 import htdag
 from htdag import _paths
 from htdag._pickling import ItemPickler
+from htdag.compile.archive import write_archive
 from htdag.errors import FunctionError, OptionError, RunDamaged, UsageError
 from htdag.observe.loading import loads
 from htdag.runtime import layout
@@ -669,32 +672,37 @@ class Attributes:
 
 PATHS = st.sampled_from([htdag.TransferPath(__file__), htdag.TransferPath(__file__).parent])
 LEAVES = PATHS | st.integers() | st.text(max_size=3) | st.just(Path("plain")) | st.none()
-HASHABLE = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.tuples(inner, inner)
+
+
+def hashable(depth: int) -> st.SearchStrategy[Any]:
+    if not depth:
+        return LEAVES
+    inner = hashable(depth - 1)
+    return (
+        LEAVES
+        | st.tuples(inner, inner)
         | st.frozensets(inner, max_size=3)
         | st.builds(Named, inner, inner)
         | st.builds(Frozen, inner, inner)
-    ),
-    max_leaves=5,
-)
-ITEMS = st.recursive(
-    HASHABLE,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.sets(HASHABLE, max_size=3)
-        | st.dictionaries(HASHABLE, inner, max_size=3)
-        | st.dictionaries(st.text(max_size=2), inner, max_size=3).map(collections.OrderedDict)
+    )
+
+
+def items(depth: int) -> st.SearchStrategy[Any]:
+    if not depth:
+        return hashable(1)
+    inner = items(depth - 1)
+    by_name = st.dictionaries(st.text(max_size=2), inner, max_size=3)
+    return (
+        hashable(2)
+        | st.lists(inner, max_size=3)
+        | st.sets(hashable(1), max_size=3)
+        | st.dictionaries(hashable(1), inner, max_size=3)
+        | by_name.map(collections.OrderedDict)
+        | by_name.map(lambda made: collections.defaultdict(list, made))
         | st.lists(inner, max_size=3).map(collections.deque)
         | st.builds(Open, inner, inner)
         | st.builds(Attributes, inner)
-        | st.dictionaries(st.text(max_size=2), inner, max_size=3).map(
-            lambda d: collections.defaultdict(list, d)
-        )
-    ),
-    max_leaves=10,
-)
+    )
 
 
 def shape(value: Any, paths: list[Path]) -> Any:
@@ -715,7 +723,7 @@ def shape(value: Any, paths: list[Path]) -> Any:
     return kind, value
 
 
-@given(ITEMS)
+@given(items(2))
 def test_containers_keep_their_types(item: Any):
     travelling = _paths.Travelling()
     pickled = ItemPickler("s", set(), travelling)(item, 0)
@@ -725,3 +733,33 @@ def test_containers_keep_their_types(item: Any):
     assert shape(found, []) == expected
     assert {json.loads(file)["path"] for file in pickled.files} == {str(path) for path in paths}
     assert set(travelling.paths.values()) == {str(path) for path in paths}
+
+
+# --- htdag in a job ---------------------------------------------------------------------
+
+OFFERED = """
+import sys
+sys.path.insert(0, {archive!r})
+from htdag_runtime import travel, workplace
+workplace._offer_htdag()
+import htdag
+from htdag import OutputFile
+assert OutputFile is htdag.OutputFile is travel.OutputFile
+try:
+    print(htdag.source.__module__)
+except AttributeError as error:
+    print(error)
+assert htdag.OutputFile is travel.OutputFile
+"""
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_job_has_htdag_as_far_as_functions_need_it(tmp_path: Path, installed: bool):
+    archive = tmp_path / "runtime.pyz"
+    write_archive(str(archive))
+    options = ["-I"] if installed else ["-I", "-S"]
+    code = OFFERED.format(archive=str(archive))
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    expected = "in a job, htdag has OutputFile only; 'source' is for the script that submits"
+    assert done.stdout.strip() == ("htdag.stages.beginnings" if installed else expected)

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from . import itemfile, layout
+from . import itemfile, layout, workplace
 from .itemfile import DamagedFile
 from .job import Job
 
@@ -197,8 +197,9 @@ def _disk(job: Job) -> Tuple[int, int]:
         for path in part["files"]
     }
     whole = fixed + sum(map(_size, [*read, *job.files, job.record])) + _linked(job)
-    scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
-    return whole + (_left_in(scratch) if scratch else 0), fixed
+    whole += _left_in(layout.returned(job.node, job.chunk, job.attempt))
+    whole += _left_in(os.environ.get("_CONDOR_SCRATCH_DIR") or workplace.folder_of(job))
+    return whole, fixed
 
 
 def _linked(job: Job) -> int:
