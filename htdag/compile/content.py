@@ -85,6 +85,8 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "boundaries": list(edges) or None,
         "dynamic": node.dynamic,
         "by_chunk": node.by_chunk,
+        "lanes": list(node.lane_edges) if node.lanes > 1 else None,
+        "lane_parent": node.lane_parent,
         "size": node.options.chunk_size,
         "per_job": node.per_job,
         "most": most_jobs(node),

@@ -49,7 +49,10 @@ def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
     if travel.returns:
         back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
-    yield f"# One job for each line of {layout.chunk_list(name)}."
+    if node.lanes > 1:
+        yield "# One job for each line of a lane's list, which VARS in the DAG names."
+    else:
+        yield f"# One job for each line of {layout.chunk_list(name)}."
     yield ""
     yield f"executable = {layout.RUNTIME}"
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
@@ -85,7 +88,8 @@ def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
     yield f"batch_name = {pipeline}"
     yield "notification = Never"
     yield ""
-    yield f"queue chunk, attempt, inputs from {layout.chunk_list(name)}"
+    lines = "$(list)" if node.lanes > 1 else layout.chunk_list(name)
+    yield f"queue chunk, attempt, inputs from {lines}"
 
 
 def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]
