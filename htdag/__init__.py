@@ -12,7 +12,9 @@ Examples
 
 from htdag import _version
 from htdag._paths import TransferPath, TransferURL
+from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
+from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
@@ -24,6 +26,7 @@ __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Environment",
     "HtdagError",
     "Item",
     "ItemError",
@@ -39,7 +42,9 @@ __all__ = [
     "TransferPath",
     "TransferURL",
     "__version__",
+    "clean",
     "files",
+    "import_run",
     "load",
     "map",
     "runs",

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import _destination, _inputfiles
+from htdag import _destination, _inputfiles, environments
+from htdag.environments import Environment
 from htdag.errors import OptionError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
@@ -70,6 +71,7 @@ class Options:
     on_error: str | None = None
     max_errors: int | float | None = None
     fuse: bool | None = None
+    environment: Environment | None = None
 
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
@@ -249,6 +251,7 @@ _CHECKS: dict[str, Any] = {
     "on_error": _on_error,
     "max_errors": _max_errors,
     "fuse": _flag,
+    "environment": environments.parse,
 }
 OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (

@@ -36,13 +36,13 @@ class ItemPickler:
     ----------
     stage : str
         The source's name, for errors.
-    classes : set of type
-        Receives the classes of the user's project that the items are of.
+    classes : set
+        Receives the classes and functions that unpickling the items needs, but Python's own.
     travelling : Travelling
         Receives the files that travel with the items.
     """
 
-    def __init__(self, stage: str, classes: set[type], travelling: Travelling) -> None:
+    def __init__(self, stage: str, classes: set[Any], travelling: Travelling) -> None:
         self._stage = stage
         self._classes = classes
         self._travelling = travelling
@@ -81,7 +81,7 @@ def _named_as_in_jobs() -> Iterator[None]:
 
 
 def dump_content(
-    content: dict[str, Any], functions: Sequence[tuple[str, Any]], classes: set[type]
+    content: dict[str, Any], functions: Sequence[tuple[str, Any]], classes: set[Any]
 ) -> bytes:
     """Return the payload of a node: what its jobs unpickle before the first item.
 
@@ -91,8 +91,8 @@ def dump_content(
         ``functions`` and ``initials``, as the worker expects them.
     functions : sequence of (str, callable)
         The functions again, with the stage to name in errors.
-    classes : set of type
-        Classes of the user's project that the items are of: their methods may import modules.
+    classes : set
+        Classes that the items are of: methods of the user's own may import modules.
 
     Raises
     ------
@@ -127,10 +127,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
         self._names = names
         self._travelling = travelling
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type) and is_project_module(sys.modules.get(value.__module__)):
+        if isinstance(value, type | types.FunctionType) and _is_no_part_of_python(value):
             self.classes.add(value)
         if isinstance(value, TransferPath | TransferURL):
             if self._travelling is None:
@@ -156,6 +156,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         }
         state["__file__"] = value.__file__
         return types.ModuleType, (value.__name__, value.__doc__), state
+
+
+def _is_no_part_of_python(value: Any) -> bool:
+    return str(value.__module__).partition(".")[0] not in sys.stdlib_module_names
 
 
 class _Nowhere(io.RawIOBase):

@@ -43,7 +43,7 @@ class IterableSource:
         self._buffers: dict[int, list[int]] = {}  # the sizes of the buffers of items with any
         self._files: dict[int, tuple[str, ...]] = {}
         self._broken = False
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
         self.travelling = Travelling()
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
@@ -120,7 +120,7 @@ class FileSource:
 
     def __init__(self, pattern_or_paths: Any, stage: str) -> None:
         self._stage = stage
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
         self.travelling = Travelling()
         if isinstance(pattern_or_paths, str | bytes | os.PathLike | TransferURL):
             given = [pattern_or_paths]

@@ -9,6 +9,7 @@
     │   ├── EmptySourceError      a source without items
     │   ├── FunctionError         a function that cannot be pickled or called
     │   ├── ItemPickleError       an item that cannot be pickled
+    │   ├── PackingError          an environment that cannot be packed
     │   └── DirectoryError        a directory that cannot hold a run
     ├── RunError              something about one run
     │   ├── RunFailed             the run ended, but not all of it succeeded
@@ -33,6 +34,7 @@ __all__ = [
     "ItemPickleError",
     "NotDone",
     "OptionError",
+    "PackingError",
     "RunActive",
     "RunDamaged",
     "RunError",
@@ -70,6 +72,10 @@ class FunctionError(UsageError):
 
 class ItemPickleError(UsageError):
     """An item of a source cannot be pickled for the jobs."""
+
+
+class PackingError(UsageError):
+    """An environment cannot be packed: the tool is not there, or refuses."""
 
 
 class DirectoryError(UsageError):

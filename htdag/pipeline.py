@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _settings, _throttles, backends, history
+from htdag import _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
-from htdag.compile import write_run
+from htdag.compile import environments, write_run
 from htdag.errors import StageNameError, UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.identity import stage_keys
@@ -108,11 +108,11 @@ class Pipeline:
         if not targets:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
-        self._options = _options.parse(default_options, str(what))
+        defaults = _options.parse(_settings.options(), f"[options] of {_settings.file()}")
+        self._options = _options.parse(default_options, str(what)).over(defaults)
         self._use_history = _settings.use_history(history)
         self._settings = Settings(
-            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds),
-            _settings.lanes(lanes),
+            _settings.target_job_seconds(target_job_seconds), _settings.lanes(lanes)
         )
         self._capacities: dict[str, Capacity] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
@@ -147,7 +147,7 @@ class Pipeline:
         """The names of the stages whose results are asked for."""
         return self._targets
 
-    def plan(self, on: str = "auto") -> Plan:
+    def plan(self, on: str | None = None) -> Plan:
         """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
 
         A generator given as a source is read now, and kept on disk. Where earlier runs were
@@ -155,7 +155,7 @@ class Pipeline:
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `submit`: how many jobs can run at once there counts for
             plans that follow earlier runs.
 
@@ -171,6 +171,7 @@ class Pipeline:
         EmptySourceError
             If a generator gave no items.
         """
+        on = _place(on)
         backends.check_name(on)
         if not self._use_history:
             return make_plan(
@@ -197,12 +198,12 @@ class Pipeline:
             self._capacities[on] = Capacity(*backends.slots(on))
         return self._capacities[on]
 
-    def explain(self, on: str = "auto") -> str:
+    def explain(self, on: str | None = None) -> str:
         """Return the plan as text, with the reason for every decision.
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `plan`.
 
         Examples
@@ -261,18 +262,21 @@ class Pipeline:
         """
         path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
         check_for_dagman(path)
-        return write_run(self.plan(), path, path.name)
+        plan = self.plan()
+        environments.check(plan, "condor")
+        return write_run(plan, path, path.name)
 
-    def submit(self, tag: str | None = None, on: str = "auto") -> Run:
+    def submit(self, tag: str | None = None, on: str | None = None) -> Run:
         """Start a run and return at once.
 
         Parameters
         ----------
         tag : str, optional
             The name of the run, and of its directory; by default the pipeline's name with the time.
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where to run: on HTCondor (the one that is configured on this machine, else your own
-            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which.
+            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
+            default as the setting ``on`` says, which is ``"auto"``.
 
         Returns
         -------
@@ -285,6 +289,9 @@ class Pipeline:
         BackendError
             If HTCondor refuses; no run is left behind then.
         """
+        if on is None:
+            on = str(_settings.resolve("on").value)
+        _logging.to_file()
         backend, why = backends.choose(on)
         if why:
             print(f"htdag: {why}", file=sys.stderr)
@@ -296,10 +303,12 @@ class Pipeline:
                 f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
             )
         backend.check_directory(directory)
-        write_run(self.plan(backend.name), directory, checked)
+        plan = self.plan(backend.name)
+        environments.check(plan, backend.name, backend.finds_packages)
+        write_run(plan, directory, checked)
         return Run.start(directory, backend)
 
-    def run(self, tag: str | None = None, on: str = "auto") -> Any:
+    def run(self, tag: str | None = None, on: str | None = None) -> Any:
         """Submit, wait with a display of the progress, and return the result.
 
         Ctrl-C stops a run on this machine; a run on HTCondor goes on. Either can be waited for or
@@ -333,3 +342,8 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
+
+
+def _place(on: str | None) -> str:
+    """Return where to run: as code says, else as the settings do."""
+    return str(_settings.resolve("on").value) if on is None else on

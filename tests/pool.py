@@ -34,6 +34,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 AREAS = Path("/var/tmp")
 AREA_NAME = "htdag-pool-"
 STAMP = ".get-htcondor.json"
+APPTAINER = PROJECT / ".apptainer"
 
 POINTS = ("seeing", "blind")
 CPUS = 4  # jobs at once on each point, however many processors this machine has
@@ -447,8 +448,10 @@ class Pool:
         return "\n".join(lines) + "\n"
 
     def kept(self) -> list[Path]:
-        """What stays in sight even inside a hidden folder: HTCondor, and the jobs' Python."""
+        """What stays in sight even inside a hidden folder: HTCondor, Apptainer, jobs' Python."""
         paths = [self.install.prefix] if self.install.prefix else []
+        if APPTAINER.is_dir():
+            paths.append(APPTAINER)
         if self.python.is_relative_to(sys.base_prefix):
             paths.append(Path(sys.base_prefix).resolve())
         return paths

@@ -26,7 +26,7 @@ SCRIPTS = {
     "first_steps.py": DOCS / "first-steps.md",
     **{
         f"{name}.py": DOCS / f"{name}.md"
-        for name in ("per-item", "combining", "keyed", "views", "files")
+        for name in ("per-item", "combining", "keyed", "views", "files", "environments", "errors")
     },
 }
 

@@ -28,6 +28,7 @@ from htdag._pickling import ItemPickler
 from htdag.compile.archive import write_archive
 from htdag.errors import FunctionError, OptionError, RunDamaged, UsageError
 from htdag.observe.loading import loads
+from htdag.run.replay import replay
 from htdag.runtime import layout
 
 if TYPE_CHECKING:
@@ -806,3 +807,42 @@ def test_items_that_are_files_are_read_in_any_way(home: Path):
     assert run.result("ordered") == [home / name for name in "dcba"]
     assert run.result("first") == list("dcba")
     assert run.result("both") == 21
+
+
+def test_an_item_with_files_is_done_again_in_this_process(home: Path, tmp_path: Path):
+    (home / "a.txt").write_text("a")
+    (tmp_path / "factor").write_text("3")
+
+    def times(path: Path) -> Path:
+        made = Path("made.txt")
+        made.write_text(path.read_text() * int(Path("factor").read_text()))
+        return htdag.OutputFile(made)
+
+    made = htdag.files([home / "a.txt"]).map(times, input_files=[tmp_path / "factor"])
+    read = made.map(Path.read_text, name="read", fuse=False)
+    run = finished(htdag.Pipeline(read, made, name="again"))
+    plan = json.loads((run.path / layout.PLAN).read_text())
+    plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
+    for stage, expected in (("times", "aaa"), ("read", "aaa")):
+        seen: list[str] = []
+
+        def look(done: Any, seen: list[str] = seen) -> None:
+            value = done.steps[-1][2]
+            seen.append(value.read_text() if isinstance(value, Path) else value)
+
+        assert replay(run.path, plan, stage, "0", look=look).error is None
+        assert seen == [expected]
+
+
+def test_an_imported_run_has_the_files_themselves(home: Path, monkeypatch: pytest.MonkeyPatch):
+    (home / "a.txt").write_text("a")
+    stage = htdag.files([home / "a.txt"]).filter(Path.exists, name="kept")
+    run = finished(htdag.Pipeline(stage, name="moved"))
+    run.export(home / "moved.tar.gz")
+    (home / "a.txt").unlink()
+    elsewhere = home / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.setenv("HTDAG_HOME", str(elsewhere))
+    (path,) = htdag.import_run(home / "moved.tar.gz").result()
+    assert path.is_relative_to(elsewhere)
+    assert path.read_text() == "a"

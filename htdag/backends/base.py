@@ -67,6 +67,9 @@ class Backend(Protocol):
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
 
+    def finds_packages(self) -> bool:
+        """Tell whether jobs without an environment of their own run in this very Python."""
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.
 
@@ -78,6 +81,14 @@ class Backend(Protocol):
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """End a run, and return once nothing of it runs any more."""
+
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Return what a running job wrote whose files are not in the run directory yet.
+
+        ``what`` is ``"out"``, ``"err"`` or the path of a file. None where there is none.
+        """
 
     def slots(self) -> tuple[int, int]:
         """Return how many jobs of one CPU can run at once, and how many of one GPU.

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import abilities, judging
+from htdag._logging import LOGGER
+from htdag.backends import abilities, judging, peek
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
+from htdag.backends.eventlog import EventLog
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
@@ -135,6 +137,14 @@ class CondorBackend:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
 
+    def finds_packages(self) -> bool:
+        """Tell whether jobs find this very Python: in an own pool that was started by it."""
+        self._new_runs = self._new_runs or find()[0]
+        if self._new_runs is None or not self._new_runs.own or self._new_runs.config is None:
+            return False
+        folder = os.path.dirname(sys.executable)
+        return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
         if os.getuid() == 0:
@@ -214,6 +224,12 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
 
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Fetch what a running job wrote from its execute point."""
+        return peek.peek(run, ticket, node, chunk, what)
+
     def slots(self) -> tuple[int, int]:
         """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
@@ -263,9 +279,7 @@ class CondorBackend:
 
     def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.nodes is None:
-            watch.nodes = _event_log(run / f"{ticket['dag']}.nodes.log")
-        if watch.nodes is None:
-            return
+            watch.nodes = EventLog(run / f"{ticket['dag']}.nodes.log")
         kinds = htcondor2.JobEventType
         states = {
             kinds.SUBMIT: "idle",
@@ -275,7 +289,7 @@ class CondorBackend:
             kinds.SHADOW_EXCEPTION: "idle",
             kinds.JOB_RECONNECT_FAILED: "idle",
         }
-        for event in watch.nodes.events(stop_after=0):
+        for event in watch.nodes.events():
             job = (event.cluster, event.proc)
             if event.type == kinds.SUBMIT:
                 watch.node_of[event.cluster] = _node_name(event)
@@ -303,7 +317,8 @@ class CondorBackend:
         watch.asked = now
         try:
             found = _in_queue(setup, f"ClusterId == {ticket['cluster']}")
-        except Exception:
+        except Exception as error:
+            LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
             return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
             with _mapped(f"reading the event logs in {str(run)!r}"):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from htdag._home import environments_directory
 from htdag.backends.base import Activity, RunState
 from htdag.errors import BackendError
 from htdag.runtime import layout
@@ -31,16 +32,27 @@ class LocalBackend:
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""
 
+    def finds_packages(self) -> bool:
+        """Jobs are of this very Python."""
+        return True
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
         if _is_alive(run):
             raise BackendError(f"the run in {str(run)!r} is running already")
         command = [sys.executable, "-E", str(run / layout.RUNTIME), "local", str(run)]
         command.append(str(cores()))
+        store = environments_directory() / "unpacked"  # here they may stay
+        store.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(run / layout.LOCAL_LOG, "ab") as log:
             # It detaches itself once it holds the lock and has written its state.
             status = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "HTDAG_ENVIRONMENTS": str(store)},
+                check=False,
             ).returncode
         if status != 0:
             text = (run / layout.LOCAL_LOG).read_text(errors="replace")[-2000:]
@@ -74,6 +86,11 @@ class LocalBackend:
                     f"try again with force"
                 )
             time.sleep(0.01)
+
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Return None: all that a job writes is in the run directory at once."""
 
     def slots(self) -> tuple[int, int]:
         """Return the number of cores; GPUs are not looked for, nor given out."""

@@ -181,6 +181,11 @@ def _functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
     return found
 
 
+def functions_of(node: Node) -> list[Any]:
+    """Return the functions and initial values of a node: all that its payload holds."""
+    return [*(function for _, function in _functions(node)), *_initials(node)]
+
+
 def _initials(node: Node) -> list[Any]:
     found = [output.initial for output in node.outputs]
     if node.reduction is not None:
@@ -188,7 +193,7 @@ def _initials(node: Node) -> list[Any]:
     return [initial for initial in found if initial is not MISSING]
 
 
-def payload(node: Node, classes: set[type]) -> bytes:
+def payload(node: Node, classes: set[Any]) -> bytes:
     """Return the pickled functions of a node."""
     functions = _functions(node)
     content = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from htdag._version import VERSION
 from htdag.plan import Node, Plan
-from htdag.runtime import layout
+from htdag.runtime import layout, progress
 from htdag.runtime.lanes import Unit
 
 STOP = 3
@@ -47,7 +47,7 @@ def _unit_lines(node: Node, unit: Unit) -> Iterator[str]:
         yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
     retries = node.options.retries or 0
     if retries:
-        yield f"RETRY {unit.name} {retries}"
+        yield f"RETRY {unit.name} {retries} UNLESS-EXIT {progress.NO_RETRY}"
     if node.priority:
         yield f"PRIORITY {unit.name} {node.priority}"
     if node.options.category:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from htdag.compile.environments import Placed
 from htdag.compile.travelling import Travel
 from htdag.plan import Node
 from htdag.runtime import layout
@@ -24,7 +25,7 @@ _PASSED_ON = (
 )
 
 
-def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
+def submit_lines(node: Node, pipeline: str, place: Placed, travel: Travel) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -33,6 +34,8 @@ def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
         The node.
     pipeline : str
         The pipeline's name, for the batch name.
+    place : Placed
+        The environment of its jobs.
     travel : Travel
         What files have to do with the node.
     """
@@ -43,7 +46,7 @@ def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
         _with_macros(layout.output, name, output) for output in outputs
     ]
     description = _with_macros(layout.chunk, name)
-    sent = [layout.program(name), layout.payload(name), description]
+    sent = [*place.sent, layout.program(name), layout.payload(name), description]
     sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
     sent.append("$(inputs)")
     if travel.returns:
@@ -54,11 +57,14 @@ def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
     else:
         yield f"# One job for each line of {layout.chunk_list(name)}."
     yield ""
-    yield f"executable = {layout.RUNTIME}"
+    for key, value in place.prepared.submit:
+        yield f"{key} = {value}"
+    yield f"executable = {place.executable}"
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
-    # Where a file system is shared HTCondor would fetch no URLs.
-    yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
+    if "should_transfer_files" not in dict(place.prepared.submit):
+        # Where a file system is shared HTCondor would fetch no URLs.
+        yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
@@ -81,8 +87,10 @@ def submit_lines(node: Node, pipeline: str, travel: Travel) -> Iterator[str]:
         yield f"max_materialize = {_MOST_MATERIALIZED}"
     if "request_cpus" not in given:
         yield "request_cpus = 1"
-    if node.options.requirements:
-        yield f"requirements = {node.options.requirements}"
+    needs = [each for each in (place.prepared.requirements, node.options.requirements) if each]
+    if needs:
+        both = " && ".join(f"({each})" for each in needs)
+        yield f"requirements = {both if len(needs) > 1 else needs[0]}"
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"
     yield f"batch_name = {pipeline}"

@@ -7,15 +7,18 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from htdag import _paths
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, submit, travelling
+from htdag.compile import archive, dag, environments, submit, travelling
 from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile.environments import Placed, environment_of
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
 from htdag.runtime import lanes, layout, progress, streams
@@ -39,7 +42,10 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         If the directory cannot be made.
     FunctionError, ItemPickleError
         If a function or an item cannot be pickled; then nothing is left behind.
+    PackingError
+        If an environment cannot be packed.
     """
+    placed = environments.prepare(plan)
     aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -51,7 +57,7 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag)
+        _fill(plan, aside, tag, placed)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -65,8 +71,9 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str) -> None:
-    classes: set[type] = set()
+def _fill(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed]) -> None:
+    classes: set[Any] = set()
+    environments.write(run, placed.values())
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs):
             (run / folder(node.name)).mkdir(parents=True)
@@ -82,11 +89,16 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
         for each in travel.inputs:
             if "at" in each:
                 _paths.link(run, each["at"], each["path"])
-        _write_json(run / layout.program(node.name), program(node, travel))
-        lines = submit.submit_lines(node, plan.name, travel)
+        lines = submit.submit_lines(node, plan.name, placed[environment_of(node)], travel)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan, travels)
+    for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        own = environments.content(node, placed)
+        of_node = {**program(node, travels[node.name]), **own}
+        _write_json(run / layout.program(node.name), of_node)
+        entry["environment"] = placed[environment_of(node)].local_script
+        entry["compares"] = bool(own["packages"])
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
     for node_content in content["nodes"]:

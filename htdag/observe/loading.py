@@ -45,10 +45,11 @@ class _Unpickler(pickle.Unpickler):
         file = json.loads(reference)
         if "url" in file:
             return str(file["url"])
-        if "path" in file:
+        if self.run is None:
             return Path(file["path"])
-        assert self.run is not None
         path: Path = self.run / file["at"] / file["name"]
+        if "path" in file and not (path.exists() and not Path(file["path"]).exists()):
+            return Path(file["path"])  # else the run came from elsewhere, and has the file itself
         return path
 
 

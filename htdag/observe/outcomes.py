@@ -65,6 +65,11 @@ class Sources:
             node = self._plan["by_name"][first["node"]]
         return None
 
+    def of(self, node: str, key: str) -> Any:
+        """Return the source item that an item of a node comes from; None where none is."""
+        root = self.root(self._plan["by_name"][node])
+        return None if root is None else self.value(root, key)
+
     def value(self, root: str, key: str) -> Any:
         """Return the source item of a key."""
         number = int(key.split(".")[0])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import Activity, RunState
-from htdag.runtime import layout, recordfile, streams
+from htdag.observe.ends import End, Ends
+from htdag.runtime import layout, streams
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class StageStatus:
     done, failed, running : int
         Items that are finished, that failed in their last attempt, and that are in jobs which run
         now and have not ended (they may be finished already).
-    jobs, jobs_done : int
-        The node's jobs, and how many of them are complete.
+    jobs, jobs_done, jobs_running : int
+        The node's jobs, how many of them are complete, and how many run now.
     """
 
     name: str
@@ -39,6 +39,7 @@ class StageStatus:
     running: int
     jobs: int
     jobs_done: int
+    jobs_running: int = 0
 
     @property
     def waiting(self) -> int | None:
@@ -106,6 +107,45 @@ class NodeCounts:
     jobs: int
     jobs_done: int
     settled: bool
+    jobs_running: int = 0
+
+
+class _Fold:
+    """The ends of a node's records, added up; a look costs what has changed since the last one."""
+
+    def __init__(self, ends: Ends, totals: dict[int, int]) -> None:
+        self._ends = ends
+        self.totals = totals
+        self.items = sum(totals.values())
+        self.done: dict[int, int] = {}
+        self.finished = 0
+        self.failed: dict[int, int] = {}  # of chunks that are not complete
+        self.complete: set[int] = set()
+
+    def read(self) -> set[int]:
+        """Read what is new, and return the chunks of jobs that have begun and not ended."""
+        for chunk in self._ends.read():
+            self._add(chunk, self._ends.ended.get(chunk, {}))
+        started = {chunk for chunk, _ in self._ends.started}
+        for chunk in started:
+            self.failed.pop(chunk, None)
+        return started
+
+    def _add(self, chunk: int, attempts: dict[int, End]) -> None:
+        """Count a chunk anew."""
+        done = sum(end.done for end in attempts.values())
+        self.finished += done - self.done.get(chunk, 0)
+        self.done[chunk] = done
+        for end in attempts.values():
+            if end.items is not None:
+                self.items += end.items - self.totals.get(chunk, 0)
+                self.totals[chunk] = end.items
+        self.complete.discard(chunk)
+        self.failed.pop(chunk, None)
+        if any(end.remaining == 0 for end in attempts.values()):
+            self.complete.add(chunk)
+        elif attempts:
+            self.failed[chunk] = attempts[max(attempts)].failed
 
 
 class Reader:
@@ -115,11 +155,11 @@ class Reader:
         self._run = run
         self._plan = plan
         self._settled: dict[str, NodeCounts] = {}
-        self._ends: dict[tuple[str, int, int], dict[str, Any]] = {}
+        self._folds: dict[str, _Fold] = {}
 
     def read(self, tag: str, backend: str, activity: Activity) -> Status:
         """Return the status now."""
-        counts = {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
+        counts = self.counts(activity)
         stages = []
         for entry in self._plan["stages"]:
             if entry["node"] is None:
@@ -136,6 +176,7 @@ class Reader:
                     found.running,
                     found.jobs,
                     found.jobs_done,
+                    found.jobs_running,
                 )
             )
         return Status(
@@ -148,55 +189,38 @@ class Reader:
             time.time(),
         )
 
+    def counts(self, activity: Activity) -> dict[str, NodeCounts]:
+        """Return the counts of each node now."""
+        return {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
+
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]
         if name in self._settled:
             return self._settled[name]
-        done: Counter[int] = Counter()
-        totals: dict[int, int] = dict(enumerate(node["sizes"]))
-        failed: dict[int, int] = {}
-        complete = set()
-        started = set()
-        for chunk, attempts in layout.attempts(str(self._run), name).items():
-            for attempt in attempts:
-                end = self._end(name, chunk, attempt)
-                if end is None:
-                    started.add(chunk)
-                    failed.pop(chunk, None)
-                    continue
-                done[chunk] += end["done"]
-                failed[chunk] = end["failed"]
-                if end["items"] is not None:
-                    totals[chunk] = end["items"]
-                if end["remaining"] == 0:
-                    complete.add(chunk)
-                    failed.pop(chunk, None)
+        if name not in self._folds:
+            folder = str(self._run / layout.outcomes(name))
+            self._folds[name] = _Fold(Ends(folder), dict(enumerate(node["sizes"])))
+        fold = self._folds[name]
+        started = fold.read()
         if activity.state.ended:
             started.clear()
         active = started | activity.running.get(name, set())
         jobs = streams.chunks(str(self._run), node)
-        known = len(totals) == jobs
-        total = sum(totals.values()) if known else node["items"]
-        running = sum(max(0, totals.get(chunk, 0) - done[chunk]) for chunk in active - complete)
+        total = fold.items if len(fold.totals) == jobs else node["items"]
+        under_way = active - fold.complete
+        running = sum(
+            max(0, fold.totals.get(chunk, 0) - fold.done.get(chunk, 0)) for chunk in under_way
+        )
         counts = NodeCounts(
             total,
-            sum(done.values()),
-            sum(count for chunk, count in failed.items() if chunk not in active),
+            fold.finished,
+            sum(count for chunk, count in fold.failed.items() if chunk not in active),
             running,
             jobs,
-            len(complete),
-            len(complete) == jobs,
+            len(fold.complete),
+            len(fold.complete) == jobs,
+            len(under_way),
         )
         if counts.settled:
             self._settled[name] = counts
         return counts
-
-    def _end(self, node: str, chunk: int, attempt: int) -> dict[str, Any] | None:
-        key = (node, chunk, attempt)
-        if key not in self._ends:
-            path = self._run / layout.record(node, layout.chunk_name(chunk), attempt)
-            end = recordfile.end(str(path))
-            if end is None:
-                return None
-            self._ends[key] = end
-        return self._ends[key]

@@ -13,10 +13,13 @@ import networkx as nx
 
 from htdag._graph import upstreams
 from htdag._options import Options
+from htdag.environments import Environment
 from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, PER_ITEM, VIEWS, Stage
 
-BUILT_IN = Options(retries=0, on_error="finish", max_errors=0, fuse=True)
+BUILT_IN = Options(
+    retries=0, on_error="finish", max_errors=0, fuse=True, environment=Environment.assume()
+)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,15 @@ from htdag.observe.failures import ItemError
 from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
 from htdag.run.control import Control
+from htdag.run.debugging import Debugging
+from htdag.run.keeping import Keeping
 from htdag.run.results import Results
+from htdag.run.streams import Streams
 
 __all__ = ["Item", "ItemError", "Run", "RunState", "Status"]
 
 
-class Run(Results, Control):
+class Run(Results, Control, Debugging, Streams, Keeping):
     """One execution of a pipeline.
 
     Made by `Pipeline.submit`, `load` and `runs`. All that a run is lies in its directory, so any

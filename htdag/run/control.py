@@ -6,6 +6,7 @@ import sys
 from shlex import quote
 from typing import TypeVar
 
+from htdag._logging import LOGGER
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import RunActive
 from htdag.run.files import RunFiles
@@ -72,6 +73,7 @@ class Control(RunFiles):
         """
         ticket = self._ticket()
         self._backend(ticket["backend"]).remove(self.path, ticket["ticket"], force)
+        LOGGER.info("run %r: removed", self.tag)
 
     def interrupted(self) -> None:
         """Do what Ctrl-C means for a run that was started by `Pipeline.run`, and say so."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
 from datetime import datetime
@@ -10,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from htdag import _settings, backends, history
+from htdag._home import runs_directory
+from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
 from htdag.errors import RunDamaged, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.runtime import layout, progress
 
-_TICKET = "submit.json"
+TICKET = "submit.json"
+IMPORTED = "imported"
+"""In the ticket of a run that was brought from elsewhere: the state that it had there."""
 
 
 class RunFiles:
@@ -31,14 +36,17 @@ class RunFiles:
         if missing:
             raise RunDamaged(f"{str(path / layout.RUN)!r} lacks {', '.join(sorted(missing))}")
         self._manifest = manifest
-        self.tag: str = manifest["tag"]
+        # The name of its directory is what it is found by.
+        self.tag: str = path.name if path.parent == runs_directory() else manifest["tag"]
 
     def _submit(self, backend: Backend) -> None:
-        before = (_read_json(self.path / _TICKET) or {}).get("ticket")
+        old = _read_json(self.path / TICKET) or {}
+        before = None if IMPORTED in old else old.get("ticket")
         ticket = backend.submit(self.path, self._manifest["dag"], before)
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
-        layout.write_aside(str(self.path / _TICKET), json.dumps(content).encode())
+        layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
         self.__dict__.pop("_reader", None)
+        LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
 
     @property
     def pipeline_name(self) -> str:
@@ -66,13 +74,19 @@ class RunFiles:
         return self._activity().state
 
     def _ticket(self) -> dict[str, Any]:
-        content = _read_json(self.path / _TICKET)
+        content = _read_json(self.path / TICKET)
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
         return content
 
+    @property
+    def _is_submitted(self) -> bool:
+        return (self.path / TICKET).exists()
+
     def _activity(self) -> Activity:
         ticket = self._ticket()
+        if IMPORTED in ticket:
+            return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
         return self._backend(ticket["backend"]).activity(self.path, ticket["ticket"])
 
     def _backend(self, name: str) -> Backend:
@@ -109,7 +123,9 @@ class RunFiles:
     def _stage(self, stage: str) -> None:
         names = [entry["name"] for entry in self._plan["stages"]]
         if stage not in names:
-            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}")
+            near = difflib.get_close_matches(stage, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
 
     def _remember(self, again: bool = False) -> None:
         """Keep what the run has measured for later plans."""

@@ -1,15 +1,23 @@
-"""What went wrong in a run, and what its items printed."""
+"""What went wrong in a run."""
 
 from __future__ import annotations
 
-from htdag.errors import NotDone
-from htdag.observe import failures
+import re
+import sys
+from dataclasses import replace
+from typing import Any
+
+from htdag.backends.base import Activity
+from htdag.observe import failures, groups
 from htdag.observe.failures import ItemError
+from htdag.observe.groups import ErrorGroup, Hold
 from htdag.run.files import RunFiles
+
+_HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
 
 class Troubles(RunFiles):
-    """Errors and streams of a run."""
+    """Errors of a run."""
 
     def errors(self, stage: str | None = None) -> list[ItemError]:
         """Return what failed, in the order of the pipeline.
@@ -28,32 +36,63 @@ class Troubles(RunFiles):
             self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
 
-    def stdout(self, stage: str, key: str) -> str:
-        """Return what an item printed while the jobs of a stage worked on it.
+    def error_groups(self, stage: str | None = None) -> list[ErrorGroup]:
+        """Return what failed, and what is on hold, in groups of one cause each.
 
-        Stages that are fused share their output.
+        Errors with the same traceback whose messages differ in numbers, names and paths only are
+        one group.
 
         Parameters
         ----------
-        stage : str
-            The stage.
-        key : str
-            The item's key.
+        stage : str, optional
+            Only what happened in this stage.
 
-        Raises
-        ------
-        TimeoutError
-            If no job of the stage has run yet.
+        Returns
+        -------
+        list of ErrorGroup
+            First those by which most other work is lost; [] where nothing failed.
+
+        Examples
+        --------
+        >>> for group in htdag.load("survey").error_groups():  # doctest: +SKIP
+        ...     print(group, "on", *group.hosts)
+        40 x ValueError in calibrate: no star in frame 7 on node3 node12
         """
-        return self._stream(stage, key, "out")
+        if stage is not None:
+            self._stage(stage)
+        activity = self._activity()
+        errors = failures.errors(self.path, self._plan, stage, streams=False)
+        found = groups.groups(errors, self._plan, self._reader.counts(activity), holds(activity))
+        return [
+            self._with_example(group) for group in found if stage is None or group.stage == stage
+        ]
 
-    def stderr(self, stage: str, key: str) -> str:
-        """Return what an item wrote to standard error; as `stdout`."""
-        return self._stream(stage, key, "err")
+    def _with_example(self, group: ErrorGroup) -> ErrorGroup:
+        if group.example is None:
+            return group
+        node = self._plan["by_name"][group.node]
+        return replace(group, example=failures.with_streams(self.path, node, group.example))
 
-    def _stream(self, stage: str, key: str, which: str) -> str:
-        self._stage(stage)
-        text = failures.printed(self.path, self._plan, stage, str(key), which)
-        if text is None:
-            raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
-        return text
+    def _say_differences(self) -> None:
+        """Say once in which packages the environments of jobs differ from that of the script."""
+        if not self._said_differences:
+            self._said_differences = True
+            found = failures.differences(self.path, self._plan)
+            if found:
+                print(f"htdag: other versions of packages: {found}", file=sys.stderr)
+
+    _said_differences = False
+
+
+def holds(activity: Activity) -> list[Hold]:
+    """Return the jobs on hold of which a backend tells, by text or by a job's state."""
+    found = []
+    held: tuple[Any, ...] = activity.held
+    for job in held:
+        match = _HELD_JOB.match(job) if isinstance(job, str) else None
+        if match:
+            found.append(Hold(match[1], match[2], None, None, match[3]))
+        elif not isinstance(job, str):
+            name = f"{job.cluster}.{job.proc}"
+            found.append(Hold(job.node, name, job.code, job.subcode, job.reason, job.slot))
+    return found

@@ -43,8 +43,8 @@ class Watching(Troubles):
         timeout : float (seconds) or timedelta, optional
             None waits for ever; 0 or less only looks.
         progress : bool, optional
-            Show the progress on stderr: a live display in a terminal, else a line now and then.
-            None: in a terminal only.
+            Show the progress: a live display in a terminal, HTML in a notebook, else a line now
+            and then on stderr. None: in a terminal and a notebook only.
 
         Returns
         -------
@@ -60,15 +60,17 @@ class Watching(Troubles):
         TimeoutError
             If it has not ended in time.
         """
+        from htdag.show import notebook
         from htdag.show.progress import Display
 
-        shown = sys.stderr.isatty() if progress is None else progress
+        shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
         with Display(shown) as display:
             for _ in looks(timeout):
                 status = self.status()
                 display.update(status)
                 if status.state.ended:
                     self._remember(again=True)
+                    self._say_differences()
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:
@@ -76,6 +78,12 @@ class Watching(Troubles):
                 if status.state is RunState.HELD:
                     raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
+
+    def _repr_html_(self) -> str:
+        """Show how far it has come where a notebook shows a value."""
+        from htdag.show.notebook import status_html
+
+        return status_html(self.status())
 
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""

@@ -10,6 +10,7 @@ import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
 from . import chunkfile, itemfile, measure, recordfile, report, sinks, usermodules, views, workplace
+from .detail import Details
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -25,11 +26,13 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
+        _show_lines_at_once()
         job = workplace.settle(job)
         run(job, shared, skip)
         status = 0
     except BaseException as error:
         name, message = report.type_name(error), report.text_of(error)
+        Details(job.record).tell()
         report.job_error(job, name, message, report.user_traceback(error))
         _, position, items, done, failed = shared.get()
         shared.put(GAVE_UP, position, items, done, failed + 1)
@@ -41,6 +44,13 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         finally:
             # Threads and exit handlers of the user's modules must not keep a finished job alive.
             os._exit(status)
+
+
+def _show_lines_at_once() -> None:
+    """Let what a function prints be read while it runs: files are else written in large blocks."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
 
 
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
@@ -59,7 +69,7 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
-        sink = _sink(output, writer, content, cursor)
+        sink = make_sink(output, writer, content, cursor)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
     if program["mode"] == "reduce":
@@ -85,9 +95,11 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
     return PartedWriter(main, parts, total, resume=resume)
 
 
-def _sink(
+def make_sink(
     output: Dict[str, Any], writer: Any, content: Dict[str, List[Any]], cursor: Cursor
 ) -> Sink:
+    """Return the sink of an output of a node's program."""
+
     def function(role: str) -> Any:
         return None if output[role] is None else content["functions"][output[role]]
 
@@ -123,6 +135,7 @@ def _each(
     done = failed = 0
     sequence = -1
     streams = _Streams(job.record)
+    details = Details(job.record)
     first_stage = cursor.stage
     load = view.load
     # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
@@ -141,7 +154,7 @@ def _each(
             done += 1
         except BaseException as error:
             failed += 1
-            report.item_error(job, cursor.stage, key, sequence, error)
+            report.item_error(job, cursor.stage, key, sequence, error, details)
             for sink in sinks:
                 sink.abandon()
         streams.item(sequence, key)
@@ -191,7 +204,7 @@ def _reduce(
         shared.put(RUNNING, 0, number, number, 0)
     except BaseException as error:
         sink.abandon()
-        report.item_error(job, stage, key or None, number, error)
+        report.item_error(job, stage, key or None, number, error, Details(job.record))
         shared.put(RUNNING, 0, number, 0, 1)
 
 

@@ -21,8 +21,19 @@ LOCAL_LOG = "local.log"
 NODES = "nodes"
 SOURCES = "sources"
 FILES = "files"
+ENVIRONMENTS = "environments"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
+
+
+def environment_script(folder: str) -> str:
+    """Return the script that finds the Python of an environment, and starts the runtime with it."""
+    return folder + "/run.sh"
+
+
+def environment_local_script(folder: str) -> str:
+    """Return the script that does so on this machine, for an environment that HTCondor brings."""
+    return folder + "/local.sh"
 
 
 def node(name: str) -> str:

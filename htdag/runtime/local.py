@@ -117,7 +117,8 @@ class _Pool:
     def fits(self, cpus: int) -> bool:
         return min(cpus, self._cores) <= self._free
 
-    def start(self, task: Task, cpus: int) -> None:
+    def start(self, task: Task, cpus: int, script: Optional[str], stems: List[str]) -> None:
+        """Start a job, by the script of its environment where it has one."""
         cpus = min(cpus, self._cores)
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -135,7 +136,10 @@ class _Pool:
                 _redirect(1, layout.stdout(*job))
                 _redirect(2, layout.stderr(*job))
                 worker.die_with_parent(me)
-                status = worker.work(*job)
+                if script is None:
+                    status = worker.work(*job)
+                else:
+                    _exec(script, task, stems)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -186,6 +190,14 @@ def _redirect(descriptor: int, path: str) -> None:
     os.close(target)
 
 
+def _exec(script: str, task: Task, stems: List[str]) -> None:
+    """Become a job in an environment of its own, as HTCondor would start it."""
+    arguments = ["work", task.unit.node, task.chunk, str(task.attempt), *stems]
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.execv("/bin/sh", ["/bin/sh", script, *arguments])
+
+
 class _Scheduler:
     """Runs units whose parents are done, chunk by chunk, as DAGMan and a schedd do.
 
@@ -196,6 +208,8 @@ class _Scheduler:
         self._pool = pool
         self._running: Dict[Unit, int] = {}
         self._plan = progress.read_plan(".")
+        if any(node["compares"] for node in self._plan["nodes"]):
+            import importlib.metadata  # noqa: F401  (once here, not in every forked job)
         self._done: Set[Unit] = set()
         self._waiting: List[Unit] = []
         self._queue: List[Task] = []
@@ -265,7 +279,7 @@ class _Scheduler:
                 break
             self._queue.remove(task)
             self._running[task.unit] = running + 1
-            self._pool.start(task, cpus)
+            self._pool.start(task, cpus, node["environment"], node["files"])
 
     def _next_ended(self) -> Optional[Unit]:
         """Wait for a job; return its unit if that was the last of it."""
@@ -292,7 +306,7 @@ class _Scheduler:
         if verdict.succeeded:
             self._done.add(unit)
             return True
-        if last_try:
+        if last_try or verdict.hopeless:
             return False
         self._waiting.append(unit)
         return True

@@ -9,9 +9,10 @@ from . import lanes, layout, progress
 
 
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
-    """Return the exit status of the POST script: 0 done, 1 failed, 3 failed and to stop the DAG.
+    """Return the exit status of the POST script.
 
-    ``name`` is that of a node, or of a lane of one.
+    0 done, 1 failed, 3 failed and to stop the DAG, 4 failed and not to be tried again. ``name`` is
+    that of a node, or of a lane of one.
     """
     plan = progress.read_plan(run)
     unit = lanes.unit(name)
@@ -21,7 +22,9 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
     note(run, unit, "try %d of %d: %s" % (retry + 1, max_retries + 1, verdict.text))
     if verdict.succeeded:
         return 0
-    return 3 if last_try and node["on_error"] == "stop" else 1
+    if (last_try or verdict.hopeless) and node["on_error"] == "stop":
+        return 3
+    return progress.NO_RETRY if verdict.hopeless else 1
 
 
 def note(run: str, unit: lanes.Unit, text: str) -> None:

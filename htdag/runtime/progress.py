@@ -16,6 +16,10 @@ LONGEST_MATERIALIZED = 65_000
 Plan = Dict[str, Any]
 
 
+NO_RETRY = 4
+"""The exit status of a POST script for a node that another try would not help."""
+
+
 class Attempt(NamedTuple):
     """One job that has ended, with an outcome that can be used."""
 
@@ -32,6 +36,7 @@ class ChunkState(NamedTuple):
     complete: bool
     failed: int  # items that the last attempt tried in vain
     damaged: List[str]
+    mismatch: bool = False  # the last attempt ran in an environment that did not fit
 
 
 Examined = Dict[Unit, List[ChunkState]]
@@ -74,9 +79,11 @@ def _chunk_state(
     sound: List[Attempt] = []
     damaged: List[str] = []
     failed = 0
+    mismatch = False
     chunk = layout.chunk_name(number)
     for attempt in made:
         end = recordfile.end(os.path.join(run, layout.record(node["name"], chunk, attempt)))
+        mismatch = end is not None and "mismatch" in end
         if end is None:
             failed = 1
             continue
@@ -93,7 +100,7 @@ def _chunk_state(
         complete = True
     else:
         complete = len(sound) > 1 and _left(run, node, chunk, sound) == []
-    return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged)
+    return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged, mismatch)
 
 
 def _problem(
@@ -290,6 +297,7 @@ class Verdict(NamedTuple):
     succeeded: bool
     states: List[ChunkState]
     text: str
+    hopeless: bool = False  # no job found an environment that fits: another try would not either
 
 
 def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0) -> Verdict:
@@ -303,11 +311,14 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: i
     left = [state for state in states if not state.complete]
     succeeded = not left
     text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
-    if left and last_try and node["on_error"] == "skip":
+    hopeless = bool(left) and all(state.mismatch for state in states)
+    if hopeless:
+        text += "; the environment does not fit"
+    elif left and last_try and node["on_error"] == "skip":
         errors, items = _errors(run, node, states)
         limit = node["max_errors"]
         allowed = limit * items if isinstance(limit, float) else limit
-        untouched = [state for state in left if not state.attempts]
+        untouched = [state for state in left if not state.attempts or state.mismatch]
         succeeded = errors <= allowed and not untouched
         if succeeded:
             content = json.dumps({"items": errors}).encode()
@@ -328,7 +339,7 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: i
             _prepare_child(run, plan, child, examined)
     else:
         prepare(run, plan, node, states, lane=lane)
-    return Verdict(succeeded, states, text)
+    return Verdict(succeeded, states, text, hopeless)
 
 
 def _prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:

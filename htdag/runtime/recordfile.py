@@ -1,8 +1,8 @@
-"""The record that a job leaves beside its values: JSON lines, no user values.
+"""The record that a job leaves beside its values: JSON lines, no user values but short texts.
 
-Lines: ``start`` (host, Python, time), an ``error`` for each failed item, ``streams`` for each item
-that printed, and at last ``end`` with the counts. A record without its end belongs to a job that
-was killed.
+Lines: ``start`` (host, Python, time), an ``error`` for each failed item and before the first the
+``context`` (packages, scratch directory), ``streams`` for each item that printed, and at last
+``end`` with the counts. A record without its end belongs to a job that was killed.
 """
 
 from __future__ import annotations
@@ -56,6 +56,26 @@ def lines(path: str) -> Iterator[Dict[str, Any]]:
                     yield content
     except FileNotFoundError:
         return
+
+
+def whole_traceback(pieces: Any, texts: Dict[str, str]) -> str:
+    """Return the traceback of an ``error`` line.
+
+    Parameters
+    ----------
+    pieces : list or str
+        As it stands there: what several errors share stands in the first of them only.
+    texts : dict
+        What the lines before have told of that; it is added to.
+    """
+    if isinstance(pieces, str):
+        return pieces
+    for piece in pieces:
+        if isinstance(piece, dict) and "text" in piece:
+            texts[piece["id"]] = piece["text"]
+    return "".join(
+        piece if isinstance(piece, str) else texts.get(piece["id"], "") for piece in pieces
+    )
 
 
 def end(path: str) -> Optional[Dict[str, Any]]:

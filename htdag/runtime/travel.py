@@ -11,11 +11,12 @@ In a job a reference becomes a path of the file as it is there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
 import sys
-from typing import Any, Callable, Dict, FrozenSet, NamedTuple, Optional
+from typing import Any, Callable, Dict, FrozenSet, Iterator, NamedTuple, Optional
 
 from . import fetch, layout
 
@@ -132,6 +133,23 @@ def enter(here: Here) -> None:
     sys.modules.setdefault(arrived.__module__, sys.modules[__name__])
 
 
+@contextlib.contextmanager
+def entered(here: Here) -> Iterator[None]:
+    """Let this process be the one of a job for a while."""
+    global _job
+    package = arrived.__module__.partition(".")[0]
+    names = {package: sys.modules[__package__], arrived.__module__: sys.modules[__name__]}
+    before, added = _job, {name: own for name, own in names.items() if name not in sys.modules}
+    sys.modules.update(added)
+    _job = here
+    try:
+        yield
+    finally:
+        _job = before
+        for name in added:
+            del sys.modules[name]
+
+
 def arrived(reference: str) -> FilePath:
     """Return the path of a file that travels, in a job: what pickles of values call."""
     if _job is None:
@@ -153,12 +171,13 @@ def located(file: Dict[str, Any], here: Here) -> str:
     if "url" in file:
         return fetch.fetched(file, here.root, here.fetched, here.brought)
     shared = os.path.exists(os.path.join(here.root, layout.RUN))  # then nothing was transferred
-    if shared and "path" in file:
-        path = str(file["path"])
-        if not os.path.exists(path):
-            raise FileNotFoundError("the input file %r is not there any more" % path)
-        return path
     path = os.path.join(here.root, file["at"], file["name"])
+    if shared and "path" in file:
+        if os.path.exists(file["path"]):
+            return str(file["path"])
+        # A run that came from elsewhere has the user's files in place of the links to them.
+        if not os.path.exists(path):
+            raise FileNotFoundError("the input file %r is not there any more" % file["path"])
     if not os.path.exists(path):
         what = "the file %r is missing" if shared else "the file %r did not arrive with the job"
         raise FileNotFoundError(what % file["name"])

@@ -14,7 +14,18 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, itemfile, layout, measure, recordfile, report, views, workplace
+from . import (
+    chunkfile,
+    compute,
+    environment,
+    itemfile,
+    layout,
+    measure,
+    recordfile,
+    report,
+    views,
+    workplace,
+)
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -33,11 +44,16 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         itemfile.ItemWriter(path).discard()
     workplace.prepare(job)
     shared = Shared()
-    mismatch = report.version_mismatch(job.program["python"])
-    if mismatch:
-        report.job_error(job, "PythonVersionMismatch", mismatch)
-        items, done, failed = None, None, 1
+    mismatch = environment.mismatch(job.program)
+    if mismatch is not None:
+        # No item was tried, so none has failed.
+        report.job_error(job, mismatch.type, mismatch.message)
+        _reconcile_outputs(job)
+        items, done, failed = None, None, 0
     else:
+        differs = environment.differences(job.program)
+        if differs:
+            recordfile.append(job.record, "differs", differs)
         items, done, failed = _supervise(job, shared)
     if failed:
         _reconcile_outputs(job)
@@ -46,6 +62,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
     end.update(_files(job))
+    if mismatch is not None:
+        end["mismatch"] = mismatch.type
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
 

@@ -61,12 +61,17 @@ def settle(job: Job) -> Job:
     here = travel.Here(root, os.path.join(own, "fetched"), frozenset(brought), collect)
     travel.enter(here)
     _offer_htdag()
-    for each in inputs:
+    link_inputs(job, here, working)
+    os.chdir(working)
+    return job.at(root)
+
+
+def link_inputs(job: Job, here: travel.Here, working: str) -> None:
+    """Put the input files of all jobs of a node into a working directory."""
+    for each in job.program.get("input_files", ()):
         link = os.path.join(working, each["as"])
         if not os.path.lexists(link):
             os.symlink(travel.located(each, here), link)
-    os.chdir(working)
-    return job.at(root)
 
 
 def _unexpected(path: str) -> Any:

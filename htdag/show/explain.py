@@ -224,7 +224,13 @@ def _options(node: Node) -> Iterator[str]:
     default = BUILT_IN.given()
     for name, value in node.options.given().items():
         if name != "chunk_size" and default.get(name) != value:
-            yield f"{name}={dict(value) if isinstance(value, tuple) else value!r}"
+            yield f"{name}={_option(name, value)}"
+
+
+def _option(name: str, value: Any) -> str:
+    if name == "environment":
+        return f"({value})"
+    return repr(dict(value) if isinstance(value, tuple) else value)
 
 
 def _value(value: Any) -> str:
