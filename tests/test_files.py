@@ -132,9 +132,9 @@ def multiply(item: Any, bound: list[Path]) -> dict[str, Any]:
     (folder,) = several
     texts += [(folder / "in, side" / "déep.txt").read_text(), bound[0].read_text()]
     # The input files are in the working directory, which has nothing else.
-    check(sorted(os.listdir()) == ["constants", "page.html", "the table.txt"])
+    check(sorted(os.listdir()) == ["page.html", "the constants", "the table.txt"])
     texts.append(Path("the table.txt").read_text())
-    texts.append(Path("constants", "pi.txt").read_text())
+    texts.append(Path("the constants", "pi.txt").read_text())
     texts.append(Path("page.html").read_text())
     result = Path("result, all.txt")
     result.write_text(pair.path.read_text() * pair.times)
@@ -209,7 +209,7 @@ def test_files_travel_in_and_out(place: str, home: Path, server: str):
     ]
     inputs = {
         "the table.txt": user / "table.txt",
-        "constants": user / "constants",
+        "the constants": user / "constants",
         "page.html": f"{server}/a/page.html?x=1",
     }
     made = htdag.source(iter(items), chunk_size=2).map(
