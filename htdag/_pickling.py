@@ -130,6 +130,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.classes: set[Any] = set()
 
     def reducer_override(self, value: Any) -> Any:
+        if value is travel.arrived:
+            return super().reducer_override(value)  # jobs have it
         if isinstance(value, type | types.FunctionType) and _is_no_part_of_python(value):
             self.classes.add(value)
         if isinstance(value, TransferPath | TransferURL):

@@ -126,6 +126,7 @@ class _Search:
     def _class(self, kind: type) -> None:
         if kind is OutputFile:
             self.names.add(kind.__name__)  # whatever it is called there
+            return  # jobs have it
         if is_project_module(sys.modules.get(kind.__module__)):
             self._add(kind.__module__, importable=False)
             self._all((*vars(kind).values(), *kind.__bases__))
