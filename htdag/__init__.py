@@ -11,12 +11,14 @@ Examples
 """
 
 from htdag import _version
+from htdag._paths import TransferPath, TransferURL
 from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
+from htdag.runtime.travel import OutputFile
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.store import load, runs
 
@@ -28,6 +30,7 @@ __all__ = [
     "HtdagError",
     "Item",
     "ItemError",
+    "OutputFile",
     "Pipeline",
     "Plan",
     "Run",
@@ -36,6 +39,8 @@ __all__ = [
     "RunState",
     "Stage",
     "Status",
+    "TransferPath",
+    "TransferURL",
     "__version__",
     "clean",
     "files",

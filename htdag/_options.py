@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import environments
+from htdag import _destination, _inputfiles, environments
 from htdag.environments import Environment
 from htdag.errors import OptionError
 
@@ -63,6 +63,9 @@ class Options:
     category: str | None = None
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
+    input_files: _inputfiles.Files | None = None
+    output_files: _destination.Remaps | None = None
+    output_destination: str | None = None
     chunk_size: int | None = None
     retries: int | None = None
     on_error: str | None = None
@@ -74,7 +77,7 @@ class Options:
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands are merged.
+        Requirements are joined with ``&&``; submit commands, input and output files are merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -86,6 +89,8 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        merged["output_files"] = _destination.merged(self.output_files, defaults.output_files)
+        merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
 
     def given(self) -> dict[str, Any]:
@@ -239,6 +244,9 @@ _CHECKS: dict[str, Any] = {
     "category": word,
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
+    "input_files": _inputfiles.input_files,
+    "output_files": _destination.output_files,
+    "output_destination": _destination.output_destination,
     "chunk_size": whole_number(1),
     "retries": whole_number(0, 1_000),
     "on_error": _on_error,

@@ -26,7 +26,16 @@ SCRIPTS = {
     "first_steps.py": DOCS / "first-steps.md",
     **{
         f"{name}.py": DOCS / f"{name}.md"
-        for name in ("per-item", "combining", "keyed", "views", "loops", "environments", "errors")
+        for name in (
+            "per-item",
+            "combining",
+            "keyed",
+            "views",
+            "loops",
+            "files",
+            "environments",
+            "errors",
+        )
     },
 }
 

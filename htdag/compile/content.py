@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from htdag._pickling import dump_content
 from htdag.compile.dag import stops
+from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.identity import stage_keys
@@ -16,9 +18,9 @@ from htdag.stages import MISSING
 FORMAT = 3
 
 
-def plan_content(plan: Plan) -> dict[str, Any]:
+def plan_content(plan: Plan, travels: Mapping[str, Travel]) -> dict[str, Any]:
     """Return what the scripts beside DAGMan, and htdag, have to know of a plan."""
-    nodes = [_node_content(plan, node) for node in plan.nodes]
+    nodes = [_node_content(plan, node, travels[node.name]) for node in plan.nodes]
     keys = stage_keys(plan.stages, plan.name)
     stages = [
         {
@@ -32,13 +34,16 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         for name, data in plan.stages.nodes(data=True)
     ]
     sources = {
-        stored.stage: {"boundaries": list(stored.boundaries), "files": stored.source.is_files}
+        stored.stage: {
+            "boundaries": list(stored.boundaries),
+            "carries": bool(stored.source.travelling),
+        }
         for stored in plan.sources
     }
     # What a round begins with is written into its own copy of the plan.
     sources.update(
         {
-            name: {"boundaries": [], "files": False}
+            name: {"boundaries": [], "carries": False}
             for name, stage in plan.stages.nodes(data="stage")
             if stage.data is not None and stage.data.is_late
         }
@@ -78,9 +83,8 @@ def _loop_content(plan: Plan, node: Node) -> dict[str, Any] | None:
     }
 
 
-def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
+def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
     reads, edges = node.input, node.boundaries
-    plain = "" if reads.source is None else "files" if reads.source.is_files else "items"
     known = node.reduction is None and not node.by_chunk
     return {
         "name": node.name,
@@ -95,11 +99,16 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
             "number": reads.number,
             "limit": reads.limit,
             "reverse": reads.reverse,
-            "plain": plain,
+            "plain": reads.source is not None,
+            "carries": reads.source is not None and bool(reads.source.travelling),
             "streams": [{"stage": each.stage, "node": each.node} for each in reads.streams],
         },
         "outputs": [output.stage for output in node.outputs],
         "files": [file for output in node.outputs for file in output.files],
+        "carries_files": travel.carries,
+        "returns_files": travel.returns,
+        "input_urls": travel.input_urls,
+        "delivers": travel.delivers,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
         "known": [
             output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)
@@ -131,7 +140,7 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
     }
 
 
-def program(node: Node) -> dict[str, Any]:
+def program(node: Node, travel: Travel) -> dict[str, Any]:
     """Return what the jobs of a node do."""
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
     roles = [role for role, _ in functions(node)]
@@ -146,6 +155,11 @@ def program(node: Node) -> dict[str, Any]:
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
+        "reads_files": travel.reads,
+        "returns_files": travel.returns,
+        "carries_files": travel.carries,
+        "input_files": list(travel.inputs),
+        "output_url": travel.output_url,
         "combine": index("view", node.stages[0]) if node.stages else None,
         "check": None
         if node.check is None

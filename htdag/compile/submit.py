@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from htdag.compile.environments import Placed
+from htdag.compile.travelling import Travel
 from htdag.plan import Node
 from htdag.runtime import layout
 
@@ -24,7 +25,7 @@ _PASSED_ON = (
 )
 
 
-def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
+def submit_lines(node: Node, pipeline: str, place: Placed, travel: Travel) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -35,6 +36,8 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
         The pipeline's name, for the batch name.
     place : Placed
         The environment of its jobs.
+    travel : Travel
+        What files have to do with the node.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -43,7 +46,11 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
         _with_macros(layout.output, name, output) for output in outputs
     ]
     description = _with_macros(layout.chunk, name)
-    sent = [*place.sent, layout.program(name), layout.payload(name), description, "$(inputs)"]
+    sent = [*place.sent, layout.program(name), layout.payload(name), description]
+    sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
+    sent.append("$(inputs)")
+    if travel.returns:
+        back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
     if node.lanes > 1:
         yield "# One job for each line of a lane's list, which VARS in the DAG names."
@@ -56,11 +63,16 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
     if "should_transfer_files" not in dict(place.prepared.submit):
-        yield "should_transfer_files = IF_NEEDED"
+        # Where a file system is shared HTCondor would fetch no URLs.
+        yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
     yield f"transfer_output_files = {', '.join(back)}"
+    if travel.output_url:
+        # HTCondor sends what is in a directory one by one.
+        where = f"{_with_macros(layout.returned, name)}={travel.output_url}"
+        yield f'transfer_output_remaps = "{where}"'
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""

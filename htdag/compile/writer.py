@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from htdag import _paths
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, environments, submit
+from htdag.compile import archive, dag, environments, submit, travelling
 from htdag.compile.content import FORMAT, payload, plan_content, program
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.identity import identity_content
@@ -94,26 +95,31 @@ def _fill(
     with_jobs = [node for node in plan.nodes if node.round is None]
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     for node in with_jobs:
-        for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
+        for folder in (layout.inputs, layout.outcomes, layout.logs):
             (run / folder(node.name)).mkdir(parents=True)
-        place = placed[environment_of(node)]
-        lines = submit.submit_lines(node, plan.name, place)
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
     of_source = _write_sources(plan, run)
     classes = set().union(*of_source.values())
+    travels = travelling.travels(plan)
     for node in with_jobs:
+        travel = travels[node.name]
+        for each in travel.inputs:
+            if "at" in each:
+                _paths.link(run, each["at"], each["path"])
+        lines = submit.submit_lines(node, plan.name, placed[environment_of(node)], travel)
+        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         _write(run / layout.payload(node.name), payload(node, classes))
-    content = plan_content(plan)
+    content = plan_content(plan, travels)
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
         if node.round is not None:
             entry |= {"environment": None, "compares": False}
             continue
         own = environments.content(node, placed)
-        _write_json(run / layout.program(node.name), {**program(node), **own})
+        of_node = {**program(node, travels[node.name]), **own}
+        _write_json(run / layout.program(node.name), of_node)
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
     if around is None:
-        found = identity_content(plan, of_source)
+        found = identity_content(plan, of_source, travels)
         taking = set() if take is None else set(take(run, found))
         for entry in content["nodes"]:
             entry["reuse"] = entry["name"] in taking

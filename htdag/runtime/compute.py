@@ -13,13 +13,13 @@ from . import (
     checking,
     chunkfile,
     itemfile,
-    layout,
     measure,
     recordfile,
     report,
     sinks,
     usermodules,
     views,
+    workplace,
 )
 from .detail import Details
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
@@ -38,6 +38,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
         _show_lines_at_once()
+        job = workplace.settle(job)
         run(job, shared, skip)
         status = 0
     except BaseException as error:
@@ -68,12 +69,12 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()
-    with open(layout.payload(job.node), "rb") as file:
+    with open(job.payload, "rb") as file:
         envelope = pickle.loads(file.read())
     usermodules.install(envelope["modules"])
     content = pickle.loads(envelope["content"])
     functions, initials = content["functions"], content["initials"]
-    bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
+    bound = chunkfile.bound_values(job.description["binds"])
     content["functions"] = functions = watch.over(program, functions)
     cursor = Cursor()
     by_position: Dict[int, List[Sink]] = {}
@@ -93,9 +94,7 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     else:
         emit = chain(program["operations"], functions, bound, by_position, cursor)
         combine = program["combine"]
-        view = views.open_view(
-            job.description, None if combine is None else functions[combine], job.files_folder
-        )
+        view = views.open_view(job.description, None if combine is None else functions[combine])
         cursor.stage = program["stages"][0]
         _each(job, view, emit, every, cursor, shared, skip or set())
     for sink in every:
@@ -204,7 +203,7 @@ def _reduce(
         for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
             key = frame.key
             shared.put(RUNNING, number + 1, number, 0, 0)
-            item = chunkfile.value(frame, job.files_folder)
+            item = chunkfile.value(frame)
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
             del frame, item  # not to be kept while the next one is read

@@ -210,7 +210,10 @@ def scratch() -> Optional[List[str]]:
                 found.append("...")
                 return found
             name = shown + entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if level == 0 and entry.name.endswith(".work"):
+                # What the functions made in their working directory is told as they name it.
+                folders.append((os.path.join(entry.path, "work"), "", 1))
+            elif entry.is_dir(follow_symlinks=False):
                 found.append(name + "/")
                 if level + 1 < _DEEPEST:
                     folders.append((entry.path, name + "/", level + 1))

@@ -14,7 +14,18 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, environment, itemfile, layout, measure, recordfile, report, views
+from . import (
+    chunkfile,
+    compute,
+    environment,
+    itemfile,
+    layout,
+    measure,
+    recordfile,
+    report,
+    views,
+    workplace,
+)
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -31,6 +42,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     recordfile.start(job.record, node, chunk, attempt, socket.gethostname(), _python())
     for path in job.files:
         itemfile.ItemWriter(path).discard()
+    workplace.prepare(job)
     shared = Shared()
     mismatch = environment.mismatch(job.program)
     if mismatch is not None:
@@ -49,6 +61,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     end["seconds"] = round(time.time() - started, 6)
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
+    end.update(_files(job))
     if mismatch is not None:
         end["mismatch"] = mismatch.type
     recordfile.append(job.record, "end", end, sync=True)
@@ -106,6 +119,18 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
     }
 
 
+def _files(job: Job) -> Dict[str, Any]:
+    """Return how many files the functions gave, and in how many values of each output any travel.
+
+    What else they left is removed. Nothing is returned for a job whose values travel alone.
+    """
+    returned = workplace.leave(job)
+    if not job.program.get("carries_files"):
+        return {}
+    carrying = [sum(map(bool, itemfile.references([path]))) for path in job.files]
+    return {"returned": returned, "carrying": carrying}
+
+
 def close_killed(node: str, chunk: str, attempt: int) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
     job = read_job(node, chunk, attempt)
@@ -114,6 +139,7 @@ def close_killed(node: str, chunk: str, attempt: int) -> None:
     _reconcile_outputs(job)
     end = _end(job, None, None, 0)
     end["killed"] = True
+    end.update(_files(job))
     recordfile.append(job.record, "end", end, sync=True)
 
 
