@@ -100,7 +100,25 @@ def travels(plan: Plan) -> dict[str, Travel]:
             or any("url" in each for each in inputs),
             inputs=inputs,
         )
+        _check_loop(node, found[node.name])
     return found
+
+
+def _check_loop(node: Node, travel: Travel) -> None:
+    """Refuse files that go round: a round is a run directory of its own, without them."""
+    if node.round is None:
+        return
+    if travel.reads:
+        raise UsageError(
+            f"loop {node.name!r}: files travel with items that it begins with or uses; map them to "
+            f"values before the loop, or give the stages in it the option input_files"
+        )
+    for name, inner in travels(node.round.plan).items():
+        if inner.returns:
+            raise UsageError(
+                f"loop {node.name!r}: the functions of {name!r} name OutputFile, but no files come "
+                f"back from the rounds of a loop; return what is in them"
+            )
 
 
 def _sources(node: Node, stored: dict[str, Source]) -> Iterable[Source]:
