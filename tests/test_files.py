@@ -752,7 +752,7 @@ def shape(value: Any, paths: list[Path]) -> Any:
 @given(items(2))
 def test_containers_keep_their_types(item: Any):
     travelling = _paths.Travelling()
-    pickled = ItemPickler("s", set(), travelling)(item, 0)
+    pickled = ItemPickler("s", set(), {}, travelling)(item, 0)
     paths: list[Path] = []
     expected = shape(item, paths)
     found = loads(pickled.payload, pickled.buffers)
