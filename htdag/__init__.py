@@ -15,6 +15,7 @@ from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
+from htdag.runtime.current import Current, current
 from htdag.stages import MISSING, Stage, files, map, source, starmap
 from htdag.store import load, runs
 
@@ -22,6 +23,7 @@ __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Current",
     "HtdagError",
     "Item",
     "ItemError",
@@ -34,6 +36,7 @@ __all__ = [
     "Stage",
     "Status",
     "__version__",
+    "current",
     "files",
     "load",
     "map",

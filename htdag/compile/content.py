@@ -94,8 +94,8 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
     }
 
 
-def program(node: Node) -> dict[str, Any]:
-    """Return what the jobs of a node do."""
+def program(node: Node, tag: str) -> dict[str, Any]:
+    """Return what the jobs of a node do, in the run of a tag."""
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
     roles = [role for role, _ in _functions(node)]
 
@@ -105,7 +105,9 @@ def program(node: Node) -> dict[str, Any]:
     initials = iter(range(len(_initials(node))))
     content: dict[str, Any] = {
         "python": list(sys.version_info[:2]),
+        "run": tag,
         "node": node.name,
+        "cpus": node.options.request_cpus or 1,
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,

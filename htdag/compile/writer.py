@@ -69,7 +69,7 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
-        _write_json(run / layout.program(node.name), program(node))
+        _write_json(run / layout.program(node.name), program(node, tag))
         lines = submit.submit_lines(node, plan.name)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:

@@ -9,7 +9,19 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
+from . import (
+    chunkfile,
+    current,
+    inside,
+    itemfile,
+    layout,
+    measure,
+    recordfile,
+    report,
+    sinks,
+    usermodules,
+    views,
+)
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -25,7 +37,8 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
-        run(job, shared, skip)
+        inside.install()
+        run(job, shared, skip, current.enter(job))
         status = 0
     except BaseException as error:
         name, message = report.type_name(error), report.text_of(error)
@@ -42,8 +55,11 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
             os._exit(status)
 
 
-def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
+def run(
+    job: Job, shared: Shared, skip: Optional[Set[int]], cursor: Optional[Cursor] = None
+) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
+    cursor = Cursor() if cursor is None else cursor
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()
@@ -54,7 +70,6 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     functions, initials = content["functions"], content["initials"]
     bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
     content["functions"] = functions = watch.over(program, functions)
-    cursor = Cursor()
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
