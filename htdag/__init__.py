@@ -15,6 +15,7 @@ from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
+from htdag.runtime.checkpoint import checkpoint
 from htdag.runtime.current import Current, current
 from htdag.stages import MISSING, Stage, files, map, source, starmap
 from htdag.store import load, runs
@@ -36,6 +37,7 @@ __all__ = [
     "Stage",
     "Status",
     "__version__",
+    "checkpoint",
     "current",
     "files",
     "load",

@@ -10,8 +10,9 @@ import networkx as nx
 
 from htdag._names import unique_name
 from htdag._options import Options
-from htdag.errors import StageNameError, UsageError
-from htdag.stages import Stage
+from htdag._resources import PerItem
+from htdag.errors import OptionError, StageNameError, UsageError
+from htdag.stages import PER_ITEM, VIEWS, Stage
 
 
 def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
@@ -51,7 +52,32 @@ def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tupl
         for keyword, other in stage.binds:
             edge = _edge(graph, names[id(other)], name, "bind")
             edge["keywords"] = (*edge["keywords"], keyword)
+    for name, stage in graph.nodes(data="stage"):
+        _check_requests(stage, name)
     return graph, tuple(names[id(target)] for target in targets)
+
+
+def _check_requests(stage: Stage, name: str) -> None:
+    """Refuse requests that depend on items which are not there before the run begins."""
+    depends = [key for key, value in stage.options.given().items() if isinstance(value, PerItem)]
+    if not depends:
+        return
+    if stage.kind not in PER_ITEM:
+        raise OptionError(
+            f"stage {name!r}: {depends[0]} is a function of the item, but a {stage.kind} takes no "
+            f"single items; give a fixed value"
+        )
+    above = list(stage.inputs)
+    while above:
+        other = above.pop()
+        if other.kind in VIEWS:
+            above += other.inputs
+        elif other.data is None:
+            raise OptionError(
+                f"stage {name!r}: {depends[0]} is a function of the item, but the items are made "
+                f"by {other.name!r} during the run, while jobs ask before they have them; give a "
+                f"fixed value, or apply the function to the items of a source"
+            )
 
 
 def upstreams(graph: nx.DiGraph, name: str) -> tuple[str, ...]:

@@ -103,6 +103,7 @@ class Pipeline:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
         self._options = _options.parse(default_options, str(what))
+        _options.refuse_functions(self._options, str(what))
         self._use_history = _settings.use_history(history)
         self._settings = Settings(
             _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds)

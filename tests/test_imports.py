@@ -25,7 +25,14 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 LAYERS = [
     ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
-    ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
+    (
+        "htdag._names",
+        "htdag._home",
+        "htdag._options",
+        "htdag._settings",
+        "htdag._units",
+        "htdag._resources",
+    ),
     ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources", "htdag._throttles"),
     ("htdag.stages",),
     ("htdag._graph",),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Collection
 from typing import Any
 
 from htdag._pickling import dump_content
+from htdag._resources import PerItem
 from htdag.plan import Node, Plan
 from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.identity import stage_keys
@@ -15,9 +17,14 @@ from htdag.stages import MISSING
 FORMAT = 2
 
 
-def plan_content(plan: Plan) -> dict[str, Any]:
-    """Return what the scripts beside DAGMan, and htdag, have to know of a plan."""
-    nodes = [_node_content(plan, node) for node in plan.nodes]
+def plan_content(plan: Plan, checkpoints: Collection[str] = ()) -> dict[str, Any]:
+    """Return what the scripts beside DAGMan, and htdag, have to know of a plan.
+
+    ``checkpoints`` are the nodes whose functions call `htdag.checkpoint`.
+    """
+    nodes = [
+        _node_content(plan, node) | {"checkpoints": node.name in checkpoints} for node in plan.nodes
+    ]
     keys = stage_keys(plan.stages, plan.name)
     stages = [
         {
@@ -86,7 +93,7 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "retries": node.options.retries or 0,
         "on_error": node.options.on_error,
         "max_errors": node.options.max_errors,
-        "request_cpus": node.options.request_cpus,
+        "request_cpus": _fixed(node.options.request_cpus),
         "max_materialize": node.options.max_materialize,
         "category": node.options.category,
         "priority": node.priority,
@@ -94,8 +101,16 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
     }
 
 
-def program(node: Node, tag: str) -> dict[str, Any]:
-    """Return what the jobs of a node do, in the run of a tag."""
+def _fixed(value: Any) -> Any:
+    """Return the value of an option, or None where it depends on the item."""
+    return None if isinstance(value, PerItem) else value
+
+
+def program(node: Node, tag: str, *, checkpoints: bool) -> dict[str, Any]:
+    """Return what the jobs of a node do, in the run of a tag.
+
+    ``checkpoints`` tells whether its functions call `htdag.checkpoint`.
+    """
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
     roles = [role for role, _ in _functions(node)]
 
@@ -103,11 +118,14 @@ def program(node: Node, tag: str) -> dict[str, Any]:
         return roles.index(role) if role in roles else None
 
     initials = iter(range(len(_initials(node))))
+    interval = None if node.reduction is not None else node.options.checkpoint_interval
     content: dict[str, Any] = {
         "python": list(sys.version_info[:2]),
         "run": tag,
         "node": node.name,
-        "cpus": node.options.request_cpus or 1,
+        "cpus": _fixed(node.options.request_cpus) or 1,
+        "checkpoints": checkpoints,
+        "checkpoint_interval": interval,
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
@@ -173,6 +191,14 @@ def _initials(node: Node) -> list[Any]:
     if node.reduction is not None:
         found.append(node.reduction.initial)
     return [initial for initial in found if initial is not MISSING]
+
+
+def calls_checkpoint(node: Node, functions: bytes) -> bool:
+    """Tell from a node's pickled functions whether they call `htdag.checkpoint`.
+
+    Their code names it, or refers to it, in whatever way it was imported.
+    """
+    return node.reduction is None and b"htdag" in functions and b"checkpoint" in functions
 
 
 def payload(node: Node, classes: set[type]) -> bytes:

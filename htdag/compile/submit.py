@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from htdag._resources import written
+from htdag.compile.requests import per_item
 from htdag.plan import Node
-from htdag.runtime import layout
+from htdag.runtime import layout, pause
 
 _MOST_MATERIALIZED = 10_000
 
@@ -14,16 +16,18 @@ _PASSED_ON = (
     "request_memory",
     "request_disk",
     "request_gpus",
+    "allowed_job_duration",
     "retry_request_memory",
     "rank",
     "priority",
     "accounting_group",
+    "concurrency_limits",
     "max_materialize",
     "max_idle",
 )
 
 
-def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
+def submit_lines(node: Node, pipeline: str, *, checkpoints: bool) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -32,6 +36,8 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
         The node.
     pipeline : str
         The pipeline's name, for the batch name.
+    checkpoints : bool
+        Whether the node's functions call `htdag.checkpoint`.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -39,6 +45,8 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
     back = [_with_macros(layout.record, name)] + [
         _with_macros(layout.output, name, output) for output in outputs
     ]
+    if checkpoints:
+        back.append(_with_macros(layout.checkpoints, name))
     description = _with_macros(layout.chunk, name)
     sent = [layout.program(name), layout.payload(name), description, "$(inputs)"]
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
@@ -52,12 +60,20 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
     yield f"transfer_output_files = {', '.join(back)}"
+    if node.reduction is None:
+        # A job that has done enough since then ends with this status between two items; its files
+        # are sent to the submit side, and it is started again. So little is lost by an eviction.
+        yield f"checkpoint_exit_code = {pause.EXIT}"
+        yield f"transfer_checkpoint_files = {', '.join(back)}"
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""
     given = node.options.given()
+    vary = per_item(node)
     for key in _PASSED_ON:
-        if key in given:
+        if key in vary:
+            yield f"{key} = {written(key, f'$({key}_of_chunk)')}"
+        elif key in given:
             yield f"{key} = {given[key]}"
     if "max_materialize" not in given:
         # Late materialisation, whatever the number: a schedd asks for a negotiation when it
@@ -73,7 +89,8 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
     yield f"batch_name = {pipeline}"
     yield "notification = Never"
     yield ""
-    yield f"queue chunk, attempt, inputs from {layout.chunk_list(name)}"
+    variables = ", ".join(["chunk", "attempt", *(f"{key}_of_chunk" for key in vary), "inputs"])
+    yield f"queue {variables} from {layout.chunk_list(name)}"
 
 
 def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]

@@ -12,8 +12,8 @@ from typing import Any
 
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, submit
-from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile import archive, dag, requests, submit
+from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_content, program
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
@@ -69,20 +69,29 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     for node in plan.nodes:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
-        _write_json(run / layout.program(node.name), program(node, tag))
-        lines = submit.submit_lines(node, plan.name)
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         if node.input.source is not None:
             write_source(run, node)
             classes |= node.input.source.classes
     for stored in plan.sources:
         write_stored_source(run, stored)
         classes |= stored.source.classes
+    checkpoints = set()
     for node in plan.nodes:
-        _write(run / layout.payload(node.name), payload(node, classes))
-    content = plan_content(plan)
+        functions = payload(node, classes)
+        _write(run / layout.payload(node.name), functions)
+        if calls_checkpoint(node, functions):
+            checkpoints.add(node.name)
+        content = program(node, tag, checkpoints=node.name in checkpoints)
+        _write_json(run / layout.program(node.name), content)
+        lines = submit.submit_lines(node, plan.name, checkpoints=node.name in checkpoints)
+        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
+    content = plan_content(plan, checkpoints)
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
+    for node in plan.nodes:
+        asked = requests.of_chunks(node)
+        if asked:
+            _write_json(run / layout.requests(node.name), asked)
     for node_content in content["nodes"]:
         if node_content["dynamic"]:
             continue  # the POST script of the last node before it writes the list

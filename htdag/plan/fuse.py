@@ -16,7 +16,7 @@ from htdag._options import Options
 from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, PER_ITEM, VIEWS, Stage
 
-BUILT_IN = Options(retries=0, on_error="finish", max_errors=0, fuse=True)
+BUILT_IN = Options(retries=0, on_error="finish", max_errors=0, fuse=True, checkpoint_interval=600)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from . import requests
 from .inside import public
 from .job import Job
 from .program import Cursor
 
+_VARIABLES = {"stage": "HTDAG_STAGE", "key": "HTDAG_ITEM"}
 _ATTRIBUTE = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
 
 
@@ -135,31 +137,12 @@ def enter(job: Job) -> Cursor:
 class _TellingCursor(Cursor):
     """A cursor that tells programs started by functions too, by the environment."""
 
-    __slots__ = ("_key", "_stage")
+    __slots__ = ()
 
-    @property
-    def stage(self) -> str:  # type: ignore[override]
-        return self._stage
-
-    @stage.setter
-    def stage(self, stage: str) -> None:
-        if stage != self._stage:
-            os.environ["HTDAG_STAGE"] = stage
-        self._stage = stage
-
-    @property
-    def key(self) -> str:  # type: ignore[override]
-        return self._key
-
-    @key.setter
-    def key(self, key: str) -> None:
-        if key != self._key:
-            os.environ["HTDAG_ITEM"] = key
-        self._key = key
-
-    def __init__(self) -> None:
-        self._stage = ""
-        self._key = ""
+    def __setattr__(self, name: str, value: str) -> None:
+        if getattr(self, name, None) != value:
+            os.environ[_VARIABLES[name]] = value
+        object.__setattr__(self, name, value)
 
 
 def _granted(job: Job) -> Dict[str, Any]:
@@ -173,11 +156,16 @@ def _granted(job: Job) -> Dict[str, Any]:
         "job": None if cluster is None else "%d.%d" % (cluster, process or 0),
         "slot": machine["Name"].strip('"') if "Name" in machine else None,
         "scratch": Path(scratch or tempfile.gettempdir()),
-        "cpus": job.program["cpus"] if cpus is None else cpus,
+        "cpus": _asked_cpus(job) if cpus is None else cpus,
         "memory": _number(machine, "Memory"),
         "disk": _number(machine, "Disk"),
         "gpus": _number(machine, "GPUs") or 0,
     }
+
+
+def _asked_cpus(job: Job) -> int:
+    asked = requests.of_chunks(".", job.node).get("request_cpus")
+    return asked[int(job.chunk)] if asked else int(job.program["cpus"])
 
 
 def _ad(variable: str) -> Dict[str, str]:

@@ -18,6 +18,7 @@ Thing = TypeVar("Thing")
 
 PUBLIC = {
     "Current": "current",
+    "checkpoint": "checkpoint",
     "current": "current",
 }
 """The public names that work in jobs, and the module of this package that each is in."""

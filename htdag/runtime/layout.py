@@ -54,6 +54,11 @@ def skipped(name: str) -> str:
     return node(name) + "/skipped.json"
 
 
+def requests(name: str) -> str:
+    """Return the file that says what each chunk asks for, where that depends on its items."""
+    return node(name) + "/requests.json"
+
+
 def inputs(name: str) -> str:
     """Return the folder of source items and chunk descriptions."""
     return node(name) + "/in"
@@ -92,6 +97,11 @@ def record(name: str, chunk: str, attempt: int) -> str:
 def output(name: str, chunk: str, attempt: int, stage: str) -> str:
     """Return the item file with one stage's values of one job."""
     return "%s/%s.%d.%s.items" % (outcomes(name), chunk, attempt, stage)
+
+
+def checkpoints(name: str, chunk: str, attempt: int) -> str:
+    """Return the folder of what the functions of one job put aside."""
+    return "%s/%s.%d.checkpoint" % (outcomes(name), chunk, attempt)
 
 
 def part(stage: str, number: int) -> str:

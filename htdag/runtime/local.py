@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import layout, post, progress, worker
+from . import layout, post, progress, requests, worker
 
 
 class _Stop(BaseException):
@@ -254,7 +254,7 @@ class _Scheduler:
             running = self._running.get(task.node, 0)
             if node["max_materialize"] is not None and running >= node["max_materialize"]:
                 continue
-            cpus = int(node["request_cpus"] or 1)
+            cpus = _cpus(node, task)
             if not self._pool.fits(cpus):
                 break
             self._queue.remove(task)
@@ -290,6 +290,11 @@ class _Scheduler:
             return False
         self._waiting.append(name)
         return True
+
+
+def _cpus(node: Dict[str, Any], task: Task) -> int:
+    asked = requests.of_chunks(".", task.node).get("request_cpus")
+    return asked[int(task.chunk)] if asked else int(node["request_cpus"] or 1)
 
 
 def _tasks(name: str) -> List[Task]:

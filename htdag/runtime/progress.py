@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, streams, worker
+from . import chunkfile, itemfile, layout, recordfile, requests, streams, worker
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -165,17 +165,26 @@ def write_list(
     ``jobs`` are chunk, attempt and what is left to do.
     """
     lines = []
+    asked = requests.of_chunks(run, node["name"])
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
         chunk = layout.chunk_name(number)
+        earlier = layout.checkpoints(node["name"], chunk, attempt - 1)
+        if node["checkpoints"] and _has_files(os.path.join(run, earlier)):
+            transfer = [*transfer, earlier]
         path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
         layout.write_aside(path, json.dumps(description).encode(), sync=False)
-        lines.append("%s, %d, %s\n" % (chunk, attempt, ", ".join(transfer)))
+        values = [chunk, str(attempt), *(str(each[number]) for each in asked.values())]
+        lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
     path = os.path.join(run, layout.chunk_list(node["name"]))
     layout.write_aside(path, "".join(lines).encode())
     if max(map(len, lines), default=0) > LONGEST_MATERIALIZED:
         _submit_at_once(os.path.join(run, layout.submit(node["name"])))
     return len(lines)
+
+
+def _has_files(folder: str) -> bool:
+    return os.path.isdir(folder) and bool(os.listdir(folder))
 
 
 def _submit_at_once(path: str) -> None:

@@ -1,0 +1,71 @@
+"""What each chunk asks for, where requests are functions of the item: the most of its items."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from htdag._resources import PerItem
+from htdag._sources import FileSource, Source
+from htdag.plan import Node
+
+
+def per_item(node: Node) -> dict[str, PerItem]:
+    """Return the options of a node that are functions of the item, by name."""
+    given = node.options.given()
+    return {name: value for name, value in given.items() if isinstance(value, PerItem)}
+
+
+def of_chunks(node: Node) -> dict[str, list[int]]:
+    """Return what the chunks of a node ask for, by option; {} where nothing depends on items.
+
+    Raises
+    ------
+    OptionError
+        If a function raises, or returns what its option does not take.
+    """
+    options = per_item(node)
+    if not options:
+        return {}
+    stage = node.stages[0]
+    items = _items(node)
+    found: dict[str, list[int]] = {name: [] for name in options}
+    number = 0
+    for first, last in itertools.pairwise(node.boundaries):
+        most = dict.fromkeys(options, 0)
+        for item in itertools.islice(items, last - first):
+            for name, option in options.items():
+                most[name] = max(most[name], option.of(item, str(number), stage))
+            number += 1
+        for name, amount in most.items():
+            found[name].append(amount)
+    return found
+
+
+def _items(node: Node) -> Iterator[Any]:
+    """Yield the items that a node reads of sources, in order, as its jobs do."""
+    reads = node.input
+    sources = [stream.source for stream in reads.streams if stream.source is not None]
+    first = _values(sources[0])
+    # One after the other: a source that is read twice at a time would lose its place.
+    values = [list(_values(source)) for source in sources] if len(sources) > 1 else [first]
+    if reads.view == "batch":
+        return iter(lambda: list(itertools.islice(first, reads.number)), [])
+    if reads.view == "zip":
+        return zip(*values, strict=False)
+    if reads.view == "product":
+        return itertools.product(*values)
+    if reads.view == "combinations":
+        return itertools.combinations(first, reads.number)
+    if reads.view == "concat":
+        return itertools.chain(*values)
+    return first
+
+
+def _values(source: Source) -> Iterator[Any]:
+    if isinstance(source, FileSource):
+        return map(Path, source.paths)
+    # As in the jobs: what a function does to its item changes nothing here.
+    return (pickled.load_copy() for pickled in source.pickles())
