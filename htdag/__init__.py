@@ -11,19 +11,24 @@ Examples
 """
 
 from htdag import _version
+from htdag._programs import command
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, Run, RunState, Status
 from htdag.runtime.checkpoint import checkpoint
+from htdag.runtime.command import Command, CommandError
 from htdag.runtime.current import Current, current
 from htdag.stages import MISSING, Stage, files, map, source, starmap
+from htdag.stages.decorated import stage
 from htdag.store import load, runs
 
 __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Command",
+    "CommandError",
     "Current",
     "HtdagError",
     "Item",
@@ -38,11 +43,13 @@ __all__ = [
     "Status",
     "__version__",
     "checkpoint",
+    "command",
     "current",
     "files",
     "load",
     "map",
     "runs",
     "source",
+    "stage",
     "starmap",
 ]

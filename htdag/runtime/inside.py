@@ -12,13 +12,16 @@ import importlib
 import os
 import sys
 from types import ModuleType
-from typing import Any, Callable, Optional, TypeVar
+from typing import Any, Optional, TypeVar
 
 Thing = TypeVar("Thing")
 
 PUBLIC = {
+    "Command": "command",
+    "CommandError": "command",
     "Current": "current",
     "checkpoint": "checkpoint",
+    "command": "command",
     "current": "current",
 }
 """The public names that work in jobs, and the module of this package that each is in."""
@@ -30,9 +33,14 @@ def public(thing: Thing) -> Thing:
     return thing
 
 
-def stage(*_: Any, **__: Any) -> Callable[[Thing], Thing]:
+def named(name: str) -> Any:
+    """Return what has a public name, here or in a job."""
+    return getattr(importlib.import_module("." + PUBLIC[name], __package__), name)
+
+
+def stage(function: Any = None, **_: Any) -> Any:
     """Stand for the decorator ``htdag.stage``: in a job it leaves functions as they are."""
-    return lambda function: function
+    return (lambda decorated: decorated) if function is None else function
 
 
 class _Inside(ModuleType):
@@ -43,8 +51,7 @@ class _Inside(ModuleType):
             self.__path__ = _installed_folders()
             return self.__path__
         if name in PUBLIC:
-            module = importlib.import_module("." + PUBLIC[name], __package__)
-            value = getattr(module, name)
+            value = named(name)
             setattr(self, name, value)
             return value
         if not name.startswith("_") and self._take_installed(name):

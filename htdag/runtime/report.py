@@ -153,5 +153,7 @@ def user_traceback(error: BaseException) -> str:
     while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
         trace = trace.tb_next
     if trace is None:
+        if type(error).__module__ == "htdag":
+            return ""  # a program's error, which has none of the user's code in it
         trace = error.__traceback__
     return "".join(traceback.format_exception(type(error), error, trace))
