@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import htdag
-from htdag.runtime import layout, recordfile
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def slow(seconds: float) -> dict[str, Any]:
     """Say where an item was computed, and when."""
-    print("item", htdag.current().key)
+    sys.stdout.write(f"item {htdag.current().key}\n")
     time.sleep(seconds)
     return {"scratch": str(htdag.current().scratch), "time": time.time()}
 
@@ -37,7 +36,7 @@ def count(last: int) -> list[str]:
         (folder / str(number) / "done").write_text("x")
         state.write_text(json.dumps(done))
         htdag.checkpoint(state, folder)
-        print("step", number)
+        sys.stdout.write(f"step {number}\n")
         time.sleep(0.5)
     return done
 

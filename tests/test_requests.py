@@ -98,7 +98,9 @@ def test_items_of_views_are_those_of_the_jobs(tmp_path, view, largest, generated
     stage = view(source).map(identity, name=NODE, request_memory=largest, chunk_size=2)
     run = compiled(stage, tmp_path / "run")
     assert reference.run_nodes(run) == []
-    rows = lines(compiled(stage, tmp_path / "again"))
+    again = compiled(stage, tmp_path / "again")
+    (node,) = (path.name for path in (again / "nodes").iterdir())
+    rows = lines(again, node)
     values = reference.result(run, NODE)
     wanted = [max(map(largest, values[start : start + 2])) for start in range(0, len(values), 2)]
     assert [int(row[2]) for row in rows] == wanted

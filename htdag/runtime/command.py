@@ -136,7 +136,12 @@ class Command:
             raise CommandError(_not_started(words[0], environment, error), words) from None
         tail = _Tail(process.stderr)
         found: List[bytes] = []
-        reader = threading.Thread(target=lambda: found.append(process.stdout.read()))  # type: ignore[union-attr]
+
+        def read(stream: Any) -> None:
+            with stream:
+                found.append(stream.read())
+
+        reader = threading.Thread(target=read, args=(process.stdout,))
         if captures:
             reader.start()
         try:
