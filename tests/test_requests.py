@@ -47,13 +47,12 @@ def test_a_chunk_asks_for_the_most_of_its_items(tmp_path):
         allowed_job_duration=lambda x: f"{x}h",
     )
     run = compiled(stage, tmp_path / "run")
-    assert command(run, "request_memory") == ["$(request_memory_of_chunk)MB"]
-    assert command(run, "request_cpus") == ["$(request_cpus_of_chunk)"]
+    assert command(run, "request_memory") == ["$(memory_of_chunk)MB"]
+    assert command(run, "request_cpus") == ["$(cpus_of_chunk)"]
     assert command(run, "request_disk") == ["1GB"]
     queue = (run / layout.submit(NODE)).read_text().splitlines()[-1]
-    names = [f"{name}_of_chunk" for name in ("request_cpus", "request_memory")]
     assert queue.startswith(
-        f"queue chunk, attempt, {', '.join(names)}, allowed_job_duration_of_chunk, inputs from"
+        "queue chunk, attempt, cpus_of_chunk, memory_of_chunk, duration_of_chunk, inputs from"
     )
     assert lines(run) == [
         ["0000", "1", "3", "3072", "10800"],

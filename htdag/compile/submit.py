@@ -72,7 +72,7 @@ def submit_lines(node: Node, pipeline: str, *, checkpoints: bool) -> Iterator[st
     vary = per_item(node)
     for key in _PASSED_ON:
         if key in vary:
-            yield f"{key} = {written(key, f'$({key}_of_chunk)')}"
+            yield f"{key} = {written(key, f'$({_variable(key)})')}"
         elif key in given:
             yield f"{key} = {given[key]}"
     if "max_materialize" not in given:
@@ -89,8 +89,16 @@ def submit_lines(node: Node, pipeline: str, *, checkpoints: bool) -> Iterator[st
     yield f"batch_name = {pipeline}"
     yield "notification = Never"
     yield ""
-    variables = ", ".join(["chunk", "attempt", *(f"{key}_of_chunk" for key in vary), "inputs"])
+    variables = ", ".join(["chunk", "attempt", *map(_variable, vary), "inputs"])
     yield f"queue {variables} from {layout.chunk_list(name)}"
+
+
+def _variable(option: str) -> str:
+    """Return the queue variable of an option that differs from chunk to chunk.
+
+    Of a variable that begins with ``request_`` HTCondor would make a request for a resource.
+    """
+    return option.replace("request_", "").replace("allowed_job_", "") + "_of_chunk"
 
 
 def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]
