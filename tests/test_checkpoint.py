@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import reference
 
 import htdag
+from htdag.runtime import layout, recordfile
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -61,9 +65,280 @@ def starts(run: htdag.Run, pool: Pool, number: int) -> None:
     pool.wait_until(lambda: job_events(run, "001") >= number, 60, f"{number} starts of the job")
 
 
+# One job, without HTCondor
+
+
+class Started:
+    """The jobs of a run directory, started as on a point to which files were transferred."""
+
+    def __init__(self, stage: htdag.Stage, run: Path) -> None:
+        self.run = reference.compiled(htdag.Pipeline(stage, history=False), run)
+        (self.run / layout.RUN).unlink()
+        self.scratch = run.with_name("scratch")
+        self.scratch.mkdir()
+
+    def start(self, node: str, chunk: str = "0000") -> subprocess.Popen[bytes]:
+        log = self.run / layout.stdout(node, chunk, 1)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-E", layout.RUNTIME, "work", node, chunk, "1"],
+                cwd=self.run,
+                env=os.environ | {"_CONDOR_SCRATCH_DIR": str(self.scratch)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def finish(self, node: str, chunk: str = "0000") -> int:
+        """Start a job until it is done; return how often it paused."""
+        pauses = 0
+        while True:
+            status = self.start(node, chunk).wait(timeout=60)
+            if status != 85:
+                assert status == 0, (self.run / layout.stdout(node, chunk, 1)).read_text()
+                return pauses
+            pauses += 1
+
+    def lines(self, node: str, kind: str) -> list[Any]:
+        found = recordfile.lines(str(self.run / layout.record(node, "0000", 1)))
+        return [line[kind] for line in found if kind in line]
+
+
+@pytest.fixture(autouse=True)
+def _pause_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals below a second, which no user needs."""
+    import htdag._options
+
+    checks = htdag._options._CHECKS
+    monkeypatch.setitem(checks, "checkpoint_interval", lambda value: value)
+
+
+def napping(x: float) -> float:
+    sys.stdout.write(f"nap {x}\n")
+    time.sleep(0.05)
+    return x
+
+
+def test_a_job_pauses_and_goes_on(tmp_path: Path):
+    stage = htdag.source(range(10)).map(napping, chunk_size=10, checkpoint_interval=0.12)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("napping") >= 1
+    assert reference.result(jobs.run, "napping") == list(range(10))
+    (end,) = jobs.lines("napping", "end")
+    assert (end["items"], end["done"], end["failed"], end["remaining"]) == (10, 10, 0, 0)
+    assert end["seconds"] >= 0.5  # of all starts together
+    text = (jobs.run / layout.stdout("napping", "0000", 1)).read_bytes()
+    for entry in jobs.lines("napping", "streams"):
+        start, stop = entry["out"]
+        assert text[start:stop].decode() == f"nap {entry['key']}\n"
+    assert len(jobs.lines("napping", "streams")) == 10
+
+
+def fail_at_three(x: int) -> int:
+    time.sleep(0.05)
+    if x == 3:
+        raise ValueError(x)
+    return x
+
+
+def test_items_that_failed_before_a_pause_are_not_tried_again(tmp_path: Path):
+    stage = htdag.source(range(8)).map(fail_at_three, chunk_size=8, checkpoint_interval=0.08)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("fail_at_three") >= 1
+    (error,) = jobs.lines("fail_at_three", "error")
+    assert error["sequence"] == 3
+    (end,) = jobs.lines("fail_at_three", "end")
+    assert (end["done"], end["failed"], end["remaining"]) == (7, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "result"),
+    [
+        (lambda s: s.reduce(lambda a, b: a + b, name="out"), 45),
+        (lambda s: s.fold(lambda a, x: a + x, lambda a, b: a + b, initial=0, name="out"), 45),
+        (
+            lambda s: s.reduce_by_key(
+                lambda a, b: a + b, key=lambda x: x % 2, partitions=2, name="out"
+            ),
+            {0: 20, 1: 25},
+        ),
+        (lambda s: s.flat_map(lambda x: [x] * (x % 3), name="out"), None),
+    ],
+)
+def test_what_is_combined_outlives_a_pause(tmp_path: Path, build: Any, result: Any):
+    items = htdag.source(range(10)).map(napping, chunk_size=10, checkpoint_interval=0.12)
+    jobs = Started(build(items), tmp_path / "run")
+    (first,) = (path.name for path in (jobs.run / "nodes").iterdir() if "napping" in path.name)
+    assert jobs.finish(first) >= 1
+    (jobs.run / layout.RUN).write_text("{}")
+    assert reference.run_nodes(jobs.run) == []
+    found = reference.result(jobs.run, "out")
+    if isinstance(result, dict):
+        found = dict(found)
+    assert found == (result if result is not None else [x for x in range(10) for _ in range(x % 3)])
+
+
+def test_a_job_that_was_killed_goes_on_where_it_was(tmp_path: Path):
+    stage = htdag.source(range(6)).map(napping_longer, chunk_size=6)
+    jobs = Started(stage, tmp_path / "run")
+    job = jobs.start("napping_longer")
+    items = jobs.run / layout.output("napping_longer", "0000", 1, "napping_longer")
+    deadline = time.monotonic() + 30
+    while (not items.exists() or items.stat().st_size < 60) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=30) == 143
+    begun = time.time()
+    assert jobs.finish("napping_longer") == 0
+    values = reference.result(jobs.run, "napping_longer")
+    assert len(values) == 6
+    assert values[0] < begun < values[-1]
+    assert len(jobs.lines("napping_longer", "start")) == 2
+
+
+def napping_longer(x: int) -> float:
+    time.sleep(0.3)
+    return time.time()
+
+
+def test_a_job_that_is_done_is_done_anew_when_it_is_started_again(tmp_path: Path):
+    stage = htdag.source([1]).map(napping_longer)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("napping_longer") == 0
+    (first,) = reference.result(jobs.run, "napping_longer")
+    assert jobs.finish("napping_longer") == 0
+    (second,) = reference.result(jobs.run, "napping_longer")
+    assert second > first
+
+
+# htdag.checkpoint
+
+
+def test_outside_of_a_run_it_does_nothing(tmp_path: Path):
+    htdag.checkpoint("no such file")
+
+
+def counting(last: int) -> tuple[int, list[int]]:
+    """Count in steps, which are put aside; the job pauses after the first."""
+    path = Path("deep/steps.json")
+    steps = json.loads(path.read_text()) if path.exists() else []
+    began_at = len(steps)
+    for number in range(began_at, last):
+        steps.append(number)
+        if number == 0:
+            Path("deep/empty").mkdir(parents=True)
+            Path("once").write_text("kept")
+            Path("link").symlink_to("once")
+        path.write_text(json.dumps(steps))
+        sys.stdout.write(f"step {number}\n")
+        htdag.checkpoint(*(("once", Path("link").absolute()) if number == 0 else ()), path.parent)
+    if not Path("deep/empty").is_dir() or Path("link").read_text() != "kept":
+        raise ValueError("a part of the checkpoint is missing")
+    return began_at, steps
+
+
+def test_a_function_goes_on_from_its_checkpoint(tmp_path: Path):
+    stage = htdag.source([3, 2]).map(counting, chunk_size=2, checkpoint_interval=0.001)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("counting") >= 1
+    (began_at, steps), (_, other) = reference.result(jobs.run, "counting")
+    assert began_at > 0
+    assert (steps, other) == ([0, 1, 2], [0, 1])
+    assert list((jobs.run / layout.checkpoints("counting", "0000", 1)).iterdir()) == []
+    assert list(jobs.scratch.iterdir()) == []
+    text = (jobs.run / layout.stdout("counting", "0000", 1)).read_bytes()
+    spans = {entry["key"]: entry["out"] for entry in jobs.lines("counting", "streams")}
+    assert text[slice(*spans["0"])].decode() == "step 0\nstep 1\nstep 2\n"
+    assert text[slice(*spans["1"])].decode() == "step 0\nstep 1\n"
+
+
+def half_done(x: int) -> list[str]:
+    state = Path("state")
+    before = state.read_text().split() if state.exists() else []
+    state.write_text(" ".join([*before, str(htdag.current().attempt)]))
+    htdag.checkpoint("state")
+    if x == 1 and len(before) < 2:
+        raise RuntimeError("half done")
+    return [*before, str(htdag.current().attempt)]
+
+
+def test_an_attempt_begins_with_what_the_one_before_put_aside(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    stage = htdag.source([0, 1, 2]).map(half_done, chunk_size=3, retries=2)
+    run = htdag.Pipeline(stage, history=False).submit(on="local").wait(timeout=60)
+    assert run.result() == [["1"], ["1", "2", "3"], ["1"]]
+
+
+@pytest.mark.pool
+def test_an_attempt_gets_the_checkpoint_of_the_one_before_it(pool: Pool, runs_dir: Path):
+    stage = htdag.source([0, 1, 2]).map(half_done, chunk_size=3, retries=2)
+    with pool.only("blind"):
+        run = htdag.Pipeline(stage, name="halves").submit(on="condor").wait(timeout=120)
+    assert run.result() == [["1"], ["1", "2", "3"], ["1"]]
+
+
+def twice(x: int) -> list[int]:
+    return [x, x + 1]
+
+
+def own_state(x: int) -> bool:
+    """Tell whether the call found what another one left."""
+    found = Path("state").exists()
+    Path("state").write_text("x")
+    htdag.checkpoint("state")
+    return found
+
+
+def generating(x: int):
+    for number in range(2):
+        Path("state").write_text(str(number))
+        htdag.checkpoint("state")
+        yield own_state(number) or True
+
+
+def test_each_call_has_a_working_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    stage = htdag.source([0, 1]).flat_map(twice).map(own_state, chunk_size=2)
+    assert htdag.Pipeline(stage, history=False).run(on="local") == [False] * 4
+    stage = htdag.source([0, 1]).flat_map(generating, chunk_size=2)
+    assert htdag.Pipeline(stage, history=False).run(on="local") == [True] * 4
+
+
+def wrong(which: str) -> str:
+    Path("good").write_text("good")
+    htdag.checkpoint("good")
+    try:
+        htdag.checkpoint("good", {"missing": "bad", "outside": "/etc/hostname"}[which])
+    except (FileNotFoundError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def test_mistakes_say_what_to_do_and_lose_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    stage = htdag.source(["missing", "outside"]).map(wrong)
+    missing, outside = htdag.Pipeline(stage, history=False).run(on="local")
+    assert missing == "FileNotFoundError: htdag.checkpoint: there is no file 'bad'"
+    assert outside.startswith("ValueError: htdag.checkpoint: '/etc/hostname' is not in the working")
+
+
+def test_a_job_without_a_folder_for_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+
+    def hidden(a, b):
+        htdag.checkpoint("x")
+        return a
+
+    stage = htdag.source([1, 2]).reduce(hidden, associative=False)
+    with pytest.raises(htdag.RunFailed, match="not ready for checkpoints"):
+        htdag.Pipeline(stage, history=False).run(on="local")
+
+
+# On a pool
+
+
 @pytest.mark.pool
 def test_an_evicted_chunk_keeps_what_is_done(pool: Pool, runs_dir: Path):
-    stage = htdag.source([1.5] * 6).map(slow, chunk_size=6, checkpoint_interval="1s")
+    stage = htdag.source([1.5] * 6).map(slow, chunk_size=6, checkpoint_interval=1)
     with pool.only("blind"):
         run = htdag.Pipeline(stage, name="evicted").submit(on="condor")
         starts(run, pool, 1)
@@ -81,7 +356,7 @@ def test_an_evicted_chunk_keeps_what_is_done(pool: Pool, runs_dir: Path):
 
 @pytest.mark.pool
 def test_a_second_eviction_does_not_lose_the_first_checkpoint(pool: Pool, runs_dir: Path):
-    stage = htdag.source([12]).map(count, checkpoint_interval="1s")
+    stage = htdag.source([12]).map(count, checkpoint_interval=1)
     with pool.only("blind"):
         run = htdag.Pipeline(stage, name="counted").submit(on="condor")
         starts(run, pool, 1)
