@@ -41,10 +41,16 @@ demo: $(venv)/.stamp-demo ## Run the book analysis on this machine, without HTCo
 	$(python) examples/book_analysis/book_analysis.py --on local
 
 # The tests' own HTCondor; the tool leaves a machine alone that has one. Its state decides what
-# there is to do, so it is asked each time.
+# there is to do, so it is asked each time. `SUITE=trixie` is the HTCondor of that suite of Debian,
+# in a folder of its own.
+SUITE ?=
+prefix := .htcondor$(addprefix -,$(SUITE))
+ifneq ($(SUITE),)
+export HTDAG_TEST_HTCONDOR := $(CURDIR)/$(prefix)
+endif
 .PHONY: htcondor
 htcondor: $(venv)/.stamp-dev
-	@$(python) tools/get-htcondor .htcondor || { \
+	@$(python) tools/get-htcondor $(addprefix --suite ,$(SUITE)) $(prefix) || { \
 		echo "make: no HTCondor, so the tests on a pool cannot run;" \
 			"\`make test-local\` runs the others" >&2; exit 1; }
 
@@ -54,7 +60,7 @@ test: htcondor ## Run all tests, with a real HTCondor and the coverage of the co
 test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
 	$(pytest) -m 'not pool' $(PYTEST_ARGS)
 
-test-pool: htcondor ## Run the tests on a real HTCondor
+test-pool: htcondor ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
 	$(pytest) -m pool $(PYTEST_ARGS)
 
 PARTS ?=
@@ -86,4 +92,4 @@ clean: ## Remove what was built, but not the environment and HTCondor
 		2>/dev/null || true
 
 distclean: clean ## Remove the environment and HTCondor too
-	rm -rf $(venv) .htcondor
+	rm -rf $(venv) .htcondor .htcondor-*

@@ -7,7 +7,10 @@ It starts the tests' own pool, so `make htcondor` must have set that up. Each ro
 once, in turn. A way is timed from the first line of its script (for htdag: the pipeline is built)
 to its result in this process. Both are given the same chunks, unless it says otherwise. One job an
 item takes so long that it is run once, on the fast pool alone. What takes CPU is not repeated on
-the pool with defaults, nor is the point that shares files.
+the pool with defaults, nor is the point that shares files. Plans do not follow earlier runs, so
+that each round does the same.
+
+With --update, figures of the JSON file that are not measured anew are kept.
 """
 
 from __future__ import annotations
@@ -370,6 +373,7 @@ def main() -> None:
     parser.add_argument(
         "--no-single", action="store_true", help="without one job an item, which is slow"
     )
+    parser.add_argument("--update", action="store_true", help="keep the other figures of --json")
     parser.add_argument("--timeline", action="store_true", help="show when each node did what")
     args = parser.parse_args()
     figures = []
@@ -386,9 +390,15 @@ def main() -> None:
                 pool.stop()
     finally:
         area.close()
+    if args.update and args.json and args.json.exists():
+        old = json.loads(args.json.read_text())["figures"]
+        new = {(one["work"], one["pool"], one["point"]) for one in figures}
+        figures += [one for one in old if (one["work"], one["pool"], one["point"]) not in new]
+        figures.sort(key=lambda one: (one["pool"] != "fast", one["point"]))
     heads = ["pool, point", "way", "seconds: median (range)", "times by hand"]
     parts = []
-    for work in args.work:
+    pools = [name for name in POOLS if any(one["pool"] == name for one in figures)]
+    for work in TITLES:
         rows = []
         for figure in (one for one in figures if one["work"] == work):
             floor = common.median(next(iter(figure["seconds"].values())))
@@ -402,8 +412,9 @@ def main() -> None:
                         f"{ratio:.2f}",
                     ]
                 )
-        parts.append(f"{TITLES[work]}\n\n{common.table(heads, rows)}")
-    parts.append(f"Medians of {args.rounds} rounds. " + " ".join(map(settings_text, args.pools)))
+        if rows:
+            parts.append(f"{TITLES[work]}\n\n{common.table(heads, rows)}")
+    parts.append(f"Medians of {args.rounds} rounds. " + " ".join(map(settings_text, pools)))
     common.report("overhead", "\n\n".join(parts), figures, args)
 
 
@@ -421,6 +432,7 @@ def measure(pool: Pool, pool_name: str, point: str, area: Area, args: Any) -> li
     with pool.use(), contextlib.nullcontext() if point == "both" else pool.only(point):
         runs = area.new_runs_dir()
         os.environ["HTDAG_HOME"] = str(runs)
+        os.environ["HTDAG_HISTORY"] = "off"
         fast = pool_name == "fast"
         for work in args.work:
             if work == "burn" and not fast:

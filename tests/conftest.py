@@ -79,7 +79,11 @@ def _pool_in_use(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     assert len(names) == 1, "a test uses one pool"
-    with request.getfixturevalue(names.pop()).use():
+    pool = request.getfixturevalue(names.pop())
+    since = request.node.get_closest_marker("since")
+    if since is not None and pool.version < since.args:
+        pytest.skip(f"HTCondor is {'.'.join(map(str, pool.version))}: {since.kwargs['lacks']}")
+    with pool.use():
         yield
 
 

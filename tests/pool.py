@@ -72,6 +72,11 @@ DEFAULT = {
 }
 
 
+# Newer bindings check that a login was asked for by the daemon that they called, which older
+# daemons cannot show.
+OLDER_DAEMONS = {"SEC_FS_ENFORCE_CHANNEL_BINDING": "False"}
+
+
 class PoolError(Exception):
     """No pool, and what to do about it."""
 
@@ -114,6 +119,16 @@ def private_htcondor(prefix: Path, why: str | None) -> Install:
     text = (prefix / "condor_config").read_text()
     settings = dict(re.findall(r"^(\w+) *= *(.*)$", text, re.MULTILINE))
     return Install((prefix / "usr/bin", prefix / "usr/sbin"), settings, prefix)
+
+
+def daemons_version() -> tuple[int, ...]:
+    """The version of the HTCondor that is first on PATH."""
+    return version_of(subprocess.run(["condor_version"], capture_output=True, text=True).stdout)
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    match = re.search(r"CondorVersion: (\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, match.groups())) if match else ()
 
 
 def minor_version(python: Path) -> tuple[int, int] | None:
@@ -270,7 +285,11 @@ class Area:
 
 
 class Pool:
-    """A running pool. `schedd` is its htcondor2.Schedd, `points` are its execute points."""
+    """A running pool.
+
+    `schedd` is its htcondor2.Schedd, `points` are its execute points, `version` is that of its
+    daemons, such as (25, 14, 1).
+    """
 
     points = POINTS
 
@@ -292,7 +311,10 @@ class Pool:
 
             self._htcondor = htcondor2
             htcondor2.reload_config()
+            self.version = daemons_version()
             config = {**self.install.settings, **COMMON, **settings}
+            if self.version < version_of(htcondor2.version()):
+                config |= OLDER_DAEMONS
             self._personal = PersonalPool(
                 local_dir=self.folder / "seeing",
                 config=config,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from pool import wait_until
+from pool import version_of, wait_until
 
 from htdag import cli
 from htdag.backends import bindings
@@ -197,6 +197,14 @@ def test_what_breaks_a_run_is_told_by_the_exit_status(monkeypatch):
     assert "SCHEDD_MIN_INTERVAL = 1" in run(status=0)
 
 
+def older(pool) -> set[str]:
+    """What the doctor says of a pool whose daemons are older than the bindings."""
+    import htcondor2
+
+    same = pool.version[0] == version_of(htcondor2.version())[0]
+    return set() if same else {"bindings-version"}
+
+
 @pytest.mark.pool
 def test_the_doctor_looks_at_a_real_pool(pool, runs_dir):
     facts = collecting.collect()
@@ -209,7 +217,7 @@ def test_the_doctor_looks_at_a_real_pool(pool, runs_dir):
     assert {(point.cpus, point.memory_mb) for point in facts.points} == {(4, 4096)}
     assert all(abs(point.clock_ahead) < 5 for point in facts.points)
     assert facts.schedd.count(".") == 2
-    assert names(facts) == ["python-unknown"]
+    assert set(names(facts)) == {"python-unknown"} | older(pool)
 
 
 @pytest.mark.pool
@@ -217,7 +225,7 @@ def test_probe_jobs_tell_the_python_of_each_point(pool, runs_dir):
     facts = collecting.collect(probe=True, timeout=30)
     assert [probe.problem for probe in facts.probes] == ["", ""]
     assert all(probe.python.startswith(facts.python.rpartition(".")[0]) for probe in facts.probes)
-    assert findings(facts) == []
+    assert set(names(facts)) == older(pool)
     wait_until(lambda: not pool.schedd.query("true", ["ProcId"]), 20, "an empty queue")
     assert list((runs_dir / "runs").iterdir()) == []
 

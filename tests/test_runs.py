@@ -9,6 +9,7 @@ import operator
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -717,11 +718,13 @@ def test_a_compiled_directory_runs_with_condor_submit_dag_alone(pool: Any, runs_
     directory = runs_dir / "by hand"
     limits = {"max_jobs_submitted": 3, "category": "all", "maxjobs": {"all": 2}}
     dag = htdag.Pipeline(total, name="by_hand", **limits).compile(directory)
-    run_command(["condor_dag_checker", dag.name], directory)
+    if shutil.which("condor_dag_checker"):  # since 24.8.1
+        run_command(["condor_dag_checker", dag.name], directory)
     run_command(["condor_submit_dag", dag.name], directory)
     pool.wait_until(lambda: "EXITING WITH STATUS" in read(f"{dag}.dagman.out"), 90)
     assert "EXITING WITH STATUS 0" in read(f"{dag}.dagman.out")
-    assert re.search(r"Maximum Submitted Nodes-*: 3\n", read(f"{dag}.dagman.out"))
+    told = r"Maximum Submitted Nodes-*: 3\n|DAGMAN_MAX_JOBS_SUBMITTED setting: 3\n"
+    assert re.search(told, read(f"{dag}.dagman.out"))
     values = list(itemfile.read(str(directory / "nodes/add/out/0000.1.add.items")))
     assert [pickle.loads(value.payload) for value in values] == [
         sum(x * x for x in range(0, 40, 2))

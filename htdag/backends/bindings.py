@@ -78,6 +78,17 @@ def version_number(text: str) -> str:
     return match[0] if match else text
 
 
+_OLD_DAEMONS = "Directory name doesn't match"
+
+
 def short(error: BaseException) -> str:
-    """Return an error of the bindings as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return an error of the bindings as one line, with the remedy where it is known."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if _OLD_DAEMONS in text:
+        text += (
+            f". These bindings ({version_number(htcondor2.version())}) check how a daemon asks for "
+            f"a login, and this daemon is too old to pass. Set "
+            f"_CONDOR_SEC_FS_ENFORCE_CHANNEL_BINDING=False in the environment, or install the "
+            f"bindings of the daemons' version"
+        )
+    return text

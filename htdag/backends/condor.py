@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import judging
+from htdag.backends import abilities, judging
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -148,7 +148,9 @@ class CondorBackend:
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
-                judging.spare_scripts(run, dag, Path(description["executable"]))
+                dagman = Path(description["executable"])
+                judging.spare_scripts(run, dag, dagman)
+                abilities.settle_throttles(run, dagman)
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag, "htcondor": setup.to_ticket()}
 

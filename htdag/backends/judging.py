@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from htdag.backends import abilities
 from htdag.runtime import layout, progress
 
 _KEEPS_OTHERS = "DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
@@ -39,7 +40,7 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
     nodes = progress.read_plan(str(run))["nodes"]
     dynamic = {node["name"] for node in nodes if node["dynamic"]}
     # Where a run is to stop at the first error, DAGMan has to remove the other jobs.
-    keeps = all(node["on_error"] != "stop" for node in nodes) and _knows_setting(dagman)
+    keeps = all(node["on_error"] != "stop" for node in nodes) and abilities.keeps_others(dagman)
     spared = {
         node["name"]
         for node in nodes
@@ -74,13 +75,6 @@ _CONFIG = f"""
 # Where a job fails, the others of its node go on to their end.
 {_KEEPS_OTHERS} = False
 """
-
-
-def _knows_setting(dagman: Path) -> bool:
-    try:
-        return _KEEPS_OTHERS.encode() in dagman.read_bytes()
-    except OSError:
-        return False
 
 
 def _edit(path: Path, old: str, new: str) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htdag._home import pool_directory
-from htdag.backends import poolconfig
+from htdag.backends import abilities, poolconfig
 from htdag.backends.install import Install, find
 from htdag.backends.local import cores
 from htdag.backends.poolstate import PoolState, answer, end_orphans
@@ -156,7 +157,9 @@ class OwnPool:
 
     def _write(self, install: Install, cpus: int, memory: int | None) -> None:
         path = poolconfig.job_path(sys.executable, os.environ.get("PATH", os.defpath))
-        text = poolconfig.pool_config(self.path, install.places, cpus, memory, path)
+        text = poolconfig.pool_config(
+            self.path, install.places, cpus, memory, path, older=_is_older(install)
+        )
         layout.write_aside(str(self.config), text.encode())
         activate = poolconfig.activate_script(self.path, install.programs)
         layout.write_aside(str(self.path / poolconfig.ACTIVATE), activate.encode())
@@ -321,6 +324,17 @@ class OwnPool:
             yield
         finally:
             lock.release()
+
+
+def _is_older(install: Install) -> bool:
+    """Tell whether an HTCondor is older than the bindings."""
+    from htdag.backends.bindings import htcondor2, version_number
+
+    # Of its programs this one carries the version itself; that of the daemons is in a library.
+    program = shutil.which("condor_dagman", path=os.pathsep.join(install.programs))
+    daemons = None if program is None else abilities.version(Path(program))
+    theirs = tuple(int(part) for part in version_number(htcondor2.version()).split("."))
+    return daemons is not None and daemons < theirs
 
 
 def _tail(path: Path) -> str:

@@ -22,6 +22,10 @@ FAST = {
 }
 """What makes DAGs of short jobs fast, where one person has a pool for herself."""
 
+OLDER_DAEMONS = {"SEC_FS_ENFORCE_CHANNEL_BINDING": "False"}
+"""Newer clients check that a login was asked for by the daemon that they called, which older
+daemons cannot show. Nobody stands between where all of them are on one machine."""
+
 FOLDERS = ("execute", "lock", "log", "spool")
 CONFIG = "condor_config"
 ACTIVATE = "activate"
@@ -40,7 +44,12 @@ def check_directory(path: str) -> None:
 
 
 def pool_config(
-    directory: Path, places: Mapping[str, str], cpus: int, memory: int | None, job_path: str
+    directory: Path,
+    places: Mapping[str, str],
+    cpus: int,
+    memory: int | None,
+    job_path: str,
+    older: bool = False,
 ) -> str:
     """Return a whole configuration; it reads no other file.
 
@@ -56,6 +65,8 @@ def pool_config(
         Memory for jobs, in MB; None: all that the machine has.
     job_path : str
         The ``PATH`` of jobs.
+    older : bool
+        Whether the daemons are older than the bindings.
     """
     groups = [
         ("Where HTCondor and this pool are", {**places, **_own_places(directory)}),
@@ -66,6 +77,8 @@ def pool_config(
         ("Go on soon after a stop or a crash", _RESTART),
     ]
     groups[3][1]["STARTER_JOB_ENVIRONMENT"] = _job_environment(job_path)
+    if older:
+        groups.append(("Let the bindings log in to these older daemons", OLDER_DAEMONS))
     lines = ["# Written by `htdag pool start`, each time anew."]
     for title, settings in groups:
         lines += ["", f"# {title}"]

@@ -297,8 +297,9 @@ def _versions(facts: Facts) -> Iterator[Finding]:
             "bindings-version",
             Severity.NOTE,
             f"HTCondor's Python bindings are {facts.bindings}, the schedd is {facts.schedd}",
-            "they talk to each other now; bindings 25.14.1 could not log in to daemons of 23.9.6",
-            f"pip install 'htcondor=={_major(facts.schedd)}.*'",
+            "they talk to each other now; bindings 25.14.1 could log in to daemons of 23.9.6 only "
+            "with SEC_FS_ENFORCE_CHANNEL_BINDING = False in the configuration here",
+            f"none is needed; or pip install 'htcondor=={_major(facts.schedd)}.*'",
         )
     versions = sorted({point.version for point in facts.points if point.version})
     others = [one for one in versions if facts.schedd and _major(one) != _major(facts.schedd)]

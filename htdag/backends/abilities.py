@@ -1,0 +1,63 @@
+"""What a version of HTCondor lacks, told by its programs, and what is done instead."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from htdag.runtime import layout, progress
+
+_KEEPS_OTHERS = b"DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
+_VERSION = re.compile(rb"\$CondorVersion: (\d+)\.(\d+)\.(\d+)")
+# DAGMan itself submits with late materialisation from this version on.
+_MATERIALIZES = (23, 10, 1)
+
+_SUBMIT_BY_PROGRAM = """
+# This version of DAGMan heeds max_materialize and max_idle only where condor_submit submits for it.
+DAGMAN_USE_DIRECT_SUBMIT = False
+"""
+
+
+def version(program: Path) -> tuple[int, int, int] | None:
+    """Return the version that a program of HTCondor's carries; None where it cannot be read."""
+    try:
+        match = _VERSION.search(program.read_bytes())
+    except OSError:
+        return None
+    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
+
+
+def keeps_others(dagman: Path) -> bool:
+    """Return whether DAGMan can leave the other jobs of a node alone when one has failed."""
+    try:
+        return _KEEPS_OTHERS in dagman.read_bytes()
+    except OSError:
+        return False
+
+
+def settle_throttles(run: Path, dagman: Path) -> None:
+    """Make DAGMan heed ``max_materialize`` and ``max_idle`` of stages, where it would not.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    dagman : pathlib.Path
+        The program ``condor_dagman`` that will run it.
+    """
+    found = version(dagman)
+    if found is None or found >= _MATERIALIZES:
+        return
+    nodes = progress.read_plan(str(run))["nodes"]
+    if any(_has_throttle(run / layout.submit(node["name"]), node) for node in nodes):
+        path = run / layout.CONFIG
+        text = path.read_text(encoding="utf-8")
+        if _SUBMIT_BY_PROGRAM not in text:
+            layout.write_aside(str(path), (text + _SUBMIT_BY_PROGRAM).encode(), sync=False)
+
+
+def _has_throttle(submit: Path, node: dict[str, object]) -> bool:
+    if node["max_materialize"] is not None:
+        return True
+    text = submit.read_text(encoding="utf-8")
+    return re.search(r"^max_idle\s*=", text, re.MULTILINE) is not None
