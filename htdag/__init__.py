@@ -11,6 +11,7 @@ Examples
 """
 
 from htdag import _version
+from htdag._paths import TransferPath, TransferURL
 from htdag._programs import command
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.pipeline import Pipeline
@@ -19,6 +20,7 @@ from htdag.run import Item, ItemError, Run, RunState, Status
 from htdag.runtime.checkpoint import checkpoint
 from htdag.runtime.command import Command, CommandError
 from htdag.runtime.current import Current, current
+from htdag.runtime.travel import OutputFile
 from htdag.stages import MISSING, Stage, files, map, source, starmap
 from htdag.stages.decorated import stage
 from htdag.store import load, runs
@@ -33,6 +35,7 @@ __all__ = [
     "HtdagError",
     "Item",
     "ItemError",
+    "OutputFile",
     "Pipeline",
     "Plan",
     "Run",
@@ -41,6 +44,8 @@ __all__ = [
     "RunState",
     "Stage",
     "Status",
+    "TransferPath",
+    "TransferURL",
     "__version__",
     "checkpoint",
     "command",

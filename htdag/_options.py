@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from htdag import _destination, _inputfiles
 from htdag._resources import PER_ITEM, PerItem
 from htdag._units import duration, size
 from htdag.errors import OptionError
@@ -76,6 +77,9 @@ class Options:
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
     checkpoint_interval: int | None = None
+    input_files: _inputfiles.Files | None = None
+    output_files: _destination.Remaps | None = None
+    output_destination: str | None = None
     chunk_size: int | None = None
     retries: int | None = None
     on_error: str | None = None
@@ -85,7 +89,7 @@ class Options:
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands are merged.
+        Requirements are joined with ``&&``; submit commands, input and output files are merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -97,6 +101,8 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        merged["output_files"] = _destination.merged(self.output_files, defaults.output_files)
+        merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
 
     def given(self) -> dict[str, Any]:
@@ -265,6 +271,9 @@ _CHECKS: dict[str, Any] = {
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
     "checkpoint_interval": duration(),
+    "input_files": _inputfiles.input_files,
+    "output_files": _destination.output_files,
+    "output_destination": _destination.output_destination,
     "chunk_size": whole_number(1),
     "retries": whole_number(0, 1_000),
     "on_error": _on_error,

@@ -6,20 +6,24 @@ functions import only when they run travel as source.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cloudpickle
 
+from htdag import runtime
+from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import is_project_module, project_modules_by_value, variables
 from htdag._reach import reach
-from htdag.errors import FunctionError, ItemPickleError
-from htdag.runtime.frames import Pickled, large_buffers
+from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
+from htdag.runtime import travel
+from htdag.runtime.frames import Pickled, large_buffers, plain
 
 PROTOCOL = 5
 _PLAIN = (int, float, str, bytes, bool, type(None))
@@ -34,28 +38,46 @@ class ItemPickler:
         The source's name, for errors.
     classes : set of type
         Receives the classes of the user's project that the items are of.
+    travelling : Travelling
+        Receives the files that travel with the items.
     """
 
-    def __init__(self, stage: str, classes: set[type]) -> None:
+    def __init__(self, stage: str, classes: set[type], travelling: Travelling) -> None:
         self._stage = stage
         self._classes = classes
+        self._travelling = travelling
 
     def __call__(self, item: Any, number: int) -> Pickled:
         if type(item) in _PLAIN:
-            return Pickled(pickle.dumps(item, PROTOCOL))
+            return plain(item)
         try:
-            with project_modules_by_value():
+            with project_modules_by_value(), _named_as_in_jobs():
                 file = io.BytesIO()
                 buffers: list[Any] = []
-                pickler = _Pickler(file, None, large_buffers(buffers))
+                pickler = _Pickler(file, None, large_buffers(buffers), self._travelling)
                 pickler.dump(item)
                 self._classes |= pickler.classes
-                return Pickled(file.getvalue(), tuple(buffers))
+                return Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
+        except HtdagError as error:
+            raise UsageError(f"source {self._stage!r}, item {number}: {error}") from error
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
                 f"pickled for the jobs: {error}"
             ) from error
+
+
+@contextlib.contextmanager
+def _named_as_in_jobs() -> Iterator[None]:
+    """Let pickles name what finds files in jobs by the name of its module there."""
+    package, _, _ = travel.arrived.__module__.partition(".")
+    names = {package: runtime, travel.arrived.__module__: travel}
+    sys.modules.update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 def dump_content(
@@ -96,15 +118,27 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """
 
     def __init__(
-        self, file: Any, names: frozenset[str] | None, buffer_callback: Any = None
+        self,
+        file: Any,
+        names: frozenset[str] | None,
+        buffer_callback: Any = None,
+        travelling: Travelling | None = None,
     ) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
         self._names = names
+        self._travelling = travelling
         self.classes: set[type] = set()
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type) and is_project_module(sys.modules.get(value.__module__)):
             self.classes.add(value)
+        if isinstance(value, TransferPath | TransferURL):
+            if self._travelling is None:
+                raise pickle.PicklingError(
+                    f"{value!r} travels as a part of an item only; a file that all jobs of a stage "
+                    f"need is for its option input_files"
+                )
+            return travel.arrived, (self._travelling.reference(value),)
         if isinstance(value, types.CodeType):
             # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
             make, parts = self.dispatch_table[types.CodeType](value)

@@ -300,6 +300,22 @@ def test_each_call_has_a_working_directory_of_its_own(tmp_path, monkeypatch):
     assert htdag.Pipeline(stage, history=False).run(on="local") == [True] * 4
 
 
+def with_input(x: int) -> str:
+    Path("out.txt").write_text(Path("table.txt").read_text() + str(x))
+    htdag.checkpoint("out.txt")
+    return htdag.OutputFile("out.txt")
+
+
+def test_input_files_and_output_files_go_with_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path / "home"))
+    (tmp_path / "table.txt").write_text("table ")
+    stage = htdag.source([1, 2]).map(
+        with_input, input_files=str(tmp_path / "table.txt"), chunk_size=2
+    )
+    files = htdag.Pipeline(stage, history=False).run(on="local")
+    assert [file.read_text() for file in files] == ["table 1", "table 2"]
+
+
 def wrong(which: str) -> str:
     Path("good").write_text("good")
     htdag.checkpoint("good")

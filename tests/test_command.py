@@ -160,16 +160,28 @@ def test_a_stage_has_the_name_of_the_program():
     assert pickle.loads(cloudpickle.dumps(stage.function))("/dev/null").startswith("0")
 
 
+UPPER = htdag.command('sh -c \'tr a-z A-Z <"$0" >"$1"\' {input} {output}', output="upper.txt")
+
+
+def used(path):
+    return UPPER(path)
+
+
 def inner(path):
     return htdag.command("wc -c {input}")(path).split()[0]
 
 
 def pipeline(folder):
-    (folder / "it's a file.txt").write_text("12345")
+    (folder / "it's a file.txt").write_text("abcde")
     files = htdag.files(str(folder / "it*.txt"))
     loud = htdag.command("sh -c 'echo said; echo heard >&2; cat \"$0\"' {input}", returns="status")
     fails = htdag.command("sh -c 'echo no >&2; exit 1'", returns="status")
+    upper = files.map(UPPER, name="upper")
+    sizes = upper.map(lambda path: (path.name, path.read_text()), name="sizes", fuse=False)
     return htdag.Pipeline(
+        upper,
+        files.map(used, name="used"),
+        sizes,
         files.map(inner, name="count"),
         files.map(loud, name="loud"),
         files.map(fails, name="fails", fuse=False),
@@ -179,8 +191,12 @@ def pipeline(folder):
 
 def check(run):
     assert run.result("count") == ["5"]
+    assert run.result("sizes") == [("upper.txt", "ABCDE")]
+    for stage in ("upper", "used"):
+        (path,) = run.result(stage)
+        assert path.read_text() == "ABCDE"
     assert run.result("loud") == [0]
-    assert run.stdout("loud", "0") == "said\n12345"
+    assert run.stdout("loud", "0") == "said\nabcde"
     assert run.stderr("loud", "0") == "heard\n"
     (error,) = run.errors()
     assert (error.stage, error.type, error.traceback) == ("fails", "htdag.CommandError", "")

@@ -27,7 +27,7 @@ SCRIPTS = {
     **{
         f"{name}.py": DOCS / f"{name}.md"
         for name in (
-            *("per-item", "combining", "keyed", "views"),
+            *("per-item", "combining", "keyed", "views", "files"),
             *("resources", "checkpoints", "programs", "inside"),
         )
     },

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pool
 
-IDLE, COMPLETED, HELD = 1, 4, 5
+IDLE, COMPLETED, HELD, BLOCKED = 1, 4, 5, 9
 TRANSFER_OUTPUT_ERROR, TRANSFER_INPUT_ERROR = 12, 13
 JOB_DURATION_EXCEEDED = 46
 
@@ -53,6 +53,9 @@ case $1 in
     pausing)
         echo again; echo again >>out/pausing/result.txt; mkdir -p out/pausing/folder/deep
         [ $(wc -l <out/pausing/result.txt) = 3 ] || exit 85 ;;
+    folders)
+        mkdir -p "out/folders/some/in, side" out/folders/none
+        echo deep >"out/folders/some/in, side/ü.txt" ;;
 esac
 """
 
@@ -73,6 +76,8 @@ JOBS = {
     + "checkpoint_exit_code = 85\n"
     + "transfer_checkpoint_files = out/pausing/result.txt, out/pausing/folder\n",
     "too-long": BLIND + "allowed_job_duration = 2\n",
+    "folders": BLIND + "transfer_output_files = out/folders/some, out/folders/none\n",
+    "common": BLIND + 'MY.CommonInputFiles = "in/deep/data.txt"\n',
     "on-hold": NOWHERE + "hold = True\n",
     "on-hold-late": NOWHERE + "hold = True\nmax_materialize = 10\n",
 }
@@ -193,7 +198,7 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         def at_rest() -> bool:
             return all(
                 name in now
-                and (now[name]["JobStatus"] in (COMPLETED, HELD) or name == "on-hold-late")
+                and (now[name]["JobStatus"] in (COMPLETED, HELD, BLOCKED) or name == "on-hold-late")
                 for now in [ads()]
                 for name in clusters
             )
@@ -291,6 +296,16 @@ def test_a_job_that_takes_longer_than_it_may_is_held(pool: Pool, facts: Facts):
 
 
 @pytest.mark.since(23, 10, 1, lacks="late materialisation heeds hold")
+def test_folders_come_back_whole_and_empty_ones_too(pool: Pool, facts: Facts):
+    assert facts.ads["folders"]["JobStatus"] == COMPLETED
+    assert (facts.folder / "out/folders/some/in, side/ü.txt").read_text() == "deep\n"
+    assert (facts.folder / "out/folders/none").is_dir()
+
+
+def test_a_job_with_common_input_files_waits_for_ever(pool: Pool, facts: Facts):
+    assert facts.ads["common"]["JobStatus"] == BLOCKED
+
+
 def test_late_materialisation_forgets_hold(pool: Pool, facts: Facts):
     assert facts.ads["on-hold"]["JobStatus"] == HELD
     assert facts.ads["on-hold-late"]["JobStatus"] == IDLE

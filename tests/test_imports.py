@@ -26,13 +26,13 @@ LAYERS = [
     ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
     (
-        "htdag._names",
-        "htdag._home",
-        "htdag._options",
-        "htdag._settings",
+        "htdag._paths",
+        "htdag._inputfiles",
+        "htdag._destination",
         "htdag._units",
         "htdag._resources",
     ),
+    ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
     (
         "htdag._programs",
         "htdag._project",

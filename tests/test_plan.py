@@ -239,15 +239,6 @@ def test_a_source_that_is_bound_is_stored_and_one_that_is_wanted_is_passed_on():
     assert "numbers is a target: a node passes its items on" in reasons(found, "numbers")
 
 
-def test_files_themselves_are_not_handed_on(tmp_path):
-    (tmp_path / "a.txt").touch()
-    files = htdag.files(tmp_path / "*.txt", name="texts")
-    for wanted in (files, files.filter(bool, name="kept")):
-        with pytest.raises(htdag.HtdagError, match="its items are files"):
-            plan(wanted)
-    assert stages(plan(files.filter(bool, name="kept").map(str, name="m"))) == [("kept", "m")]
-
-
 # Names of nodes
 
 

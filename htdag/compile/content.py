@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from htdag._pickling import dump_content
 from htdag._resources import PerItem
+from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.identity import stage_keys
@@ -17,13 +18,16 @@ from htdag.stages import MISSING
 FORMAT = 2
 
 
-def plan_content(plan: Plan, checkpoints: Collection[str] = ()) -> dict[str, Any]:
+def plan_content(
+    plan: Plan, travels: Mapping[str, Travel], checkpoints: Collection[str] = ()
+) -> dict[str, Any]:
     """Return what the scripts beside DAGMan, and htdag, have to know of a plan.
 
     ``checkpoints`` are the nodes whose functions call `htdag.checkpoint`.
     """
     nodes = [
-        _node_content(plan, node) | {"checkpoints": node.name in checkpoints} for node in plan.nodes
+        _node_content(plan, node, travels[node.name]) | {"checkpoints": node.name in checkpoints}
+        for node in plan.nodes
     ]
     keys = stage_keys(plan.stages, plan.name)
     stages = [
@@ -38,7 +42,10 @@ def plan_content(plan: Plan, checkpoints: Collection[str] = ()) -> dict[str, Any
         for name, data in plan.stages.nodes(data=True)
     ]
     sources = {
-        stored.stage: {"boundaries": list(stored.boundaries), "files": stored.source.is_files}
+        stored.stage: {
+            "boundaries": list(stored.boundaries),
+            "carries": bool(stored.source.travelling),
+        }
         for stored in plan.sources
     }
     return {
@@ -52,9 +59,8 @@ def plan_content(plan: Plan, checkpoints: Collection[str] = ()) -> dict[str, Any
     }
 
 
-def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
+def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
     reads, edges = node.input, node.boundaries
-    plain = "" if reads.source is None else "files" if reads.source.is_files else "items"
     known = node.reduction is None and not node.by_chunk
     return {
         "name": node.name,
@@ -67,11 +73,15 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
             "number": reads.number,
             "limit": reads.limit,
             "reverse": reads.reverse,
-            "plain": plain,
+            "plain": reads.source is not None,
+            "carries": reads.source is not None and bool(reads.source.travelling),
             "streams": [{"stage": each.stage, "node": each.node} for each in reads.streams],
         },
         "outputs": [output.stage for output in node.outputs],
         "files": [file for output in node.outputs for file in output.files],
+        "carries_files": travel.carries,
+        "input_urls": travel.input_urls,
+        "delivers": travel.delivers,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
         "known": [
             output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)
@@ -106,7 +116,7 @@ def _fixed(value: Any) -> Any:
     return None if isinstance(value, PerItem) else value
 
 
-def program(node: Node, tag: str, *, checkpoints: bool) -> dict[str, Any]:
+def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[str, Any]:
     """Return what the jobs of a node do, in the run of a tag.
 
     ``checkpoints`` tells whether its functions call `htdag.checkpoint`.
@@ -118,7 +128,9 @@ def program(node: Node, tag: str, *, checkpoints: bool) -> dict[str, Any]:
         return roles.index(role) if role in roles else None
 
     initials = iter(range(len(_initials(node))))
-    interval = None if node.reduction is not None else node.options.checkpoint_interval
+    # Nor where HTCondor sends what is returned to URLs: it would send it with each pause.
+    pauses = node.reduction is None and not travel.output_url
+    interval = node.options.checkpoint_interval if pauses else None
     content: dict[str, Any] = {
         "python": list(sys.version_info[:2]),
         "run": tag,
@@ -129,6 +141,11 @@ def program(node: Node, tag: str, *, checkpoints: bool) -> dict[str, Any]:
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
+        "reads_files": travel.reads,
+        "returns_files": travel.returns,
+        "carries_files": travel.carries,
+        "input_files": list(travel.inputs),
+        "output_url": travel.output_url,
         "combine": index("view", node.stages[0]) if node.stages else None,
         "operations": [
             {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from htdag._resources import PerItem
-from htdag._sources import FileSource, Source
+from htdag._sources import Source
 from htdag.plan import Node
+from htdag.runtime import travel
 
 
 def per_item(node: Node) -> dict[str, PerItem]:
@@ -65,7 +69,21 @@ def _items(node: Node) -> Iterator[Any]:
 
 
 def _values(source: Source) -> Iterator[Any]:
-    if isinstance(source, FileSource):
-        return map(Path, source.paths)
     # As in the jobs: what a function does to its item changes nothing here.
-    return (pickled.load_copy() for pickled in source.pickles())
+    for pickled in source.pickles():
+        buffers = [bytearray(buffer) for buffer in pickled.buffers]
+        yield _Unpickler(io.BytesIO(pickled.payload), buffers=buffers).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Takes the user's own files, or texts of URLs, for those that will be in a job."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (travel.arrived.__module__, travel.arrived.__name__):
+            return _file
+        return super().find_class(module, name)
+
+
+def _file(reference: str) -> Path | str:
+    file = json.loads(reference)
+    return Path(file["path"]) if "path" in file else str(file["url"])

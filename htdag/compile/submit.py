@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from htdag._resources import written
 from htdag.compile.requests import per_item
+from htdag.compile.travelling import Travel
 from htdag.plan import Node
 from htdag.runtime import layout, pause
 
@@ -27,7 +28,7 @@ _PASSED_ON = (
 )
 
 
-def submit_lines(node: Node, pipeline: str, *, checkpoints: bool) -> Iterator[str]:
+def submit_lines(node: Node, pipeline: str, travel: Travel, *, checkpoints: bool) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -36,6 +37,8 @@ def submit_lines(node: Node, pipeline: str, *, checkpoints: bool) -> Iterator[st
         The node.
     pipeline : str
         The pipeline's name, for the batch name.
+    travel : Travel
+        What files have to do with the node.
     checkpoints : bool
         Whether the node's functions call `htdag.checkpoint`.
     """
@@ -48,23 +51,32 @@ def submit_lines(node: Node, pipeline: str, *, checkpoints: bool) -> Iterator[st
     if checkpoints:
         back.append(_with_macros(layout.checkpoints, name))
     description = _with_macros(layout.chunk, name)
-    sent = [layout.program(name), layout.payload(name), description, "$(inputs)"]
+    sent = [layout.program(name), layout.payload(name), description]
+    sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
+    sent.append("$(inputs)")
+    if travel.returns:
+        back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
     yield f"# One job for each line of {layout.chunk_list(name)}."
     yield ""
     yield f"executable = {layout.RUNTIME}"
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
-    yield "should_transfer_files = IF_NEEDED"
+    # Where a file system is shared HTCondor would fetch no URLs.
+    yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
     yield f"transfer_output_files = {', '.join(back)}"
-    if node.reduction is None:
+    if node.reduction is None and not travel.output_url:
         # A job that has done enough since then ends with this status between two items; its files
         # are sent to the submit side, and it is started again. So little is lost by an eviction.
         yield f"checkpoint_exit_code = {pause.EXIT}"
         yield f"transfer_checkpoint_files = {', '.join(back)}"
+    if travel.output_url:
+        # HTCondor sends what is in a directory one by one.
+        where = f"{_with_macros(layout.returned, name)}={travel.output_url}"
+        yield f'transfer_output_remaps = "{where}"'
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""

@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from htdag import _paths
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, requests, submit
+from htdag.compile import archive, dag, requests, submit, travelling
 from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_content, program
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
@@ -67,7 +68,7 @@ def dag_name(plan: Plan) -> str:
 def _fill(plan: Plan, run: Path, tag: str) -> None:
     classes: set[type] = set()
     for node in plan.nodes:
-        for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
+        for folder in (layout.inputs, layout.outcomes, layout.logs):
             (run / folder(node.name)).mkdir(parents=True)
         if node.input.source is not None:
             write_source(run, node)
@@ -75,23 +76,25 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     for stored in plan.sources:
         write_stored_source(run, stored)
         classes |= stored.source.classes
+    travels = travelling.travels(plan)
     checkpoints = set()
     for node in plan.nodes:
+        travel = travels[node.name]
+        for each in travel.inputs:
+            if "at" in each:
+                _paths.link(run, each["at"], each["path"])
         functions = payload(node, classes)
         _write(run / layout.payload(node.name), functions)
-        if calls_checkpoint(node, functions):
+        calls = calls_checkpoint(node, functions)
+        if calls:
             checkpoints.add(node.name)
-        content = program(node, tag, checkpoints=node.name in checkpoints)
-        _write_json(run / layout.program(node.name), content)
-        lines = submit.submit_lines(node, plan.name, checkpoints=node.name in checkpoints)
+        _write_json(run / layout.program(node.name), program(node, travel, tag, checkpoints=calls))
+        lines = submit.submit_lines(node, plan.name, travel, checkpoints=calls)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
-    content = plan_content(plan, checkpoints)
+    content = plan_content(plan, travels, checkpoints)
     _write_json(run / layout.PLAN, content)
     content["by_name"] = {node["name"]: node for node in content["nodes"]}
-    for node in plan.nodes:
-        asked = requests.of_chunks(node)
-        if asked:
-            _write_json(run / layout.requests(node.name), asked)
+    _write_requests(plan, run)
     for node_content in content["nodes"]:
         if node_content["dynamic"]:
             continue  # the POST script of the last node before it writes the list
@@ -105,6 +108,13 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
     _write_json(run / layout.RUN, _manifest(plan, tag))
+
+
+def _write_requests(plan: Plan, run: Path) -> None:
+    for node in plan.nodes:
+        asked = requests.of_chunks(node)
+        if asked:
+            _write_json(run / layout.requests(node.name), asked)
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag.runtime import layout, recordfile
+from htdag.runtime import deliver, layout, recordfile
+
+_NOT_DELIVERED = "NotDelivered"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class ItemError:
         The item; None where the whole job failed.
     type : str
         The exception's type, such as ``"ValueError"``, or one of htdag's own words:
-        ``ProcessDied``, ``PythonVersionMismatch``, ``PythonNotFound``, ``JobEnded``.
+        ``ProcessDied``, ``PythonVersionMismatch``, ``PythonNotFound``, ``JobEnded``,
+        ``NotDelivered`` (its returned files could not be put where they are wanted).
     message : str
         The exception's message.
     traceback : str
@@ -51,6 +54,8 @@ class ItemError:
     stderr: str = ""
 
     def __str__(self) -> str:
+        if self.type == _NOT_DELIVERED:
+            return f"{self.stage}: {self.message}"
         item = "a whole job" if self.key is None else f"item {self.key}"
         return f"{self.stage}, {item} ({self.host}): {self.type}: {self.message}"
 
@@ -64,6 +69,10 @@ def errors(run: Path, plan: dict[str, Any], stage: str | None = None) -> Iterato
             for error in chunk_errors(run, node, chunk, attempts[-1]):
                 if stage is None or error.stage == stage:
                     yield error
+        problem = deliver.problem_of(str(run), node)
+        if problem:
+            name = (node["stages"] or node["outputs"])[-1]
+            yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
 
 
 def chunk_errors(run: Path, node: dict[str, Any], chunk: int, attempt: int) -> Iterator[ItemError]:

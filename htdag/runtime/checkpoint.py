@@ -169,15 +169,16 @@ class Keeper:
     def __init__(self, job: Job) -> None:
         self._works = bool(job.program["checkpoints"])
         self.home = os.getcwd()
-        self._folder = os.path.abspath(layout.checkpoints(job.node, job.chunk, job.attempt))
+        folder = layout.checkpoints(job.node, job.chunk, job.attempt)
+        self._folder = os.path.abspath(os.path.join(job.root, folder))
+        self._links = [each["as"] for each in job.program.get("input_files", ())]
         self._scratch = ""
         self._sequence = 0
         self._calls: Dict[str, int] = {}
         self.pauser: Any = None
         _HERE.keeper = self
         if self._works:
-            base = os.environ.get("_CONDOR_SCRATCH_DIR") or None
-            self._scratch = tempfile.mkdtemp(prefix="htdag-work-", dir=base)
+            self._scratch = tempfile.mkdtemp(prefix="calls-", dir=os.path.dirname(self.home))
 
     def over(self, operations: List[Dict[str, Any]], functions: List[Any]) -> List[Any]:
         """Return the functions of a node, each call in a directory of its own."""
@@ -215,6 +216,8 @@ class Keeper:
         name = "%d.%s.%d" % (self._sequence, stage, number)
         here = _Call(os.path.join(self._folder, name + ".tar"), os.path.join(self._scratch, name))
         os.mkdir(here.folder)
+        for link in self._links:
+            os.symlink(os.path.join(self.home, link), os.path.join(here.folder, link))
         if os.path.exists(here.archive):
             _restore(here)
         return here

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import pickle
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from . import itemfile, layout
-from .itemfile import FILE, Frame
+from . import itemfile
+from .itemfile import Frame
 
 Ranges = Optional[List[Tuple[int, int]]]
 
@@ -31,33 +28,16 @@ def frames(parts: List[Dict[str, Any]]) -> Iterator[Frame]:
             yield from itertools.islice(found, *part["range"])
 
 
-def value(frame: Frame, files_folder: str) -> Any:
-    """Return the Python value of a stored one.
-
-    A file item becomes a `pathlib.Path`: the user's own path where the file system is shared,
-    else the transferred file, under its own name in a folder of its own below `files_folder`.
-    """
-    if frame.kind != FILE:
-        return pickle.loads(frame.payload, buffers=frame.buffers)
-    file = json.loads(frame.payload)
-    link = file["link"]
-    if os.path.exists(layout.RUN):
-        return Path(file["path"])  # here is the run directory itself: nothing was transferred
-    folder = os.path.join(os.path.abspath(files_folder), os.path.basename(link))
-    path = os.path.join(folder, file["name"])
-    if not os.path.lexists(path):
-        if not os.path.exists(link):
-            raise FileNotFoundError("the input file %r did not arrive with the job" % file["name"])
-        os.makedirs(folder, exist_ok=True)
-        os.symlink(os.path.abspath(link), path)
-    return Path(path)
+def value(frame: Frame) -> Any:
+    """Return the Python value of a stored one; files that travel with it are paths here."""
+    return pickle.loads(frame.payload, buffers=frame.buffers)
 
 
-def bound_values(binds: Dict[str, Dict[str, Any]], files_folder: str) -> Dict[str, Any]:
+def bound_values(binds: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
     """Return the values of bound stages: one value of a reduce, else the list of all values."""
     values: Dict[str, Any] = {}
     for name, bind in binds.items():
-        found = [value(frame, files_folder) for frame in frames(bind["parts"])]
+        found = [value(frame) for frame in frames(bind["parts"])]
         if not bind["one"]:
             values[name] = found
         elif found:

@@ -15,7 +15,6 @@ from . import (
     current,
     inside,
     itemfile,
-    layout,
     measure,
     pause,
     recordfile,
@@ -23,6 +22,7 @@ from . import (
     sinks,
     usermodules,
     views,
+    workplace,
 )
 from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
 from .parted import PartedWriter
@@ -40,6 +40,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
         inside.install()
+        job = workplace.settle(job)
         run(job, shared, skip, current.enter(job))
         status = 0
     except BaseException as error:
@@ -65,12 +66,12 @@ def run(
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()
-    with open(layout.payload(job.node), "rb") as file:
+    with open(job.payload, "rb") as file:
         envelope = pickle.loads(file.read())
     usermodules.install(envelope["modules"])
     content = pickle.loads(envelope["content"])
     functions, initials = content["functions"], content["initials"]
-    bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
+    bound = chunkfile.bound_values(job.description["binds"])
     keeper = checkpoint.Keeper(job)
     functions = keeper.over(program["operations"], functions)
     content["functions"] = functions = watch.over(program, functions)
@@ -85,9 +86,7 @@ def run(
     else:
         emit = chain(program["operations"], functions, bound, by_position, cursor)
         combine = program["combine"]
-        view = views.open_view(
-            job.description, None if combine is None else functions[combine], job.files_folder
-        )
+        view = views.open_view(job.description, None if combine is None else functions[combine])
         cursor.stage = program["stages"][0]
         streams = _Streams(job.record, again=skip is not None)
 
@@ -215,7 +214,7 @@ def _reduce(
         for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
             key = frame.key
             shared.put(RUNNING, number + 1, number, 0, 0)
-            item = chunkfile.value(frame, job.files_folder)
+            item = chunkfile.value(frame)
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
             del frame, item  # not to be kept while the next one is read

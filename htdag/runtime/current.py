@@ -164,7 +164,7 @@ def _granted(job: Job) -> Dict[str, Any]:
 
 
 def _asked_cpus(job: Job) -> int:
-    asked = requests.of_chunks(".", job.node).get("request_cpus")
+    asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
     return asked[int(job.chunk)] if asked else int(job.program["cpus"])
 
 

@@ -20,6 +20,7 @@ PUBLIC = {
     "Command": "command",
     "CommandError": "command",
     "Current": "current",
+    "OutputFile": "travel",
     "checkpoint": "checkpoint",
     "command": "command",
     "current": "current",

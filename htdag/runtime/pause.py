@@ -35,7 +35,7 @@ class Pauser:
         interval = job.program["checkpoint_interval"]
         self._at: Optional[float] = None
         # In the run directory itself all is safe as it is.
-        if interval is not None and _in_scratch_directory():
+        if interval is not None and _in_scratch_directory(job):
             wait = max(float(interval), _SHARE * _cost(job))
             self._at = time.monotonic() + wait
 
@@ -44,8 +44,9 @@ class Pauser:
         return self._at is not None and time.monotonic() >= self._at
 
 
-def _in_scratch_directory() -> bool:
-    return "_CONDOR_SCRATCH_DIR" in os.environ and not os.path.exists(layout.RUN)
+def _in_scratch_directory(job: Job) -> bool:
+    shared = os.path.exists(os.path.join(job.root, layout.RUN))
+    return "_CONDOR_SCRATCH_DIR" in os.environ and not shared
 
 
 def _cost(job: Job) -> float:
@@ -53,7 +54,7 @@ def _cost(job: Job) -> float:
     lines = list(recordfile.lines(job.record))[-2:]
     if len(lines) < 2 or "checkpoint" not in lines[0] or "start" not in lines[1]:
         return 0.0
-    if lines[0]["checkpoint"]["scratch"] != os.getcwd():
+    if lines[0]["checkpoint"]["scratch"] != (job.root or os.getcwd()):
         return 0.0  # it was evicted meanwhile
     return max(0.0, float(lines[1]["start"]["time"] - lines[0]["checkpoint"]["time"]))
 

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, requests, streams, worker
+from . import (
+    chunkfile,
+    deliver,
+    itemfile,
+    layout,
+    outfiles,
+    recordfile,
+    requests,
+    streams,
+    worker,
+)
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -107,7 +118,13 @@ def _problem(
                     pass
             except itemfile.DamagedFile as error:
                 return str(error)
-    return ""
+    if not any(end.get("carrying", ())):
+        return ""
+    folder = layout.returned(node["name"], chunk, attempt)
+    if not verify:
+        return outfiles.missing(run, folder, end["returned"]) if end["returned"] else ""
+    stems = (layout.output(node["name"], chunk, attempt, stem) for stem in node["files"])
+    return outfiles.problem(run, folder, [os.path.join(run, stem) for stem in stems])
 
 
 def _left(
@@ -232,7 +249,8 @@ def _examined(run: str, plan: Plan, name: str, known: Examined) -> List[ChunkSta
 
 def is_done(run: str, node: Dict[str, Any]) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
-    return _was_skipped(run, node) or all(state.complete for state in examine(run, node))
+    done = _was_skipped(run, node) or all(state.complete for state in examine(run, node))
+    return done and not deliver.is_left(run, node)
 
 
 def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
@@ -284,6 +302,15 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
     for state in states:
         for problem in state.damaged:
             text += "\n" + problem
+    if succeeded and node["delivers"]:
+        made = [
+            (layout.chunk_name(state.number), [attempt.number for attempt in state.attempts])
+            for state in states
+            if state.attempts
+        ]
+        problem = deliver.deliver(run, node, made)
+        text += "\n" + problem if problem else ""
+        succeeded = not problem
     if succeeded:
         for child in node["children"]:
             _prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})
@@ -305,9 +332,13 @@ def _prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examine
         if not complete and not _was_skipped(run, plan["by_name"][name]):
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
-        as_planned = as_planned and complete and first
+        as_planned = as_planned and complete and first and not _carries_files(states)
     if not as_planned or layout.attempts(run, child["name"]):
         prepare(run, plan, child, parents=parents)
+
+
+def _carries_files(states: List[ChunkState]) -> bool:
+    return any(sum(a.end.get("carrying", ())) for state in states for a in state.attempts)
 
 
 def _errors(run: str, node: Dict[str, Any], states: List[ChunkState]) -> Tuple[int, int]:
@@ -342,5 +373,8 @@ def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
             )
             if problem:
                 os.replace(path, path + ".damaged")
+                # Another attempt of this number may bring files of the same names.
+                folder = layout.returned(node["name"], chunk, attempt)
+                shutil.rmtree(os.path.join(run, folder), ignore_errors=True)
                 problems.append(problem)
     return problems

@@ -26,6 +26,7 @@ from . import (
     recordfile,
     report,
     views,
+    workplace,
 )
 from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
 
@@ -48,6 +49,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         checkpoint.forget(job)
         for path in job.files:
             itemfile.ItemWriter(path).discard()
+    workplace.prepare(job, begun is None)
     shared = Shared()
     mismatch = report.version_mismatch(job.program["python"])
     if mismatch:
@@ -65,6 +67,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     end["seconds"] = round(before + time.time() - started, 6)
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
+    end.update(_files(job))
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
 
@@ -125,6 +128,18 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
     }
 
 
+def _files(job: Job) -> Dict[str, Any]:
+    """Return how many files the functions gave, and in how many values of each output any travel.
+
+    What else they left is removed. Nothing is returned for a job whose values travel alone.
+    """
+    returned = workplace.leave(job)
+    if not job.program.get("carries_files"):
+        return {}
+    carrying = [sum(map(bool, itemfile.references([path]))) for path in job.files]
+    return {"returned": returned, "carrying": carrying}
+
+
 def close_killed(node: str, chunk: str, attempt: int) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
     job = read_job(node, chunk, attempt)
@@ -133,6 +148,7 @@ def close_killed(node: str, chunk: str, attempt: int) -> None:
     _reconcile_outputs(job)
     end = _end(job, None, None, 0)
     end["killed"] = True
+    end.update(_files(job))
     recordfile.append(job.record, "end", end, sync=True)
 
 

@@ -208,7 +208,7 @@ def _options(node: Node) -> Iterator[str]:
     default = BUILT_IN.given()
     for name, value in node.options.given().items():
         if name != "chunk_size" and default.get(name) != value:
-            yield f"{name}={dict(value) if name == 'submit' else value!r}"
+            yield f"{name}={dict(value) if isinstance(value, tuple) else value!r}"
 
 
 def _value(value: Any) -> str:
