@@ -34,8 +34,13 @@ def look(item: Any) -> dict[str, Any]:
     }
 
 
-def tell(item: Any) -> tuple[Any, Any]:
-    return htdag.current().stage, os.environ["HTDAG_STAGE"]
+def generate(item: Any) -> Any:
+    for _ in range(2):
+        yield os.environ["HTDAG_STAGE"]
+
+
+def tell(item: Any) -> tuple[Any, ...]:
+    return item, htdag.current().stage, os.environ["HTDAG_STAGE"]
 
 
 def add(total: Any, item: Any) -> Any:
@@ -45,7 +50,7 @@ def add(total: Any, item: Any) -> Any:
 
 def pipeline() -> htdag.Pipeline:
     looked = htdag.source([5, 6], chunk_size=1).map(look)
-    told = looked.flat_map(lambda _: [1]).map(tell)
+    told = looked.flat_map(generate, name="flat_map").map(tell)
     total = htdag.source([1, 2, 3]).reduce(add, associative=False, name="total")
     return htdag.Pipeline(looked, told, total, name="inside", history=False)
 
@@ -66,7 +71,7 @@ def check(run: htdag.Run) -> list[Any]:
             "CHUNK": f"{number:04d}",
             "ATTEMPT": "1",
         }
-    assert run.result("tell") == [("tell", "tell")] * 2
+    assert run.result("tell") == [("flat_map", "tell", "tell")] * 4
     assert run.result("total") == ("total", None)
     return [value["current"] for value in values]
 

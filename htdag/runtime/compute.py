@@ -74,6 +74,7 @@ def run(
     bound = chunkfile.bound_values(job.description["binds"])
     keeper = checkpoint.Keeper(job)
     functions = keeper.over(program["operations"], functions)
+    functions = current.telling(cursor, program, functions)
     content["functions"] = functions = watch.over(program, functions)
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
@@ -166,7 +167,7 @@ def _each(
             del stored
             continue
         shared.put(RUNNING, sequence + 1, sequence + 1, done, failed)
-        cursor.key = key
+        cursor.item(key)
         cursor.stage = first_stage
         keeper.item(sequence)
         try:
@@ -183,10 +184,9 @@ def _each(
             keeper.end(done=False)
         streams.item(sequence, key)
         del stored
-        if sequence + 1 != total:
+        if keeper.pauser.is_due() and sequence + 1 != total:
             shared.put(RUNNING, 0, sequence + 1, done, failed)
-            if keeper.pauser.is_due():
-                keeper.pauser.pause()
+            keeper.pauser.pause()
     shared.put(RUNNING, 0, sequence + 1, done, failed)
 
 

@@ -7,14 +7,13 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 from . import requests
 from .inside import public
 from .job import Job
 from .program import Cursor
 
-_VARIABLES = {"stage": "HTDAG_STAGE", "key": "HTDAG_ITEM"}
 _ATTRIBUTE = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
 
 
@@ -139,10 +138,46 @@ class _TellingCursor(Cursor):
 
     __slots__ = ()
 
-    def __setattr__(self, name: str, value: str) -> None:
-        if getattr(self, name, None) != value:
-            os.environ[_VARIABLES[name]] = value
-        object.__setattr__(self, name, value)
+    def item(self, key: str) -> None:
+        self.key = key
+        os.environ["HTDAG_ITEM"] = key
+
+
+def telling(cursor: Cursor, program: Dict[str, Any], functions: List[Any]) -> List[Any]:
+    """Return the functions of a node so that the environment tells the stage of each.
+
+    A variable takes longer to set than a stage's name to note, so where it is the same for all
+    functions it is set once.
+    """
+    if not isinstance(cursor, _TellingCursor):
+        return functions
+    operations = program["operations"]
+    os.environ["HTDAG_STAGE"] = program["stages"][0]
+    if len({operation["stage"] for operation in operations}) < 2:
+        return functions
+    found = list(functions)
+    for operation in operations:
+        number = operation["function"]
+        found[number] = _told(functions[number], operation["stage"])
+    return found
+
+
+def _told(function: Any, stage: str) -> Any:
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        os.environ["HTDAG_STAGE"] = stage
+        result = function(*arguments, **keywords)
+        return elements(result) if hasattr(result, "__next__") else result
+
+    def elements(result: Any) -> Any:
+        while True:
+            os.environ["HTDAG_STAGE"] = stage  # the stages after it have changed it
+            try:
+                element = next(result)
+            except StopIteration:
+                return
+            yield element
+
+    return call
 
 
 def _granted(job: Job) -> Dict[str, Any]:
