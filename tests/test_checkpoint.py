@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout, recordfile
+from htdag.runtime import itemfile, layout, progress, recordfile, streams
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -271,6 +272,49 @@ def test_an_attempt_gets_the_checkpoint_of_the_one_before_it(pool: Pool, runs_di
     with pool.only("blind"):
         run = htdag.Pipeline(stage, name="halves").submit(on="condor").wait(timeout=120)
     assert run.result() == [["1"], ["1", "2"], ["1"]]
+
+
+def test_a_checkpoint_outlives_an_attempt_that_did_not_begin(tmp_path):
+    run = reference.compiled(
+        htdag.Pipeline(htdag.source([1]).map(half_done, retries=2), history=False),
+        tmp_path / "run",
+    )
+    assert reference.work(run, "half_done") == 0
+    plan = progress.read_plan(str(run))
+    node = plan["by_name"]["half_done"]
+    for attempt in (2, 3):  # the second job never came to be
+        reading = streams.Reading(str(run), plan, node, None)
+        progress.write_list(str(run), node, [(0, attempt, None)], reading)
+        assert (
+            layout.checkpoints("half_done", "0000", 1)
+            in (run / layout.chunk_list("half_done")).read_text()
+        )
+    assert reference.work(run, "half_done", attempt=3) == 0
+    path = run / layout.output("half_done", "0000", 3, "half_done")
+    (frame,) = itemfile.read(str(path))
+    assert pickle.loads(frame.payload) == ["1", "3"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
+    run = reference.compiled(
+        htdag.Pipeline(htdag.source([1]).map(half_done, retries=2), history=False),
+        tmp_path / "run",
+    )
+    assert reference.work(run, "half_done") == 0
+    (archive,) = (run / layout.checkpoints("half_done", "0000", 1)).iterdir()
+    assert archive.stat().st_mode & 0o777 == 0o600
+    content = bytearray(archive.read_bytes())
+    content[520] ^= 1
+    archive.write_bytes(content if damage == "flip" else content[:600])
+    plan = progress.read_plan(str(run))
+    node = plan["by_name"]["half_done"]
+    reading = streams.Reading(str(run), plan, node, None)
+    progress.write_list(str(run), node, [(0, 2, None)], reading)
+    assert reference.work(run, "half_done", attempt=2) == 0
+    assert "does not match" in (run / layout.stderr("half_done", "0000", 2)).read_text()
+    lines = recordfile.lines(str(run / layout.record("half_done", "0000", 2)))
+    assert [line["error"]["message"] for line in lines if "error" in line] == ["half done"]
 
 
 def twice(x: int) -> list[int]:

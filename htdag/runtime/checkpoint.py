@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import sys
 import tarfile
 import tempfile
-from typing import Any, Dict, Iterator, List, Optional, Union
+import zlib
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Union
 
 from . import layout
 from .inside import public
 from .job import Job
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+_CRC = struct.Struct("<I")
 _SIZED = (list, tuple, dict, set, frozenset, str, bytes, range)
 
 
@@ -94,11 +98,13 @@ def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
         )
     names = [_relative(file, call.folder) for file in files]
     aside = call.archive + ".new"
-    with open(aside, "wb") as opened:
-        with tarfile.open(fileobj=opened, mode="w") as archive:
+    with os.fdopen(os.open(aside, _NEW, 0o600), "wb") as opened:
+        summed = _Summed(opened)
+        with tarfile.open(fileobj=summed, mode="w|") as archive:  # type: ignore[call-overload]
             for name in names:
                 archive.add(os.path.join(call.folder, name), name)
             _keep_others(call.archive, names, archive)
+        opened.write(_CRC.pack(summed.crc))
         opened.flush()
         os.fsync(opened.fileno())
     os.replace(aside, call.archive)
@@ -106,6 +112,31 @@ def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
     if keeper.pauser.is_due():
         os.chdir(keeper.home)
         keeper.pauser.pause()
+
+
+class _Summed:
+    """Sums up what is written to a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.crc = 0
+
+    def write(self, data: bytes) -> int:
+        self.crc = zlib.crc32(data, self.crc)
+        return self._file.write(data)
+
+
+def _check_sum(path: str) -> None:
+    """Raise `tarfile.TarError` unless a file is what was written."""
+    left = os.path.getsize(path) - _CRC.size
+    crc = 0
+    with open(path, "rb") as file:
+        while left > 0:
+            piece = file.read(min(left, 1 << 20))
+            crc = zlib.crc32(piece, crc)
+            left -= len(piece)
+        if file.read() != _CRC.pack(crc):
+            raise tarfile.ReadError("the checksum of %s does not match" % path)
 
 
 def _relative(file: Any, folder: str) -> str:
@@ -145,16 +176,20 @@ def forget(job: Job) -> None:
     if job.program["checkpoints"]:
         folder = layout.checkpoints(job.node, job.chunk, job.attempt)
         shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
-        _take_over(layout.checkpoints(job.node, job.chunk, job.attempt - 1), folder)
-
-
-def _take_over(earlier: str, folder: str) -> None:
-    """Begin with what the attempt before this one left of items that failed."""
-    if os.path.isdir(earlier):
-        for name in os.listdir(earlier):
+        os.makedirs(folder, mode=0o700)
+        earlier = of_earlier_attempt(".", job.node, job.chunk, job.attempt)
+        for name in os.listdir(earlier) if earlier else ():
             if name.endswith(".tar"):
-                shutil.copyfile(os.path.join(earlier, name), os.path.join(folder, name))
+                shutil.copy(os.path.join(earlier, name), os.path.join(folder, name))
+
+
+def of_earlier_attempt(run: str, node: str, chunk: str, attempt: int) -> str:
+    """Return the folder that the last attempt before this one left; "" where there is none."""
+    for earlier in range(attempt - 1, 0, -1):
+        folder = layout.checkpoints(node, chunk, earlier)
+        if os.path.isdir(os.path.join(run, folder)):
+            return folder
+    return ""
 
 
 class Keeper:
@@ -261,6 +296,7 @@ class _Inside:
 
 def _restore(call: _Call) -> None:
     try:
+        _check_sum(call.archive)
         with tarfile.open(call.archive) as archive:
             for member in archive:
                 if hasattr(tarfile, "fully_trusted_filter"):  # it was written by this very run
@@ -270,6 +306,7 @@ def _restore(call: _Call) -> None:
     except (OSError, tarfile.TarError) as error:
         # To begin anew is always right; to go on from a part of a checkpoint might not be.
         sys.stderr.write("htdag: a checkpoint cannot be read, so begin anew: %s\n" % error)
+        os.replace(call.archive, call.archive + ".damaged")
         shutil.rmtree(call.folder, ignore_errors=True)
         os.mkdir(call.folder)
 

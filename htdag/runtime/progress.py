@@ -8,6 +8,7 @@ import shutil
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from . import (
+    checkpoint,
     chunkfile,
     deliver,
     itemfile,
@@ -186,9 +187,10 @@ def write_list(
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
         chunk = layout.chunk_name(number)
-        earlier = layout.checkpoints(node["name"], chunk, attempt - 1)
-        if node["checkpoints"] and _has_files(os.path.join(run, earlier)):
-            transfer = [*transfer, earlier]
+        if node["checkpoints"]:
+            earlier = checkpoint.of_earlier_attempt(run, node["name"], chunk, attempt)
+            if earlier and os.listdir(os.path.join(run, earlier)):
+                transfer = [*transfer, earlier]
         path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
         layout.write_aside(path, json.dumps(description).encode(), sync=False)
         values = [chunk, str(attempt), *(str(each[number]) for each in asked.values())]
@@ -198,10 +200,6 @@ def write_list(
     if max(map(len, lines), default=0) > LONGEST_MATERIALIZED:
         _submit_at_once(os.path.join(run, layout.submit(node["name"])))
     return len(lines)
-
-
-def _has_files(folder: str) -> bool:
-    return os.path.isdir(folder) and bool(os.listdir(folder))
 
 
 def _submit_at_once(path: str) -> None:
