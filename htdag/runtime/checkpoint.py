@@ -251,10 +251,12 @@ class Keeper:
         name = "%d.%s.%d" % (self._sequence, stage, number)
         here = _Call(os.path.join(self._folder, name + ".tar"), os.path.join(self._scratch, name))
         os.mkdir(here.folder)
-        for link in self._links:
-            os.symlink(os.path.join(self.home, link), os.path.join(here.folder, link))
         if os.path.exists(here.archive):
             _restore(here)
+        for name in self._links:
+            link = os.path.join(here.folder, name)
+            if not os.path.lexists(link):
+                os.symlink(os.path.join(self.home, name), link)
         return here
 
     def item(self, sequence: int) -> None:
