@@ -22,6 +22,7 @@ PARTS = {
     "local": "the local backend, beside multiprocessing and joblib",
     "arrays": "large arrays: copies, memory, MB/s",
     "flat_memory": "data larger than memory",
+    "files": "items and files of 1 GB: memory",
     "late_materialization": "with and without late materialisation, on HTCondor's defaults",
 }
 

@@ -13,6 +13,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -470,7 +471,7 @@ def test_a_missing_returned_file_is_named_with_what_is_there(home: Path):
         finished(htdag.Pipeline(htdag.map(mistaken, [1])))
 
 
-def test_files_that_travel_are_kept_as_they_are(home: Path):
+def test_files_that_travel_are_kept_as_they_are(place: str, home: Path):
     user = home / "mine.txt"
     user.write_text("mine")
 
@@ -491,13 +492,18 @@ def test_files_that_travel_are_kept_as_they_are(home: Path):
         # A file that is not the job's own is copied, and one of the user's passed on as it is.
         copied = htdag.OutputFile(str(path))
         check(path.read_text() == "mine")
+        with tempfile.NamedTemporaryFile("w", suffix=".tmp", delete=False) as file:
+            file.write("temporary")
+        check(htdag.OutputFile(file.name).read_text() == "temporary")
+        Path(file.name).unlink(missing_ok=True)  # it was moved from a scratch directory
         return made, copied, htdag.OutputFile(path), path, path.parent
 
-    run = finished(htdag.Pipeline(htdag.files([user]).map(check_kinds)))
+    run = finished(htdag.Pipeline(htdag.files([user]).map(check_kinds)), place)
     ((made, copied, same, plain, parent),) = run.result()
     assert (made.read_text(), copied.read_text(), user.read_text()) == ("made", "mine", "mine")
     assert copied.is_relative_to(run.path)
-    assert (same, plain, parent) == (user, user, user.parent)
+    assert (same, plain) == (user, user)
+    assert (parent == user.parent) == (place != "blind")  # what is made of it is plain text
     assert {type(path) for path in (made, copied, same, plain, parent)} == {type(Path())}
 
 
@@ -763,3 +769,23 @@ def test_a_job_has_htdag_as_far_as_functions_need_it(tmp_path: Path, installed: 
     assert done.returncode == 0, done.stderr
     expected = "htdag.stages.beginnings" if installed else "htdag.source does not exist in a job"
     assert done.stdout.startswith(expected)
+
+
+def test_items_that_are_files_are_read_in_any_way(home: Path):
+    for name in "abcd":
+        (home / name).write_text(name)
+    files = htdag.files(home / "[a-d]", chunk_size=1)
+    kept = files.filter(lambda path: path.read_text() != "c", name="kept")
+    batches = kept.batch(2, name="batches")
+    texts = batches.map(lambda paths: "".join(map(Path.read_text, paths)), name="texts")
+    pairs = files.zip(files.take(3)).map(lambda two: two[0].read_text() + two[1].read_text())
+    ordered = files.sort_by(lambda path: path.name, reverse=True, name="ordered")
+    both = files.concat(kept).combinations(2).count(name="both")
+    first = ordered.map(Path.read_text, name="first")
+    run = finished(htdag.Pipeline(batches, texts, pairs, ordered, first, both, name="ways"))
+    assert run.result("batches") == [[home / "a", home / "b"], [home / "d"]]
+    assert run.result("texts") == ["ab", "d"]
+    assert run.result("map") == ["aa", "bb", "cc"]
+    assert run.result("ordered") == [home / name for name in "dcba"]
+    assert run.result("first") == list("dcba")
+    assert run.result("both") == 21

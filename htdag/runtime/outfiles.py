@@ -23,7 +23,7 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 class Collector(NamedTuple):
     """Takes files of a job to the folder ``folder`` below ``root``.
 
-    Those in one of ``own``, the job's own folders, are moved, others copied. ``shared`` says that
+    Those in ``own``, the job's own folder, are moved, others copied. ``shared`` says that
     here is the run directory itself: nothing is transferred, and files are written through to the
     disk. ``url`` is where the folder goes instead of coming back, "" for nowhere else; ``names`` a
     folder to name such files in.
@@ -31,7 +31,7 @@ class Collector(NamedTuple):
 
     root: str
     folder: str
-    own: Tuple[str, ...]
+    own: str
     shared: bool
     url: str = ""
     names: str = ""
@@ -91,9 +91,13 @@ class Collector(NamedTuple):
         if os.path.islink(path):
             return False
         real = os.path.realpath(path)
-        inside = any(real.startswith(folder + os.sep) for folder in self.own)
-        taken = os.path.join(os.path.realpath(self.root), self.folder) + os.sep
-        return inside and not real.startswith(taken)
+        if real.startswith(self.own + os.sep):
+            return True
+        # Where files are transferred, so is all else in the scratch directory but what came there.
+        root = os.path.realpath(self.root) + os.sep
+        first = real[len(root) :].split(os.sep, 1)[0]
+        came = (layout.FILES, layout.NODES, layout.SOURCES)
+        return not self.shared and real.startswith(root) and first not in came
 
 
 def _check_for_url(path: str, name: str) -> None:

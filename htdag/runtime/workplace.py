@@ -45,11 +45,10 @@ def settle(job: Job) -> Job:
     own = folder_of(job)
     working = os.path.join(own, "work")
     os.makedirs(working, mode=0o700, exist_ok=True)
-    scratch = os.environ.get("_CONDOR_SCRATCH_DIR", own)
     collector = outfiles.Collector(
         root,
         layout.returned(job.node, job.chunk, job.attempt),
-        (os.path.realpath(own), os.path.realpath(scratch)),
+        os.path.realpath(own),
         os.path.exists(layout.RUN),
         job.program.get("output_url", ""),
         os.path.join(own, "named"),
