@@ -65,6 +65,11 @@ class PerItem:
         return f"<{'a function' if name == '<lambda>' else name} of the item>"
 
 
+def fixed(amount: int | PerItem | None) -> int | None:
+    """Return an amount, or None where it is not given or depends on the item."""
+    return None if isinstance(amount, PerItem) else amount
+
+
 def written(option: str, amount: str) -> str:
     """Return an amount that `PerItem.of` gave as it stands in a submit description."""
     return amount + _UNITS.get(option, "")

@@ -6,10 +6,12 @@ import math
 import os
 from typing import Any
 
+from htdag._options import whole_number
 from htdag.errors import OptionError
 
 TARGET = "HTDAG_TARGET_JOB_SECONDS"
 HISTORY = "HTDAG_HISTORY"
+MOST_LANES = 1_000
 _YES = ("1", "on", "true", "yes")
 _NO = ("0", "off", "false", "no")
 
@@ -36,6 +38,22 @@ def target_job_seconds(given: Any, default: float) -> float:
     if not right or not 0 < given < math.inf:
         raise OptionError(f"{name}={given!r}: it takes a number of seconds, more than 0")
     return float(given)
+
+
+def lanes(given: Any) -> int | None:
+    """Return into how many lanes chains of nodes are to be cut; None where the planner decides.
+
+    Raises
+    ------
+    OptionError
+        If it is not a whole number from 1 to `MOST_LANES`.
+    """
+    if given is None:
+        return None
+    try:
+        return int(whole_number(1, MOST_LANES)(given))
+    except OptionError as error:
+        raise OptionError(f"lanes={given!r}: {error}, or None: the planner decides") from None
 
 
 def use_history(given: Any) -> bool:

@@ -184,6 +184,7 @@ def _measure_node(
                 memory_mb=memory / 1024,
                 disk_mb=disk / 1024,
                 disk_fixed_mb=fixed / 1024,
+                slowest=max((seconds / calls for calls, seconds, _ in jobs if calls), default=0.0),
             ),
         )
         rest = 0.0

@@ -16,6 +16,7 @@ from htdag.compile import write_run
 from htdag.errors import StageNameError, UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.identity import stage_keys
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Settings
 from htdag.run import Run
 from htdag.stages import Stage
@@ -60,6 +61,10 @@ class Pipeline:
     history : bool, optional
         Let chunks, memory and disk that are left open follow what earlier runs measured. None: as
         ``HTDAG_HISTORY`` in the environment says (``on`` or ``off``), else True.
+    lanes : int, optional
+        Into how many lanes nodes are cut that follow one another chunk by chunk, so that a chunk
+        need not wait for all chunks of the node before; 1: none. None: as many as save time by
+        what earlier runs measured.
     **default_options
         Options for all stages that do not give them.
 
@@ -97,6 +102,7 @@ class Pipeline:
         dagman: Mapping[str, Any] | None = None,
         target_job_seconds: float | None = None,
         history: bool | None = None,
+        lanes: int | None = None,
         **default_options: Any,
     ) -> None:
         if not targets:
@@ -106,9 +112,10 @@ class Pipeline:
         _options.refuse_functions(self._options, str(what))
         self._use_history = _settings.use_history(history)
         self._settings = Settings(
-            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds)
+            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds),
+            _settings.lanes(lanes),
         )
-        self._slots: dict[str, int] = {}
+        self._capacities: dict[str, Capacity] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
         self.name: str = (
             self._targets[0] if name is None else check_stage_name(name, what="pipeline")
@@ -167,7 +174,13 @@ class Pipeline:
         """
         backends.check_name(on)
         if not self._use_history:
-            return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
+            return make_plan(
+                self._graph,
+                self._targets,
+                self.name,
+                settings=self._settings,
+                throttles=self._throttles,
+            )
         history.gather_finished()
         measures = history.measures_for(stage_keys(self._graph, self.name))
         return make_plan(
@@ -175,15 +188,15 @@ class Pipeline:
             self._targets,
             self.name,
             measures=measures,
-            slots=self._slots_of(on) if measures else 1,
+            capacity=self._capacity(on) if measures else None,
             settings=self._settings,
             throttles=self._throttles,
         )
 
-    def _slots_of(self, on: str) -> int:
-        if on not in self._slots:
-            self._slots[on] = backends.slots(on)
-        return self._slots[on]
+    def _capacity(self, on: str) -> Capacity:
+        if on not in self._capacities:
+            self._capacities[on] = Capacity(*backends.slots(on))
+        return self._capacities[on]
 
     def explain(self, on: str = "auto") -> str:
         """Return the plan as text, with the reason for every decision.

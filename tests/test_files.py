@@ -340,6 +340,23 @@ def test_another_run_puts_its_files_in_place_of_those_before(home: Path):
         (folder / "own 1.txt").write_text("of another")
 
 
+def test_files_go_from_lane_to_lane(home: Path):
+    made = htdag.source(range(4), chunk_size=1).map(spelled, output_destination=home / "put")
+    read = made.map(contents, name="read")
+    total = read.map(len, fuse=False, name="number").reduce(operator.add, name="total")
+    flow = htdag.Pipeline(read, total, name="lanes", lanes=2)
+    assert flow.plan("local")["spelled"].lanes == 2
+    run = finished(flow)
+    assert [[text for _, text in found] for found in run.result("read")] == [
+        [],
+        ["1.0"],
+        ["2.0", "2.1"],
+        ["3.0", "3.1"],
+    ]
+    assert run.result("total") == 5
+    assert sorted(delivered(home / "put").values()) == ["1.0", "2.0", "2.1", "3.0", "3.1"]
+
+
 def test_names_decide_where_returned_files_go(home: Path):
     remaps = {
         "own*": home / "by name" / "{stem}-of-{key}{suffix}",

@@ -123,7 +123,14 @@ DAGMAN_MAX_POST_SCRIPTS = 8
 DAGMAN_MAX_PRE_SCRIPTS = 3
 """
 # What an administrator set: settings in the environment count as the pool's own.
-POOLS = {"_CONDOR_DAGMAN_MAX_POST_SCRIPTS": "4", "_CONDOR_DAGMAN_MAX_PRE_SCRIPTS": "5"}
+POOLS = {
+    "_CONDOR_DAGMAN_MAX_POST_SCRIPTS": "4",
+    "_CONDOR_DAGMAN_MAX_PRE_SCRIPTS": "5",
+    # Some need this for their own DAGs.
+    "_CONDOR_DAGMAN_DEFAULT_APPEND_VARS": "True",
+}
+# One submit description for several nodes, each of which queues from a list of its own.
+NAMED = {"named-early": "", "named-late": "max_materialize = 100"}
 
 
 class Facts(NamedTuple):
@@ -134,6 +141,7 @@ class Facts(NamedTuple):
     rows: dict[str, list[tuple[str, str, str]]]
     priorities: list[tuple[str, int]]
     materialized: int
+    named: dict[str, list[str]]
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -169,6 +177,13 @@ def write_files(folder: Path) -> None:
     many = NOWHERE + "max_idle = 2\nqueue 5\n"
     (folder / "many.sub").write_text(COMMON.format(name="many") + many)
     lines.append("JOB many many.sub")
+    for name, more in NAMED.items():
+        description = FROM_LIST.format(name=name, more=more).replace(f"{name}.txt", "$(list)")
+        (folder / f"{name}.sub").write_text(description)
+        for number in "12":
+            (folder / f"{name}.{number}.txt").write_text(f"{number}0, 1, a\n{number}1, 1, b, c\n")
+            lines.append(f"JOB {name}.{number} {name}.sub")
+            lines.append(f'VARS {name}.{number} PREPEND list="{name}.{number}.txt"')
     (folder / "priorities.dag").write_text("\n".join(lines) + "\n")
     (folder / "throttles.config").write_text(THROTTLES)
     (folder / "in/node.sub").write_text(COMMON.format(name="node") + SEEING + "queue\n")
@@ -216,6 +231,13 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         def materialized() -> int:
             return len(pool.schedd.query('DAGNodeName == "many"', ["ProcId"]))
 
+        def named() -> dict[str, list[str]]:
+            ads = pool.schedd.query('regexp("^named", DAGNodeName)', ["DAGNodeName", "Chunk"])
+            found: dict[str, list[str]] = {}
+            for ad in ads:
+                found.setdefault(ad["DAGNodeName"], []).append(ad["Chunk"])
+            return {name: sorted(chunks) for name, chunks in sorted(found.items())}
+
         def dag_ended() -> bool:
             path = folder / "one.dag.dagman.out"
             return path.exists() and "EXITING WITH STATUS" in path.read_text()
@@ -225,8 +247,9 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         pool.wait_until(dag_ended, 60)
         pool.wait_until(lambda: len(priorities()) == len(PRIORITIES), 60)
         pool.wait_until(lambda: materialized() >= 2, 30, "two jobs")
+        pool.wait_until(lambda: sum(map(len, named().values())) >= 8, 30, "eight jobs")
         rows_of = {name: rows(name) for name in lists}
-        yield Facts(folder, ads(), rows_of, priorities(), materialized())
+        yield Facts(folder, ads(), rows_of, priorities(), materialized(), named())
         left = " ".join(map(str, (*clusters.values(), *lists.values())))
         # Those that have left the queue are errors to it.
         subprocess.run(["condor_rm", *left.split()], capture_output=True, check=False)
@@ -370,3 +393,8 @@ def test_a_dag_may_set_its_throttles_but_not_above_the_pools(pool: Pool, facts: 
 @pytest.mark.since(23, 10, 1, lacks="DAGMan does not materialise late")
 def test_max_idle_holds_in_a_node_too(pool: Pool, facts: Facts):
     assert facts.materialized == 2
+
+
+def test_vars_of_a_node_may_name_the_list_that_it_queues_from(pool: Pool, facts: Facts):
+    nodes = [(name, number) for name in NAMED for number in "12"]
+    assert facts.named == {f"{name}.{n}": [f"{n}0", f"{n}1"] for name, n in nodes}

@@ -193,7 +193,8 @@ def pipelines(draw, folder):
             made.append(REDUCES[what](upstream, **given))
     targets = {id(stage): stage for stage in made[-1:] + draw(st.lists(st.sampled_from(made)))}
     defaults = draw(st.sampled_from([{}, {}, {"chunk_size": 2}, {"fuse": False}]))
-    return htdag.Pipeline(*targets.values(), name="flow", **defaults)
+    lanes = draw(st.sampled_from([None, 2, 3, 7]))
+    return htdag.Pipeline(*targets.values(), name="flow", lanes=lanes, **defaults)
 
 
 @pytest.fixture(scope="module")
@@ -225,6 +226,7 @@ def test_a_run_gives_what_plain_python_gives(in_process, tmp_path, data):
 
     failed = run_nodes(run, choose)
     event(f"{len(flow.plan().nodes)} nodes")
+    event(f"{max(node.lanes for node in flow.plan().nodes)} lanes")
     shutil.rmtree(folder)  # from now on nothing fails
     try:
         expected = evaluate(flow.graph)
@@ -257,7 +259,8 @@ def test_all_plans_of_a_pipeline_give_the_same(in_process, tmp_path, data):
         total = chain.reduce(join, initial="", fan_in=fan_in, **data.draw(each))
         run = tmp_path / f"run-{number}"
         shutil.rmtree(run, ignore_errors=True)
-        compiled(htdag.Pipeline(total, name="flow"), run)
+        lanes = data.draw(st.integers(1, 4), label="lanes")
+        compiled(htdag.Pipeline(total, name="flow", lanes=lanes), run)
         assert run_nodes(run) == []
         results.append(result(run, total.name))
     assert results == ["".join(items).upper().replace("B", "")] * 2

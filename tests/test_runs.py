@@ -703,7 +703,7 @@ def test_memory_and_disk_are_proposed_from_an_earlier_run(pool: Any, runs_dir: P
     assert 185 <= float(re.search(r"(\d+) MB at the peak", measured)[1]) <= 210
     from htdag.backends import backend
 
-    assert backend("condor").slots() == 8  # two execute points of the pool with four each
+    assert backend("condor").slots() == (8, 0)  # two execute points of the pool with four each
     run = flow().submit("after", on="condor")
     text = (run.path / "nodes/grow/grow.sub").read_text().splitlines()
     assert "request_memory = 384MB" in text

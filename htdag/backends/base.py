@@ -79,8 +79,14 @@ class Backend(Protocol):
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """End a run, and return once nothing of it runs any more."""
 
-    def slots(self) -> int:
-        """Return how many jobs of one CPU can run at once; 0 where that is not known soon."""
+    def slots(self) -> tuple[int, int]:
+        """Return how many jobs of one CPU can run at once, and how many of one GPU.
+
+        0 where that is not known, or not soon.
+        """
+
+    turn: float
+    """About how many seconds pass between the end of a node and the jobs of the next one."""
 
 
 def backend(name: str) -> Backend:
@@ -117,17 +123,20 @@ def check_name(name: str) -> None:
         raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
 
 
-def slots(name: str) -> int:
+def slots(name: str) -> tuple[int, int, float]:
     """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
 
-    Where no HTCondor answers within a few seconds that is on this machine.
+    Where no HTCondor answers within a few seconds that is on this machine. Beside it are returned
+    the number of GPUs, 0 where that is not known, and what a node costs there (`Backend.turn`).
     """
-    found = 0
     if name != "local":
         try:
             from htdag.backends import condor
         except ImportError:
             pass
         else:
-            found = 0 if condor.never_usable() else condor.CondorBackend().slots()
-    return found or backend("local").slots()
+            cpus, gpus = (0, 0) if condor.never_usable() else condor.CondorBackend().slots()
+            if cpus:
+                return cpus, gpus, condor.CondorBackend.turn
+    here = backend("local")
+    return (*here.slots(), here.turn)

@@ -22,7 +22,7 @@ from htdag.backends.bindings import short as _short
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
-from htdag.runtime import layout, progress
+from htdag.runtime import lanes, layout, progress
 
 _NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
 _SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
@@ -31,14 +31,17 @@ _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiti
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
-# Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
+# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
 import htcondor2
 htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
 ads = htcondor2.Collector().query(
-    htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=["TotalSlotCpus"]
+    htcondor2.AdType.Startd,
+    constraint='SlotType =!= "Dynamic"',
+    projection=["TotalSlotCpus", "TotalSlotGPUs"],
 )
-print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
+wanted = {"TotalSlotCpus": 1, "TotalSlotGPUs": 0}
+print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.items()))
 """
 
 
@@ -121,6 +124,8 @@ class CondorBackend:
     """
 
     name = "condor"
+    # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
+    turn = 20.0
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._new_runs = setup
@@ -177,7 +182,8 @@ class CondorBackend:
                 if doing == "running":
                     if node not in chunks:
                         chunks[node] = _chunks(run, node)
-                    running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
+                    found = running.setdefault(lanes.unit(node).node, set())
+                    found.update(chunks[node][proc : proc + 1])
                 if doing == "held":
                     held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
                 else:
@@ -208,8 +214,8 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
 
-    def slots(self) -> int:
-        """Ask the schedd whether it is there and the collector for the pool's slots.
+    def slots(self) -> tuple[int, int]:
+        """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
         In a process of its own: where no daemon answers the bindings wait for a minute, and no
         other thread goes on meanwhile.
@@ -228,9 +234,10 @@ class CondorBackend:
                 timeout=_SLOTS_TIMEOUT,
                 check=False,
             )
-            return int(done.stdout)
+            cpus, gpus = map(int, done.stdout.split())
         except (OSError, ValueError, subprocess.TimeoutExpired):
-            return 0
+            return 0, 0
+        return cpus, gpus
 
     def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
         if watch.dagman is None:
@@ -370,8 +377,8 @@ def _node_name(event: Any) -> str:
 
 
 def _chunks(run: Path, node: str) -> list[int]:
-    """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
-    text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
+    """Return the chunks of the jobs of a node or lane: those of a cluster are lines of its list."""
+    text = (run / layout.chunk_list(*lanes.unit(node))).read_text(encoding="utf-8")
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
 
 

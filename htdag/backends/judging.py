@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from htdag.backends import abilities
-from htdag.runtime import layout, progress
+from htdag.runtime import lanes, layout, progress
 
 _KEEPS_OTHERS = "DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
 _SPARED = "# Not needed at the first try, the exit status of the jobs tells: "
@@ -50,12 +51,12 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
         and not (node["carries_files"] and node["children"])
         and not node["delivers"]
         and node["on_error"] == "finish"
-        and (keeps or node["chunks"] == 1)
+        and (keeps or _most_jobs(node) == 1)
         and not _BY_STATUS.search((run / layout.submit(node["name"])).read_text(encoding="utf-8"))
     }
 
     def without(match: re.Match[str]) -> str:
-        return _SPARED + match[0] if match[1] in spared else match[0]
+        return _SPARED + match[0] if lanes.unit(match[1]).node in spared else match[0]
 
     for name in spared:
         _edit(run / layout.submit(name), "arguments = work ", "arguments = work-status ")
@@ -78,6 +79,12 @@ _CONFIG = f"""
 # Where a job fails, the others of its node go on to their end.
 {_KEEPS_OTHERS} = False
 """
+
+
+def _most_jobs(node: dict[str, Any]) -> int:
+    """Return how many jobs a cluster of the node has, at most."""
+    units = lanes.units(node)
+    return max(len(lanes.chunks(node, unit.lane, node["chunks"])) for unit in units)
 
 
 def _edit(path: Path, old: str, new: str) -> None:

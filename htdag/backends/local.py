@@ -26,6 +26,7 @@ class LocalBackend:
     """
 
     name = "local"
+    turn = 0.1
 
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""
@@ -74,9 +75,9 @@ class LocalBackend:
                 )
             time.sleep(0.01)
 
-    def slots(self) -> int:
-        """Return the number of cores."""
-        return cores()
+    def slots(self) -> tuple[int, int]:
+        """Return the number of cores; GPUs are not looked for, nor given out."""
+        return cores(), 0
 
 
 def cores() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from htdag._pickling import dump_content
-from htdag._resources import PerItem
+from htdag._resources import fixed
 from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 from htdag.plan.chunk import keeps_count, most_jobs
@@ -94,6 +94,8 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "boundaries": list(edges) or None,
         "dynamic": node.dynamic,
         "by_chunk": node.by_chunk,
+        "lanes": list(node.lane_edges) if node.lanes > 1 else None,
+        "lane_parent": node.lane_parent,
         "size": node.options.chunk_size,
         "per_job": node.per_job,
         "most": most_jobs(node),
@@ -103,17 +105,12 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "retries": node.options.retries or 0,
         "on_error": node.options.on_error,
         "max_errors": node.options.max_errors,
-        "request_cpus": _fixed(node.options.request_cpus),
+        "request_cpus": fixed(node.options.request_cpus),
         "max_materialize": node.options.max_materialize,
         "category": node.options.category,
         "priority": node.priority,
         "job_priority": node.options.priority,
     }
-
-
-def _fixed(value: Any) -> Any:
-    """Return the value of an option, or None where it depends on the item."""
-    return None if isinstance(value, PerItem) else value
 
 
 def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[str, Any]:
@@ -135,7 +132,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
         "python": list(sys.version_info[:2]),
         "run": tag,
         "node": node.name,
-        "cpus": _fixed(node.options.request_cpus) or 1,
+        "cpus": fixed(node.options.request_cpus) or 1,
         "checkpoints": checkpoints,
         "checkpoint_interval": interval,
         "stages": list(node.stages) or [node.outputs[0].stage],

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from htdag._version import VERSION
 from htdag.plan import Node, Plan
 from htdag.runtime import layout
+from htdag.runtime.lanes import Unit
 
 STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
@@ -18,32 +19,54 @@ def dag_lines(plan: Plan) -> Iterator[str]:
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
     nodes = "1 node" if len(plan.nodes) == 1 else f"{len(plan.nodes)} nodes"
     jobs = "1 job" if plan.jobs == 1 else f"{plan.jobs} jobs"
+    units = sum(len(node.units) for node in plan.nodes)
+    if units > len(plan.nodes):
+        nodes += f" cut into {units} by lanes"
     yield f"# {nodes}, {jobs}. Run it here with: condor_submit_dag {plan.name}.dag"
     yield ""
     yield f"CONFIG {layout.CONFIG}"
     for node in plan.nodes:
         yield ""
         yield f"# {_summary(node)}"
-        yield f"JOB {node.name} {layout.submit(node.name)}"
-        retries = node.options.retries or 0
-        if retries:
-            yield f"RETRY {node.name} {retries}"
-        if node.priority:
-            yield f"PRIORITY {node.name} {node.priority}"
-        if node.options.category:
-            yield f"CATEGORY {node.name} {node.options.category}"
-        yield f"SCRIPT POST {node.name} {layout.POST} {node.name} $RETRY $MAX_RETRIES"
-        if node.options.on_error == "stop":
-            yield f"ABORT-DAG-ON {node.name} {STOP} RETURN 1"
-    edges = [(node.parents, node.name) for node in plan.nodes if node.parents]
+        for unit in node.units:
+            yield from _unit_lines(node, unit)
+    edges = list(_edges(plan))
     if edges:
         yield ""
-        for parents, child in edges:
-            yield f"PARENT {' '.join(parents)} CHILD {child}"
+        yield from edges
     if plan.throttles.maxjobs:
         yield ""
         for category, most in plan.throttles.maxjobs:
             yield f"MAXJOBS {category} {most}"
+
+
+def _unit_lines(node: Node, unit: Unit) -> Iterator[str]:
+    yield f"JOB {unit.name} {layout.submit(node.name)}"
+    if unit.lane:
+        # Before the commands of the submit description: its queue statement names the list.
+        yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
+    retries = node.options.retries or 0
+    if retries:
+        yield f"RETRY {unit.name} {retries}"
+    if node.priority:
+        yield f"PRIORITY {unit.name} {node.priority}"
+    if node.options.category:
+        yield f"CATEGORY {unit.name} {node.options.category}"
+    yield f"SCRIPT POST {unit.name} {layout.POST} {unit.name} $RETRY $MAX_RETRIES"
+    if node.options.on_error == "stop":
+        yield f"ABORT-DAG-ON {unit.name} {STOP} RETURN 1"
+
+
+def _edges(plan: Plan) -> Iterator[str]:
+    """Yield the edges; of nodes in the same lanes those from lane to lane."""
+    for node in plan.nodes:
+        whole = [plan[name] for name in node.parents if name != node.lane_parent]
+        if whole:
+            parents = " ".join(unit.name for parent in whole for unit in parent.units)
+            yield f"PARENT {parents} CHILD {' '.join(unit.name for unit in node.units)}"
+        if node.lane_parent is not None:
+            for unit in node.units:
+                yield f"PARENT {Unit(node.lane_parent, unit.lane).name} CHILD {unit.name}"
 
 
 def _summary(node: Node) -> str:
@@ -52,6 +75,8 @@ def _summary(node: Node) -> str:
     jobs = "1 job" if node.chunks == 1 else f"{node.chunks} jobs"
     if not node.settled:
         jobs = f"about {jobs}"
+    if node.lanes > 1:
+        jobs += f" in {node.lanes} lanes"
     return f"{what}: {jobs}, reading {reads}"
 
 

@@ -57,7 +57,10 @@ def submit_lines(node: Node, pipeline: str, travel: Travel, *, checkpoints: bool
     if travel.returns:
         back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
-    yield f"# One job for each line of {layout.chunk_list(name)}."
+    if node.lanes > 1:
+        yield "# One job for each line of a lane's list, which VARS in the DAG names."
+    else:
+        yield f"# One job for each line of {layout.chunk_list(name)}."
     yield ""
     yield f"executable = {layout.RUNTIME}"
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
@@ -81,12 +84,7 @@ def submit_lines(node: Node, pipeline: str, travel: Travel, *, checkpoints: bool
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""
     given = node.options.given()
-    vary = per_item(node)
-    for key in _PASSED_ON:
-        if key in vary:
-            yield f"{key} = {written(key, f'$({_variable(key)})')}"
-        elif key in given:
-            yield f"{key} = {given[key]}"
+    yield from _requests(node)
     if "max_materialize" not in given:
         # Late materialisation, whatever the number: a schedd asks for a negotiation when it
         # materialises jobs, while after a plain submit the jobs of the second and later nodes
@@ -101,8 +99,19 @@ def submit_lines(node: Node, pipeline: str, travel: Travel, *, checkpoints: bool
     yield f"batch_name = {pipeline}"
     yield "notification = Never"
     yield ""
-    variables = ", ".join(["chunk", "attempt", *map(_variable, vary), "inputs"])
-    yield f"queue {variables} from {layout.chunk_list(name)}"
+    variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
+    lines = "$(list)" if node.lanes > 1 else layout.chunk_list(name)
+    yield f"queue {variables} from {lines}"
+
+
+def _requests(node: Node) -> Iterator[str]:
+    given = node.options.given()
+    vary = per_item(node)
+    for key in _PASSED_ON:
+        if key in vary:
+            yield f"{key} = {written(key, f'$({_variable(key)})')}"
+        elif key in given:
+            yield f"{key} = {given[key]}"
 
 
 def _variable(option: str) -> str:

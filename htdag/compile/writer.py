@@ -18,7 +18,7 @@ from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_conten
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import layout, progress, streams
+from htdag.runtime import lanes, layout, progress, streams
 
 
 def write_run(plan: Plan, directory: Path, tag: str) -> Path:
@@ -98,10 +98,12 @@ def _fill(plan: Plan, run: Path, tag: str) -> None:
     for node_content in content["nodes"]:
         if node_content["dynamic"]:
             continue  # the POST script of the last node before it writes the list
-        jobs = ((number, 1, None) for number in range(node_content["chunks"]))
         options = plan[node_content["name"]].options
         reading = streams.Reading(str(run), content, node_content, None)
-        progress.write_list(str(run), node_content, jobs, reading)
+        for unit in lanes.units(node_content):
+            numbers = lanes.chunks(node_content, unit.lane, node_content["chunks"])
+            jobs = ((number, 1, None) for number in numbers)
+            progress.write_list(str(run), node_content, jobs, reading, unit.lane)
         _check_limits(run, node_content["name"], options)
     archive.write_archive(str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")

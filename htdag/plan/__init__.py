@@ -1,5 +1,6 @@
 """From the graph of stages to a graph of DAGMan nodes, in pure passes."""
 
+from htdag.plan.costs import Chain
 from htdag.plan.model import (
     Bind,
     Input,
@@ -15,6 +16,7 @@ from htdag.plan.planner import make_plan
 
 __all__ = [
     "Bind",
+    "Chain",
     "Input",
     "Node",
     "Operation",

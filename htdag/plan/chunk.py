@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import networkx as nx
@@ -114,6 +114,8 @@ def _chunked(
             dynamic=not flow.settled,
             reasons=(*node.reasons, reason),
         )
+    if node.follows:
+        return _following(node, flows[0])
     estimate = chunking.view_total(
         reads.view, reads.number, reads.limit, [flow.estimate for flow in flows]
     )
@@ -159,6 +161,21 @@ def _chunked(
         dynamic=not known,
         per_job=per_job,
         reasons=(*node.reasons, *filter(None, [reason])),
+    )
+
+
+def _following(node: Node, flow: Flow) -> Node:
+    """Return a node with the chunks of the one before it, for lanes."""
+    reason = f"{counted(flow.chunks, 'job')}, one for each chunk of {node.input.node}, for lanes"
+    edges = tuple(accumulate(flow.cells, initial=0)) if flow.cells is not None else None
+    return replace(
+        node,
+        items=None if edges is None else edges[-1],
+        chunks=flow.chunks,
+        boundaries=edges or tuple(range(flow.chunks + 1)),
+        by_chunk=edges is None,
+        dynamic=not flow.settled,
+        reasons=(*node.reasons, reason),
     )
 
 

@@ -12,8 +12,10 @@ import networkx as nx
 from htdag._options import Options
 from htdag._sources import Source
 from htdag._throttles import Throttles
+from htdag.plan.costs import Chain, Cost
 from htdag.runtime import layout
-from htdag.runtime.chunking import BY_HASH
+from htdag.runtime.chunking import BY_HASH, even
+from htdag.runtime.lanes import Unit
 from htdag.stages import MISSING
 
 
@@ -209,6 +211,10 @@ class Node:
         Whether its jobs take whole chunks of the node before it, however many items these have.
     per_job : float
         About how many items a job is to have then, where there is no chunk size.
+    follows : bool
+        Whether its chunks are those of the node that it reads, so that both can be in lanes.
+    lanes : int
+        Into how many lanes it is cut, each a DAGMan node of its own; 1 for none.
     fan_in : int or None
         For a level of a tree of combining nodes: how many values one job takes.
     items : int or None
@@ -217,6 +223,8 @@ class Node:
         About how many jobs earlier runs ask for; None where they do not decide.
     measured : str
         What earlier runs measured, in words.
+    cost : Cost or None
+        What they say of its time, where they measured all that it does.
     priority : int
         Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
     reasons : tuple of str
@@ -236,10 +244,13 @@ class Node:
     dynamic: bool = False
     by_chunk: bool = False
     per_job: float = 1.0
+    follows: bool = False
+    lanes: int = 1
     fan_in: int | None = None
     items: int | None = None
     jobs: int | None = None
     measured: str = ""
+    cost: Cost | None = None
     priority: int = 0
     reasons: tuple[str, ...] = ()
 
@@ -247,6 +258,23 @@ class Node:
     def settled(self) -> bool:
         """Whether its number of jobs is known before it runs."""
         return not self.dynamic or bool(self.boundaries) or self.input.view in BY_HASH
+
+    @property
+    def lane_parent(self) -> str | None:
+        """The node whose lanes go on in its own, lane by lane."""
+        return self.input.node if self.lanes > 1 and self.follows else None
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What DAGMan runs of it: the node, or its lanes."""
+        if self.lanes == 1:
+            return (Unit(self.name),)
+        return tuple(Unit(self.name, lane) for lane in range(1, self.lanes + 1))
+
+    @property
+    def lane_edges(self) -> tuple[int, ...]:
+        """Where the chunks of its lanes begin, and the end."""
+        return tuple(even(self.chunks, self.lanes))
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -276,6 +304,8 @@ class Plan:
         The sources that are read by ranges of their items, or bound.
     throttles : Throttles
         The options of the pipeline as a whole.
+    chains : tuple of Chain
+        Where lanes can be, or were asked for and cannot.
     """
 
     name: str
@@ -285,6 +315,7 @@ class Plan:
     stages: nx.DiGraph
     sources: tuple[StoredSource, ...] = ()
     throttles: Throttles = field(default_factory=Throttles)
+    chains: tuple[Chain, ...] = ()
 
     @cached_property
     def graph(self) -> nx.DiGraph:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import networkx as nx
@@ -11,8 +12,10 @@ from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
-from htdag.plan.model import Plan
+from htdag.plan.lanes import lane
+from htdag.plan.model import Node, Plan
 from htdag.plan.priority import prioritize
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Measures, Settings, tune
 
 _NOTHING: Measures = MappingProxyType({})
@@ -24,7 +27,7 @@ def make_plan(
     name: str,
     *,
     measures: Measures = _NOTHING,
-    slots: int = 1,
+    capacity: Capacity | None = None,
     settings: Settings | None = None,
     throttles: Throttles | None = None,
 ) -> Plan:
@@ -40,10 +43,10 @@ def make_plan(
         The pipeline's name.
     measures : mapping
         What earlier runs measured of stages, by `htdag.plan.identity.stage_keys`.
-    slots : int
+    capacity : Capacity, optional
         How many jobs can run at once; used with measures only.
     settings : Settings, optional
-        What to aim at; used with measures only.
+        What to aim at; but for `lanes` used with measures only.
     throttles : Throttles, optional
         The options of the pipeline as a whole.
 
@@ -52,8 +55,17 @@ def make_plan(
     Plan
         Equal arguments give equal plans.
     """
-    nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-    nodes = tune(graph, name, nodes, measures, slots, settings or Settings())
-    sources = stored_sources(graph, nodes)
-    nodes = prioritize(chunk(graph, nodes, sources))
-    return Plan(name, nodes, tuple(targets), where, graph, sources, throttles or Throttles())
+    settings, throttles = settings or Settings(), throttles or Throttles()
+    capacity = capacity or Capacity()
+    connected, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
+    sources = stored_sources(graph, connected)
+
+    def layout(followers: frozenset[str]) -> tuple[Node, ...]:
+        marked = tuple(replace(node, follows=node.name in followers) for node in connected)
+        tuned = tune(graph, name, marked, measures, capacity.slots, settings)
+        return chunk(graph, tuned, sources)
+
+    nodes, chains = lane(layout, settings.lanes, capacity, throttles)
+    return Plan(
+        name, prioritize(nodes), tuple(targets), where, graph, sources, throttles, chains=chains
+    )

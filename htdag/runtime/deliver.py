@@ -12,16 +12,15 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from . import itemfile, layout
 
-Attempts = Iterable[Tuple[str, List[int]]]  # chunks, and the numbers of their attempts that count
 
-
-def deliver(run: str, node: Dict[str, Any], attempts: Attempts) -> str:
+def deliver(run: str, node: Dict[str, Any], states: Iterable[Any]) -> str:
     """Put the files that a node's functions returned where they are wanted; note that it was done.
 
     In a folder a file has its own name; where several there would have the same one, the keys of
-    their items stand before it. Returns what went wrong, "" if nothing.
+    their items stand before it. ``states`` are those of the node's chunks (`progress.ChunkState`).
+    Returns what went wrong, "" if nothing.
     """
-    made = list(_files(run, node, attempts))
+    made = list(_files(run, node, states))
     names = Counter(file["name"] for _, file in made)
     taken: Dict[str, str] = {}
     problem = ""
@@ -77,11 +76,15 @@ def is_left(run: str, node: Dict[str, Any]) -> bool:
 
 
 def _files(
-    run: str, node: Dict[str, Any], attempts: Attempts
+    run: str, node: Dict[str, Any], states: Iterable[Any]
 ) -> Iterable[Tuple[str, Dict[str, Any]]]:
     """Yield each file that the jobs of a node made, once, with the key of its item."""
     seen = set()
-    for chunk, numbers in attempts:
+    for state in states:
+        chunk = layout.chunk_name(state.number)
+        numbers = [attempt.number for attempt in state.attempts]
+        if not numbers:
+            continue
         folders = tuple(layout.returned(node["name"], chunk, number) + "/" for number in numbers)
         for stem in node["files"]:
             paths = [

@@ -45,9 +45,9 @@ def submit(name: str) -> str:
     return node(name) + "/" + name + ".sub"
 
 
-def chunk_list(name: str) -> str:
-    """Return the list that the node's submit description queues from: a line a job."""
-    return node(name) + "/chunks.txt"
+def chunk_list(name: str, lane: int = 0) -> str:
+    """Return the list that a node, or one lane of it, is queued from: a line a job."""
+    return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
 
 
 def skipped(name: str) -> str:

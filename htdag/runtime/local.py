@@ -16,7 +16,8 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import layout, post, progress, requests, worker
+from . import lanes, layout, post, progress, requests, worker
+from .lanes import Unit
 
 
 class _Stop(BaseException):
@@ -24,9 +25,9 @@ class _Stop(BaseException):
 
 
 class Task(NamedTuple):
-    """One job of a node."""
+    """One job of a node, or of a lane of it."""
 
-    node: str
+    unit: Unit
     chunk: str
     attempt: int
 
@@ -130,10 +131,11 @@ class _Pool:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
                 os.setsid()
                 os.close(self._lock)
-                _redirect(1, layout.stdout(*task))
-                _redirect(2, layout.stderr(*task))
+                job = (task.unit.node, task.chunk, task.attempt)
+                _redirect(1, layout.stdout(*job))
+                _redirect(2, layout.stderr(*job))
                 worker.die_with_parent(me)
-                status = worker.work(*task)
+                status = worker.work(*job)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -151,10 +153,10 @@ class _Pool:
                 self._free += cpus
                 return task, status
 
-    def cancel(self, node: str) -> None:
-        """Kill the jobs of one node, as DAGMan removes the rest of a failed cluster."""
+    def cancel(self, unit: Unit) -> None:
+        """Kill the jobs of one unit, as DAGMan removes the rest of a failed cluster."""
         for pid, (task, cpus) in list(self._running.items()):
-            if task.node == node:
+            if task.unit == unit:
                 self._kill(pid)
                 del self._running[pid]
                 self._free += cpus
@@ -185,122 +187,126 @@ def _redirect(descriptor: int, path: str) -> None:
 
 
 class _Scheduler:
-    """Runs nodes whose parents are done, chunk by chunk, as DAGMan and a schedd do.
+    """Runs units whose parents are done, chunk by chunk, as DAGMan and a schedd do.
 
-    A node is "submitted" while it has open jobs; throttles count such nodes, as DAGMan's do.
+    A unit is "submitted" while it has open jobs; throttles count such units, as DAGMan's do.
     """
 
     def __init__(self, pool: _Pool) -> None:
         self._pool = pool
-        self._running: Dict[str, int] = {}
+        self._running: Dict[Unit, int] = {}
         self._plan = progress.read_plan(".")
-        self._done: Set[str] = set()
-        self._waiting: List[str] = []
+        self._done: Set[Unit] = set()
+        self._waiting: List[Unit] = []
         self._queue: List[Task] = []
-        self._open_jobs: Dict[str, int] = {}
-        self._tries: Dict[str, int] = {}
+        self._open_jobs: Dict[Unit, int] = {}
+        self._tries: Dict[Unit, int] = {}
 
     def run(self) -> List[str]:
-        """Run all nodes that can be; return the names of those that failed."""
+        """Run all units that can be; return the names of those that failed."""
         for node in self._plan["nodes"]:
             progress.close_killed(".", node)
-        self._done.update(progress.prepare_rest(".", self._plan))
-        self._waiting = [n["name"] for n in self._plan["nodes"] if n["name"] not in self._done]
+        self._done.update(map(lanes.unit, progress.prepare_rest(".", self._plan)))
+        units = [unit for node in self._plan["nodes"] for unit in lanes.units(node)]
+        self._waiting = [unit for unit in units if unit not in self._done]
         failed: List[str] = []
         while self._submit_ready():
             self._start_jobs()
-            name = self._next_ended_node()
-            if name is not None and not self._settle(name):
-                failed.append(name)
-                if self._plan["by_name"][name]["on_error"] == "stop":
+            unit = self._next_ended()
+            if unit is not None and not self._settle(unit):
+                failed.append(unit.name)
+                if self._node(unit)["on_error"] == "stop":
                     break
         return failed
 
+    def _node(self, unit: Unit) -> Dict[str, Any]:
+        node: Dict[str, Any] = self._plan["by_name"][unit.node]
+        return node
+
     def _submit_ready(self) -> bool:
-        """Submit the nodes that can be, by priority; return whether any has open jobs."""
-        by_name = self._plan["by_name"]
-        for name in sorted(self._waiting, key=lambda name: -by_name[name]["priority"]):
-            if set(by_name[name]["parents"]) <= self._done and not self._is_throttled(name):
-                self._waiting.remove(name)
-                self._submit(name)
+        """Submit the units that can be, by priority; return whether any has open jobs."""
+        for unit in sorted(self._waiting, key=lambda unit: -self._node(unit)["priority"]):
+            ready = self._done.issuperset(lanes.parents(self._plan, unit))
+            if ready and not self._is_throttled(unit):
+                self._waiting.remove(unit)
+                self._submit(unit)
         return bool(self._open_jobs)
 
-    def _is_throttled(self, name: str) -> bool:
+    def _is_throttled(self, unit: Unit) -> bool:
         most = self._plan["max_jobs_submitted"]
         if most is not None and len(self._open_jobs) >= most:
             return True
-        by_name = self._plan["by_name"]
-        category = by_name[name]["category"]
+        category = self._node(unit)["category"]
         limit = self._plan["maxjobs"].get(category)
-        submitted = [other for other in self._open_jobs if by_name[other]["category"] == category]
+        submitted = [unit for unit in self._open_jobs if self._node(unit)["category"] == category]
         return limit is not None and len(submitted) >= limit
 
-    def _submit(self, name: str) -> None:
-        tasks = _tasks(name)
+    def _submit(self, unit: Unit) -> None:
+        tasks = _tasks(unit)
         self._queue.extend(tasks)
-        self._queue.sort(key=lambda task: -self._job_priority(task.node))
-        self._open_jobs[name] = len(tasks)
-        self._tries[name] = self._tries.get(name, 0) + 1
+        self._queue.sort(key=lambda task: -self._job_priority(task.unit))
+        self._open_jobs[unit] = len(tasks)
+        self._tries[unit] = self._tries.get(unit, 0) + 1
 
-    def _job_priority(self, name: str) -> int:
-        node = self._plan["by_name"][name]
+    def _job_priority(self, unit: Unit) -> int:
+        node = self._node(unit)
         own = node["job_priority"]
         return int(node["priority"] if own is None else own)
 
     def _start_jobs(self) -> None:
         """Start the first jobs of the queue, passing over nodes that have their most."""
         for task in list(self._queue):
-            node = self._plan["by_name"][task.node]
-            running = self._running.get(task.node, 0)
+            node = self._node(task.unit)
+            running = self._running.get(task.unit, 0)
             if node["max_materialize"] is not None and running >= node["max_materialize"]:
                 continue
             cpus = _cpus(node, task)
             if not self._pool.fits(cpus):
                 break
             self._queue.remove(task)
-            self._running[task.node] = running + 1
+            self._running[task.unit] = running + 1
             self._pool.start(task, cpus)
 
-    def _next_ended_node(self) -> Optional[str]:
-        """Wait for a job; return its node if that was the last of it."""
+    def _next_ended(self) -> Optional[Unit]:
+        """Wait for a job; return its unit if that was the last of it."""
         task, status = self._pool.wait()
-        name = task.node
-        self._open_jobs[name] -= 1
-        self._running[name] -= 1
-        if status != 0 and self._plan["by_name"][name]["on_error"] == "stop":
-            self._pool.cancel(name)
-            self._running[name] = 0
-            self._queue[:] = [other for other in self._queue if other.node != name]
-            self._open_jobs[name] = 0
-        if self._open_jobs[name]:
+        unit = task.unit
+        self._open_jobs[unit] -= 1
+        self._running[unit] -= 1
+        if status != 0 and self._node(unit)["on_error"] == "stop":
+            self._pool.cancel(unit)
+            self._running[unit] = 0
+            self._queue[:] = [other for other in self._queue if other.unit != unit]
+            self._open_jobs[unit] = 0
+        if self._open_jobs[unit]:
             return None
-        del self._open_jobs[name]
-        return name
+        del self._open_jobs[unit]
+        return unit
 
-    def _settle(self, name: str) -> bool:
-        """Judge a try of a node and go on accordingly; return False where it has failed."""
-        node = self._plan["by_name"][name]
-        last_try = self._tries[name] > node["retries"]
-        verdict = progress.judge(".", self._plan, node, last_try=last_try)
-        post.note(".", name, "try %d: %s" % (self._tries[name], verdict.text))
+    def _settle(self, unit: Unit) -> bool:
+        """Judge a try of a unit and go on accordingly; return False where it has failed."""
+        node = self._node(unit)
+        last_try = self._tries[unit] > node["retries"]
+        verdict = progress.judge(".", self._plan, node, last_try=last_try, lane=unit.lane)
+        post.note(".", unit, "try %d: %s" % (self._tries[unit], verdict.text))
         if verdict.succeeded:
-            self._done.add(name)
+            self._done.add(unit)
             return True
         if last_try:
             return False
-        self._waiting.append(name)
+        self._waiting.append(unit)
         return True
 
 
 def _cpus(node: Dict[str, Any], task: Task) -> int:
-    asked = requests.of_chunks(".", task.node).get("request_cpus")
+    asked = requests.of_chunks(".", task.unit.node).get("request_cpus")
     return asked[int(task.chunk)] if asked else int(node["request_cpus"] or 1)
 
 
-def _tasks(name: str) -> List[Task]:
+def _tasks(unit: Unit) -> List[Task]:
     tasks = []
-    with open(layout.chunk_list(name), encoding="utf-8") as file:
+    with open(layout.chunk_list(*unit), encoding="utf-8") as file:
         for line in file:
             chunk, attempt, _ = line.split(", ", 2)
-            tasks.append(Task(name, chunk, int(attempt)))
+            tasks.append(Task(unit, chunk, int(attempt)))
     return tasks

@@ -12,6 +12,7 @@ from . import (
     chunkfile,
     deliver,
     itemfile,
+    lanes,
     layout,
     outfiles,
     recordfile,
@@ -19,6 +20,7 @@ from . import (
     streams,
     worker,
 )
+from .lanes import Unit
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -44,7 +46,7 @@ class ChunkState(NamedTuple):
     damaged: List[str]
 
 
-Examined = Dict[str, List[ChunkState]]
+Examined = Dict[Unit, List[ChunkState]]
 
 
 def read_plan(run: str) -> Plan:
@@ -55,7 +57,9 @@ def read_plan(run: str) -> Plan:
     return plan
 
 
-def examine(run: str, node: Dict[str, Any], *, verify: bool = False) -> List[ChunkState]:
+def examine(
+    run: str, node: Dict[str, Any], *, verify: bool = False, lane: int = 0
+) -> List[ChunkState]:
     """Return the state of every chunk of a node.
 
     Parameters
@@ -66,11 +70,13 @@ def examine(run: str, node: Dict[str, Any], *, verify: bool = False) -> List[Chu
         The node, from the plan.
     verify : bool
         Read all outcome files and check their checksums, not only their sizes.
+    lane : int
+        Only the chunks of this lane; 0 for all.
     """
     made = layout.attempts(run, node["name"])
     return [
         _chunk_state(run, node, number, made.get(number, []), verify)
-        for number in range(streams.chunks(run, node))
+        for number in lanes.chunks(node, lane, streams.chunks(run, node))
     ]
 
 
@@ -150,13 +156,19 @@ def _left(
     return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
-def close_killed(run: str, node: Dict[str, Any]) -> None:
-    """Make usable what jobs left behind that were killed. No job of the node may be running."""
+def close_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+    """Make usable what jobs left behind that were killed.
+
+    No job of the node may be running, or of the `lane`, where only that is looked at.
+    """
     name = node["name"]
+    chosen = lanes.chunks(node, lane, 0)
     here = os.getcwd()
     os.chdir(run)
     try:
         for number, made in layout.attempts(".", name).items():
+            if lane and number not in chosen:
+                continue
             chunk = layout.chunk_name(number)
             for attempt in made:
                 if recordfile.end(layout.record(name, chunk, attempt)) is None:
@@ -177,10 +189,12 @@ def write_list(
     node: Dict[str, Any],
     jobs: Iterable[Tuple[int, int, chunkfile.Ranges]],
     reading: streams.Reading,
+    lane: int = 0,
 ) -> int:
     """Write the descriptions of jobs, and the list that the node queues; return their number.
 
-    ``jobs`` are chunk, attempt and what is left to do.
+    ``jobs`` are chunk, attempt and what is left to do; where they are those of a `lane`, the list
+    is its own.
     """
     lines = []
     asked = requests.of_chunks(run, node["name"])
@@ -195,7 +209,7 @@ def write_list(
         layout.write_aside(path, json.dumps(description).encode(), sync=False)
         values = [chunk, str(attempt), *(str(each[number]) for each in asked.values())]
         lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
-    path = os.path.join(run, layout.chunk_list(node["name"]))
+    path = os.path.join(run, layout.chunk_list(node["name"], lane))
     layout.write_aside(path, "".join(lines).encode())
     if max(map(len, lines), default=0) > LONGEST_MATERIALIZED:
         _submit_at_once(os.path.join(run, layout.submit(node["name"])))
@@ -217,38 +231,57 @@ def prepare(
     node: Dict[str, Any],
     states: Optional[List[ChunkState]] = None,
     parents: Optional[Examined] = None,
+    lane: int = 0,
 ) -> int:
-    """Rewrite a node's list to what is left to do, and return the number of jobs.
+    """Rewrite the list of a node, or of a lane of it, to what is left to do; return the jobs.
 
     A list is never empty, since HTCondor cannot submit zero jobs: where nothing is left, the last
     chunk is listed with nothing to do. ``states`` are those of the node, ``parents`` those of
     nodes before it, where they were examined already.
     """
     known = {} if parents is None else parents
-    outcomes = {
-        parent: _outcomes(_examined(run, plan, parent, known)) for parent in node["parents"]
-    }
+    outcomes: streams.Outcomes = {parent: [] for parent in node["parents"]}
+    for unit in lanes.parents(plan, Unit(node["name"], lane)):
+        found = _outcomes(_examined(run, plan, unit, known))
+        before = lanes.chunks(plan["by_name"][unit.node], unit.lane, 0).start
+        # Of the lanes beside its own nothing is read; they keep the numbers of chunks right.
+        missing = before - len(outcomes[unit.node])
+        outcomes[unit.node] += [streams.Outcome([], [])] * missing + found
     # First, since it decides which chunks there are where the data of the parents do.
     reading = streams.Reading(run, plan, node, outcomes)
-    states = examine(run, node) if states is None else states
+    states = examine(run, node, lane=lane) if states is None else states
     left = [state for state in states if not state.complete]
     jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
     for state in left or states[-1:]:
         todo = _left(run, node, layout.chunk_name(state.number), state.attempts)
         jobs.append((state.number, state.last_attempt + 1, todo))
-    return write_list(run, node, jobs, reading)
+    return write_list(run, node, jobs, reading, lane)
 
 
-def _examined(run: str, plan: Plan, name: str, known: Examined) -> List[ChunkState]:
-    if name not in known:
-        known[name] = examine(run, plan["by_name"][name])
-    return known[name]
+def _examined(run: str, plan: Plan, unit: Unit, known: Examined) -> List[ChunkState]:
+    if unit not in known:
+        known[unit] = examine(run, plan["by_name"][unit.node], lane=unit.lane)
+    return known[unit]
 
 
-def is_done(run: str, node: Dict[str, Any]) -> bool:
+def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
-    done = _was_skipped(run, node) or all(state.complete for state in examine(run, node))
-    return done and not deliver.is_left(run, node)
+    done = _was_skipped(run, node) or _complete(examine(run, node, lane=lane))
+    return done and not _is_undelivered(run, node, lane)
+
+
+def _is_undelivered(run: str, node: Dict[str, Any], lane: int) -> bool:
+    """Tell whether a unit has still to put files where they are wanted: the last, if all is done.
+
+    The last of the units to be judged does that; when it could not, the last by number does.
+    """
+    if not deliver.is_left(run, node) or lane != lanes.units(node)[-1].lane:
+        return False
+    return _was_skipped(run, node) or _complete(examine(run, node))
+
+
+def _complete(states: List[ChunkState]) -> bool:
+    return all(state.complete for state in states)
 
 
 def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
@@ -256,16 +289,17 @@ def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
 
 
 def prepare_rest(run: str, plan: Plan) -> List[str]:
-    """Prepare what can run at once, and return the names of the nodes that are done.
+    """Prepare what can run at once, and return the names of the units that are done.
 
-    To be called when nothing of the run is under way. Nodes further down are prepared when their
+    To be called when nothing of the run is under way. What is further down is prepared when its
     parents are done.
     """
-    done = [node["name"] for node in plan["nodes"] if is_done(run, node)]
-    for node in plan["nodes"]:
-        if node["name"] not in done and set(node["parents"]) <= set(done):
-            prepare(run, plan, node)
-    return done
+    units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
+    done = {unit for unit in units if is_done(run, plan["by_name"][unit.node], unit.lane)}
+    for unit in units:
+        if unit not in done and done.issuperset(lanes.parents(plan, unit)):
+            prepare(run, plan, plan["by_name"][unit.node], lane=unit.lane)
+    return [unit.name for unit in units if unit in done]
 
 
 class Verdict(NamedTuple):
@@ -276,14 +310,14 @@ class Verdict(NamedTuple):
     text: str
 
 
-def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verdict:
-    """Decide whether a node is done, and prepare what comes next.
+def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0) -> Verdict:
+    """Decide whether a node, or a lane of it, is done, and prepare what comes next.
 
     On success the lists of its children are brought up to date; else its own list is cut to what
-    is left. To be called when no job of the node is running.
+    is left. To be called when no job of the node, or of that lane, is running.
     """
-    close_killed(run, node)
-    states = examine(run, node)
+    close_killed(run, node, lane)
+    states = examine(run, node, lane=lane)
     left = [state for state in states if not state.complete]
     succeeded = not left
     text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
@@ -301,38 +335,41 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
         for problem in state.damaged:
             text += "\n" + problem
     if succeeded and node["delivers"]:
-        made = [
-            (layout.chunk_name(state.number), [attempt.number for attempt in state.attempts])
-            for state in states
-            if state.attempts
-        ]
-        problem = deliver.deliver(run, node, made)
+        every = examine(run, node) if lane else states
+        problem = deliver.deliver(run, node, every) if not lane or _complete(every) else ""
         text += "\n" + problem if problem else ""
         succeeded = not problem
     if succeeded:
-        for child in node["children"]:
-            _prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})
+        unit = Unit(node["name"], lane)
+        examined: Examined = {unit: states}
+        for child in lanes.children(plan, unit):
+            _prepare_child(run, plan, child, examined)
     else:
-        prepare(run, plan, node, states)
+        prepare(run, plan, node, states, lane=lane)
     return Verdict(succeeded, states, text)
 
 
-def _prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examined) -> None:
-    """Bring the list of a node up to date when the last of its parents is done.
+def _prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
+    """Bring the list of a child up to date when the last of its parents is done.
 
     The list that was written with the run directory holds while all parents did all of their work
     at the first attempt, which is the rule.
     """
+    child = plan["by_name"][unit.node]
     as_planned = not child["dynamic"]
-    for name in child["parents"]:
-        states = _examined(run, plan, name, parents)
-        complete = all(state.complete for state in states)
-        if not complete and not _was_skipped(run, plan["by_name"][name]):
+    for parent in lanes.parents(plan, unit):
+        states = _examined(run, plan, parent, parents)
+        complete = _complete(states)
+        if not complete and not _was_skipped(run, plan["by_name"][parent.node]):
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
         as_planned = as_planned and complete and first and not _carries_files(states)
-    if not as_planned or layout.attempts(run, child["name"]):
-        prepare(run, plan, child, parents=parents)
+    begun = layout.attempts(run, child["name"])
+    if unit.lane:
+        own = lanes.chunks(child, unit.lane, 0)
+        begun = {number: made for number, made in begun.items() if number in own}
+    if not as_planned or begun:
+        prepare(run, plan, child, parents=parents, lane=unit.lane)
 
 
 def _carries_files(states: List[ChunkState]) -> bool:

@@ -78,10 +78,13 @@ class Reading:
         self._view: str = source["view"]
         self._plain = source["plain"]
         self._by_cell = node["mode"] == "reduce" or node["by_chunk"]
+        # In lanes a chunk reads that of the node before it, whose other chunks may not be there.
+        self._aligned = bool(node.get("lane_parent"))
         self._streams: List[List[Cell]] = []
         if not self._plain and self._view not in BY_HASH:
             self._streams = [
-                self._cells(stream, counted=not self._by_cell) for stream in source["streams"]
+                self._cells(stream, counted=not self._by_cell and not self._aligned)
+                for stream in source["streams"]
             ]
         self._totals = [sum(cell.values for cell in cells) for cells in self._streams]
         self._boundaries = self._find_boundaries()
@@ -140,6 +143,8 @@ class Reading:
         elif self._by_cell:
             streams = [{"parts": self._whole(self._streams[0][start:stop], transfer)}]
             counted = False
+        elif self._aligned:
+            streams = [{"parts": self._whole(self._streams[0][number : number + 1], transfer)}]
         else:
             ranges = chunking.needed(self._view, source["number"], self._totals, start, stop)
             streams = [

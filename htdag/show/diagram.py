@@ -352,6 +352,8 @@ def _node_line(node: Node) -> str:
     line = counted(node.chunks, "job")
     if not node.settled and node.chunks > 1:
         line = f"about {line}"
+    if node.lanes > 1:
+        line += f" in {node.lanes} lanes"
     if node.items is not None and node.reduction is None:
         line += f" · {counted(node.items, 'item')}"
     return line

@@ -8,8 +8,8 @@ from typing import Any
 
 from htdag._graph import upstreams
 from htdag._pickling import function_name
-from htdag._text import counted
-from htdag.plan import Node, Output, Plan
+from htdag._text import counted, duration
+from htdag.plan import Chain, Node, Output, Plan
 from htdag.plan.fuse import BUILT_IN
 from htdag.stages import KEYED, MISSING, VIEWS, Stage
 
@@ -43,6 +43,10 @@ def explain(plan: Plan) -> str:
     numbers = {node.name: number for number, node in enumerate(plan.nodes, 1)}
     for node in plan.nodes:
         lines += _node_lines(plan, node, numbers)
+    if plan.chains:
+        lines += ["", "Lanes"]
+        for chain in plan.chains:
+            lines += _chain_lines(chain)
     lines += ["", "What would change it", *_change_lines(plan)]
     return "\n".join(lines)
 
@@ -121,6 +125,16 @@ def _node_lines(plan: Plan, node: Node, numbers: dict[str, int]) -> Iterator[str
         yield from _entry("why" if position == 0 else "", reason, bullet="- ")
 
 
+def _chain_lines(chain: Chain) -> Iterator[str]:
+    """Yield whether nodes are in lanes, why, and what both ways cost."""
+    how = f"{chain.lanes} lanes" if chain.lanes > 1 else "one after the other"
+    yield from _hanging("  ", f"{', '.join(chain.nodes)}: {how}; {chain.reason}", 4)
+    if chain.plain is not None and chain.laned is not None:
+        cost = f"one after the other about {duration(chain.plain)}, "
+        cost += f"in {chain.tried} lanes about {duration(chain.laned)}, by what was measured"
+        yield from _hanging("    ", cost, 4)
+
+
 def _change_lines(plan: Plan) -> Iterator[str]:
     """Yield what a user can do to have another plan, as far as it would change this one."""
     ways = ["chunk_size=N on a stage or its source sets the items of a job"]
@@ -142,6 +156,8 @@ def _change_lines(plan: Plan) -> Iterator[str]:
 
 def _size(node: Node) -> str:
     size = counted(node.chunks, "job")
+    if node.lanes > 1:
+        size += f" in {node.lanes} lanes"
     if node.reduction is not None:
         return size
     if node.items is None:
