@@ -165,6 +165,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             parameters = value.cache_parameters()
             cache = lambda function, size, typed: functools.lru_cache(size, typed)(function)  # noqa: E731
             return cache, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+        if isinstance(value, types.ModuleType) and value.__name__.startswith("htdag."):
+            # cloudpickle takes `subprocess.run` for a use of `htdag.run`, which no job has.
+            name = value.__name__.partition(".")[2]
+            return getattr, (sys.modules["htdag"], name, sys.modules["htdag"])
         if not is_project_module(value) or value.__name__ == "__main__":
             return super().reducer_override(value)
         state = {

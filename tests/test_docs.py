@@ -27,14 +27,9 @@ SCRIPTS = {
     **{
         f"{name}.py": DOCS / f"{name}.md"
         for name in (
-            "per-item",
-            "combining",
-            "keyed",
-            "views",
-            "loops",
-            "files",
-            "environments",
-            "errors",
+            *("per-item", "combining", "keyed", "views", "loops", "files"),
+            *("resources", "checkpoints", "programs", "inside"),
+            *("environments", "errors"),
         )
     },
 }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from htdag._pickling import dump_content
+from htdag._resources import fixed
 from htdag.compile.dag import stops
 from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
@@ -15,12 +16,20 @@ from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.identity import stage_keys
 from htdag.stages import MISSING
 
-FORMAT = 3
+FORMAT = 4
 
 
-def plan_content(plan: Plan, travels: Mapping[str, Travel]) -> dict[str, Any]:
-    """Return what the scripts beside DAGMan, and htdag, have to know of a plan."""
-    nodes = [_node_content(plan, node, travels[node.name]) for node in plan.nodes]
+def plan_content(
+    plan: Plan, travels: Mapping[str, Travel], checkpoints: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return what the scripts beside DAGMan, and htdag, have to know of a plan.
+
+    ``checkpoints`` are the nodes whose functions call `htdag.checkpoint`.
+    """
+    nodes = [
+        _node_content(plan, node, travels[node.name]) | {"checkpoints": node.name in checkpoints}
+        for node in plan.nodes
+    ]
     keys = stage_keys(plan.stages, plan.name)
     stages = [
         {
@@ -132,7 +141,7 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "retries": 0 if node.round is not None else node.options.retries or 0,
         "on_error": node.options.on_error if node.round is None else _of_loop(node),
         "max_errors": node.options.max_errors,
-        "request_cpus": node.options.request_cpus,
+        "request_cpus": fixed(node.options.request_cpus),
         "max_materialize": node.options.max_materialize,
         "category": node.options.category,
         "priority": node.priority,
@@ -140,8 +149,11 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
     }
 
 
-def program(node: Node, travel: Travel) -> dict[str, Any]:
-    """Return what the jobs of a node do."""
+def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[str, Any]:
+    """Return what the jobs of a node do, in the run of a tag.
+
+    ``checkpoints`` tells whether its functions call `htdag.checkpoint`.
+    """
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
     roles = [role for role, _ in functions(node)]
 
@@ -149,9 +161,16 @@ def program(node: Node, travel: Travel) -> dict[str, Any]:
         return roles.index(role) if role in roles else None
 
     numbers = iter(range(len(initials(node))))
+    # Nor where HTCondor sends what is returned to URLs: it would send it with each pause.
+    pauses = node.reduction is None and not travel.output_url
+    interval = node.options.checkpoint_interval if pauses else None
     content: dict[str, Any] = {
         "python": list(sys.version_info[:2]),
+        "run": tag,
         "node": node.name,
+        "cpus": fixed(node.options.request_cpus) or 1,
+        "checkpoints": checkpoints,
+        "checkpoint_interval": interval,
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
@@ -238,6 +257,14 @@ def initials(node: Node) -> list[Any]:
     if node.reduction is not None:
         found.append(node.reduction.initial)
     return [initial for initial in found if initial is not MISSING]
+
+
+def calls_checkpoint(node: Node, functions: bytes) -> bool:
+    """Tell from a node's pickled functions whether they call `htdag.checkpoint`.
+
+    Their code names it, or refers to it, in whatever way it was imported.
+    """
+    return node.reduction is None and b"htdag" in functions and b"checkpoint" in functions
 
 
 def payload(node: Node, classes: set[Any]) -> bytes:

@@ -23,6 +23,9 @@ WITHOUT_EFFECT = frozenset(
         "request_disk",
         "request_gpus",
         "retry_request_memory",
+        "allowed_job_duration",
+        "concurrency_limits",
+        "checkpoint_interval",
         "requirements",
         "rank",
         "priority",
@@ -58,6 +61,11 @@ _UNNEEDED = (
     "carries_files",
     "input_files",
     "output_url",
+    # Where it runs, and what is put aside meanwhile.
+    "run",
+    "cpus",
+    "checkpoints",
+    "checkpoint_interval",
 )
 
 _SUBMIT = frozenset(
@@ -137,7 +145,7 @@ def _text(value: Any) -> str:
 
 def _structure(node: Node, travel: Travel) -> dict[str, Any]:
     """Return what a node's jobs do, without the names of its stages."""
-    content = program(node, travel)
+    content = program(node, travel, "", checkpoints=False)
     reads = node.input
     for unneeded in _UNNEEDED:
         content.pop(unneeded)

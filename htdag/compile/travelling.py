@@ -8,11 +8,13 @@ from typing import Any
 
 from htdag import _paths
 from htdag._options import Options
+from htdag._project import variables
 from htdag._reach import reach
 from htdag._sources import Source
 from htdag.errors import OptionError, UsageError
 from htdag.plan import Node, Plan
 from htdag.runtime import fetch
+from htdag.runtime.command import Command
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def _returns(node: Node) -> bool:
     if node.reduction is not None:
         functions.append(node.reduction.function)
     given = [function for function in functions if function is not None]
-    return "OutputFile" in reach(given).names
+    if "OutputFile" in reach(given).names:
+        return True
+    used = [value for function in given for _, _, value in variables(function)]
+    return any(isinstance(each, Command) and each.returns == "file" for each in [*given, *used])
 
 
 def _inputs(options: Options, node: str) -> Iterable[dict[str, str]]:

@@ -14,12 +14,13 @@ from typing import Any
 from htdag import _paths
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, environments, submit, travelling
-from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile import archive, dag, environments, requests, submit, travelling
+from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_content, program
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.identity import identity_content
 from htdag.compile.script import script_of_this_process
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.compile.travelling import Travel
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
@@ -100,21 +101,15 @@ def _fill(
     of_source = _write_sources(plan, run)
     classes = set().union(*of_source.values())
     travels = travelling.travels(plan)
-    for node in with_jobs:
-        travel = travels[node.name]
-        for each in travel.inputs:
-            if "at" in each:
-                _paths.link(run, each["at"], each["path"])
-        lines = submit.submit_lines(node, plan.name, placed[environment_of(node)], travel)
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
-        _write(run / layout.payload(node.name), payload(node, classes))
-    content = plan_content(plan, travels)
+    checkpoints = _write_nodes(plan, run, placed, travels, classes)
+    content = plan_content(plan, travels, checkpoints)
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
         if node.round is not None:
             entry |= {"environment": None, "compares": False}
             continue
         own = environments.content(node, placed)
-        of_node = {**program(node, travels[node.name]), **own}
+        calls = node.name in checkpoints
+        of_node = {**program(node, travels[node.name], tag, checkpoints=calls), **own}
         _write_json(run / layout.program(node.name), of_node)
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
@@ -139,6 +134,39 @@ def _fill(
     _write(run / name, "\n".join(lines) + "\n")
     _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
     _write_rounds(plan, run, tag, placed)
+
+
+def _write_nodes(
+    plan: Plan,
+    run: Path,
+    placed: Mapping[Environment, Placed],
+    travels: Mapping[str, Travel],
+    classes: set[Any],
+) -> set[str]:
+    """Write what HTCondor is to know of nodes, and their functions.
+
+    Returns the nodes whose functions call `htdag.checkpoint`.
+    """
+    checkpoints = set()
+    for node in plan.nodes:
+        if node.round is not None:
+            continue
+        travel = travels[node.name]
+        for each in travel.inputs:
+            if "at" in each:
+                _paths.link(run, each["at"], each["path"])
+        pickled = payload(node, classes)
+        _write(run / layout.payload(node.name), pickled)
+        calls = calls_checkpoint(node, pickled)
+        if calls:
+            checkpoints.add(node.name)
+        place = placed[environment_of(node)]
+        lines = submit.submit_lines(node, plan.name, place, travel, checkpoints=calls)
+        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
+        asked = requests.of_chunks(node)
+        if asked:
+            _write_json(run / layout.requests(node.name), asked)
+    return checkpoints
 
 
 def _write_sources(plan: Plan, run: Path) -> dict[str, set[Any]]:

@@ -23,6 +23,7 @@ BUILT_IN = Options(
     max_errors=0,
     fuse=True,
     cache=False,
+    checkpoint_interval=600,
     environment=Environment.assume(),
 )
 

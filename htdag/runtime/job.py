@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import layout
 
-STARTING, RUNNING, FINISHED, GAVE_UP = 0, 1, 2, 3
+STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED = 0, 1, 2, 3, 4
 
 
 class Job(NamedTuple):

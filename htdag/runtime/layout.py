@@ -70,6 +70,11 @@ def skipped(name: str) -> str:
     return node(name) + "/skipped.json"
 
 
+def requests(name: str) -> str:
+    """Return the file that says what each chunk asks for, where that depends on its items."""
+    return node(name) + "/requests.json"
+
+
 def delivered(name: str) -> str:
     """Return the file that says that returned files were put into the user's folder."""
     return node(name) + "/delivered.json"
@@ -111,6 +116,11 @@ def record(name: str, chunk: str, attempt: int) -> str:
 def output(name: str, chunk: str, attempt: int, stage: str) -> str:
     """Return the item file with one stage's values of one job."""
     return "%s/%s.%d.%s.items" % (outcomes(name), chunk, attempt, stage)
+
+
+def checkpoints(name: str, chunk: str, attempt: int) -> str:
+    """Return the folder of what the functions of one job put aside."""
+    return "%s/%s.%d.checkpoint" % (outcomes(name), chunk, attempt)
 
 
 def returned(name: str, chunk: str, attempt: int) -> str:

@@ -31,6 +31,10 @@ class Cursor:
         self.stage = ""
         self.key = ""
 
+    def item(self, key: str) -> None:
+        """Begin an item."""
+        self.key = key
+
 
 Emit = Callable[[str, Any], None]
 

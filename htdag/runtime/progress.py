@@ -8,6 +8,7 @@ import shutil
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from . import (
+    checkpoint,
     chunkfile,
     deliver,
     itemfile,
@@ -15,6 +16,7 @@ from . import (
     layout,
     outfiles,
     recordfile,
+    requests,
     reuse,
     streams,
     worker,
@@ -205,12 +207,18 @@ def write_list(
     is its own.
     """
     lines = []
+    asked = requests.of_chunks(run, node["name"])
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
         chunk = layout.chunk_name(number)
+        if node["checkpoints"]:
+            earlier = checkpoint.of_earlier_attempt(run, node["name"], chunk, attempt)
+            if earlier and os.listdir(os.path.join(run, earlier)):
+                transfer = [*transfer, earlier]
         path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
         layout.write_aside(path, json.dumps(description).encode(), sync=False)
-        lines.append("%s, %d, %s\n" % (chunk, attempt, ", ".join(transfer)))
+        values = [chunk, str(attempt), *(str(each[number]) for each in asked.values())]
+        lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
     path = os.path.join(run, layout.chunk_list(node["name"], lane))
     layout.write_aside(path, "".join(lines).encode())
     if max(map(len, lines), default=0) > LONGEST_MATERIALIZED:

@@ -1,7 +1,8 @@
 """The record that a job leaves beside its values: JSON lines, no user values but short texts.
 
-Lines: ``start`` (host, Python, time), an ``error`` for each failed item and before the first the
-``context`` (packages, scratch directory), ``streams`` for each item that printed, and at last
+Lines: ``start`` (host, Python, time; again each time that the job goes on after a pause or an
+eviction), an ``error`` for each failed item and before the first the ``context`` (packages, scratch
+directory), ``streams`` for each item that printed, ``checkpoint`` for each pause, and at last
 ``end`` with the counts. A record without its end belongs to a job that was killed.
 """
 
@@ -28,9 +29,11 @@ def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
         os.close(descriptor)
 
 
-def start(path: str, node: str, chunk: str, attempt: int, host: str, python: str) -> None:
-    """Begin a new record."""
-    if os.path.exists(path):
+def start(
+    path: str, node: str, chunk: str, attempt: int, host: str, python: str, anew: bool = True
+) -> None:
+    """Begin a record: a new one, or go on with one whose job was evicted."""
+    if anew and os.path.exists(path):
         os.truncate(path, 0)
     content = {
         "node": node,

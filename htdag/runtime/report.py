@@ -135,4 +135,6 @@ def user_traceback(error: BaseException) -> str:
     if isinstance(error, StageError):
         return ""
     trace = detail.first_of_user(error)
+    if trace is None and type(error).__module__ == "htdag":
+        return ""  # a program's error, which has none of the user's code in it
     return detail.text_of(error, error.__traceback__ if trace is None else trace)

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.machinery
 import os
 import shutil
-import sys
-import types
-from typing import Any, Optional
+from typing import Any
 
 from . import layout, outfiles, travel
 from .job import Job
@@ -26,16 +22,18 @@ def folder_of(job: Job) -> str:
     return os.path.abspath(layout.work(job.node, job.chunk, job.attempt))
 
 
-def prepare(job: Job) -> None:
-    """Make the folder of the files that the functions will return, and leave nothing of before.
+def prepare(job: Job, anew: bool) -> None:
+    """Make the folder of the files that the functions will return.
 
-    An attempt that was evicted begins anew, where the file system is shared in what it has left.
+    Nothing is left of before in an attempt that begins `anew`. One that goes on keeps what it has
+    returned; what no finished item refers to is removed at its end.
     """
     shutil.rmtree(folder_of(job), ignore_errors=True)
     if job.program.get("returns_files"):
         folder = layout.returned(job.node, job.chunk, job.attempt)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder, mode=0o700)
+        if anew:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
 
 
 def settle(job: Job) -> Job:
@@ -60,7 +58,6 @@ def settle(job: Job) -> Job:
     brought = [*job.description.get("urls", ()), *(each["url"] for each in inputs if "url" in each)]
     here = travel.Here(root, os.path.join(own, "fetched"), frozenset(brought), collect)
     travel.enter(here)
-    _offer_htdag()
     link_inputs(job, here, working)
     os.chdir(working)
     return job.at(root)
@@ -93,46 +90,3 @@ def leave(job: Job) -> int:
         with contextlib.suppress(OSError):
             os.rmdir(folder)  # elsewhere HTCondor asks for it
     return number
-
-
-def _offer_htdag() -> None:
-    """Let functions import htdag, of which a job has no more than this, unless it is installed."""
-    if "htdag" not in sys.modules and not any(isinstance(f, _Finder) for f in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
-
-
-class _Finder:
-    """Finds a module ``htdag`` with what jobs need of it; the whole of it is asked for rarely."""
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Optional[Any]:
-        if name != "htdag":
-            return None
-        installed = importlib.machinery.PathFinder.find_spec(name)
-        spec = importlib.machinery.ModuleSpec(name, self, is_package=True)  # type: ignore[arg-type]
-        if installed is not None and installed.submodule_search_locations:
-            spec.submodule_search_locations = list(installed.submodule_search_locations)
-        return spec
-
-    def create_module(self, spec: Any) -> None:
-        return None
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        module.__dict__["OutputFile"] = travel.OutputFile
-        module.__dict__["__getattr__"] = self._of_installed
-
-    def _of_installed(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        module = sys.modules.pop("htdag", None)
-        sys.meta_path.remove(self)
-        try:
-            installed = importlib.import_module("htdag")
-        except ImportError:
-            sys.meta_path.insert(0, self)
-            if module is not None:
-                sys.modules["htdag"] = module
-            raise AttributeError(
-                "in a job, htdag has OutputFile only; %r is for the script that submits" % name
-            ) from None
-        installed.OutputFile = travel.OutputFile  # type: ignore[attr-defined]
-        return getattr(installed, name)
