@@ -26,7 +26,8 @@ _ROOT = re.compile(
     r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|rounds|current|kept|kept(\.\d+)?\.json|.*\.tmp"
+    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|delivered\.json|rounds|current|kept|"
+    r"kept(\.\d+)?\.json|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
 

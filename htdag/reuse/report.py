@@ -76,8 +76,8 @@ def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:
     if node["returns_files"]:
         left = taken.items - taken.reused
         text = (
-            f"of {counted(taken.items, 'item')} {left:,} {'is' if left == 1 else 'are'} new, "
-            f"changed or unfinished, or in a chunk with such: returned files stay with whole chunks"
+            f"of {counted(taken.items, 'item')} {left:,} {'is' if left == 1 else 'are'} in chunks "
+            f"with new, changed or unfinished ones, and returned files stay with whole chunks"
         )
         return Verdict(stage, "reuse in part" if taken.reused else "recompute", text)
     unfinished, new = taken.unfinished, taken.items - taken.reused - taken.unfinished
