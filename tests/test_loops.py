@@ -649,7 +649,7 @@ def test_requests_in_a_loop_do_not_depend_on_items():
     def step(state: htdag.Stage) -> htdag.Stage:
         return state.map(abs, request_memory=lambda item: item)
 
-    with pytest.raises(OptionError, match="stage 'abs': request_memory is .* in the loop 'loop'"):
+    with pytest.raises(OptionError, match=r"stage 'abs': request_memory is .* in the loop 'loop'"):
         htdag.Pipeline(htdag.iterate(step, 1, max_rounds=2, name="loop"))
 
 

@@ -625,7 +625,7 @@ def test_returned_files_are_taken_over_with_their_chunks(on: str, shared: Path, 
     assert "draw reuse in part: of 4 items 2 are in chunks with new, changed" in text
     again = ended(plan.submit("pictures", on, resume=True))
     assert again.result("look") == [11, 12, 13, 15]
-    # The files are in the folder of their chunk, so it is made as a whole; what it gave is the same.
+    # Files are in the folder of their chunk, so it is made as a whole; what it gave is the same.
     assert calls(shared) == once("draw", [3, 5]) + once("look", [5])
     assert [path.read_text() for path in again.result("draw")][2:] == ["***", "*****"]
 
