@@ -18,10 +18,11 @@ from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
-from htdag.run import Item, ItemError, Run, RunState, Status
+from htdag.run import Item, ItemError, MissingItem, Run, RunState, Status
 from htdag.runtime.checkpoint import checkpoint
 from htdag.runtime.command import Command, CommandError
 from htdag.runtime.current import Current, current
+from htdag.runtime.final import RunSummary
 from htdag.runtime.travel import OutputFile
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.stages.decorated import stage
@@ -38,6 +39,7 @@ __all__ = [
     "HtdagError",
     "Item",
     "ItemError",
+    "MissingItem",
     "OutputFile",
     "Pipeline",
     "Plan",
@@ -45,6 +47,7 @@ __all__ = [
     "RunFailed",
     "RunHeld",
     "RunState",
+    "RunSummary",
     "Stage",
     "Status",
     "TransferPath",

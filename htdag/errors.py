@@ -16,9 +16,14 @@
     │   ├── RunHeld               jobs are on hold and need a person
     │   ├── RunNotFound           no run has this tag
     │   ├── RunDamaged            a file of the run is missing or damaged
-    │   └── RunActive             the run is still running and must not be
+    │   ├── RunActive             the run is still running and must not be
+    │   └── RunEnded              the run has ended, and must not have
     ├── NotDone               the result is not there yet (also a TimeoutError)
     └── BackendError          HTCondor did not answer or refused; or it is not there
+
+    UserWarning
+    ├── ItemsMissing          a result is not of all items: some failed and were let go
+    └── FinalFailed           a function of on_success or on_failure failed
 """
 
 from __future__ import annotations
@@ -29,14 +34,17 @@ __all__ = [
     "BackendError",
     "DirectoryError",
     "EmptySourceError",
+    "FinalFailed",
     "FunctionError",
     "HtdagError",
     "ItemPickleError",
+    "ItemsMissing",
     "NotDone",
     "OptionError",
     "PackingError",
     "RunActive",
     "RunDamaged",
+    "RunEnded",
     "RunError",
     "RunFailed",
     "RunHeld",
@@ -116,9 +124,21 @@ class RunActive(RunError):
     """The run is still running, and what was asked needs it to be at rest."""
 
 
+class RunEnded(RunError):
+    """The run has ended, and what was asked needs it to be under way."""
+
+
 class NotDone(HtdagError, TimeoutError):
     """The result is not there yet."""
 
 
 class BackendError(HtdagError):
     """HTCondor is not there, did not answer, or refused what was asked."""
+
+
+class ItemsMissing(UserWarning):
+    """A result is not of all items: some failed, and ``on_error="skip"`` let them go."""
+
+
+class FinalFailed(UserWarning):
+    """A function of `Pipeline.on_success` or `on_failure` failed; the run's result is as it is."""

@@ -13,7 +13,9 @@ import networkx as nx
 from htdag import _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
+from htdag._pickling import check_function
 from htdag.compile import environments, write_run
+from htdag.compile.final import FinalFunction
 from htdag.errors import UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.follow import NO_LAYOUTS, Layouts
@@ -23,10 +25,11 @@ from htdag.plan.tune import Settings
 from htdag.reuse import cache
 from htdag.run import Run, replacing
 from htdag.stages import Stage
+from htdag.stages.handle import check_signature
 from htdag.store import load, new_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import graphviz
 
@@ -138,6 +141,7 @@ class Pipeline:
             if stage.options.category is not None
         }
         _throttles.check_categories(self._throttles, used, self.name)
+        self._final: list[FinalFunction] = []
 
     @property
     def graph(self) -> nx.DiGraph:
@@ -207,6 +211,53 @@ class Pipeline:
         if on not in self._capacities:
             self._capacities[on] = Capacity(*backends.slots(on))
         return self._capacities[on]
+
+    def on_success(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function on the access point when a run of this pipeline is done.
+
+        It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
+        Python that submitted, on one core for as long as it takes; the run has ended when it
+        returns. Where it fails the run's result is as it is: `Run.final` tells. It is not called
+        for a run that was removed or halted. Runs that were submitted before do not know of it.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(summary)``. What it prints is kept.
+
+        Returns
+        -------
+        callable
+            The function, so this can be a decorator.
+
+        Raises
+        ------
+        FunctionError
+            If it cannot be called so, or cannot be pickled.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
+        >>> @flow.on_success
+        ... def tell(summary):
+        ...     print(summary.tag, "is done, see", summary.path)
+        """
+        return self._at_end("success", function)
+
+    def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function on the access point when a run of this pipeline has failed.
+
+        ``summary.errors`` tells what failed. After each `Run.resume` that fails again it is called
+        again. All else is as for `on_success`.
+        """
+        return self._at_end("failure", function)
+
+    def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        check_function(function, f"on_{when}")
+        check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
+        self._final.append(FinalFunction(when, function))
+        return function
 
     def explain(
         self,
@@ -295,7 +346,7 @@ class Pipeline:
         check_for_dagman(path)
         plan = self.plan()
         environments.check(plan, "condor")
-        return write_run(plan, path, path.name)
+        return write_run(plan, path, path.name, functions=self._final)
 
     def submit(
         self,
@@ -355,10 +406,12 @@ class Pipeline:
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
         if old is None:
-            run = replacing.start_new(directory, checked, plan, backend)
+            run = replacing.start_new(directory, checked, plan, backend, self._final)
         else:
             before = replacing.ticket(old, on)
-            run = replacing.start_again(old, plan, backend, asked.keep_finished, before)
+            run = replacing.start_again(
+                old, plan, backend, asked.keep_finished, before, self._final
+            )
         asked.taken()
         return run
 

@@ -51,7 +51,20 @@ COMMON = {
     "SHARED_PORT_PORT": "0",
 }
 
+# Jobs with +EnforceMemory = True may not use more memory than their slot has, as on real pools.
+# Those rule by cgroups, which need an administrator.
+_EXCEEDED = "(TARGET.EnforceMemory =?= True && TARGET.MemoryUsage > Memory)"
+ENFORCING = {
+    "PREEMPT": _EXCEEDED,
+    "WANT_HOLD": _EXCEEDED,
+    "WANT_HOLD_SUBCODE": "102",
+    "WANT_HOLD_REASON": 'strcat("memory usage exceeded request_memory, using ", '
+    'TARGET.MemoryUsage, " MB")',
+    "WANT_SUSPEND": "False",
+}
+
 FAST = {
+    **ENFORCING,
     "NEGOTIATOR_INTERVAL": "1",
     "NEGOTIATOR_MIN_INTERVAL": "1",
     "NEGOTIATOR_CYCLE_DELAY": "1",

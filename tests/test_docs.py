@@ -32,6 +32,7 @@ SCRIPTS = {
             *("environments", "errors"),
         )
     },
+    "error_policy.py": DOCS / "error-policy.md",
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -398,3 +398,70 @@ def test_max_idle_holds_in_a_node_too(pool: Pool, facts: Facts):
 def test_vars_of_a_node_may_name_the_list_that_it_queues_from(pool: Pool, facts: Facts):
     nodes = [(name, number) for name in NAMED for number in "12"]
     assert facts.named == {f"{name}.{n}": [f"{n}0", f"{n}1"] for name, n in nodes}
+
+
+LATE = NOWHERE + "max_materialize = 1\n" + 'My.Colour = "white"\n'
+
+
+def test_only_condor_qedit_of_a_cluster_reaches_jobs_that_are_not_there_yet(
+    pool: Pool, pool_area: Area
+):
+    folder = pool_area.new_runs_dir()
+    (folder / "job.sh").write_text(SCRIPT)
+    with pool.use():
+        cluster = submit(folder, "late", COMMON.format(name="late") + LATE + "queue 2\n")
+        mine = f"ClusterId == {cluster}"
+
+        def colours() -> dict[int, str]:
+            return {ad["ProcId"]: ad["Colour"] for ad in pool.schedd.query(mine)}
+
+        pool.wait_until(lambda: 0 in colours(), 30)
+        run("condor_qedit", str(cluster), "RequestMemory", "300", cwd=folder)
+        assert pool.schedd.edit(mine, "Colour", '"red"') == 1
+        assert colours() == {0: "red"}
+        run("condor_rm", f"{cluster}.0", cwd=folder)
+        pool.wait_until(lambda: 1 in colours(), 30)
+        (job,) = pool.schedd.query(mine)
+        assert (job["Colour"], job["RequestMemory"]) == ("white", 300)
+        run("condor_rm", str(cluster), cwd=folder)
+
+
+def test_the_bindings_lose_a_reason_that_is_a_text(pool: Pool, pool_area: Area):
+    import htcondor2
+
+    folder = pool_area.new_runs_dir()
+    (folder / "job.sh").write_text(SCRIPT)
+    with pool.use():
+        cluster = submit(folder, "idle", COMMON.format(name="idle") + NOWHERE + "queue\n")
+        mine = f"ClusterId == {cluster}"
+        found = []
+        for reason in ("lost", ("kept", 0)):
+            pool.schedd.act(htcondor2.JobAction.Hold, mine, reason=reason)
+            pool.wait_until(lambda: pool.schedd.query(mine)[0]["JobStatus"] == HELD, 30)
+            found.append(pool.schedd.query(mine)[0]["HoldReason"])
+            pool.schedd.act(htcondor2.JobAction.Release, mine)
+        run("condor_rm", str(cluster), cwd=folder)
+    assert "lost" not in found[0]
+    assert "kept" in found[1]
+
+
+FINAL_DAG = """\
+JOB fails fails.sub
+FINAL last last.sub
+"""
+ON_THE_ACCESS_POINT = "universe = scheduler\nexecutable = /bin/sh\n"
+
+
+def test_the_final_node_decides_how_a_dag_ends(pool: Pool, pool_area: Area):
+    folder = pool_area.new_runs_dir()
+    for name, script in {"fails": "exit 1", "last": "echo $(DAG_STATUS) >status"}.items():
+        (folder / f"{name}.sub").write_text(
+            f"{ON_THE_ACCESS_POINT}arguments = \"-c '{script}'\"\nqueue\n"
+        )
+    (folder / "final.dag").write_text(FINAL_DAG)
+    with pool.use():
+        run("condor_submit_dag", "final.dag", cwd=folder)
+        out = folder / "final.dag.dagman.out"
+        pool.wait_until(lambda: out.exists() and "EXITING WITH" in out.read_text(), 60)
+    assert (folder / "status").read_text() == "2\n"
+    assert "EXITING WITH STATUS 0" in out.read_text()

@@ -286,9 +286,10 @@ def test_everything_public_is_there_and_documented(name):
 
 API = {
     "Stage": "map starmap flat_map filter reduce with_options name options",
-    "Pipeline": "graph plan explain render compile submit run",
+    "Pipeline": "graph plan explain render compile submit run on_success on_failure",
     "Run": "tag path pipeline_name state wait status result items as_completed errors stdout "
-    "stderr resume remove",
+    "stderr resume remove hold release pause continue_ vacate priority edit halt unhalt why jobs "
+    "missing final",
 }
 
 

@@ -10,19 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
-from htdag.backends import abilities, judging, peek
-from htdag.backends.base import HOW_TO_START, Activity, RunState
+from htdag.backends import abilities, jobs, judging, peek, reaching
+from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
-from htdag.backends.dagmanout import loops_of, why_failed
-from htdag.backends.nodeslog import NodesLog
+from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
+from htdag.backends.reaching import mapped, reached, why_stopped
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
@@ -32,7 +32,6 @@ _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiti
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
-_SCHEDULER_UNIVERSE = 7
 _USE_DAG_DIR = re.compile(r" -UseDagDir\b", re.IGNORECASE)
 # Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
@@ -104,17 +103,6 @@ def schedd_name() -> str:
     return "the local schedd"
 
 
-@dataclass
-class _Watch:
-    """What was read of a run's logs so far, so that each look reads only what is new."""
-
-    dagman: Any = None
-    nodes: NodesLog | None = None
-    state: RunState = RunState.WAITING
-    reason: str = ""
-    asked: float = 0.0
-
-
 class CondorBackend:
     """Runs a run directory as a DAGMan workflow of the local schedd.
 
@@ -130,7 +118,7 @@ class CondorBackend:
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._new_runs = setup
-        self._watches: dict[tuple[Path, int], _Watch] = {}
+        self._logs: dict[tuple[Path, int], RunLog] = {}
 
     def check_directory(self, directory: Path) -> None:
         """Refuse what DAGMan would refuse, before anything is written."""
@@ -154,12 +142,17 @@ class CondorBackend:
             setup = self._new_runs or find()[0] or Setup.current()
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
         first = not (run / f"{dag}.condor.sub").exists()
+        if before is not None:
+            with mapped(f"removing cluster {before['cluster']}"):
+                jobs.settle(setup, run, before["cluster"])
+        jobs.halt(run, dag, False)
         if not first:
+            reaching.wait_for_dagman(run / dag)
             judging.restore_scripts(run, dag)
             options["UpdateSubmit"] = True
-        if not first or _has_outcomes(run):
-            _write_rescue(run, dag)
-        with _mapped(f"submitting {str(run / dag)!r}"), _reached(setup):
+        with mapped(f"submitting {str(run / dag)!r}"), reached(setup):
+            if not first or _has_outcomes(run):
+                _write_rescue(run, dag)
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
@@ -176,37 +169,113 @@ class CondorBackend:
 
     def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
         """Read what is new in the event logs; ask the schedd only now and then."""
-        cluster = ticket["cluster"]
-        watch = self._watches.setdefault((run, cluster), _Watch())
-        with _mapped(f"reading the event logs in {str(run)!r}"):
-            self._read_dagman(run, ticket, watch)
-        if not watch.state.ended:
-            stopped = self._check_queue(run, ticket, watch)
+        log = self._log(run, ticket)
+        if jobs.was_let_go(run, ticket["cluster"]) and not log.state.ended:
+            return self._let_go(run, ticket, log)
+        if not log.state.ended:
+            stopped = self._check_queue(run, ticket, log)
             if stopped:
                 return Activity(RunState.HELD, stopped)
-        if watch.state.ended:
-            return Activity(watch.state, watch.reason)
-        with _mapped(f"reading the event logs in {str(run)!r}"):
-            if watch.nodes is None:
-                watch.nodes = NodesLog(run, ticket["dag"])
-            doing, active = watch.nodes.under_way(watch.state, watch.reason)
-        if watch.state is RunState.RUNNING and doing.held and not active:
-            return replace(doing, state=RunState.HELD)
-        return doing
+        if log.state.ended:
+            return Activity(log.state, log.reason)
+        found, active = jobs.activity(log, log.state, log.reason)
+        if log.state is RunState.RUNNING and found.held and not active:
+            found = replace(found, state=RunState.HELD)
+        return replace(found, halted=jobs.is_halted(run, ticket["dag"]))
+
+    def _log(self, run: Path, ticket: dict[str, Any]) -> RunLog:
+        """Return the logs of a run, read up to now."""
+        cluster = ticket["cluster"]
+        log = self._logs.get((run, cluster))
+        if log is None:
+            log = self._logs[run, cluster] = RunLog(run, ticket["dag"], cluster)
+        with mapped(f"reading the event logs in {str(run)!r}"):
+            log.read()
+        return log
+
+    def _let_go(self, run: Path, ticket: dict[str, Any], log: RunLog) -> Activity:
+        """Return how a run is that was removed while its schedd did not answer.
+
+        As soon as that answers again, the jobs are removed for good.
+        """
+        now = time.monotonic()
+        if now - log.asked >= _QUEUE_CHECK_EVERY:
+            log.asked = now
+            with contextlib.suppress(Exception):
+                jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+        if jobs.was_let_go(run, ticket["cluster"]):
+            return Activity(RunState.REMOVED, jobs.LET_GO)
+        log.read()
+        return Activity(RunState.REMOVED, log.reason)
+
+    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+        """Return the jobs in the queue, by the event log; where asked, also by the schedd."""
+        log = self._log(run, ticket)
+        if ask and not log.state.ended:
+            with mapped(f"asking for the jobs of cluster {ticket['cluster']}"):
+                self._heal(ticket, log)
+        if log.state.ended:
+            return ()
+        return jobs.Chunks(run).told(log.jobs.values())
+
+    def _heal(self, ticket: dict[str, Any], log: RunLog) -> None:
+        """Ask the schedd for the jobs, where the event log may be behind."""
+        now = time.time()
+        with reached(Setup.of_ticket(ticket)):
+            ads = jobs.ads(ticket["cluster"])
+        log.heal(ads, now)
+
+    def act(
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        action: str,
+        nodes: list[str],
+        which: list[JobState] | None,
+    ) -> int:
+        """Do something to the jobs of nodes, or to some of them; return to how many."""
+        setup = Setup.of_ticket(ticket)
+        with mapped(f"asking to {action} jobs of cluster {ticket['cluster']}"), reached(setup):
+            if action == "release" and which is None:
+                jobs.release_dagman(ticket["cluster"])
+            number = jobs.act(ticket["cluster"], action, nodes, which)
+            # So that who looks at once sees what was done: the event log comes a moment later.
+            self._heal(ticket, self._log(run, ticket))
+        return number
+
+    def edit(
+        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+    ) -> int:
+        """Change attributes of the jobs of nodes, those to come included; return how many."""
+        setup = Setup.of_ticket(ticket)
+        with mapped(f"editing jobs of cluster {ticket['cluster']}"), reached(setup):
+            return jobs.edit(setup, ticket["cluster"], nodes, attributes)
+
+    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+        """Let no further nodes be submitted, or let them again."""
+        jobs.halt(run, ticket["dag"], on)
+
+    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+        """Return what schedd and collector say that decides whether jobs find a slot."""
+        setup = Setup.of_ticket(ticket)
+        with mapped("asking why jobs wait"), reached(setup):
+            return jobs.facts(ticket["cluster"])
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """Remove the DAGMan job, which removes its jobs, and wait until they have left."""
         cluster = ticket["cluster"]
         setup = Setup.of_ticket(ticket)
-        with _mapped(f"removing cluster {cluster}"):
-            with _reached(setup):
-                schedd = htcondor2.Schedd()
-                mine = _all_of(schedd, cluster)
-                schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
-                if force:
-                    schedd.act(htcondor2.JobAction.Remove, mine)
-                    schedd.act(htcondor2.JobAction.RemoveX, mine)
-            deadline = time.monotonic() + _REMOVE_TIMEOUT
+        try:
+            with mapped(f"removing cluster {cluster}"), reached(setup):
+                mine = jobs.all_of(cluster)
+                jobs.remove(cluster, force)
+        except BackendError:
+            if not force:
+                raise
+            jobs.let_go(run, cluster)
+            return
+        deadline = time.monotonic() + _REMOVE_TIMEOUT
+        with mapped(f"removing cluster {cluster}"):
             while _in_queue(setup, mine):
                 if time.monotonic() > deadline:
                     raise BackendError(
@@ -246,98 +315,38 @@ class CondorBackend:
             return 0, 0
         return cpus, gpus
 
-    def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
-        if watch.dagman is None:
-            watch.dagman = _event_log(run / f"{ticket['dag']}.dagman.log")
-        if watch.dagman is None:
-            return
-        kinds = htcondor2.JobEventType
-        for event in watch.dagman.events(stop_after=0):
-            if event.cluster != ticket["cluster"]:
-                continue
-            if event.type == kinds.EXECUTE:
-                watch.state, watch.reason = RunState.RUNNING, ""
-            elif event.type in (kinds.JOB_RELEASED, kinds.JOB_EVICTED):
-                watch.state, watch.reason = RunState.WAITING, ""
-            elif event.type == kinds.JOB_HELD:
-                watch.state, watch.reason = RunState.HELD, str(event.get("HoldReason", ""))
-            elif event.type == kinds.JOB_ABORTED:
-                watch.state, watch.reason = RunState.REMOVED, str(event.get("Reason", ""))
-            elif event.type == kinds.JOB_TERMINATED:
-                code = event.get("ReturnValue")
-                watch.state = RunState.DONE if code == 0 else RunState.FAILED
-                watch.reason = "" if code == 0 else why_failed(run, ticket["dag"])
-
-    def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> str:
+    def _check_queue(self, run: Path, ticket: dict[str, Any], log: RunLog) -> str:
         """Notice a DAGMan job that left the queue without a word in its log.
 
         Return why nothing goes on in that queue, if its pool was stopped.
         """
         now = time.monotonic()
         setup = Setup.of_ticket(ticket)
-        stopped = _why_stopped(setup)
+        stopped = why_stopped(setup)
         if stopped:
             return stopped
-        if watch.asked == 0.0:
-            watch.asked = now
-        if now - watch.asked < _QUEUE_CHECK_EVERY:
+        if log.asked == 0.0:
+            log.asked = now
+        if now - log.asked < _QUEUE_CHECK_EVERY:
             return ""
-        watch.asked = now
+        log.asked = now
         try:
             found = _in_queue(setup, f"ClusterId == {ticket['cluster']}")
         except Exception as error:
             LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
             return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
-            with _mapped(f"reading the event logs in {str(run)!r}"):
-                self._read_dagman(run, ticket, watch)  # it may have ended a moment ago
-        if not found and not watch.state.ended:
-            watch.state = RunState.STOPPED
-            watch.reason = "its DAGMan job is no longer in the queue"
+            with mapped(f"reading the event logs in {str(run)!r}"):
+                log.read_dagman()  # it may have ended a moment ago
+        if not found and not log.state.ended:
+            log.state = RunState.STOPPED
+            log.reason = "its DAGMan job is no longer in the queue"
         return ""
-
-
-def _all_of(schedd: Any, cluster: int) -> str:
-    """Return the constraint for the DAGMan job, its jobs, and those of the rounds of its loops."""
-    dagmans = [cluster]
-    for one in dagmans:  # grows meanwhile
-        wanted = f"DAGManJobId == {one} && JobUniverse == {_SCHEDULER_UNIVERSE}"
-        dagmans += [ad["ClusterId"] for ad in schedd.query(wanted, ["ClusterId"])]
-    return " || ".join(
-        [f"ClusterId == {cluster}", *(f"DAGManJobId == {dagman}" for dagman in dagmans)]
-    )
 
 
 def _in_queue(setup: Setup, constraint: str) -> bool:
-    with _reached(setup):
+    with reached(setup):
         return bool(htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"]))
-
-
-def _why_stopped(setup: Setup) -> str:
-    """Return "" unless it is a pool of one's own that does not run."""
-    if not setup.own or setup.config is None:
-        return ""
-    folder = Path(setup.config).parent
-    if OwnPool(folder).is_running:
-        return ""
-    if not folder.is_dir():
-        return f"the pool that it was submitted to, in {str(folder)!r}, is gone"
-    return f"the pool that it was submitted to, in {str(folder)!r}, is not running; {HOW_TO_START}"
-
-
-@contextlib.contextmanager
-def _reached(setup: Setup) -> Iterator[None]:
-    """Work with an HTCondor, or say how it could be reached."""
-    stopped = _why_stopped(setup)
-    if stopped:
-        raise BackendError(stopped)
-    with using(setup):
-        yield
-
-
-def _event_log(path: Path) -> Any:
-    """Return a reader of an event log, or None where there is none yet."""
-    return htcondor2.JobEventLog(str(path)) if path.exists() else None
 
 
 def _has_outcomes(run: Path) -> bool:
@@ -383,14 +392,3 @@ def _quiet_stdout() -> Iterator[None]:
     finally:
         os.dup2(saved, 1)
         os.close(saved)
-
-
-@contextlib.contextmanager
-def _mapped(doing: str) -> Iterator[None]:
-    """Turn errors of the bindings into htdag's."""
-    try:
-        yield
-    except BackendError:
-        raise
-    except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"HTCondor: {doing}: {_short(error)}") from error

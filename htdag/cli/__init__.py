@@ -1,6 +1,6 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
-from htdag.cli import again, keep, look, runs
+from htdag.cli import again, jobs, keep, look, runs
 from htdag.cli._group import main
 from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
@@ -24,6 +24,17 @@ for _verb in (
     again.rerun,
     runs.remove,
     again.cache,
+    jobs.why,
+    jobs.jobs,
+    jobs.hold,
+    jobs.release,
+    jobs.pause,
+    jobs.continue_,
+    jobs.vacate,
+    jobs.priority,
+    jobs.edit,
+    jobs.halt,
+    jobs.unhalt,
     keep.retag,
     keep.clean,
     keep.export,

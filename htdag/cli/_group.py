@@ -11,7 +11,7 @@ import click
 
 from htdag import _logging
 from htdag._logging import LOGGER
-from htdag.errors import HtdagError, NotDone, RunActive, RunNotFound, UsageError
+from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
 
 DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
 """The exit statuses."""
@@ -80,7 +80,7 @@ def status_of(error: HtdagError) -> int:
     """Return the exit status that an error means."""
     if isinstance(error, NotDone):
         return NOT_DONE
-    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive) else FAILED
+    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive | RunEnded) else FAILED
 
 
 def _complete_tags(
@@ -114,6 +114,7 @@ def main() -> None:
       htdag status "my survey"      how far has this one come?
       htdag wait "my survey"        wait for it, with progress
       htdag errors "my survey"      what failed in it, and why?
+      htdag why "my survey"         why does it not go on?
       htdag resume "my survey"      go on from what is done
       htdag pool start              run an HTCondor pool of your own on this machine
       htdag doctor                  what would slow or break a run here?

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from htdag.cli._group import INTERRUPTED, JSON, NO_PROGRESS, TAG, print_json
 from htdag.cli._tags import Chosen, complete_tags, takes_runs
-from htdag.errors import BackendError, HtdagError, NotDone, RunDamaged, RunNotFound
+from htdag.errors import BackendError, FinalFailed, HtdagError, NotDone, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
     from htdag.observe.status import Status
@@ -92,8 +95,9 @@ def _run_row(run: Run) -> RunRow:
 
 @click.command()
 @takes_runs
+@click.option("--ask", is_flag=True, help="Ask the schedd too, not the run's files alone.")
 @JSON
-def status(chosen: Chosen, as_json: bool) -> int:
+def status(chosen: Chosen, ask: bool, as_json: bool) -> int:
     """Show how far runs have come, stage by stage.
 
     Stages that HTCondor computes together in one node share their counts. The exit status is 0
@@ -107,7 +111,7 @@ def status(chosen: Chosen, as_json: bool) -> int:
     contents: list[Any] = []
 
     def show(run: Run) -> None:
-        found = run.status()
+        found = run.status(ask)
         if as_json:
             contents.append(_status_content(run, found))
             return
@@ -193,9 +197,27 @@ def _watch(runs: list[Run], timeout: float | None, progress: bool) -> None:
                 return
 
 
+@contextlib.contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Say what htdag warns of as a message, not as a line of its source."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                click.echo(f"htdag: {warning.message}", err=True)
+
+
 def _wait(run: Run, timeout: float | None, progress: bool) -> None:
     try:
-        run.wait(timeout, progress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FinalFailed)  # a note of the status says it too
+            try:
+                run.wait(timeout, progress)
+            finally:
+                for note in run.status().notes:
+                    click.echo(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)
         click.echo(
@@ -225,7 +247,8 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
     """
     run = _load(tag)
     try:
-        value = run.result(target)
+        with _warnings_told():
+            value = run.result(target)
     except NotDone as error:
         raise NotDone(
             f"run {tag!r} is {run.state.value}, and its result is not there yet; "

@@ -15,8 +15,11 @@ STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
 
 
-def dag_lines(plan: Plan, within: bool = False) -> Iterator[str]:
-    """Yield the lines of the DAG file; that of a round is run `within` that of the loop."""
+def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Iterator[str]:
+    """Yield the lines of the DAG file.
+
+    That of a round is run `within` that of the loop; `final` names the FINAL node, if there is one.
+    """
     file = f"{plan.name}.dag"
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
     nodes = "1 node" if len(plan.nodes) == 1 else f"{len(plan.nodes)} nodes"
@@ -33,6 +36,10 @@ def dag_lines(plan: Plan, within: bool = False) -> Iterator[str]:
         yield f"# {_summary(node)}"
         for unit in node.units:
             yield from _unit_lines(node, unit)
+    if final is not None:
+        yield ""
+        yield "# on_success, on_failure: on the access point, whatever happened"
+        yield f"FINAL {final} {layout.submit(final)}"
     edges = list(_edges(plan))
     if edges:
         yield ""

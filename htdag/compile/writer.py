@@ -7,14 +7,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from htdag import _paths
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, environments, requests, submit, travelling
+from htdag.compile import archive, dag, environments, final, requests, submit, travelling
 from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_content, program
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.identity import identity_content
@@ -34,7 +34,13 @@ Called with the run directory that is being written, and what its nodes compute
 """
 
 
-def write_run(plan: Plan, directory: Path, tag: str, take: Take | None = None) -> Path:
+def write_run(
+    plan: Plan,
+    directory: Path,
+    tag: str,
+    take: Take | None = None,
+    functions: Sequence[final.FinalFunction] = (),
+) -> Path:
     """Write a run directory and return the path of its DAG file.
 
     Parameters
@@ -47,6 +53,8 @@ def write_run(plan: Plan, directory: Path, tag: str, take: Take | None = None) -
         The run's tag.
     take : callable, optional
         Brings what other runs have finished.
+    functions : sequence of FinalFunction
+        What to call when the run has ended.
 
     Raises
     ------
@@ -69,7 +77,7 @@ def write_run(plan: Plan, directory: Path, tag: str, take: Take | None = None) -
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag, placed, take)
+        _fill(plan, aside, tag, placed, take, functions)
         begin_loops(aside)
         os.sync()
         os.replace(aside, directory)
@@ -90,6 +98,7 @@ def _fill(
     tag: str,
     placed: Mapping[Environment, Placed],
     take: Take | None = None,
+    functions: Sequence[final.FinalFunction] = (),
     around: Path | None = None,
 ) -> None:
     """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
@@ -103,6 +112,8 @@ def _fill(
     travels = travelling.travels(plan)
     checkpoints = _write_nodes(plan, run, placed, travels, classes)
     content = plan_content(plan, travels, checkpoints)
+    last = _write_final(plan, run, functions) if functions else None
+    content["final"] = last
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
         if node.round is not None:
             entry |= {"environment": None, "compares": False}
@@ -130,7 +141,7 @@ def _fill(
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     name = dag_name(plan) if around is None else layout.ROUND_DAG
-    lines = dag.dag_lines(plan, within=around is not None)
+    lines = dag.dag_lines(plan, around is not None, last)
     _write(run / name, "\n".join(lines) + "\n")
     _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
     _write_rounds(plan, run, tag, placed)
@@ -230,6 +241,18 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
                 numbers = lanes.chunks(node, unit.lane, node["chunks"])
                 jobs = ((number, 1, None) for number in numbers)
                 progress.write_list(str(run), node, jobs, reading, unit.lane)
+
+
+def _write_final(plan: Plan, run: Path, functions: Sequence[final.FinalFunction]) -> str:
+    """Write the FINAL node and return its name."""
+    name = final.node_name({node.name for node in plan.nodes})
+    (run / layout.logs(name)).mkdir(parents=True)
+    _write(run / layout.payload(name), final.payload(functions))
+    _write_json(run / layout.program(name), final.program(functions))
+    lines = final.submit_lines(name, plan.name)
+    _write(run / layout.submit(name), "\n".join(lines) + "\n")
+    _write(run / layout.FINAL, final.script(sys.executable), mode=0o700)
+    return name
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,6 +148,17 @@ def stage_values(
         if attempts:
             for frame in chunk_frames(run, plan, stage, state.number, attempts):
                 yield state.number, frame
+
+
+def let_go(run: Path, node: dict[str, Any]) -> int:
+    """Return how many failed items of a node were let go by ``on_error="skip"``."""
+    if node["on_error"] != "skip":
+        return 0
+    try:
+        content = json.loads((run / layout.skipped(node["name"])).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return 0
+    return int(content["items"])
 
 
 def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from htdag._text import counted
 from htdag.backends.base import Activity, RunState
+from htdag.observe import final, holds, outcomes
 from htdag.observe.ends import End, Ends
 from htdag.runtime import layout, progress, streams
 
@@ -78,9 +80,12 @@ class Status:
     stages : tuple of StageStatus
         In the order of the pipeline.
     held : tuple of str
-        Held jobs with HTCondor's reasons.
+        Why jobs are on hold and what to do about it: a line for each node and cause.
     time : float
         When this was read, in seconds since the epoch.
+    notes : tuple of str
+        What else is to be known: that the run is halted, that jobs are paused, that items were let
+        go.
     """
 
     tag: str
@@ -90,6 +95,7 @@ class Status:
     stages: tuple[StageStatus, ...]
     held: tuple[str, ...]
     time: float
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, stage: str) -> StageStatus:
         for entry in self.stages:
@@ -103,7 +109,7 @@ class Status:
             total = "?" if stage.total is None else stage.total
             counts = f"{stage.done}/{total} done, {stage.running} running, {stage.failed} failed"
             lines.append(f"{'  ' * len(stage.rounds)}  {stage.name}: {stage.note or counts}")
-        return "\n".join([*lines, *self.held])
+        return "\n".join([*lines, *self.held, *self.notes])
 
 
 def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
@@ -197,9 +203,26 @@ class Reader:
             activity.reason,
             backend,
             tuple(self._stages(activity)),
-            activity.held,
+            holds.lines(activity.held, tag),
             time.time(),
+            tuple(self._notes(tag, activity)),
         )
+
+    def _notes(self, tag: str, activity: Activity) -> Iterator[str]:
+        if activity.halted and not activity.state.ended:
+            yield f"halted: no further nodes begin until htdag unhalt {quote(tag)}"
+        if activity.suspended:
+            jobs = "1 job is" if activity.suspended == 1 else f"{activity.suspended} jobs are"
+            yield f"{jobs} paused until htdag continue {quote(tag)}"
+        if activity.state.ended:
+            yield from (str(call) for call in final.calls(self._run, self._plan)[-1:] if call.error)
+        for node in self._plan["nodes"]:
+            number = outcomes.let_go(self._run, node)
+            if number:
+                yield (
+                    f"node {node['name']}: {number} failed item{'s' * (number != 1)} let go "
+                    f"(on_error='skip'); run.missing() lists what results lack"
+                )
 
     def counts(self, activity: Activity) -> dict[str, NodeCounts]:
         """Return the counts of each node now."""

@@ -23,11 +23,12 @@ ASIDE = ("again", "rerun", "compared", "failed")
 _LOCK = "again.lock"
 _ROOT = re.compile(
     r"submit\.json|local\..*|.*\.dagman\..*|.*\.rescue\d+.*|.*\.condor\.sub|.*\.metrics|"
-    r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo"
+    r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo|"
+    r".*\.dag\.halt|removed\.json"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|delivered\.json|rounds|current|kept|"
-    r"kept(\.\d+)?\.json|\d+\.\d+\.work|.*\.tmp"
+    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
+    r"kept|kept(\.\d+)?\.json|final\.jsonl|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
 

@@ -119,6 +119,11 @@ class RunFiles:
     # For a round of a loop, which is a run directory too: the run around it, and the loop.
     _around: tuple[RunFiles, str] | None = None
 
+    @property
+    def _loop(self) -> str:
+        """The loop that it is a round of; "" for a whole run."""
+        return "" if self._around is None else self._around[1]
+
     def _rounds_with(self: _Self, stage: str, number: int | None = None) -> Iterator[_Self]:
         """Yield the rounds that have a stage, the last one first, or only a certain round.
 

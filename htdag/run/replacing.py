@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -14,6 +14,7 @@ from htdag import _resuming
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
+from htdag.compile.final import FinalFunction
 from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
 from htdag.plan import Plan
 from htdag.plan.follow import Layouts, layouts_of
@@ -153,10 +154,16 @@ def aside(directory: Path, what: str) -> Path:
     return directory.with_name(f".{directory.name}.{os.getpid()}.{what}")
 
 
-def start_new(directory: Path, tag: str, plan: Plan, backend: Backend) -> Run:
+def start_new(
+    directory: Path,
+    tag: str,
+    plan: Plan,
+    backend: Backend,
+    functions: Sequence[FinalFunction] = (),
+) -> Run:
     """Write and start a run, with what the cache has."""
     takeover = Takeover()
-    write_run(plan, directory, tag, takeover)
+    write_run(plan, directory, tag, takeover, functions)
     _mark(directory)
     if takeover.matches:
         content = progress.read_plan(str(directory))
@@ -170,6 +177,7 @@ def start_again(
     backend: Backend,
     keep_finished: Collection[str] = (),
     before: dict[str, Any] | None = None,
+    functions: Sequence[FinalFunction] = (),
 ) -> Run:
     """Write a run, with what an earlier one has finished, in the place of that one; start it.
 
@@ -178,7 +186,7 @@ def start_again(
     Where nothing is left to compute, the earlier run is returned as it is.
     """
     with alone(old.path):
-        return _start_again(old, plan, backend, keep_finished, before)
+        return _start_again(old, plan, backend, keep_finished, before, functions)
 
 
 def _start_again(
@@ -187,12 +195,13 @@ def _start_again(
     backend: Backend,
     keep_finished: Collection[str],
     before: dict[str, Any] | None,
+    functions: Sequence[FinalFunction],
 ) -> Run:
     check_at_rest(old, "gone on with")
     directory = old.path
     new = aside(directory, "again")
     takeover = Takeover(directory, keep_finished)
-    write_run(plan, new, old.tag, takeover)
+    write_run(plan, new, old.tag, takeover, functions)
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from htdag.backends.base import Activity
-from htdag.observe import failures, groups
+from htdag.observe import failures, final, groups, missing
 from htdag.observe.failures import ItemError
+from htdag.observe.final import FinalCall
 from htdag.observe.groups import ErrorGroup, Hold
+from htdag.observe.missing import MissingItem
 from htdag.run.files import RunFiles
 from htdag.runtime import lanes
 
@@ -36,6 +38,39 @@ class Troubles(RunFiles):
         if stage is not None:
             self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
+
+    def missing(self, target: str | None = None) -> list[MissingItem]:
+        """Return the items that a result lacks: those that failed and were let go.
+
+        With ``on_error="skip"`` a run goes on without items that failed. This lists them for all
+        stages that the target depends on, also where the target is one value, as of a reduce.
+
+        Parameters
+        ----------
+        target : str, optional
+            The name of a target; not needed where there is only one.
+
+        Returns
+        -------
+        list of MissingItem
+            [] where the result is of all items.
+
+        Examples
+        --------
+        >>> [(item.key, item.source) for item in run.missing()]  # doctest: +SKIP
+        [('17', PosixPath('scan-17.fits'))]
+        """
+        return list(missing.missing(self.path, self._plan, self._target(target)))
+
+    def final(self) -> list[FinalCall]:
+        """Return how the functions of `Pipeline.on_success` and `on_failure` went.
+
+        Returns
+        -------
+        list of FinalCall
+            The oldest first; [] where none was called. After a `resume` they are called again.
+        """
+        return final.calls(self.path, self._plan)
 
     def error_groups(self, stage: str | None = None) -> list[ErrorGroup]:
         """Return what failed, and what is on hold, in groups of one cause each.

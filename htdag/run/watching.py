@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
@@ -23,14 +24,29 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 class Watching(Troubles):
     """The state of a run, and waiting for it."""
 
-    def status(self) -> Status:
+    def status(self, ask: bool = False) -> Status:
         """Return counts by stage and by the state of items.
+
+        Parameters
+        ----------
+        ask : bool
+            Ask the schedd which jobs it has, for where the event log is behind, or lost something.
+            By default the run's files alone tell, and the schedd is asked now and then whether the
+            run as a whole is still there.
 
         Returns
         -------
         Status
             Printing it gives a line a stage; ``status["name"]`` is one stage's counts.
+
+        Raises
+        ------
+        BackendError
+            If the schedd was to be asked, and does not answer.
         """
+        if ask:
+            ticket = self._ticket()
+            self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], True)
         return self._reader.read(self.tag, self.backend_name, self._activity())
 
     def wait(
@@ -59,6 +75,11 @@ class Watching(Troubles):
             If jobs are on hold and nothing else is under way.
         TimeoutError
             If it has not ended in time.
+
+        Warns
+        -----
+        FinalFailed
+            If a function of `Pipeline.on_success` or `on_failure` failed.
         """
         from htdag.show import notebook
         from htdag.show.progress import Display
@@ -70,6 +91,7 @@ class Watching(Troubles):
                 display.update(status)
                 if status.state.ended:
                     self._remember(again=True, done=status.state is RunState.DONE)
+                    self._warn_of_final()
                     self._say_differences()
                 if status.state is RunState.DONE:
                     return self
@@ -78,6 +100,12 @@ class Watching(Troubles):
                 if status.state is RunState.HELD:
                     raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
+
+    def _warn_of_final(self) -> None:
+        calls = self.final()
+        if calls and calls[-1].error:
+            text = f"run {self.tag!r}: {calls[-1]}; run.final() has its output"
+            warnings.warn(text, FinalFailed, stacklevel=3)
 
     def _repr_html_(self) -> str:
         """Show how far it has come where a notebook shows a value."""
@@ -135,9 +163,10 @@ def held_text(status: Status) -> str:
     held = "\n".join(status.held) or status.reason
     if held.endswith(HOW_TO_START):
         return f"run {status.tag!r} is on hold, and goes on from where it is: {held}"
+    tag = quote(status.tag)
     return (
         f"run {status.tag!r} is on hold: HTCondor waits for a person.\n{held}\n"
-        f"Mend the cause and use condor_release; or htdag remove {quote(status.tag)}, then resume"
+        f"To let all of it go on: htdag release {tag}; to end it: htdag remove {tag}"
     )
 
 

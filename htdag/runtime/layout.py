@@ -14,11 +14,13 @@ RUN = "run.json"
 PLAN = "plan.json"
 RUNTIME = "runtime.pyz"
 POST = "post.sh"
+FINAL = "final.sh"
 CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
 LOCAL_LOCK = "local.lock"
 LOCAL_LOG = "local.log"
 ROUND_DAG = "round.dag"
+LOCAL_JOBS = "local.jobs.json"
 NODES = "nodes"
 SOURCES = "sources"
 SAME = "identities.bin"
@@ -28,6 +30,11 @@ FILES = "files"
 ENVIRONMENTS = "environments"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
+
+
+def halt(dag: str) -> str:
+    """Return the file at whose sight no further nodes of a DAG begin."""
+    return dag + ".halt"
 
 
 def environment_script(folder: str) -> str:
@@ -185,6 +192,11 @@ def last_round(run: str, name: str) -> int:
     except FileNotFoundError:
         return 0
     return max((int(entry) for entry in entries if entry.isdigit()), default=0)
+
+
+def final_record(name: str) -> str:
+    """Return the record of what was called at the end of a run, a line a call."""
+    return node(name) + "/final.jsonl"
 
 
 def chunking(name: str) -> str:

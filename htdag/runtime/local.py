@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import lanes, layout, looping, post, progress, requests, worker
+from . import final, lanes, layout, looping, post, progress, requests, worker
 from .lanes import Unit
 
 
@@ -69,9 +69,13 @@ def run_directory(run: str, cores: int) -> int:
 
         import cloudpickle  # noqa: F401  (once here, not in every forked job)
 
-        failed = _Scheduler(pool).run()
-        state = "failed" if failed else "done"
+        scheduler = _Scheduler(pool)
+        failed = scheduler.run()
+        state = "failed" if failed else "halted" if scheduler.halted else "done"
         message = ("failed: " + ", ".join(failed)) if failed else ""
+        node = progress.read_plan(".").get("final")
+        if node is not None and state != "halted":
+            final.final(node, 2 if failed else final.DONE)
     except _Stop:
         state = "removed"
     except BaseException:
@@ -114,6 +118,7 @@ class _Pool:
         self._free = self._cores = cores
         self._lock = lock
         self._running: Dict[int, Tuple[Task, int]] = {}
+        self._since: Dict[int, float] = {}
 
     def fits(self, cpus: int) -> bool:
         return min(cpus, self._cores) <= self._free
@@ -147,7 +152,9 @@ class _Pool:
             finally:
                 os._exit(status)
         self._running[pid] = (task, cpus)
+        self._since[pid] = time.time()
         self._free -= cpus
+        self._note()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def wait(self) -> Tuple[Task, int]:
@@ -157,7 +164,13 @@ class _Pool:
             if pid in self._running:
                 task, cpus = self._running.pop(pid)
                 self._free += cpus
+                self._note()
                 return task, status
+
+    def _note(self) -> None:
+        """Tell those who look which process works on what."""
+        jobs = [[pid, *_told(task), self._since[pid]] for pid, (task, *_) in self._running.items()]
+        layout.write_aside(layout.LOCAL_JOBS, json.dumps(jobs).encode(), sync=False)
 
     def cancel(self, run: str, unit: Unit) -> None:
         """Kill the jobs of one unit, as DAGMan removes the rest of a failed cluster."""
@@ -192,6 +205,13 @@ def _redirect(descriptor: int, path: str) -> None:
     os.close(target)
 
 
+def _told(task: Task) -> List[Any]:
+    """Return node, lane and chunk of a job; of one in a round of a loop only the loop."""
+    if task.run == ".":
+        return [*task.unit, task.chunk]
+    return [os.path.normpath(task.run).split(os.sep)[1], 0, None]
+
+
 def _exec(script: str, task: Task, stems: List[str]) -> None:
     """Become a job in an environment of its own, as HTCondor would start it."""
     arguments = ["work", task.unit.node, task.chunk, str(task.attempt), *stems]
@@ -217,6 +237,7 @@ class _Scheduler:
         self._queue: List[Task] = []
         self._open_jobs: Dict[Unit, int] = {}
         self._tries: Dict[Unit, int] = {}
+        self.halted = False
         self._rounds: Dict[Unit, _Scheduler] = {}
         self.failed: List[str] = []
         self.stopped = False
@@ -239,17 +260,23 @@ class _Scheduler:
 
     def goes_on(self) -> bool:
         """Submit the units that can be, by priority; return whether any has open jobs."""
-        for unit in sorted(self._waiting, key=lambda unit: -self._node(unit)["priority"]):
-            ready = self._done.issuperset(lanes.parents(self._plan, unit))
-            if ready and not self._is_throttled(unit):
-                self._waiting.remove(unit)
-                self._submit(unit)
+        halt = os.path.exists(os.path.join(self._run, layout.halt(self._plan["name"] + ".dag")))
+        if not halt:
+            self._submit_ready()
         ended = [unit for unit, made in self._rounds.items() if not made.goes_on()]
         for unit in ended:
             self._settle_round(unit)
         if ended and not self.stopped:
             return self.goes_on()
+        self.halted = halt and bool(self._waiting)
         return bool(self._open_jobs) and not self.stopped
+
+    def _submit_ready(self) -> None:
+        for unit in sorted(self._waiting, key=lambda unit: -self._node(unit)["priority"]):
+            ready = self._done.issuperset(lanes.parents(self._plan, unit))
+            if ready and not self._is_throttled(unit):
+                self._waiting.remove(unit)
+                self._submit(unit)
 
     def _is_throttled(self, unit: Unit) -> bool:
         most = self._plan["max_jobs_submitted"]
@@ -342,7 +369,7 @@ class _Scheduler:
         if verdict.status == looping.DONE:
             self._done.add(unit)
         elif verdict.status == looping.AGAIN:
-            self._submit(unit)
+            self._waiting.append(unit)
         else:
             self._fail(unit)
 

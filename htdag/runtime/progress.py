@@ -14,6 +14,7 @@ from . import (
     itemfile,
     lanes,
     layout,
+    memory,
     outfiles,
     recordfile,
     requests,
@@ -320,6 +321,7 @@ def prepare_rest(run: str, plan: Plan) -> List[str]:
     done = {unit for unit in units if is_done(run, plan["by_name"][unit.node], unit.lane)}
     for unit in units:
         if unit not in done and done.issuperset(lanes.parents(plan, unit)):
+            memory.learn(run, plan["by_name"][unit.node])
             prepare(run, plan, plan["by_name"][unit.node], lane=unit.lane)
     return [unit.name for unit in units if unit in done]
 
@@ -371,6 +373,8 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: i
         for child in lanes.children(plan, unit):
             prepare_child(run, plan, child, examined)
     else:
+        learnt = memory.learn(run, node)
+        text += "; " + learnt if learnt else ""
         prepare(run, plan, node, states, lane=lane)
     return Verdict(succeeded, states, text, hopeless)
 

@@ -30,12 +30,23 @@ def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
 
 
 def start(
-    path: str, node: str, chunk: str, attempt: int, host: str, python: str, anew: bool = True
+    path: str,
+    node: str,
+    chunk: str,
+    attempt: int,
+    host: str,
+    python: str,
+    request_memory: Optional[int] = None,
+    *,
+    anew: bool = True,
 ) -> None:
-    """Begin a record: a new one, or go on with one whose job was evicted."""
+    """Begin a record: a new one, or go on with one whose job was evicted.
+
+    ``request_memory`` is what the job asks for, in MB.
+    """
     if anew and os.path.exists(path):
         os.truncate(path, 0)
-    content = {
+    content: Dict[str, Any] = {
         "node": node,
         "chunk": chunk,
         "attempt": attempt,
@@ -43,6 +54,8 @@ def start(
         "python": python,
         "time": time.time(),
     }
+    if request_memory is not None:
+        content["request_memory"] = request_memory
     append(path, "start", content)
 
 

@@ -23,6 +23,7 @@ from . import (
     itemfile,
     layout,
     measure,
+    memory,
     pause,
     recordfile,
     report,
@@ -43,9 +44,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     os.makedirs(layout.outcomes(node), exist_ok=True)
     started = time.time()
     begun = evicted.left_behind(job)
-    recordfile.start(
-        job.record, node, chunk, attempt, socket.gethostname(), _python(), anew=begun is None
-    )
+    host, asked = socket.gethostname(), memory.asked()
+    recordfile.start(job.record, node, chunk, attempt, host, _python(), asked, anew=begun is None)
     if begun is None:
         checkpoint.forget(job)
         for path in job.files:

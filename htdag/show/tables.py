@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from htdag._settings import Value
+from htdag.backends.base import JobState
 from htdag.housekeeping import Cleaned
+from htdag.observe.holds import explain
+from htdag.observe.reasons import age_text
 from htdag.observe.status import Status
 from htdag.show.frame import STATE_STYLES
 from htdag.show.progress import PLACES
@@ -157,7 +161,31 @@ def print_status(status: Status, path: str) -> None:
             _print(console, Text(f"{stage.name}: {stage.note}"))
     for held in status.held:
         _print(console, Text(held, "magenta"))
+    for note in status.notes:
+        _print(console, Text(note, "yellow"))
     _print(console, Text(f"files: {path}", "dim"))
+
+
+def print_jobs(jobs: Sequence[JobState]) -> None:
+    """Print a table of jobs that wait or run on standard output."""
+    now = time.time()
+    cells = [
+        [
+            Text(job.node),
+            Text("?" if job.chunk is None else str(job.chunk)),
+            Text(f"{job.cluster}.{job.proc}", "dim"),
+            Text(job.state, _JOB_STYLES[job.state]),
+            Text(age_text(job.since, now)),
+            Text(job.source, "dim"),
+            Text(explain(job, "TAG").why if job.state == "held" else job.slot),
+        ]
+        for job in jobs
+    ]
+    titles = ["node", "chunk", "job", "state", "since", "by", "where or why"]
+    _print_table(titles, cells, right=["chunk", "since"], extra=["by"])
+
+
+_JOB_STYLES = {"idle": "yellow", "running": "cyan", "suspended": "blue", "held": "magenta"}
 
 
 def _state(state: str) -> Text:
