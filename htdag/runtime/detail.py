@@ -47,7 +47,7 @@ class Details:
         """Return what an error's entry in the record has besides its type and message."""
         self.tell()
         trace = first_of_user(error)
-        pieces = self.folded(text_of(error, error.__traceback__ if trace is None else trace))
+        pieces = self.folded(traceback_of(error))
         content: Dict[str, Any] = {"traceback": pieces, "time": round(time.time(), 3)}
         item, argument = _inputs(error)
         if item is not None:
@@ -104,6 +104,17 @@ def first_of_user(error: BaseException) -> Optional[TracebackType]:
     while trace is not None and _is_own(trace.tb_frame):
         trace = trace.tb_next
     return trace
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback as text, from the first frame that is not htdag's own.
+
+    That of a program's error, which has none of the user's code in it, is empty.
+    """
+    trace = first_of_user(error)
+    if trace is None and type(error).__module__ == "htdag":
+        return ""
+    return text_of(error, error.__traceback__ if trace is None else trace)
 
 
 def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:
