@@ -27,8 +27,9 @@ SCRIPTS = {
     **{
         f"{name}.py": DOCS / f"{name}.md"
         for name in (
-            *("per-item", "combining", "keyed", "views", "loops", "environments", "errors"),
-            *("htmap", "recipes"),
+            *("per-item", "combining", "keyed", "views", "loops", "files"),
+            *("resources", "checkpoints", "programs", "inside"),
+            *("environments", "errors", "htmap", "recipes"),
         )
     },
     "error_policy.py": DOCS / "error-policy.md",
