@@ -185,6 +185,20 @@ def test_the_page_of_the_command_line_has_every_command():
     assert named <= verbs
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_the_text_exist(page: Path):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    owners = {"htdag": htdag, "run": htdag.Run, "flow": htdag.Pipeline, "Run": htdag.Run}
+    owners |= {"Environment": htdag.Environment, "Pipeline": htdag.Pipeline, "Stage": htdag.Stage}
+    others = {"run.tag", "run.path", "run.sh", "htdag.NAME"}
+    for owner, name in re.findall(
+        r"(?<![\w./])(\w+)\.(\w+)", " ".join(re.findall(r"`[^`]+`", text))
+    ):
+        if owner in owners and f"{owner}.{name}" not in others:
+            found = hasattr(owners[owner], name) or f"htdag.{name}" in MODULES
+            assert found, f"{owner}.{name}"
+
+
 def test_the_reference_has_every_option():
     from htdag._options import OPTION_NAMES, PIPELINE_ONLY
 
