@@ -22,7 +22,7 @@ from htdag.compile.sources import write_source, write_stored_source
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import lanes, layout, progress, rounds, streams
+from htdag.runtime import atonce, lanes, layout, progress, rounds, streams
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
 """Gives nodes what other runs have finished.
@@ -228,7 +228,7 @@ def _check_limits(run: Path, node: str, options: Options) -> None:
     if "max_materialize" not in (run / layout.submit(node)).read_text():
         raise OptionError(
             f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
-            f"with which HTCondor takes {progress.LONGEST_MATERIALIZED:,} characters of file names "
+            f"with which HTCondor takes {atonce.LONGEST_MATERIALIZED:,} characters of file names "
             f"a job; give a smaller chunk_size (or fan_in), or leave these options out"
         )
 

@@ -76,6 +76,11 @@ def skipped(name: str) -> str:
     return node(name) + "/skipped.json"
 
 
+def at_once(name: str) -> str:
+    """Return the file that says which limits a node was submitted without, for its long lines."""
+    return node(name) + "/at_once.json"
+
+
 def inputs(name: str) -> str:
     """Return the folder of source items and chunk descriptions."""
     return node(name) + "/in"
