@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htdag._text import counted
 from htdag.cli._group import JSON, print_json
 from htdag.cli._tags import Chosen, takes_runs
 from htdag.errors import RunEnded
@@ -24,10 +25,6 @@ KEYS = click.option(
     metavar="KEY",
     help="Only the jobs with this item of the stage; may be given several times.",
 )
-
-
-def _jobs(number: int) -> str:
-    return "1 job" if number == 1 else f"{number} jobs"
 
 
 def _change(
@@ -101,7 +98,7 @@ def _act(
             doing: Callable[..., int] = getattr(run, method)
             number = doing(stage, keys or None)
             more = after.format(tag=shlex.quote(run.tag)) if number and after else ""
-            return {"stage": stage, "jobs": number}, f"{_jobs(number)} {done}{more}"
+            return {"stage": stage, "jobs": number}, f"{counted(number, 'job')} {done}{more}"
 
         return _change(chosen, act, as_json)
 
@@ -176,7 +173,7 @@ def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> i
         changed = run.priority(number, stage)
         return (
             {"stage": stage, "priority": number, "jobs": changed},
-            f"{_jobs(changed)} in the queue, and all to come: priority {number}",
+            f"{counted(changed, 'job')} in the queue, and all to come: priority {number}",
         )
 
     return _change(chosen, act, as_json)
@@ -231,7 +228,7 @@ def edit(
             time=seconds,
             attributes=given,
         )
-        text = f"{_jobs(changed)} in the queue, and all to come, are changed"
+        text = f"{counted(changed, 'job')} in the queue, and all to come, are changed"
         return {"stage": stage, "jobs": changed}, text
 
     return _change(chosen, act, as_json)

@@ -22,7 +22,7 @@ from htdag.compile.sources import write_source, write_stored_source
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import atonce, lanes, layout, progress, rounds, streams
+from htdag.runtime import atonce, lanes, layout, progress, streams
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
 """Gives nodes what other runs have finished.
@@ -136,7 +136,7 @@ def _fill(
             _check_limits(run, node.name, node.options)
         archive.write_archive(str(run / layout.RUNTIME))
     else:
-        rounds.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
+        layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     name = dag_name(plan) if around is None else layout.ROUND_DAG

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import identity
@@ -41,14 +40,6 @@ class Chunk(NamedTuple):
     start: Dict[str, Any]
     streams: List[Dict[str, Any]]
     logs: List[int]
-
-
-def link_or_copy(path: str, new: str) -> None:
-    """Give a file another name; a copy of it where file systems differ."""
-    try:
-        os.link(path, new)
-    except OSError:
-        shutil.copy2(path, new)
 
 
 def file(folder: str, number: int) -> str:

@@ -244,3 +244,13 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
             file.flush()
             os.fsync(file.fileno())
     os.replace(aside, path)
+
+
+def link_or_copy(path: str, new: str) -> None:
+    """Give a file another name, too; where the file system cannot, make a copy of it."""
+    try:
+        os.link(path, new)
+    except OSError:
+        import shutil  # it takes time, which most jobs need not spend
+
+        shutil.copy2(path, new)
