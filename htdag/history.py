@@ -140,6 +140,8 @@ def _measure_plan(
             for run in runs
             for number in range(1, layout.last_round(str(run), name) + 1)
         ]
+        if not rounds:
+            continue  # it never began
         inner = progress.read_plan(str(runs[0] / layout.step(name)))
         yield from _measure_plan(rounds[-_MOST_ROUNDS:], created, inner)
 

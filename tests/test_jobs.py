@@ -125,7 +125,8 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     assert cli("release", "jobs")["jobs"] == 3
     assert run.wait(timeout=90, progress=False).result() == 6
     wanted = ["RequestMemory", "Colour", "JobPrio", "AllowedExecuteDuration"]
-    ads = pool.job_ads('DAGNodeName == "work"', wanted)
+    cluster = json.loads((run.path / "submit.json").read_text())["ticket"]["cluster"]
+    ads = pool.job_ads(f'DAGManJobId == {cluster} && DAGNodeName == "work"', wanted)
     assert len(ads) == 5
     assert {tuple(ad[name] for name in wanted) for ad in ads} == {(200, "red", 7, 3600)}
     with pytest.raises(RunEnded, match="htdag resume jobs"):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import identity
+from . import identity, layout
 
 INDEX = "index.jsonl"
 
@@ -31,7 +32,11 @@ class Atom(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk that one attempt finished as a whole: its files can be taken as they are."""
+    """A chunk that one attempt finished as a whole: its files can be taken as they are.
+
+    The files that its functions returned are in ``returned``, below the run directory, as its
+    values say; "" where there are none. ``tree`` is the folder here with links to them.
+    """
 
     digest: bytes
     items: int
@@ -40,6 +45,13 @@ class Chunk(NamedTuple):
     start: Dict[str, Any]
     streams: List[Dict[str, Any]]
     logs: List[int]
+    returned: str
+    tree: Optional[int]
+
+
+def link_tree(path: str, new: str) -> None:
+    """Give all files of a folder another name."""
+    shutil.copytree(path, new, copy_function=layout.link_or_copy)
 
 
 def file(folder: str, number: int) -> str:
