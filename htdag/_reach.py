@@ -55,9 +55,9 @@ def reach(functions: Iterable[Any]) -> Reached:
     for function in functions:
         search.value(function)
     search.finish()
-    return Reached(
-        search.found, frozenset(search.names), frozenset(search.foreign), tuple(search.read)
-    )
+    # What `dataclasses` and `functools.wraps` make has the name of the user's module.
+    foreign = {n for n in search.foreign if not is_project_module(sys.modules.get(n))}
+    return Reached(search.found, frozenset(search.names), frozenset(foreign), tuple(search.read))
 
 
 class _Search:
