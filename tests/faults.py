@@ -1,7 +1,7 @@
 """Disturb runs in the middle of their work, and look at what they make of it.
 
-A run of six items in three jobs, and their sum. Items note that they were begun; the second one of
-each job waits until it is let go, so that a fault meets every job at a known place.
+A run of six items in three jobs, and their sum. Items note that they were begun; every second one
+waits until it is let go, so that a fault meets every job at a known place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pool import CPUS, Pool, wait_until
 import htdag
 
 ITEMS, CHUNK = 6, 2
-SECOND = 1  # in each chunk
+SECOND = 1  # of each pair
 _TIMEOUT = 200  # seconds that a disturbed run may take in all
 
 # Many jobs wait at once for little. What was killed is started again soon, and jobs that run where
@@ -67,7 +67,9 @@ class Disturbed:
         folder.mkdir(exist_ok=True)
         folder.chmod(0o777)  # the blind execute point shares it
         self.folder = folder
-        stage = htdag.source(range(ITEMS), chunk_size=CHUNK).map(
+        # As many jobs at once as there may be: this machine may have one core.
+        self.chunk = CHUNK if on == "condor" else ITEMS
+        stage = htdag.source(range(ITEMS), chunk_size=self.chunk).map(
             functools.partial(work, folder), name="work", retries=retries, **options
         )
         total = stage.reduce(operator.add, name="total")
@@ -75,7 +77,7 @@ class Disturbed:
 
     def wait_for_the_middle(self) -> Disturbed:
         """Wait until every job has done its first item and is at its second."""
-        seconds = {item for item in range(ITEMS) if item % CHUNK == SECOND}
+        seconds = set(range(SECOND, ITEMS, self.chunk))
         wait_until(lambda: set(notes(self.folder, "begun")) >= seconds, 120, "all jobs at work")
         return self
 
@@ -148,6 +150,17 @@ class Disturbed:
             if process.info["name"] == "condor_shadow" and job in words and _is_of(pool, process):
                 return process
         raise AssertionError(f"job {job} has no condor_shadow")
+
+
+def daemon(pool: Pool, name: str, point: str = "seeing") -> psutil.Process:
+    """A daemon of a pool, on one of its points."""
+    config = {"blind": str(pool.folder / "blind")}.get(point, str(pool.folder / "seeing"))
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == name:
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("CONDOR_CONFIG", "").startswith(config):
+                    return process
+    raise AssertionError(f"no {name} runs on {point}")
 
 
 def _is_of(pool: Pool, process: psutil.Process) -> bool:

@@ -6,24 +6,19 @@ docs/faults.md lists the faults, what a person sees of each, and what is lost.
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import signal
+import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, work
+from faults import CHUNK, ITEMS, SETTINGS, Disturbed, daemon
 from pool import FAST, Area, Pool, wait_until
 
 import htdag
-from htdag.errors import RunActive, RunNotFound
-from htdag.runtime import layout
+from htdag.errors import RunNotFound
 
 Fault = Callable[[Disturbed, Pool], None]
 
@@ -112,10 +107,7 @@ def after_faults(
     """Runs that were disturbed, all at the same time, and how often each had to be resumed."""
     with fault_pool.use(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTDAG_HOME", str(pool_area.new_runs_dir()))
-        runs = {
-            fault: Disturbed(tmp_path_factory.mktemp(fault.__name__))
-            for fault in OF_JOBS
-        }
+        runs = {fault: Disturbed(tmp_path_factory.mktemp(fault.__name__)) for fault in OF_JOBS}
         for disturbed in runs.values():
             disturbed.wait_for_the_middle()
         for fault, disturbed in runs.items():
@@ -138,3 +130,115 @@ def test_a_fault_of_one_job(
     cut = set(range(ITEMS)) if fault is remove_the_dag else {2, 3}
     assert {item for item in begun if begun[item] > 1} <= cut
     assert max(begun.values()) <= 2
+
+
+# --- What happens to daemons ------------------------------------------------------------
+
+
+@pytest.mark.pool
+@pytest.mark.parametrize("point", ["seeing", "blind"])
+def test_a_startd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path, point: str):
+    with fault_pool.only(point):
+        disturbed = Disturbed(tmp_path).wait_for_the_middle()
+        startd = daemon(fault_pool, "condor_startd", point)
+        startd.kill()
+        wait_until(lambda: daemon(fault_pool, "condor_startd", point) != startd, 60, "a new one")
+        assert disturbed.finish() == 0
+    disturbed.check()
+    assert max(disturbed.begun().values()) <= 2
+
+
+@pytest.mark.pool
+def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
+    disturbed = Disturbed(tmp_path).wait_for_the_middle()
+    daemon(fault_pool, "condor_schedd").kill()
+    # Nobody answers for a moment; files are enough.
+    assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
+    assert disturbed.finish() == 0
+    disturbed.check()
+    assert max(disturbed.begun().values()) <= 2
+
+
+# --- What happens to the run directory --------------------------------------------------
+
+
+def test_the_run_directory_vanishes(runs_dir: Path, tmp_path: Path):
+    disturbed = Disturbed(tmp_path, on="local").wait_for_the_middle()
+    shutil.rmtree(disturbed.run.path)
+    disturbed.let_go()
+    with pytest.raises(htdag.HtdagError, match=r"disturbed"):
+        disturbed.run.wait(timeout=60, progress=False)
+    with pytest.raises(RunNotFound):
+        htdag.load(disturbed.run.tag)
+
+
+def test_the_run_directory_is_read_only(runs_dir: Path, tmp_path: Path):
+    disturbed = Disturbed(tmp_path, on="local")
+    disturbed.finish()
+    folders = [path for path in disturbed.run.path.rglob("*") if path.is_dir()]
+    for folder in [*folders, disturbed.run.path]:
+        folder.chmod(0o500)
+    try:
+        # What is done can be read, by others than root too.
+        disturbed.check()
+        assert disturbed.run.status()["work"].done == ITEMS
+    finally:
+        for folder in [disturbed.run.path, *folders]:
+            folder.chmod(0o700)
+
+
+# --- What people and programs do at the same time ---------------------------------------
+
+_CHILD = """
+import sys, htdag
+run = htdag.load(sys.argv[2])
+try:
+    getattr(run, sys.argv[1])()
+    print("done")
+except htdag.HtdagError as error:
+    print(type(error).__name__)
+"""
+
+
+def at_the_same_time(run: htdag.Run, *verbs: str) -> list[str]:
+    """What several processes said that did something with one run at the same time."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CHILD, verb, run.tag], stdout=subprocess.PIPE, text=True
+        )
+        for verb in verbs
+    ]
+    return [child.communicate(timeout=120)[0].strip() for child in children]
+
+
+@pytest.mark.parametrize("on", ["local", pytest.param("condor", marks=pytest.mark.pool)])
+def test_several_wait_resume_and_remove_one_run(
+    request: pytest.FixtureRequest, runs_dir: Path, tmp_path: Path, on: str
+):
+    with contextlib.ExitStack() as stack:
+        if on == "condor":
+            stack.enter_context(request.getfixturevalue("fault_pool").use())
+        disturbed = Disturbed(tmp_path, on=on).wait_for_the_middle()
+        said = at_the_same_time(disturbed.run, "remove", "remove", "wait")
+        assert said == ["done", "done", "RunFailed"]
+        assert disturbed.run.state is htdag.RunState.REMOVED
+        said = at_the_same_time(disturbed.run, "resume", "resume", "resume")
+        assert sorted(said) == ["RunActive", "RunActive", "done"]
+        disturbed.let_go()
+        assert at_the_same_time(disturbed.run, "wait", "wait") == ["done", "done"]
+        disturbed.check()
+        assert max(disturbed.begun().values()) <= 2
+
+
+# --- What happens to the machine --------------------------------------------------------
+
+
+def test_the_clock_jumps(runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    disturbed = Disturbed(tmp_path, on="local").wait_for_the_middle()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    assert disturbed.run.status().state is htdag.RunState.RUNNING
+    disturbed.let_go()
+    disturbed.run.wait(timeout=100, progress=False)
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+    disturbed.check()
