@@ -54,13 +54,18 @@ htcondor: $(venv)/.stamp-dev
 		echo "make: no HTCondor, so the tests on a pool cannot run;" \
 			"\`make test-local\` runs the others" >&2; exit 1; }
 
-test: htcondor ## Run all tests, with a real HTCondor and the coverage of the code
+# Apptainer, for the test that runs containers on the pool.
+.apptainer/.get-apptainer.json: tools/get-apptainer | $(venv)/.stamp-dev
+	@$(python) tools/get-apptainer .apptainer || \
+		echo "make: no Apptainer, so the test of containers will fail" >&2
+
+test: htcondor .apptainer/.get-apptainer.json ## Run all tests, with a real HTCondor and the coverage of the code
 	$(pytest) --cov --cov-report=term $(PYTEST_ARGS)
 
 test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
 	$(pytest) -m 'not pool' $(PYTEST_ARGS)
 
-test-pool: htcondor ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
+test-pool: htcondor .apptainer/.get-apptainer.json ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
 	$(pytest) -m pool $(PYTEST_ARGS)
 
 PARTS ?=
@@ -92,4 +97,4 @@ clean: ## Remove what was built, but not the environment and HTCondor
 		2>/dev/null || true
 
 distclean: clean ## Remove the environment and HTCondor too
-	rm -rf $(venv) .htcondor .htcondor-*
+	rm -rf $(venv) .htcondor .htcondor-* .apptainer

@@ -21,7 +21,9 @@ PARTS = {
     "items": "planning and compiling, by number of items",
     "local": "the local backend, beside multiprocessing and joblib",
     "arrays": "large arrays: copies, memory, MB/s",
+    "status": "the status of a run, by number of jobs",
     "flat_memory": "data larger than memory",
+    "lanes": "chained nodes in lanes and one after the other, on HTCondor",
     "late_materialization": "with and without late materialisation, on HTCondor's defaults",
 }
 

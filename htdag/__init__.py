@@ -11,30 +11,39 @@ Examples
 """
 
 from htdag import _version
+from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
+from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
-from htdag.run import Item, ItemError, Run, RunState, Status
-from htdag.stages import MISSING, Stage, files, map, source, starmap
+from htdag.run import Item, ItemError, MissingItem, Run, RunState, Status
+from htdag.runtime.final import RunSummary
+from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.store import load, runs
 
 __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Environment",
     "HtdagError",
     "Item",
     "ItemError",
+    "MissingItem",
     "Pipeline",
     "Plan",
     "Run",
     "RunFailed",
     "RunHeld",
     "RunState",
+    "RunSummary",
     "Stage",
     "Status",
     "__version__",
+    "clean",
     "files",
+    "import_run",
+    "iterate",
     "load",
     "map",
     "runs",

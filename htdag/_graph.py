@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -10,8 +10,9 @@ import networkx as nx
 
 from htdag._names import unique_name
 from htdag._options import Options
+from htdag._sources import LateSource
 from htdag.errors import StageNameError, UsageError
-from htdag.stages import Stage
+from htdag.stages import IMPORT, STATE, Stage
 
 
 def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
@@ -30,19 +31,40 @@ def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tupl
         Nodes are stage names with the attributes ``stage`` (the handle, with its final name and
         options) and ``target``. Edges have ``kind``: ``"items"``, or ``"bind"``; ``positions``,
         as which of the later stage's inputs the earlier one is read (once for most stages); and
-        ``keywords``, those to which its whole result is bound.
+        ``keywords``, those to which its whole result is bound. A loop has ``inner``, the graph of
+        one round, in which its state and the stages from outside are sources; and ``names``, those
+        of its state and of its result there, and of what `until` sees ("" for the result itself).
     names : tuple of str
         The targets' names in the order given.
     """
-    order = _upstream_first(targets)
-    names = _names(order)
+    names = _names(_upstream_first(targets, into_loops=True))
+    graph = _assembled(targets, targets, defaults, names, frozenset())
+    return graph, tuple(names[id(target)] for target in targets)
+
+
+def _assembled(
+    ends: Sequence[Stage],
+    targets: Sequence[Stage],
+    defaults: Options,
+    names: dict[int, str],
+    given: frozenset[int],
+) -> nx.DiGraph:
+    """Return the graph of all that some stages need, down to those that a round is given."""
     # The chunk size is no default of each stage: stages fused into a node share that of its first.
     graph = nx.DiGraph(chunk_size=defaults.chunk_size)
-    defaults = replace(defaults, chunk_size=None)
+    each = replace(defaults, chunk_size=None)
     wanted = {id(target) for target in targets}
-    for stage in order:
+    for stage in _upstream_first(ends, given=given):
         name = names[id(stage)]
-        options = stage.options if stage.data is not None else stage.options.over(defaults)
+        if id(stage) in given:
+            graph.add_node(name, stage=_placeholder(stage, name), target=False)
+            continue
+        if stage.kind == STATE:
+            raise UsageError(
+                "a stage of the step of a loop is used outside of it; go on from the stage that "
+                "htdag.iterate returned"
+            )
+        options = stage.options if stage.data is not None else stage.options.over(each)
         final = replace(stage, name=name, options=options)
         graph.add_node(name, stage=final, target=id(stage) in wanted)
         for position, other in enumerate(stage.inputs):
@@ -51,7 +73,43 @@ def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tupl
         for keyword, other in stage.binds:
             edge = _edge(graph, names[id(other)], name, "bind")
             edge["keywords"] = (*edge["keywords"], keyword)
-    return graph, tuple(names[id(target)] for target in targets)
+        if stage.loop is not None:
+            loop = stage.loop
+            # Those of the loop as a whole are its node's.
+            inner = replace(stage.options, category=None, node_priority=None).over(defaults)
+            graph.nodes[name]["inner"] = _assembled(
+                loop.ends,
+                (loop.result,),
+                inner,
+                names,
+                frozenset({id(loop.state), *map(id, stage.others)}),
+            )
+            graph.nodes[name]["names"] = {
+                "state": names[id(loop.state)],
+                "result": names[id(loop.result)],
+                "until": "" if loop.every is None else names[id(loop.every)],
+            }
+    return graph
+
+
+def _placeholder(stage: Stage, name: str) -> Stage:
+    """Return what stands, in the graph of a round, for the state or for a stage from outside."""
+    return Stage(
+        kind=STATE if stage.kind == STATE else IMPORT,
+        name=name,
+        named=stage.named,
+        options=stage.options if stage.data is not None else Options(),
+        data=LateSource(),
+        single=stage.one,
+    )
+
+
+def inner_graphs(graph: nx.DiGraph) -> Iterator[nx.DiGraph]:
+    """Yield the graphs of the rounds of a graph's loops, and of the loops in them."""
+    for _, inner in graph.nodes(data="inner"):
+        if inner is not None:
+            yield inner
+            yield from inner_graphs(inner)
 
 
 def upstreams(graph: nx.DiGraph, name: str) -> tuple[str, ...]:
@@ -70,8 +128,13 @@ def _edge(graph: nx.DiGraph, above: str, name: str, kind: str) -> dict[str, Any]
     return cast("dict[str, Any]", graph.edges[above, name])
 
 
-def _upstream_first(targets: Iterable[Stage]) -> list[Stage]:
-    """Return all stages, each after those it needs; chains may be longer than the stack."""
+def _upstream_first(
+    targets: Iterable[Stage], *, into_loops: bool = False, given: frozenset[int] = frozenset()
+) -> list[Stage]:
+    """Return all stages, each after those it needs; chains may be longer than the stack.
+
+    Of loops, what they repeat only where asked for; and nothing before stages that are `given`.
+    """
     order: list[Stage] = []
     done: set[int] = set()
     for target in targets:
@@ -89,7 +152,11 @@ def _upstream_first(targets: Iterable[Stage]) -> list[Stage]:
                 order.append(stage)
                 continue
             stack.append((stage, True))
+            if id(stage) in given:
+                continue
             needs = [*(other for _, other in stage.binds), *reversed(stage.inputs)]
+            if into_loops and stage.loop is not None:
+                needs = [*reversed(stage.loop.ends), *needs]
             stack.extend((need, False) for need in needs if id(need) not in done)
     return order
 

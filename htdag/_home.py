@@ -1,4 +1,4 @@
-"""Where the runs of a user, and the pool of her own, are kept."""
+"""Where the runs of a user, the pool of her own, and packed environments are kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
+from htdag import _settings
 from htdag.errors import DirectoryError
 
 _MACRO = re.compile(r"\$\w*\(")
@@ -16,8 +17,8 @@ _MACRO = re.compile(r"\$\w*\(")
 def runs_directory() -> Path:
     """Return the folder of run directories.
 
-    ``$HTDAG_HOME/runs`` where that variable is set, else ``htdag/runs`` in the user's data
-    directory (``~/.local/share`` on Linux).
+    ``$HTDAG_HOME/runs`` where that variable is set, or ``home`` in the user's settings, else
+    ``htdag/runs`` in the user's data directory (``~/.local/share`` on Linux).
     """
     return _home() / "runs"
 
@@ -27,10 +28,24 @@ def pool_directory() -> Path:
     return _home() / "pool"
 
 
+def cache_directory() -> Path:
+    """Return the folder of what stages with ``cache=True`` have finished."""
+    return _home() / "cache"
+
+
+def environments_directory() -> Path:
+    """Return the folder of packed environments, beside that of the runs."""
+    return _home() / "environments"
+
+
 def _home() -> Path:
-    home = os.environ.get("HTDAG_HOME")
-    base = Path(home).expanduser() if home else Path(platformdirs.user_data_dir("htdag"))
-    return base.absolute()
+    home = _settings.resolve("home").value
+    return Path(platformdirs.user_data_dir("htdag")).absolute() if home is None else Path(home)
+
+
+def log_file() -> Path:
+    """Return the file that htdag logs to, in the folder beside that of the runs."""
+    return _home() / "log" / "htdag.log"
 
 
 def check_for_dagman(directory: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from htdag import environments
+from htdag.environments import Environment
 from htdag.errors import OptionError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
@@ -66,6 +68,8 @@ class Options:
     on_error: str | None = None
     max_errors: int | float | None = None
     fuse: bool | None = None
+    cache: bool | None = None
+    environment: Environment | None = None
 
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
@@ -240,6 +244,8 @@ _CHECKS: dict[str, Any] = {
     "on_error": _on_error,
     "max_errors": _max_errors,
     "fuse": _flag,
+    "cache": _flag,
+    "environment": environments.parse,
 }
 OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (

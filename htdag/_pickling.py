@@ -16,12 +16,15 @@ from typing import Any
 
 import cloudpickle
 
+from htdag import _fingerprints
 from htdag._project import is_project_module, project_modules_by_value, variables
 from htdag._reach import reach
 from htdag.errors import FunctionError, ItemPickleError
+from htdag.runtime import identity
 from htdag.runtime.frames import Pickled, large_buffers
 
 PROTOCOL = 5
+_SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
@@ -32,13 +35,16 @@ class ItemPickler:
     ----------
     stage : str
         The source's name, for errors.
-    classes : set of type
-        Receives the classes of the user's project that the items are of.
+    classes : set
+        Receives the classes and functions that unpickling the items needs, but Python's own.
+    same : dict of bytes to bytes
+        Receives the digests of pickles that are others in another process, and those of the items.
     """
 
-    def __init__(self, stage: str, classes: set[type]) -> None:
+    def __init__(self, stage: str, classes: set[Any], same: identity.Same) -> None:
         self._stage = stage
         self._classes = classes
+        self._same = same
 
     def __call__(self, item: Any, number: int) -> Pickled:
         if type(item) in _PLAIN:
@@ -50,16 +56,24 @@ class ItemPickler:
                 pickler = _Pickler(file, None, large_buffers(buffers))
                 pickler.dump(item)
                 self._classes |= pickler.classes
-                return Pickled(file.getvalue(), tuple(buffers))
+                found = Pickled(file.getvalue(), tuple(buffers))
+                if pickler.classes or any(code in found.payload for code in _SETS):
+                    self._note(item, found)
+                return found
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
                 f"pickled for the jobs: {error}"
             ) from error
 
+    def _note(self, item: Any, pickled: Pickled) -> None:
+        own = _fingerprints.of_item(item)
+        if own is not None:
+            self._same[identity.digest(pickled.payload, *pickled.buffers)] = own
+
 
 def dump_content(
-    content: dict[str, Any], functions: Sequence[tuple[str, Any]], classes: set[type]
+    content: dict[str, Any], functions: Sequence[tuple[str, Any]], classes: set[Any]
 ) -> bytes:
     """Return the payload of a node: what its jobs unpickle before the first item.
 
@@ -69,8 +83,8 @@ def dump_content(
         ``functions`` and ``initials``, as the worker expects them.
     functions : sequence of (str, callable)
         The functions again, with the stage to name in errors.
-    classes : set of type
-        Classes of the user's project that the items are of: their methods may import modules.
+    classes : set
+        Classes that the items are of: methods of the user's own may import modules.
 
     Raises
     ------
@@ -100,10 +114,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     ) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
         self._names = names
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type) and is_project_module(sys.modules.get(value.__module__)):
+        if isinstance(value, type | types.FunctionType) and _is_no_part_of_python(value):
             self.classes.add(value)
         if isinstance(value, types.CodeType):
             # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
@@ -122,6 +136,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         }
         state["__file__"] = value.__file__
         return types.ModuleType, (value.__name__, value.__doc__), state
+
+
+def _is_no_part_of_python(value: Any) -> bool:
+    return str(value.__module__).partition(".")[0] not in sys.stdlib_module_names
 
 
 class _Nowhere(io.RawIOBase):

@@ -36,10 +36,16 @@ class Reached:
         their source only serves tracebacks.
     names : frozenset of str
         All names that the code uses: what it may take from a module that travels by value.
+    foreign : frozenset of str
+        Modules not of the project of which something is used: unpickling imports them.
+    codes : tuple of (code, str)
+        All code of the project that may run, with the package it stands in.
     """
 
     modules: dict[str, dict[str, Any]]
     names: frozenset[str]
+    foreign: frozenset[str] = frozenset()
+    codes: tuple[tuple[types.CodeType, str], ...] = ()
 
 
 def reach(functions: Iterable[Any]) -> Reached:
@@ -48,7 +54,9 @@ def reach(functions: Iterable[Any]) -> Reached:
     for function in functions:
         search.value(function)
     search.finish()
-    return Reached(search.found, frozenset(search.names))
+    return Reached(
+        search.found, frozenset(search.names), frozenset(search.foreign), tuple(search.read)
+    )
 
 
 class _Search:
@@ -62,6 +70,8 @@ class _Search:
         self._kept: list[Any] = []  # so that no id is given to another object meanwhile
         self._codes: list[tuple[types.CodeType, str]] = []  # with the package it stands in
         self._modules: list[types.ModuleType] = []
+        self.foreign: set[str] = set()
+        self.read: list[tuple[types.CodeType, str]] = []
 
     def value(self, value: Any) -> None:
         """Follow a function, class, module, container or object of a class of the project."""
@@ -97,6 +107,7 @@ class _Search:
             before = len(self._seen) + len(self.names)
             while self._codes:
                 code, package = self._codes.pop()
+                self.read.append((code, package))
                 self.names |= _used_names(code)
                 for name in _imports(code, package):
                     self._add(name, importable=True)
@@ -108,11 +119,15 @@ class _Search:
         if is_project_module(module) and module.__name__ != "__main__":
             self._add(module.__name__, importable=False)
             self._modules.append(module)
+        elif not is_project_module(module):
+            self.foreign.add(module.__name__)
 
     def _class(self, kind: type) -> None:
         if is_project_module(sys.modules.get(kind.__module__)):
             self._add(kind.__module__, importable=False)
             self._all((*vars(kind).values(), *kind.__bases__))
+        else:
+            self.foreign.add(kind.__module__)
 
     def _function_or_object(self, value: Any) -> None:
         code = getattr(value, "__code__", None)
@@ -123,9 +138,27 @@ class _Search:
                 self._all(inner for _, _, inner in variables(value))
                 self._all(value.__defaults__ or ())
                 self._all((value.__kwdefaults__ or {}).values())
+                self._annotations(value)
+            else:
+                self.foreign.add(getattr(value, "__module__", None) or "")
         elif is_project_module(sys.modules.get(type(value).__module__)):
             self.value(type(value))
             self.value(getattr(value, "__dict__", None))
+        else:
+            own = getattr(value, "__module__", None)  # of a function in C
+            self.foreign.add(own if isinstance(own, str) else type(value).__module__)
+
+    def _annotations(self, function: Any) -> None:
+        """Note the modules of types in annotations: they are pickled with the function."""
+        with contextlib.suppress(Exception):  # a name that is not defined, say
+            types_left = list(function.__annotations__.values())
+            while types_left:
+                kind = types_left.pop()
+                types_left.extend(getattr(kind, "__args__", ()))
+                if isinstance(kind, type) and not is_project_module(
+                    sys.modules.get(kind.__module__)
+                ):
+                    self.foreign.add(kind.__module__)
 
     def _add(self, name: str, *, importable: bool) -> None:
         file = _project_file(name)
@@ -192,6 +225,15 @@ def _used_names(code: types.CodeType) -> set[str]:
 
 def _imports(code: types.CodeType, package: str) -> Iterator[str]:
     """Yield the absolute names that a piece of code of a package imports while it runs."""
+    for _, name in imported_names(code, package):
+        yield name
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _imports(constant, package)
+
+
+def imported_names(code: types.CodeType, package: str) -> Iterator[tuple[int, str]]:
+    """Yield what a piece of code imports, without the code inside of it, and at which offset."""
     previous: list[Any] = []
     module = ""
     for instruction in dis.get_instructions(code):
@@ -199,16 +241,13 @@ def _imports(code: types.CodeType, package: str) -> Iterator[str]:
             level = previous[-2].argval if len(previous) > 1 else 0
             module = _absolute(str(instruction.argval), level or 0, package)
             if module:
-                yield module
                 parts = module.split(".")
-                yield from (".".join(parts[:end]) for end in range(1, len(parts)))
+                for end in (len(parts), *range(1, len(parts))):
+                    yield instruction.offset, ".".join(parts[:end])
         elif instruction.opname == "IMPORT_FROM" and module:
-            yield f"{module}.{instruction.argval}"
+            yield instruction.offset, f"{module}.{instruction.argval}"
         if instruction.opname != "EXTENDED_ARG":
             previous = [*previous[-3:], instruction]
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _imports(constant, package)
 
 
 def _absolute(name: str, level: int, package: str) -> str:

@@ -23,6 +23,7 @@ class IterableSource:
     """
 
     is_files = False
+    is_late = False
 
     def __init__(self, iterable: Iterable[Any], stage: str) -> None:
         if isinstance(iterable, str | bytes):
@@ -43,7 +44,8 @@ class IterableSource:
         self._ends = array("Q")
         self._buffers: dict[int, list[int]] = {}  # the sizes of the buffers of items with any
         self._broken = False
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
+        self.same: dict[bytes, bytes] = {}
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
             self._iterator = None
@@ -58,7 +60,7 @@ class IterableSource:
     def pickles(self) -> Iterator[Pickled]:
         """Yield the pickle of each item, with its buffers, in order."""
         if self._sequence is not None:
-            dumps = ItemPickler(self._stage, self.classes)
+            dumps = ItemPickler(self._stage, self.classes, self.same)
             for number, item in enumerate(self._sequence):
                 yield dumps(item, number)
             return
@@ -86,7 +88,7 @@ class IterableSource:
         self._check_not_empty(len(self._ends))
 
     def _spooled(self, iterator: Iterator[Any]) -> IO[bytes]:
-        dumps = ItemPickler(self._stage, self.classes)
+        dumps = ItemPickler(self._stage, self.classes, self.same)
         spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
         weakref.finalize(self, spool.close)
         end = 0
@@ -115,6 +117,7 @@ class FileSource:
     """Local files and directories, each an item that travels with its job."""
 
     is_files = True
+    is_late = False
 
     def __init__(self, pattern_or_paths: Any, stage: str) -> None:
         if isinstance(pattern_or_paths, str | bytes | os.PathLike):
@@ -137,7 +140,8 @@ class FileSource:
                 ) from None
             if not paths:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
-        self.classes: set[type] = set()
+        self.classes: set[Any] = set()
+        self.same: dict[bytes, bytes] = {}
         self.paths = [os.path.abspath(path) for path in paths]
         missing = [path for path in self.paths if not os.path.exists(path)]
         if missing:
@@ -151,4 +155,31 @@ class FileSource:
         return len(self.paths)
 
 
-Source = IterableSource | FileSource
+class LateSource:
+    """What a round of a loop begins with: known when the round is made.
+
+    Parameters
+    ----------
+    items : int
+        How many items there are, or an estimate.
+    chunks : int
+        In how many files they come, or an estimate.
+    cells : list of int, optional
+        How many items each of the files holds, where that is known before.
+    """
+
+    is_files = False
+    is_late = True
+
+    def __init__(self, items: int = 1, chunks: int = 1, cells: list[int] | None = None):
+        self.items = items
+        self.chunks = chunks
+        self.cells = cells
+        self.classes: set[type] = set()
+        self.same: dict[bytes, bytes] = {}
+
+    def __len__(self) -> int:
+        return self.items
+
+
+Source = IterableSource | FileSource | LateSource

@@ -12,3 +12,44 @@ def counted(number: int, what: str) -> str:
     '1,000 items'
     """
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words.
+
+    Examples
+    --------
+    >>> [duration(seconds) for seconds in (0.000002, 0.0123, 8.04, 95, 600, 40_000)]
+    ['2 us', '12 ms', '8 s', '1.6 min', '10 min', '11 h']
+    """
+    for limit, unit, factor in (
+        (1e-3, "us", 1e6),
+        (1, "ms", 1e3),
+        (90, "s", 1),
+        (5400, "min", 1 / 60),
+    ):
+        if seconds < limit:
+            return f"{short_number(seconds * factor)} {unit}"
+    return f"{short_number(seconds / 3600)} h"
+
+
+def size(megabytes: float) -> str:
+    """Return a size in words.
+
+    Examples
+    --------
+    >>> [size(megabytes) for megabytes in (0.0004, 0.02, 3.14, 310, 2048)]
+    ['1 KB', '20 KB', '3.1 MB', '310 MB', '2 GB']
+    """
+    if megabytes < 1:
+        return f"{max(1, round(megabytes * 1024))} KB"
+    return (
+        f"{short_number(megabytes)} MB"
+        if megabytes < 1024
+        else f"{short_number(megabytes / 1024)} GB"
+    )
+
+
+def short_number(value: float) -> str:
+    """Return a number with as many digits as a person wants of an estimate: ``2.5``, ``1,234``."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")

@@ -9,15 +9,21 @@
     │   ├── EmptySourceError      a source without items
     │   ├── FunctionError         a function that cannot be pickled or called
     │   ├── ItemPickleError       an item that cannot be pickled
+    │   ├── PackingError          an environment that cannot be packed
     │   └── DirectoryError        a directory that cannot hold a run
     ├── RunError              something about one run
     │   ├── RunFailed             the run ended, but not all of it succeeded
     │   ├── RunHeld               jobs are on hold and need a person
     │   ├── RunNotFound           no run has this tag
     │   ├── RunDamaged            a file of the run is missing or damaged
-    │   └── RunActive             the run is still running and must not be
+    │   ├── RunActive             the run is still running and must not be
+    │   └── RunEnded              the run has ended, and must not have
     ├── NotDone               the result is not there yet (also a TimeoutError)
     └── BackendError          HTCondor did not answer or refused; or it is not there
+
+    UserWarning
+    ├── ItemsMissing          a result is not of all items: some failed and were let go
+    └── FinalFailed           a function of on_success or on_failure failed
 """
 
 from __future__ import annotations
@@ -28,13 +34,17 @@ __all__ = [
     "BackendError",
     "DirectoryError",
     "EmptySourceError",
+    "FinalFailed",
     "FunctionError",
     "HtdagError",
     "ItemPickleError",
+    "ItemsMissing",
     "NotDone",
     "OptionError",
+    "PackingError",
     "RunActive",
     "RunDamaged",
+    "RunEnded",
     "RunError",
     "RunFailed",
     "RunHeld",
@@ -70,6 +80,10 @@ class FunctionError(UsageError):
 
 class ItemPickleError(UsageError):
     """An item of a source cannot be pickled for the jobs."""
+
+
+class PackingError(UsageError):
+    """An environment cannot be packed: the tool is not there, or refuses."""
 
 
 class DirectoryError(UsageError):
@@ -110,9 +124,21 @@ class RunActive(RunError):
     """The run is still running, and what was asked needs it to be at rest."""
 
 
+class RunEnded(RunError):
+    """The run has ended, and what was asked needs it to be under way."""
+
+
 class NotDone(HtdagError, TimeoutError):
     """The result is not there yet."""
 
 
 class BackendError(HtdagError):
     """HTCondor is not there, did not answer, or refused what was asked."""
+
+
+class ItemsMissing(UserWarning):
+    """A result is not of all items: some failed, and ``on_error="skip"`` let them go."""
+
+
+class FinalFailed(UserWarning):
+    """A function of `Pipeline.on_success` or `on_failure` failed; the run's result is as it is."""

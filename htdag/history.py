@@ -29,6 +29,7 @@ KEPT_RUNS = 5
 MOST_STAGES = 500
 _MOST_NAMES = 5_000  # of run directories that need not be looked at again
 _MOST_RECORDS = 200  # read of one node
+_MOST_ROUNDS = 20  # of a loop: the last ones
 _BUDGET = 0.25  # seconds that one look for new runs may take; the rest is gathered the next time
 _LOCK_TIMEOUT = 1.0
 
@@ -130,17 +131,32 @@ def measure_run(run: Path) -> dict[str, Measured]:
     """Return what the jobs of a run measured, by the keys of stages."""
     created = float(json.loads((run / layout.RUN).read_bytes())["created"])
     plan = progress.read_plan(str(run))
+    return dict(_measure_plan([run], created, plan))
+
+
+def _measure_plan(
+    runs: list[Path], created: float, plan: dict[str, Any]
+) -> Iterator[tuple[str, Measured]]:
+    """Yield what was measured of a plan that was run in one run directory, or in many rounds."""
     keys = {entry["name"]: entry.get("history") for entry in plan["stages"]}
-    found: dict[str, Measured] = {}
     for node in plan["nodes"]:
-        found.update(_measure_node(run, created, node["name"], node["stages"], keys))
-    return found
+        name = node["name"]
+        if node.get("mode") != "loop":
+            yield from _measure_node(runs, created, name, node["stages"], keys)
+            continue
+        rounds = [
+            run / layout.one_round(name, number)
+            for run in runs
+            for number in range(1, layout.last_round(str(run), name) + 1)
+        ]
+        inner = progress.read_plan(str(runs[0] / layout.step(name)))
+        yield from _measure_plan(rounds[-_MOST_ROUNDS:], created, inner)
 
 
 def _measure_node(
-    run: Path, created: float, node: str, stages: list[str], keys: Mapping[str, str | None]
+    runs: list[Path], created: float, node: str, stages: list[str], keys: Mapping[str, str | None]
 ) -> Iterator[tuple[str, Measured]]:
-    ends = list(_ends(run, node))
+    ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
     by_stage: dict[tuple[str, str], list[tuple[int, float, int]]] = {}
     rests = []
     for end in ends:
@@ -184,6 +200,7 @@ def _measure_node(
                 memory_mb=memory / 1024,
                 disk_mb=disk / 1024,
                 disk_fixed_mb=fixed / 1024,
+                slowest=max((seconds / calls for calls, seconds, _ in jobs if calls), default=0.0),
             ),
         )
         rest = 0.0
@@ -198,13 +215,13 @@ def _merged(stages: list[Any]) -> dict[tuple[str, str], tuple[int, float, int]]:
     return found
 
 
-def _ends(run: Path, node: str) -> Iterator[dict[str, Any]]:
+def _ends(run: Path, node: str, most: int) -> Iterator[dict[str, Any]]:
     """Yield the ends of a node's jobs that measured something: the last attempt of each chunk.
 
     Of a node with very many jobs evenly spread ones are read.
     """
     chunks = sorted(layout.attempts(str(run), node).items())
-    step = max(1, -(-len(chunks) // _MOST_RECORDS))
+    step = max(1, -(-len(chunks) // most))
     for chunk, attempts in chunks[::step]:
         path = run / layout.record(node, layout.chunk_name(chunk), attempts[-1])
         end = recordfile.end(str(path))

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _options, _settings, _throttles, backends, history
+from htdag import _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
-from htdag.compile import write_run
-from htdag.errors import StageNameError, UsageError
+from htdag._pickling import check_function
+from htdag.compile import environments, write_run
+from htdag.compile.final import FinalFunction
+from htdag.errors import UsageError
 from htdag.plan import Plan, make_plan
+from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.identity import stage_keys
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Settings
-from htdag.run import Run
+from htdag.reuse import cache
+from htdag.run import Run, replacing
 from htdag.stages import Stage
-from htdag.store import new_tag
+from htdag.stages.handle import check_signature
+from htdag.store import load, new_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     import graphviz
 
@@ -60,6 +67,10 @@ class Pipeline:
     history : bool, optional
         Let chunks, memory and disk that are left open follow what earlier runs measured. None: as
         ``HTDAG_HISTORY`` in the environment says (``on`` or ``off``), else True.
+    lanes : int, optional
+        Into how many lanes nodes are cut that follow one another chunk by chunk, so that a chunk
+        need not wait for all chunks of the node before; 1: none. None: as many as save time by
+        what earlier runs measured. A run with ``resume=True``, or with ``cache=True``, has none.
     **default_options
         Options for all stages that do not give them.
 
@@ -97,17 +108,19 @@ class Pipeline:
         dagman: Mapping[str, Any] | None = None,
         target_job_seconds: float | None = None,
         history: bool | None = None,
+        lanes: int | None = None,
         **default_options: Any,
     ) -> None:
         if not targets:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
-        self._options = _options.parse(default_options, str(what))
+        defaults = _options.parse(_settings.options(), f"[options] of {_settings.file()}")
+        self._options = _options.parse(default_options, str(what)).over(defaults)
         self._use_history = _settings.use_history(history)
         self._settings = Settings(
-            _settings.target_job_seconds(target_job_seconds, Settings.target_job_seconds)
+            _settings.target_job_seconds(target_job_seconds), _settings.lanes(lanes)
         )
-        self._slots: dict[str, int] = {}
+        self._capacities: dict[str, Capacity] = {}
         self._graph, self._targets = _graph.build(targets, self._options)
         self.name: str = (
             self._targets[0] if name is None else check_stage_name(name, what="pipeline")
@@ -122,10 +135,12 @@ class Pipeline:
         self._throttles = _throttles.parse(throttles, self.name)
         used = {
             stage.options.category: stage.name
-            for _, stage in self._graph.nodes(data="stage")
+            for graph in (self._graph, *_graph.inner_graphs(self._graph))
+            for _, stage in graph.nodes(data="stage")
             if stage.options.category is not None
         }
         _throttles.check_categories(self._throttles, used, self.name)
+        self._final: list[FinalFunction] = []
 
     @property
     def graph(self) -> nx.DiGraph:
@@ -140,7 +155,7 @@ class Pipeline:
         """The names of the stages whose results are asked for."""
         return self._targets
 
-    def plan(self, on: str = "auto") -> Plan:
+    def plan(self, on: str | None = None) -> Plan:
         """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
 
         A generator given as a source is read now, and kept on disk. Where earlier runs were
@@ -148,7 +163,7 @@ class Pipeline:
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `submit`: how many jobs can run at once there counts for
             plans that follow earlier runs.
 
@@ -164,42 +179,122 @@ class Pipeline:
         EmptySourceError
             If a generator gave no items.
         """
+        return self._plan(_place(on))
+
+    def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS, lanes: bool = True) -> Plan:
         backends.check_name(on)
+        settings = self._settings if lanes else replace(self._settings, lanes=1)
         if not self._use_history:
-            return make_plan(self._graph, self._targets, self.name, throttles=self._throttles)
+            return make_plan(
+                self._graph,
+                self._targets,
+                self.name,
+                settings=settings,
+                throttles=self._throttles,
+                layouts=layouts,
+            )
         history.gather_finished()
-        measures = history.measures_for(stage_keys(self._graph, self.name))
+        measures = history.measures_for(_all_keys(self._graph, self.name))
         return make_plan(
             self._graph,
             self._targets,
             self.name,
             measures=measures,
-            slots=self._slots_of(on) if measures else 1,
-            settings=self._settings,
+            capacity=self._capacity(on) if measures else None,
+            settings=settings,
             throttles=self._throttles,
+            layouts=layouts,
         )
 
-    def _slots_of(self, on: str) -> int:
-        if on not in self._slots:
-            self._slots[on] = backends.slots(on)
-        return self._slots[on]
+    def _capacity(self, on: str) -> Capacity:
+        if on not in self._capacities:
+            self._capacities[on] = Capacity(*backends.slots(on))
+        return self._capacities[on]
 
-    def explain(self, on: str = "auto") -> str:
+    def on_success(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function on the access point when a run of this pipeline is done.
+
+        It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
+        Python that submitted, on one core for as long as it takes; the run has ended when it
+        returns. Where it fails the run's result is as it is: `Run.final` tells. It is not called
+        for a run that was removed or halted. Runs that were submitted before do not know of it.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(summary)``. What it prints is kept.
+
+        Returns
+        -------
+        callable
+            The function, so this can be a decorator.
+
+        Raises
+        ------
+        FunctionError
+            If it cannot be called so, or cannot be pickled.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
+        >>> @flow.on_success
+        ... def tell(summary):
+        ...     print(summary.tag, "is done, see", summary.path)
+        """
+        return self._at_end("success", function)
+
+    def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function on the access point when a run of this pipeline has failed.
+
+        ``summary.errors`` tells what failed. After each `Run.resume` that fails again it is called
+        again. All else is as for `on_success`.
+        """
+        return self._at_end("failure", function)
+
+    def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        check_function(function, f"on_{when}")
+        check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
+        self._final.append(FinalFunction(when, function))
+        return function
+
+    def explain(
+        self,
+        on: str | None = None,
+        tag: str | None = None,
+        *,
+        keep_finished: Collection[str] | bool = (),
+    ) -> str:
         """Return the plan as text, with the reason for every decision.
 
         Parameters
         ----------
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where it is to run, as for `plan`.
+        tag : str, optional
+            A run that has ended: for each stage, say whether ``submit(tag, resume=True)`` would
+            reuse what that run has finished or compute it anew, and why. Nothing is changed.
+        keep_finished : collection of str or bool
+            As for `submit`.
+
+        Raises
+        ------
+        RunNotFound, RunActive
+            If there is no run with this tag, or it has not ended.
 
         Examples
         --------
         >>> import htdag
         >>> print(htdag.Pipeline(htdag.map(abs, [-1, 2])).explain())  # doctest: +SKIP
         """
-        from htdag.show.explain import explain
+        from htdag.show.explain import explain, explain_reuse
 
-        return explain(self.plan(on))
+        if tag is None:
+            return explain(self.plan(on))
+        old = load(tag)
+        plan = self._plan(_place(on), replacing.layouts(old), lanes=False)
+        found = replacing.compare(old, plan, replacing.kept_stages(keep_finished))
+        return f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}"
 
     def render(
         self, path: str | os.PathLike[str] | None = None, level: str = "stages"
@@ -248,18 +343,36 @@ class Pipeline:
         """
         path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
         check_for_dagman(path)
-        return write_run(self.plan(), path, path.name)
+        plan = self.plan()
+        environments.check(plan, "condor")
+        return write_run(plan, path, path.name, functions=self._final)
 
-    def submit(self, tag: str | None = None, on: str = "auto") -> Run:
+    def submit(
+        self,
+        tag: str | None = None,
+        on: str | None = None,
+        *,
+        resume: bool = False,
+        keep_finished: Collection[str] | bool = (),
+    ) -> Run:
         """Start a run and return at once.
 
         Parameters
         ----------
         tag : str, optional
             The name of the run, and of its directory; by default the pipeline's name with the time.
-        on : {"auto", "condor", "local"}
+        on : {"auto", "condor", "local"}, optional
             Where to run: on HTCondor (the one that is configured on this machine, else your own
-            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which.
+            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
+            default as the setting ``on`` says, which is ``"auto"``. With
+            `resume`, ``"auto"`` is where the run was before.
+        resume : bool
+            Where there is a run with this tag that has ended, put the new one in its place, with
+            all that it has finished of stages whose code, options that matter, and items are
+            unchanged. Prints for each stage what is reused, what is not, and why.
+        keep_finished : collection of str or bool
+            With `resume`: the names of stages whose functions changed, but whose finished items are
+            still right, so that only the others are computed; True for all stages.
 
         Returns
         -------
@@ -268,33 +381,54 @@ class Pipeline:
         Raises
         ------
         StageNameError
-            If the tag is taken, or cannot be one.
+            If the tag is taken and `resume` is False, or it cannot be a tag.
+        RunActive
+            If the run with this tag has not ended.
         BackendError
-            If HTCondor refuses; no run is left behind then.
+            If HTCondor refuses; no run is left behind then, and an earlier one is as it was.
         """
-        backend, why = backends.choose(on)
+        on = _place(on)
+        _logging.to_file()
+        asked = replacing.asked(self.name, tag, resume, keep_finished)
+        checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
+        directory = runs_directory() / checked
+        old = replacing.earlier(directory, asked.again)
+        backend, why = backends.choose(replacing.place(old, on))
         if why:
             print(f"htdag: {why}", file=sys.stderr)
-        checked = new_tag(self.name) if tag is None else check_tag(tag)
-        directory = runs_directory() / checked
-        if directory.exists():
-            raise StageNameError(
-                f"there is a run with the tag {checked!r} already; take another tag, or "
-                f"htdag.load({checked!r}) to look at it, or remove its directory {str(directory)!r}"
-            )
         backend.check_directory(directory)
-        write_run(self.plan(backend.name), directory, checked)
-        return Run.start(directory, backend)
+        caches = any(stage.options.cache for _, stage in self._graph.nodes(data="stage"))
+        if caches:
+            cache.gather_ended()
+        layouts = NO_LAYOUTS if old is None else replacing.layouts(old)
+        # What is taken over is laid out node by node, not lane by lane.
+        plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
+        environments.check(plan, backend.name, backend.finds_packages)
+        if old is None:
+            run = replacing.start_new(directory, checked, plan, backend, self._final)
+        else:
+            before = replacing.ticket(old, on)
+            run = replacing.start_again(
+                old, plan, backend, asked.keep_finished, before, self._final
+            )
+        asked.taken()
+        return run
 
-    def run(self, tag: str | None = None, on: str = "auto") -> Any:
+    def run(
+        self,
+        tag: str | None = None,
+        on: str | None = None,
+        *,
+        resume: bool = False,
+        keep_finished: Collection[str] | bool = (),
+    ) -> Any:
         """Submit, wait with a display of the progress, and return the result.
 
-        Ctrl-C stops a run on this machine; a run on HTCondor goes on. Either can be waited for or
-        resumed later by its tag.
+        Ctrl-C stops a run on this machine; one on HTCondor goes on. Either can be resumed.
 
         Parameters
         ----------
-        tag, on
+        tag, on, resume, keep_finished
             As for `submit`.
 
         Returns
@@ -308,7 +442,7 @@ class Pipeline:
         RunFailed, RunHeld
             As for `Run.wait`.
         """
-        run = self.submit(tag, on)
+        run = self.submit(tag, on, resume=resume, keep_finished=keep_finished)
         try:
             run.wait(progress=True)
         except KeyboardInterrupt:
@@ -320,3 +454,16 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
+
+
+def _place(on: str | None) -> str:
+    """Return where to run: as code says, else as the settings do."""
+    return str(_settings.resolve("on").value) if on is None else on
+
+
+def _all_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
+    """Return the keys of all stages, those that loops repeat too; all names differ."""
+    keys = stage_keys(graph, pipeline)
+    for inner in _graph.inner_graphs(graph):
+        keys.update(stage_keys(inner, pipeline))
+    return keys

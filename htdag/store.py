@@ -14,7 +14,7 @@ from htdag.errors import RunDamaged, RunNotFound
 from htdag.run import Run
 from htdag.runtime import layout
 
-__all__ = ["load", "new_tag", "runs"]
+__all__ = ["load", "new_tag", "runs", "tags"]
 
 
 def load(tag: str) -> Run:
@@ -59,6 +59,11 @@ def runs(pattern: str = "*") -> list[Run]:
         except RunDamaged as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     return sorted(found, key=lambda run: (run.created, run.tag))
+
+
+def tags() -> list[str]:
+    """Return the tags of all runs, sorted, without reading the runs."""
+    return sorted(path.name for path in _run_paths("*"))
 
 
 def _run_paths(pattern: str) -> list[Path]:

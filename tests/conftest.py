@@ -93,6 +93,7 @@ def _no_earlier_runs(
 ) -> None:
     """Plans must not follow what was run on this machine before; most tests run nothing."""
     monkeypatch.setenv("HTDAG_HOME", str(tmp_path_factory.getbasetemp() / "no-home"))
+    monkeypatch.setenv("HTDAG_SETTINGS", str(tmp_path_factory.getbasetemp() / "no-settings.toml"))
 
 
 @pytest.fixture

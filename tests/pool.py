@@ -34,6 +34,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 AREAS = Path("/var/tmp")
 AREA_NAME = "htdag-pool-"
 STAMP = ".get-htcondor.json"
+APPTAINER = PROJECT / ".apptainer"
 
 POINTS = ("seeing", "blind")
 CPUS = 4  # jobs at once on each point, however many processors this machine has
@@ -50,7 +51,20 @@ COMMON = {
     "SHARED_PORT_PORT": "0",
 }
 
+# Jobs with +EnforceMemory = True may not use more memory than their slot has, as on real pools.
+# Those rule by cgroups, which need an administrator.
+_EXCEEDED = "(TARGET.EnforceMemory =?= True && TARGET.MemoryUsage > Memory)"
+ENFORCING = {
+    "PREEMPT": _EXCEEDED,
+    "WANT_HOLD": _EXCEEDED,
+    "WANT_HOLD_SUBCODE": "102",
+    "WANT_HOLD_REASON": 'strcat("memory usage exceeded request_memory, using ", '
+    'TARGET.MemoryUsage, " MB")',
+    "WANT_SUSPEND": "False",
+}
+
 FAST = {
+    **ENFORCING,
     "NEGOTIATOR_INTERVAL": "1",
     "NEGOTIATOR_MIN_INTERVAL": "1",
     "NEGOTIATOR_CYCLE_DELAY": "1",
@@ -447,8 +461,10 @@ class Pool:
         return "\n".join(lines) + "\n"
 
     def kept(self) -> list[Path]:
-        """What stays in sight even inside a hidden folder: HTCondor, and the jobs' Python."""
+        """What stays in sight even inside a hidden folder: HTCondor, Apptainer, jobs' Python."""
         paths = [self.install.prefix] if self.install.prefix else []
+        if APPTAINER.is_dir():
+            paths.append(APPTAINER)
         if self.python.is_relative_to(sys.base_prefix):
             paths.append(Path(sys.base_prefix).resolve())
         return paths

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from htdag._graph import upstreams
 from htdag.compile import write_run
 from htdag.observe import outcomes
-from htdag.runtime import compute, keyhash, layout, progress, worker
+from htdag.runtime import compute, keyhash, lanes, layout, looping, progress, worker
 from htdag.stages import MISSING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import networkx as nx
     import pytest
@@ -35,14 +35,20 @@ class EmptyReduce(Exception):
     """A reduce without an initial value that no item reaches."""
 
 
-def evaluate(graph: nx.DiGraph) -> dict[str, Any]:
+def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str, Any]:
     """The result of every stage of `Pipeline.graph`: a list, or the value of a reduce.
 
     Functions get copies, so that one that changes its arguments changes no other stage's items:
-    in a run these are other processes.
+    in a run these are other processes. What a round of a loop begins with is `given`.
     """
     results: dict[str, Any] = {}
     for name, stage in graph.nodes(data="stage"):
+        if given is not None and name in given:
+            results[name] = given[name]
+            continue
+        if stage.loop is not None:
+            results[name] = _repeated(graph, name, results)
+            continue
         bound = {}
         for above, _, data in graph.in_edges(name, data=True):
             bound.update(dict.fromkeys(data["keywords"], results[above]))
@@ -56,6 +62,26 @@ def evaluate(graph: nx.DiGraph) -> dict[str, Any]:
             call = functools.partial(_call_on_copies, stage.function, bound)
             results[name] = MEANINGS[stage.kind](stage, call, *inputs)
     return results
+
+
+def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
+    """The last state of a loop."""
+    data = graph.nodes[name]
+    loop, names = data["stage"].loop, data["names"]
+    start, *outside = upstreams(graph, name)
+    given = {other: results[other] for other in outside}
+    state = results[start]
+    if loop.one and not graph.nodes[start]["stage"].one:
+        (state,) = state
+    for _ in range(loop.max_rounds):
+        previous = state
+        state = evaluate(data["inner"], {**given, names["state"]: state})[names["result"]]
+        if loop.one and not data["inner"].nodes[names["result"]]["stage"].one:
+            (state,) = state
+        both = copy.deepcopy((state, previous))
+        if loop.until is not None and loop.until(*both[: 1 + loop.previous]):
+            break
+    return state
 
 
 def source_items(stage: htdag.Stage) -> list[Any]:
@@ -174,9 +200,9 @@ def job_streams(run: Path, node: str, chunk: str, attempt: int) -> Iterator[None
             os.close(descriptor)
 
 
-def listed(run: Path, node: str) -> list[tuple[str, int]]:
-    """Chunk and attempt of the jobs that a node would queue now."""
-    lines = (run / layout.chunk_list(node)).read_text(encoding="utf-8").splitlines()
+def listed(run: Path, unit: str) -> list[tuple[str, int]]:
+    """Chunk and attempt of the jobs that a node, or a lane of one, would queue now."""
+    lines = (run / layout.chunk_list(*lanes.unit(unit))).read_text(encoding="utf-8").splitlines()
     jobs = [line.split(", ", 2)[:2] for line in lines]
     return [(chunk, int(attempt)) for chunk, attempt in jobs]
 
@@ -192,41 +218,54 @@ def work(run: Path, node: str, chunk: str = "0000", attempt: int = 1) -> int:
         os.chdir(here)
 
 
-def run_nodes(run: Path, choose: Callable[[list[str]], str] = min) -> list[str]:
-    """Do what DAGMan does, one attempt of a node after another; return the nodes that failed.
+def run_nodes(
+    run: Path, choose: Callable[[list[str]], str] = min, done: Iterable[str] = ()
+) -> list[str]:
+    """Do what DAGMan does, one attempt after another; return the nodes, or lanes, that failed.
 
-    ``choose`` picks which of the nodes that could run has its next attempt: DAGMan promises no
-    order but that of parents and children.
+    ``choose`` picks which of those that could run has its next attempt: DAGMan promises no order
+    but that of parents and children.
     """
     plan = progress.read_plan(str(run))
-    done: set[str] = set()
+    units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
+    finished = set(map(lanes.unit, done))
     failed: list[str] = []
-    tries = dict.fromkeys(plan["by_name"], 0)
+    tries = dict.fromkeys(units, 0)
     while True:
         ready = [
-            node["name"]
-            for node in plan["nodes"]
-            if node["name"] not in done
-            and node["name"] not in failed
-            and set(node["parents"]) <= done
+            unit.name
+            for unit in units
+            if unit not in finished
+            and unit.name not in failed
+            and finished.issuperset(lanes.parents(plan, unit))
         ]
         if not ready:
             return failed
-        name = choose(ready)
-        node = plan["by_name"][name]
+        unit = lanes.unit(choose(ready))
+        node = plan["by_name"][unit.node]
+        if node["mode"] == "loop":
+            number = layout.last_round(str(run), unit.node)
+            returned = run_nodes(run / layout.one_round(unit.node, number), choose)
+            verdict = looping.judge(str(run), plan, node, len(returned))
+            if verdict.status == looping.DONE:
+                finished.add(unit)
+            elif verdict.status != looping.AGAIN:
+                failed.append(unit.name)
+            continue
         here = Path.cwd()
         os.chdir(run)
         try:
-            for chunk, attempt in listed(run, name):
-                worker.work(name, chunk, attempt)
+            for chunk, attempt in listed(run, unit.name):
+                worker.work(unit.node, chunk, attempt)
         finally:
             os.chdir(here)
-        tries[name] += 1
-        last_try = tries[name] > node["retries"]
-        if progress.judge(str(run), plan, node, last_try=last_try).succeeded:
-            done.add(name)
+        tries[unit] += 1
+        last_try = tries[unit] > node["retries"]
+        verdict = progress.judge(str(run), plan, node, last_try=last_try, lane=unit.lane)
+        if verdict.succeeded:
+            finished.add(unit)
         elif last_try:
-            failed.append(name)
+            failed.append(unit.name)
 
 
 def result(run: Path, stage: str) -> Any:

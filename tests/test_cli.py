@@ -207,21 +207,36 @@ def test_wait_until_the_end(held_up, own_home):
 # errors
 
 
-def test_errors_show_what_where_and_why(home):
+def test_errors_are_groups_with_an_example(home):
     lines = command("errors", BAD).stdout.splitlines()
+    assert lines[0] == "4 errors, one cause"
+    assert lines[2] == "1. 4 x ValueError: no threes, so not 3"
+    assert lines[3].startswith("   in no_threes, items 3, 13, 23, 33 (all on ")
+    assert lines[4:7] == [
+        "   for example item 3:",
+        "     given: 3",
+        "     Traceback (most recent call last):",
+    ]
+    assert "           x = 3" in lines
+    assert lines.count("     a three!") == 1
+
+
+def test_errors_one_by_one(home):
+    lines = command("errors", BAD, "--items").stdout.splitlines()
     assert lines[0] == "4 errors: 4 ValueError in no_threes"
     assert lines[2].startswith("no_threes, item 3 (")
     assert lines[2].endswith("): ValueError: no threes, so not 3")
-    assert lines[3] == "  Traceback (most recent call last):"
     assert lines.count("  a three!") == 4
-
-
-def test_errors_limit(home):
-    output = command("errors", BAD, "--limit", "1").stdout
+    output = command("errors", BAD, "--items", "--limit", "1").stdout
     assert output.count("Traceback") == 1
-    assert output.endswith("\n3 more: --all shows them\n")
-    assert command("errors", BAD, "--all").stdout.count("Traceback") == 4
-    assert "exclude" in command("errors", BAD, "--all", "--limit", "1", status=2).stderr
+    assert output.endswith("\n3 more: a higher --limit shows them\n")
+
+
+def test_all_that_is_known_of_an_item(home):
+    text = command("errors", BAD, "--item", "13").stdout
+    assert "job: node no_threes, chunk 0, attempt 1, on " in text
+    assert f"Python {sys.version.split()[0]}" in text
+    assert command("errors", BAD, "--item", "4").stdout == "no errors of item 4\n"
 
 
 def test_errors_of_a_stage(home):
@@ -230,11 +245,14 @@ def test_errors_of_a_stage(home):
 
 
 def test_errors_json(home):
-    errors = json.loads(command("errors", BAD, "--json").stdout)
+    (group,) = json.loads(command("errors", BAD, "--json").stdout)
+    assert group["keys"] == ["3", "13", "23", "33"]
+    errors = json.loads(command("errors", BAD, "--json", "--items").stdout)
     assert [error["key"] for error in errors] == ["3", "13", "23", "33"]
     assert errors[0]["type"] == "ValueError"
     assert errors[0]["stdout"] == "a three!\n"
-    assert len(json.loads(command("errors", BAD, "--json", "--limit", "2").stdout)) == 2
+    assert errors[0]["locals"][0]["names"] == {"x": "3"}
+    assert len(json.loads(command("errors", BAD, "--json", "--items", "--limit", "2").stdout)) == 2
 
 
 def test_no_errors(home):
@@ -340,7 +358,7 @@ def test_unknown_tags_are_mistakes(home, verb):
 def test_mistakes_in_the_command(home):
     assert "did you mean 'status'?" in command("stauts", status=2).stderr
     assert "see: htdag --help" in command("xyzzy", status=2).stderr
-    assert "Missing argument 'TAG'" in command("wait", status=2).stderr
+    assert "Missing argument 'TAG'" in command("result", status=2).stderr
     assert "cannot be a tag" in command("status", "a/b", status=2).stderr
 
 

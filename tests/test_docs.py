@@ -24,7 +24,11 @@ PAGES = sorted([PROJECT / "README.md", *DOCS.glob("*.md")])
 SCRIPTS = {
     "walks.py": PROJECT / "README.md",
     "first_steps.py": DOCS / "first-steps.md",
-    **{f"{name}.py": DOCS / f"{name}.md" for name in ("per-item", "combining", "keyed", "views")},
+    **{
+        f"{name}.py": DOCS / f"{name}.md"
+        for name in ("per-item", "combining", "keyed", "views", "loops", "environments", "errors")
+    },
+    "error_policy.py": DOCS / "error-policy.md",
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -363,3 +363,31 @@ def test_book_analysis_prints_a_table_and_draws(cwd, corpora):
 
 def lines(text: str) -> list[str]:
     return text.splitlines()
+
+
+# --- k-means ----------------------------------------------------------------------------
+
+
+def finds_groups(on: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Three places on a circle are found, by few points."""
+    monkeypatch.syspath_prepend(PROJECT / "examples" / "loops")
+    k_means = importlib.import_module("k_means")
+    k_means.main(
+        ["--on", on, "--points", "300", "--groups", "3", "--jobs", "2", "--tolerance", "0.1"]
+    )
+    printed = capsys.readouterr().out.splitlines()
+    assert "until holds" in printed[0]
+    centres = [tuple(map(float, line.split())) for line in printed[1:4]]
+    for angle in (2 * math.pi / 3, 4 * math.pi / 3, 0.0):
+        place = (math.cos(angle), math.sin(angle))
+        assert min(math.dist(place, centre) for centre in centres) < 0.2
+    assert "k_means.svg" in printed[4]
+
+
+def test_k_means_finds_the_groups_here(runs_dir: Path, monkeypatch, capsys):
+    finds_groups("local", monkeypatch, capsys)
+
+
+@pytest.mark.pool
+def test_k_means_finds_the_groups_on_htcondor(pool: Pool, runs_dir: Path, monkeypatch, capsys):
+    finds_groups("condor", monkeypatch, capsys)

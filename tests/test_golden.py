@@ -19,6 +19,8 @@ import reference
 
 import htdag
 from htdag.runtime import layout, progress
+from htdag.runtime.lanes import children, parents, unit
+from htdag.runtime.lanes import units as units_of
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITE = "HTDAG_WRITE_GOLDEN"
@@ -110,7 +112,16 @@ def files():
     return htdag.Pipeline(texts.map(os.path.getsize), name="files")
 
 
-PIPELINES = {flow.__name__: flow for flow in (fused, retries, on_error_stop, options, binds, tree)}
+def lanes():
+    first = numbers().map(double, chunk_size=4, retries=2, on_error="stop", node_priority=3)
+    second = first.map(odd, request_memory="2GB", category="database")
+    total = second.reduce(add, name="total")
+    return htdag.Pipeline(total, name="lanes", lanes=2, maxjobs={"database": 4})
+
+
+PIPELINES = {
+    flow.__name__: flow for flow in (fused, retries, on_error_stop, options, binds, tree, lanes)
+}
 PIPELINES |= {"files": files, "throttles": throttles}
 
 
@@ -210,17 +221,23 @@ def test_node_names_parse_back_from_the_dag(made):
     (dag,) = run.glob("*.dag")
     statements = read_dag(dag)
     plan = progress.read_plan(str(run))
+    nodes = {unit.name: node for node in plan["nodes"] for unit in units_of(node)}
     jobs = {words[1]: words[2] for words in statements if words[0] == "JOB"}
-    assert jobs == {node["name"]: layout.submit(node["name"]) for node in plan["nodes"]}
+    assert jobs == {name: layout.submit(node["name"]) for name, node in nodes.items()}
     edges = {words[1:] for words in statements if words[0] == "EDGE"}
-    assert edges == {(parent, n["name"]) for n in plan["nodes"] for parent in n["parents"]}
-    assert edges == {(n["name"], child) for n in plan["nodes"] for child in n["children"]}
+    units = [unit(name) for name in nodes]
+    assert edges == {(above.name, u.name) for u in units for above in parents(plan, u)}
+    assert edges == {(u.name, below.name) for u in units for below in children(plan, u)}
+    lists = {words[1]: words[2:] for words in statements if words[0] == "VARS"}
+    assert lists == {
+        u.name: ("PREPEND", f'list="{layout.chunk_list(*u)}"') for u in units if u.lane
+    }
     scripts = {words[2]: words[3:] for words in statements if words[:2] == ("SCRIPT", "POST")}
     assert scripts == {name: (layout.POST, name, "$RETRY", "$MAX_RETRIES") for name in jobs}
     retried = {words[1]: int(words[2]) for words in statements if words[0] == "RETRY"}
-    assert retried == {n["name"]: n["retries"] for n in plan["nodes"] if n["retries"]}
+    assert retried == {name: n["retries"] for name, n in nodes.items() if n["retries"]}
     stopping = {words[1] for words in statements if words[0] == "ABORT-DAG-ON"}
-    assert stopping == {n["name"] for n in plan["nodes"] if n["on_error"] == "stop"}
+    assert stopping == {name for name, n in nodes.items() if n["on_error"] == "stop"}
 
 
 def test_what_a_job_needs_is_transferred_and_there(made):
@@ -228,7 +245,8 @@ def test_what_a_job_needs_is_transferred_and_there(made):
     for node in progress.read_plan(str(run))["nodes"]:
         commands = read_submit(run / layout.submit(node["name"]))
         assert (run / commands["executable"][0]).stat().st_mode & stat.S_IXUSR
-        lines = (run / layout.chunk_list(node["name"])).read_text().splitlines()
+        lists = [run / layout.chunk_list(*unit) for unit in units_of(node)]
+        lines = [line for path in lists for line in path.read_text().splitlines()]
         assert len(lines) == node["chunks"]
         for line in lines:
             chunk, attempt, inputs = line.split(", ", 2)

@@ -219,6 +219,7 @@ def test_what_is_kept_of_a_run(home):
         memory_mb=10_000 / 1024,
         disk_mb=20 / 1024,
         disk_fixed_mb=100 / 1024,
+        slowest=2.0,
     )
 
 

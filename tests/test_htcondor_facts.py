@@ -108,7 +108,14 @@ DAGMAN_MAX_POST_SCRIPTS = 8
 DAGMAN_MAX_PRE_SCRIPTS = 3
 """
 # What an administrator set: settings in the environment count as the pool's own.
-POOLS = {"_CONDOR_DAGMAN_MAX_POST_SCRIPTS": "4", "_CONDOR_DAGMAN_MAX_PRE_SCRIPTS": "5"}
+POOLS = {
+    "_CONDOR_DAGMAN_MAX_POST_SCRIPTS": "4",
+    "_CONDOR_DAGMAN_MAX_PRE_SCRIPTS": "5",
+    # Some need this for their own DAGs.
+    "_CONDOR_DAGMAN_DEFAULT_APPEND_VARS": "True",
+}
+# One submit description for several nodes, each of which queues from a list of its own.
+NAMED = {"named-early": "", "named-late": "max_materialize = 100"}
 
 
 class Facts(NamedTuple):
@@ -119,6 +126,7 @@ class Facts(NamedTuple):
     rows: dict[str, list[tuple[str, str, str]]]
     priorities: list[tuple[str, int]]
     materialized: int
+    named: dict[str, list[str]]
 
 
 def run(*command: str, cwd: Path) -> str:
@@ -154,6 +162,13 @@ def write_files(folder: Path) -> None:
     many = NOWHERE + "max_idle = 2\nqueue 5\n"
     (folder / "many.sub").write_text(COMMON.format(name="many") + many)
     lines.append("JOB many many.sub")
+    for name, more in NAMED.items():
+        description = FROM_LIST.format(name=name, more=more).replace(f"{name}.txt", "$(list)")
+        (folder / f"{name}.sub").write_text(description)
+        for number in "12":
+            (folder / f"{name}.{number}.txt").write_text(f"{number}0, 1, a\n{number}1, 1, b, c\n")
+            lines.append(f"JOB {name}.{number} {name}.sub")
+            lines.append(f'VARS {name}.{number} PREPEND list="{name}.{number}.txt"')
     (folder / "priorities.dag").write_text("\n".join(lines) + "\n")
     (folder / "throttles.config").write_text(THROTTLES)
     (folder / "in/node.sub").write_text(COMMON.format(name="node") + SEEING + "queue\n")
@@ -201,6 +216,13 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         def materialized() -> int:
             return len(pool.schedd.query('DAGNodeName == "many"', ["ProcId"]))
 
+        def named() -> dict[str, list[str]]:
+            ads = pool.schedd.query('regexp("^named", DAGNodeName)', ["DAGNodeName", "Chunk"])
+            found: dict[str, list[str]] = {}
+            for ad in ads:
+                found.setdefault(ad["DAGNodeName"], []).append(ad["Chunk"])
+            return {name: sorted(chunks) for name, chunks in sorted(found.items())}
+
         def dag_ended() -> bool:
             path = folder / "one.dag.dagman.out"
             return path.exists() and "EXITING WITH STATUS" in path.read_text()
@@ -210,8 +232,9 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         pool.wait_until(dag_ended, 60)
         pool.wait_until(lambda: len(priorities()) == len(PRIORITIES), 60)
         pool.wait_until(lambda: materialized() >= 2, 30, "two jobs")
+        pool.wait_until(lambda: sum(map(len, named().values())) >= 8, 30, "eight jobs")
         rows_of = {name: rows(name) for name in lists}
-        yield Facts(folder, ads(), rows_of, priorities(), materialized())
+        yield Facts(folder, ads(), rows_of, priorities(), materialized(), named())
         left = " ".join(map(str, (*clusters.values(), *lists.values())))
         # Those that have left the queue are errors to it.
         subprocess.run(["condor_rm", *left.split()], capture_output=True, check=False)
@@ -318,3 +341,75 @@ def test_a_dag_may_set_its_throttles_but_not_above_the_pools(pool: Pool, facts: 
 @pytest.mark.since(23, 10, 1, lacks="DAGMan does not materialise late")
 def test_max_idle_holds_in_a_node_too(pool: Pool, facts: Facts):
     assert facts.materialized == 2
+
+
+def test_vars_of_a_node_may_name_the_list_that_it_queues_from(pool: Pool, facts: Facts):
+    nodes = [(name, number) for name in NAMED for number in "12"]
+    assert facts.named == {f"{name}.{n}": [f"{n}0", f"{n}1"] for name, n in nodes}
+
+
+LATE = NOWHERE + "max_materialize = 1\n" + 'My.Colour = "white"\n'
+
+
+def test_only_condor_qedit_of_a_cluster_reaches_jobs_that_are_not_there_yet(
+    pool: Pool, pool_area: Area
+):
+    folder = pool_area.new_runs_dir()
+    (folder / "job.sh").write_text(SCRIPT)
+    with pool.use():
+        cluster = submit(folder, "late", COMMON.format(name="late") + LATE + "queue 2\n")
+        mine = f"ClusterId == {cluster}"
+
+        def colours() -> dict[int, str]:
+            return {ad["ProcId"]: ad["Colour"] for ad in pool.schedd.query(mine)}
+
+        pool.wait_until(lambda: 0 in colours(), 30)
+        run("condor_qedit", str(cluster), "RequestMemory", "300", cwd=folder)
+        assert pool.schedd.edit(mine, "Colour", '"red"') == 1
+        assert colours() == {0: "red"}
+        run("condor_rm", f"{cluster}.0", cwd=folder)
+        pool.wait_until(lambda: 1 in colours(), 30)
+        (job,) = pool.schedd.query(mine)
+        assert (job["Colour"], job["RequestMemory"]) == ("white", 300)
+        run("condor_rm", str(cluster), cwd=folder)
+
+
+def test_the_bindings_lose_a_reason_that_is_a_text(pool: Pool, pool_area: Area):
+    import htcondor2
+
+    folder = pool_area.new_runs_dir()
+    (folder / "job.sh").write_text(SCRIPT)
+    with pool.use():
+        cluster = submit(folder, "idle", COMMON.format(name="idle") + NOWHERE + "queue\n")
+        mine = f"ClusterId == {cluster}"
+        found = []
+        for reason in ("lost", ("kept", 0)):
+            pool.schedd.act(htcondor2.JobAction.Hold, mine, reason=reason)
+            pool.wait_until(lambda: pool.schedd.query(mine)[0]["JobStatus"] == HELD, 30)
+            found.append(pool.schedd.query(mine)[0]["HoldReason"])
+            pool.schedd.act(htcondor2.JobAction.Release, mine)
+        run("condor_rm", str(cluster), cwd=folder)
+    assert "lost" not in found[0]
+    assert "kept" in found[1]
+
+
+FINAL_DAG = """\
+JOB fails fails.sub
+FINAL last last.sub
+"""
+ON_THE_ACCESS_POINT = "universe = scheduler\nexecutable = /bin/sh\n"
+
+
+def test_the_final_node_decides_how_a_dag_ends(pool: Pool, pool_area: Area):
+    folder = pool_area.new_runs_dir()
+    for name, script in {"fails": "exit 1", "last": "echo $(DAG_STATUS) >status"}.items():
+        (folder / f"{name}.sub").write_text(
+            f"{ON_THE_ACCESS_POINT}arguments = \"-c '{script}'\"\nqueue\n"
+        )
+    (folder / "final.dag").write_text(FINAL_DAG)
+    with pool.use():
+        run("condor_submit_dag", "final.dag", cwd=folder)
+        out = folder / "final.dag.dagman.out"
+        pool.wait_until(lambda: out.exists() and "EXITING WITH" in out.read_text(), 60)
+    assert (folder / "status").read_text() == "2\n"
+    assert "EXITING WITH STATUS 0" in out.read_text()

@@ -134,6 +134,57 @@ VIEWS = {
 }
 
 
+def ends(state, previous=None):
+    """Whether a loop is over: as good as by chance."""
+    return len(repr(state)) % 3 == 0
+
+
+def stands_still(state, previous):
+    return state == previous
+
+
+@st.composite
+def loops(draw, made):
+    """A loop over items or over one text, which uses another stage or does not."""
+    other = draw(st.sampled_from(made))
+    given = draw(options())
+    until = draw(st.sampled_from([None, ends, stands_still]))
+    what = draw(st.lists(st.sampled_from([*PER_ITEM, *KEYED, *VIEWS, "width"]), max_size=2))
+    uses = draw(st.booleans())
+
+    def changed(stage):
+        for kind in what:
+            if kind in KEYED:
+                stage = KEYED[kind](stage)
+            elif kind in VIEWS:
+                stage = VIEWS[kind](stage, other if uses else stage, 2)
+            elif kind == "width":
+                stage = stage.map(width, bind={"bound": other})
+            else:
+                stage = PER_ITEM[kind](stage)
+        return stage.map(lambda text: text[-9:], **given)
+
+    def one_step(state):
+        read = other.map(width, bind={"bound": state}) if uses else state.flat_map(list)
+        return changed(read).reduce(join, initial="").map(lambda text: text[-20:])
+
+    most = draw(st.integers(1, 4))
+    if draw(st.booleans()):
+        start = draw(st.sampled_from(made))
+        loop = htdag.iterate(
+            lambda items: changed(items).take(9), _items(start), until, max_rounds=most
+        )
+        return [loop]
+    start = "abc" if uses else other.reduce(join, initial="a")
+    loop = htdag.iterate(one_step, start, until, max_rounds=most, **given)
+    return [loop, loop.map(lambda text: text + "!")]
+
+
+def _items(stage):
+    """Items for sure, where a stage may be one value."""
+    return stage.concat(stage)
+
+
 @st.composite
 def options(draw):
     given = {}
@@ -162,7 +213,7 @@ def pipelines(draw, folder):
         upstream = draw(st.sampled_from([made[-1], made[-1], *made]))
         given = draw(options())
         what = draw(
-            st.sampled_from([*PER_ITEM, *BOUND, *REDUCES, *KEYED, *VIEWS, "flaky", "lists"])
+            st.sampled_from([*PER_ITEM, *BOUND, *REDUCES, *KEYED, *VIEWS, "flaky", "lists", "loop"])
         )
         if what == "flaky":
             flaky = upstream.map(partial(sometimes_fails, folder), retries=60, **given)
@@ -173,6 +224,8 @@ def pipelines(draw, folder):
             every = items.reduce(extend_in_place, initial=[])
             some = items.filter(len).reduce(extend_in_place, initial=[], **draw(options()))
             made += [every.map("".join), some.map("".join)]
+        elif what == "loop":
+            made += draw(loops(made))
         elif what in BOUND:
             bind = {"bound": draw(st.sampled_from(made))}
             made.append(BOUND[what](upstream, bind, **given))
@@ -193,14 +246,16 @@ def pipelines(draw, folder):
             made.append(REDUCES[what](upstream, **given))
     targets = {id(stage): stage for stage in made[-1:] + draw(st.lists(st.sampled_from(made)))}
     defaults = draw(st.sampled_from([{}, {}, {"chunk_size": 2}, {"fuse": False}]))
-    return htdag.Pipeline(*targets.values(), name="flow", **defaults)
+    lanes = draw(st.sampled_from([None, 2, 3, 7]))
+    return htdag.Pipeline(*targets.values(), name="flow", lanes=lanes, **defaults)
 
 
 @pytest.fixture(scope="module")
 def in_process():
     with pytest.MonkeyPatch.context() as patch, without_fork(patch):
         # The functions here are pickled by the hundred; that they can be is tested elsewhere.
-        patch.setattr("htdag.stages.handle.check_function", lambda *_: None)
+        for module in ("handle", "loops"):
+            patch.setattr(f"htdag.stages.{module}.check_function", lambda *_: None)
         # Few jobs, so that most have several items.
         patch.setattr("htdag.plan.chunk.MOST_JOBS", 3)
         yield
@@ -224,7 +279,10 @@ def test_a_run_gives_what_plain_python_gives(in_process, tmp_path, data):
         return data.draw(st.sampled_from(ready), label="next node")
 
     failed = run_nodes(run, choose)
-    event(f"{len(flow.plan().nodes)} nodes")
+    plan = flow.plan()
+    event(f"{len(plan.nodes)} nodes")
+    event(f"{sum(node.round is not None for node in plan.nodes)} loops")
+    event(f"{max(node.lanes for node in plan.nodes)} lanes")
     shutil.rmtree(folder)  # from now on nothing fails
     try:
         expected = evaluate(flow.graph)
@@ -257,7 +315,8 @@ def test_all_plans_of_a_pipeline_give_the_same(in_process, tmp_path, data):
         total = chain.reduce(join, initial="", fan_in=fan_in, **data.draw(each))
         run = tmp_path / f"run-{number}"
         shutil.rmtree(run, ignore_errors=True)
-        compiled(htdag.Pipeline(total, name="flow"), run)
+        lanes = data.draw(st.integers(1, 4), label="lanes")
+        compiled(htdag.Pipeline(total, name="flow", lanes=lanes), run)
         assert run_nodes(run) == []
         results.append(result(run, total.name))
     assert results == ["".join(items).upper().replace("B", "")] * 2

@@ -24,8 +24,12 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 LAYERS = [
     ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
-    ("htdag._names", "htdag._home", "htdag._options", "htdag._settings"),
-    ("htdag._project", "htdag._reach", "htdag._pickling", "htdag._sources", "htdag._throttles"),
+    ("htdag._names", "htdag._home", "htdag._settings", "htdag._logging"),
+    ("htdag.environments",),
+    ("htdag._options", "htdag._resuming"),
+    ("htdag._project", "htdag._reach", "htdag._packages", "htdag._fingerprints"),
+    ("htdag._pickling",),
+    ("htdag._sources", "htdag._throttles"),
     ("htdag.stages",),
     ("htdag._graph",),
     ("htdag.plan",),
@@ -34,8 +38,10 @@ LAYERS = [
     ("htdag.doctor",),
     ("htdag.observe",),
     ("htdag.history",),
+    ("htdag.reuse",),
     ("htdag.run",),
     ("htdag.store",),
+    ("htdag.housekeeping",),
     ("htdag.pipeline",),
     ("htdag",),
     ("htdag.show",),
@@ -265,9 +271,10 @@ def test_everything_public_is_there_and_documented(name):
 
 API = {
     "Stage": "map starmap flat_map filter reduce with_options name options",
-    "Pipeline": "graph plan explain render compile submit run",
+    "Pipeline": "graph plan explain render compile submit run on_success on_failure",
     "Run": "tag path pipeline_name state wait status result items as_completed errors stdout "
-    "stderr resume remove",
+    "stderr resume remove hold release pause continue_ vacate priority edit halt unhalt why jobs "
+    "missing final",
 }
 
 

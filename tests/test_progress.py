@@ -10,8 +10,9 @@ import pytest
 
 from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
-from htdag.show import progress
+from htdag.show import notebook, progress
 from htdag.show.frame import Frame
+from htdag.show.pace import Pace, duration, rate_text
 from htdag.show.progress import Display, bars, progress_line
 
 
@@ -112,7 +113,7 @@ def test_lines_come_at_once_then_now_and_then_and_at_the_end(capsys, clock):
         assert lines() == []
         clock.now += 2
         display.update(status(stage("a", "a", done=2)))
-        assert lines() == ["my run: running: a 2/20"]
+        assert lines() == ["my run: running: a 2/20 (1:39 left)"]
         clock.now += 20
         display.update(status(stage("a", "a", done=2)))
         assert lines() == []
@@ -149,7 +150,7 @@ def test_a_terminal_that_cannot_draw_gets_lines(terminal, name):
 
 def test_bars_to_scale():
     head, first, second = drawn(*FUSED, width=100)
-    assert head == "my run: running on this machine, 0:00"
+    assert head == "my run: running on this machine, 0:00; jobs: 5 waiting"
     assert first.startswith("simulate + even  " + "━" * 10 + "\N{MULTIPLICATION SIGN}" * 2)
     assert first.count("╍") == 20
     assert "   5/20  10 running, 1 failed" in first
@@ -204,12 +205,12 @@ def test_times(clock):
     frame.take(status(stage("a", "a", done=20, jobs_done=4), late))
     clock.now += 3600
     head, first, second = [line.plain for line in frame.lines(100, 24)]
-    assert head.endswith(", 1:01:06")
+    assert head.endswith(", 1:01:06; jobs: 4 waiting, 4 done")
     assert first.endswith("  1:01")  # it stands still
     assert second.endswith("     ")  # it had begun before anyone looked
     frame.take(status(late, state=RunState.FAILED))
     clock.now += 10
-    assert frame.lines(100, 24)[0].plain.endswith(", 1:01:06")
+    assert frame.lines(100, 24)[0].plain.endswith(", 1:01:06; jobs: 4 open")
 
 
 def test_the_live_display_leaves_its_last_state(terminal):
@@ -246,3 +247,123 @@ def test_rich_is_imported_only_for_a_live_display():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"[]\n"
     assert progress.__doc__
+
+
+# Pace, several runs, notebooks
+
+
+def test_a_pace_is_that_of_the_last_minutes():
+    pace = Pace()
+    assert (pace.rate, pace.left(5)) == (None, None)
+    pace.take(0, 0)
+    pace.take(1, 5)
+    assert pace.rate is None  # too short to say
+    pace.take(10, 20)
+    assert (pace.rate, pace.left(40)) == (2.0, 20.0)
+    for second in range(20, 1000, 10):
+        pace.take(second, 20 + (second - 10) // 10)
+    assert pace.rate == pytest.approx(0.1)
+    pace.take(1000, 3)  # begun anew
+    assert pace.rate is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [(123.4, "123/s"), (1.25, "1.2/s"), (0.5, "30/min"), (0.02, "1.2/min"), (1e-3, "3.6/h")],
+)
+def test_rates_for_people(rate, text):
+    assert rate_text(rate) == text
+
+
+def test_durations():
+    assert [duration(seconds) for seconds in (5, 65.9, 3700)] == ["0:05", "1:05", "1:01:40"]
+
+
+def test_a_frame_tells_pace_and_time_left_where_there_is_room(clock):
+    frame = Frame()
+    frame.take(status(stage("a", "a", done=2, running=5)))
+    clock.now += 10
+    frame.take(status(stage("a", "a", done=12, running=5)))
+    assert frame.lines(100, 24)[1].plain.endswith("  1.0/s, 0:08 left")
+    assert "left" not in frame.lines(30, 24)[1].plain
+    for width in range(10, 120):
+        assert all(line.cell_len <= width for line in frame.lines(width, 24))
+
+
+def test_jobs_by_state():
+    entry = StageStatus("a", "a", 20, 5, 0, 10, jobs=10, jobs_done=3, jobs_running=2)
+    assert progress.jobs_text(status(entry)) == "jobs: 2 running, 5 waiting, 3 done"
+    ended = status(entry, state=RunState.FAILED)
+    assert progress.jobs_text(ended) == "jobs: 2 running, 5 open, 3 done"
+
+
+def test_several_runs_in_one_display(terminal, capsys):
+    with Display(True) as display:
+        display.update(status(stage("a", "a"), tag="one"))
+        display.update(status(stage("b", "b", done=3), tag="two"))
+    assert [line[:4] for line in capsys.readouterr().err.splitlines()] == ["one:", "two:"]
+    screen = terminal()
+    with Display(True) as display:
+        display.update(status(stage("a", "a"), tag="one"))
+        display.update(status(stage("b", "b", done=3), tag="two"))
+    text = screen.getvalue()
+    assert "one" in text.rpartition("two")[0]
+
+
+class Notebook:
+    """What htdag uses of IPython in a notebook's kernel."""
+
+    kernel = object()
+
+    def __init__(self):
+        self.shown = []
+
+    def get_ipython(self):
+        return self
+
+    def display(self, picture, display_id):
+        assert display_id
+        self.shown.append(picture)
+        return self
+
+    def update(self, picture):
+        self.shown.append(picture)
+
+    HTML = staticmethod(str)
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    ipython = Notebook()
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    monkeypatch.setitem(sys.modules, "IPython.display", ipython)
+    return ipython
+
+
+def test_a_notebook_gets_html_that_changes_in_place(cell, clock, capsys):
+    assert notebook.is_here()
+    with Display(True) as display:
+        display.update(status(stage("a <b>", "a", done=5, failed=1, running=4), tag="x & y"))
+        display.update(status(stage("a <b>", "a", done=6)))
+        assert len(cell.shown) == 1  # the second came too soon
+        clock.now += 10
+        display.update(status(stage("a <b>", "a", done=15)))
+        display.update(status(stage("a <b>", "a", done=20, jobs_done=4), state=RunState.DONE))
+    first, second, last = cell.shown
+    assert "x &amp; y" in first
+    assert "a &lt;b&gt;" in first
+    assert "width:25.00%" in first
+    assert "1 failed" in first
+    assert "/s" in second
+    assert " left" in second
+    assert ">done<" in last
+    assert capsys.readouterr() == ("", "")
+
+
+def test_without_a_kernel_it_is_no_notebook(monkeypatch):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert not notebook.is_here()
+    ipython = Notebook()
+    ipython.kernel = None
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert not notebook.is_here()

@@ -306,9 +306,16 @@ def test_skip_lets_failed_items_go(on: str):
     stage = htdag.source(range(10), chunk_size=5).map(odd_fails, on_error="skip", max_errors=0.5)
     total = stage.reduce(operator.add, name="total")
     run = finished(htdag.Pipeline(total, stage, name="skip").submit(on=on))
-    assert run.result("odd_fails") == [0, 2, 4, 6, 8]
+    for target, value in {"odd_fails": [0, 2, 4, 6, 8], "total": 20}.items():
+        with pytest.warns(htdag.errors.ItemsMissing, match=r"5 items .* let go"):
+            assert run.result(target) == value
+        lacking = run.missing(target)
+        assert [(item.stage, item.key, item.source) for item in lacking] == [
+            ("odd_fails", str(x), x) for x in (1, 3, 5, 7, 9)
+        ]
+        assert [item.error.type for item in lacking] == ["ValueError"] * 5
+    assert "5 failed items let go" in str(run.status())
     assert sorted(item.value for item in run.as_completed("odd_fails")) == [0, 2, 4, 6, 8]
-    assert run.result("total") == 20
     assert len(run.errors()) == 5
     strict = stage.with_options(max_errors=4)
     run = htdag.Pipeline(strict, name="strict").submit(on=on)
@@ -703,7 +710,7 @@ def test_memory_and_disk_are_proposed_from_an_earlier_run(pool: Any, runs_dir: P
     assert 185 <= float(re.search(r"(\d+) MB at the peak", measured)[1]) <= 210
     from htdag.backends import backend
 
-    assert backend("condor").slots() == 8  # two execute points of the pool with four each
+    assert backend("condor").slots() == (8, 0)  # two execute points of the pool with four each
     run = flow().submit("after", on="condor")
     text = (run.path / "nodes/grow/grow.sub").read_text().splitlines()
     assert "request_memory = 384MB" in text
@@ -802,7 +809,7 @@ def test_held_jobs_are_reported(pool: Any, runs_dir: Path):
         square, submit={"on_exit_hold": "True"}, name="held"
     )
     run = htdag.Pipeline(stage).submit(on="condor")
-    with pytest.raises(htdag.RunHeld, match=r"node held, job .*OnExitHold"):
+    with pytest.raises(htdag.RunHeld, match=r"node held, 2 jobs.*OnExitHold.*htdag release"):
         finished(run)
     assert run.state is htdag.RunState.HELD
     run.remove()
@@ -814,6 +821,9 @@ def test_a_node_that_cannot_be_submitted_is_explained(pool: Any, runs_dir: Path)
     run = htdag.Pipeline(htdag.map(square, [1], requirements="(((")).submit(on="condor")
     with pytest.raises(htdag.RunFailed, match=r"node square could not be submitted: .*\(\(\("):
         finished(run)
+    (reason,) = run.why()
+    assert reason.why.startswith("failed: node square could not be submitted: ")
+    assert reason.remedy == f"htdag resume {run.tag}"
 
 
 @pytest.mark.pool

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import htdag
 from htdag.plan import make_plan
 from htdag.plan.identity import PARTS, origin, stage_keys
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Measured, Settings, rounded
 
 
@@ -53,7 +54,12 @@ def planned(flow, slots=4, settings=None, parts=None, **by_stage):
     }
     measures |= {keys[stage] + PARTS: (runs,) for stage, runs in (parts or {}).items()}
     return make_plan(
-        flow.graph, flow.targets, flow.name, measures=measures, slots=slots, settings=settings
+        flow.graph,
+        flow.targets,
+        flow.name,
+        measures=measures,
+        capacity=Capacity(slots),
+        settings=settings,
     )
 
 

@@ -36,7 +36,10 @@ class Outcome:
     def __init__(self, run, node=NODE, chunk="0000", attempt=1):
         self.lines = list(recordfile.lines(str(run / layout.record(node, chunk, attempt))))
         self.start = self.lines[0]["start"]
+        texts = {}
         self.errors = [line["error"] for line in self.lines if "error" in line]
+        for error in self.errors:
+            error["traceback"] = recordfile.whole_traceback(error["traceback"], texts)
         self.streams = [line["streams"] for line in self.lines if "streams" in line]
         self.end = self.lines[-1]["end"]
         program = json.loads((run / layout.program(node)).read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from htdag.runtime import layout, progress
@@ -35,6 +36,21 @@ def keeps_others(dagman: Path) -> bool:
         return False
 
 
+def written(run: Path, dag: str) -> Iterator[tuple[Path, str]]:
+    """Yield all run directories, with their DAG files, of a run that was never submitted.
+
+    Beside its own they are, for each loop, what its rounds will be copies of, and the first round
+    where that was made with the run.
+    """
+    yield run, dag
+    for node in progress.read_plan(str(run))["nodes"]:
+        if node["mode"] == "loop":
+            name = node["name"]
+            begun = range(1, layout.last_round(str(run), name) + 1)
+            for folder in (layout.step(name), *(layout.one_round(name, each) for each in begun)):
+                yield from written(run / folder, layout.ROUND_DAG)
+
+
 def settle_throttles(run: Path, dagman: Path) -> None:
     """Make DAGMan heed ``max_materialize`` and ``max_idle`` of stages, where it would not.
 
@@ -48,7 +64,7 @@ def settle_throttles(run: Path, dagman: Path) -> None:
     found = version(dagman)
     if found is None or found >= _MATERIALIZES:
         return
-    nodes = progress.read_plan(str(run))["nodes"]
+    nodes = [node for node in progress.read_plan(str(run))["nodes"] if node["mode"] != "loop"]
     if any(_has_throttle(run / layout.submit(node["name"]), node) for node in nodes):
         path = run / layout.CONFIG
         text = path.read_text(encoding="utf-8")

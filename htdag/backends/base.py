@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,10 @@ from htdag.errors import UsageError
 
 HOW_TO_START = "start it with: htdag pool start"
 """What to do about a pool of one's own that does not run; it ends the reason of a state."""
+
+
+HALTED = "it was halted, and all that was under way has ended"
+"""The reason of a run that ended so; it is gone on with by `Run.unhalt`."""
 
 
 class RunState(enum.Enum):
@@ -29,12 +34,60 @@ class RunState(enum.Enum):
     REMOVED = "removed"
     """It was removed by a person; `Run.resume` goes on."""
     STOPPED = "stopped"
-    """What ran it is gone without a word (killed, a crash); `Run.resume` goes on."""
+    """What ran it is gone (killed, a crash), or ended since the run was halted; `Run.resume` goes
+    on."""
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self in (self.DONE, self.FAILED, self.REMOVED, self.STOPPED)
+
+
+@dataclass(frozen=True)
+class JobState:
+    """How one job is that is in the queue, or under way on this machine.
+
+    Attributes
+    ----------
+    node : str
+        Its DAGMan node.
+    cluster, proc : int
+        HTCondor's number of the job; on this machine the process, and 0.
+    state : str
+        ``"idle"``, ``"running"``, ``"suspended"`` or ``"held"``.
+    since : float
+        When that began, in seconds since the epoch.
+    source : str
+        Who told so: ``"event log"``, ``"schedd"`` or ``"local run"``.
+    reason : str
+        Of a held job, HTCondor's words.
+    code, subcode : int
+        HTCondor's HoldReasonCode and HoldReasonSubCode.
+    memory_asked, memory_granted, memory_used : int or None
+        In MB, where they are known.
+    slot : str
+        Where it runs, or ran last.
+    chunk : int or None
+        Which chunk of the node it works through.
+    lane : int
+        Of a node that is cut into lanes: which; else 0.
+    """
+
+    node: str
+    cluster: int
+    proc: int
+    state: str
+    since: float
+    source: str = "event log"
+    reason: str = ""
+    code: int = 0
+    subcode: int = 0
+    memory_asked: int | None = None
+    memory_granted: int | None = None
+    memory_used: int | None = None
+    slot: str = ""
+    chunk: int | None = None
+    lane: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,14 +102,51 @@ class Activity:
         Why, where that is known.
     running : dict of str to set of int
         For each node, the chunks that run now.
-    held : tuple of str
-        Node, chunk and reason of held jobs, as text.
+    held : tuple of JobState
+        The jobs that are on hold. Of a job in a round of a loop the node is the loop's.
+    suspended : int
+        How many jobs are suspended.
+    halted : bool
+        Whether no further nodes are submitted, by `Run.halt`.
+    rounds : dict of str to Activity
+        For each loop that has begun, what goes on in its present round.
     """
 
     state: RunState
     reason: str = ""
     running: dict[str, set[int]] = field(default_factory=dict)
-    held: tuple[str, ...] = ()
+    held: tuple[JobState, ...] = ()
+    suspended: int = 0
+    halted: bool = False
+    rounds: dict[str, Activity] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QueueFacts:
+    """What decides whether jobs that wait can start.
+
+    Attributes
+    ----------
+    idle : tuple of mapping
+        Ads of idle jobs of the run.
+    slots : tuple of mapping
+        Ads of the pool's slots: static ones, and whole ones that are cut into parts.
+    users : tuple of mapping
+        What the negotiator knows of users.
+    dagman : mapping or None
+        The DAGMan job; None where it is not in the queue.
+    problems : tuple of str
+        Who did not answer.
+    evaluate : callable
+        Evaluates an expression of one ad that is matched with another.
+    """
+
+    idle: tuple[Mapping[str, Any], ...] = ()
+    slots: tuple[Mapping[str, Any], ...] = ()
+    users: tuple[Mapping[str, Any], ...] = ()
+    dagman: Mapping[str, Any] | None = None
+    problems: tuple[str, ...] = ()
+    evaluate: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any] | None = None
 
 
 class Backend(Protocol):
@@ -66,6 +156,9 @@ class Backend(Protocol):
 
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
+
+    def finds_packages(self) -> bool:
+        """Tell whether jobs without an environment of their own run in this very Python."""
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.
@@ -79,8 +172,49 @@ class Backend(Protocol):
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """End a run, and return once nothing of it runs any more."""
 
-    def slots(self) -> int:
-        """Return how many jobs of one CPU can run at once; 0 where that is not known soon."""
+    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+        """Return the jobs that wait or run, by the files; where asked, also by the schedd."""
+
+    def act(
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        action: str,
+        nodes: list[str],
+        which: list[JobState] | None,
+    ) -> int:
+        """Hold, release, suspend, continue or vacate the jobs of nodes, or some; return how many.
+
+        Raises `UsageError` where that means nothing here.
+        """
+
+    def edit(
+        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+    ) -> int:
+        """Change attributes of the jobs of nodes, those to come included; return how many."""
+
+    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+        """Let no further nodes begin, or let them again."""
+
+    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+        """Return what decides whether waiting jobs can start."""
+
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Return what a running job wrote whose files are not in the run directory yet.
+
+        ``what`` is ``"out"``, ``"err"`` or the path of a file. None where there is none.
+        """
+
+    def slots(self) -> tuple[int, int]:
+        """Return how many jobs of one CPU can run at once, and how many of one GPU.
+
+        0 where that is not known, or not soon.
+        """
+
+    turn: float
+    """About how many seconds pass between the end of a node and the jobs of the next one."""
 
 
 def backend(name: str) -> Backend:
@@ -117,17 +251,20 @@ def check_name(name: str) -> None:
         raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
 
 
-def slots(name: str) -> int:
+def slots(name: str) -> tuple[int, int, float]:
     """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
 
-    Where no HTCondor answers within a few seconds that is on this machine.
+    Where no HTCondor answers within a few seconds that is on this machine. Beside it are returned
+    the number of GPUs, 0 where that is not known, and what a node costs there (`Backend.turn`).
     """
-    found = 0
     if name != "local":
         try:
             from htdag.backends import condor
         except ImportError:
             pass
         else:
-            found = 0 if condor.never_usable() else condor.CondorBackend().slots()
-    return found or backend("local").slots()
+            cpus, gpus = (0, 0) if condor.never_usable() else condor.CondorBackend().slots()
+            if cpus:
+                return cpus, gpus, condor.CondorBackend.turn
+    here = backend("local")
+    return (*here.slots(), here.turn)

@@ -13,9 +13,10 @@ from htdag.backends.setup import Setup, environment_lock
 with warnings.catch_warnings():
     # Without any configuration the bindings warn when they are imported; `why_unusable` says it.
     warnings.simplefilter("ignore")
+    import classad2
     import htcondor2
 
-__all__ = ["htcondor2", "queue", "short", "slots", "using", "version_number"]
+__all__ = ["evaluate", "htcondor2", "queue", "short", "slots", "using", "version_number"]
 
 
 @contextlib.contextmanager
@@ -70,6 +71,22 @@ def slots(setup: Setup | None, projection: list[str], constraint: str = "true") 
     with using(setup) as bindings:
         kind = bindings.AdType.Startd
         return list(bindings.Collector().query(kind, constraint, projection))
+
+
+def evaluate(expression: str, own: Any, other: Any) -> Any:
+    """Return the value of an expression of one ad that is matched with another.
+
+    What has no value, or cannot be read, is None.
+    """
+    try:
+        found = classad2.ExprTree(expression).eval(_ad(own), _ad(other))
+    except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
+        return None
+    return None if isinstance(found, classad2.Value) else found
+
+
+def _ad(content: Any) -> Any:
+    return content if isinstance(content, classad2.ClassAd) else classad2.ClassAd(dict(content))
 
 
 def version_number(text: str) -> str:

@@ -10,35 +10,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
-from htdag.backends import abilities, judging
-from htdag.backends.base import HOW_TO_START, Activity, RunState
+from htdag._logging import LOGGER
+from htdag.backends import abilities, jobs, judging, peek, reaching
+from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
+from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
+from htdag.backends.reaching import mapped, reached, why_stopped
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
-_NODE_IN_NOTES = re.compile(r'DAGNodeName = "([^"]*)"')
-_SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
 _SLOTS_TIMEOUT = 5.0
-# Partitionable slots with the slots that were cut from them, and static ones: all their CPUs.
+_USE_DAG_DIR = re.compile(r" -UseDagDir\b", re.IGNORECASE)
+# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
 _COUNT_SLOTS = """
 import htcondor2
 htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
 ads = htcondor2.Collector().query(
-    htcondor2.AdType.Startd, constraint='SlotType =!= "Dynamic"', projection=["TotalSlotCpus"]
+    htcondor2.AdType.Startd,
+    constraint='SlotType =!= "Dynamic"',
+    projection=["TotalSlotCpus", "TotalSlotGPUs"],
 )
-print(sum(int(ad.get("TotalSlotCpus", 1)) for ad in ads))
+wanted = {"TotalSlotCpus": 1, "TotalSlotGPUs": 0}
+print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.items()))
 """
 
 
@@ -98,19 +103,6 @@ def schedd_name() -> str:
     return "the local schedd"
 
 
-@dataclass
-class _Watch:
-    """What was read of a run's logs so far, so that each look reads only what is new."""
-
-    dagman: Any = None
-    nodes: Any = None
-    state: RunState = RunState.WAITING
-    reason: str = ""
-    node_of: dict[int, str] = field(default_factory=dict)
-    jobs: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)
-    asked: float = 0.0
-
-
 class CondorBackend:
     """Runs a run directory as a DAGMan workflow of the local schedd.
 
@@ -121,14 +113,24 @@ class CondorBackend:
     """
 
     name = "condor"
+    # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
+    turn = 20.0
 
     def __init__(self, setup: Setup | None = None) -> None:
         self._new_runs = setup
-        self._watches: dict[tuple[Path, int], _Watch] = {}
+        self._logs: dict[tuple[Path, int], RunLog] = {}
 
     def check_directory(self, directory: Path) -> None:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
+
+    def finds_packages(self) -> bool:
+        """Tell whether jobs find this very Python: in an own pool that was started by it."""
+        self._new_runs = self._new_runs or find()[0]
+        if self._new_runs is None or not self._new_runs.own or self._new_runs.config is None:
+            return False
+        folder = os.path.dirname(sys.executable)
+        return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
@@ -140,66 +142,140 @@ class CondorBackend:
             setup = self._new_runs or find()[0] or Setup.current()
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
         first = not (run / f"{dag}.condor.sub").exists()
+        if before is not None:
+            with mapped(f"removing cluster {before['cluster']}"):
+                jobs.settle(setup, run, before["cluster"])
+        jobs.halt(run, dag, False)
         if not first:
+            reaching.wait_for_dagman(run / dag)
             judging.restore_scripts(run, dag)
-            _write_rescue(run, dag)
             options["UpdateSubmit"] = True
-        with _mapped(f"submitting {str(run / dag)!r}"), _reached(setup):
+        with mapped(f"submitting {str(run / dag)!r}"), reached(setup):
+            if not first or _has_outcomes(run):
+                _write_rescue(run, dag)
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 dagman = Path(description["executable"])
-                judging.spare_scripts(run, dag, dagman)
-                abilities.settle_throttles(run, dagman)
+                for folder, file in abilities.written(run, dag):
+                    judging.spare_scripts(folder, file, dagman)
+                    abilities.settle_throttles(folder, dagman)
+            if loops_of(run):
+                # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
+                description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])
+                description["initialdir"] = str(run)
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag, "htcondor": setup.to_ticket()}
 
     def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
         """Read what is new in the event logs; ask the schedd only now and then."""
-        cluster = ticket["cluster"]
-        watch = self._watches.setdefault((run, cluster), _Watch())
-        with _mapped(f"reading the event logs in {str(run)!r}"):
-            self._read_dagman(run, ticket, watch)
-            self._read_nodes(run, ticket, watch)
-        if not watch.state.ended:
-            stopped = self._check_queue(run, ticket, watch)
+        log = self._log(run, ticket)
+        if jobs.was_let_go(run, ticket["cluster"]) and not log.state.ended:
+            return self._let_go(run, ticket, log)
+        if not log.state.ended:
+            stopped = self._check_queue(run, ticket, log)
             if stopped:
                 return Activity(RunState.HELD, stopped)
-        running: dict[str, set[int]] = {}
-        chunks: dict[str, list[int]] = {}  # each list is read once a look, not once a job
-        held = []
-        active = 0
-        if not watch.state.ended:
-            for (job_cluster, proc), (doing, reason) in watch.jobs.items():
-                node = watch.node_of.get(job_cluster)
-                if node is None:
-                    continue
-                if doing == "running":
-                    if node not in chunks:
-                        chunks[node] = _chunks(run, node)
-                    running.setdefault(node, set()).update(chunks[node][proc : proc + 1])
-                if doing == "held":
-                    held.append(f"node {node}, job {job_cluster}.{proc}: {reason}")
-                else:
-                    active += 1
-        state = watch.state
-        if state is RunState.RUNNING and held and not active:
-            state = RunState.HELD
-        return Activity(state, watch.reason, running, tuple(held))
+        if log.state.ended:
+            return Activity(log.state, log.reason)
+        found, active = jobs.activity(log, log.state, log.reason)
+        if log.state is RunState.RUNNING and found.held and not active:
+            found = replace(found, state=RunState.HELD)
+        return replace(found, halted=jobs.is_halted(run, ticket["dag"]))
+
+    def _log(self, run: Path, ticket: dict[str, Any]) -> RunLog:
+        """Return the logs of a run, read up to now."""
+        cluster = ticket["cluster"]
+        log = self._logs.get((run, cluster))
+        if log is None:
+            log = self._logs[run, cluster] = RunLog(run, ticket["dag"], cluster)
+        with mapped(f"reading the event logs in {str(run)!r}"):
+            log.read()
+        return log
+
+    def _let_go(self, run: Path, ticket: dict[str, Any], log: RunLog) -> Activity:
+        """Return how a run is that was removed while its schedd did not answer.
+
+        As soon as that answers again, the jobs are removed for good.
+        """
+        now = time.monotonic()
+        if now - log.asked >= _QUEUE_CHECK_EVERY:
+            log.asked = now
+            with contextlib.suppress(Exception):
+                jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+        if jobs.was_let_go(run, ticket["cluster"]):
+            return Activity(RunState.REMOVED, jobs.LET_GO)
+        log.read()
+        return Activity(RunState.REMOVED, log.reason)
+
+    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+        """Return the jobs in the queue, by the event log; where asked, also by the schedd."""
+        log = self._log(run, ticket)
+        if ask and not log.state.ended:
+            with mapped(f"asking for the jobs of cluster {ticket['cluster']}"):
+                self._heal(ticket, log)
+        if log.state.ended:
+            return ()
+        return jobs.Chunks(run).told(log.jobs.values())
+
+    def _heal(self, ticket: dict[str, Any], log: RunLog) -> None:
+        """Ask the schedd for the jobs, where the event log may be behind."""
+        now = time.time()
+        with reached(Setup.of_ticket(ticket)):
+            ads = jobs.ads(ticket["cluster"])
+        log.heal(ads, now)
+
+    def act(
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        action: str,
+        nodes: list[str],
+        which: list[JobState] | None,
+    ) -> int:
+        """Do something to the jobs of nodes, or to some of them; return to how many."""
+        setup = Setup.of_ticket(ticket)
+        with mapped(f"asking to {action} jobs of cluster {ticket['cluster']}"), reached(setup):
+            if action == "release" and which is None:
+                jobs.release_dagman(ticket["cluster"])
+            number = jobs.act(ticket["cluster"], action, nodes, which)
+            # So that who looks at once sees what was done: the event log comes a moment later.
+            self._heal(ticket, self._log(run, ticket))
+        return number
+
+    def edit(
+        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+    ) -> int:
+        """Change attributes of the jobs of nodes, those to come included; return how many."""
+        setup = Setup.of_ticket(ticket)
+        with mapped(f"editing jobs of cluster {ticket['cluster']}"), reached(setup):
+            return jobs.edit(setup, ticket["cluster"], nodes, attributes)
+
+    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+        """Let no further nodes be submitted, or let them again."""
+        jobs.halt(run, ticket["dag"], on)
+
+    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+        """Return what schedd and collector say that decides whether jobs find a slot."""
+        setup = Setup.of_ticket(ticket)
+        with mapped("asking why jobs wait"), reached(setup):
+            return jobs.facts(ticket["cluster"])
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
         """Remove the DAGMan job, which removes its jobs, and wait until they have left."""
         cluster = ticket["cluster"]
-        mine = f"ClusterId == {cluster} || DAGManJobId == {cluster}"
         setup = Setup.of_ticket(ticket)
-        with _mapped(f"removing cluster {cluster}"):
-            with _reached(setup):
-                schedd = htcondor2.Schedd()
-                schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
-                if force:
-                    schedd.act(htcondor2.JobAction.Remove, mine)
-                    schedd.act(htcondor2.JobAction.RemoveX, mine)
-            deadline = time.monotonic() + _REMOVE_TIMEOUT
+        try:
+            with mapped(f"removing cluster {cluster}"), reached(setup):
+                mine = jobs.all_of(cluster)
+                jobs.remove(cluster, force)
+        except BackendError:
+            if not force:
+                raise
+            jobs.let_go(run, cluster)
+            return
+        deadline = time.monotonic() + _REMOVE_TIMEOUT
+        with mapped(f"removing cluster {cluster}"):
             while _in_queue(setup, mine):
                 if time.monotonic() > deadline:
                     raise BackendError(
@@ -208,8 +284,14 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_QUESTION_EVERY)
 
-    def slots(self) -> int:
-        """Ask the schedd whether it is there and the collector for the pool's slots.
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Fetch what a running job wrote from its execute point."""
+        return peek.peek(run, ticket, node, chunk, what)
+
+    def slots(self) -> tuple[int, int]:
+        """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
 
         In a process of its own: where no daemon answers the bindings wait for a minute, and no
         other thread goes on meanwhile.
@@ -228,151 +310,49 @@ class CondorBackend:
                 timeout=_SLOTS_TIMEOUT,
                 check=False,
             )
-            return int(done.stdout)
+            cpus, gpus = map(int, done.stdout.split())
         except (OSError, ValueError, subprocess.TimeoutExpired):
-            return 0
+            return 0, 0
+        return cpus, gpus
 
-    def _read_dagman(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
-        if watch.dagman is None:
-            watch.dagman = _event_log(run / f"{ticket['dag']}.dagman.log")
-        if watch.dagman is None:
-            return
-        kinds = htcondor2.JobEventType
-        for event in watch.dagman.events(stop_after=0):
-            if event.cluster != ticket["cluster"]:
-                continue
-            if event.type == kinds.EXECUTE:
-                watch.state, watch.reason = RunState.RUNNING, ""
-            elif event.type in (kinds.JOB_RELEASED, kinds.JOB_EVICTED):
-                watch.state, watch.reason = RunState.WAITING, ""
-            elif event.type == kinds.JOB_HELD:
-                watch.state, watch.reason = RunState.HELD, str(event.get("HoldReason", ""))
-            elif event.type == kinds.JOB_ABORTED:
-                watch.state, watch.reason = RunState.REMOVED, str(event.get("Reason", ""))
-            elif event.type == kinds.JOB_TERMINATED:
-                code = event.get("ReturnValue")
-                watch.state = RunState.DONE if code == 0 else RunState.FAILED
-                watch.reason = "" if code == 0 else _why_failed(run / f"{ticket['dag']}.dagman.out")
-
-    def _read_nodes(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> None:
-        if watch.nodes is None:
-            watch.nodes = _event_log(run / f"{ticket['dag']}.nodes.log")
-        if watch.nodes is None:
-            return
-        kinds = htcondor2.JobEventType
-        states = {
-            kinds.SUBMIT: "idle",
-            kinds.EXECUTE: "running",
-            kinds.JOB_EVICTED: "idle",
-            kinds.JOB_RELEASED: "idle",
-            kinds.SHADOW_EXCEPTION: "idle",
-            kinds.JOB_RECONNECT_FAILED: "idle",
-        }
-        for event in watch.nodes.events(stop_after=0):
-            job = (event.cluster, event.proc)
-            if event.type == kinds.SUBMIT:
-                watch.node_of[event.cluster] = _node_name(event)
-            if event.type in states:
-                watch.jobs[job] = (states[event.type], "")
-            elif event.type == kinds.JOB_HELD:
-                watch.jobs[job] = ("held", str(event.get("HoldReason", "no reason given")))
-            elif event.type in (kinds.JOB_TERMINATED, kinds.JOB_ABORTED):
-                watch.jobs.pop(job, None)
-
-    def _check_queue(self, run: Path, ticket: dict[str, Any], watch: _Watch) -> str:
+    def _check_queue(self, run: Path, ticket: dict[str, Any], log: RunLog) -> str:
         """Notice a DAGMan job that left the queue without a word in its log.
 
         Return why nothing goes on in that queue, if its pool was stopped.
         """
         now = time.monotonic()
         setup = Setup.of_ticket(ticket)
-        stopped = _why_stopped(setup)
+        stopped = why_stopped(setup)
         if stopped:
             return stopped
-        if watch.asked == 0.0:
-            watch.asked = now
-        if now - watch.asked < _QUEUE_CHECK_EVERY:
+        if log.asked == 0.0:
+            log.asked = now
+        if now - log.asked < _QUEUE_CHECK_EVERY:
             return ""
-        watch.asked = now
+        log.asked = now
         try:
             found = _in_queue(setup, f"ClusterId == {ticket['cluster']}")
-        except Exception:
+        except Exception as error:
+            LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
             return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
-            with _mapped(f"reading the event logs in {str(run)!r}"):
-                self._read_dagman(run, ticket, watch)  # it may have ended a moment ago
-        if not found and not watch.state.ended:
-            watch.state = RunState.STOPPED
-            watch.reason = "its DAGMan job is no longer in the queue"
+            with mapped(f"reading the event logs in {str(run)!r}"):
+                log.read_dagman()  # it may have ended a moment ago
+        if not found and not log.state.ended:
+            log.state = RunState.STOPPED
+            log.reason = "its DAGMan job is no longer in the queue"
         return ""
 
 
 def _in_queue(setup: Setup, constraint: str) -> bool:
-    with _reached(setup):
+    with reached(setup):
         return bool(htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"]))
 
 
-def _why_stopped(setup: Setup) -> str:
-    """Return "" unless it is a pool of one's own that does not run."""
-    if not setup.own or setup.config is None:
-        return ""
-    folder = Path(setup.config).parent
-    if OwnPool(folder).is_running:
-        return ""
-    if not folder.is_dir():
-        return f"the pool that it was submitted to, in {str(folder)!r}, is gone"
-    return f"the pool that it was submitted to, in {str(folder)!r}, is not running; {HOW_TO_START}"
-
-
-@contextlib.contextmanager
-def _reached(setup: Setup) -> Iterator[None]:
-    """Work with an HTCondor, or say how it could be reached."""
-    stopped = _why_stopped(setup)
-    if stopped:
-        raise BackendError(stopped)
-    with using(setup):
-        yield
-
-
-def _event_log(path: Path) -> Any:
-    """Return a reader of an event log, or None where there is none yet."""
-    return htcondor2.JobEventLog(str(path)) if path.exists() else None
-
-
-def _why_failed(path: Path) -> str:
-    """Return what DAGMan's own log says of a failure that is not one of items; else ""."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return f"DAGMan left no {path.name}"
-    refused = [
-        f"node {node} could not be submitted: {_short_text(reason)}"
-        for node, reason in _SUBMIT_FAILURE.findall(text)
-    ]
-    errors = [
-        _short_text(line.partition("ERROR")[2].lstrip(": "))
-        for line in text.splitlines()
-        if "ERROR: " in line and "the following" not in line
-    ]
-    return "; ".join(dict.fromkeys(refused or errors[-3:]))
-
-
-def _short_text(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 400 else text[:400] + " ..."
-
-
-def _node_name(event: Any) -> str:
-    """Return the DAGMan node of a submit event, which is told in its notes, by two forms."""
-    notes = str(event.get("LogNotes", ""))
-    match = _NODE_IN_NOTES.search(notes)
-    return match[1] if match else notes.removeprefix("DAG Node: ").strip()
-
-
-def _chunks(run: Path, node: str) -> list[int]:
-    """Return the chunks of a node's jobs: those of a cluster are the lines of its list."""
-    text = (run / layout.chunk_list(node)).read_text(encoding="utf-8")
-    return [int(line.split(",", 1)[0]) for line in text.splitlines()]
+def _has_outcomes(run: Path) -> bool:
+    """Tell whether a run that never ran has something all the same: from another run."""
+    nodes = progress.read_plan(str(run))["nodes"]
+    return any(layout.attempts(str(run), node["name"]) for node in nodes if node.get("reuse"))
 
 
 def _write_rescue(run: Path, dag: str) -> None:
@@ -383,9 +363,18 @@ def _write_rescue(run: Path, dag: str) -> None:
     there when DAGMan was killed.
     """
     plan = progress.read_plan(str(run))
+    done = progress.prepare_rest(str(run), plan)
+    for loop in set(loops_of(run)).difference(done):
+        folder = run / layout.one_round(loop, layout.last_round(str(run), loop))
+        if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # it has begun
+            judging.restore_scripts(folder, layout.ROUND_DAG)
+            _write_rescue(folder, layout.ROUND_DAG)
+    # Of a DAGMan that was killed, and removed while it was dead: another one would go on from its
+    # log, in which the jobs that were removed have failed, and not from the rescue DAG.
+    (run / f"{dag}.lock").unlink(missing_ok=True)
     numbers = [int(match[1]) for path in run.iterdir() if (match := _RESCUE.fullmatch(path.name))]
     lines = [f"# Rescue DAG of {dag}, written by htdag to go on with what is left."]
-    lines += [f"DONE {name}" for name in progress.prepare_rest(str(run), plan)]
+    lines += [f"DONE {name}" for name in done]
     path = run / f"{dag}.rescue{max(numbers, default=0) + 1:03d}"
     layout.write_aside(str(path), ("\n".join(lines) + "\n").encode())
 
@@ -403,14 +392,3 @@ def _quiet_stdout() -> Iterator[None]:
     finally:
         os.dup2(saved, 1)
         os.close(saved)
-
-
-@contextlib.contextmanager
-def _mapped(doing: str) -> Iterator[None]:
-    """Turn errors of the bindings into htdag's."""
-    try:
-        yield
-    except BackendError:
-        raise
-    except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"HTCondor: {doing}: {_short(error)}") from error

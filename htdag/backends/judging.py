@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from htdag.backends import abilities
-from htdag.runtime import layout, progress
+from htdag.runtime import lanes, layout, progress
 
 _KEEPS_OTHERS = "DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
 _SPARED = "# Not needed at the first try, the exit status of the jobs tells: "
@@ -37,8 +38,11 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
     dagman : pathlib.Path
         The program ``condor_dagman`` that will run it.
     """
-    nodes = progress.read_plan(str(run))["nodes"]
-    dynamic = {node["name"] for node in nodes if node["dynamic"]}
+    all_nodes = progress.read_plan(str(run))["nodes"]
+    if any(node.get("reuse") for node in all_nodes):
+        return  # what is taken over from another run is done by POST scripts
+    nodes = [node for node in all_nodes if node["mode"] != "loop"]
+    dynamic = {node["name"] for node in all_nodes if node["dynamic"]}
     # Where a run is to stop at the first error, DAGMan has to remove the other jobs.
     keeps = all(node["on_error"] != "stop" for node in nodes) and abilities.keeps_others(dagman)
     spared = {
@@ -47,12 +51,12 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
         if node["retries"] == 0
         and not dynamic.intersection(node["children"])
         and node["on_error"] == "finish"
-        and (keeps or node["chunks"] == 1)
+        and (keeps or _most_jobs(node) == 1)
         and not _BY_STATUS.search((run / layout.submit(node["name"])).read_text(encoding="utf-8"))
     }
 
     def without(match: re.Match[str]) -> str:
-        return _SPARED + match[0] if match[1] in spared else match[0]
+        return _SPARED + match[0] if lanes.unit(match[1]).node in spared else match[0]
 
     for name in spared:
         _edit(run / layout.submit(name), "arguments = work ", "arguments = work-status ")
@@ -68,6 +72,8 @@ def restore_scripts(run: Path, dag: str) -> None:
     """Give all nodes their POST scripts again: what is left to do is no longer as planned."""
     _edit(run / dag, _SPARED, "")
     for node in progress.read_plan(str(run))["nodes"]:
+        if node["mode"] == "loop":
+            continue
         _edit(run / layout.submit(node["name"]), "arguments = work-status ", "arguments = work ")
 
 
@@ -75,6 +81,12 @@ _CONFIG = f"""
 # Where a job fails, the others of its node go on to their end.
 {_KEEPS_OTHERS} = False
 """
+
+
+def _most_jobs(node: dict[str, Any]) -> int:
+    """Return how many jobs a cluster of the node has, at most."""
+    units = lanes.units(node)
+    return max(len(lanes.chunks(node, unit.lane, node["chunks"])) for unit in units)
 
 
 def _edit(path: Path, old: str, new: str) -> None:

@@ -10,10 +10,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from htdag.backends.base import Activity, RunState
-from htdag.errors import BackendError
+from htdag._home import environments_directory
+from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
+from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
 
 _STOP_TIMEOUT = 30.0
@@ -26,20 +27,33 @@ class LocalBackend:
     """
 
     name = "local"
+    turn = 0.1
 
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""
+
+    def finds_packages(self) -> bool:
+        """Jobs are of this very Python."""
+        return True
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
         if _is_alive(run):
             raise BackendError(f"the run in {str(run)!r} is running already")
+        (run / layout.halt(dag)).unlink(missing_ok=True)
         command = [sys.executable, "-E", str(run / layout.RUNTIME), "local", str(run)]
         command.append(str(cores()))
+        store = environments_directory() / "unpacked"  # here they may stay
+        store.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(run / layout.LOCAL_LOG, "ab") as log:
             # It detaches itself once it holds the lock and has written its state.
             status = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "HTDAG_ENVIRONMENTS": str(store)},
+                check=False,
             ).returncode
         if status != 0:
             text = (run / layout.LOCAL_LOG).read_text(errors="replace")[-2000:]
@@ -50,10 +64,14 @@ class LocalBackend:
         """Read the state file; a run that says it is running but holds no lock was killed."""
         # In this order: a run that ends in between has written its last state before.
         if _is_alive(run):
-            return Activity(RunState.RUNNING)
+            halted = next(run.glob(layout.halt("*.dag")), None) is not None
+            stopped = sum(job.state == "suspended" for job in _jobs(run))
+            return Activity(RunState.RUNNING, suspended=stopped, halted=halted)
         state = _read_state(run)
         if state is None or state["state"] == "running":
             return Activity(RunState.STOPPED, "the process that ran it was killed")
+        if state["state"] == "halted":
+            return Activity(RunState.STOPPED, HALTED)
         return Activity(RunState(state["state"]), state["message"])
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
@@ -74,9 +92,94 @@ class LocalBackend:
                 )
             time.sleep(0.01)
 
-    def slots(self) -> int:
-        """Return the number of cores."""
-        return cores()
+    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+        """Return the jobs that run now; those that wait are in no queue."""
+        return tuple(_jobs(run)) if _is_alive(run) else ()
+
+    def act(
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        action: str,
+        nodes: list[str],
+        which: list[JobState] | None,
+    ) -> int:
+        """Suspend jobs or let them go on; the rest means nothing here."""
+        signals = {"suspend": signal.SIGSTOP, "continue": signal.SIGCONT}
+        if action not in signals:
+            refuse(action)
+        fitting = {"suspend": "running", "continue": "suspended"}[action]
+        number = 0
+        for job in _jobs(run) if which is None else which:
+            if job.node in nodes and job.state == fitting:
+                try:
+                    os.killpg(job.cluster, signals[action])
+                except ProcessLookupError:
+                    continue  # it has just ended
+                number += 1
+        return number
+
+    def edit(
+        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+    ) -> int:
+        """Refuse: jobs on this machine ask nobody for anything."""
+        refuse("edit")
+
+    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+        """Let no further nodes begin, or let them again."""
+        manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
+        path = run / layout.halt(manifest["dag"])
+        if on:
+            path.touch(mode=0o600)
+        else:
+            path.unlink(missing_ok=True)
+
+    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+        """Return nothing: jobs on this machine wait for a core only."""
+        return QueueFacts()
+
+    def peek(
+        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
+    ) -> bytes | None:
+        """Return None: all that a job writes is in the run directory at once."""
+
+    def slots(self) -> tuple[int, int]:
+        """Return the number of cores; GPUs are not looked for, nor given out."""
+        return cores(), 0
+
+
+_INSTEAD = {
+    "hold": "pause suspends its jobs, and halt lets no further nodes begin",
+    "release": "continue goes on with jobs that are paused, and unhalt with a run that is halted",
+    "vacate": "there is no other machine; remove and resume begin the jobs anew",
+    "edit": "its jobs ask nobody for memory, disk or time",
+    "give another priority": "its jobs start by the option priority of their stages",
+}
+
+
+def refuse(action: str) -> NoReturn:
+    """Say that something which HTCondor does means nothing for a run on this machine."""
+    raise UsageError(f"the run is on this machine, where it cannot {action}: {_INSTEAD[action]}")
+
+
+def _jobs(run: Path) -> list[JobState]:
+    """Return the jobs of a run that is alive, and whether they are stopped."""
+    try:
+        content = json.loads((run / layout.LOCAL_JOBS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    import psutil
+
+    found = []
+    for pid, node, lane, chunk, since in content:
+        try:
+            stopped = psutil.Process(pid).status() == psutil.STATUS_STOPPED
+        except psutil.NoSuchProcess:
+            continue
+        state = "suspended" if stopped else "running"
+        number = None if chunk is None else int(chunk)
+        found.append(JobState(node, pid, 0, state, since, "local run", chunk=number, lane=lane))
+    return found
 
 
 def cores() -> int:

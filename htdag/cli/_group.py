@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from htdag.errors import HtdagError, NotDone, RunActive, RunNotFound, UsageError
+from htdag import _logging
+from htdag._logging import LOGGER
+from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
 
 DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
 """The exit statuses."""
@@ -46,6 +48,8 @@ class _Htdag(Verbs):
                 stream.reconfigure(errors="backslashreplace")
         extra |= {"prog_name": "htdag", "standalone_mode": False}
         try:
+            _logging.to_file()
+            LOGGER.debug("command: %s", args[0] if args else sys.argv[1:])
             status = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
@@ -55,25 +59,39 @@ class _Htdag(Verbs):
             click.echo("htdag: interrupted", err=True)
             status = INTERRUPTED
         except HtdagError as error:
+            LOGGER.debug("%s", error, exc_info=True)
             click.echo(f"htdag: {error}", err=True)
-            status = _status(error)
+            status = status_of(error)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 # Who read the output has had enough of it; Python's own flush at its end has too.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             else:
+                LOGGER.error("%s", error, exc_info=True)
                 click.echo(f"htdag: {error}", err=True)
             status = FAILED
+        except Exception:
+            LOGGER.exception("the command failed")
+            raise
         sys.exit(status if isinstance(status, int) else DONE)
 
 
-def _status(error: HtdagError) -> int:
+def status_of(error: HtdagError) -> int:
+    """Return the exit status that an error means."""
     if isinstance(error, NotDone):
         return NOT_DONE
-    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive) else FAILED
+    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive | RunEnded) else FAILED
 
 
-TAG = click.argument("tag", metavar="TAG")
+def _complete_tags(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[Any]:
+    from htdag.cli._tags import complete_tags
+
+    return complete_tags(context, parameter, incomplete)
+
+
+TAG = click.argument("tag", metavar="TAG", shell_complete=_complete_tags)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 NO_PROGRESS = click.option(
     "--no-progress", is_flag=True, help="Show no progress on standard error."
@@ -96,6 +114,7 @@ def main() -> None:
       htdag status "my survey"      how far has this one come?
       htdag wait "my survey"        wait for it, with progress
       htdag errors "my survey"      what failed in it, and why?
+      htdag why "my survey"         why does it not go on?
       htdag resume "my survey"      go on from what is done
       htdag pool start              run an HTCondor pool of your own on this machine
       htdag doctor                  what would slow or break a run here?

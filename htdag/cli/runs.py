@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from htdag.cli._group import INTERRUPTED, JSON, NO_PROGRESS, TAG, print_json
-from htdag.errors import BackendError, HtdagError, NotDone, RunDamaged, RunNotFound
+from htdag.cli._tags import Chosen, complete_tags, takes_runs
+from htdag.errors import BackendError, FinalFailed, HtdagError, NotDone, RunDamaged, RunNotFound
 
 if TYPE_CHECKING:
+    from htdag.observe.status import Status
     from htdag.run import Run
     from htdag.show.tables import RunRow
 
 # What takes time to import is imported in the commands that need it.
 
-_ERRORS_SHOWN = 10
+STATES = ("waiting", "running", "held", "done", "failed", "removed", "stopped", "not submitted")
 
 
 @click.command()
-@click.argument("pattern", default="*")
+@click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_tags)
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([*STATES]),
+    help="Only runs in this state; may be given several times.",
+)
+@click.option("--tags", "only_tags", is_flag=True, help="Print tags only, one a line.")
 @JSON
-def runs(pattern: str, as_json: bool) -> None:
+def runs(
+    patterns: tuple[str, ...], states: tuple[str, ...], only_tags: bool, as_json: bool
+) -> None:
     """List runs, oldest first.
 
     PATTERN selects tags: * stands for any letters, ? for one, [ab] for a or b. Put it in quotes.
@@ -31,19 +46,33 @@ def runs(pattern: str, as_json: bool) -> None:
     \b
     Examples:
       htdag runs
-      htdag runs "survey-2026*"
+      htdag runs "survey-2026*" --state running --state held
+      htdag runs --state failed --tags | htdag resume -
     """
     import htdag
+    from htdag.show.tables import RunRow
 
-    rows = [_run_row(run) for run in htdag.runs(pattern)]
+    chosen = {run.tag: run for pattern in patterns or ("*",) for run in htdag.runs(pattern)}
+    if only_tags and not states:
+        rows = [RunRow(tag, "", "", "", run.created, "") for tag, run in chosen.items()]
+    else:
+        rows = [_run_row(run) for run in chosen.values()]
+    rows.sort(key=lambda row: (row.created, row.tag))
+    rows = [row for row in rows if not states or row.state in states]
     if as_json:
         print_json([row.__dict__ | {"created": row.created.isoformat()} for row in rows])
+    elif only_tags:
+        for row in rows:
+            click.echo(row.tag)
     elif rows:
         from htdag.show.tables import print_runs
 
         print_runs(rows)
     else:
-        what = "there are no runs" if pattern == "*" else f"no run's tag matches {pattern!r}"
+        named = " or ".join(map(repr, patterns))
+        what = f"no run's tag matches {named}" if patterns else "there are no runs"
+        if states and chosen:
+            what = f"no run is {' or '.join(states)}"
         click.echo(f"htdag: {what}", err=True)
 
 
@@ -65,25 +94,41 @@ def _run_row(run: Run) -> RunRow:
 
 
 @click.command()
-@TAG
+@takes_runs
+@click.option("--ask", is_flag=True, help="Ask the schedd too, not the run's files alone.")
 @JSON
-def status(tag: str, as_json: bool) -> None:
-    """Show how far a run has come, stage by stage.
+def status(chosen: Chosen, ask: bool, as_json: bool) -> int:
+    """Show how far runs have come, stage by stage.
 
     Stages that HTCondor computes together in one node share their counts. The exit status is 0
     whatever the run's state; `htdag wait TAG --timeout 0` tells it by its exit status.
 
     \b
-    Example:
+    Examples:
       htdag status "my survey"
+      htdag status "survey-*" --json
     """
-    run = _load(tag)
-    found = run.status()
-    if not as_json:
+    contents: list[Any] = []
+
+    def show(run: Run) -> None:
+        found = run.status(ask)
+        if as_json:
+            contents.append(_status_content(run, found))
+            return
         from htdag.show.tables import print_status
 
+        if contents:
+            click.echo()
+        contents.append(None)
         print_status(found, str(run.path))
-        return
+
+    worst = chosen.each(show)
+    if as_json:
+        print_json(chosen.json(contents))
+    return worst
+
+
+def _status_content(run: Run, found: Status) -> dict[str, Any]:
     from dataclasses import asdict
 
     content = asdict(found) | {
@@ -96,11 +141,11 @@ def status(tag: str, as_json: bool) -> None:
     }
     for entry, stage in zip(content["stages"], found.stages, strict=True):
         entry["waiting"] = stage.waiting
-    print_json(content)
+    return content
 
 
 @click.command()
-@TAG
+@takes_runs
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0),
@@ -108,23 +153,71 @@ def status(tag: str, as_json: bool) -> None:
     help="Wait no longer than this; 0 only looks. The exit status is 3 then.",
 )
 @NO_PROGRESS
-def wait(tag: str, timeout: float | None, no_progress: bool) -> None:
-    """Wait until a run has ended.
+def wait(chosen: Chosen, timeout: float | None, no_progress: bool) -> int:
+    """Wait until runs have ended.
 
     The exit status is 0 when all of it succeeded, and 1 when it failed or waits for a person (is
-    held). Ctrl-C ends the waiting, not the run.
+    held); of several runs the highest. Ctrl-C ends the waiting, not the run.
 
     \b
     Examples:
       htdag wait "my survey" && htdag result "my survey"
       htdag wait "my survey" --timeout 3600 --no-progress
     """
-    _wait(_load(tag), timeout, not no_progress)
+    return wait_for(chosen, timeout, not no_progress)
+
+
+def wait_for(chosen: Chosen, timeout: float | None, progress: bool) -> int:
+    """Wait for one run, or for several in one display, and return the highest exit status."""
+    if len(chosen) > 1:
+        try:
+            _watch(list(chosen), timeout, progress)
+        except KeyboardInterrupt:
+            click.echo(f"\nhtdag: interrupted; the {len(chosen)} runs go on", err=True)
+            return INTERRUPTED
+        timeout, progress = 0.0, False  # what is left is to tell how each has ended
+    return chosen.each(lambda run: _wait(run, timeout, progress))
+
+
+def _watch(runs: list[Run], timeout: float | None, progress: bool) -> None:
+    from htdag.run import RunState
+    from htdag.run.watching import looks
+    from htdag.show.progress import Display
+
+    with Display(progress) as display:
+        for _ in looks(timeout):
+            going_on = []
+            for run in runs:
+                status = run.status()
+                display.update(status)
+                if not status.state.ended and status.state is not RunState.HELD:
+                    going_on.append(run)
+            runs = going_on
+            if not runs:
+                return
+
+
+@contextlib.contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Say what htdag warns of as a message, not as a line of its source."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        try:
+            yield
+        finally:
+            for warning in caught:
+                click.echo(f"htdag: {warning.message}", err=True)
 
 
 def _wait(run: Run, timeout: float | None, progress: bool) -> None:
     try:
-        run.wait(timeout, progress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FinalFailed)  # a note of the status says it too
+            try:
+                run.wait(timeout, progress)
+            finally:
+                for note in run.status().notes:
+                    click.echo(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)
         click.echo(
@@ -133,42 +226,6 @@ def _wait(run: Run, timeout: float | None, progress: bool) -> None:
             err=True,
         )
         sys.exit(INTERRUPTED)
-
-
-@click.command(short_help="Show what failed in a run, and why.")
-@TAG
-@click.option("--stage", metavar="STAGE", help="Only the errors of this stage.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help=f"Show at most N errors; {_ERRORS_SHOWN} if not given (with --json all).",
-)
-@click.option("--all", "show_all", is_flag=True, help="Show all errors.")
-@JSON
-def errors(tag: str, stage: str | None, limit: int | None, show_all: bool, as_json: bool) -> None:
-    """Show what failed in a run: which items, the traceback, and what they had printed.
-
-    \b
-    Examples:
-      htdag errors "my survey"
-      htdag errors "my survey" --stage calibrate --all
-    """
-    if show_all and limit is not None:
-        raise click.UsageError("--limit and --all exclude each other")
-    found = _load(tag).errors(stage)
-    if as_json:
-        from dataclasses import asdict
-
-        print_json([asdict(error) for error in found[:limit]])
-        return
-    if not found:
-        click.echo("no errors")
-        return
-    from htdag.show.tables import error_lines
-
-    for line in error_lines(found, None if show_all else limit or _ERRORS_SHOWN):
-        click.echo(line)
 
 
 @click.command()
@@ -190,7 +247,8 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
     """
     run = _load(tag)
     try:
-        value = run.result(target)
+        with _warnings_told():
+            value = run.result(target)
     except NotDone as error:
         raise NotDone(
             f"run {tag!r} is {run.state.value}, and its result is not there yet; "
@@ -214,41 +272,10 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@TAG
-@click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
-@NO_PROGRESS
-def resume(tag: str, then_wait: bool, no_progress: bool) -> None:
-    """Go on with a run that failed, was removed or was killed.
-
-    What is done is kept: only what is missing is computed. The functions are those that the run was
-    started with; to use mended ones, start a new run.
-
-    \b
-    Examples:
-      htdag resume "my survey"
-      htdag resume "my survey" --wait
-    """
-    run = _load(tag).resume()
-    state = run.state
-    if state.value == "done" and not then_wait:
-        click.echo(f"run {tag!r} is done")
-        return
-    if not then_wait:
-        from htdag.show.progress import PLACES
-
-        where = PLACES.get(run.backend_name, run.backend_name)
-        click.echo(
-            f"run {tag!r} is under way again {where}; to wait for it: htdag wait {shlex.quote(tag)}"
-        )
-        return
-    _wait(run, None, not no_progress)
-
-
-@click.command()
-@TAG
+@takes_runs
 @click.option("--force", is_flag=True, help="Do not wait for an orderly end.")
-def remove(tag: str, force: bool) -> None:
-    """End a run that is under way.
+def remove(chosen: Chosen, force: bool) -> int:
+    """End runs that are under way.
 
     Its files stay, what is done is kept, and `htdag resume` can go on from there.
 
@@ -256,18 +283,22 @@ def remove(tag: str, force: bool) -> None:
     Example:
       htdag remove "my survey"
     """
-    run = _load(tag)
-    state = run.state
-    if state.ended:
-        click.echo(f"run {tag!r} had ended before: it is {state.value}")
-        return
-    run.remove(force)
-    state = run.state
-    if not state.ended:
-        raise BackendError(f"run {tag!r} is still {state.value}; try again, or use --force")
-    click.echo(
-        f"run {tag!r} is removed; what is done is kept. To go on: htdag resume {shlex.quote(tag)}"
-    )
+
+    def end(run: Run) -> None:
+        tag, state = run.tag, run.state
+        if state.ended:
+            click.echo(f"run {tag!r} had ended before: it is {state.value}")
+            return
+        run.remove(force)
+        state = run.state
+        if not state.ended:
+            raise BackendError(f"run {tag!r} is still {state.value}; try again, or use --force")
+        click.echo(
+            f"run {tag!r} is removed; what is done is kept. "
+            f"To go on: htdag resume {shlex.quote(tag)}"
+        )
+
+    return chosen.each(end)
 
 
 @click.command()

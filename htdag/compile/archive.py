@@ -25,7 +25,12 @@ case $1 in work*)
     out="nodes/$2/out"
     mkdir -p "$out" "nodes/$2/log" ;;
 esac
+# What run.sh of an environment has found; not for the programs that functions start.
+python=${{HTDAG_PYTHON:-}} flags=${{HTDAG_PYTHON_FLAGS:-}} problem=${{HTDAG_PROBLEM:-}}
+unset HTDAG_PYTHON HTDAG_PYTHON_FLAGS HTDAG_PROBLEM
+[ -z "$python" ] || [ -n "$problem" ] || exec "$python" $flags "$0" "$@"
 for name in python{major}.{minor} python3; do
+    [ -z "$problem" ] || break
     # With its path: without PATH in the environment Python could not find out what it is.
     if python=$(command -v "$name" 2>/dev/null); then
         [ "$name" != python3 ] ||
@@ -33,7 +38,19 @@ for name in python{major}.{minor} python3; do
         exec "$python" -E "$0" "$@"
     fi
 done
-echo "htdag: no python{major}.{minor}, nor python3 from 3.8, on $(hostname): PATH=$PATH" >&2
+type=EnvironmentNotReady
+if [ -z "$problem" ]; then
+    type=PythonNotFound
+    problem="there is no python{major}.{minor} on $(hostname), nor any python3 from 3.8 on its \
+PATH; choose other execute nodes, or give the stage an environment that brings Python"
+    echo "htdag: PATH=$PATH" >&2
+    echo "htdag: $problem" >&2
+else
+    echo "htdag: $problem" >&2
+    # As it can stand in JSON.
+    problem=$(printf '%s' "$problem" | tr '"\\\\\n\t\r' "'/   ") ||
+        problem="the environment cannot be set up; the job's standard error says why"
+fi
 case $1 in
     work) status=0 ;;
     work-status) status=1 ;;
@@ -52,10 +69,9 @@ done
         "$node" "$chunk" "$attempt" "$(hostname)"
     printf '"python": "none", "time": 0}}}}\\n'
     printf '{{"error": {{"stage": "%s", "key": null, "sequence": null, ' "$1"
-    printf '"type": "PythonNotFound", "message": "there is no python{major}.{minor} on %s, ' \\
-        "$(hostname)"
-    printf 'nor any python3 from 3.8 on its PATH", "traceback": ""}}}}\\n'
-    printf '{{"end": {{"items": null, "done": 0, "failed": 1, "remaining": null, '
+    printf '"type": "%s", "message": "%s", "traceback": ""}}}}\\n' "$type" "$problem"
+    printf '{{"end": {{"items": null, "done": 0, "failed": 0, "remaining": null, '
+    printf '"mismatch": "%s", ' "$type"
     printf '"values": [%s], "sizes": [%s], "seconds": 0, "peak_kb": 0, "time": 0}}}}\\n' \\
         "$values" "$sizes"
 }} >"$out/$chunk.$attempt.record"

@@ -7,12 +7,13 @@ import sys
 from typing import Any
 
 from htdag._pickling import dump_content
+from htdag.compile.dag import stops
 from htdag.plan import Node, Plan
 from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.identity import stage_keys
 from htdag.stages import MISSING
 
-FORMAT = 2
+FORMAT = 3
 
 
 def plan_content(plan: Plan) -> dict[str, Any]:
@@ -34,6 +35,14 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         stored.stage: {"boundaries": list(stored.boundaries), "files": stored.source.is_files}
         for stored in plan.sources
     }
+    # What a round begins with is written into its own copy of the plan.
+    sources.update(
+        {
+            name: {"boundaries": [], "files": False}
+            for name, stage in plan.stages.nodes(data="stage")
+            if stage.data is not None and stage.data.is_late
+        }
+    )
     return {
         "format": FORMAT,
         "name": plan.name,
@@ -42,6 +51,30 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         "nodes": nodes,
         "stages": stages,
         "sources": sources,
+    }
+
+
+def _of_loop(node: Node) -> str:
+    return "stop" if stops(node) else "finish"
+
+
+def _mode(node: Node) -> str:
+    if node.round is not None:
+        return "loop"
+    return "items" if node.reduction is None else "reduce"
+
+
+def _loop_content(plan: Plan, node: Node) -> dict[str, Any] | None:
+    """Return what is known of a loop: what its rounds begin with is told in that order."""
+    if node.round is None:
+        return None
+    made = node.round
+    return {
+        "max_rounds": made.max_rounds,
+        "until": made.until,
+        "one": made.one,
+        "result": made.result,
+        "sources": [made.state, *(stream.stage for stream in node.input.streams[1:])],
     }
 
 
@@ -54,7 +87,9 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "stages": list(node.stages),
         "parents": list(node.parents),
         "children": list(plan.graph.successors(node.name)),
-        "mode": "items" if node.reduction is None else "reduce",
+        "mode": _mode(node),
+        "loop": _loop_content(plan, node),
+        "check": node.check is not None,
         "input": {
             "view": reads.view,
             "number": reads.number,
@@ -77,14 +112,16 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "boundaries": list(edges) or None,
         "dynamic": node.dynamic,
         "by_chunk": node.by_chunk,
+        "lanes": list(node.lane_edges) if node.lanes > 1 else None,
+        "lane_parent": node.lane_parent,
         "size": node.options.chunk_size,
         "per_job": node.per_job,
         "most": most_jobs(node),
         "fan_in": node.fan_in,
         "sizes": [b - a for a, b in itertools.pairwise(edges)] if known else [],
         "items": node.items,
-        "retries": node.options.retries or 0,
-        "on_error": node.options.on_error,
+        "retries": 0 if node.round is not None else node.options.retries or 0,
+        "on_error": node.options.on_error if node.round is None else _of_loop(node),
         "max_errors": node.options.max_errors,
         "request_cpus": node.options.request_cpus,
         "max_materialize": node.options.max_materialize,
@@ -97,12 +134,12 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
 def program(node: Node) -> dict[str, Any]:
     """Return what the jobs of a node do."""
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
-    roles = [role for role, _ in _functions(node)]
+    roles = [role for role, _ in functions(node)]
 
     def index(*role: str) -> int | None:
         return roles.index(role) if role in roles else None
 
-    initials = iter(range(len(_initials(node))))
+    numbers = iter(range(len(initials(node))))
     content: dict[str, Any] = {
         "python": list(sys.version_info[:2]),
         "node": node.name,
@@ -110,6 +147,14 @@ def program(node: Node) -> dict[str, Any]:
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
         "combine": index("view", node.stages[0]) if node.stages else None,
+        "check": None
+        if node.check is None
+        else {
+            "stage": node.check.stage,
+            "function": index("check", node.check.stage),
+            "after": -1 if node.check.after is None else position[node.check.after],
+            "previous": node.check.previous,
+        },
         "operations": [
             {
                 "stage": operation.stage,
@@ -130,7 +175,7 @@ def program(node: Node) -> dict[str, Any]:
                 "combine": index("combine", output.stage),
                 "merge": index("merge", output.stage),
                 "key": index("key", output.stage),
-                "initial": None if output.initial is MISSING else next(initials),
+                "initial": None if output.initial is MISSING else next(numbers),
             }
             for output in node.outputs
         ],
@@ -141,13 +186,13 @@ def program(node: Node) -> dict[str, Any]:
             "function": index("reduce", node.reduction.stage),
             "final": node.reduction.final,
             "begun": node.reduction.begun,
-            "initial": None if node.reduction.initial is MISSING else next(initials),
+            "initial": None if node.reduction.initial is MISSING else next(numbers),
             "bind": dict(node.reduction.binds),
         }
     return content
 
 
-def _functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
+def functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
     """Return the functions of a node, each with its role and stage, in the order of its payload."""
     found: list[tuple[tuple[str, str], Any]] = []
     if node.input.combine is not None:
@@ -163,22 +208,30 @@ def _functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
                 found.append(((role, output.stage), function))
     if node.reduction is not None:
         found.append((("reduce", node.reduction.stage), node.reduction.function))
+    if node.check is not None:
+        found.append((("check", node.check.stage), node.check.function))
     return found
 
 
-def _initials(node: Node) -> list[Any]:
+def functions_of(node: Node) -> list[Any]:
+    """Return the functions and initial values of a node: all that its payload holds."""
+    return [*(function for _, function in functions(node)), *initials(node)]
+
+
+def initials(node: Node) -> list[Any]:
+    """Return the values that a node's combining functions begin with."""
     found = [output.initial for output in node.outputs]
     if node.reduction is not None:
         found.append(node.reduction.initial)
     return [initial for initial in found if initial is not MISSING]
 
 
-def payload(node: Node, classes: set[type]) -> bytes:
+def payload(node: Node, classes: set[Any]) -> bytes:
     """Return the pickled functions of a node."""
-    functions = _functions(node)
+    found = functions(node)
     content = {
-        "functions": [function for _, function in functions],
-        "initials": _initials(node),
+        "functions": [function for _, function in found],
+        "initials": initials(node),
     }
-    named = [(stage, function) for (_, stage), function in functions]
+    named = [(stage, function) for (_, stage), function in found]
     return dump_content(content, named, classes)

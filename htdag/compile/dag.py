@@ -5,53 +5,111 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from htdag._text import counted
 from htdag._version import VERSION
 from htdag.plan import Node, Plan
-from htdag.runtime import layout
+from htdag.runtime import layout, looping, progress
+from htdag.runtime.lanes import Unit
 
 STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
 
 
-def dag_lines(plan: Plan) -> Iterator[str]:
-    """Yield the lines of the DAG file."""
+def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Iterator[str]:
+    """Yield the lines of the DAG file.
+
+    That of a round is run `within` that of the loop; `final` names the FINAL node, if there is one.
+    """
+    file = f"{plan.name}.dag"
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
     nodes = "1 node" if len(plan.nodes) == 1 else f"{len(plan.nodes)} nodes"
     jobs = "1 job" if plan.jobs == 1 else f"{plan.jobs} jobs"
-    yield f"# {nodes}, {jobs}. Run it here with: condor_submit_dag {plan.name}.dag"
+    units = sum(len(node.units) for node in plan.nodes)
+    if units > len(plan.nodes):
+        nodes += f" cut into {units} by lanes"
+    run = "Run by the DAG of its loop." if within else f"Run it here with: condor_submit_dag {file}"
+    yield f"# {nodes}, {jobs}. {run}"
     yield ""
     yield f"CONFIG {layout.CONFIG}"
     for node in plan.nodes:
         yield ""
         yield f"# {_summary(node)}"
-        yield f"JOB {node.name} {layout.submit(node.name)}"
-        retries = node.options.retries or 0
-        if retries:
-            yield f"RETRY {node.name} {retries}"
-        if node.priority:
-            yield f"PRIORITY {node.name} {node.priority}"
-        if node.options.category:
-            yield f"CATEGORY {node.name} {node.options.category}"
-        yield f"SCRIPT POST {node.name} {layout.POST} {node.name} $RETRY $MAX_RETRIES"
-        if node.options.on_error == "stop":
-            yield f"ABORT-DAG-ON {node.name} {STOP} RETURN 1"
-    edges = [(node.parents, node.name) for node in plan.nodes if node.parents]
+        for unit in node.units:
+            yield from _unit_lines(node, unit)
+    if final is not None:
+        yield ""
+        yield "# on_success, on_failure: on the access point, whatever happened"
+        yield f"FINAL {final} {layout.submit(final)}"
+    edges = list(_edges(plan))
     if edges:
         yield ""
-        for parents, child in edges:
-            yield f"PARENT {' '.join(parents)} CHILD {child}"
+        yield from edges
     if plan.throttles.maxjobs:
         yield ""
         for category, most in plan.throttles.maxjobs:
             yield f"MAXJOBS {category} {most}"
 
 
+def _unit_lines(node: Node, unit: Unit) -> Iterator[str]:
+    yield from _what_runs(node, unit)
+    if node.priority:
+        yield f"PRIORITY {unit.name} {node.priority}"
+    if node.options.category:
+        yield f"CATEGORY {unit.name} {node.options.category}"
+    how_it_went = " $RETURN" if node.round is not None else ""
+    arguments = f"{unit.name} $RETRY $MAX_RETRIES{how_it_went}"
+    yield f"SCRIPT POST {unit.name} {layout.POST} {arguments}"
+    if stops(node):
+        yield f"ABORT-DAG-ON {unit.name} {STOP} RETURN 1"
+
+
+def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
+    if node.round is not None:
+        # Each round is a try of the node, and each but the last one a failed one. One more than
+        # can be needed: where DAGMan was killed a script may say again that a round is to come.
+        folder = layout.current(node.name)
+        yield f"SUBDAG EXTERNAL {node.name} {layout.ROUND_DAG} DIR {folder}"
+        yield f"RETRY {node.name} {node.round.max_rounds} UNLESS-EXIT {looping.FAILED}"
+        return
+    yield f"JOB {unit.name} {layout.submit(node.name)}"
+    if unit.lane:
+        # Before the commands of the submit description: its queue statement names the list.
+        yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
+    if node.options.retries:
+        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {progress.NO_RETRY}"
+
+
+def stops(node: Node) -> bool:
+    """Whether failed items of a node, or of a round, end the whole DAG."""
+    if node.round is not None:
+        return any(map(stops, node.round.plan.nodes))
+    return node.options.on_error == "stop"
+
+
+def _edges(plan: Plan) -> Iterator[str]:
+    """Yield the edges; of nodes in the same lanes those from lane to lane."""
+    for node in plan.nodes:
+        whole = [plan[name] for name in node.parents if name != node.lane_parent]
+        if whole:
+            parents = " ".join(unit.name for parent in whole for unit in parent.units)
+            yield f"PARENT {parents} CHILD {' '.join(unit.name for unit in node.units)}"
+        if node.lane_parent is not None:
+            for unit in node.units:
+                yield f"PARENT {Unit(node.lane_parent, unit.lane).name} CHILD {unit.name}"
+
+
 def _summary(node: Node) -> str:
+    if node.round is not None:
+        made = node.round
+        each = f"{counted(len(made.plan.nodes), 'node')}, {counted(made.plan.jobs, 'job')}"
+        return f"{node.name}: at most {counted(made.max_rounds, 'round')} of {each}"
     what = ", ".join(node.stages) if node.stages else "partial " + node.outputs[0].stage
     reads = ", ".join(stream.stage for stream in node.input.streams)
     jobs = "1 job" if node.chunks == 1 else f"{node.chunks} jobs"
     if not node.settled:
         jobs = f"about {jobs}"
+    if node.lanes > 1:
+        jobs += f" in {node.lanes} lanes"
     return f"{what}: {jobs}, reading {reads}"
 
 

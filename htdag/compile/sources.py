@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
-from htdag._sources import FileSource, Source
+from htdag._sources import FileSource, IterableSource, Source
 from htdag.errors import UsageError
 from htdag.plan import Node, StoredSource
 from htdag.runtime import itemfile, layout
@@ -60,6 +62,7 @@ def _write(
             _link(Path(path), run / link_of(number))
         items = ((FILE, Pickled(payload)) for payload in _file_payloads(link_of, paths))
     else:
+        assert isinstance(source, IterableSource), "what is late is given to rounds, not written"
         items = ((VALUE, pickled) for pickled in source.pickles())
     number = 0
     for chunk, size in enumerate(sizes):
@@ -81,8 +84,30 @@ def _write(
 
 def _file_payloads(link_of: Callable[[int], str], paths: Iterable[str]) -> Iterator[bytes]:
     for number, path in enumerate(paths):
-        content = {"link": link_of(number), "name": os.path.basename(path), "path": path}
+        content = {
+            "link": link_of(number),
+            "name": os.path.basename(path),
+            "path": path,
+            "state": _state(path),
+        }
         yield json.dumps(content).encode()
+
+
+def _state(path: str) -> str:
+    """Return what tells a file, or a folder, from what it is when it was changed."""
+    if not os.path.isdir(path):
+        found = os.stat(path)
+        return f"{found.st_size} bytes of {found.st_mtime_ns}"
+    entries = []
+    for folder, folders, names in os.walk(path, followlinks=False):
+        folders.sort()
+        for name in sorted(names):
+            inner = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                found = os.stat(inner)
+                place = os.path.relpath(inner, path)
+                entries.append(f"{place}: {found.st_size} bytes of {found.st_mtime_ns}")
+    return hashlib.sha256("\n".join(entries).encode(errors="surrogateescape")).hexdigest()
 
 
 def _link(path: Path, link: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from htdag.compile.environments import Placed
 from htdag.plan import Node
 from htdag.runtime import layout
 
@@ -23,7 +24,7 @@ _PASSED_ON = (
 )
 
 
-def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
+def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -32,6 +33,8 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
         The node.
     pipeline : str
         The pipeline's name, for the batch name.
+    place : Placed
+        The environment of its jobs.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -40,14 +43,20 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
         _with_macros(layout.output, name, output) for output in outputs
     ]
     description = _with_macros(layout.chunk, name)
-    sent = [layout.program(name), layout.payload(name), description, "$(inputs)"]
+    sent = [*place.sent, layout.program(name), layout.payload(name), description, "$(inputs)"]
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
-    yield f"# One job for each line of {layout.chunk_list(name)}."
+    if node.lanes > 1:
+        yield "# One job for each line of a lane's list, which VARS in the DAG names."
+    else:
+        yield f"# One job for each line of {layout.chunk_list(name)}."
     yield ""
-    yield f"executable = {layout.RUNTIME}"
+    for key, value in place.prepared.submit:
+        yield f"{key} = {value}"
+    yield f"executable = {place.executable}"
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
-    yield "should_transfer_files = IF_NEEDED"
+    if "should_transfer_files" not in dict(place.prepared.submit):
+        yield "should_transfer_files = IF_NEEDED"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
@@ -66,14 +75,17 @@ def submit_lines(node: Node, pipeline: str) -> Iterator[str]:
         yield f"max_materialize = {_MOST_MATERIALIZED}"
     if "request_cpus" not in given:
         yield "request_cpus = 1"
-    if node.options.requirements:
-        yield f"requirements = {node.options.requirements}"
+    needs = [each for each in (place.prepared.requirements, node.options.requirements) if each]
+    if needs:
+        both = " && ".join(f"({each})" for each in needs)
+        yield f"requirements = {both if len(needs) > 1 else needs[0]}"
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"
     yield f"batch_name = {pipeline}"
     yield "notification = Never"
     yield ""
-    yield f"queue chunk, attempt, inputs from {layout.chunk_list(name)}"
+    lines = "$(list)" if node.lanes > 1 else layout.chunk_list(name)
+    yield f"queue chunk, attempt, inputs from {lines}"
 
 
 def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]

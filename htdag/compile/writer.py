@@ -7,20 +7,38 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, submit
+from htdag.compile import archive, dag, environments, final, submit
 from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile.environments import Placed, environment_of
+from htdag.compile.identity import identity_content
+from htdag.compile.script import script_of_this_process
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import layout, progress, streams
+from htdag.runtime import lanes, layout, progress, rounds, streams
+
+Take = Callable[[Path, dict[str, Any]], Iterable[str]]
+"""Gives nodes what other runs have finished.
+
+Called with the run directory that is being written, and what its nodes compute
+(`htdag.compile.identity`); returns the nodes that it has found something for.
+"""
 
 
-def write_run(plan: Plan, directory: Path, tag: str) -> Path:
+def write_run(
+    plan: Plan,
+    directory: Path,
+    tag: str,
+    take: Take | None = None,
+    functions: Sequence[final.FinalFunction] = (),
+) -> Path:
     """Write a run directory and return the path of its DAG file.
 
     Parameters
@@ -31,6 +49,10 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         The directory to make; it must not exist, or be empty.
     tag : str
         The run's tag.
+    take : callable, optional
+        Brings what other runs have finished.
+    functions : sequence of FinalFunction
+        What to call when the run has ended.
 
     Raises
     ------
@@ -38,7 +60,10 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
         If the directory cannot be made.
     FunctionError, ItemPickleError
         If a function or an item cannot be pickled; then nothing is left behind.
+    PackingError
+        If an environment cannot be packed.
     """
+    placed = environments.prepare(plan)
     aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
     try:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -50,7 +75,8 @@ def write_run(plan: Plan, directory: Path, tag: str) -> Path:
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
     try:
-        _fill(plan, aside, tag)
+        _fill(plan, aside, tag, placed, take, functions)
+        begin_loops(aside)
         os.sync()
         os.replace(aside, directory)
     except BaseException:
@@ -64,38 +90,135 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
-def _fill(plan: Plan, run: Path, tag: str) -> None:
-    classes: set[type] = set()
-    for node in plan.nodes:
+def _fill(
+    plan: Plan,
+    run: Path,
+    tag: str,
+    placed: Mapping[Environment, Placed],
+    take: Take | None = None,
+    functions: Sequence[final.FinalFunction] = (),
+    around: Path | None = None,
+) -> None:
+    """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
+    with_jobs = [node for node in plan.nodes if node.round is None]
+    environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
+    for node in with_jobs:
         for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
             (run / folder(node.name)).mkdir(parents=True)
-        _write_json(run / layout.program(node.name), program(node))
-        lines = submit.submit_lines(node, plan.name)
+        place = placed[environment_of(node)]
+        lines = submit.submit_lines(node, plan.name, place)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
-        if node.input.source is not None:
-            write_source(run, node)
-            classes |= node.input.source.classes
-    for stored in plan.sources:
-        write_stored_source(run, stored)
-        classes |= stored.source.classes
-    for node in plan.nodes:
+    of_source = _write_sources(plan, run)
+    classes = set().union(*of_source.values())
+    for node in with_jobs:
         _write(run / layout.payload(node.name), payload(node, classes))
     content = plan_content(plan)
+    last = _write_final(plan, run, functions) if functions else None
+    content["final"] = last
+    for entry, node in zip(content["nodes"], plan.nodes, strict=True):
+        if node.round is not None:
+            entry |= {"environment": None, "compares": False}
+            continue
+        own = environments.content(node, placed)
+        _write_json(run / layout.program(node.name), {**program(node), **own})
+        entry["environment"] = placed[environment_of(node)].local_script
+        entry["compares"] = bool(own["packages"])
+    if around is None:
+        found = identity_content(plan, of_source)
+        taking = set() if take is None else set(take(run, found))
+        for entry in content["nodes"]:
+            entry["reuse"] = entry["name"] in taking
+        _write_json(run / layout.IDENTITY, found)
     _write_json(run / layout.PLAN, content)
-    content["by_name"] = {node["name"]: node for node in content["nodes"]}
-    for node_content in content["nodes"]:
-        if node_content["dynamic"]:
-            continue  # the POST script of the last node before it writes the list
-        jobs = ((number, 1, None) for number in range(node_content["chunks"]))
-        options = plan[node_content["name"]].options
-        reading = streams.Reading(str(run), content, node_content, None)
-        progress.write_list(str(run), node_content, jobs, reading)
-        _check_limits(run, node_content["name"], options)
-    archive.write_archive(str(run / layout.RUNTIME))
+    if around is None:
+        write_lists(run, content)
+        for node in with_jobs:
+            _check_limits(run, node.name, node.options)
+        archive.write_archive(str(run / layout.RUNTIME))
+    else:
+        rounds.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
-    _write(run / dag_name(plan), "\n".join(dag.dag_lines(plan)) + "\n")
-    _write_json(run / layout.RUN, _manifest(plan, tag))
+    name = dag_name(plan) if around is None else layout.ROUND_DAG
+    lines = dag.dag_lines(plan, around is not None, last)
+    _write(run / name, "\n".join(lines) + "\n")
+    _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
+    _write_rounds(plan, run, tag, placed)
+
+
+def _write_sources(plan: Plan, run: Path) -> dict[str, set[Any]]:
+    """Write the items of sources, and return what unpickling those of each needs."""
+    found: dict[str, set[Any]] = {}
+    same: dict[bytes, bytes] = {}
+    for node in plan.nodes:
+        if node.round is None and node.input.source is not None:
+            write_source(run, node)
+            found[node.input.stage] = node.input.source.classes
+            same |= node.input.source.same
+    for stored in plan.sources:
+        write_stored_source(run, stored)
+        found[stored.stage] = stored.source.classes
+        same |= stored.source.same
+    if same:
+        _write(run / layout.SAME, b"".join(own + that for own, that in same.items()))
+    return found
+
+
+def _write_rounds(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed]) -> None:
+    """Write what the rounds of loops are copies of."""
+    for node in plan.nodes:
+        if node.round is not None:
+            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
+                (run / folder(node.name)).mkdir(parents=True)
+            _fill(node.round.plan, run / layout.step(node.name), tag, placed, around=run)
+
+
+def begin_loops(run: Path) -> None:
+    """Make the first round of loops for which no other node has to be done."""
+    plan = progress.read_plan(str(run))
+    for node in plan["nodes"]:
+        if node["mode"] == "loop" and not node["parents"]:
+            progress.prepare(str(run), plan, node)
+
+
+def write_lists(run: Path, content: dict[str, Any]) -> None:
+    """Write the lists of jobs of all nodes that can be laid out before anything runs.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    content : dict
+        The content of its ``plan.json``.
+    """
+    content = content | {"by_name": {node["name"]: node for node in content["nodes"]}}
+    for node in content["nodes"]:
+        if node["reuse"]:
+            for unit in lanes.units(node):
+                # Else the POST script of the last node before it does.
+                if all(
+                    progress.is_done(str(run), content["by_name"][parent.node], parent.lane)
+                    for parent in lanes.parents(content, unit)
+                ):
+                    progress.prepare(str(run), content, node, lane=unit.lane)
+        elif not node["dynamic"]:
+            reading = streams.Reading(str(run), content, node, None)
+            for unit in lanes.units(node):
+                numbers = lanes.chunks(node, unit.lane, node["chunks"])
+                jobs = ((number, 1, None) for number in numbers)
+                progress.write_list(str(run), node, jobs, reading, unit.lane)
+
+
+def _write_final(plan: Plan, run: Path, functions: Sequence[final.FinalFunction]) -> str:
+    """Write the FINAL node and return its name."""
+    name = final.node_name({node.name for node in plan.nodes})
+    (run / layout.logs(name)).mkdir(parents=True)
+    _write(run / layout.payload(name), final.payload(functions))
+    _write_json(run / layout.program(name), final.program(functions))
+    lines = final.submit_lines(name, plan.name)
+    _write(run / layout.submit(name), "\n".join(lines) + "\n")
+    _write(run / layout.FINAL, final.script(sys.executable), mode=0o700)
+    return name
 
 
 def _check_limits(run: Path, node: str, options: Options) -> None:
@@ -120,6 +243,7 @@ def _manifest(plan: Plan, tag: str) -> dict[str, Any]:
         "dag": dag_name(plan),
         "created": time.time(),
         "targets": list(plan.targets),
+        "script": script_of_this_process(),
     }
 
 

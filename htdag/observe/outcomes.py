@@ -66,6 +66,11 @@ class Sources:
             node = self._plan["by_name"][first["node"]]
         return None
 
+    def of(self, node: str, key: str) -> Any:
+        """Return the source item that an item of a node comes from; None where none is."""
+        root = self.root(self._plan["by_name"][node])
+        return None if root is None else self.value(root, key)
+
     def value(self, root: str, key: str) -> Any:
         """Return the source item of a key."""
         number = int(key.split(".")[0])
@@ -143,6 +148,17 @@ def stage_values(
         if attempts:
             for frame in chunk_frames(run, plan, stage, state.number, attempts):
                 yield state.number, frame
+
+
+def let_go(run: Path, node: dict[str, Any]) -> int:
+    """Return how many failed items of a node were let go by ``on_error="skip"``."""
+    if node["on_error"] != "skip":
+        return 0
+    try:
+        content = json.loads((run / layout.skipped(node["name"])).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return 0
+    return int(content["items"])
 
 
 def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+from htdag._text import counted
 from htdag.backends.base import Activity, RunState
-from htdag.runtime import layout, recordfile, streams
+from htdag.observe import final, holds, outcomes
+from htdag.observe.ends import End, Ends
+from htdag.runtime import layout, progress, streams
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,14 @@ class StageStatus:
     done, failed, running : int
         Items that are finished, that failed in their last attempt, and that are in jobs which run
         now and have not ended (they may be finished already).
-    jobs, jobs_done : int
-        The node's jobs, and how many of them are complete.
+    jobs, jobs_done, jobs_running : int
+        The node's jobs, how many of them are complete, and how many run now.
+    loop : str
+        For a stage that a loop repeats: the loop; its counts are those of the present round.
+    rounds : tuple of int
+        For such a stage: the round; in a loop within loops, their rounds before it.
+    note : str
+        For a loop, which counts rounds instead of items: how far it is, in words.
     """
 
     name: str
@@ -39,6 +50,10 @@ class StageStatus:
     running: int
     jobs: int
     jobs_done: int
+    jobs_running: int = 0
+    loop: str = ""
+    rounds: tuple[int, ...] = ()
+    note: str = ""
 
     @property
     def waiting(self) -> int | None:
@@ -65,9 +80,12 @@ class Status:
     stages : tuple of StageStatus
         In the order of the pipeline.
     held : tuple of str
-        Held jobs with HTCondor's reasons.
+        Why jobs are on hold and what to do about it: a line for each node and cause.
     time : float
         When this was read, in seconds since the epoch.
+    notes : tuple of str
+        What else is to be known: that the run is halted, that jobs are paused, that items were let
+        go.
     """
 
     tag: str
@@ -77,6 +95,7 @@ class Status:
     stages: tuple[StageStatus, ...]
     held: tuple[str, ...]
     time: float
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, stage: str) -> StageStatus:
         for entry in self.stages:
@@ -88,11 +107,26 @@ class Status:
         lines = [f"{self.tag}: {self.state.value}" + (f" ({self.reason})" if self.reason else "")]
         for stage in self.stages:
             total = "?" if stage.total is None else stage.total
-            lines.append(
-                f"  {stage.name}: {stage.done}/{total} done, {stage.running} running, "
-                f"{stage.failed} failed"
-            )
-        return "\n".join([*lines, *self.held])
+            counts = f"{stage.done}/{total} done, {stage.running} running, {stage.failed} failed"
+            lines.append(f"{'  ' * len(stage.rounds)}  {stage.name}: {stage.note or counts}")
+        return "\n".join([*lines, *self.held, *self.notes])
+
+
+def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how many rounds a loop had, and what its predicate said; None while it goes on."""
+    try:
+        text = (run / layout.loop_end(node["name"])).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _loop_note(number: int, most: int, end: dict[str, Any] | None) -> str:
+    if end is None:
+        return f"round {number} of at most {most}" if number else f"at most {most} rounds"
+    why = {True: ", until holds", False: ", the most; until does not hold", None: ""}
+    return counted(number, "round") + why[end["until"]]
 
 
 @dataclass(frozen=True)
@@ -106,97 +140,187 @@ class NodeCounts:
     jobs: int
     jobs_done: int
     settled: bool
+    jobs_running: int = 0
+
+
+class _Fold:
+    """The ends of a node's records, added up; a look costs what has changed since the last one."""
+
+    def __init__(self, ends: Ends, totals: dict[int, int]) -> None:
+        self._ends = ends
+        self.totals = totals
+        self.items = sum(totals.values())
+        self.done: dict[int, int] = {}
+        self.finished = 0
+        self.failed: dict[int, int] = {}  # of chunks that are not complete
+        self.complete: set[int] = set()
+
+    def read(self) -> set[int]:
+        """Read what is new, and return the chunks of jobs that have begun and not ended."""
+        for chunk in self._ends.read():
+            self._add(chunk, self._ends.ended.get(chunk, {}))
+        started = {chunk for chunk, _ in self._ends.started}
+        for chunk in started:
+            self.failed.pop(chunk, None)
+        return started
+
+    def _add(self, chunk: int, attempts: dict[int, End]) -> None:
+        """Count a chunk anew."""
+        done = sum(end.done for end in attempts.values())
+        self.finished += done - self.done.get(chunk, 0)
+        self.done[chunk] = done
+        for end in attempts.values():
+            if end.items is not None:
+                self.items += end.items - self.totals.get(chunk, 0)
+                self.totals[chunk] = end.items
+        self.complete.discard(chunk)
+        self.failed.pop(chunk, None)
+        if any(end.remaining == 0 for end in attempts.values()):
+            self.complete.add(chunk)
+        elif attempts:
+            self.failed[chunk] = attempts[max(attempts)].failed
 
 
 class Reader:
     """Counts a run's records again and again; nodes that are complete are read once."""
 
-    def __init__(self, run: Path, plan: dict[str, Any]) -> None:
+    def __init__(
+        self, run: Path, plan: dict[str, Any], loop: str = "", rounds: tuple[int, ...] = ()
+    ) -> None:
         self._run = run
         self._plan = plan
+        self._loop = loop
+        self._rounds = rounds
+        self._within: dict[str, Reader] = {}
         self._settled: dict[str, NodeCounts] = {}
-        self._ends: dict[tuple[str, int, int], dict[str, Any]] = {}
+        self._folds: dict[str, _Fold] = {}
 
     def read(self, tag: str, backend: str, activity: Activity) -> Status:
         """Return the status now."""
-        counts = {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
-        stages = []
-        for entry in self._plan["stages"]:
-            if entry["node"] is None:
-                continue
-            node = self._plan["by_name"][entry["node"]]
-            found = counts[node["name"]]
-            stages.append(
-                StageStatus(
-                    entry["name"],
-                    node["name"],
-                    found.total,
-                    found.done,
-                    found.failed,
-                    found.running,
-                    found.jobs,
-                    found.jobs_done,
-                )
-            )
         return Status(
             tag,
             activity.state,
             activity.reason,
             backend,
-            tuple(stages),
-            activity.held,
+            tuple(self._stages(activity)),
+            holds.lines(activity.held, tag),
             time.time(),
+            tuple(self._notes(tag, activity)),
         )
+
+    def _notes(self, tag: str, activity: Activity) -> Iterator[str]:
+        if activity.halted and not activity.state.ended:
+            yield f"halted: no further nodes begin until htdag unhalt {quote(tag)}"
+        if activity.suspended:
+            jobs = "1 job is" if activity.suspended == 1 else f"{activity.suspended} jobs are"
+            yield f"{jobs} paused until htdag continue {quote(tag)}"
+        if activity.state.ended:
+            yield from (str(call) for call in final.calls(self._run, self._plan)[-1:] if call.error)
+        for node in self._plan["nodes"]:
+            number = outcomes.let_go(self._run, node)
+            if number:
+                yield (
+                    f"node {node['name']}: {number} failed item{'s' * (number != 1)} let go "
+                    f"(on_error='skip'); run.missing() lists what results lack"
+                )
+
+    def counts(self, activity: Activity) -> dict[str, NodeCounts]:
+        """Return the counts of each node now."""
+        return {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
+
+    def _stages(self, activity: Activity) -> Iterator[StageStatus]:
+        counts = self.counts(activity)
+        for entry in self._plan["stages"]:
+            if entry["node"] is None:
+                continue
+            node = self._plan["by_name"][entry["node"]]
+            name = node["name"]
+            if node["mode"] == "loop":
+                yield from self._loop_stages(node, activity)
+                continue
+            found = counts[name]
+            yield StageStatus(
+                entry["name"],
+                name,
+                found.total,
+                found.done,
+                found.failed,
+                found.running,
+                found.jobs,
+                found.jobs_done,
+                found.jobs_running,
+                self._loop,
+                self._rounds,
+            )
+
+    def _loop_stages(self, node: dict[str, Any], activity: Activity) -> Iterator[StageStatus]:
+        """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
+        name = node["name"]
+        number = layout.last_round(str(self._run), name)
+        found = self._rounds_of(node, activity)
+        yield StageStatus(
+            name,
+            name,
+            found.total,
+            found.done,
+            found.failed,
+            found.running,
+            found.jobs,
+            found.jobs_done,
+            found.jobs_running,
+            loop=self._loop,
+            rounds=self._rounds,
+            note=_loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node)),
+        )
+        if not number:
+            return
+        rounds = (*self._rounds, number)
+        if name not in self._within or self._within[name]._rounds != rounds:
+            folder = self._run / layout.one_round(name, number)
+            plan = progress.read_plan(str(folder))
+            self._within[name] = Reader(folder, plan, name, rounds)
+        there = activity.rounds.get(name, Activity(activity.state))
+        yield from self._within[name]._stages(there)
+
+    def _rounds_of(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+        """Return the counts of a loop, which are rounds."""
+        number = layout.last_round(str(self._run), node["name"])
+        over = loop_end(self._run, node) is not None
+        begun = number > 0 and not over and not activity.state.ended
+        most = number if over else node["loop"]["max_rounds"]
+        done = number if over else max(0, number - 1)
+        return NodeCounts(most, done, 0, int(begun), most, done, over, int(begun))
 
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]
+        if node["mode"] == "loop":
+            return self._rounds_of(node, activity)
         if name in self._settled:
             return self._settled[name]
-        done: Counter[int] = Counter()
-        totals: dict[int, int] = dict(enumerate(node["sizes"]))
-        failed: dict[int, int] = {}
-        complete = set()
-        started = set()
-        for chunk, attempts in layout.attempts(str(self._run), name).items():
-            for attempt in attempts:
-                end = self._end(name, chunk, attempt)
-                if end is None:
-                    started.add(chunk)
-                    failed.pop(chunk, None)
-                    continue
-                done[chunk] += end["done"]
-                failed[chunk] = end["failed"]
-                if end["items"] is not None:
-                    totals[chunk] = end["items"]
-                if end["remaining"] == 0:
-                    complete.add(chunk)
-                    failed.pop(chunk, None)
+        if name not in self._folds:
+            folder = str(self._run / layout.outcomes(name))
+            self._folds[name] = _Fold(Ends(folder), dict(enumerate(node["sizes"])))
+        fold = self._folds[name]
+        started = fold.read()
         if activity.state.ended:
             started.clear()
         active = started | activity.running.get(name, set())
         jobs = streams.chunks(str(self._run), node)
-        known = len(totals) == jobs
-        total = sum(totals.values()) if known else node["items"]
-        running = sum(max(0, totals.get(chunk, 0) - done[chunk]) for chunk in active - complete)
+        total = fold.items if len(fold.totals) == jobs else node["items"]
+        under_way = active - fold.complete
+        running = sum(
+            max(0, fold.totals.get(chunk, 0) - fold.done.get(chunk, 0)) for chunk in under_way
+        )
         counts = NodeCounts(
             total,
-            sum(done.values()),
-            sum(count for chunk, count in failed.items() if chunk not in active),
+            fold.finished,
+            sum(count for chunk, count in fold.failed.items() if chunk not in active),
             running,
             jobs,
-            len(complete),
-            len(complete) == jobs,
+            len(fold.complete),
+            len(fold.complete) == jobs,
+            len(under_way),
         )
         if counts.settled:
             self._settled[name] = counts
         return counts
-
-    def _end(self, node: str, chunk: int, attempt: int) -> dict[str, Any] | None:
-        key = (node, chunk, attempt)
-        if key not in self._ends:
-            path = self._run / layout.record(node, layout.chunk_name(chunk), attempt)
-            end = recordfile.end(str(path))
-            if end is None:
-                return None
-            self._ends[key] = end
-        return self._ends[key]

@@ -1,5 +1,6 @@
 """From the graph of stages to a graph of DAGMan nodes, in pure passes."""
 
+from htdag.plan.costs import Chain
 from htdag.plan.model import (
     Bind,
     Input,
@@ -8,6 +9,7 @@ from htdag.plan.model import (
     Output,
     Plan,
     Reduction,
+    Round,
     StoredSource,
     Stream,
 )
@@ -15,12 +17,14 @@ from htdag.plan.planner import make_plan
 
 __all__ = [
     "Bind",
+    "Chain",
     "Input",
     "Node",
     "Operation",
     "Output",
     "Plan",
     "Reduction",
+    "Round",
     "StoredSource",
     "Stream",
     "make_plan",

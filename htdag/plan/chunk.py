@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import networkx as nx
 
+from htdag._sources import LateSource
 from htdag._text import counted
+from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
+from htdag.plan.late import comes_late, loop_chunked
 from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
+from htdag.plan.reasons import reason_of
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
@@ -51,13 +55,18 @@ def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSo
     for name in graph:
         if name in names:
             source = graph.nodes[name]["stage"].data
+            if source.is_late:
+                continue
             files = min(len(source), MOST_JOBS)
             found.append(StoredSource(name, source, tuple(chunking.even(len(source), files))))
     return tuple(found)
 
 
 def chunk(
-    graph: nx.DiGraph, nodes: tuple[Node, ...], sources: tuple[StoredSource, ...]
+    graph: nx.DiGraph,
+    nodes: tuple[Node, ...],
+    sources: tuple[StoredSource, ...],
+    layouts: Layouts = NO_LAYOUTS,
 ) -> tuple[Node, ...]:
     """Cut the work of every node into chunks, and build the trees of wide reduces.
 
@@ -69,6 +78,8 @@ def chunk(
         Connected nodes in topological order.
     sources : tuple of StoredSource
         The sources that are read by ranges.
+    layouts : mapping
+        How an earlier run, which is to be followed, had laid out its nodes.
 
     Returns
     -------
@@ -79,14 +90,13 @@ def chunk(
     done: dict[str, Node] = {}
     for node in nodes:
         if node.reduction is None:
-            made = [_with_parts(graph, _chunked(graph, node, done, stored), done)]
+            laid_out = _chunked(graph, node, done, stored, layouts)
+            made = [_with_parts(graph, laid_out, done, layouts)]
         else:
             made = _reduce_levels(graph, node, done, stored)
         for level in made:
             # Which files a bind brings is known only when the jobs that write them are.
-            waits = any(
-                bind.node is not None and not done[bind.node].settled for bind in level.binds
-            )
+            waits = any(comes_late(graph, bind, done) for bind in level.binds)
             done[level.name] = replace(level, dynamic=level.dynamic or waits)
     return tuple(done.values())
 
@@ -97,12 +107,16 @@ def most_jobs(node: Node) -> int:
 
 
 def _chunked(
-    graph: nx.DiGraph, node: Node, done: dict[str, Node], stored: dict[str, StoredSource]
+    graph: nx.DiGraph,
+    node: Node,
+    done: dict[str, Node],
+    stored: dict[str, StoredSource],
+    layouts: Layouts,
 ) -> Node:
     reads = node.input
     if reads.source is not None:
-        return _source_chunked(node)
-    flows = [_flow(graph, stream, done, stored) for stream in reads.streams]
+        return _source_chunked(node, layouts)
+    flows = [flow_of(graph, stream, done, stored) for stream in reads.streams]
     if reads.view in BY_HASH:
         (flow,) = flows
         parts = done[str(reads.node)].outputs
@@ -114,6 +128,10 @@ def _chunked(
             dynamic=not flow.settled,
             reasons=(*node.reasons, reason),
         )
+    if reads.is_loop:
+        return loop_chunked(graph, node, flows[0].chunks)
+    if node.follows:
+        return _following(node, flows[0])
     estimate = chunking.view_total(
         reads.view, reads.number, reads.limit, [flow.estimate for flow in flows]
     )
@@ -146,11 +164,13 @@ def _chunked(
     plainly = not reads.is_view
     cells = flows[0].cells or [] if plainly else []
     boundaries = chunking.boundaries(estimate, size, per_job, most_jobs(node), cells)
+    earlier = followed(node, estimate, layouts) if plainly and known else ()
+    boundaries = list(earlier) or boundaries
     if plainly and not known and size is None:
         chunks = node.jobs or min(flows[0].chunks, MOST_JOBS)
     else:
         chunks = len(boundaries) - 1
-    reason = _reason(node, flows, estimate, chunks, known)
+    reason = reason_of(node, flows[0].chunks, estimate, chunks, known, MOST_JOBS)
     return replace(
         node,
         items=estimate if known else None,
@@ -159,6 +179,21 @@ def _chunked(
         dynamic=not known,
         per_job=per_job,
         reasons=(*node.reasons, *filter(None, [reason])),
+    )
+
+
+def _following(node: Node, flow: Flow) -> Node:
+    """Return a node with the chunks of the one before it, for lanes."""
+    reason = f"{counted(flow.chunks, 'job')}, one for each chunk of {node.input.node}, for lanes"
+    edges = tuple(accumulate(flow.cells, initial=0)) if flow.cells is not None else None
+    return replace(
+        node,
+        items=None if edges is None else edges[-1],
+        chunks=flow.chunks,
+        boundaries=edges or tuple(range(flow.chunks + 1)),
+        by_chunk=edges is None,
+        dynamic=not flow.settled,
+        reasons=(*node.reasons, reason),
     )
 
 
@@ -177,12 +212,15 @@ def _keeps_chunks(graph: nx.DiGraph, node: Node, flow: Flow, done: dict[str, Nod
     )
 
 
-def _source_chunked(node: Node) -> Node:
+def _source_chunked(node: Node, layouts: Layouts) -> Node:
     assert node.input.source is not None
     items = len(node.input.source)
     items = items if node.input.limit is None else min(items, node.input.limit)
     size = node.options.chunk_size
-    if size is None:
+    earlier = followed(node, items, layouts)
+    if earlier:
+        boundaries, why = list(earlier), "as in the earlier run"
+    elif size is None:
         boundaries = chunking.even(items, min(items, node.jobs or MOST_JOBS))
         why = f"at most {MOST_JOBS} by default"
     else:
@@ -214,28 +252,7 @@ def _jobs_before(node: Node, flows: list[Flow], estimate: int) -> int:
     return max(1, min(wanted, MOST_JOBS, estimate))
 
 
-def _reason(node: Node, flows: list[Flow], estimate: int, chunks: int, known: bool) -> str:
-    size, before = node.options.chunk_size, node.input.streams[0].node
-    again = "" if known else f"laid out anew by what {' and '.join(node.parents[:3])} gave"
-    if node.jobs:
-        return again  # the number of jobs was explained where it was found
-    if size is not None:
-        about = "" if known else "about "
-        text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
-    elif node.input.is_view or before is None:
-        text = f"{counted(estimate, 'item')} in {counted(chunks, 'job')}"
-        text += f" (at most {MOST_JOBS} by default)"
-    elif chunks == flows[0].chunks:
-        text = f"{counted(chunks, 'job')}, one for each chunk of {before}"
-    else:
-        text = (
-            f"{flows[0].chunks:,} chunks of {before} in {counted(chunks, 'job')} "
-            f"(at most {MOST_JOBS} by default)"
-        )
-    return f"{text}; {again}" if again else text
-
-
-def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
+def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node], layouts: Layouts) -> Node:
     """Say in how many files what leaves a node by key, or sorted, is written."""
     outputs = []
     for output in node.outputs:
@@ -248,6 +265,8 @@ def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
                 parts = output.parts
             elif stage.options.chunk_size is not None:
                 parts = min(MOST_PARTITIONS, math.ceil(estimate / stage.options.chunk_size))
+            elif split == "hash" and followed_parts(node, output.stage, layouts):
+                parts = followed_parts(node, output.stage, layouts)
             elif split == "hash":
                 parts = min(node.chunks, MOST_JOBS, max(8, MOST_FILES // max(1, node.chunks)))
             else:
@@ -257,10 +276,13 @@ def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node]) -> Node:
     return replace(node, outputs=tuple(outputs))
 
 
-def _flow(
+def flow_of(
     graph: nx.DiGraph, stream: Stream, done: dict[str, Node], stored: dict[str, StoredSource]
 ) -> Flow:
     """Return what is known of a stream."""
+    if isinstance(stream.source, LateSource):
+        late = stream.source
+        return Flow(late.cells, late.items, late.chunks, late.cells is not None)
     if stream.source is not None:
         edges = stored[stream.stage].boundaries
         cells = [b - a for a, b in pairwise(edges)]
@@ -325,7 +347,7 @@ def _reduce_levels(
         items = len(node.input.source)
         return [replace(node, items=items, chunks=1, boundaries=(0, items))]
     levels: list[Node] = []
-    flow = _flow(graph, node.input.streams[0], done, stored)
+    flow = flow_of(graph, node.input.streams[0], done, stored)
     chunks, settled = flow.chunks, flow.settled
     fan_in = handle.fan_in or FAN_IN
     before = done.get(str(node.input.node))

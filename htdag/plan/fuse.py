@@ -13,10 +13,18 @@ import networkx as nx
 
 from htdag._graph import upstreams
 from htdag._options import Options
+from htdag.environments import Environment
 from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction, Stream
-from htdag.stages import COMBINING, KEYED, PER_ITEM, VIEWS, Stage
+from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
 
-BUILT_IN = Options(retries=0, on_error="finish", max_errors=0, fuse=True)
+BUILT_IN = Options(
+    retries=0,
+    on_error="finish",
+    max_errors=0,
+    fuse=True,
+    cache=False,
+    environment=Environment.assume(),
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,8 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     """Return "" where a stage can join the node that makes or reads its items, else why not."""
     stage = wanted.stage
     options = stage.options.over(BUILT_IN)
+    if node.input.is_loop:
+        return f"{wanted.upstream.name} is made by a loop"
     if node.reduction is not None:
         return f"{wanted.upstream.name} is one value, made by a {wanted.upstream.kind}"
     if node.input.view == "sort_by" and not stage.one:
@@ -121,7 +131,7 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
         if graph.nodes[name]["stage"].data is not None:
             continue
         wanted = needs(graph, name)
-        if wanted.stage.kind in VIEWS:
+        if wanted.stage.kind in VIEWS or wanted.stage.kind == LOOP:
             nodes.append(_view_node(graph, wanted))
             continue
         reason = ""
@@ -176,12 +186,15 @@ def _view_node(graph: nx.DiGraph, wanted: Needs) -> Node:
     stage = wanted.stage
     view, limit = (stage.kind, None) if stage.kind != "take" else ("items", stage.number)
     number = stage.number if limit is None else 0
+    why = "it says which items are read, and how"
+    if view == LOOP:
+        why = "it is a loop, each round of it a DAG of its own"
     return Node(
         name="",
         stages=(stage.name,),
         input=Input(tuple(map(_stream, wanted.inputs)), view, number, limit),
         options=job_options(graph, stage, wanted.upstream),
-        reasons=(f"{stage.name} begins a node: it says which items are read, and how",),
+        reasons=(f"{stage.name} begins a node: {why}",),
     )
 
 

@@ -142,7 +142,7 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
         binds = tuple(
             replace(bind, node=where[bind.stage], one=graph.nodes[bind.stage]["stage"].one)
             if graph.nodes[bind.stage]["stage"].data is None
-            else bind
+            else replace(bind, one=graph.nodes[bind.stage]["stage"].one)
             for bind in node.binds
         )
         connected.append(replace(node, input=replace(reads, streams=streams), binds=binds))

@@ -12,9 +12,11 @@ import networkx as nx
 from htdag._options import Options
 from htdag._sources import Source
 from htdag._throttles import Throttles
+from htdag.plan.costs import Chain, Cost
 from htdag.runtime import layout
-from htdag.runtime.chunking import BY_HASH
-from htdag.stages import MISSING
+from htdag.runtime.chunking import BY_HASH, even
+from htdag.runtime.lanes import Unit
+from htdag.stages import LOOP, MISSING
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,15 @@ class Input:
     @property
     def source(self) -> Source | None:
         """The source, where one is read as it is: then each chunk gets a file of its own."""
-        return self.streams[0].source if self.view == "items" else None
+        source = self.streams[0].source
+        return (
+            source if source is not None and self.view == "items" and not source.is_late else None
+        )
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether this is what a loop begins with, and what it uses."""
+        return self.view == LOOP
 
 
 @dataclass(frozen=True)
@@ -173,6 +183,46 @@ class StoredSource:
     stage: str
     source: Source
     boundaries: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What the last job of a round asks of the loop's state: whether the loop is over.
+
+    The values are those of ``after`` (None: what the node combines, or its input); ``previous`` is
+    the stage of the state before the round where the function takes that, too.
+    """
+
+    stage: str
+    function: Callable[..., Any]
+    after: str | None
+    previous: str | None
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a loop does again and again.
+
+    Attributes
+    ----------
+    plan : Plan
+        The nodes of one round. Its sources are the state, and what comes from outside.
+    state, result : str
+        The stages of the state before and after a round.
+    one : bool
+        Whether the state is one value, not items.
+    until : bool
+        Whether a predicate may end the loop.
+    max_rounds : int
+        The most rounds.
+    """
+
+    plan: Plan
+    state: str
+    result: str
+    one: bool
+    until: bool
+    max_rounds: int
 
 
 @dataclass(frozen=True)
@@ -209,6 +259,10 @@ class Node:
         Whether its jobs take whole chunks of the node before it, however many items these have.
     per_job : float
         About how many items a job is to have then, where there is no chunk size.
+    follows : bool
+        Whether its chunks are those of the node that it reads, so that both can be in lanes.
+    lanes : int
+        Into how many lanes it is cut, each a DAGMan node of its own; 1 for none.
     fan_in : int or None
         For a level of a tree of combining nodes: how many values one job takes.
     items : int or None
@@ -217,8 +271,14 @@ class Node:
         About how many jobs earlier runs ask for; None where they do not decide.
     measured : str
         What earlier runs measured, in words.
+    cost : Cost or None
+        What they say of its time, where they measured all that it does.
     priority : int
         Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
+    round : Round or None
+        For a loop: what it repeats. It has no jobs but those of its rounds.
+    check : Check or None
+        For the node that ends a round: how it is found whether the loop is over.
     reasons : tuple of str
         Why it is as it is.
     """
@@ -236,17 +296,44 @@ class Node:
     dynamic: bool = False
     by_chunk: bool = False
     per_job: float = 1.0
+    follows: bool = False
+    lanes: int = 1
     fan_in: int | None = None
     items: int | None = None
     jobs: int | None = None
     measured: str = ""
+    cost: Cost | None = None
     priority: int = 0
+    round: Round | None = None
+    check: Check | None = None
     reasons: tuple[str, ...] = ()
 
     @property
     def settled(self) -> bool:
         """Whether its number of jobs is known before it runs."""
         return not self.dynamic or bool(self.boundaries) or self.input.view in BY_HASH
+
+    @property
+    def is_check_alone(self) -> bool:
+        """Whether it is there only to find out whether a loop is over."""
+        return self.check is not None and not self.outputs
+
+    @property
+    def lane_parent(self) -> str | None:
+        """The node whose lanes go on in its own, lane by lane."""
+        return self.input.node if self.lanes > 1 and self.follows else None
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """What DAGMan runs of it: the node, or its lanes."""
+        if self.lanes == 1:
+            return (Unit(self.name),)
+        return tuple(Unit(self.name, lane) for lane in range(1, self.lanes + 1))
+
+    @property
+    def lane_edges(self) -> tuple[int, ...]:
+        """Where the chunks of its lanes begin, and the end."""
+        return tuple(even(self.chunks, self.lanes))
 
     @property
     def parents(self) -> tuple[str, ...]:
@@ -276,6 +363,8 @@ class Plan:
         The sources that are read by ranges of their items, or bound.
     throttles : Throttles
         The options of the pipeline as a whole.
+    chains : tuple of Chain
+        Where lanes can be, or were asked for and cannot.
     """
 
     name: str
@@ -285,6 +374,7 @@ class Plan:
     stages: nx.DiGraph
     sources: tuple[StoredSource, ...] = ()
     throttles: Throttles = field(default_factory=Throttles)
+    chains: tuple[Chain, ...] = ()
 
     @cached_property
     def graph(self) -> nx.DiGraph:
@@ -298,8 +388,18 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        """The number of jobs, when none has to be tried again."""
-        return sum(node.chunks for node in self.nodes)
+        """The number of jobs, when none has to be tried again, and each loop has one round."""
+        return sum(
+            node.chunks if node.round is None else node.round.plan.jobs for node in self.nodes
+        )
+
+    @property
+    def nodes_with_jobs(self) -> tuple[Node, ...]:
+        """The nodes that are clusters of jobs, those of the rounds of loops too."""
+        found: list[Node] = []
+        for node in self.nodes:
+            found += (node,) if node.round is None else node.round.plan.nodes_with_jobs
+        return tuple(found)
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:

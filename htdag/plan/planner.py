@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import networkx as nx
 
 from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
+from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
-from htdag.plan.model import Plan
+from htdag.plan.lanes import lane
+from htdag.plan.loop import add_check, plan_rounds
+from htdag.plan.model import Node, Plan
 from htdag.plan.priority import prioritize
+from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Measures, Settings, tune
+from htdag.stages import Loop
 
 _NOTHING: Measures = MappingProxyType({})
 
@@ -24,9 +30,10 @@ def make_plan(
     name: str,
     *,
     measures: Measures = _NOTHING,
-    slots: int = 1,
+    capacity: Capacity | None = None,
     settings: Settings | None = None,
     throttles: Throttles | None = None,
+    layouts: Layouts = NO_LAYOUTS,
 ) -> Plan:
     """Plan a graph of stages.
 
@@ -40,20 +47,42 @@ def make_plan(
         The pipeline's name.
     measures : mapping
         What earlier runs measured of stages, by `htdag.plan.identity.stage_keys`.
-    slots : int
+    capacity : Capacity, optional
         How many jobs can run at once; used with measures only.
     settings : Settings, optional
-        What to aim at; used with measures only.
+        What to aim at; but for `lanes` used with measures only.
     throttles : Throttles, optional
         The options of the pipeline as a whole.
+    layouts : mapping
+        How an earlier run, which is to be followed, had laid out its nodes
+        (`htdag.plan.follow.layouts_of`).
 
     Returns
     -------
     Plan
         Equal arguments give equal plans.
     """
-    nodes, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-    nodes = tune(graph, name, nodes, measures, slots, settings or Settings())
-    sources = stored_sources(graph, nodes)
-    nodes = prioritize(chunk(graph, nodes, sources))
-    return Plan(name, nodes, tuple(targets), where, graph, sources, throttles or Throttles())
+    aim, limits = settings or Settings(), throttles or Throttles()
+    room = capacity or Capacity()
+
+    def plan_round(inner: nx.DiGraph, result: str, limits: Throttles, loop: Loop) -> Plan:
+        return planned(inner, (result,), limits, loop)
+
+    def planned(
+        graph: nx.DiGraph, targets: Sequence[str], limits: Throttles, loop: Loop | None
+    ) -> Plan:
+        connected, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
+        if loop is not None:
+            connected = add_check(graph, connected, where, loop)
+        sources = stored_sources(graph, connected)
+
+        def layout(followers: frozenset[str]) -> tuple[Node, ...]:
+            marked = tuple(replace(node, follows=node.name in followers) for node in connected)
+            tuned = tune(graph, name, marked, measures, room.slots, aim)
+            return chunk(graph, tuned, sources, layouts if loop is None else NO_LAYOUTS)
+
+        nodes, chains = lane(layout, aim.lanes, room, limits)
+        nodes = prioritize(plan_rounds(graph, nodes, sources, limits, plan_round))
+        return Plan(name, nodes, tuple(targets), where, graph, sources, limits, chains=chains)
+
+    return planned(graph, targets, limits, None)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from htdag._options import Options
+from htdag._text import duration, short_number, size
 from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
+from htdag.plan.costs import Cost
 from htdag.plan.identity import PARTS, stage_keys
 from htdag.plan.model import Node
 from htdag.runtime.chunking import BY_HASH, view_total
@@ -56,6 +58,8 @@ class Measured:
         The most that an item needed on disk, in any job.
     disk_fixed_mb : float
         The most that a job needed on disk however few its items.
+    slowest : float
+        Seconds a call in the job with the most; 0 where that was not measured.
     """
 
     run: float
@@ -68,6 +72,7 @@ class Measured:
     memory_mb: float
     disk_mb: float
     disk_fixed_mb: float
+    slowest: float = 0.0
 
 
 Measures = Mapping[str, tuple[Measured, ...]]
@@ -82,9 +87,12 @@ class Settings:
     ----------
     target_job_seconds : float
         How long a job should take.
+    lanes : int or None
+        Into how many lanes chains of nodes are cut; None: as many as earlier runs advise.
     """
 
     target_job_seconds: float = 600.0
+    lanes: int | None = None
 
 
 def tune(
@@ -122,12 +130,16 @@ def tune(
     keys = stage_keys(graph, pipeline)
     flow = _Flow(keys, measures)
     tuned = []
+    jobs: dict[str, float] = {}
     for node in nodes:
         parts = [_Part(key, calls, flow.of(node, key)) for key, calls in flow.parts(node)]
         items = flow.items_into(node)
+        followed = jobs.get(str(node.input.node)) if node.follows else None
         if any(part.runs for part in parts):
-            node = _tuned(node, parts, items, slots, settings)
+            node = _tuned(node, parts, items, slots, settings, followed)
         flow.pass_on(node, items)
+        share = max(1.0, _items_a_job(node, items, node.jobs))
+        jobs[node.name] = max(1.0, items / share) if followed is None else followed
         tuned.append(node)
     return tuple(tuned)
 
@@ -143,6 +155,10 @@ class _Part:
     def seconds(self) -> float:
         """Return the seconds that the stage takes for an item of the node."""
         return self.calls * self.median(lambda run: run.seconds)
+
+    def slowest(self) -> float:
+        """Return the seconds that it took for an item in the slowest job."""
+        return self.calls * self.median(lambda run: run.slowest or run.seconds)
 
     def median(self, value: Callable[[Measured], float]) -> float:
         """Return the median over runs, in which a run counts by its calls, but not without end."""
@@ -229,16 +245,23 @@ class _Flow:
 
 
 def _tuned(
-    node: Node, parts: Sequence[_Part], items: float, slots: int, settings: Settings
+    node: Node,
+    parts: Sequence[_Part],
+    items: float,
+    slots: int,
+    settings: Settings,
+    followed: float | None,
 ) -> Node:
+    """Return a node with what was measured of it; ``followed`` is the number of jobs it takes."""
     unknown = [part.key for part in parts if not part.runs]
     known = [part for part in parts if part.runs]
     reasons = []
     each = sum(part.seconds() for part in known)
-    each += max(part.median(lambda run: run.rest) for part in known)
-    jobs = None
+    rest = max(part.median(lambda run: run.rest) for part in known)
+    each += rest
+    jobs = None if followed is None else round(followed)
     free = node.reduction is None and node.input.view not in (*BY_HASH, "sort_by")
-    if free and node.options.chunk_size is None:
+    if free and node.options.chunk_size is None and followed is None:
         if unknown:
             names = ", ".join(dict.fromkeys(key.split("/")[1] for key in unknown))
             reasons.append(f"the number of jobs is the default: nothing was measured of {names}")
@@ -255,6 +278,14 @@ def _tuned(
         options=options,
         jobs=jobs,
         per_job=node.per_job if jobs is None else max(1.0, items / jobs),
+        cost=None
+        if unknown
+        else Cost(
+            items,
+            each,
+            rest + sum(part.slowest() for part in known),
+            min(part.median(lambda run: run.jobs) for part in known),
+        ),
         measured=_measured(known, each if node.reduction is None or not unknown else None),
         reasons=(*node.reasons, *reasons, *asked),
     )
@@ -344,42 +375,6 @@ def rounded(megabytes: float) -> int:
     return max(1, math.ceil(megabytes / step)) * step
 
 
-def duration(seconds: float) -> str:
-    """Return a time in words.
-
-    Examples
-    --------
-    >>> [duration(seconds) for seconds in (0.000002, 0.0123, 8.04, 95, 600, 40_000)]
-    ['2 us', '12 ms', '8 s', '1.6 min', '10 min', '11 h']
-    """
-    for limit, unit, factor in (
-        (1e-3, "us", 1e6),
-        (1, "ms", 1e3),
-        (90, "s", 1),
-        (5400, "min", 1 / 60),
-    ):
-        if seconds < limit:
-            return f"{_number(seconds * factor)} {unit}"
-    return f"{_number(seconds / 3600)} h"
-
-
-def size(megabytes: float) -> str:
-    """Return a size in words.
-
-    Examples
-    --------
-    >>> [size(megabytes) for megabytes in (0.0004, 0.02, 3.14, 310, 2048)]
-    ['1 KB', '20 KB', '3.1 MB', '310 MB', '2 GB']
-    """
-    if megabytes < 1:
-        return f"{max(1, round(megabytes * 1024))} KB"
-    return f"{_number(megabytes)} MB" if megabytes < 1024 else f"{_number(megabytes / 1024)} GB"
-
-
 def _items(number: float) -> str:
-    text = _number(number)
+    text = short_number(number)
     return f"{text} item{'' if text == '1' else 's'}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")

@@ -6,10 +6,11 @@ import sys
 from shlex import quote
 from typing import TypeVar
 
+from htdag._logging import LOGGER
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import RunActive
 from htdag.run.files import RunFiles
-from htdag.runtime import progress
+from htdag.runtime import looping, progress
 
 _Self = TypeVar("_Self", bound="Control")
 
@@ -53,9 +54,13 @@ class Control(RunFiles):
 
     def _discard_damaged(self) -> None:
         """Set aside the records of outcomes that are damaged, so that they are made again."""
-        for node in self._plan["nodes"]:
-            progress.close_killed(str(self.path), node)
-            progress.discard_damaged(str(self.path), node)
+        # A round goes on from the one before it, and from none of those before that.
+        rounds = looping.last_rounds(str(self.path), self._plan, most=2)
+        places = [(str(self.path), self._plan), *((path, plan) for _, path, plan in rounds)]
+        for path, plan in places:
+            for node in plan["nodes"]:
+                progress.close_killed(path, node)
+                progress.discard_damaged(path, node)
 
     def remove(self, force: bool = False) -> None:
         """End the run; what is done stays, and `resume` can go on.
@@ -72,6 +77,7 @@ class Control(RunFiles):
         """
         ticket = self._ticket()
         self._backend(ticket["backend"]).remove(self.path, ticket["ticket"], force)
+        LOGGER.info("run %r: removed", self.tag)
 
     def interrupted(self) -> None:
         """Do what Ctrl-C means for a run that was started by `Pipeline.run`, and say so."""

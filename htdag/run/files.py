@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from htdag import _settings, backends, history
+from htdag._home import runs_directory
+from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
-from htdag.errors import RunDamaged, RunNotFound, UsageError
+from htdag.errors import NotDone, RunDamaged, RunNotFound, UsageError
 from htdag.observe.status import Reader
+from htdag.reuse import cache
+from htdag.reuse.directories import discard_replaced
 from htdag.runtime import layout, progress
 
-_TICKET = "submit.json"
+_Self = TypeVar("_Self", bound="RunFiles")
+TICKET = "submit.json"
+IMPORTED = "imported"
+"""In the ticket of a run that was brought from elsewhere: the state that it had there."""
 
 
 class RunFiles:
@@ -31,14 +40,18 @@ class RunFiles:
         if missing:
             raise RunDamaged(f"{str(path / layout.RUN)!r} lacks {', '.join(sorted(missing))}")
         self._manifest = manifest
-        self.tag: str = manifest["tag"]
+        # The name of its directory is what it is found by.
+        self.tag: str = path.name if path.parent == runs_directory() else manifest["tag"]
 
-    def _submit(self, backend: Backend) -> None:
-        before = (_read_json(self.path / _TICKET) or {}).get("ticket")
+    def _submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
+        old = _read_json(self.path / TICKET) or {}
+        before = None if IMPORTED in old else old.get("ticket", before)
         ticket = backend.submit(self.path, self._manifest["dag"], before)
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
-        layout.write_aside(str(self.path / _TICKET), json.dumps(content).encode())
-        self.__dict__.pop("_reader", None)
+        layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
+        for name in ("_reader", "_plan"):
+            self.__dict__.pop(name, None)
+        LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
 
     @property
     def pipeline_name(self) -> str:
@@ -56,6 +69,15 @@ class RunFiles:
         return tuple(self._manifest["targets"])
 
     @property
+    def script(self) -> dict[str, Any] | None:
+        """How the script that made it was started; None for a notebook or the like.
+
+        ``file``, ``module`` (of ``python -m``, else None), ``arguments``, ``python`` (the program)
+        and ``folder`` (the current one).
+        """
+        return self._manifest.get("script")
+
+    @property
     def backend_name(self) -> str:
         """Where it runs: ``"condor"`` or ``"local"``."""
         return str(self._ticket()["backend"])
@@ -66,13 +88,25 @@ class RunFiles:
         return self._activity().state
 
     def _ticket(self) -> dict[str, Any]:
-        content = _read_json(self.path / _TICKET)
+        if self._around is not None:
+            return self._around[0]._ticket()
+        content = _read_json(self.path / TICKET)
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
         return content
 
+    @property
+    def _is_submitted(self) -> bool:
+        return (self.path / TICKET).exists()
+
     def _activity(self) -> Activity:
+        if self._around is not None:
+            outer, loop = self._around
+            there = outer._activity()
+            return there.rounds.get(loop, Activity(there.state, there.reason))
         ticket = self._ticket()
+        if IMPORTED in ticket:
+            return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
         return self._backend(ticket["backend"]).activity(self.path, ticket["ticket"])
 
     def _backend(self, name: str) -> Backend:
@@ -81,6 +115,46 @@ class RunFiles:
         return self._backend_in_use
 
     _backend_in_use: Backend | None = None
+
+    # For a round of a loop, which is a run directory too: the run around it, and the loop.
+    _around: tuple[RunFiles, str] | None = None
+
+    @property
+    def _loop(self) -> str:
+        """The loop that it is a round of; "" for a whole run."""
+        return "" if self._around is None else self._around[1]
+
+    def _rounds_with(self: _Self, stage: str, number: int | None = None) -> Iterator[_Self]:
+        """Yield the rounds that have a stage, the last one first, or only a certain round.
+
+        None where the stage is in no loop.
+
+        Raises
+        ------
+        NotDone
+            If no round has begun, or not that one.
+        UsageError
+            If a round was asked for, of a stage that is in no loop.
+        """
+        for node in self._plan["nodes"]:
+            if node["mode"] != "loop":
+                continue
+            step = self.path / layout.step(node["name"])
+            if stage not in _stage_names(step, progress.read_plan(str(step))):
+                continue
+            last = layout.last_round(str(self.path), node["name"])
+            wanted = range(last, 0, -1) if number is None else [number]
+            if not last or not 1 <= wanted[0] <= last:
+                raise NotDone(
+                    f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not begun"
+                )
+            for each in wanted:
+                inner = type(self)(self.path / layout.one_round(node["name"], each))
+                inner._around = (self, node["name"])
+                yield inner
+            return
+        if number is not None:
+            raise UsageError(f"round={number}: stage {stage!r} is in no loop")
 
     @cached_property
     def _plan(self) -> dict[str, Any]:
@@ -107,14 +181,30 @@ class RunFiles:
         return target
 
     def _stage(self, stage: str) -> None:
-        names = [entry["name"] for entry in self._plan["stages"]]
+        names = list(_stage_names(self.path, self._plan))
         if stage not in names:
-            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; it has: {', '.join(names)}")
+            near = difflib.get_close_matches(stage, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
 
-    def _remember(self, again: bool = False) -> None:
-        """Keep what the run has measured for later plans."""
+    def _remember(self, again: bool = False, done: bool = False) -> None:
+        """Keep what the run has measured, and finished, for later ones."""
         if _settings.use_history(None):
             history.gather(self.path, again=again)
+        cache.gather(self.path)
+        if done:
+            discard_replaced(self.path)
+
+
+def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of all stages of a plan, those that loops repeat too."""
+    for entry in plan["stages"]:
+        if entry["kind"] not in ("state", "import"):
+            yield entry["name"]
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            step = run / layout.step(node["name"])
+            yield from _stage_names(step, progress.read_plan(str(step)))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import RunState
-from htdag.errors import NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
+from htdag.observe.missing import ancestors, warning
 from htdag.observe.outcomes import Item
 from htdag.run.watching import Watching, held_text, looks
 from htdag.runtime import progress, streams
@@ -39,10 +41,16 @@ class Results(Watching):
             If the result is not there in time.
         RunFailed
             If the run ended without it.
+
+        Warns
+        -----
+        ItemsMissing
+            If items that failed were let go on the way to it (``on_error="skip"``).
         """
         name = self._target(target)
         entry = outcomes.stage_entry(self._plan, name)
         self._await(name, timeout)
+        self._warn_of_missing(name)
         values = (
             outcomes.load_value(frame, self.path)
             for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=True)
@@ -69,15 +77,27 @@ class Results(Watching):
         ------
         TimeoutError
             If the run has not ended.
+
+        Warns
+        -----
+        ItemsMissing
+            As for `result`, with ``errors="raise"``.
         """
         if errors not in ("raise", "skip", "return"):
             raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
         name = self._target(target)
         if errors == "raise":
             self._await(name, 0)
+            self._warn_of_missing(name)
         elif not self.state.ended:
             raise NotDone(f"run {self.tag!r} is {self.state.value}; wait for it first")
         return self._items(name, errors)
+
+    def _warn_of_missing(self, name: str) -> None:
+        where = outcomes.stage_entry(self._plan, name)["where"]
+        lacking = sum(outcomes.let_go(self.path, node) for node in ancestors(self._plan, where))
+        if lacking:
+            warnings.warn(warning(name, lacking, self.tag), ItemsMissing, stacklevel=3)
 
     def _items(self, name: str, errors: str) -> Iterator[Item]:
         sources, root = self._origin(name)

@@ -1,15 +1,26 @@
-"""What went wrong in a run, and what its items printed."""
+"""What went wrong in a run."""
 
 from __future__ import annotations
 
-from htdag.errors import NotDone
-from htdag.observe import failures
+import re
+import sys
+from dataclasses import replace
+from typing import Any
+
+from htdag.backends.base import Activity
+from htdag.observe import failures, final, groups, missing
 from htdag.observe.failures import ItemError
+from htdag.observe.final import FinalCall
+from htdag.observe.groups import ErrorGroup, Hold
+from htdag.observe.missing import MissingItem
 from htdag.run.files import RunFiles
+from htdag.runtime import lanes
+
+_HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
 
 class Troubles(RunFiles):
-    """Errors and streams of a run."""
+    """Errors of a run."""
 
     def errors(self, stage: str | None = None) -> list[ItemError]:
         """Return what failed, in the order of the pipeline.
@@ -17,7 +28,7 @@ class Troubles(RunFiles):
         Parameters
         ----------
         stage : str, optional
-            Only the errors of this stage.
+            Only the errors of this stage; of a loop, those of all stages in it.
 
         Returns
         -------
@@ -28,32 +39,97 @@ class Troubles(RunFiles):
             self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
 
-    def stdout(self, stage: str, key: str) -> str:
-        """Return what an item printed while the jobs of a stage worked on it.
+    def missing(self, target: str | None = None) -> list[MissingItem]:
+        """Return the items that a result lacks: those that failed and were let go.
 
-        Stages that are fused share their output.
+        With ``on_error="skip"`` a run goes on without items that failed. This lists them for all
+        stages that the target depends on, also where the target is one value, as of a reduce.
 
         Parameters
         ----------
-        stage : str
-            The stage.
-        key : str
-            The item's key.
+        target : str, optional
+            The name of a target; not needed where there is only one.
 
-        Raises
-        ------
-        TimeoutError
-            If no job of the stage has run yet.
+        Returns
+        -------
+        list of MissingItem
+            [] where the result is of all items.
+
+        Examples
+        --------
+        >>> [(item.key, item.source) for item in run.missing()]  # doctest: +SKIP
+        [('17', PosixPath('scan-17.fits'))]
         """
-        return self._stream(stage, key, "out")
+        return list(missing.missing(self.path, self._plan, self._target(target)))
 
-    def stderr(self, stage: str, key: str) -> str:
-        """Return what an item wrote to standard error; as `stdout`."""
-        return self._stream(stage, key, "err")
+    def final(self) -> list[FinalCall]:
+        """Return how the functions of `Pipeline.on_success` and `on_failure` went.
 
-    def _stream(self, stage: str, key: str, which: str) -> str:
-        self._stage(stage)
-        text = failures.printed(self.path, self._plan, stage, str(key), which)
-        if text is None:
-            raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
-        return text
+        Returns
+        -------
+        list of FinalCall
+            The oldest first; [] where none was called. After a `resume` they are called again.
+        """
+        return final.calls(self.path, self._plan)
+
+    def error_groups(self, stage: str | None = None) -> list[ErrorGroup]:
+        """Return what failed, and what is on hold, in groups of one cause each.
+
+        Errors with the same traceback whose messages differ in numbers, names and paths only are
+        one group.
+
+        Parameters
+        ----------
+        stage : str, optional
+            Only what happened in this stage.
+
+        Returns
+        -------
+        list of ErrorGroup
+            First those by which most other work is lost; [] where nothing failed.
+
+        Examples
+        --------
+        >>> for group in htdag.load("survey").error_groups():  # doctest: +SKIP
+        ...     print(group, "on", *group.hosts)
+        40 x ValueError in calibrate: no star in frame 7 on node3 node12
+        """
+        if stage is not None:
+            self._stage(stage)
+        activity = self._activity()
+        errors = failures.errors(self.path, self._plan, stage, streams=False)
+        found = groups.groups(errors, self._plan, self._reader.counts(activity), holds(activity))
+        return [
+            self._with_example(group) for group in found if stage in (None, group.stage, group.node)
+        ]
+
+    def _with_example(self, group: ErrorGroup) -> ErrorGroup:
+        if group.example is None:
+            return group
+        return replace(group, example=failures.with_streams(self.path, self._plan, group.example))
+
+    def _say_differences(self) -> None:
+        """Say once in which packages the environments of jobs differ from that of the script."""
+        if not self._said_differences:
+            self._said_differences = True
+            found = failures.differences(self.path, self._plan)
+            if found:
+                print(f"htdag: other versions of packages: {found}", file=sys.stderr)
+
+    _said_differences = False
+
+
+def holds(activity: Activity) -> list[Hold]:
+    """Return the jobs on hold of which a backend tells, by text or by a job's state."""
+    found = []
+    held: tuple[Any, ...] = activity.held
+    for job in held:
+        match = _HELD_JOB.match(job) if isinstance(job, str) else None
+        if match:
+            node = lanes.unit(match[1]).node
+            found.append(Hold(node, match[2], None, None, match[3]))
+        elif not isinstance(job, str):
+            name = f"{job.cluster}.{job.proc}"
+            node = lanes.unit(job.node).node
+            found.append(Hold(node, name, job.code, job.subcode, job.reason, job.slot))
+    return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
@@ -23,14 +24,29 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 class Watching(Troubles):
     """The state of a run, and waiting for it."""
 
-    def status(self) -> Status:
+    def status(self, ask: bool = False) -> Status:
         """Return counts by stage and by the state of items.
+
+        Parameters
+        ----------
+        ask : bool
+            Ask the schedd which jobs it has, for where the event log is behind, or lost something.
+            By default the run's files alone tell, and the schedd is asked now and then whether the
+            run as a whole is still there.
 
         Returns
         -------
         Status
             Printing it gives a line a stage; ``status["name"]`` is one stage's counts.
+
+        Raises
+        ------
+        BackendError
+            If the schedd was to be asked, and does not answer.
         """
+        if ask:
+            ticket = self._ticket()
+            self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], True)
         return self._reader.read(self.tag, self.backend_name, self._activity())
 
     def wait(
@@ -43,8 +59,8 @@ class Watching(Troubles):
         timeout : float (seconds) or timedelta, optional
             None waits for ever; 0 or less only looks.
         progress : bool, optional
-            Show the progress on stderr: a live display in a terminal, else a line now and then.
-            None: in a terminal only.
+            Show the progress: a live display in a terminal, HTML in a notebook, else a line now
+            and then on stderr. None: in a terminal and a notebook only.
 
         Returns
         -------
@@ -59,16 +75,24 @@ class Watching(Troubles):
             If jobs are on hold and nothing else is under way.
         TimeoutError
             If it has not ended in time.
+
+        Warns
+        -----
+        FinalFailed
+            If a function of `Pipeline.on_success` or `on_failure` failed.
         """
+        from htdag.show import notebook
         from htdag.show.progress import Display
 
-        shown = sys.stderr.isatty() if progress is None else progress
+        shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
         with Display(shown) as display:
             for _ in looks(timeout):
                 status = self.status()
                 display.update(status)
                 if status.state.ended:
-                    self._remember(again=True)
+                    self._remember(again=True, done=status.state is RunState.DONE)
+                    self._warn_of_final()
+                    self._say_differences()
                 if status.state is RunState.DONE:
                     return self
                 if status.state.ended:
@@ -77,13 +101,25 @@ class Watching(Troubles):
                     raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
 
+    def _warn_of_final(self) -> None:
+        calls = self.final()
+        if calls and calls[-1].error:
+            text = f"run {self.tag!r}: {calls[-1]}; run.final() has its output"
+            warnings.warn(text, FinalFailed, stacklevel=3)
+
+    def _repr_html_(self) -> str:
+        """Show how far it has come where a notebook shows a value."""
+        from htdag.show.notebook import status_html
+
+        return status_html(self.status())
+
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, target)["where"]]
         for _ in looks(timeout):
             activity = self._activity()
             if activity.state is RunState.DONE:
-                self._remember()
+                self._remember(done=True)
                 return
             if all(state.complete for state in progress_of.examine(str(self.path), node)):
                 return
@@ -110,7 +146,8 @@ class Watching(Troubles):
         tag = quote(self.tag)
         return what + (
             f"\n\nMore: run.errors() or `htdag errors {tag}`. Once mended: run.resume() or "
-            f"`htdag resume {tag}`; what is done is kept. Files: {self.path}"
+            f"`htdag resume {tag}`, with a corrected script `htdag resume {tag} --script`; what is "
+            f"done is kept. Files: {self.path}"
         )
 
 
@@ -126,9 +163,10 @@ def held_text(status: Status) -> str:
     held = "\n".join(status.held) or status.reason
     if held.endswith(HOW_TO_START):
         return f"run {status.tag!r} is on hold, and goes on from where it is: {held}"
+    tag = quote(status.tag)
     return (
         f"run {status.tag!r} is on hold: HTCondor waits for a person.\n{held}\n"
-        f"Mend the cause and use condor_release; or htdag remove {quote(status.tag)}, then resume"
+        f"To let all of it go on: htdag release {tag}; to end it: htdag remove {tag}"
     )
 
 

@@ -1,5 +1,7 @@
 """The entry of ``runtime.pyz``: ``work`` in a job, ``post`` beside DAGMan, ``local`` on its own.
 
+``final`` is the work at the end of a run.
+
 Kept to the plainest syntax, so that a Python too old for the rest still says what is wrong.
 """
 
@@ -19,7 +21,13 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
     if command == "post":
         from htdag_runtime import post
 
+        if len(arguments) > 4:
+            return post.loop_post(arguments[1], int(arguments[4]))
         return post.post(".", arguments[1], int(arguments[2]), int(arguments[3]))
+    if command == "final":
+        from htdag_runtime import final
+
+        return final.final(arguments[1], int(arguments[2]))
     if command == "local":
         from htdag_runtime import local
 

@@ -21,14 +21,23 @@ def frames(parts: List[Dict[str, Any]]) -> Iterator[Frame]:
     Parameters
     ----------
     parts : list of dict
-        ``files`` are the attempts of one cell; ``range`` is None, or which of its values.
+        ``files`` are the attempts of one cell; ``range`` is None, or which of its values; and
+        ``number``, if there is one, that of the first: then their numbers are their keys.
     """
     for part in parts:
         found = itemfile.merge(part["files"])
-        if part["range"] is None:
-            yield from found
+        if part["range"] is not None:
+            found = itertools.islice(found, *part["range"])
+        if "number" in part:
+            yield from _numbered(found, part["number"])
         else:
-            yield from itertools.islice(found, *part["range"])
+            yield from found
+
+
+def _numbered(found: Iterator[Frame], number: int) -> Iterator[Frame]:
+    numbers = itertools.count(number)
+    # Not by a loop, which would keep a frame while the next one is read.
+    return map(lambda frame: frame._replace(key=str(next(numbers))), found)  # noqa: C417
 
 
 def value(frame: Frame, files_folder: str) -> Any:
@@ -41,8 +50,10 @@ def value(frame: Frame, files_folder: str) -> Any:
         return pickle.loads(frame.payload, buffers=frame.buffers)
     file = json.loads(frame.payload)
     link = file["link"]
-    if os.path.exists(layout.RUN):
-        return Path(file["path"])  # here is the run directory itself: nothing was transferred
+    shared = os.path.exists(layout.RUN)  # here is the run directory itself: nothing was transferred
+    # A run that came from elsewhere has the user's files in place of the links to them.
+    if shared and (os.path.exists(file["path"]) or not os.path.exists(link)):
+        return Path(file["path"])
     folder = os.path.join(os.path.abspath(files_folder), os.path.basename(link))
     path = os.path.join(folder, file["name"])
     if not os.path.lexists(path):

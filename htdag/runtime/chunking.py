@@ -41,6 +41,8 @@ def view_total(view: str, number: int, limit: Optional[int], totals: Sequence[in
         found = _product(totals)
     elif view == "combinations":
         found = combinations(totals[0], number)
+    elif view == "iterate":
+        found = totals[0]  # the state; the others are for its rounds
     else:
         found = sum(totals)
     return found if limit is None else min(limit, found)

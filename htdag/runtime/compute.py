@@ -9,7 +9,19 @@ import signal
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Set
 
-from . import chunkfile, itemfile, layout, measure, recordfile, report, sinks, usermodules, views
+from . import (
+    checking,
+    chunkfile,
+    itemfile,
+    layout,
+    measure,
+    recordfile,
+    report,
+    sinks,
+    usermodules,
+    views,
+)
+from .detail import Details
 from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -25,10 +37,12 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
+        _show_lines_at_once()
         run(job, shared, skip)
         status = 0
     except BaseException as error:
         name, message = report.type_name(error), report.text_of(error)
+        Details(job.record).tell()
         report.job_error(job, name, message, report.user_traceback(error))
         _, position, items, done, failed = shared.get()
         shared.put(GAVE_UP, position, items, done, failed + 1)
@@ -40,6 +54,13 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         finally:
             # Threads and exit handlers of the user's modules must not keep a finished job alive.
             os._exit(status)
+
+
+def _show_lines_at_once() -> None:
+    """Let what a function prints be read while it runs: files are else written in large blocks."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True)
 
 
 def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
@@ -58,11 +79,17 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
-        sink = _sink(output, writer, content, cursor)
+        sink = make_sink(output, writer, content, cursor)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
+    check = program["check"]
+    asked: List[Any] = []
+    if check is not None:
+        function = functions[check["function"]]
+        asked.append(checking.CheckSink(check, function, bound, job.record, cursor))
+        by_position.setdefault(check["after"], []).extend(asked)
     if program["mode"] == "reduce":
-        _reduce(job, functions, initials, bound, every, cursor, shared)
+        _reduce(job, functions, initials, bound, every, asked, cursor, shared)
     else:
         emit = chain(program["operations"], functions, bound, by_position, cursor)
         combine = program["combine"]
@@ -86,9 +113,11 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
     return PartedWriter(main, parts, total, resume=resume)
 
 
-def _sink(
+def make_sink(
     output: Dict[str, Any], writer: Any, content: Dict[str, List[Any]], cursor: Cursor
 ) -> Sink:
+    """Return the sink of an output of a node's program."""
+
     def function(role: str) -> Any:
         return None if output[role] is None else content["functions"][output[role]]
 
@@ -124,6 +153,7 @@ def _each(
     done = failed = 0
     sequence = -1
     streams = _Streams(job.record)
+    details = Details(job.record)
     first_stage = cursor.stage
     load = view.load
     # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
@@ -142,7 +172,7 @@ def _each(
             done += 1
         except BaseException as error:
             failed += 1
-            report.item_error(job, cursor.stage, key, sequence, error)
+            report.item_error(job, cursor.stage, key, sequence, error, details)
             for sink in sinks:
                 sink.abandon()
         streams.item(sequence, key)
@@ -156,17 +186,17 @@ def _reduce(
     initials: List[Any],
     bound: Dict[str, Any],
     sinks: List[Sink],
+    asked: List[Any],
     cursor: Cursor,
     shared: Shared,
 ) -> None:
     reduction = job.program["reduction"]
     keywords = {name: bound[source] for name, source in reduction["bind"].items()}
     function = functions[reduction["function"]]
-    stage = cursor.stage = reduction["stage"]
+    cursor.stage = reduction["stage"]
     initial: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
     # A fold's parts began with its initial value; it is the value where there are none.
     total: Any = MISSING if reduction["begun"] else initial
-    sink = sinks[0]
     streams = _Streams(job.record)
     number = 0
     key = ""
@@ -182,17 +212,20 @@ def _reduce(
         if total is MISSING and reduction["final"]:
             total = initial
         if total is not MISSING:
-            sink.take("0", total)
+            for sink in (*sinks, *asked):
+                sink.take("0", total)
         elif reduction["final"]:
             raise StageError(
                 "no items reached the reduce and it has no initial value; "
                 "give initial=... for the value of an empty reduce"
             )
-        sink.end(0)
+        for sink in sinks:
+            sink.end(0)
         shared.put(RUNNING, 0, number, number, 0)
     except BaseException as error:
-        sink.abandon()
-        report.item_error(job, stage, key or None, number, error)
+        for sink in sinks:
+            sink.abandon()
+        report.item_error(job, cursor.stage, key or None, number, error, Details(job.record))
         shared.put(RUNNING, 0, number, 0, 1)
 
 

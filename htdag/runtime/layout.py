@@ -14,14 +14,36 @@ RUN = "run.json"
 PLAN = "plan.json"
 RUNTIME = "runtime.pyz"
 POST = "post.sh"
+FINAL = "final.sh"
 CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
 LOCAL_LOCK = "local.lock"
 LOCAL_LOG = "local.log"
+ROUND_DAG = "round.dag"
+LOCAL_JOBS = "local.jobs.json"
 NODES = "nodes"
 SOURCES = "sources"
+SAME = "identities.bin"
+IDENTITY = "identity.json"
+REPLACED = "replaced"
+ENVIRONMENTS = "environments"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
+
+
+def halt(dag: str) -> str:
+    """Return the file at whose sight no further nodes of a DAG begin."""
+    return dag + ".halt"
+
+
+def environment_script(folder: str) -> str:
+    """Return the script that finds the Python of an environment, and starts the runtime with it."""
+    return folder + "/run.sh"
+
+
+def environment_local_script(folder: str) -> str:
+    """Return the script that does so on this machine, for an environment that HTCondor brings."""
+    return folder + "/local.sh"
 
 
 def node(name: str) -> str:
@@ -44,9 +66,9 @@ def submit(name: str) -> str:
     return node(name) + "/" + name + ".sub"
 
 
-def chunk_list(name: str) -> str:
-    """Return the list that the node's submit description queues from: a line a job."""
-    return node(name) + "/chunks.txt"
+def chunk_list(name: str, lane: int = 0) -> str:
+    """Return the list that a node, or one lane of it, is queued from: a line a job."""
+    return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
 
 
 def skipped(name: str) -> str:
@@ -114,9 +136,58 @@ def stored_file(name: str, number: int) -> str:
     return "%s/files/%06d" % (source(name), number)
 
 
+def late_items(name: str, cell: int, number: int) -> str:
+    """Return a link to items that a round of a loop reads: one file of a cell."""
+    return "%s/%04d.%d.items" % (source(name), cell, number)
+
+
+def step(name: str) -> str:
+    """Return the run directory that each round of a loop is a copy of, without items."""
+    return node(name) + "/step"
+
+
+def rounds(name: str) -> str:
+    """Return the folder of the rounds of a loop."""
+    return node(name) + "/rounds"
+
+
+def one_round(name: str, number: int) -> str:
+    """Return the run directory of one round of a loop; they are counted from 1."""
+    return "%s/%04d" % (rounds(name), number)
+
+
+def current(name: str) -> str:
+    """Return the link to the round of a loop that is under way, or was last."""
+    return node(name) + "/current"
+
+
+def loop_end(name: str) -> str:
+    """Return the file that says that a loop is over, and why."""
+    return node(name) + "/loop.json"
+
+
+def last_round(run: str, name: str) -> int:
+    """Return the number of the last round of a loop that was begun; 0 where none was."""
+    try:
+        entries = os.listdir(os.path.join(run, rounds(name)))
+    except FileNotFoundError:
+        return 0
+    return max((int(entry) for entry in entries if entry.isdigit()), default=0)
+
+
+def final_record(name: str) -> str:
+    """Return the record of what was called at the end of a run, a line a call."""
+    return node(name) + "/final.jsonl"
+
+
 def chunking(name: str) -> str:
     """Return the file that says which items each chunk takes, where that shows at run time."""
     return node(name) + "/chunking.json"
+
+
+def kept(name: str) -> str:
+    """Return the folder with what another run has finished of the node's items."""
+    return node(name) + "/kept"
 
 
 def logs(name: str) -> str:

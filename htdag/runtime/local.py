@@ -16,7 +16,8 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import layout, post, progress, worker
+from . import final, lanes, layout, looping, post, progress, worker
+from .lanes import Unit
 
 
 class _Stop(BaseException):
@@ -24,9 +25,10 @@ class _Stop(BaseException):
 
 
 class Task(NamedTuple):
-    """One job of a node."""
+    """One job of a node, or of a lane of it; ``run`` is the run directory, or that of a round."""
 
-    node: str
+    run: str
+    unit: Unit
     chunk: str
     attempt: int
 
@@ -67,9 +69,13 @@ def run_directory(run: str, cores: int) -> int:
 
         import cloudpickle  # noqa: F401  (once here, not in every forked job)
 
-        failed = _Scheduler(pool).run()
-        state = "failed" if failed else "done"
+        scheduler = _Scheduler(pool)
+        failed = scheduler.run()
+        state = "failed" if failed else "halted" if scheduler.halted else "done"
         message = ("failed: " + ", ".join(failed)) if failed else ""
+        node = progress.read_plan(".").get("final")
+        if node is not None and state != "halted":
+            final.final(node, 2 if failed else final.DONE)
     except _Stop:
         state = "removed"
     except BaseException:
@@ -112,11 +118,13 @@ class _Pool:
         self._free = self._cores = cores
         self._lock = lock
         self._running: Dict[int, Tuple[Task, int]] = {}
+        self._since: Dict[int, float] = {}
 
     def fits(self, cpus: int) -> bool:
         return min(cpus, self._cores) <= self._free
 
-    def start(self, task: Task, cpus: int) -> None:
+    def start(self, task: Task, cpus: int, script: Optional[str], stems: List[str]) -> None:
+        """Start a job, by the script of its environment where it has one."""
         cpus = min(cpus, self._cores)
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -130,16 +138,23 @@ class _Pool:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
                 os.setsid()
                 os.close(self._lock)
-                _redirect(1, layout.stdout(*task))
-                _redirect(2, layout.stderr(*task))
+                os.chdir(task.run)
+                job = (task.unit.node, task.chunk, task.attempt)
+                _redirect(1, layout.stdout(*job))
+                _redirect(2, layout.stderr(*job))
                 worker.die_with_parent(me)
-                status = worker.work(*task)
+                if script is None:
+                    status = worker.work(*job)
+                else:
+                    _exec(script, task, stems)
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(status)
         self._running[pid] = (task, cpus)
+        self._since[pid] = time.time()
         self._free -= cpus
+        self._note()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
 
     def wait(self) -> Tuple[Task, int]:
@@ -149,12 +164,18 @@ class _Pool:
             if pid in self._running:
                 task, cpus = self._running.pop(pid)
                 self._free += cpus
+                self._note()
                 return task, status
 
-    def cancel(self, node: str) -> None:
-        """Kill the jobs of one node, as DAGMan removes the rest of a failed cluster."""
+    def _note(self) -> None:
+        """Tell those who look which process works on what."""
+        jobs = [[pid, *_told(task), self._since[pid]] for pid, (task, *_) in self._running.items()]
+        layout.write_aside(layout.LOCAL_JOBS, json.dumps(jobs).encode(), sync=False)
+
+    def cancel(self, run: str, unit: Unit) -> None:
+        """Kill the jobs of one unit, as DAGMan removes the rest of a failed cluster."""
         for pid, (task, cpus) in list(self._running.items()):
-            if task.node == node:
+            if (task.run, task.unit) == (run, unit):
                 self._kill(pid)
                 del self._running[pid]
                 self._free += cpus
@@ -184,118 +205,174 @@ def _redirect(descriptor: int, path: str) -> None:
     os.close(target)
 
 
-class _Scheduler:
-    """Runs nodes whose parents are done, chunk by chunk, as DAGMan and a schedd do.
+def _told(task: Task) -> List[Any]:
+    """Return node, lane and chunk of a job; of one in a round of a loop only the loop."""
+    if task.run == ".":
+        return [*task.unit, task.chunk]
+    return [os.path.normpath(task.run).split(os.sep)[1], 0, None]
 
-    A node is "submitted" while it has open jobs; throttles count such nodes, as DAGMan's do.
+
+def _exec(script: str, task: Task, stems: List[str]) -> None:
+    """Become a job in an environment of its own, as HTCondor would start it."""
+    arguments = ["work", task.unit.node, task.chunk, str(task.attempt), *stems]
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.execv("/bin/sh", ["/bin/sh", script, *arguments])
+
+
+class _Scheduler:
+    """Runs units whose parents are done, chunk by chunk, as DAGMan and a schedd do.
+
+    A unit is "submitted" while it has open jobs; throttles count such units, as DAGMan's do. A
+    loop is submitted while it has rounds, each of which has a scheduler of its own.
     """
 
-    def __init__(self, pool: _Pool) -> None:
+    def __init__(self, pool: _Pool, run: str = ".") -> None:
         self._pool = pool
-        self._running: Dict[str, int] = {}
-        self._plan = progress.read_plan(".")
-        self._done: Set[str] = set()
-        self._waiting: List[str] = []
+        self._run = run
+        self._running: Dict[Unit, int] = {}
+        self._plan = progress.read_plan(run)
+        if any(node["compares"] for node in self._plan["nodes"]):
+            import importlib.metadata  # noqa: F401  (once here, not in every forked job)
         self._queue: List[Task] = []
-        self._open_jobs: Dict[str, int] = {}
-        self._tries: Dict[str, int] = {}
+        self._open_jobs: Dict[Unit, int] = {}
+        self._tries: Dict[Unit, int] = {}
+        self.halted = False
+        self._rounds: Dict[Unit, _Scheduler] = {}
+        self.failed: List[str] = []
+        self.stopped = False
+        for node in self._plan["nodes"]:
+            progress.close_killed(run, node)
+        self._done: Set[Unit] = set(map(lanes.unit, progress.prepare_rest(run, self._plan)))
+        units = [unit for node in self._plan["nodes"] for unit in lanes.units(node)]
+        self._waiting = [unit for unit in units if unit not in self._done]
 
     def run(self) -> List[str]:
-        """Run all nodes that can be; return the names of those that failed."""
-        for node in self._plan["nodes"]:
-            progress.close_killed(".", node)
-        self._done.update(progress.prepare_rest(".", self._plan))
-        self._waiting = [n["name"] for n in self._plan["nodes"] if n["name"] not in self._done]
-        failed: List[str] = []
-        while self._submit_ready():
-            self._start_jobs()
-            name = self._next_ended_node()
-            if name is not None and not self._settle(name):
-                failed.append(name)
-                if self._plan["by_name"][name]["on_error"] == "stop":
-                    break
-        return failed
+        """Run all units that can be; return the names of those that failed."""
+        while self.goes_on():
+            self.start_jobs()
+            self.take(*self._pool.wait())
+        return self.failed
 
-    def _submit_ready(self) -> bool:
-        """Submit the nodes that can be, by priority; return whether any has open jobs."""
-        by_name = self._plan["by_name"]
-        for name in sorted(self._waiting, key=lambda name: -by_name[name]["priority"]):
-            if set(by_name[name]["parents"]) <= self._done and not self._is_throttled(name):
-                self._waiting.remove(name)
-                self._submit(name)
-        return bool(self._open_jobs)
+    def _node(self, unit: Unit) -> Dict[str, Any]:
+        node: Dict[str, Any] = self._plan["by_name"][unit.node]
+        return node
 
-    def _is_throttled(self, name: str) -> bool:
+    def goes_on(self) -> bool:
+        """Submit the units that can be, by priority; return whether any has open jobs."""
+        halt = os.path.exists(os.path.join(self._run, layout.halt(self._plan["name"] + ".dag")))
+        if not halt:
+            self._submit_ready()
+        ended = [unit for unit, made in self._rounds.items() if not made.goes_on()]
+        for unit in ended:
+            self._settle_round(unit)
+        if ended and not self.stopped:
+            return self.goes_on()
+        self.halted = halt and bool(self._waiting)
+        return bool(self._open_jobs) and not self.stopped
+
+    def _submit_ready(self) -> None:
+        for unit in sorted(self._waiting, key=lambda unit: -self._node(unit)["priority"]):
+            ready = self._done.issuperset(lanes.parents(self._plan, unit))
+            if ready and not self._is_throttled(unit):
+                self._waiting.remove(unit)
+                self._submit(unit)
+
+    def _is_throttled(self, unit: Unit) -> bool:
         most = self._plan["max_jobs_submitted"]
         if most is not None and len(self._open_jobs) >= most:
             return True
-        by_name = self._plan["by_name"]
-        category = by_name[name]["category"]
+        category = self._node(unit)["category"]
         limit = self._plan["maxjobs"].get(category)
-        submitted = [other for other in self._open_jobs if by_name[other]["category"] == category]
+        submitted = [unit for unit in self._open_jobs if self._node(unit)["category"] == category]
         return limit is not None and len(submitted) >= limit
 
-    def _submit(self, name: str) -> None:
-        tasks = _tasks(name)
+    def _submit(self, unit: Unit) -> None:
+        self._tries[unit] = self._tries.get(unit, 0) + 1
+        if self._node(unit)["mode"] == "loop":
+            self._open_jobs[unit] = 1
+            number = layout.last_round(self._run, unit.node)
+            folder = os.path.join(self._run, layout.one_round(unit.node, number))
+            self._rounds[unit] = _Scheduler(self._pool, folder)
+            return
+        tasks = self._tasks(unit)
         self._queue.extend(tasks)
-        self._queue.sort(key=lambda task: -self._job_priority(task.node))
-        self._open_jobs[name] = len(tasks)
-        self._tries[name] = self._tries.get(name, 0) + 1
+        self._queue.sort(key=lambda task: -self._job_priority(task.unit))
+        self._open_jobs[unit] = len(tasks)
 
-    def _job_priority(self, name: str) -> int:
-        node = self._plan["by_name"][name]
+    def _tasks(self, unit: Unit) -> List[Task]:
+        tasks = []
+        with open(os.path.join(self._run, layout.chunk_list(*unit)), encoding="utf-8") as file:
+            for line in file:
+                chunk, attempt, _ = line.split(", ", 2)
+                tasks.append(Task(self._run, unit, chunk, int(attempt)))
+        return tasks
+
+    def _job_priority(self, unit: Unit) -> int:
+        node = self._node(unit)
         own = node["job_priority"]
         return int(node["priority"] if own is None else own)
 
-    def _start_jobs(self) -> None:
+    def start_jobs(self) -> None:
         """Start the first jobs of the queue, passing over nodes that have their most."""
         for task in list(self._queue):
-            node = self._plan["by_name"][task.node]
-            running = self._running.get(task.node, 0)
+            node = self._node(task.unit)
+            running = self._running.get(task.unit, 0)
             if node["max_materialize"] is not None and running >= node["max_materialize"]:
                 continue
             cpus = int(node["request_cpus"] or 1)
             if not self._pool.fits(cpus):
                 break
             self._queue.remove(task)
-            self._running[task.node] = running + 1
-            self._pool.start(task, cpus)
+            self._running[task.unit] = running + 1
+            self._pool.start(task, cpus, node["environment"], node["files"])
+        for made in self._rounds.values():
+            made.start_jobs()
 
-    def _next_ended_node(self) -> Optional[str]:
-        """Wait for a job; return its node if that was the last of it."""
-        task, status = self._pool.wait()
-        name = task.node
-        self._open_jobs[name] -= 1
-        self._running[name] -= 1
-        if status != 0 and self._plan["by_name"][name]["on_error"] == "stop":
-            self._pool.cancel(name)
-            self._running[name] = 0
-            self._queue[:] = [other for other in self._queue if other.node != name]
-            self._open_jobs[name] = 0
-        if self._open_jobs[name]:
-            return None
-        del self._open_jobs[name]
-        return name
+    def take(self, task: Task, status: int) -> None:
+        """Take note of the end of a job, here or in a round."""
+        if task.run != self._run:
+            for made in self._rounds.values():
+                made.take(task, status)
+            return
+        unit = task.unit
+        self._open_jobs[unit] -= 1
+        self._running[unit] -= 1
+        if status != 0 and self._node(unit)["on_error"] == "stop":
+            self._pool.cancel(self._run, unit)
+            self._running[unit] = 0
+            self._queue[:] = [other for other in self._queue if other.unit != unit]
+            self._open_jobs[unit] = 0
+        if not self._open_jobs[unit]:
+            del self._open_jobs[unit]
+            self._settle(unit)
 
-    def _settle(self, name: str) -> bool:
-        """Judge a try of a node and go on accordingly; return False where it has failed."""
-        node = self._plan["by_name"][name]
-        last_try = self._tries[name] > node["retries"]
-        verdict = progress.judge(".", self._plan, node, last_try=last_try)
-        post.note(".", name, "try %d: %s" % (self._tries[name], verdict.text))
+    def _settle(self, unit: Unit) -> None:
+        """Judge a try of a unit and go on accordingly."""
+        node = self._node(unit)
+        last_try = self._tries[unit] > node["retries"]
+        verdict = progress.judge(self._run, self._plan, node, last_try=last_try, lane=unit.lane)
+        post.note(self._run, unit, "try %d: %s" % (self._tries[unit], verdict.text))
         if verdict.succeeded:
-            self._done.add(name)
-            return True
-        if last_try:
-            return False
-        self._waiting.append(name)
-        return True
+            self._done.add(unit)
+        elif last_try or verdict.hopeless:
+            self._fail(unit)
+        else:
+            self._waiting.append(unit)
 
+    def _settle_round(self, unit: Unit) -> None:
+        """Judge a round of a loop, and begin the next one."""
+        made = self._rounds.pop(unit)
+        del self._open_jobs[unit]
+        verdict = looping.judge(self._run, self._plan, self._node(unit), 1 if made.failed else 0)
+        post.note(self._run, unit, verdict.text)
+        if verdict.status == looping.DONE:
+            self._done.add(unit)
+        elif verdict.status == looping.AGAIN:
+            self._waiting.append(unit)
+        else:
+            self._fail(unit)
 
-def _tasks(name: str) -> List[Task]:
-    tasks = []
-    with open(layout.chunk_list(name), encoding="utf-8") as file:
-        for line in file:
-            chunk, attempt, _ = line.split(", ", 2)
-            tasks.append(Task(name, chunk, int(attempt)))
-    return tasks
+    def _fail(self, unit: Unit) -> None:
+        self.failed.append(unit.name)
+        self.stopped = self.stopped or self._node(unit)["on_error"] == "stop"

@@ -54,6 +54,7 @@ class Watch:
         reduction = program.get("reduction")
         if reduction is not None:
             put(reduction["function"], reduction["stage"], "whole", "reduce")
+        # What asks whether a loop is over is none of the stages, whose times these are.
         self._begun = _clock()
         return timed
 

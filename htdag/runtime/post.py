@@ -4,25 +4,51 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 
-from . import layout, progress
+from . import lanes, layout, looping, progress
 
 
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
-    """Return the exit status of the POST script: 0 done, 1 failed, 3 failed and to stop the DAG."""
+    """Return the exit status of the POST script.
+
+    0 done, 1 failed, 3 failed and to stop the DAG, 4 failed and not to be tried again. ``name`` is
+    that of a node, or of a lane of one.
+    """
     plan = progress.read_plan(run)
-    node = plan["by_name"][name]
+    unit = lanes.unit(name)
+    node = plan["by_name"][unit.node]
     last_try = retry >= max_retries
-    verdict = progress.judge(run, plan, node, last_try=last_try)
-    note(run, name, "try %d of %d: %s" % (retry + 1, max_retries + 1, verdict.text))
+    verdict = progress.judge(run, plan, node, last_try=last_try, lane=unit.lane)
+    note(run, unit, "try %d of %d: %s" % (retry + 1, max_retries + 1, verdict.text))
     if verdict.succeeded:
         return 0
-    return 3 if last_try and node["on_error"] == "stop" else 1
+    if (last_try or verdict.hopeless) and node["on_error"] == "stop":
+        return 3
+    return progress.NO_RETRY if verdict.hopeless else 1
 
 
-def note(run: str, name: str, text: str) -> None:
+def loop_post(name: str, returned: int) -> int:
+    """Return the exit status of the POST script of a loop, which DAGMan starts in its round."""
+    run = os.path.join(*[os.pardir] * 4)
+    plan = progress.read_plan(run)
+    os.chdir(run)
+    unit = lanes.Unit(name)
+    try:
+        verdict = looping.judge(".", plan, plan["by_name"][name], returned)
+    except Exception:
+        # Not 1, as by itself: that would have DAGMan do the same round again.
+        note(".", unit, traceback.format_exc())
+        return looping.FAILED
+    note(".", unit, verdict.text)
+    return verdict.status
+
+
+def note(run: str, unit: lanes.Unit, text: str) -> None:
     """Append a line to the node's log of what was decided."""
-    path = os.path.join(run, layout.logs(name), "post.log")
+    path = os.path.join(run, layout.logs(unit.node), "post.log")
+    if unit.lane:
+        text = "lane %d, %s" % (unit.lane, text)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")

@@ -6,12 +6,17 @@ import json
 import os
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, layout, recordfile, streams, worker
+from . import chunkfile, itemfile, lanes, layout, memory, recordfile, reuse, streams, worker
+from .lanes import Unit
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
 
 Plan = Dict[str, Any]
+
+
+NO_RETRY = 4
+"""The exit status of a POST script for a node that another try would not help."""
 
 
 class Attempt(NamedTuple):
@@ -30,9 +35,10 @@ class ChunkState(NamedTuple):
     complete: bool
     failed: int  # items that the last attempt tried in vain
     damaged: List[str]
+    mismatch: bool = False  # the last attempt ran in an environment that did not fit
 
 
-Examined = Dict[str, List[ChunkState]]
+Examined = Dict[Unit, List[ChunkState]]
 
 
 def read_plan(run: str) -> Plan:
@@ -43,7 +49,9 @@ def read_plan(run: str) -> Plan:
     return plan
 
 
-def examine(run: str, node: Dict[str, Any], *, verify: bool = False) -> List[ChunkState]:
+def examine(
+    run: str, node: Dict[str, Any], *, verify: bool = False, lane: int = 0
+) -> List[ChunkState]:
     """Return the state of every chunk of a node.
 
     Parameters
@@ -54,11 +62,13 @@ def examine(run: str, node: Dict[str, Any], *, verify: bool = False) -> List[Chu
         The node, from the plan.
     verify : bool
         Read all outcome files and check their checksums, not only their sizes.
+    lane : int
+        Only the chunks of this lane; 0 for all.
     """
     made = layout.attempts(run, node["name"])
     return [
         _chunk_state(run, node, number, made.get(number, []), verify)
-        for number in range(streams.chunks(run, node))
+        for number in lanes.chunks(node, lane, streams.chunks(run, node))
     ]
 
 
@@ -68,13 +78,17 @@ def _chunk_state(
     sound: List[Attempt] = []
     damaged: List[str] = []
     failed = 0
+    mismatch = False
     chunk = layout.chunk_name(number)
     for attempt in made:
         end = recordfile.end(os.path.join(run, layout.record(node["name"], chunk, attempt)))
+        mismatch = end is not None and "mismatch" in end
         if end is None:
             failed = 1
             continue
-        failed = end["failed"] or (1 if end["remaining"] != 0 else 0)
+        # What was taken over from another run is not whole, but nothing failed.
+        in_vain = end["remaining"] != 0 and "reused" not in end
+        failed = end["failed"] or (1 if in_vain else 0)
         if 0 in end["sizes"]:
             continue  # it could not even begin to write
         problem = _problem(run, node, chunk, attempt, end, verify)
@@ -87,7 +101,7 @@ def _chunk_state(
         complete = True
     else:
         complete = len(sound) > 1 and _left(run, node, chunk, sound) == []
-    return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged)
+    return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged, mismatch)
 
 
 def _problem(
@@ -132,13 +146,19 @@ def _left(
     return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
-def close_killed(run: str, node: Dict[str, Any]) -> None:
-    """Make usable what jobs left behind that were killed. No job of the node may be running."""
+def close_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+    """Make usable what jobs left behind that were killed.
+
+    No job of the node may be running, or of the `lane`, where only that is looked at.
+    """
     name = node["name"]
+    chosen = lanes.chunks(node, lane, 0)
     here = os.getcwd()
     os.chdir(run)
     try:
         for number, made in layout.attempts(".", name).items():
+            if lane and number not in chosen:
+                continue
             chunk = layout.chunk_name(number)
             for attempt in made:
                 if recordfile.end(layout.record(name, chunk, attempt)) is None:
@@ -147,7 +167,7 @@ def close_killed(run: str, node: Dict[str, Any]) -> None:
         os.chdir(here)
 
 
-def _outcomes(states: List[ChunkState]) -> List[streams.Outcome]:
+def outcomes_of(states: List[ChunkState]) -> List[streams.Outcome]:
     return [
         streams.Outcome([a.number for a in state.attempts], [a.end for a in state.attempts])
         for state in states
@@ -159,10 +179,12 @@ def write_list(
     node: Dict[str, Any],
     jobs: Iterable[Tuple[int, int, chunkfile.Ranges]],
     reading: streams.Reading,
+    lane: int = 0,
 ) -> int:
     """Write the descriptions of jobs, and the list that the node queues; return their number.
 
-    ``jobs`` are chunk, attempt and what is left to do.
+    ``jobs`` are chunk, attempt and what is left to do; where they are those of a `lane`, the list
+    is its own.
     """
     lines = []
     for number, attempt, todo in jobs:
@@ -171,7 +193,7 @@ def write_list(
         path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
         layout.write_aside(path, json.dumps(description).encode(), sync=False)
         lines.append("%s, %d, %s\n" % (chunk, attempt, ", ".join(transfer)))
-    path = os.path.join(run, layout.chunk_list(node["name"]))
+    path = os.path.join(run, layout.chunk_list(node["name"], lane))
     layout.write_aside(path, "".join(lines).encode())
     if max(map(len, lines), default=0) > LONGEST_MATERIALIZED:
         _submit_at_once(os.path.join(run, layout.submit(node["name"])))
@@ -193,37 +215,56 @@ def prepare(
     node: Dict[str, Any],
     states: Optional[List[ChunkState]] = None,
     parents: Optional[Examined] = None,
+    lane: int = 0,
 ) -> int:
-    """Rewrite a node's list to what is left to do, and return the number of jobs.
+    """Rewrite the list of a node, or of a lane of it, to what is left to do; return the jobs.
 
     A list is never empty, since HTCondor cannot submit zero jobs: where nothing is left, the last
     chunk is listed with nothing to do. ``states`` are those of the node, ``parents`` those of
     nodes before it, where they were examined already.
     """
     known = {} if parents is None else parents
-    outcomes = {
-        parent: _outcomes(_examined(run, plan, parent, known)) for parent in node["parents"]
-    }
+    outcomes: streams.Outcomes = {parent: [] for parent in node["parents"]}
+    for unit in lanes.parents(plan, Unit(node["name"], lane)):
+        found = outcomes_of(_examined(run, plan, unit, known))
+        before = lanes.chunks(plan["by_name"][unit.node], unit.lane, 0).start
+        # Of the lanes beside its own nothing is read; they keep the numbers of chunks right.
+        missing = before - len(outcomes[unit.node])
+        outcomes[unit.node] += [streams.Outcome([], [])] * missing + found
+    if node["mode"] == "loop":
+        from . import looping  # which builds on this module
+
+        looping.prepare(run, plan, node, outcomes)
+        return 1
     # First, since it decides which chunks there are where the data of the parents do.
     reading = streams.Reading(run, plan, node, outcomes)
-    states = examine(run, node) if states is None else states
+    if reuse.is_wanted(run, node, lane):
+        reuse.take_over(run, node, reading, lane)
+        states = None
+    states = examine(run, node, lane=lane) if states is None else states
     left = [state for state in states if not state.complete]
     jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
     for state in left or states[-1:]:
         todo = _left(run, node, layout.chunk_name(state.number), state.attempts)
         jobs.append((state.number, state.last_attempt + 1, todo))
-    return write_list(run, node, jobs, reading)
+    return write_list(run, node, jobs, reading, lane)
 
 
-def _examined(run: str, plan: Plan, name: str, known: Examined) -> List[ChunkState]:
-    if name not in known:
-        known[name] = examine(run, plan["by_name"][name])
-    return known[name]
+def _examined(run: str, plan: Plan, unit: Unit, known: Examined) -> List[ChunkState]:
+    if unit not in known:
+        known[unit] = examine(run, plan["by_name"][unit.node], lane=unit.lane)
+    return known[unit]
 
 
-def is_done(run: str, node: Dict[str, Any]) -> bool:
+def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
-    return _was_skipped(run, node) or all(state.complete for state in examine(run, node))
+    if node["mode"] == "loop" and not os.path.exists(
+        os.path.join(run, layout.loop_end(node["name"]))
+    ):
+        return False
+    if _was_skipped(run, node):
+        return True
+    return all(state.complete for state in examine(run, node, lane=lane))
 
 
 def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
@@ -231,16 +272,18 @@ def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
 
 
 def prepare_rest(run: str, plan: Plan) -> List[str]:
-    """Prepare what can run at once, and return the names of the nodes that are done.
+    """Prepare what can run at once, and return the names of the units that are done.
 
-    To be called when nothing of the run is under way. Nodes further down are prepared when their
+    To be called when nothing of the run is under way. What is further down is prepared when its
     parents are done.
     """
-    done = [node["name"] for node in plan["nodes"] if is_done(run, node)]
-    for node in plan["nodes"]:
-        if node["name"] not in done and set(node["parents"]) <= set(done):
-            prepare(run, plan, node)
-    return done
+    units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
+    done = {unit for unit in units if is_done(run, plan["by_name"][unit.node], unit.lane)}
+    for unit in units:
+        if unit not in done and done.issuperset(lanes.parents(plan, unit)):
+            memory.learn(run, plan["by_name"][unit.node])
+            prepare(run, plan, plan["by_name"][unit.node], lane=unit.lane)
+    return [unit.name for unit in units if unit in done]
 
 
 class Verdict(NamedTuple):
@@ -249,24 +292,28 @@ class Verdict(NamedTuple):
     succeeded: bool
     states: List[ChunkState]
     text: str
+    hopeless: bool = False  # no job found an environment that fits: another try would not either
 
 
-def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verdict:
-    """Decide whether a node is done, and prepare what comes next.
+def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0) -> Verdict:
+    """Decide whether a node, or a lane of it, is done, and prepare what comes next.
 
     On success the lists of its children are brought up to date; else its own list is cut to what
-    is left. To be called when no job of the node is running.
+    is left. To be called when no job of the node, or of that lane, is running.
     """
-    close_killed(run, node)
-    states = examine(run, node)
+    close_killed(run, node, lane)
+    states = examine(run, node, lane=lane)
     left = [state for state in states if not state.complete]
     succeeded = not left
     text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
-    if left and last_try and node["on_error"] == "skip":
+    hopeless = bool(left) and all(state.mismatch for state in states)
+    if hopeless:
+        text += "; the environment does not fit"
+    elif left and last_try and node["on_error"] == "skip":
         errors, items = _errors(run, node, states)
         limit = node["max_errors"]
         allowed = limit * items if isinstance(limit, float) else limit
-        untouched = [state for state in left if not state.attempts]
+        untouched = [state for state in left if not state.attempts or state.mismatch]
         succeeded = errors <= allowed and not untouched
         if succeeded:
             content = json.dumps({"items": errors}).encode()
@@ -276,29 +323,38 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool) -> Verd
         for problem in state.damaged:
             text += "\n" + problem
     if succeeded:
-        for child in node["children"]:
-            _prepare_child(run, plan, plan["by_name"][child], {node["name"]: states})
+        unit = Unit(node["name"], lane)
+        examined: Examined = {unit: states}
+        for child in lanes.children(plan, unit):
+            prepare_child(run, plan, child, examined)
     else:
-        prepare(run, plan, node, states)
-    return Verdict(succeeded, states, text)
+        learnt = memory.learn(run, node)
+        text += "; " + learnt if learnt else ""
+        prepare(run, plan, node, states, lane=lane)
+    return Verdict(succeeded, states, text, hopeless)
 
 
-def _prepare_child(run: str, plan: Plan, child: Dict[str, Any], parents: Examined) -> None:
-    """Bring the list of a node up to date when the last of its parents is done.
+def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
+    """Bring the list of a child up to date when the last of its parents is done.
 
     The list that was written with the run directory holds while all parents did all of their work
     at the first attempt, which is the rule.
     """
-    as_planned = not child["dynamic"]
-    for name in child["parents"]:
-        states = _examined(run, plan, name, parents)
+    child = plan["by_name"][unit.node]
+    as_planned = not child["dynamic"] and not reuse.is_wanted(run, child, unit.lane)
+    for parent in lanes.parents(plan, unit):
+        states = _examined(run, plan, parent, parents)
         complete = all(state.complete for state in states)
-        if not complete and not _was_skipped(run, plan["by_name"][name]):
+        if not complete and not _was_skipped(run, plan["by_name"][parent.node]):
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
         as_planned = as_planned and complete and first
-    if not as_planned or layout.attempts(run, child["name"]):
-        prepare(run, plan, child, parents=parents)
+    begun = layout.attempts(run, child["name"])
+    if unit.lane:
+        own = lanes.chunks(child, unit.lane, 0)
+        begun = {number: made for number, made in begun.items() if number in own}
+    if not as_planned or begun:
+        prepare(run, plan, child, parents=parents, lane=unit.lane)
 
 
 def _errors(run: str, node: Dict[str, Any], states: List[ChunkState]) -> Tuple[int, int]:

@@ -1,8 +1,8 @@
-"""The record that a job leaves beside its values: JSON lines, no user values.
+"""The record that a job leaves beside its values: JSON lines, no user values but short texts.
 
-Lines: ``start`` (host, Python, time), an ``error`` for each failed item, ``streams`` for each item
-that printed, and at last ``end`` with the counts. A record without its end belongs to a job that
-was killed.
+Lines: ``start`` (host, Python, time), an ``error`` for each failed item and before the first the
+``context`` (packages, scratch directory), ``streams`` for each item that printed, and at last
+``end`` with the counts. A record without its end belongs to a job that was killed.
 """
 
 from __future__ import annotations
@@ -28,11 +28,19 @@ def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
         os.close(descriptor)
 
 
-def start(path: str, node: str, chunk: str, attempt: int, host: str, python: str) -> None:
-    """Begin a new record."""
+def start(
+    path: str,
+    node: str,
+    chunk: str,
+    attempt: int,
+    host: str,
+    python: str,
+    request_memory: Optional[int] = None,
+) -> None:
+    """Begin a new record; ``request_memory`` is what the job asks for, in MB."""
     if os.path.exists(path):
         os.truncate(path, 0)
-    content = {
+    content: Dict[str, Any] = {
         "node": node,
         "chunk": chunk,
         "attempt": attempt,
@@ -40,6 +48,8 @@ def start(path: str, node: str, chunk: str, attempt: int, host: str, python: str
         "python": python,
         "time": time.time(),
     }
+    if request_memory is not None:
+        content["request_memory"] = request_memory
     append(path, "start", content)
 
 
@@ -56,6 +66,26 @@ def lines(path: str) -> Iterator[Dict[str, Any]]:
                     yield content
     except FileNotFoundError:
         return
+
+
+def whole_traceback(pieces: Any, texts: Dict[str, str]) -> str:
+    """Return the traceback of an ``error`` line.
+
+    Parameters
+    ----------
+    pieces : list or str
+        As it stands there: what several errors share stands in the first of them only.
+    texts : dict
+        What the lines before have told of that; it is added to.
+    """
+    if isinstance(pieces, str):
+        return pieces
+    for piece in pieces:
+        if isinstance(piece, dict) and "text" in piece:
+            texts[piece["id"]] = piece["text"]
+    return "".join(
+        piece if isinstance(piece, str) else texts.get(piece["id"], "") for piece in pieces
+    )
 
 
 def end(path: str) -> Optional[Dict[str, Any]]:

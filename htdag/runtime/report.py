@@ -6,31 +6,38 @@ import os
 import signal
 import socket
 import sys
-import traceback
-from types import TracebackType
-from typing import List, Optional
+from typing import Any, Dict, Optional
 
-from . import recordfile, views
+from . import detail, recordfile, shorten, views
 from .job import RUNNING, Job
 from .program import StageError
 
+_LONGEST_MESSAGE = 4000
+
 
 def item_error(
-    job: Job, stage: str, key: Optional[str], sequence: int, error: BaseException
+    job: Job,
+    stage: str,
+    key: Optional[str],
+    sequence: int,
+    error: BaseException,
+    details: detail.Details,
 ) -> None:
     """Add the error of one item to the record."""
     message = text_of(error)
     name = type_name(error)
     if isinstance(error, SystemExit):
         message = "the function called sys.exit(%r)" % (error.code,)
-    content = {
+    content: Dict[str, Any] = {
         "stage": stage,
         "key": key,
         "sequence": sequence,
         "type": name,
         "message": _explained(name, message),
-        "traceback": user_traceback(error),
     }
+    content.update(details.of(error))
+    if isinstance(error, StageError):
+        content.update({"traceback": "", "locals": []})
     recordfile.append(job.record, "error", content)
 
 
@@ -105,32 +112,10 @@ def _explained(name: str, message: str) -> str:
     return message
 
 
-def version_mismatch(wanted: List[int]) -> str:
-    """Return "" where this Python can read what was pickled, else what to do."""
-    if list(sys.version_info[:2]) == list(wanted):
-        return ""
-    return (
-        "the functions were pickled by Python %d.%d, but %s on %s is Python %s: pickled functions "
-        "do not cross minor versions. Run the script with Python %d.%d, or choose execute nodes "
-        "that have python%d.%d (or python3 of that version) on their PATH."
-        % (
-            wanted[0],
-            wanted[1],
-            sys.executable,
-            socket.gethostname(),
-            sys.version.split()[0],
-            sys.version_info[0],
-            sys.version_info[1],
-            wanted[0],
-            wanted[1],
-        )
-    )
-
-
 def text_of(error: BaseException) -> str:
     """Return an exception's message, whatever its class does."""
     try:
-        return str(error)
+        return shorten.cut(str(error), _LONGEST_MESSAGE)
     except Exception as second:
         return "(its message cannot be printed: %s)" % type(second).__name__
 
@@ -149,9 +134,5 @@ def user_traceback(error: BaseException) -> str:
     """Return the traceback as text, without the frames of htdag before the user's first."""
     if isinstance(error, StageError):
         return ""
-    trace: Optional[TracebackType] = error.__traceback__
-    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
-        trace = trace.tb_next
-    if trace is None:
-        trace = error.__traceback__
-    return "".join(traceback.format_exception(type(error), error, trace))
+    trace = detail.first_of_user(error)
+    return detail.text_of(error, error.__traceback__ if trace is None else trace)

@@ -23,6 +23,7 @@ class Cell(NamedTuple):
     files: List[str]
     values: int  # how many; -1 where that is not known yet, or does not matter
     links: Optional[Tuple[str, int]] = None  # of files: their source, the number of the first
+    number: Optional[int] = None  # of the first value, where their numbers are their keys
 
 
 class Outcome(NamedTuple):
@@ -77,13 +78,21 @@ class Reading:
         self._view: str = source["view"]
         self._plain = source["plain"]
         self._by_cell = node["mode"] == "reduce" or node["by_chunk"]
+        # In lanes a chunk reads that of the node before it, whose other chunks may not be there.
+        self._aligned = bool(node.get("lane_parent"))
         self._streams: List[List[Cell]] = []
         if not self._plain and self._view not in BY_HASH:
             self._streams = [
-                self._cells(stream, counted=not self._by_cell) for stream in source["streams"]
+                self._cells(stream, counted=not self._by_cell and not self._aligned)
+                for stream in source["streams"]
             ]
         self._totals = [sum(cell.values for cell in cells) for cells in self._streams]
-        self._boundaries = self._find_boundaries()
+        self._boundaries = self._find_boundaries() if node["mode"] != "loop" else []
+
+    @property
+    def cells(self) -> List[List[Cell]]:
+        """The cells of each stream that is read."""
+        return self._streams
 
     def _find_boundaries(self) -> List[int]:
         node = self._node
@@ -139,6 +148,8 @@ class Reading:
         elif self._by_cell:
             streams = [{"parts": _whole(self._streams[0][start:stop], transfer)}]
             counted = False
+        elif self._aligned:
+            streams = [{"parts": _whole(self._streams[0][number : number + 1], transfer)}]
         else:
             ranges = chunking.needed(self._view, source["number"], self._totals, start, stop)
             streams = [
@@ -188,25 +199,47 @@ class Reading:
         if stream["node"] is None:
             return _source_cells(self._plan, stage)
         parent = self._plan["by_name"][stream["node"]]
-        parts = parent["parts"].get(stage, 0)
-        stems = [stage] if not parts else [layout.part(stage, n) for n in range(parts)]
-        if part is not None:
-            stems = stems[part : part + 1]
         if self._outcomes is None:
-            return _planned_cells(parent, stage, stems)
-        return [
-            Cell(
-                _files(parent["name"], number, outcome.attempts, stem),
-                _count(self._run, parent, number, outcome, stem) if counted else -1,
-            )
-            for number, outcome in enumerate(self._outcomes[parent["name"]])
-            for stem in stems
-        ]
+            return _planned_cells(parent, stage, _stems(parent, stage, part))
+        outcomes = self._outcomes[parent["name"]]
+        return outcome_cells(self._run, self._plan, stream, outcomes, part=part, counted=counted)
+
+
+def outcome_cells(
+    run: str,
+    plan: Plan,
+    stream: Dict[str, Any],
+    outcomes: List[Outcome],
+    *,
+    part: Optional[int] = None,
+    counted: bool = True,
+) -> List[Cell]:
+    """Return the cells of a stream that a node has written, or those of one part of its chunks."""
+    parent = plan["by_name"][stream["node"]]
+    return [
+        Cell(
+            _files(parent["name"], number, outcome.attempts, stem),
+            _count(run, parent, number, outcome, stem) if counted else -1,
+        )
+        for number, outcome in enumerate(outcomes)
+        for stem in _stems(parent, stream["stage"], part)
+    ]
+
+
+def _stems(parent: Dict[str, Any], stage: str, part: Optional[int]) -> List[str]:
+    parts = parent["parts"].get(stage, 0)
+    stems = [stage] if not parts else [layout.part(stage, number) for number in range(parts)]
+    return stems if part is None else stems[part : part + 1]
 
 
 def _source_cells(plan: Plan, name: str) -> List[Cell]:
     source = plan["sources"][name]
     edges = source["boundaries"]
+    if "cells" in source:
+        return [
+            Cell(files, edges[number + 1] - edges[number], None, first)
+            for number, (files, first) in enumerate(zip(source["cells"], source["numbers"]))
+        ]
     return [
         Cell(
             [layout.stored_items(name, number)],
@@ -253,7 +286,10 @@ def _part(cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]) -> D
         start, stop = span or (0, cell.values)
         for number in range(first + start, first + stop):
             transfer[layout.stored_file(source, number)] = None
-    return {"files": cell.files, "range": span}
+    part: Dict[str, Any] = {"files": cell.files, "range": span}
+    if cell.number is not None:
+        part["number"] = cell.number + (span[0] if span else 0)
+    return part
 
 
 def _whole(cells: List[Cell], transfer: Dict[str, None]) -> Parts:

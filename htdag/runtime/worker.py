@@ -14,7 +14,18 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Set, Tuple
 
-from . import chunkfile, compute, itemfile, layout, measure, recordfile, report, views
+from . import (
+    chunkfile,
+    compute,
+    environment,
+    itemfile,
+    layout,
+    measure,
+    memory,
+    recordfile,
+    report,
+    views,
+)
 from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
 
 
@@ -28,15 +39,21 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     job = read_job(node, chunk, attempt)
     os.makedirs(layout.outcomes(node), exist_ok=True)
     started = time.time()
-    recordfile.start(job.record, node, chunk, attempt, socket.gethostname(), _python())
+    host, asked = socket.gethostname(), memory.asked()
+    recordfile.start(job.record, node, chunk, attempt, host, _python(), asked)
     for path in job.files:
         itemfile.ItemWriter(path).discard()
     shared = Shared()
-    mismatch = report.version_mismatch(job.program["python"])
-    if mismatch:
-        report.job_error(job, "PythonVersionMismatch", mismatch)
-        items, done, failed = None, None, 1
+    mismatch = environment.mismatch(job.program)
+    if mismatch is not None:
+        # No item was tried, so none has failed.
+        report.job_error(job, mismatch.type, mismatch.message)
+        _reconcile_outputs(job)
+        items, done, failed = None, None, 0
     else:
+        differs = environment.differences(job.program)
+        if differs:
+            recordfile.append(job.record, "differs", differs)
         items, done, failed = _supervise(job, shared)
     if failed:
         _reconcile_outputs(job)
@@ -44,6 +61,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     end["seconds"] = round(time.time() - started, 6)
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
+    if mismatch is not None:
+        end["mismatch"] = mismatch.type
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
 

@@ -19,9 +19,11 @@ from typing import Any
 
 import graphviz
 
+from htdag._pickling import function_name
 from htdag._text import counted
 from htdag.errors import UsageError
-from htdag.plan import Node, Operation, Plan
+from htdag.plan import Node, Operation, Plan, Round
+from htdag.show import looks
 from htdag.show.explain import called
 from htdag.stages import KEYED, Stage
 
@@ -29,55 +31,7 @@ FORMATS = (".svg", ".png", ".pdf", ".dot", ".gv")
 LEVELS = ("stages", "nodes")
 PNG_DPI = "168"
 _LONGEST_LINE = 34
-
-# Light tints of the Okabe-Ito colours, which stay apart for colour-blind eyes and in grey; the
-# shapes and the second line of each box say the same.
-_TEXT = "#1f2933"
-_QUIET = "#52606d"
-_SOURCE = {"fillcolor": "#fdf6d8", "color": "#a8901c"}
-_PER_ITEM = {"fillcolor": "#dcecf8", "color": "#3f7fb0"}
-_REDUCE = {"fillcolor": "#fbe3cf", "color": "#c26a1b"}
-_PARTIAL = {"fillcolor": "#fdf1e6", "color": "#c26a1b", "style": "rounded,filled,dashed"}
-_TARGET = {"peripheries": "2", "penwidth": "1.6"}
 _LONGEST_ROW = 24  # characters of a node's name in a row
-_FORK = {"shape": "point", "width": "0.06", "color": "#616e7c", "fillcolor": "#616e7c"}
-_CLUSTER = {
-    "style": "rounded,filled",
-    "fillcolor": "#f5f7f9",
-    "color": "#b8c2cc",
-    "fontcolor": _QUIET,
-    "fontsize": "11",
-    "labeljust": "l",
-    "margin": "11",
-}
-_GRAPH = {
-    "rankdir": "TB",
-    "compound": "true",
-    "bgcolor": "white",
-    "pad": "0.2",
-    "nodesep": "0.4",
-    "ranksep": "0.36",
-    "fontname": "Helvetica",
-}
-_NODE = {
-    "shape": "box",
-    "style": "rounded,filled",
-    "fontname": "Helvetica",
-    "fontsize": "12",
-    "fontcolor": _TEXT,
-    "margin": "0.22,0.09",
-    "height": "0.4",
-    "penwidth": "1.2",
-}
-_EDGE = {
-    "color": "#616e7c",
-    "penwidth": "1.2",
-    "arrowsize": "0.75",
-    "fontname": "Helvetica",
-    "fontsize": "11",
-    "fontcolor": _QUIET,
-}
-_BIND = {"style": "dashed", "color": "#00795a", "fontcolor": "#00664c"}
 
 _GET_DOT = (
     "install Graphviz (`apt install graphviz`, or `conda install graphviz`) so that the program "
@@ -130,7 +84,7 @@ def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphvi
     if level not in LEVELS:
         raise UsageError(f"render: level is 'stages' or 'nodes', not {level!r}")
     target = None if path is None else _checked_path(path)
-    diagram = Diagram(plan.name, graph_attr=_GRAPH, node_attr=_NODE, edge_attr=_EDGE)
+    diagram = Diagram(plan.name, graph_attr=looks.GRAPH, node_attr=looks.NODE, edge_attr=looks.EDGE)
     if level == "stages":
         _add_stages(diagram, plan)
     else:
@@ -216,41 +170,97 @@ def _write(target: Path, content: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+_Drawn = dict[tuple[str, str], str]
+"""Where the values of a stage, by node and stage, are drawn, if it is not the usual place."""
+_Edges = list[tuple[str, str, dict[str, Any]]]
+
+
 def _add_stages(diagram: Diagram, plan: Plan) -> None:
     for source in _sources_read(plan):
         _add_source(diagram, plan.stages.nodes[source]["stage"])
+    edges: _Edges = []
+    _add_plan(diagram, plan, {}, edges, set(plan.targets))
+    # Here, and not where they are found: a box belongs to the innermost frame that speaks of it.
+    for tail, head, attributes in edges:
+        diagram.edge(tail, head, **attributes)
+
+
+def _add_plan(
+    graph: graphviz.Digraph, plan: Plan, drawn: _Drawn, edges: _Edges, targets: set[str]
+) -> None:
     for node in plan.nodes:
+        if node.round is not None:
+            _add_loop(graph, plan, node, node.round, drawn, edges, targets)
+            continue
         boxes = list(_boxes(plan, node))
         first = [box for box in boxes if box.reads[0] != node.name]
-        with diagram.subgraph(name=f"cluster_{node.name}") as cluster:
+        with graph.subgraph(name=f"cluster_{node.name}") as cluster:
             cluster.attr(
                 label=_label((*_name_in_rows(node.name), _node_line(node)), end="\\l"),
                 tooltip=_label(node.reasons),
-                **_CLUSTER,
+                **looks.CLUSTER,
             )
             for box in boxes:
-                marked = box.final and box.stage in plan.targets
+                marked = box.final and box.stage in targets
                 _add_box(cluster, _id(node.name, box.stage), box.lines, box.look, marked)
             if len(first) > 1:  # one input, read once, which goes several ways
-                cluster.node(_id(node.name, ""), label="", tooltip=node.input.stage, **_FORK)
+                cluster.node(_id(node.name, ""), label="", tooltip=node.input.stage, **looks.FORK)
                 cluster.edges((_id(node.name, ""), _id(node.name, box.stage)) for box in first)
-        _add_edges(diagram, node, boxes, first)
+        edges += _edges_of(node, boxes, first, drawn)
 
 
-def _add_edges(diagram: Diagram, node: Node, boxes: list[_Box], first: list[_Box]) -> None:
+def _add_loop(
+    graph: graphviz.Digraph,
+    plan: Plan,
+    node: Node,
+    made: Round,
+    drawn: _Drawn,
+    edges: _Edges,
+    targets: set[str],
+) -> None:
+    """Draw a loop as a frame around the nodes of a round, with a way back to its state."""
+    (name,) = node.stages
+    state = _id(node.name, made.state)
+    within: _Drawn = {("", made.state): state}
+    for stream in node.input.streams[1:]:
+        within["", stream.stage] = _at(drawn, stream.node or "", stream.stage)
+    frame = f"cluster_{node.name}"
+    with graph.subgraph(name=frame) as cluster:
+        lines = [f"loop {name}", f"at most {counted(made.max_rounds, 'round')}"]
+        until = plan.stages.nodes[name]["stage"].loop.until
+        if until is not None:
+            lines.append(f"until {function_name(until) or 'it is over'}")
+        label = _label(tuple(lines), end="\\l")
+        cluster.attr(label=label, tooltip=_label(node.reasons), **looks.LOOP)
+        what = "one value" if made.one else "items"
+        _add_box(cluster, state, (made.state, what), looks.STATE, False)
+        marked = {made.result} if name in targets else set()
+        _add_plan(cluster, made.plan, within, edges, marked)
+    begins = _at(drawn, node.input.node or "", node.input.stage)
+    edges.append((begins, state, {"lhead": frame, "minlen": "2"}))
+    result = _at(within, made.plan.where[made.result], made.result)
+    # From the state to the result and drawn the other way round, it gets room of its own.
+    edges.append((state, result, {"tooltip": "the next round", **looks.AGAIN}))
+    drawn[node.name, name] = result
+
+
+def _edges_of(node: Node, boxes: list[_Box], first: list[_Box], drawn: _Drawn) -> _Edges:
     # Arrows to what a node does first end at its border, so that they do not cross its label.
     border = {"lhead": f"cluster_{node.name}", "minlen": "2"}
     way_in = first[0].stage if len(first) == 1 else ""
+    edges: _Edges = []
     for stream in dict.fromkeys(node.input.streams):
-        diagram.edge(_id(stream.node or "", stream.stage), _id(node.name, way_in), **border)
+        there = _at(drawn, stream.node or "", stream.stage)
+        edges.append((there, _id(node.name, way_in), border))
     for box in boxes:
         here = _id(node.name, box.stage)
         if box not in first:
-            diagram.edge(_id(*box.reads), here)
+            edges.append((_id(*box.reads), here, {}))
         head = border if box.stage == way_in else {"minlen": "2"}
-        for there, keywords in _by_origin(box.binds).items():
+        for there_too, keywords in _by_origin(box.binds).items():
             label = _label((f"  {', '.join(keywords)}  ",))
-            diagram.edge(_id(*there), here, label=label, **_BIND, **head)
+            edges.append((_at(drawn, *there_too), here, {"label": label, **looks.BIND, **head}))
+    return edges
 
 
 def _by_origin(
@@ -273,7 +283,7 @@ def _add_source(diagram: Diagram, stage: Stage) -> None:
     what = "file" if stage.kind == "files" else "item"
     lines = (stage.name, counted(len(stage.data), what))
     shape = {"shape": "folder" if stage.kind == "files" else "cylinder", "style": "filled"}
-    _add_box(diagram, _id("", stage.name), lines, {**_SOURCE, **shape}, False)
+    _add_box(diagram, _id("", stage.name), lines, {**looks.SOURCE, **shape}, False)
 
 
 def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
@@ -284,7 +294,7 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
         reduction = node.reduction
         binds = tuple((keyword, bound[stage]) for keyword, stage in reduction.binds)
         lines = _reduction_lines(plan, node)
-        yield _Box(reduction.stage, lines, _REDUCE, entry, binds, final=reduction.final)
+        yield _Box(reduction.stage, lines, looks.REDUCE, entry, binds, final=reduction.final)
         return
     if node.input.is_view:
         first = node.stages[0]
@@ -293,14 +303,14 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
     for operation in node.operations:
         reads = entry if operation.after is None else (node.name, operation.after)
         binds = tuple((keyword, bound[stage]) for keyword, stage in operation.binds)
-        yield _Box(operation.stage, _operation_lines(operation), _PER_ITEM, reads, binds)
+        yield _Box(operation.stage, _operation_lines(operation), looks.PER_ITEM, reads, binds)
     for output in node.outputs:
         reads = entry if output.after is None else (node.name, output.after)
         if not output.whole:
             lines = (output.stage, _FIRST_PARTS[output.kind])
-            yield _Box(output.stage, lines, _PARTIAL, reads, final=False)
+            yield _Box(output.stage, lines, looks.PARTIAL, reads, final=False)
         elif output.after is None and not node.input.is_view:
-            yield _Box(output.stage, (output.stage, "all items, passed on"), _PER_ITEM, reads)
+            yield _Box(output.stage, (output.stage, "all items, passed on"), looks.PER_ITEM, reads)
 
 
 _FIRST_PARTS = {
@@ -314,7 +324,7 @@ _FIRST_PARTS = {
 
 
 def _look_of(view: str) -> dict[str, str]:
-    return _REDUCE if view in KEYED else _PER_ITEM
+    return looks.REDUCE if view in KEYED else looks.PER_ITEM
 
 
 def _view_lines(plan: Plan, node: Node) -> tuple[str, ...]:
@@ -330,6 +340,8 @@ def _operation_lines(operation: Operation) -> tuple[str, ...]:
 def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
     reduction = node.reduction
     assert reduction is not None
+    if node.is_check_alone:
+        return reduction.stage, "sees all items of the state"
     if not reduction.final:
         return reduction.stage, f"up to {counted(node.fan_in or 1, 'part')} a job"
     stage: Stage = plan.stages.nodes[reduction.stage]["stage"]
@@ -342,16 +354,21 @@ def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
 def _add_nodes(diagram: Diagram, plan: Plan) -> None:
     finals = {plan.where[target] for target in plan.targets}
     for node in plan.nodes:
-        look = _PER_ITEM if node.reduction is None else _REDUCE
+        look = looks.PER_ITEM if node.reduction is None else looks.REDUCE
+        look = look if node.round is None else looks.ROUND
         lines = (node.name, _node_line(node))
         _add_box(diagram, node.name, lines, look, node.name in finals, _label(node.reasons))
     diagram.edges(plan.graph.edges)
 
 
 def _node_line(node: Node) -> str:
+    if node.round is not None:
+        return f"loop of at most {counted(node.round.max_rounds, 'round')}"
     line = counted(node.chunks, "job")
     if not node.settled and node.chunks > 1:
         line = f"about {line}"
+    if node.lanes > 1:
+        line += f" in {node.lanes} lanes"
     if node.items is not None and node.reduction is None:
         line += f" · {counted(node.items, 'item')}"
     return line
@@ -367,9 +384,13 @@ def _add_box(
 ) -> None:
     if target:
         lines = (*lines[:-1], f"{lines[-1]} · result")
-        look = {**look, **_TARGET}
+        look = {**look, **looks.TARGET}
     label = _label(lines)
     graph.node(name, label=label, tooltip=tooltip or label, **look)
+
+
+def _at(drawn: _Drawn, node: str, stage: str) -> str:
+    return drawn.get((node, stage), _id(node, stage))
 
 
 def _id(node: str, stage: str) -> str:

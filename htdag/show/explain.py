@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from htdag._graph import upstreams
 from htdag._pickling import function_name
-from htdag._text import counted
-from htdag.plan import Node, Output, Plan
+from htdag._text import counted, duration
+from htdag.plan import Chain, Node, Output, Plan
 from htdag.plan.fuse import BUILT_IN
-from htdag.stages import KEYED, MISSING, VIEWS, Stage
+from htdag.stages import COMBINING, IMPORT, KEYED, MISSING, STATE, VIEWS, Stage
+
+if TYPE_CHECKING:
+    from htdag.reuse.report import Verdict
 
 WIDTH = 96
 _LABEL = 9  # the longest label of a node's lines, and a space
@@ -40,10 +43,30 @@ def explain(plan: Plan) -> str:
     if limits:
         lines += _hanging("  with ", limits, 7)
     lines += ["", "Stages", *_stage_lines(plan), "", "DAGMan nodes"]
-    numbers = {node.name: number for number, node in enumerate(plan.nodes, 1)}
-    for node in plan.nodes:
-        lines += _node_lines(plan, node, numbers)
+    lines += _nodes_of(plan)
+    if plan.chains:
+        lines += ["", "Lanes"]
+        for chain in plan.chains:
+            lines += _chain_lines(chain)
     lines += ["", "What would change it", *_change_lines(plan)]
+    return "\n".join(lines)
+
+
+def explain_reuse(tag: str, verdicts: Sequence[Verdict]) -> str:
+    """Return what a run with this tag has for another one, stage by stage.
+
+    Parameters
+    ----------
+    tag : str
+        The run.
+    verdicts : sequence of Verdict
+        What happens to each stage.
+    """
+    lines = [f"With what the run {tag!r} has finished"]
+    width = min(max((len(verdict.stage) for verdict in verdicts), default=0), 30)
+    for verdict in verdicts:
+        start = f"  {verdict.stage:<{width}}  "
+        lines += _hanging(start, f"{verdict.what}: {verdict.why}", width + 4)
     return "\n".join(lines)
 
 
@@ -61,20 +84,50 @@ def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
     return kind if name in ("", stage) else f"{kind} {_shortened(name)}()"
 
 
-def _stage_lines(plan: Plan) -> Iterator[str]:
-    width = min(max(len(name) for name in plan.stages), 30)
-    for name in plan.stages:
+def _nodes_of(plan: Plan, before: str = "", margin: str = "") -> Iterator[str]:
+    """Yield the lines of all nodes, those of a loop's rounds after the loop."""
+    numbers = {node.name: f"{before}{number}" for number, node in enumerate(plan.nodes, 1)}
+    for node in plan.nodes:
+        yield from (margin + line for line in _node_lines(plan, node, numbers))
+        if node.round is not None:
+            within = f"{numbers[node.name]}."
+            yield from _nodes_of(node.round.plan, within, margin + "  ")
+
+
+def _stage_lines(plan: Plan, margin: str = "  ") -> Iterator[str]:
+    rounds = {node.stages[0]: node.round for node in plan.nodes if node.round is not None}
+    # What comes from outside is told where it is made.
+    names = [name for name, stage in plan.stages.nodes(data="stage") if stage.kind != IMPORT]
+    width = min(max(map(len, names)), 30)
+    for name in names:
         stage: Stage = plan.stages.nodes[name]["stage"]
-        start = f"  {name:<{width}}  "
+        start = f"{margin}{name:<{width}}  "
         if len(name) > width:
-            yield f"  {name}"
-            start = " " * (width + 4)
-        yield from _hanging(start, "; ".join(_stage_facts(plan, stage)), width + 4)
+            yield f"{margin}{name}"
+            start = " " * len(start)
+        yield from _hanging(start, "; ".join(_stage_facts(plan, stage)), len(start))
+        if name in rounds:
+            yield from _stage_lines(rounds[name].plan, margin + "  ")
 
 
 def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
     """Yield what the user wrote, but for the options: those are the nodes'."""
-    if stage.data is not None:
+    if stage.kind == STATE:
+        what = "value" if stage.single else "items"
+        yield f"the {what} that a round begins with"
+    elif any(node.is_check_alone and stage.name in node.stages for node in plan.nodes):
+        yield f"asks of all items of {', '.join(upstreams(plan.stages, stage.name))} whether to end"
+        return
+    elif stage.loop is not None:
+        start, *others = upstreams(plan.stages, stage.name)
+        yield f"loop, begins with {start}"
+        if others:
+            yield f"uses {', '.join(others)}"
+        until = stage.loop.until
+        yield f"at most {counted(stage.loop.max_rounds, 'round')}" + (
+            f", until {function_name(until) or 'the predicate'} holds" if until else ""
+        )
+    elif stage.data is not None:
         what = "file" if stage.kind == "files" else "item"
         yield f"source of {counted(len(stage.data), what)}"
     else:
@@ -91,7 +144,13 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
                 yield f"bind {keyword}" + ("" if keyword == above else f"={above}")
     yield from _stage_arguments(stage)
     if stage.name in plan.targets:
-        yield "result"
+        yield _end_of(plan)
+
+
+def _end_of(plan: Plan) -> str:
+    """Return what the targets of a plan are called: those of a round go into the next one."""
+    within = any(stage.kind == STATE for _, stage in plan.stages.nodes(data="stage"))
+    return "the next state" if within else "result"
 
 
 def _stage_arguments(stage: Stage) -> Iterator[str]:
@@ -101,7 +160,7 @@ def _stage_arguments(stage: Stage) -> Iterator[str]:
         yield "reverse=True"
     if stage.partitions is not None:
         yield f"partitions={stage.partitions}"
-    if stage.one and stage.kind != "count":
+    if stage.kind in COMBINING and stage.kind != "count":
         if not stage.associative:
             yield "associative=False"
         if stage.initial is not MISSING:
@@ -110,15 +169,29 @@ def _stage_arguments(stage: Stage) -> Iterator[str]:
             yield f"fan_in={stage.fan_in}"
 
 
-def _node_lines(plan: Plan, node: Node, numbers: dict[str, int]) -> Iterator[str]:
-    yield from _hanging(f"  {numbers[node.name]}. ", f"{node.name}: {_size(node)}", 5)
-    yield from _entry("reads", "; ".join(_reads(node, numbers)))
-    yield from _entry("runs", _runs(node))
+def _node_lines(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
+    start = f"  {numbers[node.name]}. "
+    yield from _hanging(start, f"{node.name}: {_size(node)}", len(start))
+    yield from _entry("reads", "; ".join(_reads(plan, node, numbers)))
+    runs = _runs(node)
+    if node.check is not None:
+        runs += ", and ask whether the loop is over"
+    yield from _entry("runs", runs)
     yield from _entry("writes", "; ".join(_written(plan, node, output) for output in node.outputs))
     yield from _entry("options", ", ".join(_options(node)))
     yield from _entry("measured", node.measured)
     for position, reason in enumerate(node.reasons):
         yield from _entry("why" if position == 0 else "", reason, bullet="- ")
+
+
+def _chain_lines(chain: Chain) -> Iterator[str]:
+    """Yield whether nodes are in lanes, why, and what both ways cost."""
+    how = f"{chain.lanes} lanes" if chain.lanes > 1 else "one after the other"
+    yield from _hanging("  ", f"{', '.join(chain.nodes)}: {how}; {chain.reason}", 4)
+    if chain.plain is not None and chain.laned is not None:
+        cost = f"one after the other about {duration(chain.plain)}, "
+        cost += f"in {chain.tried} lanes about {duration(chain.laned)}, by what was measured"
+        yield from _hanging("    ", cost, 4)
 
 
 def _change_lines(plan: Plan) -> Iterator[str]:
@@ -141,7 +214,13 @@ def _change_lines(plan: Plan) -> Iterator[str]:
 
 
 def _size(node: Node) -> str:
+    if node.round is not None:
+        made = node.round
+        each = f"{counted(len(made.plan.nodes), 'node')}, {counted(made.plan.jobs, 'job')}"
+        return f"at most {counted(made.max_rounds, 'round')} of {each}"
     size = counted(node.chunks, "job")
+    if node.lanes > 1:
+        size += f" in {node.lanes} lanes"
     if node.reduction is not None:
         return size
     if node.items is None:
@@ -149,22 +228,36 @@ def _size(node: Node) -> str:
     return f"{size}, {counted(node.items, 'item')}"
 
 
-def _reads(node: Node, numbers: dict[str, int]) -> Iterator[str]:
+_LATE = {STATE: "the items of the round's", IMPORT: "the items, from outside, of"}
+
+
+def _reads(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
     reads = node.input
     for stream in reads.streams:
         own = node.reduction is not None and stream.stage == node.reduction.stage
         what = "parts" if own else "items"
-        if stream.node is None:
+        if stream.source is not None and stream.source.is_late:
+            yield f"{_LATE[plan.stages.nodes[stream.stage]['stage'].kind]} {stream.stage}"
+        elif stream.node is None:
             yield f"the source {stream.stage}"
         else:
             yield f"the {what} of {stream.stage} from node {numbers[stream.node]}"
     for bind in node.binds:
         what = "the value" if bind.one else "all items"
         where = "the source" if bind.node is None else f"node {numbers[bind.node]}"
+        if plan.stages.nodes[bind.stage]["stage"].kind == STATE:
+            yield f"the round's {bind.stage}, in every job"
+            continue
+        if plan.stages.nodes[bind.stage]["stage"].kind == IMPORT:
+            where = "outside"
         yield f"{what} of {bind.stage} from {where}, in every job"
 
 
 def _runs(node: Node) -> str:
+    if node.round is not None:
+        return "a DAG of its own for each round"
+    if node.is_check_alone:
+        return "collect the items of the state"
     if node.reduction is not None:
         what = "reduce" if node.reduction.final else "combine"
         return f"{what} {node.reduction.stage}"
@@ -198,9 +291,9 @@ def _written(plan: Plan, node: Node, output: Output) -> str:
         return f"parts of {output.stage}, one from each job"
     if output.split == "rank" and output.parts > 1:
         return f"{output.stage}, in {output.parts:,} files" + (
-            " (result)" if output.stage in plan.targets else ""
+            f" ({_end_of(plan)})" if output.stage in plan.targets else ""
         )
-    return output.stage + (" (result)" if output.stage in plan.targets else "")
+    return output.stage + (f" ({_end_of(plan)})" if output.stage in plan.targets else "")
 
 
 def _options(node: Node) -> Iterator[str]:
@@ -208,7 +301,13 @@ def _options(node: Node) -> Iterator[str]:
     default = BUILT_IN.given()
     for name, value in node.options.given().items():
         if name != "chunk_size" and default.get(name) != value:
-            yield f"{name}={dict(value) if name == 'submit' else value!r}"
+            yield f"{name}={_option(name, value)}"
+
+
+def _option(name: str, value: Any) -> str:
+    if name == "environment":
+        return f"({value})"
+    return repr(dict(value) if name == "submit" else value)
 
 
 def _value(value: Any) -> str:

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from htdag.backends.base import RunState
 from htdag.observe.status import Status
-from htdag.show.progress import PLACES, Bar, bars
+from htdag.show.pace import Pace, duration, rate_text
+from htdag.show.progress import PLACES, Bar, bars, jobs_text
 
 _LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL = 40, 8, 12
 _SHORT_NOTE = len("00 running")
@@ -44,7 +45,7 @@ class _Clock:
     def text(self, now: float) -> str:
         if self._start is None:
             return ""
-        return _duration((now if self._end is None else self._end) - self._start)
+        return duration((now if self._end is None else self._end) - self._start)
 
 
 class Frame:
@@ -57,6 +58,7 @@ class Frame:
     def __init__(self) -> None:
         self._status: Status | None = None
         self._clocks: dict[str, _Clock] = {}
+        self._paces: dict[str, Pace] = {}
         self._whole: _Clock | None = None
         self._note_width = _SHORT_NOTE
         self._closed = False
@@ -68,6 +70,7 @@ class Frame:
         if self._whole is None:
             self._whole = _Clock(now)
         for bar in bars(status):
+            self._paces.setdefault(bar.node, Pace()).take(now, bar.done + bar.failed)
             if bar.node not in self._clocks and bar.begun:
                 # Begun before anyone looked: nobody knows when.
                 seen_late = first and bool(bar.done or bar.failed)
@@ -81,9 +84,6 @@ class Frame:
     def close(self) -> None:
         """Have all of it drawn once more, whatever the height."""
         self._closed = True
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from self.lines(options.max_width, console.height, options.encoding)
 
     def lines(self, width: int, height: int, encoding: str = "utf-8") -> list[Text]:
         """Return the lines of the picture.
@@ -116,16 +116,52 @@ class Frame:
         times = [
             self._clocks[bar.node].text(now) if bar.node in self._clocks else "" for bar in shown
         ]
+        # Of a node that is under way also how fast, and how long yet: where there is room for it.
+        paces = [self._pace_text(bar) for bar in shown]
+        paced = max((len(pace) for pace in paces), default=0)
         self._note_width = max([self._note_width, *(len(_note(bar).plain) for bar in shown)])
+        elapsed = max((len(text) for text in times), default=0)
         columns = _Columns.fit(
-            width,
+            width - (paced + len(_GAP) if paced else 0),
             label=max((len(bar.label) for bar in shown), default=0),
             count=max((bar.count_width for bar in shown), default=0),
             note=self._note_width,
-            time=max((len(text) for text in times), default=0),
+            time=elapsed,
         )
-        for bar, text in zip(shown, times, strict=True):
-            yield _row(bar, text, columns, glyphs)
+        if paced and (not columns.bar or (elapsed and not columns.time)):
+            paces, paced = ["" for _ in shown], 0
+            columns = _Columns.fit(
+                width,
+                label=max((len(bar.label) for bar in shown), default=0),
+                count=max((bar.count_width for bar in shown), default=0),
+                note=self._note_width,
+                time=elapsed,
+            )
+        for bar, text, pace in zip(shown, times, paces, strict=True):
+            row = _row(bar, text, columns, glyphs)
+            yield row.append(_GAP).append(pace, "dim") if pace else row
+
+    def _pace_text(self, bar: Bar) -> str:
+        if self._status is None or self._status.state.ended or bar.complete or bar.total is None:
+            return ""
+        pace = self._paces[bar.node]
+        left = pace.left(bar.total - bar.done - bar.failed)
+        if pace.rate is None or left is None:
+            return ""
+        return f"{rate_text(pace.rate)}, {duration(left)} left"
+
+
+class Frames:
+    """The pictures of several runs, one below the other."""
+
+    def __init__(self, frames: dict[str, Frame]) -> None:
+        self._frames = frames
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        frames = list(self._frames.values())
+        height = console.height // max(1, len(frames))
+        for frame in frames:
+            yield from frame.lines(options.max_width, height, options.encoding)
 
 
 @dataclass(frozen=True)
@@ -224,6 +260,9 @@ def _state_line(status: Status, elapsed: str, width: int) -> Text:
     if line.cell_len + len(place) + len(elapsed) + 2 <= width:
         line.append(place)
     line.append(f", {elapsed}", "dim")
+    jobs = jobs_text(status)
+    if jobs and line.cell_len + len(jobs) + 2 <= width:
+        line.append(f"; {jobs}", "dim")
     if status.reason:
         line.append(f" ({' '.join(status.reason.split())})")
     return line
@@ -248,9 +287,3 @@ def _fit(line: Text, width: int, encoding: str) -> None:
     if not utf8:
         line.plain = line.plain.encode(encoding, "replace").decode(encoding)
     line.truncate(width, overflow="ellipsis" if utf8 else "crop")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

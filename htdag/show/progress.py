@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from htdag.observe.status import StageStatus, Status
+from htdag.show.pace import Pace, duration
 
 if TYPE_CHECKING:
     from rich.live import Live
+
+    from htdag.show.frame import Frame
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal
 _FRAMES_PER_SECOND = 5.0
@@ -22,7 +26,9 @@ PLACES = {"local": "on this machine", "condor": "on HTCondor"}
 
 
 class Display:
-    """A live display in a terminal, a line now and then elsewhere; use it in ``with``.
+    """A live display in a terminal or notebook, a line now and then elsewhere; use it in ``with``.
+
+    It shows one run, or several under each other: as many as there are tags.
 
     Parameters
     ----------
@@ -41,7 +47,7 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._shown:
-            self._sink = _Screen() if _can_draw() else _Lines()
+            self._sink = _sink()
         return self
 
     def __exit__(
@@ -60,6 +66,14 @@ class Display:
             self._sink.show(status)
 
 
+def _sink() -> _Sink:
+    from htdag.show import notebook
+
+    if notebook.is_here():
+        return notebook.Cell()
+    return _Screen() if _can_draw() else _Lines()
+
+
 def _can_draw() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
@@ -74,43 +88,70 @@ class _Lines:
     """A line at once, then one when something has changed, not too often, and the last one."""
 
     def __init__(self) -> None:
-        self._line = ""
-        self._printed = ""
-        self._time = 0.0
+        self._line: dict[str, tuple[str, str]] = {}
+        self._printed: dict[str, str] = {}
+        self._time: dict[str, float] = {}
+        self._paces: dict[tuple[str, str], Pace] = {}
 
     def show(self, status: Status) -> None:
-        self._line = progress_line(status)
-        if not self._printed or time.monotonic() - self._time >= _LINE_EVERY:
-            self._print()
+        now, tag = time.monotonic(), status.tag
+        for bar in bars(status):
+            pace = self._paces.setdefault((tag, bar.node), Pace())
+            pace.take(now, bar.done + bar.failed)
+        paces = {node: pace for (of, node), pace in self._paces.items() if of == tag}
+        self._line[tag] = (progress_line(status), progress_line(status, paces))
+        if tag not in self._printed or now - self._time[tag] >= _LINE_EVERY:
+            self._print(tag)
 
     def close(self) -> None:
-        self._print()
+        for tag in self._line:
+            self._print(tag)
 
-    def _print(self) -> None:
-        if self._line != self._printed:
-            sys.stderr.write(self._line + "\n")
+    def _print(self, tag: str) -> None:
+        counts, line = self._line[tag]
+        if counts != self._printed.get(tag):  # the time that is left changes always
+            sys.stderr.write(line + "\n")
             sys.stderr.flush()
-            self._printed, self._time = self._line, time.monotonic()
+            self._printed[tag], self._time[tag] = counts, time.monotonic()
 
 
-def progress_line(status: Status) -> str:
+def progress_line(status: Status, paces: Mapping[str, Pace] | None = None) -> str:
     """Return a status as one line.
 
     Parameters
     ----------
     status : Status
         What to show.
+    paces : mapping of str to Pace, optional
+        The paces of nodes by name, for the time that is left.
 
     Returns
     -------
     str
-        Such as ``tag: running: square + even 5/20 (1 failed), reduce 0/4``.
+        Such as ``tag: running: square + even 5/20 (1 failed, 1:30 left), reduce 0/4``.
     """
     parts = []
     for bar in bars(status):
-        failed = f" ({bar.failed} failed)" if bar.failed else ""
-        parts.append(f"{bar.label} {bar.count}{failed}")
+        notes = [f"{bar.failed} failed"] if bar.failed else []
+        pace = (paces or {}).get(bar.node)
+        if pace is not None and bar.total is not None and not bar.complete:
+            left = pace.left(bar.total - bar.done - bar.failed)
+            if left is not None and not status.state.ended:
+                notes.append(f"{duration(left)} left")
+        parts.append(f"{bar.label} {bar.count}" + (f" ({', '.join(notes)})" if notes else ""))
     return f"{status.tag}: {status.state.value}: {', '.join(parts)}"
+
+
+def jobs_text(status: Status) -> str:
+    """Return how many jobs are in which state, such as ``jobs: 4 running, 96 waiting``."""
+    nodes = {stage.node: stage for stage in status.stages}.values()
+    running = sum(stage.jobs_running for stage in nodes)
+    done = sum(stage.jobs_done for stage in nodes)
+    others = sum(stage.jobs for stage in nodes) - running - done
+    # Of a run that has ended, jobs that are not done have failed or did not run.
+    counts = [(running, "running"), (others, "open" if status.state.ended else "waiting")]
+    counts += [(done, "done")]
+    return "jobs: " + ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 @dataclass(frozen=True)
@@ -160,7 +201,9 @@ def bars(status: Status) -> list[Bar]:
     """
     nodes: dict[str, list[StageStatus]] = {}
     for stage in status.stages:
-        nodes.setdefault(stage.node, []).append(stage)
+        # Those of each round of a loop are others.
+        within = f"{stage.loop} {stage.rounds} " if stage.loop else ""
+        nodes.setdefault(within + stage.node, []).append(stage)
     found = []
     for name, stages in nodes.items():
         one = stages[0]
@@ -180,24 +223,26 @@ def bars(status: Status) -> list[Bar]:
 
 
 class _Screen:
-    """A live display, started with the first status."""
+    """A live display of one run or several, started with the first status."""
 
     def __init__(self) -> None:
-        # Only here: rich takes its time, and whoever waits for a run imports this module.
-        from htdag.show.frame import Frame
-
-        self._frame = Frame()
+        self._frames: dict[str, Frame] = {}
         self._live: Live | None = None
 
     def show(self, status: Status) -> None:
-        self._frame.take(status)
+        # Only here: rich takes its time, and whoever waits for a run imports this module.
+        from htdag.show.frame import Frame, Frames
+
+        if status.tag not in self._frames:
+            self._frames[status.tag] = Frame()
+        self._frames[status.tag].take(status)
         if self._live is None:
             from rich.console import Console
             from rich.live import Live
 
             # Known before it starts, so that Ctrl-C at any moment leaves the cursor visible.
             self._live = Live(
-                self._frame,
+                Frames(self._frames),
                 console=Console(stderr=True),
                 refresh_per_second=_FRAMES_PER_SECOND,
                 # What goes into a pipe must not appear in the terminal instead.
@@ -207,5 +252,6 @@ class _Screen:
 
     def close(self) -> None:
         if self._live is not None:
-            self._frame.close()
+            for frame in self._frames.values():
+                frame.close()
             self._live.stop()

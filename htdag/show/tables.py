@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from htdag.observe.failures import ItemError
+from htdag._settings import Value
+from htdag.backends.base import JobState
+from htdag.housekeeping import Cleaned
+from htdag.observe.holds import explain
+from htdag.observe.reasons import age_text
 from htdag.observe.status import Status
 from htdag.show.frame import STATE_STYLES
 from htdag.show.progress import PLACES
@@ -64,6 +69,69 @@ def print_runs(rows: Sequence[RunRow]) -> None:
     _print_table(["tag", "state", "on", "pipeline", "created"], cells, extra=["pipeline"])
 
 
+def print_cleaned(rows: Sequence[Cleaned]) -> None:
+    """Print a table of runs that can be deleted, with their sizes, on standard output."""
+    cells = [
+        [
+            Text(row.tag, "bold"),
+            _state(row.state),
+            Text(size_text(row.size)),
+            Text(f"{row.changed:%Y-%m-%d %H:%M:%S}"),
+        ]
+        for row in rows
+    ]
+    if len(rows) > 1:
+        total = size_text(sum(row.size for row in rows))
+        cells.append([Text(f"{len(rows)} runs"), Text(""), Text(total, "bold"), Text("")])
+    _print_table(["tag", "state", "size", "ended"], cells, right=["size"])
+
+
+def print_settings(values: Sequence[Value], options: dict[str, Any], path: str) -> None:
+    """Print a table of settings on standard output, default options of the user's file too."""
+    cells = [
+        [
+            Text(each.setting.name, "bold"),
+            Text("-" if each.value is None else _setting_text(each.value)),
+            Text(each.origin, "dim" if each.origin == "default" else "cyan"),
+            Text(each.setting.variable, "dim"),
+            Text(each.setting.meaning),
+        ]
+        for each in values
+    ]
+    cells += [
+        [
+            Text(f"options.{name}", "bold"),
+            Text(str(value)),
+            Text(path, "cyan"),
+            Text(""),
+            Text("default of all stages"),
+        ]
+        for name, value in options.items()
+    ]
+    titles = ["setting", "value", "from", "variable", "meaning"]
+    _print_table(titles, cells, extra=["variable", "meaning"])
+
+
+def _setting_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def print_folders(folders: dict[str, str]) -> None:
+    """Print where htdag keeps its files."""
+    _print_table(["files", "where"], [[Text(name), Text(path)] for name, path in folders.items()])
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people, such as ``1.5 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
 def print_status(status: Status, path: str) -> None:
     """Print how far a run has come on standard output: a line of state and a table of stages."""
     console = _console()
@@ -75,7 +143,7 @@ def print_status(status: Status, path: str) -> None:
     _print(console, line)
     cells = [
         [
-            Text(stage.name),
+            Text("  " * len(stage.rounds) + stage.name),
             _count(stage.total),
             _count(stage.done, "green"),
             _count(stage.running, "cyan"),
@@ -88,43 +156,36 @@ def print_status(status: Status, path: str) -> None:
     ]
     titles = ["stage", "items", "done", "running", "waiting", "failed", "jobs", "node"]
     _print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
+    for stage in status.stages:
+        if stage.note:
+            _print(console, Text(f"{stage.name}: {stage.note}"))
     for held in status.held:
         _print(console, Text(held, "magenta"))
+    for note in status.notes:
+        _print(console, Text(note, "yellow"))
     _print(console, Text(f"files: {path}", "dim"))
 
 
-def error_lines(errors: Sequence[ItemError], limit: int | None) -> Iterator[str]:
-    """Yield what failed and why as lines of text: a summary, then each error with its traceback.
-
-    Parameters
-    ----------
-    errors : sequence of ItemError
-        What failed.
-    limit : int or None
-        Show no more errors than this in full.
-    """
-    yield _summary(errors)
-    for error in errors[:limit]:
-        yield ""
-        yield str(error)
-        for title, text in (
-            ("", error.traceback),
-            ("printed:", error.stdout),
-            ("printed on stderr:", error.stderr),
-        ):
-            if text.strip():
-                if title:
-                    yield f"  {title}"
-                yield from (f"  {line}".rstrip() for line in text.rstrip().splitlines())
-    if limit is not None and len(errors) > limit:
-        yield ""
-        yield f"{len(errors) - limit} more: --all shows them"
+def print_jobs(jobs: Sequence[JobState]) -> None:
+    """Print a table of jobs that wait or run on standard output."""
+    now = time.time()
+    cells = [
+        [
+            Text(job.node),
+            Text("?" if job.chunk is None else str(job.chunk)),
+            Text(f"{job.cluster}.{job.proc}", "dim"),
+            Text(job.state, _JOB_STYLES[job.state]),
+            Text(age_text(job.since, now)),
+            Text(job.source, "dim"),
+            Text(explain(job, "TAG").why if job.state == "held" else job.slot),
+        ]
+        for job in jobs
+    ]
+    titles = ["node", "chunk", "job", "state", "since", "by", "where or why"]
+    _print_table(titles, cells, right=["chunk", "since"], extra=["by"])
 
 
-def _summary(errors: Sequence[ItemError]) -> str:
-    counts = Counter((error.stage, error.type) for error in errors)
-    parts = [f"{count} {kind} in {stage}" for (stage, kind), count in counts.most_common()]
-    return f"{len(errors)} error{'s' if len(errors) > 1 else ''}: {', '.join(parts)}"
+_JOB_STYLES = {"idle": "yellow", "running": "cyan", "suspended": "blue", "held": "magenta"}
 
 
 def _state(state: str) -> Text:

@@ -1,19 +1,34 @@
 """Stages: lazy handles that chain into a pipeline. Nothing runs here."""
 
 from htdag.stages.beginnings import files, map, source, starmap
-from htdag.stages.handle import COMBINING, KEYED, MISSING, PER_ITEM, VIEWS
+from htdag.stages.handle import (
+    COMBINING,
+    IMPORT,
+    KEYED,
+    LOOP,
+    MISSING,
+    PER_ITEM,
+    STATE,
+    VIEWS,
+)
 from htdag.stages.keyed import MOST_PARTITIONS
+from htdag.stages.loops import Loop, iterate
 from htdag.stages.stage import Stage
 
 __all__ = [
     "COMBINING",
+    "IMPORT",
     "KEYED",
+    "LOOP",
     "MISSING",
     "MOST_PARTITIONS",
     "PER_ITEM",
+    "STATE",
     "VIEWS",
+    "Loop",
     "Stage",
     "files",
+    "iterate",
     "map",
     "source",
     "starmap",

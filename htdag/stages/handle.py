@@ -15,6 +15,7 @@ from htdag._sources import Source
 from htdag.errors import FunctionError, OptionError, UsageError
 
 if TYPE_CHECKING:
+    from htdag.stages.loops import Loop
     from htdag.stages.stage import Stage
 
 
@@ -34,6 +35,12 @@ KEYED = frozenset({"group_by", "reduce_by_key", "distinct", "sort_by"})
 """Kinds that bring items with related keys together."""
 VIEWS = frozenset({"take", "batch", "zip", "product", "combinations", "concat"})
 """Kinds that only say how the items of other stages are read."""
+LOOP = "iterate"
+"""The kind of a loop."""
+STATE = "state"
+"""The kind of what stands for the state of a loop in its step."""
+IMPORT = "import"
+"""The kind of what stands, in a round of a loop, for a stage from outside."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,6 +64,8 @@ class Handle:
     reverse: bool = False
     partitions: int | None = None
     number: int = 0
+    single: bool = False
+    loop: Loop | None = None
 
     @property
     def inputs(self) -> tuple[Stage, ...]:
@@ -66,7 +75,7 @@ class Handle:
     @property
     def one(self) -> bool:
         """Whether the stage gives one value, not a sequence of items."""
-        return self.kind in COMBINING
+        return self.kind in COMBINING or self.single
 
     def with_options(self, **options: Any) -> Stage:
         """Return a copy of this handle with options added or replaced; None takes one away.

@@ -1,0 +1,103 @@
+"""Why a DAG failed as a whole, from DAGMan's own log (``*.dag.dagman.out``).
+
+Items that failed are no matter of this module: their records tell more than DAGMan knows.
+"""
+
+from __future__ import annotations
+
+import re
+
+from htdag.runtime import layout
+
+_STARTS = "STARTING UP"
+_STAMP = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
+_SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
+# The form of HTCondor 23: what was refused stands before the words that it was.
+_OLD_SUBMIT_FAILURE = re.compile(
+    r"Submitting node (\S+) from file [^\n]*\n((?:(?!Submitting node )[^\n]*\n)*?)"
+    r"(?=[^\n]*Job submit failed after)"
+)
+_SCRIPT = re.compile(r"(PRE|POST) [Ss]cript of node (\S+) failed with status (\d+)")
+_NO_SCRIPT = re.compile(r'Cannot access specified executable "([^"]*)": errno = \d+ \((.*)\)')
+_STATUS = re.compile(r"DAG status: \d+ \((\w+)\)")
+_PARSING = re.compile(r"Failed to parse (.*)")
+_AT_LINE = re.compile(r"Processing error at (.*)")
+_LONGEST = 400
+# What `post.sh` ends with by itself; another status is of a script that could not do its work.
+_JUDGED = ("1", "3")
+
+
+def explain(text: str) -> str:
+    """Return why a DAG failed, where that is not for failed items; else "".
+
+    Parameters
+    ----------
+    text : str
+        All of ``dagman.out``. Each sitting of DAGMan adds to it; only the last one counts.
+
+    Examples
+    --------
+    >>> explain("11/25/26 14:49:49 ... ERROR: a cycle exists in the dag, please check input")
+    'the DAG has a cycle'
+    """
+    text = _STAMP.sub("", text.rpartition(_STARTS)[2])
+    for found in (_unreadable(text), _refused(text), _scripts(text), _cycle(text)):
+        if found:
+            return "; ".join(dict.fromkeys(found))
+    errors = [
+        short(line.partition("ERROR")[2].lstrip(": "))
+        for line in text.splitlines()
+        if "ERROR: " in line and "the following" not in line
+    ]
+    return "; ".join(dict.fromkeys(errors[-3:]))
+
+
+def was_halted(text: str) -> bool:
+    """Tell whether a DAG ended because it was halted, with no failure."""
+    last = _STATUS.findall(text.rpartition(_STARTS)[2])
+    return bool(last) and last[-1] == "DAG_STATUS_HALTED"
+
+
+def _unreadable(text: str) -> list[str]:
+    match = _PARSING.search(text)
+    if match is None:
+        return []
+    line = _AT_LINE.search(text)
+    where = f", at {line[1]}" if line else ""
+    errors = [
+        short(found.partition("ERROR: ")[2]) for found in text.splitlines() if "ERROR: " in found
+    ]
+    return [f"DAGMan could not read the DAG {short(match[1])}{where}: {'; '.join(errors)}"]
+
+
+def _refused(text: str) -> list[str]:
+    found = _SUBMIT_FAILURE.findall(text) or _OLD_SUBMIT_FAILURE.findall(text)
+    return [f"node {node} could not be submitted: {short(reason)}" for node, reason in found]
+
+
+def _scripts(text: str) -> list[str]:
+    missing = [
+        f"DAGMan could not start the script {name}: {reason}"
+        for name, reason in _NO_SCRIPT.findall(text)
+    ]
+    if missing:
+        return missing
+    return [
+        f"the {kind} script of node {node} ended with status {status}{_MEANINGS.get(status, '')}: "
+        f"see {layout.logs(node)}/post.log and the output of {layout.POST} in dagman.out"
+        for kind, node, status in _SCRIPT.findall(text)
+        if status not in _JUDGED
+    ]
+
+
+_MEANINGS = {"126": " (its program cannot be run)", "127": " (its program was not found)"}
+
+
+def _cycle(text: str) -> list[str]:
+    return ["the DAG has a cycle"] if "a cycle exists in the dag" in text else []
+
+
+def short(text: str) -> str:
+    """Return a text as one line, cut where it is very long."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."

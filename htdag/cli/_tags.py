@@ -1,0 +1,171 @@
+"""The runs that a command is about: tags, patterns, all of them, or tags on standard input.
+
+A verb that is for several runs takes them from one decorator::
+
+    @click.command()
+    @takes_runs
+    def remove(chosen: Chosen) -> int:
+        return chosen.each(lambda run: run.remove())
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htdag.cli._group import DONE, status_of
+from htdag.errors import HtdagError, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from htdag.run import Run
+
+_WILD = "*?["
+STDIN = "-"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The runs that a command is about.
+
+    Attributes
+    ----------
+    runs : tuple of Run
+        In the order in which they were named; those of a pattern oldest first.
+    several : bool
+        Whether the words could name several: a pattern, ``--all``, ``-``, or more than one tag.
+        JSON is a list then, and one object else, however many runs there are.
+    """
+
+    runs: tuple[Run, ...]
+    several: bool
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def each(self, act: Callable[[Run], object]) -> int:
+        """Do something with each run, with the others too where one of them refuses.
+
+        Parameters
+        ----------
+        act : callable
+            Takes a run. What it returns is an exit status, if it is a whole number.
+
+        Returns
+        -------
+        int
+            The highest exit status of all; errors are printed as they occur.
+        """
+        worst = DONE
+        for run in self.runs:
+            try:
+                found = act(run)
+            except HtdagError as error:
+                if not self.several:
+                    raise
+                click.echo(f"htdag: {error}", err=True)
+                found = status_of(error)
+            if isinstance(found, int) and not isinstance(found, bool):
+                worst = max(worst, found)
+        return worst
+
+    def json(self, contents: Sequence[Any]) -> Any:
+        """Return what to print as JSON, of the contents for each run."""
+        return list(contents) if self.several else contents[0]
+
+
+def takes_runs(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument ``TAG...`` and the option ``--all``.
+
+    The command gets them as ``chosen``, a `Chosen` of one run at least. What it returns becomes the
+    exit status.
+    """
+
+    @click.argument("tags", metavar="TAG...", nargs=-1, shell_complete=complete_tags)
+    @click.option("--all", "every", is_flag=True, help="All runs.")
+    @functools.wraps(command)
+    def with_runs(*, tags: tuple[str, ...], every: bool, **rest: Any) -> Any:
+        return command(chosen=choose(tags, every), **rest)
+
+    return with_runs
+
+
+def choose(tags: Sequence[str], every: bool) -> Chosen:
+    """Return the runs that words of a command name.
+
+    Raises
+    ------
+    UsageError
+        If they name none, or contradict each other.
+    RunNotFound
+        If there is no run with a tag.
+    """
+    import htdag
+
+    if every:
+        if tags:
+            raise UsageError("--all means all runs: leave the tags out, or --all")
+        found = htdag.runs()
+        if not found:
+            raise UsageError("there are no runs")
+        return Chosen(tuple(found), True)
+    words = list(tags)
+    if words.count(STDIN):
+        at = words.index(STDIN)
+        words[at : at + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        if not words:
+            raise UsageError("there is no tag on standard input")
+    if not words:
+        raise UsageError("name a run by its tag, several by tags or patterns, or --all of them")
+    runs: dict[str, Run] = {}
+    for word in words:
+        runs.update((run.tag, run) for run in _named(word))
+    return Chosen(tuple(runs.values()), len(tags) > 1 or STDIN in tags or is_pattern(tags[0]))
+
+
+def is_pattern(word: str) -> bool:
+    """Tell whether a word can stand for several tags."""
+    return any(sign in word for sign in _WILD)
+
+
+def _named(word: str) -> list[Run]:
+    import htdag
+
+    if not is_pattern(word):
+        return [htdag.load(word)]
+    found = [run for run in htdag.runs() if run.tag == word] or htdag.runs(word)
+    if not found:
+        raise UsageError(f"no run's tag matches {word!r}")
+    return found
+
+
+def complete_tags(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the tags that begin with what was typed, for the shell."""
+    from click.shell_completion import CompletionItem
+
+    from htdag.store import tags
+
+    return [CompletionItem(_for_shell(tag)) for tag in tags() if tag.startswith(incomplete)]
+
+
+def _for_shell(tag: str) -> str:
+    """Return a tag as the shell that asks can insert it: bash takes it as it is."""
+    import os
+    import re
+
+    words = os.environ.get("COMP_WORDS", "").split(" ")
+    in_quotes = any(word.startswith(("'", '"')) for word in words[-1:])
+    if os.environ.get("_HTDAG_COMPLETE") != "bash_complete" or in_quotes:
+        return tag
+    return re.sub(r"([^\w@%+=:,./-])", r"\\\1", tag)

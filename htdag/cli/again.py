@@ -1,0 +1,268 @@
+"""The verbs that compute parts of a run again, with the functions it has or with corrected ones."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from htdag import _resuming
+from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, TAG, Verbs, print_json
+from htdag.cli._tags import Chosen, takes_runs
+from htdag.errors import UsageError
+
+if TYPE_CHECKING:
+    from htdag.run import Run
+
+_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+@click.command()
+@takes_runs
+@click.option(
+    "--script",
+    is_flag=False,
+    flag_value="",
+    metavar="[SCRIPT]",
+    help="Run the corrected script: the one that made the run, or SCRIPT.",
+)
+@click.option(
+    "--keep-finished",
+    is_flag=False,
+    flag_value="*",
+    metavar="[STAGES]",
+    help="With --script: finished items of these stages (a,b; or all) are right, though their "
+    "functions changed.",
+)
+@click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
+@NO_PROGRESS
+def resume(
+    chosen: Chosen,
+    script: str | None,
+    keep_finished: str | None,
+    then_wait: bool,
+    no_progress: bool,
+) -> int:
+    """Go on with runs that failed, were removed or were killed.
+
+    What is done is kept: only what is missing is computed. The functions are those that the run was
+    started with. To use corrected ones, edit the script and give --script: the script is run again,
+    and its pipeline goes on with this run. All stages whose code, options that matter and items are
+    unchanged are reused.
+
+    \b
+    Examples:
+      htdag resume "my survey"
+      htdag resume "my survey" --wait
+      htdag resume "my survey" --script
+      htdag resume "my survey" --script survey.py --keep-finished calibrate
+    """
+    import htdag
+    from htdag.cli.runs import wait_for
+
+    if script is None and keep_finished is not None:
+        raise click.UsageError("--keep-finished is about changed functions; it needs --script")
+    if script is not None:
+        if len(chosen) > 1:
+            raise click.UsageError("--script goes on with one run: name one tag")
+        (run,) = chosen
+        _run_script(run, script, keep_finished)
+        chosen = Chosen((htdag.load(run.tag),), False)
+        return wait_for(chosen, None, not no_progress) if then_wait else DONE
+
+    def go_on(run: Run) -> None:
+        run.resume()
+        if not then_wait:
+            _tell(run)
+
+    worst = chosen.each(go_on)
+    return max(worst, wait_for(chosen, None, not no_progress)) if then_wait else worst
+
+
+def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
+    """Run a script whose pipeline is to go on with a run, and end as it does where it fails."""
+    from htdag.run.replacing import check_at_rest
+
+    check_at_rest(run, "gone on with")
+    command, folder = _command(run, script)
+    kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
+    with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:
+        receipt = Path(aside) / "taken"
+        wanted = _resuming.Wanted(run.tag, run.pipeline_name, kept, str(receipt))
+        environment = os.environ | {_resuming.VARIABLE: wanted.to_text()}
+        status = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+        taken = receipt.exists()
+    if not taken:
+        raise UsageError(
+            f"{shlex.join(command)} ended (with status {status}) and started no pipeline with the "
+            f"tag {run.tag!r}, nor one named {run.pipeline_name!r} without a tag: the run is as "
+            f"it was"
+        )
+    if status != 0:
+        sys.exit(FAILED)
+
+
+def _command(run: Run, script: str) -> tuple[list[str], str | None]:
+    """Return how a script is started, and the folder where; None for the current one."""
+    made = run.script
+    if script:
+        if not Path(script).is_file():
+            raise UsageError(f"there is no script {script!r}")
+        return [sys.executable, script, *(made or {}).get("arguments", ())], None
+    if made is None:
+        raise UsageError(
+            f"run {run.tag!r} was made in a notebook or an interactive session, which cannot be "
+            f"run again; there, use submit(tag={run.tag!r}, resume=True), or name a script: "
+            f"--script SCRIPT"
+        )
+    if not Path(made["file"]).is_file():
+        raise UsageError(
+            f"the script {made['file']!r}, which made run {run.tag!r}, is gone; "
+            f"name another one: --script SCRIPT"
+        )
+    start = ["-m", made["module"]] if made["module"] else [made["file"]]
+    return [made["python"], *start, *made["arguments"]], made["folder"]
+
+
+@click.command(short_help="Compute a run, or a part of it, again.")
+@TAG
+@click.option("--stage", metavar="STAGE", help="Only this stage, and what depends on it.")
+@click.option(
+    "--keys",
+    metavar="KEY[,KEY...]",
+    help="Only the items with these keys, and what comes out otherwise than before.",
+)
+@click.option("--errors", is_flag=True, help="Only the items that failed, skipped ones too.")
+@click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
+@NO_PROGRESS
+def rerun(
+    tag: str,
+    stage: str | None,
+    keys: str | None,
+    errors: bool,
+    then_wait: bool,
+    no_progress: bool,
+) -> int:
+    """Compute a run again, or a part of it, with the same functions and items.
+
+    What the run has is kept in its directory until the new run is done.
+
+    \b
+    Examples:
+      htdag rerun "my survey"
+      htdag rerun "my survey" --stage calibrate
+      htdag rerun "my survey" --stage calibrate --keys 7,12
+      htdag rerun "my survey" --errors --wait
+    """
+    import htdag
+    from htdag.cli.runs import wait_for
+
+    chosen = None if keys is None else [key.strip() for key in keys.split(",") if key.strip()]
+    run = htdag.load(tag).rerun(stage, chosen, errors=errors)
+    if then_wait:
+        return wait_for(Chosen((run,), False), None, not no_progress)
+    _tell(run)
+    return DONE
+
+
+def _tell(run: Run) -> None:
+    if run.state.value == "done":
+        click.echo(f"run {run.tag!r} is done")
+        return
+    from htdag.show.progress import PLACES
+
+    where = PLACES.get(run.backend_name, run.backend_name)
+    click.echo(
+        f"run {run.tag!r} is under way again {where}; to wait for it: "
+        f"htdag wait {shlex.quote(run.tag)}"
+    )
+
+
+@click.group(cls=Verbs, short_help="Look at the cache of stages, or clear it.")
+def cache() -> None:
+    """Look at what stages with cache=True have finished, and clear it.
+
+    \b
+    Examples:
+      htdag cache list
+      htdag cache clear --older-than 30d
+    """
+
+
+@cache.command(name="list", short_help="List what is in the cache.")
+@JSON
+def list_cache(as_json: bool) -> None:
+    """List what is in the cache: from which run, which stages, how large, when it was used last."""
+    from htdag.reuse.cache import entries
+
+    found = sorted(entries(), key=lambda entry: entry.used)
+    if as_json:
+        print_json(
+            [
+                {
+                    "run": entry.tag,
+                    "stages": list(entry.stages),
+                    "bytes": entry.size,
+                    "used": entry.used,
+                    "path": str(entry.path),
+                }
+                for entry in found
+            ]
+        )
+        return
+    if not found:
+        click.echo("the cache is empty")
+        return
+    from htdag.show.cache import print_entries
+
+    print_entries(found)
+
+
+@cache.command()
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    help="Only what was not used for so long: 30d, 12h, 2w, 90m.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clear(older_than: str | None, yes: bool) -> None:
+    """Remove what is in the cache. Runs keep what is theirs.
+
+    \b
+    Examples:
+      htdag cache clear
+      htdag cache clear --older-than 30d --yes
+    """
+    import time
+
+    from htdag.reuse import cache as store
+    from htdag.show.cache import size_text
+
+    age = 0.0 if older_than is None else _seconds(older_than)
+    limit = time.time() - age
+    found = [entry for entry in store.entries() if entry.used <= limit]
+    if not found:
+        click.echo("the cache is empty" if older_than is None else "nothing in it is that old")
+        return
+    size = size_text(sum(entry.size for entry in found))
+    what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size}"
+    if not yes:
+        click.confirm(f"Remove {what}?", abort=True, err=True)
+    store.clear(age)
+    click.echo(f"removed {what}")
+
+
+def _seconds(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    try:
+        return float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        raise click.UsageError(
+            f"--older-than takes a number with a unit, such as 30d, 12h, 2w or 90m, not {text!r}"
+        ) from None

@@ -1,0 +1,78 @@
+"""The verb that tells what failed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htdag.cli._group import JSON, print_json
+from htdag.cli._tags import Chosen, takes_runs
+
+if TYPE_CHECKING:
+    from htdag.run import Run
+
+
+@click.command(short_help="Show what failed in runs, and why.")
+@takes_runs
+@click.option("--stage", metavar="STAGE", help="Only the errors of this stage.")
+@click.option("--items", is_flag=True, help="Show each error by itself, and not in groups.")
+@click.option("--item", "key", metavar="KEY", help="All that is known of this item's errors.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N groups or errors."
+)
+@JSON
+def errors(
+    chosen: Chosen,
+    stage: str | None,
+    items: bool,
+    key: str | None,
+    limit: int | None,
+    as_json: bool,
+) -> int:
+    """Show what failed in runs: causes in groups, the one by which most is lost first.
+
+    Each group comes with one example: its traceback with the variables of the frames, and what it
+    had printed. Jobs on hold are groups by HTCondor's hold code.
+
+    \b
+    Examples:
+      htdag errors "my survey"
+      htdag errors "my survey" --stage calibrate --items --limit 100
+      htdag errors "my survey" --item 17
+    """
+    contents: list[Any] = []
+    listed = items or key is not None
+
+    def show(run: Run) -> None:
+        if listed:
+            found: list[Any] = [
+                error for error in run.errors(stage) if key is None or error.key == key
+            ][: limit if as_json else None]
+        else:
+            found = run.error_groups(stage)[:limit]
+        if as_json:
+            contents.append([entry.as_dict() for entry in found])
+            return
+        for line in _lines(run, found, listed, key, limit):
+            click.echo(line)
+
+    def titled(run: Run) -> None:
+        if chosen.several and not as_json:
+            click.echo(f"== {run.tag}" if run is chosen.runs[0] else f"\n== {run.tag}")
+        show(run)
+
+    worst = chosen.each(titled)
+    if as_json:
+        print_json(chosen.json(contents))
+    return worst
+
+
+def _lines(run: Run, found: list[Any], listed: bool, key: str | None, limit: int | None) -> Any:
+    from htdag.show.errors import error_lines, group_lines
+
+    if not found:
+        return ["no errors" if key is None else f"no errors of item {key}"]
+    if listed:
+        return error_lines(found, limit, context=key is not None)
+    return group_lines(found, ended=run.state.ended)

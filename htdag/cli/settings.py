@@ -1,0 +1,43 @@
+"""The verb that shows the settings."""
+
+from __future__ import annotations
+
+import click
+
+from htdag.cli._group import JSON, print_json
+
+
+@click.command(short_help="Show the settings, and where each comes from.")
+@JSON
+def settings(as_json: bool) -> None:
+    """Show all settings, where each comes from, and where htdag keeps its files.
+
+    A setting is what the script says, else the variable of the environment, else the file of
+    settings, else the default.
+
+    \b
+    Example:
+      htdag settings
+    """
+    from htdag import _home, _settings
+
+    values = _settings.every()
+    path = _settings.file()
+    options = _settings.options()
+    folders = {
+        "settings": str(path),
+        "runs": str(_home.runs_directory()),
+        "pool": str(_home.pool_directory()),
+        "log": str(_home.log_file()),
+    }
+    if as_json:
+        content = {each.setting.name: {"value": each.value, "from": each.origin} for each in values}
+        print_json({"settings": content, "options": options, "files": folders})
+        return
+    from htdag.show.tables import print_folders, print_settings
+
+    print_settings(values, options, str(path))
+    click.echo()
+    print_folders(folders)
+    if not path.exists():
+        click.echo(f"\nThere is no {path}; it would be TOML, with lines such as: on = 'local'")

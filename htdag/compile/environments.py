@@ -1,0 +1,240 @@
+"""The environments of a plan: made before a run directory is written, then placed in it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from htdag._packages import Package, packages_of
+from htdag.compile.content import functions_of
+from htdag.environments import Environment, EnvironmentWarning, Prepared
+from htdag.environments.kinds import Assumed
+from htdag.errors import OptionError
+from htdag.plan import Node, Plan
+from htdag.runtime import layout
+
+_RUN = """\
+#!/bin/sh
+# The environment of stages: {what}
+# It finds the Python of a job, and starts runtime.pyz with it, which gets the arguments.
+here={here}
+python= problem= flags=-E
+{setup}
+[ -n "$python$problem" ] || problem="no Python was found on $(hostname)"
+[ -n "$problem" ] || [ -x "$python" ] || problem="$python on $(hostname) cannot be run"
+HTDAG_PYTHON=$python HTDAG_PYTHON_FLAGS=$flags HTDAG_PROBLEM=$problem
+export HTDAG_PYTHON HTDAG_PYTHON_FLAGS HTDAG_PROBLEM
+exec /bin/sh ./runtime.pyz "$@"
+"""
+
+_LOCAL = """\
+#!/bin/sh
+# The environment of stages, on the machine that submits: {what}
+{setup}
+"""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An environment of a run directory.
+
+    Attributes
+    ----------
+    environment : Environment
+        Which one it is.
+    prepared : Prepared
+        What it needs.
+    folder : str
+        Its folder in the run directory; "" where it needs none.
+    """
+
+    environment: Environment
+    prepared: Prepared
+    folder: str
+
+    @property
+    def executable(self) -> str:
+        """What HTCondor starts."""
+        return layout.environment_script(self.folder) if self.prepared.setup else layout.RUNTIME
+
+    @property
+    def sent(self) -> list[str]:
+        """What travels with each job beside what it starts."""
+        if not self.prepared.setup:
+            return []
+        return [layout.RUNTIME, *(f"{self.folder}/{name}" for name, _ in self.prepared.files)]
+
+    @property
+    def local_script(self) -> str | None:
+        """What starts a job on this machine; None where the Python that submits does it itself."""
+        if self.prepared.local:
+            return layout.environment_local_script(self.folder)
+        return layout.environment_script(self.folder) if self.prepared.setup else None
+
+
+def environment_of(node: Node) -> Environment:
+    """Return the environment of a node's jobs."""
+    return node.options.environment or Assumed()
+
+
+def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: False) -> None:
+    """Refuse what cannot work, before anything is made, and warn of what may not.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    on : {"condor", "local"}
+        Where it is to run.
+    finds_packages : callable
+        Whether jobs there run in the Python of this process, with its packages.
+
+    Raises
+    ------
+    OptionError
+        If an environment is not there.
+    """
+    missing: dict[str, str] = {}
+    for node in plan.nodes_with_jobs:
+        environment = environment_of(node)
+        environment.check(on)
+        if on == "condor" and not environment.brings_packages:
+            for package in node_packages(node):
+                name = package.distribution or package.module
+                missing.setdefault(name, _first_stage(node))
+    if missing and not finds_packages():
+        names = ", ".join(f"{name} ({stage})" for name, stage in missing.items())
+        warnings.warn(
+            f"the functions import packages that the jobs' python3 may not have (after each the "
+            f"first stage that does): {names}. Give those stages, or the pipeline, "
+            f"environment=htdag.Environment.packed() (or interpreter, container). Where jobs do "
+            f"have them, ignore htdag.environments.EnvironmentWarning",
+            EnvironmentWarning,
+            stacklevel=_frames_of_htdag(),
+        )
+
+
+def _frames_of_htdag() -> int:
+    """Return the `stacklevel` at which the user's own code stands."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def prepare(plan: Plan) -> dict[Environment, Placed]:
+    """Make the environments of a plan; this may take long, and say so on standard error.
+
+    Raises
+    ------
+    PackingError
+        If one cannot be packed.
+    OptionError
+        If one of the user's own is wrong, or a stage's submit commands fight with it.
+    """
+    placed: dict[Environment, Placed] = {}
+    for node in plan.nodes_with_jobs:
+        environment = environment_of(node)
+        if environment not in placed:
+            placed[environment] = _placed(environment)
+        _check_commands(node, placed[environment])
+    return placed
+
+
+def _placed(environment: Environment) -> Placed:
+    prepared = environment.prepare()
+    if not isinstance(prepared, Prepared):
+        raise OptionError(
+            f"environment {environment}: prepare() gave a {type(prepared).__name__}, "
+            f"not an htdag.environments.Prepared"
+        )
+    for name, path in prepared.files:
+        if (
+            os.sep in name
+            or name in ("run.sh", "local.sh", "", ".", "..")
+            or not Path(path).is_file()
+        ):
+            raise OptionError(f"environment {environment}: {name!r}, {path!r} is no file to send")
+    if not prepared.setup and not prepared.local:
+        return Placed(environment, prepared, "")
+    digest = hashlib.sha256(repr((str(environment), prepared)).encode()).hexdigest()
+    return Placed(environment, prepared, f"{layout.ENVIRONMENTS}/{environment.kind}-{digest[:8]}")
+
+
+def _check_commands(node: Node, placed: Placed) -> None:
+    own = {name.lower() for name, _ in placed.prepared.submit}
+    for name, _ in node.options.submit or ():
+        if name.lower() in own:
+            raise OptionError(
+                f"stage {_first_stage(node)!r}: the submit command {name!r} is set by its "
+                f"environment, {placed.environment}"
+            )
+
+
+def _first_stage(node: Node) -> str:
+    return node.stages[0] if node.stages else node.outputs[0].stage
+
+
+def write(run: Path, placed: Iterable[Placed]) -> None:
+    """Write the scripts of environments into a run directory, and link their files."""
+    for each in placed:
+        if not each.folder:
+            continue
+        folder = run / each.folder
+        folder.mkdir(parents=True, mode=0o700)
+        what = str(each.environment).replace("\n", " ").replace("\r", " ")
+        if each.prepared.setup:
+            script = _RUN.format(what=what, here=each.folder, setup=each.prepared.setup.strip("\n"))
+            _write(run / layout.environment_script(each.folder), script)
+        if each.prepared.local:
+            script = _LOCAL.format(what=what, setup=each.prepared.local.strip("\n"))
+            _write(run / layout.environment_local_script(each.folder), script)
+        for name, path in each.prepared.files:
+            _link(Path(path), folder / name)
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(os.path.realpath(source), target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
+def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
+    """Return what the jobs of a node are to compare, and what to say where it differs."""
+    environment = placed[environment_of(node)].environment
+    packages = node_packages(node)
+    return {
+        "environment": str(environment),
+        "packages": [
+            [package.module, package.distribution, package.version, package.required]
+            for package in packages
+        ],
+        "remedy": {
+            "python": environment.remedy("Python"),
+            "packages": environment.remedy("packages"),
+        },
+    }
+
+
+def node_packages(node: Node) -> tuple[Package, ...]:
+    """Return the installed packages that the jobs of a node import."""
+    classes: set[Any] = set()
+    for stream in node.input.streams:
+        if stream.source is not None:
+            classes |= stream.source.classes
+    return packages_of([*functions_of(node), *classes])

@@ -1,0 +1,83 @@
+"""The FINAL node: functions that are called on the access point when a run has ended."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from htdag._pickling import dump_content, function_name
+from htdag.runtime import layout
+
+_NAME = "on_end"
+
+
+@dataclass(frozen=True)
+class FinalFunction:
+    """A function that is called when a run has ended.
+
+    Attributes
+    ----------
+    when : str
+        ``"success"`` or ``"failure"``.
+    function : callable
+        It takes a `RunSummary`.
+    """
+
+    when: str
+    function: Any
+
+    @property
+    def title(self) -> str:
+        """What to call it in messages."""
+        return function_name(self.function) or "a function without a name"
+
+
+def node_name(taken: Collection[str]) -> str:
+    """Return a name for the node that no other has."""
+    name = _NAME
+    while name in taken:
+        name += "_"
+    return name
+
+
+def payload(functions: Collection[FinalFunction]) -> bytes:
+    """Return the pickled functions."""
+    content = {"functions": [each.function for each in functions], "initials": []}
+    named = [(f"on_{each.when}", each.function) for each in functions]
+    return dump_content(content, named, set())
+
+
+def program(functions: Collection[FinalFunction]) -> dict[str, Any]:
+    """Return what there is to call, as JSON."""
+    return {"functions": [{"when": each.when, "name": each.title} for each in functions]}
+
+
+def submit_lines(name: str, pipeline: str) -> Iterator[str]:
+    """Yield the lines of the submit description.
+
+    In the scheduler universe, as DAGMan itself: on the access point, in the run directory.
+    """
+    yield f"# Node {name}: functions of on_success and on_failure, on the access point."
+    yield ""
+    yield "universe = scheduler"
+    yield f"executable = {layout.FINAL}"
+    yield f"arguments = {name} $(DAG_STATUS)"
+    yield f"output = {layout.logs(name)}/node.out"
+    yield f"error = {layout.logs(name)}/node.err"
+    yield f"batch_name = {pipeline}"
+    yield "notification = Never"
+    yield ""
+    yield "queue"
+
+
+def script(python: str) -> str:
+    """Return the script that the node starts, with the Python that submitted, if it can."""
+    return f"""#!/bin/sh
+# Calls the functions of on_success or on_failure. Arguments: the node and DAGMan's status of the
+# DAG. Its exit status is that of the DAG, since DAGMan takes it for that.
+python={shlex.quote(python)}
+[ -x "$python" ] || python=python3
+exec "$python" {layout.RUNTIME} final "$@"
+"""

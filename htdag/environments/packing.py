@@ -1,0 +1,250 @@
+"""The cache of packed environments: made once, found again by what they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from htdag._home import environments_directory
+from htdag.errors import PackingError
+
+LARGE = 250_000_000  # bytes; above that a word is said about it
+UNUSED = 90 * 86_400  # seconds after which an archive is forgotten; run directories keep theirs
+_FORMAT = 1
+_INSTALL = "pip install 'htdag[packed]'"
+# What jobs have no use for: htdag itself travels as runtime.pyz.
+_LEFT_OUT = frozenset(["htdag", "pip", "pex", "conda-pack"])
+_NAMES = {"pex": "environment.pex", "conda-pack": "environment.tar.gz"}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A packed environment: its file, the SHA-256 of its content, and the tool that made it."""
+
+    path: Path
+    digest: str
+    tool: str
+
+
+def archive(requirements: tuple[str, ...] | None, file: str) -> Archive:
+    """Return a packed environment, made now unless it was made before.
+
+    Parameters
+    ----------
+    requirements : tuple of str or None
+        What to pack; None: `file`, or else the current environment.
+    file : str
+        A requirements file, or "".
+
+    Raises
+    ------
+    PackingError
+        If the tool is not installed, or cannot pack it.
+    """
+    import filelock
+
+    whole = requirements is None and not file
+    tool = "conda-pack" if whole and is_conda(sys.prefix) else "pex"
+    content = _content(tool, requirements, file)
+    home = environments_directory()
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder = home / _digest(json.dumps(content, sort_keys=True).encode())[:20]
+    found = _read(folder, tool)
+    if found is not None:
+        return found
+    _need(tool)
+    with filelock.FileLock(home / f"{folder.name}.lock", mode=0o600):
+        found = _read(folder, tool)
+        if found is not None:
+            return found  # another process has packed it meanwhile
+        return _pack(folder, tool, content)
+
+
+def is_conda(prefix: str) -> bool:
+    """Tell whether a folder is an environment of conda."""
+    return os.path.isdir(os.path.join(prefix, "conda-meta"))
+
+
+def is_virtual(prefix: str) -> bool:
+    """Tell whether a folder is a virtual environment."""
+    return os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
+
+
+def _content(tool: str, requirements: tuple[str, ...] | None, file: str) -> dict[str, Any]:
+    """Return what a packed environment is made of."""
+    content: dict[str, Any] = {
+        "format": _FORMAT,
+        "tool": tool,
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "platform": [platform.system(), platform.machine()],
+    }
+    if requirements is not None:
+        content["requirements"] = list(requirements)
+    elif file:
+        content["file"] = file
+        try:
+            content["text"] = Path(file).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise PackingError(f"the requirements file {file!r} cannot be read: {error}") from error
+    else:
+        content["prefix"] = sys.prefix
+        content["installed"] = [list(each) for each in sorted(installed())]
+        if tool == "conda-pack":
+            names = os.listdir(os.path.join(sys.prefix, "conda-meta"))
+            content["conda"] = sorted(name for name in names if name.endswith(".json"))
+    return content
+
+
+def installed() -> Iterator[tuple[str, str, str]]:
+    """Yield name, version and a digest of the files of what is installed here, to be packed.
+
+    What is installed as editable is the user's own, and travels with the functions.
+    """
+    seen = set()
+    for distribution in metadata.distributions():
+        name: str = distribution.metadata["Name"] or ""
+        if not name or name.lower() in _LEFT_OUT or name.lower() in seen:
+            continue
+        seen.add(name.lower())
+        source = json.loads(distribution.read_text("direct_url.json") or "{}")
+        if source.get("dir_info", {}).get("editable"):
+            continue
+        record = distribution.read_text("RECORD") or distribution.read_text("installed-files.txt")
+        yield name, distribution.version, _digest((record or "").encode())[:16]
+
+
+def _read(folder: Path, tool: str) -> Archive | None:
+    """Return an archive that was made before, unless it is not whole."""
+    path = folder / _NAMES[tool]
+    try:
+        entry = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        if path.stat().st_size != entry["size"]:
+            return None
+        os.utime(folder)  # when it was used last
+        return Archive(path, entry["sha256"], tool)
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _need(tool: str) -> None:
+    if find_spec(tool.replace("-", "_")) is None:
+        raise PackingError(
+            f"htdag.Environment.packed() needs {tool}, which is not installed for "
+            f"{sys.executable}: {_INSTALL}"
+        )
+
+
+def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
+    """Pack aside, and rename when all of it is there."""
+    what = "the current environment"
+    if "requirements" in content:
+        what = ", ".join(content["requirements"])
+    elif "file" in content:
+        what = content["file"]
+    _say(f"packing {what} by {tool}; it is kept for later pipelines")
+    begun = time.monotonic()
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        path = aside / _NAMES[tool]
+        command = _pex(path, content) if tool == "pex" else _conda_pack(path)
+        _run(command, tool, what)
+        path.chmod(0o500 if tool == "pex" else 0o400)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        size, digest = path.stat().st_size, _digest_of(path)
+        entry = {"sha256": digest, "size": size, "created": time.time(), "content": content}
+        (aside / "environment.json").write_text(json.dumps(entry, indent=1) + "\n")
+        _forget_unused(folder.parent)
+        if folder.exists():
+            shutil.rmtree(folder)  # of a run that was cut off, or it would have been taken
+        os.replace(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    seconds = time.monotonic() - begun
+    _say(f"packed {size / 1e6:,.0f} MB in {seconds:,.0f} s: {folder / path.name}")
+    if size > LARGE:
+        _say(
+            f"that is much to send: each execute point, or each job, gets {size / 1e6:,.0f} MB. "
+            f"Name what the functions need: htdag.Environment.packed(['numpy', ...])"
+        )
+    return Archive(folder / path.name, digest, tool)
+
+
+def _forget_unused(home: Path) -> None:
+    """Remove archives that no pipeline was compiled with for long."""
+    for entry in home.glob("*/environment.json"):
+        if time.time() - entry.parent.stat().st_mtime > UNUSED:
+            shutil.rmtree(entry.parent, ignore_errors=True)
+
+
+def _pex(path: Path, content: dict[str, Any]) -> list[str]:
+    command = [sys.executable, "-m", "pex", "--venv", "--output-file", str(path)]
+    if "requirements" in content:
+        return [*command, *content["requirements"]]
+    if "file" in content:
+        return [*command, "--requirement", content["file"]]
+    pinned = [f"{name}=={version}" for name, version, _ in content["installed"]]
+    if not pinned:
+        raise PackingError(
+            f"htdag.Environment.packed(): no package is installed in {sys.prefix}, so there is "
+            f"nothing to pack; give a list of requirements, or leave the environment out"
+        )
+    if is_virtual(sys.prefix):
+        command += ["--venv-repository", sys.executable]
+    return [*command, *pinned]  # else these versions from the package index
+
+
+def _conda_pack(path: Path) -> list[str]:
+    code = (
+        "import sys, conda_pack; conda_pack.pack(prefix=sys.argv[1], output=sys.argv[2], "
+        "ignore_editable_packages=True, ignore_missing_files=True)"
+    )
+    return [sys.executable, "-c", code, sys.prefix, str(path)]
+
+
+def _run(command: list[str], tool: str, what: str) -> None:
+    # Where the user's script runs, and its variables: pip's settings are among them.
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise PackingError(
+            f"{tool} cannot pack {what}. Name what the functions import in a list of requirements, "
+            f"or mend this:\n{done.stdout.strip()[-3000:]}"
+        )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _digest_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _say(text: str) -> None:
+    print(f"htdag: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,183 @@
+"""Clean up runs, and bring runs from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from htdag._home import runs_directory
+from htdag._names import check_tag
+from htdag.backends.base import RunState
+from htdag.errors import RunNotFound, StageNameError, UsageError
+from htdag.run import Run, bundle
+from htdag.run.files import IMPORTED, TICKET
+from htdag.runtime import layout
+from htdag.store import runs
+
+_ENDED = tuple(state.value for state in RunState if state.ended)
+NOT_SUBMITTED = "not submitted"
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A run that was deleted, or would be.
+
+    Attributes
+    ----------
+    tag : str
+        Its tag.
+    state : str
+        Its state, or ``"not submitted"``.
+    size : int
+        How many bytes it occupied.
+    changed : datetime.datetime
+        When anything of it was last written.
+    """
+
+    tag: str
+    state: str
+    size: int
+    changed: datetime
+
+
+def clean(
+    pattern: str | None = None,
+    *,
+    states: Iterable[str] | str = (*_ENDED, NOT_SUBMITTED),
+    older_than: float | timedelta | None = None,
+    dry_run: bool = False,
+) -> list[Cleaned]:
+    """Delete the directories of runs that have ended, with their results.
+
+    Runs that have not ended are passed over.
+
+    Parameters
+    ----------
+    pattern : str, optional
+        Only runs whose tags match. None: only transient ones, whose tags were made up by htdag.
+    states : str or iterable of str
+        Only runs in these states; by default all in which a run has ended.
+    older_than : float (seconds) or timedelta, optional
+        Only runs that ended so long ago.
+    dry_run : bool
+        Delete nothing, and only return what would be.
+
+    Returns
+    -------
+    list of Cleaned
+        The runs that were deleted, oldest first.
+
+    Raises
+    ------
+    UsageError
+        If a state is none in which a run has ended.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> htdag.clean("test-*", states="failed", dry_run=True)
+    []
+    """
+    wanted = {states} if isinstance(states, str) else set(states)
+    unknown = wanted - {*_ENDED, NOT_SUBMITTED}
+    if unknown:
+        raise UsageError(
+            f"states={sorted(unknown)[0]!r}: runs are cleaned that are "
+            f"{', '.join((*_ENDED, NOT_SUBMITTED))}"
+        )
+    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    found = []
+    for run in runs("*" if pattern is None else pattern):
+        state = _state(run)
+        if state not in wanted or (pattern is None and not run.transient):
+            continue
+        if age is not None and time.time() - run.changed.timestamp() < age:
+            continue
+        found.append(Cleaned(run.tag, state, run.size(), run.changed))
+        if not dry_run:
+            run.delete()
+    return found
+
+
+def _state(run: Run) -> str:
+    try:
+        return run.state.value
+    except RunNotFound:
+        return NOT_SUBMITTED
+
+
+def import_run(
+    path: str | os.PathLike[str], tag: str | None = None, *, on: str | None = None
+) -> Run:
+    """Bring a run that `Run.export` has written, maybe on another machine.
+
+    Its results, errors and output are there as they were, and `Run.resume` goes on with it here.
+    Runs hold pickled functions and values: import only those that you trust.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file.
+    tag : str, optional
+        The tag that it gets here; by default its own.
+    on : {"condor", "local"}, optional
+        Where it would go on; by default where it was.
+
+    Returns
+    -------
+    Run
+        The run.
+
+    Raises
+    ------
+    RunDamaged
+        If the file is damaged, or no exported run; nothing is left behind.
+    StageNameError
+        If there is a run with this tag already.
+    """
+    if on not in (None, "condor", "local"):
+        raise UsageError(f"on={on!r}: it takes 'condor' or 'local'")
+    if tag is not None:
+        _check_free(tag)
+    home = runs_directory()
+    home.mkdir(parents=True, exist_ok=True)
+    aside = home / f".import.{os.getpid()}.new"
+    aside.mkdir(mode=0o700)
+    try:
+        about = bundle.read(Path(path), aside)
+        name = _check_free(about["tag"] if tag is None else tag)
+        _settle(aside, name, about["state"], on)
+        os.sync()
+        os.replace(aside, home / name)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return Run(home / name)
+
+
+def _check_free(tag: str) -> str:
+    if (runs_directory() / check_tag(tag)).exists():
+        raise StageNameError(f"there is a run with the tag {tag!r} already; give another tag")
+    return tag
+
+
+def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
+    """Give a run its new tag, and note that what it was submitted to is not here."""
+    manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
+    manifest["tag"] = tag
+    text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
+    layout.write_aside(str(run / layout.RUN), text.encode())
+    # The number of a cluster there may be that of another one here.
+    for log in [*run.glob("*.dagman.log"), *run.glob("*.nodes.log")]:
+        log.rename(log.with_name(log.name + ".exported"))
+    if state is not None:
+        ticket = json.loads((run / TICKET).read_text(encoding="utf-8"))
+        ticket[IMPORTED] = state
+        ticket["backend"] = ticket["backend"] if on is None else on
+        layout.write_aside(str(run / TICKET), json.dumps(ticket).encode())

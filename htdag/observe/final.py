@@ -1,0 +1,77 @@
+"""How the functions of `on_success` and `on_failure` went, from the record of the FINAL node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from htdag.runtime import layout, recordfile
+
+
+@dataclass(frozen=True)
+class FinalCall:
+    """One call of a function at the end of a run.
+
+    Attributes
+    ----------
+    function : str
+        Its name.
+    when : str
+        ``"success"`` or ``"failure"``: what it was called for.
+    time : float
+        When, in seconds since the epoch.
+    seconds : float
+        How long it took.
+    error : str
+        The exception's type and message; "" where it returned.
+    traceback : str
+        Its traceback; "" where there is none.
+    stdout, stderr : str
+        What it printed.
+    """
+
+    function: str
+    when: str
+    time: float
+    seconds: float
+    error: str
+    traceback: str
+    stdout: str
+    stderr: str
+
+    def __str__(self) -> str:
+        what = f"on_{self.when}, {self.function}"
+        return f"{what}: failed: {self.error}" if self.error else f"{what}: done"
+
+
+def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:
+    """Return the calls so far, the oldest first."""
+    node = plan.get("final")
+    if node is None:
+        return []
+    found = []
+    for line in recordfile.lines(str(run / layout.final_record(node))):
+        entry = line["final"]
+        error = entry["error"] or {}
+        stem = run / layout.logs(node) / entry["stem"]
+        found.append(
+            FinalCall(
+                entry["function"],
+                entry["when"],
+                entry["time"],
+                entry["seconds"],
+                f"{error['type']}: {error['message']}" if error else "",
+                error.get("traceback", ""),
+                _text(stem.with_suffix(".out")),
+                _text(stem.with_suffix(".err")),
+            )
+        )
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,252 @@
+"""Thousands of errors as a few groups, the cause of most of the damage first.
+
+Pure: it is given the errors, what is on hold, the plan and the counts of the nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from htdag.observe.failures import ItemError
+from htdag.observe.status import NodeCounts
+
+HELD = "Held"
+"""The type of a group of jobs that HTCondor holds."""
+
+_FRAME = re.compile(r'^  File "(.*)", line (\d+), in (.*)$', re.MULTILINE)
+# What differs from one item to the next in one and the same message.
+_VARYING = (
+    (re.compile(r"0x[0-9a-fA-F]+"), "0x_"),
+    (re.compile(r"'[^']*'|\"[^\"]*\""), "'_'"),
+    (re.compile(r"(?:/[^\s/:,;'\"()]+)+/?"), "/_"),
+    (re.compile(r"\b[0-9a-fA-F]{8,}\b"), "_"),
+    (re.compile(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"), "N"),
+)
+# Consequences of something else, such as jobs that were removed because another one failed.
+_CONSEQUENCES = ("JobEnded",)
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A job that HTCondor holds.
+
+    Attributes
+    ----------
+    node : str
+        Its DAGMan node.
+    job : str
+        The job, as ``cluster.proc``.
+    code, subcode : int or None
+        HTCondor's ``HoldReasonCode`` and ``HoldReasonSubCode``.
+    reason : str
+        HTCondor's words.
+    host : str
+        Where it ran last; "" where that is not known.
+    """
+
+    node: str
+    job: str
+    code: int | None
+    subcode: int | None
+    reason: str
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class ErrorGroup:
+    """Errors with one cause, as far as their tracebacks and messages tell.
+
+    Attributes
+    ----------
+    type : str
+        The exception's type, or ``"Held"`` for jobs on hold.
+    message : str
+        The message of the first of them.
+    stage : str
+        The stage at whose function they happened.
+    node : str
+        The DAGMan node that computes it; for a stage in a loop that of the loop.
+    count : int
+        How many there are.
+    keys : tuple of str
+        The items; "" for a whole job, and for jobs on hold the job.
+    hosts : dict of str to int
+        How many happened on each machine, most first.
+    example : ItemError or None
+        The first of them; None for jobs on hold.
+    hold_code : int or None
+        HTCondor's ``HoldReasonCode``, for jobs on hold.
+    futile_stages : tuple of str
+        The stages that get nothing, or less, because of the failed node.
+    futile_items : int
+        How many items of other nodes are not computed because of it, as far as is known.
+    """
+
+    type: str
+    message: str
+    stage: str
+    node: str
+    count: int
+    keys: tuple[str, ...]
+    hosts: dict[str, int]
+    example: ItemError | None
+    hold_code: int | None
+    futile_stages: tuple[str, ...]
+    futile_items: int
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.type} in {self.stage}: {self.message}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all that is known of it as values that JSON can hold."""
+        content = dict(vars(self))
+        content["example"] = None if self.example is None else self.example.as_dict()
+        return content
+
+
+def normalized(message: str) -> str:
+    """Return a message without what differs from one item to the next."""
+    first = message.strip().split("\n", 1)[0][:500]
+    for pattern, sign in _VARYING:
+        first = pattern.sub(sign, first)
+    return first
+
+
+def identity(error: ItemError) -> tuple[str, ...]:
+    """Return what errors of one group have in common."""
+    # Each frame once: recursion may be of any depth.
+    frames = dict.fromkeys(_FRAME.findall(error.traceback))
+    places = (":".join(frame) for frame in frames)
+    return (error._loop or error.node, error.stage, error.type, normalized(error.message), *places)
+
+
+def groups(
+    errors: Iterable[ItemError],
+    plan: Mapping[str, Any],
+    counts: Mapping[str, NodeCounts],
+    holds: Sequence[Hold] = (),
+) -> list[ErrorGroup]:
+    """Return errors and holds as groups: first what most is lost by.
+
+    Parameters
+    ----------
+    errors : iterable of ItemError
+        What failed.
+    plan : mapping
+        The run's plan.
+    counts : mapping
+        The counts of each node by name.
+    holds : sequence of Hold
+        The jobs on hold.
+    """
+    kinds: dict[tuple[str, ...], list[ItemError]] = {}
+    for error in errors:
+        kinds.setdefault(identity(error), []).append(error)
+    held: dict[tuple[str, ...], list[Hold]] = {}
+    for hold in holds:
+        code = normalized(hold.reason) if hold.code is None else f"{hold.code}.{hold.subcode}"
+        held.setdefault((hold.node, code), []).append(hold)
+    found = [_of_errors(kind, plan, counts) for kind in kinds.values()]
+    found += [_of_holds(kind, plan, counts) for kind in held.values()]
+    order = {node["name"]: number for number, node in enumerate(plan["nodes"])}
+    return sorted(
+        found,
+        key=lambda group: (
+            group.type in _CONSEQUENCES,
+            -group.futile_items,
+            order[group.node],
+            -group.count,
+        ),
+    )
+
+
+def _of_errors(
+    errors: list[ItemError], plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]
+) -> ErrorGroup:
+    first = errors[0]
+    node = first._loop or first.node  # of a stage in a loop: the node of the loop
+    stages, items = futile(node, first.stage, plan, counts)
+    return ErrorGroup(
+        type=first.type,
+        message=first.message,
+        stage=first.stage,
+        node=node,
+        count=len(errors),
+        keys=tuple(error.key or "" for error in errors),
+        hosts=dict(Counter(error.host for error in errors).most_common()),
+        example=first,
+        hold_code=None,
+        futile_stages=stages,
+        futile_items=items,
+    )
+
+
+def _of_holds(
+    holds: list[Hold], plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]
+) -> ErrorGroup:
+    first = holds[0]
+    node = plan["by_name"][first.node]
+    stage = (node["stages"] or node["outputs"])[0]
+    stages, items = futile(first.node, stage, plan, counts)
+    return ErrorGroup(
+        type=HELD,
+        message=first.reason,
+        stage=stage,
+        node=first.node,
+        count=len(holds),
+        keys=tuple(hold.job for hold in holds),
+        hosts=dict(Counter(hold.host for hold in holds if hold.host).most_common()),
+        example=None,
+        hold_code=first.code,
+        futile_stages=stages,
+        futile_items=items,
+    )
+
+
+def futile(
+    name: str, stage: str, plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]
+) -> tuple[tuple[str, ...], int]:
+    """Return the stages, and the number of items in other nodes, that a failure leaves undone.
+
+    These are the stages after this one in its own node, which lack the failed items, and all those
+    of nodes that need this one, and have not been computed.
+    """
+    node = plan["by_name"][name]
+    own = node["stages"]
+    stages = list(own[own.index(stage) + 1 :]) if stage in own else []
+    items = 0
+    for other in _needing(name, plan):
+        found = counts[other["name"]]
+        if found.settled:
+            continue
+        stages += other["stages"]
+        if other["mode"] in ("reduce", "loop"):
+            items += bool(other["stages"])  # what it reads are parts; a level of a tree gives none
+        else:
+            items += max(0, _expected(other, plan, counts) - found.done)
+    return tuple(dict.fromkeys(stages)), items
+
+
+def _expected(node: Any, plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]) -> int:
+    """Return how many items a node takes; where that is not known yet, as many as it could."""
+    total = counts[node["name"]].total
+    total = node["items"] if total is None else total
+    reads = node["input"]
+    if total is None and reads["view"] == "items" and reads["streams"][0]["node"] is not None:
+        return _expected(plan["by_name"][reads["streams"][0]["node"]], plan, counts)
+    return total or 0
+
+
+def _needing(name: str, plan: Mapping[str, Any]) -> list[Any]:
+    seen: set[str] = set()
+    waiting = list(plan["by_name"][name]["children"])
+    while waiting:
+        child = waiting.pop()
+        if child not in seen:
+            seen.add(child)
+            waiting += plan["by_name"][child]["children"]
+    return [node for node in plan["nodes"] if node["name"] in seen]

@@ -1,0 +1,333 @@
+"""Why jobs wait for a slot: what they ask for, part by part, against what the slots have.
+
+Pure: ads come in as mappings, and what evaluates an expression of HTCondor's comes in as a
+function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from htdag.observe.holds import size_text
+
+Ad = Mapping[str, Any]
+Evaluate = Callable[[str, Ad, Ad], Any]
+"""Evaluates an expression; the ad that it belongs to, and the one that it is matched with."""
+
+# What a job asks for: attribute of the job, of the slot, of the whole slot, and in words.
+_RESOURCES = (
+    ("RequestCpus", "Cpus", "TotalSlotCpus", "CPUs", "--attribute RequestCpus={}"),
+    ("RequestMemory", "Memory", "TotalSlotMemory", "memory", "--request-memory {}"),
+    ("RequestDisk", "Disk", "TotalSlotDisk", "disk", "--request-disk {}"),
+    ("RequestGPUs", "GPUs", "TotalSlotGPUs", "GPUs", "--attribute RequestGPUs={}"),
+)
+
+
+@dataclass(frozen=True)
+class Clause:
+    """A part of a job's requirements.
+
+    Attributes
+    ----------
+    text : str
+        The part, as HTCondor has it.
+    slots : int
+        How many of the pool's slots meet it, empty as they would be.
+    """
+
+    text: str
+    slots: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Why some idle jobs that are alike do not run.
+
+    Attributes
+    ----------
+    why : str
+        In words.
+    remedy : str
+        What would have to change.
+    slots : int
+        How many slots the pool has; one that is cut into parts counts as one.
+    possible : int
+        How many of them could run such a job when they are empty.
+    free : int
+        How many have room for it now.
+    clauses : tuple of Clause
+        The job's requirements, part by part.
+    """
+
+    why: str
+    remedy: str
+    slots: int
+    possible: int
+    free: int
+    clauses: tuple[Clause, ...] = ()
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What counts for whose turn it is.
+
+    Attributes
+    ----------
+    others_running : int
+        How many jobs other users run.
+    own_priority, best_other : float or None
+        HTCondor's user priorities (lower goes first): of this user, and the best of others that
+        run or want to run something.
+    """
+
+    others_running: int = 0
+    own_priority: float | None = None
+    best_other: float | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Idle jobs that are alike, and all that decides whether they find a slot.
+
+    Attributes
+    ----------
+    job : mapping
+        The ad of one of them.
+    slots : sequence of mapping
+        The ads of the pool's slots: static ones, and whole ones that are cut into parts.
+    evaluate : callable
+        See `Evaluate`.
+    shares : Shares
+        Of the users.
+    edit : str
+        The command that changes what these jobs ask for, without its options.
+    """
+
+    job: Ad
+    slots: Sequence[Ad]
+    evaluate: Evaluate
+    shares: Shares = field(default_factory=Shares)
+    edit: str = "htdag edit TAG STAGE"
+
+
+def analyse(question: Question) -> Analysis:
+    """Say why jobs do not run, and what would have to change."""
+    job, slots = question.job, question.slots
+    if not slots:
+        return Analysis(
+            "the pool has no slots at all",
+            "Wait until execute points join it (condor_status lists them), or see htdag doctor",
+            0,
+            0,
+            0,
+        )
+    whole = [_emptied(slot) for slot in slots]
+    requirements = str(job.get("Requirements", "true"))
+    clauses = tuple(
+        Clause(text, sum(_true(question.evaluate(text, job, slot)) for slot in whole))
+        for text in split(requirements)
+    )
+    fits = [_true(question.evaluate(requirements, job, slot)) for slot in whole]
+    # As the slot sees it. Where it is asked about itself, it may look at the job.
+    takes = [_true(question.evaluate(str(slot.get("Start", "true")), slot, job)) for slot in whole]
+    possible = [n for n in range(len(slots)) if fits[n] and takes[n]]
+    free = [n for n in possible if _true(question.evaluate(requirements, job, slots[n]))]
+    free = [n for n in free if _has_room(question, slots[n])]
+    counts = (len(slots), len(possible), len(free), clauses)
+    if possible:
+        why, remedy = _whose_turn(question, len(possible), len(free))
+        return Analysis(why, remedy, *counts)
+    if any(fits):
+        why = (
+            f"{sum(fits)} of {len(slots)} slots would do, but they take no such jobs now (their "
+            "START rule says no)"
+        )
+        return Analysis(why, "Wait, or ask those who run the pool", *counts)
+    why, remedy = _misfit(question, whole, clauses)
+    return Analysis(why, remedy, *counts)
+
+
+def _true(value: Any) -> bool:
+    return value is True or (isinstance(value, int | float) and value != 0)
+
+
+def _emptied(slot: Ad) -> dict[str, Any]:
+    """Return a slot as it is when nothing runs there."""
+    whole = dict(slot)
+    for _, now, total, _, _ in _RESOURCES:
+        if total in slot:
+            whole[now] = slot[total]
+    return whole
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
+
+
+def _asked(question: Question, name: str) -> float | None:
+    if name not in question.job:
+        return None
+    return _number(question.evaluate(name, question.job, {}))
+
+
+def _has_room(question: Question, slot: Ad) -> bool:
+    if slot.get("PartitionableSlot") is not True and slot.get("State") not in (None, "Unclaimed"):
+        return False
+    for asked, now, _, _, _ in _RESOURCES:
+        wanted, there = _asked(question, asked), _number(slot.get(now))
+        if wanted is not None and there is not None and wanted > there:
+            return False
+    return True
+
+
+def _whose_turn(question: Question, possible: int, free: int) -> tuple[str, str]:
+    limits = question.job.get("ConcurrencyLimits")
+    if free:
+        why = f"{free} of {len(question.slots)} slots have room for it now"
+        if limits:
+            return (
+                f"{why}; its limits ({limits}) may be used up",
+                "It waits until others with these limits have ended",
+            )
+        rejected = question.job.get("LastRejMatchReason")
+        if rejected:
+            why += f"; at the last negotiation HTCondor said: {rejected}"
+        return why, (
+            "It should start at the next negotiation, within a minute at HTCondor's defaults"
+        )
+    shares = question.shares
+    why = f"{possible} of {len(question.slots)} slots could run it, and all of these are busy"
+    if shares.others_running:
+        why += f"; others run {shares.others_running} jobs"
+    own, other = shares.own_priority, shares.best_other
+    if own is not None and other is not None and own > other:
+        why += (
+            f", and go before you: your user priority is {own:g}, the best of theirs {other:g} "
+            "(lower goes first; what you use raises yours)"
+        )
+    return why, "It waits for its turn; to change nothing is right"
+
+
+def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) -> tuple[str, str]:
+    """Say what no slot of the pool has."""
+    problems, remedies = [], []
+    for asked, now, _, what, option in _RESOURCES:
+        wanted = _asked(question, asked)
+        there = max((_number(slot.get(now)) or 0 for slot in whole), default=0)
+        if wanted is not None and wanted > there:
+            problems.append(
+                f"it asks for {_amount(asked, wanted)} of {what}, and the largest of "
+                f"{len(whole)} slots has {_amount(asked, there)}"
+            )
+            remedies.append(f"{question.edit} {option.format(_plain_amount(asked, there))}")
+    if problems:
+        return "; ".join(problems), "Ask for less: " + "; ".join(remedies)
+    never = [clause.text for clause in clauses if clause.slots == 0]
+    if never:
+        what = "is" if len(never) == 1 else "are"
+        return (
+            f"of its requirements, {' and '.join(never)} {what} met by none of {len(whole)} slots",
+            f"Change them: {question.edit} --attribute 'Requirements=...'",
+        )
+    parts = ", ".join(f"{clause.text} by {clause.slots}" for clause in clauses)
+    why = (
+        f"its requirements are met by no slot together, only one by one (of {len(whole)} slots "
+        f"{parts})"
+    )
+    return (
+        why,
+        f"Change them: {question.edit} --attribute 'Requirements=...'",
+    )
+
+
+def _amount(name: str, value: float) -> str:
+    if name == "RequestMemory":
+        return size_text(int(value))
+    if name == "RequestDisk":
+        return size_text(int(value / 1024))
+    return f"{value:g}"
+
+
+def _plain_amount(name: str, value: float) -> str:
+    """Return an amount as the command line takes it, not more than there is."""
+    if name == "RequestMemory":
+        return f"{int(value)}MB"
+    if name == "RequestDisk":
+        return f"{int(value / 1024)}MB"
+    return f"{value:g}"
+
+
+def split(requirements: str) -> list[str]:
+    """Return the parts of an expression that ``&&`` joins, without parentheses around them.
+
+    Examples
+    --------
+    >>> split('((A >= 1) && (B == "x && y")) && (C || D)')
+    ['A >= 1', 'B == "x && y"', 'C || D']
+    """
+    text = _unwrapped(requirements.strip())
+    parts = _top_level(text)
+    if len(parts) == 1:
+        return [text]
+    return [clause for part in parts for clause in split(part)]
+
+
+def _top_level(text: str) -> list[str]:
+    parts, depth, start, position = [], 0, 0, 0
+    quoted = ""
+    while position < len(text):
+        sign = text[position]
+        if quoted:
+            if sign == "\\":
+                position += 1
+            elif sign == quoted:
+                quoted = ""
+        elif sign in "\"'":
+            quoted = sign
+        elif sign in "([{":
+            depth += 1
+        elif sign in ")]}":
+            depth -= 1
+        elif depth == 0 and text.startswith("||", position):
+            return [text]  # it binds less than &&, so && does not join the whole
+        elif depth == 0 and sign == "?" and not text.startswith(("?=", "?:"), position):
+            if text[position - 1 : position] != "=":
+                return [text]
+        elif depth == 0 and text.startswith("&&", position):
+            parts.append(text[start:position].strip())
+            position += 1
+            start = position + 1
+        position += 1
+    return [*parts, text[start:].strip()]
+
+
+def _unwrapped(text: str) -> str:
+    while text.startswith("(") and text.endswith(")") and _closes_last(text):
+        text = text[1:-1].strip()
+    return text
+
+
+def _closes_last(text: str) -> bool:
+    """Tell whether the first parenthesis is closed by the last."""
+    depth, quoted, position = 0, "", 0
+    while position < len(text):
+        sign = text[position]
+        if quoted:
+            if sign == "\\":
+                position += 1
+            elif sign == quoted:
+                quoted = ""
+        elif sign in "\"'":
+            quoted = sign
+        elif sign == "(":
+            depth += 1
+        elif sign == ")":
+            depth -= 1
+            if depth == 0:
+                return position == len(text) - 1
+        position += 1
+    return False

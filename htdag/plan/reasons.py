@@ -1,0 +1,46 @@
+"""Why nodes have the number of jobs that they have, in words."""
+
+from __future__ import annotations
+
+from htdag._text import counted
+from htdag.plan.model import Node
+
+
+def reason_of(
+    node: Node, before_chunks: int, estimate: int, chunks: int, known: bool, most: int
+) -> str:
+    """Return why a node that reads other nodes, or a view, has so many jobs.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    before_chunks : int
+        How many chunks the node that it reads (first) has.
+    estimate, chunks : int
+        Its items, and its jobs.
+    known : bool
+        Whether its items are known before it runs.
+    most : int
+        How many jobs it may have by default.
+    """
+    size, before = node.options.chunk_size, node.input.streams[0].node
+    again = "" if known else f"laid out anew by what {' and '.join(node.parents[:3])} gave"
+    if not known and not node.parents:
+        again = "laid out anew in each round"
+    if node.jobs:
+        return again  # the number of jobs was explained where it was found
+    if size is not None:
+        about = "" if known else "about "
+        text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
+    elif node.input.is_view or before is None:
+        text = f"{counted(estimate, 'item')} in {counted(chunks, 'job')}"
+        text += f" (at most {most} by default)"
+    elif chunks == before_chunks:
+        text = f"{counted(chunks, 'job')}, one for each chunk of {before}"
+    else:
+        text = (
+            f"{before_chunks:,} chunks of {before} in {counted(chunks, 'job')} "
+            f"(at most {most} by default)"
+        )
+    return f"{text}; {again}" if again else text

@@ -1,0 +1,1 @@
+"""What of another run can be taken over, and why the rest cannot."""

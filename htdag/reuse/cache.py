@@ -1,0 +1,190 @@
+"""What stages with ``cache=True`` have finished, kept for all later runs.
+
+A folder for each computation, named by the digest of what it does (`htdag.compile.identity`); in it
+one for each run, as `htdag.runtime.kept` reads it, with links to the run's own files. So it takes
+no more room until the runs are deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from htdag._home import cache_directory, runs_directory
+from htdag.reuse.directories import read_identity
+from htdag.runtime import keeping, layout, progress, reuse
+
+TODO = "cache.todo"
+"""Marks a run with something for the cache that is not there yet."""
+_ABOUT = "about.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one run has left in the cache of one computation.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Its folder.
+    tag : str
+        The run that it is from.
+    stages : tuple of str
+        The stages as they were named there.
+    size : int
+        The bytes of its files; those of runs that are still there are shared with them.
+    used : float
+        When it was made or used last, in seconds since the epoch.
+    """
+
+    path: Path
+    tag: str
+    stages: tuple[str, ...]
+    size: int
+    used: float
+
+
+def key(node: dict[str, Any], identity: dict[str, Any]) -> str | None:
+    """Return the name of what a node computes; None where it cannot be told for certain."""
+    parts = [*node["functions"], *node["values"], node["classes"]]
+    if node["loop"] or any(part["unsure"] for part in parts):
+        return None
+    components = [part["components"] for part in parts]
+    content = [
+        node["structure"],
+        components,
+        node["options"],
+        identity["format"],
+        identity["python"],
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
+    """Add what the cache has of a node to its folder; tell whether it has any."""
+    name = key(node, identity)
+    if name is None:
+        return False
+    writer: keeping.Writer | None = None
+    for path in _packs(cache_directory() / name):
+        writer = writer or keeping.Writer(str(folder))
+        try:
+            writer.add_pack(str(path))
+            os.utime(path)
+        except FileNotFoundError:
+            continue  # it was cleared meanwhile
+    if writer is not None:
+        writer.close()
+    return writer is not None
+
+
+def mark(run: Path, identity: dict[str, Any]) -> None:
+    """Note that a run will have something for the cache."""
+    if any(node["cache"] for node in identity["nodes"].values()):
+        (run / TODO).touch(mode=0o600)
+
+
+def gather(run: Path) -> None:
+    """Put what a run that has ended finished of stages with ``cache=True`` into the cache."""
+    if not (run / TODO).exists():
+        return
+    try:
+        _gather(run)
+    except OSError as error:
+        warnings.warn(f"what {run.name!r} has finished is not in the cache: {error}", stacklevel=3)
+
+
+def gather_ended() -> None:
+    """Do so for all runs that have ended since."""
+    try:
+        paths = sorted(runs_directory().iterdir())
+    except FileNotFoundError:
+        return
+    for run in paths:
+        if not run.name.startswith(".") and (run / TODO).exists() and _has_ended(run):
+            gather(run)
+
+
+def _has_ended(run: Path) -> bool:
+    """Tell from files alone whether a run has ended; one that was killed has not."""
+    try:
+        state = json.loads((run / layout.LOCAL_STATE).read_bytes())
+        return bool(state["state"] != "running")
+    except FileNotFoundError:
+        return any(run.glob("*.metrics"))  # DAGMan's last act
+
+
+def _gather(run: Path) -> None:
+    identity = read_identity(run)
+    if identity is None:
+        return
+    plan = progress.read_plan(str(run))
+    manifest = json.loads((run / layout.RUN).read_bytes())
+    for name, node in identity["nodes"].items():
+        known = key(node, identity) if node["cache"] and not node["mixed"] else None
+        taken = reuse.taken(str(run), plan["by_name"][name])
+        nothing_new = taken is not None and taken.reused == taken.items
+        if known is None or nothing_new or not layout.attempts(str(run), name):
+            continue
+        own = f"{run.name}-{int(manifest['created'] * 1000):x}"
+        folder = cache_directory() / known / own
+        aside = folder.with_name(f".{own}.{os.getpid()}.new")
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            writer = keeping.Writer(str(aside))
+            writer.add_node(str(run), plan["by_name"][name])
+            writer.close()
+            about = {"tag": run.name, "stages": node["stages"] or node["outputs"]}
+            layout.write_aside(str(aside / _ABOUT), json.dumps(about).encode())
+            shutil.rmtree(folder, ignore_errors=True)  # what it had finished before it went on
+            os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    if all(progress.is_done(str(run), node) for node in plan["nodes"]):
+        (run / TODO).unlink(missing_ok=True)
+
+
+def _packs(folder: Path) -> list[Path]:
+    try:
+        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    return sorted(found)
+
+
+def entries() -> Iterator[Entry]:
+    """Yield what is in the cache."""
+    try:
+        folders = sorted(cache_directory().iterdir())
+    except FileNotFoundError:
+        return
+    for folder in folders:
+        for path in _packs(folder):
+            try:
+                about = json.loads((path / _ABOUT).read_bytes())
+                size = sum(file.stat().st_size for file in path.iterdir())
+                used = path.stat().st_mtime
+            except FileNotFoundError:
+                continue  # it was cleared meanwhile
+            yield Entry(path, about["tag"], tuple(about["stages"]), size, used)
+
+
+def clear(older_than: float = 0.0) -> list[Entry]:
+    """Remove what was not used for so many seconds, and return it."""
+    limit = time.time() - older_than
+    removed = []
+    for entry in entries():
+        if entry.used <= limit:
+            shutil.rmtree(entry.path, ignore_errors=True)
+            removed.append(entry)
+            if not any(entry.path.parent.iterdir()):
+                entry.path.parent.rmdir()
+    return removed

@@ -1,0 +1,176 @@
+"""Put a new run directory in the place of an old one, which is kept until the new one is done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from htdag.backends.judging import restore_scripts
+from htdag.errors import RunActive, RunDamaged
+from htdag.runtime import kept, layout
+
+ASIDE = ("again", "rerun", "compared", "failed")
+"""What run directories are written for that are to take the place of another one."""
+
+_LOCK = "again.lock"
+_ROOT = re.compile(
+    r"submit\.json|local\..*|.*\.dagman\..*|.*\.rescue\d+.*|.*\.condor\.sub|.*\.metrics|"
+    r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo|"
+    r".*\.dag\.halt|removed\.json"
+)
+_OF_NODE = re.compile(
+    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|rounds|current|loop\.json|kept|"
+    r"kept(\.\d+)?\.json|final\.jsonl|.*\.tmp"
+)
+_TASK = re.compile(r"\d+\.\d+\.json")
+
+
+def _aside(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.replaced")
+
+
+def restore(directory: Path) -> None:
+    """Bring back a run that was about to be replaced when the process was killed."""
+    aside = _aside(directory)
+    if not aside.exists():
+        return
+    if not directory.exists():
+        os.replace(aside, directory)
+    elif not (directory / layout.REPLACED).exists():
+        os.replace(aside, directory / layout.REPLACED)
+    else:
+        shutil.rmtree(aside)
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Keep other processes from replacing a run meanwhile, and clear what a killed one left.
+
+    Raises `RunActive` where another one is at it.
+    """
+    import filelock
+
+    lock = filelock.FileLock(directory / _LOCK)
+    before = directory.stat().st_ino
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunActive(
+            f"another process is about to go on with run {directory.name!r}; wait for it with: "
+            f"htdag wait {quote(directory.name)}"
+        ) from None
+    try:
+        if directory.stat().st_ino != before:
+            raise RunActive(f"another process has just gone on with run {directory.name!r}")
+        left = re.compile(
+            rf"\.{{1,2}}{re.escape(directory.name)}\.\d+\.({'|'.join(ASIDE)})(\.\d+\.new)?"
+        )
+        for path in directory.parent.iterdir():
+            if path.name.startswith(".") and left.fullmatch(path.name):
+                remove_quietly(path)
+        yield
+    finally:
+        lock.release()
+
+
+def swap(new: Path, directory: Path) -> None:
+    """Put a new run directory in the place of an old one, which moves into it."""
+    aside = _aside(directory)
+    shutil.rmtree(directory / layout.REPLACED, ignore_errors=True)
+    os.replace(directory, aside)
+    try:
+        os.replace(new, directory)
+    except BaseException:
+        os.replace(aside, directory)
+        raise
+    os.replace(aside, directory / layout.REPLACED)
+
+
+def swap_back(directory: Path) -> None:
+    """Undo `swap`."""
+    aside = _aside(directory)
+    os.replace(directory / layout.REPLACED, aside)
+    failed = directory.with_name(f".{directory.name}.{os.getpid()}.failed")
+    os.replace(directory, failed)
+    os.replace(aside, directory)
+    shutil.rmtree(failed, ignore_errors=True)
+
+
+def discard_replaced(run: Path) -> None:
+    """Remove what a run that is done was made from."""
+    shutil.rmtree(run / layout.REPLACED, ignore_errors=True)
+    for folder in run.glob(f"{layout.NODES}/*/kept"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_identity(run: Path) -> dict[str, Any] | None:
+    """Return what the nodes of a run compute; None of a run by an htdag that did not note it."""
+    try:
+        content: dict[str, Any] = json.loads((run / layout.IDENTITY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise RunDamaged(f"{str(run / layout.IDENTITY)!r} cannot be read: {error}") from error
+    return content
+
+
+def copy_of(run: Path, new: Path, dag: str) -> None:
+    """Write a run directory that does the same as another one, and has done nothing yet.
+
+    Files that nobody changes are shared with it.
+    """
+    new.mkdir(mode=0o700)
+    try:
+        _copy_folder(run, new, Path())
+        restore_scripts(new, dag)
+        path = new / layout.RUN
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest["created"] = time.time()
+        layout.write_aside(str(path), json.dumps(manifest, indent=1).encode())
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def _copy_folder(run: Path, new: Path, inside: Path) -> None:
+    for entry in sorted((run / inside).iterdir()):
+        place = inside / entry.name
+        if _is_of_the_old_run(place):
+            continue
+        if entry.is_symlink():
+            (new / place).symlink_to(os.readlink(entry))
+        elif entry.is_dir():
+            (new / place).mkdir(mode=0o700)
+            _copy_folder(run, new, place)
+        elif entry.suffix in (".items", ".pickle", ".pyz", ".bin"):
+            kept.link_or_copy(str(entry), str(new / place))
+        else:
+            shutil.copy2(entry, new / place)
+
+
+def _is_of_the_old_run(place: Path) -> bool:
+    """Whether a path in a run directory comes to be when it runs."""
+    parts = place.parts
+    if len(parts) == 1:
+        return bool(_ROOT.fullmatch(parts[0]))
+    if parts[0] != layout.NODES or len(parts) < 3:
+        return False
+    if len(parts) == 3:
+        return bool(_OF_NODE.fullmatch(parts[2]))
+    if parts[2] in ("out", "log"):
+        return True
+    return parts[2] == "in" and bool(_TASK.fullmatch(parts[-1]))
+
+
+def remove_quietly(path: Path) -> None:
+    """Remove a directory that was written aside."""
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path)

@@ -1,0 +1,119 @@
+"""Bring what other runs have finished into a run directory that is being written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from htdag.errors import UsageError
+from htdag.reuse import cache
+from htdag.reuse.directories import read_identity
+from htdag.reuse.matching import EVERY_STAGE, Identity, Match, match
+from htdag.runtime import keeping, layout, progress
+
+Keep = Callable[[str], bool]
+
+
+class Takeover:
+    """Gives the nodes of a new run what an old one, and the cache, have of them.
+
+    To be handed to `htdag.compile.write_run`.
+
+    Parameters
+    ----------
+    old : pathlib.Path, optional
+        The run directory that is to be replaced; none of its jobs may be running.
+    keep_finished : collection of str
+        Stages whose functions are taken for the same although they changed; ``"*"`` for all.
+
+    Attributes
+    ----------
+    matches : dict of str to Match
+        What was found, by the names of nodes.
+    """
+
+    def __init__(self, old: Path | None = None, keep_finished: Collection[str] = ()) -> None:
+        self.matches: dict[str, Match] = {}
+        self._old = old
+        self._keep_finished = keep_finished
+
+    def __call__(self, run: Path, identity: Identity) -> set[str]:
+        """Fill the folders of the nodes, and return the names of those that have one."""
+        unknown = set(self._keep_finished) - {EVERY_STAGE, *identity["stages"]}
+        if unknown:
+            raise UsageError(
+                f"keep_finished: there is no stage {sorted(unknown)[0]!r} in this pipeline; "
+                f"there are: {', '.join(identity['stages'])}"
+            )
+        filled = set()
+        if self._old is not None:
+            filled |= self._from_old(self._old, run, identity)
+            before = self._old / layout.REPLACED
+            if (before / layout.IDENTITY).exists():
+                filled |= self._from_replaced(before, run, identity)
+        for name, node in identity["nodes"].items():
+            if node["cache"] and cache.fill(run / layout.kept(name), node, identity):
+                filled.add(name)
+                stages = tuple(node["stages"] or node["outputs"])
+                self.matches[name] = Match(name, stages, ("the cache",), {})
+        return filled
+
+    def _from_old(
+        self, old: Path, run: Path, identity: Identity, nodes: Collection[str] | None = None
+    ) -> set[str]:
+        theirs = read_identity(old)
+        if theirs is None or theirs["format"] != identity["format"]:
+            why = "the earlier run was made by another version of htdag"
+            self.matches = {
+                name: Match(name, stages, (), dict.fromkeys(stages, why))
+                for name, node in identity["nodes"].items()
+                for stages in [tuple(node["stages"] or node["outputs"])]
+            }
+            return set()
+        self.matches = match(identity, theirs, self._keep_finished)
+        strictly = match(identity, theirs)
+        for name, found in self.matches.items():
+            # What another function has made is not for the cache, nor later.
+            identity["nodes"][name]["mixed"] |= (found.same != strictly[name].same) or any(
+                theirs["nodes"][same]["mixed"] for same in found.same
+            )
+        plan = progress.read_plan(str(old))
+        filled = set()
+        for name, found in self.matches.items():
+            wanted = nodes is None or name in nodes
+            if wanted and fill(old, plan, found.same, run / layout.kept(name)):
+                filled.add(name)
+        return filled
+
+    def _from_replaced(self, old: Path, run: Path, identity: Identity) -> set[str]:
+        """Look in what the old run had replaced too: a change may have been taken back."""
+        found = self.matches
+        filled = self._from_old(old, run, identity, [n for n in found if not found[n].same])
+        self.matches = found | {name: self.matches[name] for name in filled}
+        return filled
+
+
+def fill(
+    old: Path, plan: dict[str, Any], nodes: Iterable[str], folder: Path, keep: Keep | None = None
+) -> bool:
+    """Fill the folder of a node with what nodes of an old run have; tell whether there is any.
+
+    What the old run had been given itself, and not used yet, is handed on.
+    """
+    writer: keeping.Writer | None = None
+    for name in nodes:
+        node = plan["by_name"][name]
+        ran = bool(layout.attempts(str(old), name))
+        waits = not ran and (old / layout.kept(name)).exists()
+        if ran or waits:
+            writer = writer or keeping.Writer(str(folder))
+        if writer is not None and ran:
+            writer.add_node(str(old), node, keep)
+        elif writer is not None and waits and keep is None:
+            writer.add_pack(str(old / layout.kept(name)))
+    if writer is None:
+        return False
+    writer.close()
+    return os.path.getsize(folder / "index.jsonl") > 0

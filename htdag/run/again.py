@@ -1,0 +1,146 @@
+"""Compute parts of a run again, with the functions that it has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from htdag.compile.writer import begin_loops, write_lists
+from htdag.errors import UsageError
+from htdag.reuse.directories import alone, copy_of, remove_quietly
+from htdag.reuse.takeover import fill
+from htdag.run.control import Control
+from htdag.runtime import layout, progress
+
+_Self = TypeVar("_Self", bound="Again")
+
+
+class Again(Control):
+    """`rerun`."""
+
+    def rerun(
+        self: _Self,
+        stage: str | None = None,
+        keys: Iterable[str | int] | None = None,
+        *,
+        errors: bool = False,
+    ) -> _Self:
+        """Compute all of a run again, or a part of it, with the same functions and items.
+
+        What the run has stays until the new run is there, and what it was made from is kept in its
+        directory, in ``replaced``, until it is done.
+
+        Parameters
+        ----------
+        stage : str, optional
+            Only this stage, with those that share its jobs, and all that depends on it.
+        keys : iterable of str or int, optional
+            Only the items with these keys, of `stage` or, without one, of all stages that have such
+            items. Later stages compute again what comes out otherwise than before.
+        errors : bool
+            Only the items that failed, also those that ``on_error="skip"`` let go; later stages as
+            for `keys`.
+
+        Returns
+        -------
+        Run
+            The run itself, under way again.
+
+        Raises
+        ------
+        RunActive
+            If it has not ended.
+        UsageError
+            If there is no such stage, or no such item.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> run = htdag.load("survey")  # doctest: +SKIP
+        >>> run.rerun("calibrate", keys=[7, 12]).wait()  # doctest: +SKIP
+        """
+        from htdag.run.replacing import aside, check_at_rest, put_in_place
+
+        if errors and (stage is not None or keys is not None):
+            raise UsageError("errors=True means all that failed; it takes no stage and no keys")
+        if stage is not None:
+            self._stage(stage)
+        wanted = None if keys is None else _checked(keys)
+        with alone(self.path):
+            check_at_rest(self, "computed again")  # type: ignore[arg-type]
+            backend = self._backend(self.backend_name)
+            before = self._ticket()["ticket"]
+            new = aside(self.path, "rerun")
+            copy_of(self.path, new, self._manifest["dag"])
+            try:
+                self._fill(new, stage, wanted, errors)
+                put_in_place(new, self.path, lambda: self._submit(backend, before))
+            finally:
+                remove_quietly(new)
+        return self
+
+    def _fill(
+        self, new: Path, stage: str | None, keys: frozenset[str] | None, errors: bool
+    ) -> None:
+        """Give the nodes of the new directory what is to stay."""
+        plan = progress.read_plan(str(self.path))
+        content = json.loads((new / layout.PLAN).read_text(encoding="utf-8"))
+        of_stage = {
+            node["name"]
+            for node in plan["nodes"]
+            if stage is None or stage in [*node["stages"], *node["outputs"]]
+        }
+        dropped: Collection[str] = ()
+        if keys is None and not errors:
+            dropped = _with_descendants(plan, of_stage)
+        seen: set[str] = set()
+
+        def keep(key: str) -> bool:
+            named = _named_by(key, keys or frozenset())
+            seen.update(named)
+            return not named
+
+        for node in content["nodes"]:
+            name = node["name"]
+            chosen = keep if keys is not None and name in of_stage else None
+            again = name in dropped or node["mode"] == "loop"
+            node["reuse"] = not again and fill(
+                self.path, plan, [name], new / layout.kept(name), chosen
+            )
+        missing = sorted((keys or frozenset()) - seen)
+        if missing:
+            where = f"stage {stage!r}" if stage is not None else "no stage"
+            has = "has no item" if stage is not None else "has an item"
+            raise UsageError(
+                f"run {self.tag!r}: {where} {has} with the key {missing[0]!r} that was computed; "
+                f"keys are those of results and errors (Item.key, ItemError.key)"
+            )
+        data = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        layout.write_aside(str(new / layout.PLAN), data.encode())
+        write_lists(new, content)
+        begin_loops(new)
+
+
+def _checked(keys: Iterable[Any]) -> frozenset[str]:
+    if isinstance(keys, str):
+        raise UsageError(f"keys={keys!r}: it takes several keys, such as [{keys!r}]")
+    found = frozenset(str(key) for key in keys)
+    if not found:
+        raise UsageError("keys is empty: there is nothing to compute again")
+    return found
+
+
+def _named_by(key: str, keys: frozenset[str]) -> set[str]:
+    """Return those of the keys that mean an item: its own, or the one that it was made from."""
+    parts = key.split(".")
+    return {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & keys
+
+
+def _with_descendants(plan: dict[str, Any], names: Collection[str]) -> set[str]:
+    found = set(names)
+    for node in plan["nodes"]:  # parents before children
+        if found.intersection(node["parents"]):
+            found.add(node["name"])
+    return found

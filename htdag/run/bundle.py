@@ -1,0 +1,158 @@
+"""Runs as single files: a tar archive with the digests of all that is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from htdag.errors import RunDamaged, UsageError
+from htdag.runtime import layout
+
+DIGESTS = "htdag-export.json"
+"""The last member: what the archive is, and the SHA-256 of each other file."""
+
+FORMAT = 1
+_SUFFIXES = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz"}
+_LEFT_OUT = (layout.LOCAL_LOCK, ".tmp")
+_PIECE = 1 << 20
+
+
+def kind_of(path: Path) -> str:
+    """Return the compression that a file's name asks for, as `tarfile` calls it."""
+    for suffix, kind in _SUFFIXES.items():
+        if path.name.endswith(suffix):
+            return kind
+    raise UsageError(f"{str(path)!r}: give a name that ends with {', '.join(_SUFFIXES)}")
+
+
+class _Hashed(io.RawIOBase):
+    """A file that is hashed as it is read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.digest.update(data)
+        return data
+
+
+def write(run: Path, target: Path, about: dict[str, Any]) -> None:
+    """Write a run directory to an archive; aside, then renamed.
+
+    What links lead to is written in their place, so the archive needs nothing else. ``about`` is
+    kept beside the digests.
+    """
+    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    digests: dict[str, str] = {}
+    kind = kind_of(target)
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            opened: Any = tarfile.open  # its types know no mode that is computed
+            fast = {"compresslevel": 1} if kind == "gz" else {}
+            with opened(fileobj=file, mode=f"w:{kind}", dereference=True, **fast) as archive:
+                for name in _files(run):
+                    digests[name] = _add(archive, run / name, name)
+                content = {"format": FORMAT, **about, "sha256": digests}
+                data = json.dumps(content, indent=1).encode()
+                entry = tarfile.TarInfo(DIGESTS)
+                entry.size, entry.mode = len(data), 0o600
+                archive.addfile(entry, io.BytesIO(data))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _add(archive: tarfile.TarFile, path: Path, name: str) -> str:
+    if path.is_dir():
+        archive.addfile(_nobodys(archive.gettarinfo(path, name)))
+        return ""
+    with open(path, "rb") as file:
+        entry = _nobodys(archive.gettarinfo(name, name, file))
+        hashed = _Hashed(file)
+        archive.addfile(entry, hashed)
+        return hashed.digest.hexdigest()
+
+
+def _nobodys(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Leave out who has exported it."""
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    return entry
+
+
+def _files(run: Path) -> Iterator[str]:
+    """Yield all below a run directory, folders before what is in them."""
+    for folder, folders, files in os.walk(run, followlinks=True):
+        folders.sort()
+        inside = Path(folder).relative_to(run)
+        if inside.parts:
+            yield inside.as_posix()
+        for name in sorted(files):
+            if not name.endswith(_LEFT_OUT) and (Path(folder) / name).is_file():
+                yield (inside / name).as_posix()
+
+
+def read(source: Path, directory: Path) -> dict[str, Any]:
+    """Extract an archive into a new, empty directory, and return what it says of itself.
+
+    Raises
+    ------
+    RunDamaged
+        If it is no such archive, or not whole.
+    """
+    digests: dict[str, str] = {}
+    about: dict[str, Any] | None = None
+    try:
+        with tarfile.open(source, "r:*") as archive:
+            for entry in archive:
+                if entry.name == DIGESTS:
+                    file = archive.extractfile(entry)
+                    about = json.loads(file.read()) if file is not None else None
+                else:
+                    digests[entry.name] = _extract(archive, entry, directory)
+    except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise RunDamaged(f"{str(source)!r} cannot be read: {error}") from error
+    if about is None or about.get("format") != FORMAT:
+        raise RunDamaged(f"{str(source)!r} is not, or not all of, a run that htdag has exported")
+    if digests != about["sha256"]:
+        wrong = sorted(set(digests.items()) ^ set(about["sha256"].items()))[0][0]
+        raise RunDamaged(f"{str(source)!r} is damaged: {wrong} is not what was exported")
+    return about
+
+
+def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> str:
+    name = PurePosixPath(entry.name)
+    if name.is_absolute() or ".." in name.parts or not (entry.isdir() or entry.isreg()):
+        raise ValueError(f"it holds {entry.name!r}, which a run does not")
+    path = directory / name
+    if entry.isdir():
+        path.mkdir(mode=0o700)
+        return ""
+    digest = hashlib.sha256()
+    file = archive.extractfile(entry)
+    if file is None:
+        raise ValueError(f"{entry.name!r} has no content")
+    mode = 0o700 if entry.mode & 0o100 else 0o600
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as target:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            target.write(piece)
+    os.utime(path, (entry.mtime, entry.mtime))
+    return digest.hexdigest()

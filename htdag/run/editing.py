@@ -1,0 +1,205 @@
+"""Change what the jobs of a run ask for, those in the queue and those to come."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from math import ceil
+from shlex import quote
+from typing import Any
+
+from htdag import _options
+from htdag.errors import OptionError, UsageError
+from htdag.run.control import Control
+from htdag.runtime import submitfile
+
+_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+# Attributes that have a submit command of their own; all others are written as MY.attribute.
+_COMMANDS = {
+    "requestcpus": "request_cpus",
+    "requestmemory": "request_memory",
+    "requestdisk": "request_disk",
+    "requestgpus": "request_gpus",
+    "requirements": "requirements",
+    "rank": "rank",
+    "jobprio": "priority",
+    "allowedexecuteduration": "allowed_execute_duration",
+    "allowedjobduration": "allowed_job_duration",
+}
+
+
+class Editing(Control):
+    """Edit jobs; find the nodes of a stage."""
+
+    def priority(self, number: int, stage: str | None = None) -> int:
+        """Give jobs another priority among all your jobs: higher ones start first.
+
+        It is kept for later attempts and for `resume`.
+
+        Parameters
+        ----------
+        number : int
+            HTCondor's job priority; 0 is what jobs have that were given none.
+        stage : str, optional
+            Only the jobs of this stage, or DAGMan node.
+
+        Returns
+        -------
+        int
+            How many jobs in the queue were changed.
+        """
+        checked = _options.parse({"priority": number}, stage or self.tag).priority
+        return self._change(stage, {"JobPrio": str(checked)}, "give another priority")
+
+    def edit(
+        self,
+        stage: str | None = None,
+        *,
+        request_memory: str | int | None = None,
+        request_disk: str | int | None = None,
+        time: float | timedelta | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Change what the jobs of a stage ask for.
+
+        It holds for jobs that wait, that are on hold or are not in the queue yet, for later
+        attempts and for `resume`. Jobs that run go on as they are; if they have to begin anew, it
+        holds for them too. Held jobs stay on hold until `release`.
+
+        Parameters
+        ----------
+        stage : str, optional
+            The stage, or DAGMan node; None: all of them.
+        request_memory : str or int, optional
+            Such as ``"4GB"``, or a number of MB.
+        request_disk : str or int, optional
+            Such as ``"20GB"``, or a number of KB.
+        time : float (seconds) or timedelta, optional
+            How long a job may run before HTCondor puts it on hold.
+        attributes : mapping, optional
+            Any other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Texts are
+            expressions of HTCondor's.
+
+        Returns
+        -------
+        int
+            How many jobs in the queue were changed.
+
+        Raises
+        ------
+        OptionError
+            If a value cannot be one.
+        UsageError
+            If nothing is to be changed, or the run is on this machine.
+        BackendError
+            If HTCondor refuses; then nothing is changed.
+
+        Examples
+        --------
+        >>> run.edit("fit", request_memory="4GB")  # doctest: +SKIP
+        12
+        >>> run.release("fit")  # doctest: +SKIP
+        12
+        """
+        what = stage or self.tag
+        changes: dict[str, str] = {}
+        sizes = {"request_memory": request_memory, "request_disk": request_disk}
+        given = _options.parse(sizes, what)
+        if given.request_memory is not None:
+            changes["RequestMemory"] = str(_megabytes(given.request_memory))
+        if given.request_disk is not None:
+            changes["RequestDisk"] = str(_megabytes(given.request_disk, "KB"))
+        if time is not None:
+            changes[self._duration(stage)] = str(_seconds(time))
+        for name, value in (attributes or {}).items():
+            if not _ATTRIBUTE.fullmatch(str(name)):
+                raise OptionError(f"{name!r} is not the name of an attribute")
+            try:
+                changes[name] = _options.one_line(value)
+            except OptionError as error:
+                raise OptionError(f"attribute {name}={value!r}: {error}") from None
+        if not changes:
+            raise UsageError(
+                "there is nothing to change: give request_memory, request_disk, time or attributes"
+            )
+        return self._change(stage, changes)
+
+    def _change(self, stage: str | None, attributes: dict[str, str], action: str = "edit") -> int:
+        """Change attributes of jobs in the queue, then of those to come."""
+        nodes = self._nodes(stage)
+        loops = [node["name"] for node in self._plan["nodes"] if node["mode"] == "loop"]
+        if stage in loops:
+            raise UsageError(
+                f"run {self.tag!r}: {stage!r} is a loop; to {action} its jobs means nothing to "
+                f"the rounds to come. Change the options of its stages in the script, then: "
+                f"htdag resume {quote(self.tag)} --script"
+            )
+        nodes = [node for node in nodes if node not in loops]
+        ticket = self._ticket()
+        backend = self._backend(ticket["backend"])
+        self._check_can(action)
+        number = 0
+        if not self.state.ended:
+            number = backend.edit(self.path, ticket["ticket"], nodes, attributes)
+        for node in nodes:
+            values = {
+                _COMMANDS.get(name.lower(), f"MY.{name}"): value
+                for name, value in attributes.items()
+            }
+            submitfile.change(str(self.path), node, values)
+        return number
+
+    def _duration(self, stage: str | None) -> str:
+        """Return which of the two limits on time the jobs have already, or the usual one."""
+        for node in self._nodes(stage):
+            if "allowed_job_duration" in submitfile.commands(str(self.path), node):
+                return "AllowedJobDuration"
+        return "AllowedExecuteDuration"
+
+    def _check_can(self, action: str) -> None:
+        """Refuse what means nothing where the run is, before anything is done."""
+        if self.backend_name == "local":
+            from htdag.backends.local import refuse
+
+            refuse(action)
+
+    def _node_names(self) -> list[str]:
+        """Return the names of all nodes, the FINAL one included."""
+        final = self._plan.get("final")
+        names = [str(node["name"]) for node in self._plan["nodes"]]
+        return names if final is None else [*names, str(final)]
+
+    def _nodes(self, stage: str | None) -> list[str]:
+        """Return the nodes that compute a stage, or the node of that name; with None all."""
+        nodes = self._plan["nodes"]
+        if stage is None:
+            return [node["name"] for node in nodes]
+        found = [
+            node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
+        ] or [name for name in self._node_names() if name == stage]
+        for inner in self._rounds_with(stage) if not found else ():
+            found = [inner._loop]
+            break
+        if not found:
+            names = [entry["name"] for entry in self._plan["stages"] if entry["node"] is not None]
+            raise UsageError(
+                f"run {self.tag!r} has no stage or node {stage!r} with jobs; it has: "
+                f"{', '.join(names)}"
+            )
+        return found
+
+
+def _megabytes(size: str, unit: str = "MB") -> int:
+    """Return a size in normal form as a whole number of MB, or of KB."""
+    found = submitfile.megabytes(size)
+    assert found is not None  # it was checked
+    return ceil(found * (1024 if unit == "KB" else 1))
+
+
+def _seconds(time: Any) -> int:
+    if isinstance(time, timedelta):
+        time = time.total_seconds()
+    if isinstance(time, bool) or not isinstance(time, int | float) or time <= 0:
+        raise OptionError(f"time={time!r}: it takes seconds, or a timedelta, more than 0")
+    return max(1, round(time))

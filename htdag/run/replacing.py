@@ -1,0 +1,276 @@
+"""A run in the place of an earlier one with the same tag, with all that is still right of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from htdag import _resuming
+from htdag.backends import Backend
+from htdag.backends.base import HOW_TO_START, RunState
+from htdag.compile import write_run
+from htdag.compile.final import FinalFunction
+from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
+from htdag.plan import Plan
+from htdag.plan.follow import Layouts, layouts_of
+from htdag.reuse import cache
+from htdag.reuse.directories import alone, read_identity, remove_quietly, restore, swap, swap_back
+from htdag.reuse.matching import EVERY_STAGE
+from htdag.reuse.report import Verdict, verdicts
+from htdag.reuse.takeover import Takeover
+from htdag.run import Run
+from htdag.runtime import progress
+
+
+def check_at_rest(run: Run, doing: str) -> None:
+    """Raise `RunActive` where a run is under way."""
+    try:
+        activity = run._activity()
+    except RunNotFound:
+        return  # it was written, but never submitted
+    if activity.state.ended:
+        return
+    if activity.reason.endswith(HOW_TO_START):
+        raise RunActive(
+            f"run {run.tag!r} is in the queue of a pool that is stopped: it cannot be "
+            f"{doing} before that runs again; {activity.reason}"
+        )
+    raise RunActive(
+        f"run {run.tag!r} is {activity.state.value}, and cannot be {doing} now; wait for its end "
+        f"(htdag wait {quote(run.tag)}) or end it (htdag remove {quote(run.tag)}), what is done is "
+        f"kept"
+    )
+
+
+def earlier(directory: Path, again: bool) -> Run | None:
+    """Return the run of a directory that is to be gone on with; None where there is none.
+
+    Raises `StageNameError` where there is one and nobody said to go on with it (`again`), and
+    `RunActive` where it has not ended.
+    """
+    restore(directory)
+    if not directory.exists():
+        return None
+    tag = directory.name
+    if not again:
+        raise StageNameError(
+            f"there is a run with the tag {tag!r} already; take another tag, or submit with "
+            f"resume=True to go on from what it has finished, or htdag.load({tag!r}) to look at "
+            f"it, or remove its directory {str(directory)!r}"
+        )
+    old = Run(directory)
+    check_at_rest(old, "gone on with")
+    return old
+
+
+def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
+    """Return the names of the stages whose finished items are to be kept."""
+    if isinstance(keep_finished, bool):
+        return (EVERY_STAGE,) if keep_finished else ()
+    if isinstance(keep_finished, str):
+        raise UsageError(
+            f"keep_finished={keep_finished!r}: it takes names of stages, such as "
+            f"[{keep_finished!r}], or True"
+        )
+    return tuple(keep_finished)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to become of an earlier run, by the arguments of a call and the environment.
+
+    Attributes
+    ----------
+    tag : str or None
+        The tag.
+    again : bool
+        Whether an earlier run with it is to be gone on with.
+    keep_finished : tuple of str
+        Stages whose finished items are to be kept.
+    wanted : _resuming.Wanted or None
+        What the environment says, if it means this pipeline.
+    """
+
+    tag: str | None
+    again: bool
+    keep_finished: tuple[str, ...]
+    wanted: _resuming.Wanted | None
+
+    def taken(self) -> None:
+        """Note that the run was started."""
+        if self.wanted is not None:
+            self.wanted.take()
+
+
+def asked(
+    pipeline: str, tag: str | None, resume: bool, keep_finished: Collection[str] | bool
+) -> Asked:
+    """Return what is to become of an earlier run, or raise `UsageError`."""
+    kept = kept_stages(keep_finished)
+    wanted = _resuming.wanted()
+    again = resume or wanted is not None
+    if resume and tag is None and wanted is None:
+        raise UsageError("resume=True needs the tag of the run to go on with: submit(tag=...)")
+    if kept and not again:
+        raise UsageError("keep_finished=... is about an earlier run; it needs resume=True")
+    if wanted is None or not wanted.means(pipeline, tag):
+        return Asked(tag, again, kept, None)
+    return Asked(wanted.tag, True, kept or wanted.keep_finished, wanted)
+
+
+def place(old: Run | None, on: str) -> str:
+    """Return where to go on with a run: where it was, if nobody says otherwise."""
+    if old is None or on != "auto":
+        return on
+    try:
+        return old.backend_name
+    except RunNotFound:
+        return on
+
+
+def ticket(old: Run | None, on: str) -> dict[str, Any] | None:
+    """Return where a run was submitted, if it is gone on with there."""
+    if old is None or on != "auto":
+        return None
+    try:
+        found: dict[str, Any] = old._ticket()["ticket"]
+    except RunNotFound:
+        return None
+    return found
+
+
+def layouts(old: Run) -> Layouts:
+    """Return how a run had laid out its nodes."""
+    return layouts_of(old._plan)
+
+
+def aside(directory: Path, what: str) -> Path:
+    """Return where a run directory is written before it takes its place."""
+    return directory.with_name(f".{directory.name}.{os.getpid()}.{what}")
+
+
+def start_new(
+    directory: Path,
+    tag: str,
+    plan: Plan,
+    backend: Backend,
+    functions: Sequence[FinalFunction] = (),
+) -> Run:
+    """Write and start a run, with what the cache has."""
+    takeover = Takeover()
+    write_run(plan, directory, tag, takeover, functions)
+    _mark(directory)
+    if takeover.matches:
+        content = progress.read_plan(str(directory))
+        _say(verdicts(directory, content, takeover.matches), only_reused=True)
+    return Run.start(directory, backend)
+
+
+def start_again(
+    old: Run,
+    plan: Plan,
+    backend: Backend,
+    keep_finished: Collection[str] = (),
+    before: dict[str, Any] | None = None,
+    functions: Sequence[FinalFunction] = (),
+) -> Run:
+    """Write a run, with what an earlier one has finished, in the place of that one; start it.
+
+    ``before`` is where that one was submitted, if the new one is to go there too.
+
+    Where nothing is left to compute, the earlier run is returned as it is.
+    """
+    with alone(old.path):
+        return _start_again(old, plan, backend, keep_finished, before, functions)
+
+
+def _start_again(
+    old: Run,
+    plan: Plan,
+    backend: Backend,
+    keep_finished: Collection[str],
+    before: dict[str, Any] | None,
+    functions: Sequence[FinalFunction],
+) -> Run:
+    check_at_rest(old, "gone on with")
+    directory = old.path
+    new = aside(directory, "again")
+    takeover = Takeover(directory, keep_finished)
+    write_run(plan, new, old.tag, takeover, functions)
+    try:
+        content = progress.read_plan(str(new))
+        found = verdicts(new, content, takeover.matches)
+        if _is_as_before(old, new, content):
+            _tell(f"run {old.tag!r} is done already, and nothing of it changed")
+            return old
+        _say(found)
+        _mark(new)
+        put_in_place(new, directory, lambda: Run(directory)._submit(backend, before))
+    finally:
+        remove_quietly(new)
+    return Run(directory)
+
+
+def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None:
+    """Put a run directory in the place of an old one and submit it; if that fails, undo it."""
+    os.sync()
+    swap(new, directory)
+    try:
+        submit()
+    except BaseException:
+        swap_back(directory)
+        raise
+
+
+def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
+    """Return what `start_again` would take over, and why not the rest; nothing is changed."""
+    with alone(old.path):
+        check_at_rest(old, "compared")
+        new = aside(old.path, "compared")
+        takeover = Takeover(old.path, keep_finished)
+        write_run(plan, new, old.tag, takeover)
+        try:
+            return verdicts(new, progress.read_plan(str(new)), takeover.matches)
+        finally:
+            remove_quietly(new)
+
+
+def _is_as_before(old: Run, new: Path, content: dict[str, object]) -> bool:
+    """Whether a run is done, and one of the same plan has nothing left to do."""
+    before, now = read_identity(old.path), read_identity(new)
+    if before is None or now is None or old.state is not RunState.DONE:
+        return False
+    nodes = progress.read_plan(str(new))["nodes"]
+    return (
+        before["stages"] == now["stages"]
+        and _computations(before) == _computations(now)
+        and list(old.targets) == list(Run(new).targets)
+        and [node["name"] for node in nodes] == [node["name"] for node in old._plan["nodes"]]
+        and all(state.complete for node in nodes for state in progress.examine(str(new), node))
+    )
+
+
+def _computations(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what the nodes compute, whoever made what they have finished."""
+    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}
+
+
+def _mark(run: Path) -> None:
+    identity = read_identity(run)
+    if identity is not None:
+        cache.mark(run, identity)
+
+
+def _say(found: list[Verdict], only_reused: bool = False) -> None:
+    for verdict in found:
+        if not only_reused or verdict.what.startswith("reuse"):
+            _tell(str(verdict))
+
+
+def _tell(text: str) -> None:
+    sys.stderr.write(f"htdag: {text}\n")

@@ -1,0 +1,351 @@
+"""Do again, in this process, what a job did to one item, with its true input and functions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from htdag.errors import HtdagError
+from htdag.run.locating import Place, PlanContent, find, in_folder
+from htdag.runtime import (
+    chunkfile,
+    compute,
+    keyed,
+    layout,
+    shorten,
+    usermodules,
+    views,
+)
+from htdag.runtime.job import Job
+from htdag.runtime.program import MISSING, Cursor, chain
+
+Wrap = Callable[[Any], Any]
+
+
+@dataclass
+class Replay:
+    """What one item did when it was done again.
+
+    Attributes
+    ----------
+    stage : str
+        The stage up to which it was done.
+    key : str
+        The item, as the node was given it.
+    item : object
+        Its value; for a reduce the values that it reads.
+    steps : list of (str, str, object)
+        For each call of a stage's function the stage, the key and what it returned.
+    error : BaseException or None
+        What it raised.
+    failed_in : str
+        The stage that raised it; "" where none did.
+    """
+
+    stage: str
+    key: str
+    item: Any = None
+    steps: list[tuple[str, str, Any]] = field(default_factory=list)
+    error: BaseException | None = None
+    failed_in: str = ""
+
+    @property
+    def results(self) -> list[Any]:
+        """What the stage itself has returned: one value for most, none where it failed."""
+        return [value for stage, _, value in self.steps if stage == self.stage]
+
+    def user_trace(self) -> TracebackType | None:
+        """Return the traceback of the error from the user's first frame on."""
+        trace = None if self.error is None else self.error.__traceback__
+        while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame):
+            trace = trace.tb_next
+        return trace
+
+    def traceback(self) -> str:
+        """Return the traceback of the error as Python prints it; "" where there is none."""
+        if self.error is None:
+            return ""
+        found = traceback.format_exception(type(self.error), self.error, self.user_trace())
+        return "".join(found)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what happened as short texts, for JSON."""
+        return {
+            "stage": self.stage,
+            "key": self.key,
+            "item": shorten.short(self.item),
+            "steps": [
+                {"stage": stage, "key": key, "returned": shorten.short(value)}
+                for stage, key, value in self.steps
+            ],
+            "error": None if self.error is None else type(self.error).__name__,
+            "message": None if self.error is None else str(self.error),
+            "failed_in": self.failed_in,
+            "traceback": self.traceback(),
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.stage}, item {self.key}", f"  given: {shorten.short(self.item)}"]
+        lines += [
+            f"  {stage}{'' if key == self.key else ' ' + key} returned: {shorten.short(value)}"
+            for stage, key, value in self.steps
+        ]
+        if self.error is not None:
+            kind = type(self.error).__name__
+            message = shorten.cut(str(self.error).partition("\n")[0], shorten.LONGEST)
+            lines.append(f"  {self.failed_in} raised: {kind}: {message}")
+        return "\n".join(lines)
+
+
+def _is_own(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__package__")).partition(".")[0] == "htdag"
+
+
+def replay(
+    run: Path,
+    plan: PlanContent,
+    stage: str,
+    key: str,
+    wrap: Wrap | None = None,
+    look: Callable[[Replay], None] | None = None,
+) -> Replay:
+    """Do an item again up to a stage; in a scratch directory, which is removed afterwards.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    plan : dict
+        Its plan.
+    stage, key : str
+        The item.
+    wrap : callable, optional
+        Takes the stage's function and returns what to call in its place.
+    look : callable, optional
+        Is called with what happened while the scratch directory is still there.
+
+    Returns
+    -------
+    Replay
+        Whatever the functions raised is in it.
+    """
+    _check_python(run)
+    with in_folder(run):
+        place = find(run, plan, stage, key)
+        job = place.job
+        envelope = pickle.loads(Path(layout.payload(job.node)).read_bytes())
+        usermodules.install(envelope["modules"])
+        content = pickle.loads(envelope["content"])
+        bound = chunkfile.bound_values(job.description["binds"], "")
+    done = Replay(stage, place.key or key)
+    if job.program["mode"] == "reduce":
+        act = _reduction(run, job, content, bound, done, wrap)
+    else:
+        act = _chained(run, place, content, bound, done, wrap)
+    with _scratch():
+        try:
+            act()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            done.error = error
+        if look is not None:
+            look(done)
+    return done
+
+
+def _check_python(run: Path) -> None:
+    wanted = json.loads((run / layout.RUN).read_text(encoding="utf-8"))["python"]
+    if list(sys.version_info[:2]) != wanted[:2]:
+        raise HtdagError(
+            f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "
+            f"is {sys.version.split()[0]}: use that one"
+        )
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[None]:
+    name = "_CONDOR_SCRATCH_DIR"
+    before = os.environ.get(name)
+    with tempfile.TemporaryDirectory(prefix="htdag-debug-") as folder, in_folder(folder):
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(name)
+            if before is not None:
+                os.environ[name] = before
+
+
+def _chained(
+    run: Path,
+    place: Place,
+    content: dict[str, Any],
+    bound: dict[str, Any],
+    done: Replay,
+    wrap: Wrap | None,
+) -> Callable[[], None]:
+    """Return what takes the item through the stages of its node, up to the one that is asked for.
+
+    For a stage that combines, the items before it in its chunk too, as in the job.
+    """
+    program, functions = place.job.program, content["functions"]
+    combine = program["combine"]
+    combining = None if combine is None else functions[combine]
+    operations, output = _up_to(program, done.stage)
+    mine = [each["function"] for each in operations if each["stage"] == done.stage]
+    if output is not None:
+        mine += [output[role] for role in ("combine", "merge", "key") if output[role] is not None]
+    if wrap is not None:
+        for index in mine:
+            functions[index] = wrap(functions[index])
+    cursor = Cursor()
+    sinks: dict[int, list[Any]] = {
+        number: [_Noting(done, operation["stage"])] for number, operation in enumerate(operations)
+    }
+    every = [sink for group in sinks.values() for sink in group]
+    if output is not None:
+        every.append(compute.make_sink(output, _Kept(done), content, cursor))
+        sinks.setdefault(output["after"], []).append(every[-1])
+    emit = chain(operations, functions, bound, sinks, cursor)
+
+    def act() -> None:
+        with in_folder(run):
+            view = views.open_view(place.job.description, combining, "")
+        first = 0 if output is not None else place.sequence
+        for sequence in range(place.sequence + 1):
+            with in_folder(run):
+                cursor.key, stored = next(view.items)
+            if sequence < first:
+                continue
+            cursor.stage = program["stages"][0]
+            done.steps.clear()
+            try:
+                with in_folder(run):
+                    done.item = view.load(stored)
+                emit(cursor.key, done.item)
+                for sink in every:
+                    sink.end(sequence)
+                if sequence == place.sequence:
+                    for sink in every:
+                        sink.close()
+            except BaseException:
+                done.failed_in, done.key = cursor.stage, cursor.key
+                raise
+
+    return act
+
+
+def _up_to(
+    program: dict[str, Any], stage: str
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Return the operations that a stage needs, and the output that it is, if it combines."""
+    operations = program["operations"]
+    output = None
+    last = next((n for n, each in enumerate(operations) if each["stage"] == stage), -1)
+    if last < 0:
+        found = [each for each in program["outputs"] if each["stage"] == stage]
+        if found and found[0]["kind"] != "items":
+            output = dict(found[0])
+            last = output["after"]
+    needed = []
+    while last >= 0:
+        needed.append(last)
+        last = operations[last]["after"]
+    needed.reverse()
+    if output is not None:
+        output["after"] = len(needed) - 1
+    kept = [operations[each] | {"after": number - 1} for number, each in enumerate(needed)]
+    return kept, output
+
+
+class _Noting:
+    """Notes what an operation returns."""
+
+    combines = False
+
+    def __init__(self, done: Replay, stage: str) -> None:
+        self._done = done
+        self._stage = stage
+
+    def take(self, key: str, value: Any) -> None:
+        self._done.steps.append((self._stage, key, value))
+
+    def end(self, sequence: int) -> None:
+        """An item has ended."""
+
+    def close(self) -> None:
+        """All items have ended."""
+
+
+class _Kept:
+    """Stands for the files of an output that combines values, and keeps what it would hold."""
+
+    partition = b""
+
+    def __init__(self, done: Replay) -> None:
+        self._done = done
+        self._values: list[tuple[str, Any]] = []
+
+    @property
+    def mark(self) -> int:
+        return len(self._values)
+
+    def rewind(self, mark: int) -> None:
+        del self._values[mark:]
+
+    def value(self, key: str, payload: bytes, kind: int = 0, buffers: tuple[Any, ...] = ()) -> None:
+        del kind
+        packed = bool(self.partition) or not payload.startswith(b"\x80")
+        value = keyed.value(payload) if packed else pickle.loads(payload, buffers=buffers)
+        self._values.append((key, value))
+
+    def end(self, first: int, last: int) -> None:
+        del first, last
+        own = [step for step in self._done.steps if step[0] != self._done.stage]
+        self._done.steps[:] = own + [(self._done.stage, key, v) for key, v in self._values]
+
+
+def _reduction(
+    run: Path,
+    job: Job,
+    content: dict[str, Any],
+    bound: dict[str, Any],
+    done: Replay,
+    wrap: Wrap | None,
+) -> Callable[[], None]:
+    """Return what combines all that a reduce reads, one by one."""
+    reduction = job.program["reduction"]
+    function = content["functions"][reduction["function"]]
+    if wrap is not None:
+        function = wrap(function)
+    keywords = {name: bound[source] for name, source in reduction["bind"].items()}
+
+    def act() -> None:
+        total: Any = MISSING
+        if reduction["initial"] is not None and not reduction["begun"]:
+            total = content["initials"][reduction["initial"]]
+        done.failed_in = done.stage
+        frames = chunkfile.frames(job.description["streams"][0]["parts"])
+        while True:
+            with in_folder(run):
+                frame = next(frames, None)
+                if frame is None:
+                    break
+                done.key, done.item = frame.key, chunkfile.value(frame, "")
+            total = done.item if total is MISSING else function(total, done.item, **keywords)
+        done.failed_in = ""
+        if total is not MISSING:
+            done.steps.append((done.stage, "0", total))
+
+    return act

@@ -1,0 +1,94 @@
+"""Compare the Python and the packages of a job with those that the functions were made with.
+
+Before anything of the user's is unpickled: then a mistake is one message, not one for each item.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional
+
+MISMATCHES = (
+    "PythonVersionMismatch",
+    "PackagesMissing",
+    "PythonNotFound",
+    "EnvironmentNotReady",
+)
+"""The types of errors that say that a job's environment does not fit, whatever its items are."""
+
+
+class Mismatch(NamedTuple):
+    """Why no function of a node can run here."""
+
+    type: str
+    message: str
+
+
+def mismatch(program: Dict[str, Any]) -> Optional[Mismatch]:
+    """Return why this Python cannot run the functions of a node; None where it can.
+
+    Parameters
+    ----------
+    program : dict
+        What the node's jobs do: ``python``, ``environment``, ``packages`` and ``remedy`` of it.
+    """
+    host = socket.gethostname()
+    python = "%s on %s" % (sys.executable, host)
+    wanted = tuple(program["python"])
+    if sys.version_info[:2] != wanted:
+        text = (
+            "the functions were pickled by Python %d.%d, but %s is Python %s: pickled functions do "
+            "not cross minor versions (environment: %s). Run the script with Python %d.%d, or %s"
+            % (
+                *wanted,
+                python,
+                sys.version.split()[0],
+                program["environment"],
+                *sys.version_info[:2],
+                program["remedy"]["python"],
+            )
+        )
+        return Mismatch("PythonVersionMismatch", text)
+    missing = [
+        distribution or module
+        for module, distribution, _, required in program["packages"]
+        if required and not _is_there(module)
+    ]
+    if missing:
+        text = "the functions import %s, which %s does not have (environment: %s); %s" % (
+            ", ".join(missing),
+            python,
+            program["environment"],
+            program["remedy"]["packages"],
+        )
+        return Mismatch("PackagesMissing", text)
+    return None
+
+
+def differences(program: Dict[str, Any]) -> List[List[str]]:
+    """Return the packages of which this Python has another version: name, that here, that there."""
+    known = [each for each in program["packages"] if each[1]]
+    if not known:
+        return []
+    from importlib import metadata
+
+    found = []
+    for _, distribution, wanted, _ in known:
+        try:
+            version = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue  # an import that may fail, or a module that was installed in another way
+        if version != wanted:
+            found.append([distribution, version, wanted])
+    return found
+
+
+def _is_there(module: str) -> bool:
+    if module in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False

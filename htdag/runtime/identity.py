@@ -1,0 +1,107 @@
+"""What the items that a job reads are, by content: digests of what is stored, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any, Dict, Iterator, List, Tuple
+
+from . import chunkfile, layout, views
+from .frames import FILE, Frame
+
+SIZE = 16
+
+Same = Dict[bytes, bytes]
+"""Digests of pickles that differ from process to process, each with that of the item itself."""
+
+
+def digest(*parts: Any) -> bytes:
+    """Return a digest of some bytes."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.digest()[:SIZE]
+
+
+def read_same(run: str) -> Same:
+    """Return what the run directory says of pickles that are not the same in every process."""
+    try:
+        with open(os.path.join(run, layout.SAME), "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}
+    size = 2 * SIZE
+    return {data[at : at + SIZE]: data[at + SIZE : at + size] for at in range(0, len(data), size)}
+
+
+class Reader:
+    """Tells the items of chunks by content.
+
+    Parameters
+    ----------
+    run : str
+        The run directory that the chunks' descriptions are of.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = os.path.abspath(run)
+        self._same = read_same(run)
+        self._bound: Dict[str, bytes] = {}
+
+    def items(self, description: Dict[str, Any], mode: str) -> Iterator[Tuple[str, bytes]]:
+        """Yield key and digest of each item of a chunk.
+
+        The bound values, which the functions get with every item, are a part of each digest.
+        """
+        here = self._at(description)
+        bound = b"".join(self._bound_digest(name, bind) for name, bind in _sorted(here["binds"]))
+        if mode == "reduce":
+            found: Any = (
+                (frame.key, frame) for frame in chunkfile.frames(here["streams"][0]["parts"])
+            )
+        else:
+            found = views.open_view(here, None, "").items
+        for key, stored in found:
+            own = self._digest(stored)
+            yield key, digest(bound, own) if bound else own
+
+    def _bound_digest(self, name: str, bind: Dict[str, Any]) -> bytes:
+        known = json.dumps(bind["parts"])
+        if known not in self._bound:
+            parts = [self._digest(frame) for frame in chunkfile.frames(bind["parts"])]
+            self._bound[known] = digest(name.encode(), b"1" if bind["one"] else b"n", *parts)
+        return self._bound[known]
+
+    def _digest(self, stored: Any) -> bytes:
+        if isinstance(stored, Frame):
+            if stored.kind == FILE:
+                file = json.loads(stored.payload)
+                file.pop("link")
+                return digest(b"file", json.dumps(file, sort_keys=True).encode())
+            found = digest(stored.payload, *stored.buffers)
+            return self._same.get(found, found)
+        if isinstance(stored, (bytes, bytearray, memoryview)):
+            return digest(stored)
+        return digest(b"%d of" % len(stored), *map(self._digest, stored))
+
+    def _at(self, description: Dict[str, Any]) -> Dict[str, Any]:
+        """Return a description whose files are found from any folder."""
+        binds = {
+            name: dict(bind, parts=self._paths(bind["parts"]))
+            for name, bind in description["binds"].items()
+        }
+        streams = [
+            dict(stream, parts=self._paths(stream["parts"])) for stream in description["streams"]
+        ]
+        return dict(description, streams=streams, binds=binds)
+
+    def _paths(self, parts: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        return [
+            dict(part, files=[os.path.join(self._run, path) for path in part["files"]])
+            for part in parts
+        ]
+
+
+def _sorted(binds: Dict[str, Any]) -> List[Tuple[str, Any]]:
+    return sorted(binds.items())

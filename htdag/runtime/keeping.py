@@ -1,0 +1,208 @@
+"""Keep what the nodes of a run have finished, for another run: fill a folder as `kept` reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from . import identity, itemfile, kept, layout, progress, recordfile
+
+Keep = Callable[[str], bool]
+
+
+class Writer:
+    """Fills a folder with what nodes have finished, those of one run or of several."""
+
+    def __init__(self, folder: str) -> None:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        self._folder = folder
+        self._index = open(os.path.join(folder, kept.INDEX), "a", encoding="utf-8")
+        self._files = len(os.listdir(folder)) - 1
+
+    def close(self) -> None:
+        self._index.flush()
+        os.fsync(self._index.fileno())
+        self._index.close()
+
+    def add_node(self, run: str, node: Dict[str, Any], keep: Optional[Keep] = None) -> None:
+        """Add what a node of a run has finished, but for items that `keep` refuses by key.
+
+        No job of the run may be running.
+        """
+        progress.close_killed(run, node)
+        reader = identity.Reader(run)
+        for state in progress.examine(run, node):
+            if state.last_attempt:
+                self._add_chunk(run, node, state, reader, keep)
+
+    def add_pack(self, folder: str) -> None:
+        """Add all of another such folder, which waits to be used."""
+        for line in kept.lines(folder):
+            kind, content = line["kind"], line["content"]
+            if kind == "atom":
+                numbers = {place[0] for place in content["places"] if place}
+                moved = {n: self._link(kept.file(folder, n)) for n in sorted(numbers)}
+                content["places"] = [
+                    place and [moved[place[0]], *place[1:]] for place in content["places"]
+                ]
+            elif kind == "chunk":
+                content["files"] = [self._link(kept.file(folder, n)) for n in content["files"]]
+                content["logs"] = [self._link(kept.file(folder, n)) for n in content["logs"]]
+            self._write(kind, content)
+
+    def _add_chunk(
+        self,
+        run: str,
+        node: Dict[str, Any],
+        state: progress.ChunkState,
+        reader: identity.Reader,
+        keep: Optional[Keep],
+    ) -> None:
+        name, chunk = node["name"], layout.chunk_name(state.number)
+        description = _description(run, name, chunk, state.last_attempt)
+        if description is None:
+            return
+        try:
+            items = list(reader.items(description, node["mode"]))
+        except itemfile.DamagedFile:
+            return  # what it read is not there any more, so nobody can tell what it was
+        ids = [own for _, own in items]
+        keys = [key for key, _ in items]
+        refused = {n for n, key in enumerate(keys) if keep is not None and not keep(key)}
+        if node["mode"] == "reduce":
+            done = set(range(len(ids))) if state.complete and not refused else set()
+        else:
+            done = set()
+        attempts = state.attempts[-1:] if node["mode"] == "reduce" else state.attempts
+        if not refused and len(attempts) == 1 and state.complete and ids:
+            self._add_whole(run, node, chunk, attempts[0].number, ids, keys)
+        if node["mode"] != "reduce":
+            taken: Dict[int, kept.Atom] = {}
+            for attempt in attempts:
+                for atom in _atoms(run, node, chunk, attempt.number, ids, keys):
+                    inside = range(atom.first, atom.first + len(atom.ids))
+                    if not refused.intersection(inside):
+                        done.update(inside)
+                        taken[atom.first] = atom
+            links: Dict[str, int] = {}
+            for atom in taken.values():
+                self._write_atom(atom, links)
+        left = [ids[n].hex() for n in range(len(ids)) if n not in done]
+        if left:
+            self._write("left", {"ids": left})
+
+    def _add_whole(
+        self,
+        run: str,
+        node: Dict[str, Any],
+        chunk: str,
+        attempt: int,
+        ids: List[bytes],
+        keys: List[str],
+    ) -> None:
+        name = node["name"]
+        record = os.path.join(run, layout.record(name, chunk, attempt))
+        paths = [layout.output(name, chunk, attempt, stem) for stem in node["files"]]
+        logs = [layout.stdout(name, chunk, attempt), layout.stderr(name, chunk, attempt)]
+        start: Dict[str, Any] = {}
+        streams = []
+        for line in recordfile.lines(record):
+            start = line.get("start", start)
+            if "streams" in line:
+                streams.append(line["streams"])
+        there = all(os.path.exists(os.path.join(run, log)) for log in logs)
+        content = {
+            "digest": kept.whole_digest(ids, keys).hex(),
+            "items": len(ids),
+            "files": [self._link(os.path.join(run, path)) for path in paths],
+            "end": recordfile.end(record),
+            "start": start,
+            "streams": streams if there else [],
+            "logs": [self._link(os.path.join(run, log)) for log in logs] if there else [],
+        }
+        self._write("chunk", content)
+
+    def _write_atom(self, atom: kept.Atom, links: Dict[str, int]) -> None:
+        places: List[Optional[List[int]]] = []
+        for place in atom.places:
+            if place is None:
+                places.append(None)
+                continue
+            path = str(place[0])
+            if path not in links:
+                links[path] = self._link(path)
+            places.append([links[path], *place[1:]])
+        content = {
+            "ids": [own.hex() for own in atom.ids],
+            "keys": atom.keys,
+            "first": atom.first,
+            "places": places,
+        }
+        self._write("atom", content)
+
+    def _write(self, kind: str, content: Any) -> None:
+        self._index.write(json.dumps({"kind": kind, "content": content}) + "\n")
+
+    def _link(self, path: str) -> int:
+        """Link to a file, or copy it, and return its number."""
+        number = self._files
+        self._files += 1
+        kept.link_or_copy(path, kept.file(self._folder, number))
+        return number
+
+
+def _description(run: str, name: str, chunk: str, attempt: int) -> Optional[Dict[str, Any]]:
+    try:
+        with open(os.path.join(run, layout.chunk(name, chunk, attempt)), encoding="utf-8") as file:
+            found: Dict[str, Any] = json.load(file)
+            return found
+    except FileNotFoundError:
+        return None
+
+
+def _atoms(
+    run: str,
+    node: Dict[str, Any],
+    chunk: str,
+    attempt: int,
+    ids: List[bytes],
+    keys: List[str],
+) -> Iterator[kept.Atom]:
+    """Yield what one attempt at a chunk has finished."""
+    paths = [
+        os.path.join(run, layout.output(node["name"], chunk, attempt, stem))
+        for stem in node["files"]
+    ]
+    try:
+        extents = [itemfile.index(path, whole=True) for path in paths]
+    except itemfile.DamagedFile:
+        return
+    mains = [e for stem, e in zip(node["files"], extents) if stem in node["outputs"]]
+    spans = _joined([(e.first, e.last) for main in mains for e in main])
+    at = [0] * len(paths)
+    for first, last in spans:
+        places: List[Any] = []
+        for which, found in enumerate(extents):
+            begin = at[which]
+            while at[which] < len(found) and found[at[which]].first <= last:
+                at[which] += 1
+            inside = found[begin : at[which]]
+            if not inside:
+                places.append(None)
+                continue
+            values = sum(extent.values for extent in inside)
+            places.append((paths[which], inside[0].start, inside[-1].end, values))
+        if last < len(ids):
+            yield kept.Atom(ids[first : last + 1], keys[first : last + 1], first, places)
+
+
+def _joined(spans: List[Tuple[int, int]]) -> List[Tuple[int, int]]:
+    """Return spans as they are where they are apart, and joined where they overlap."""
+    found: List[Tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found

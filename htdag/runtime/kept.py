@@ -1,0 +1,102 @@
+"""What a node has finished, kept for a run that computes the same of the same items.
+
+A folder with links to item files, and an index. An *atom* is what can be taken over as a whole: an
+item, or the items whose values were combined; its key in the index is the content of its items. So
+a run may have other items, in another order and in other chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+from . import identity
+
+INDEX = "index.jsonl"
+
+Place = Tuple[int, int, int, int]  # file, start, end, values
+
+
+class Atom(NamedTuple):
+    """Finished items, with where their values stand in the file of each output.
+
+    ``first`` is the number of the first item in the chunk that it was finished in.
+    """
+
+    ids: List[bytes]
+    keys: List[str]
+    first: int
+    places: List[Optional[Place]]
+
+
+class Chunk(NamedTuple):
+    """A chunk that one attempt finished as a whole: its files can be taken as they are."""
+
+    digest: bytes
+    items: int
+    files: List[int]
+    end: Dict[str, Any]
+    start: Dict[str, Any]
+    streams: List[Dict[str, Any]]
+    logs: List[int]
+
+
+def link_or_copy(path: str, new: str) -> None:
+    """Give a file another name; a copy of it where file systems differ."""
+    try:
+        os.link(path, new)
+    except OSError:
+        shutil.copy2(path, new)
+
+
+def file(folder: str, number: int) -> str:
+    """Return the path of a file of a folder."""
+    return os.path.join(folder, str(number))
+
+
+def whole_digest(ids: Sequence[bytes], keys: Sequence[str]) -> bytes:
+    """Return the digest of a chunk: of its items and their keys, in their order."""
+    return identity.digest(*ids, "\n".join(keys).encode())
+
+
+def lines(folder: str) -> Iterator[Dict[str, Any]]:
+    """Yield the lines of the index of a folder; none where there is no folder."""
+    try:
+        with open(os.path.join(folder, INDEX), encoding="utf-8") as index:
+            for line in index:
+                yield json.loads(line)
+    except FileNotFoundError:
+        return
+
+
+class Pack(NamedTuple):
+    """What a folder holds."""
+
+    folder: str
+    atoms: List[Atom]
+    chunks: Dict[bytes, Chunk]
+    left: List[bytes]
+
+    def path(self, number: int) -> str:
+        """Return the path of a file of the folder."""
+        return file(self.folder, number)
+
+
+def read(folder: str) -> Pack:
+    """Return what a folder holds; nothing where there is none."""
+    atoms = []
+    chunks = {}
+    left = []
+    for line in lines(folder):
+        kind, content = line["kind"], line["content"]
+        if kind == "atom":
+            ids = [bytes.fromhex(own) for own in content["ids"]]
+            atoms.append(Atom(ids, content["keys"], content["first"], content["places"]))
+        elif kind == "chunk":
+            digest = bytes.fromhex(content["digest"])
+            chunks[digest] = Chunk(**dict(content, digest=digest))
+        else:
+            left += [bytes.fromhex(own) for own in content["ids"]]
+    return Pack(folder, atoms, chunks, left)

@@ -1,0 +1,75 @@
+"""Lanes: a chain of nodes cut lengthwise, so that chunks go on while others are still at work.
+
+Nodes that take the chunks of the one before them are cut alike. A lane of such a node is a DAGMan
+node of its own, with the chunks of one range; all its files are those of the node. A *unit* is what
+DAGMan runs and a POST script judges: a node, or one lane of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, NamedTuple
+
+Plan = Dict[str, Any]
+
+# No name of a stage begins with a digit, so this is nothing that a node could be called.
+_LANE = re.compile(r"(?P<node>.+)\.(?P<lane>[1-9]\d*)")
+
+
+class Unit(NamedTuple):
+    """A node, or one lane of it."""
+
+    node: str
+    lane: int = 0  # from 1; 0 for a node that has none
+
+    @property
+    def name(self) -> str:
+        """What DAGMan calls it: the node, and after a dot the number of the lane."""
+        return "%s.%d" % self if self.lane else self.node
+
+
+def unit(name: str) -> Unit:
+    """Return the unit that DAGMan calls by a name.
+
+    Examples
+    --------
+    >>> unit("resize.crop.12")
+    Unit(node='resize.crop', lane=12)
+    >>> unit("resize.crop")
+    Unit(node='resize.crop', lane=0)
+    """
+    match = _LANE.fullmatch(name)
+    return Unit(match.group("node"), int(match.group("lane"))) if match else Unit(name)
+
+
+def units(node: Dict[str, Any]) -> List[Unit]:
+    """Return the units of a node of a plan."""
+    if not node.get("lanes"):
+        return [Unit(node["name"])]
+    return [Unit(node["name"], lane) for lane in range(1, len(node["lanes"]))]
+
+
+def chunks(node: Dict[str, Any], lane: int, total: int) -> range:
+    """Return the numbers of the chunks of a unit, of a node with so many."""
+    return range(node["lanes"][lane - 1], node["lanes"][lane]) if lane else range(total)
+
+
+def parents(plan: Plan, of: Unit) -> List[Unit]:
+    """Return the units that must be done before another."""
+    node = plan["by_name"][of.node]
+    found = []
+    for name in node["parents"]:
+        if name == node.get("lane_parent"):
+            found.append(Unit(name, of.lane))
+        else:
+            found += units(plan["by_name"][name])
+    return found
+
+
+def children(plan: Plan, of: Unit) -> List[Unit]:
+    """Return the units that wait for another."""
+    found = []
+    for name in plan["by_name"][of.node]["children"]:
+        child = plan["by_name"][name]
+        found += [Unit(name, of.lane)] if child.get("lane_parent") == of.node else units(child)
+    return found

@@ -1,0 +1,281 @@
+"""Loops: a part of a pipeline that is repeated until its value is what it should be."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from htdag import _options
+from htdag._names import derived_name
+from htdag._pickling import check_function, function_name
+from htdag._sources import LateSource
+from htdag.errors import FunctionError, UsageError
+from htdag.stages.beginnings import source
+from htdag.stages.handle import LOOP, STATE, Handle, checked_name, whole_number
+from htdag.stages.stage import Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ONE_FROM_ONE = frozenset({"map", "starmap", "zip", "product"})
+"""Kinds that make one value of one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What a loop repeats.
+
+    Attributes
+    ----------
+    state : Stage
+        Stands for the state that a round begins with.
+    result : Stage
+        The state that it ends with.
+    one : bool
+        Whether the state is one value, not items.
+    until : callable or None
+        Tells whether the loop is over.
+    previous : bool
+        Whether `until` takes the state before the round, too.
+    every : Stage or None
+        All items of the state as one list, for `until` to see; None where they are one value.
+    max_rounds : int
+        The most rounds.
+    """
+
+    state: Stage
+    result: Stage
+    one: bool
+    until: Callable[..., Any] | None
+    previous: bool
+    every: Stage | None
+    max_rounds: int
+
+    @property
+    def ends(self) -> tuple[Stage, ...]:
+        """The stages that a round is there for."""
+        return (self.result,) if self.every is None else (self.result, self.every)
+
+
+def iterate(
+    step: Callable[[Stage], Stage],
+    start: Any,
+    until: Callable[..., Any] | None = None,
+    *,
+    max_rounds: int,
+    name: str | None = None,
+    **options: Any,
+) -> Stage:
+    """Repeat a part of a pipeline until a predicate on its value holds.
+
+    Parameters
+    ----------
+    step : callable
+        Called once, now, with a stage: the state that a round begins with. It chains stages after
+        it, and returns the last of them: the state that the round ends with. It may use any other
+        stages; what does not depend on the state is computed once, before the first round.
+    start : Stage or object
+        The state of the first round: the items, or the one value, of a stage. Anything that is no
+        stage is one value, a list too; for items give ``htdag.source(items)``.
+    until : callable, optional
+        Called in a job after each round as ``until(state)``, or as ``until(state, previous)`` where
+        it takes two arguments: with the value, or the list of all items, after and before the
+        round. Where it gives true, the loop is over. None: there are `max_rounds` rounds.
+    max_rounds : int
+        The most rounds, from 1. After them the loop is over whatever `until` says, and the run's
+        status tells that it never held.
+    name : str, optional
+        A name for the loop; by default that of the function `step`.
+    **options
+        Options for all stages of the step that do not give them; ``node_priority`` and
+        ``category`` are those of the loop as a whole.
+
+    Returns
+    -------
+    Stage
+        The last state: one value where the state is one, else items.
+
+    Raises
+    ------
+    UsageError
+        If `step` returns no stage, one that does not depend on the state, or items where the state
+        is one value (or the other way round); or if files themselves go round.
+    FunctionError
+        If `step` or `until` cannot be called, or `until` cannot be pickled.
+    OptionError
+        If `max_rounds` is no whole number from 1, or an option does not exist.
+
+    Examples
+    --------
+    The square root of 2, by Newton's way:
+
+    >>> import htdag
+    >>> def better(state):
+    ...     return state.map(lambda x: (x + 2 / x) / 2)
+    >>> def is_close(x, previous):
+    ...     return abs(x - previous) < 1e-9
+    >>> root = htdag.iterate(better, 1.0, until=is_close, max_rounds=20)
+    """
+    derived = function_name(step)
+    loop_name = checked_name(name, "iterate" if derived == "<lambda>" else derived, LOOP)
+    if not callable(step):
+        raise FunctionError(
+            f"loop {loop_name!r} needs a function from stage to stage, but got a "
+            f"{type(step).__name__}: {step!r}"
+        )
+    whole_number(loop_name, "max_rounds", max_rounds)
+    previous = _checked_until(until, loop_name)
+    if not isinstance(start, Handle):
+        begun, one = _begun(start, loop_name), True
+    else:
+        begun = cast(Stage, start)
+        one = is_single(begun)
+    parsed = _options.parse(options, loop_name)
+    state = Stage(
+        kind=STATE,
+        name="state",
+        named=False,
+        options=begun.options if begun.data is not None else _options.Options(),
+        data=LateSource(),
+        single=one,
+    )
+    result = _result(step, state, one, loop_name)
+    imports = _imports(result, state)
+    _check_files([begun, *imports], loop_name)
+    every = None
+    if until is not None and not one:
+        # A function in a function travels by value: jobs have no htdag.
+        def collect(items: list[Any], item: Any) -> list[Any]:
+            items.append(item)
+            return items
+
+        every = replace(result.reduce(collect, initial=[], associative=False), name="until")
+    loop = Loop(state, result, one, until, previous, every, max_rounds)
+    return Stage(
+        kind=LOOP,
+        name=loop_name,
+        named=name is not None,
+        options=parsed,
+        upstream=begun,
+        others=tuple(imports),
+        single=one,
+        loop=loop,
+    )
+
+
+def _begun(value: Any, loop: str) -> Stage:
+    return replace(source([value]), name=derived_name(f"{loop}_start"))
+
+
+def is_single(stage: Stage) -> bool:
+    """Whether a stage has one item for sure: made by a reduce, or of one value alone."""
+    while not stage.one:
+        if stage.kind not in _ONE_FROM_ONE:
+            return False
+        if stage.others and not all(is_single(other) for other in stage.others):
+            return False
+        assert stage.upstream is not None
+        stage = stage.upstream
+    return True
+
+
+def _checked_until(until: Any, loop: str) -> bool:
+    """Check a predicate; return whether it is called with the state before the round, too."""
+    if until is None:
+        return False
+    check_function(until, f"{loop} (until)")
+    try:
+        signature = inspect.signature(until)
+    except (TypeError, ValueError):
+        return False  # built-in functions may not tell
+    for number in (1, 2):
+        try:
+            signature.bind(*(None,) * number)
+        except TypeError:
+            continue
+        return number == 2
+    raise FunctionError(
+        f"loop {loop!r}: until is called as until(state) or until(state, previous), but its "
+        f"arguments are {signature}"
+    )
+
+
+def _result(step: Any, state: Stage, one: bool, loop: str) -> Stage:
+    """Call the step, and check what it returns."""
+    step_name = function_name(step) or "the function"
+    made = step(state)
+    called = (
+        f"loop {loop!r}: {step_name} is called once, now, with a stage that stands for the state"
+    )
+    if not isinstance(made, Handle):
+        raise UsageError(f"{called}, and has to return a stage, but it returned {made!r}")
+    result = cast(Stage, made)
+    if result is state:
+        raise UsageError(f"{called}; it returned that stage itself, so a round would do nothing")
+    if not any(stage is state for stage in _needed(result)):
+        raise UsageError(
+            f"{called}; the stage {result.name!r} that it returned does not depend on it, so all "
+            f"rounds would give the same; use the state in a chain of stages or by bind"
+        )
+    if one and not is_single(result):
+        raise UsageError(
+            f"loop {loop!r}: the state is one value, but {step_name} returned the items of "
+            f"{result.name!r}; end it with a reduce or fold, or begin with items: "
+            f"htdag.source(items)"
+        )
+    if not one and is_single(result):
+        raise UsageError(
+            f"loop {loop!r}: the state is items, but {step_name} returned one value, made by "
+            f"{result.name!r}; make items of it with flat_map, or begin with one value: that of a "
+            f"reduce, or a plain value as start"
+        )
+    return result
+
+
+def needs(stage: Stage) -> tuple[Stage, ...]:
+    """Return the stages that a stage reads or has bound."""
+    return (*stage.inputs, *(other for _, other in stage.binds))
+
+
+def _needed(result: Stage) -> Iterator[Stage]:
+    """Yield a stage and all that it needs, each once."""
+    seen: set[int] = set()
+    stack = [result]
+    while stack:
+        stage = stack.pop()
+        if id(stage) not in seen:
+            seen.add(id(stage))
+            yield stage
+            stack.extend(needs(stage))
+
+
+def _imports(result: Stage, state: Stage) -> list[Stage]:
+    """Return the stages outside of a step that those in it, which need its state, use."""
+    inside = {id(state)}
+    stages = list(_needed(result))
+    users: dict[int, list[Stage]] = {}
+    for stage in stages:
+        for need in needs(stage):
+            users.setdefault(id(need), []).append(stage)
+    stack = [state]
+    while stack:
+        for user in users.get(id(stack.pop()), ()):
+            if id(user) not in inside:
+                inside.add(id(user))
+                stack.append(user)
+    outside: dict[int, Stage] = {}
+    for stage in stages:
+        if id(stage) in inside:
+            outside.update((id(need), need) for need in needs(stage) if id(need) not in inside)
+    return list(outside.values())
+
+
+def _check_files(stages: list[Stage], loop: str) -> None:
+    for stage in stages:
+        if stage.kind == "files":
+            raise UsageError(
+                f"loop {loop!r}: the items of {stage.name!r} are files, which are there only in "
+                f"the job they were sent to; map them to values before the loop"
+            )

@@ -1,0 +1,143 @@
+"""Commands for several runs, and the completion of tags."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+import htdag
+from htdag import cli
+from htdag.cli._tags import choose, is_pattern
+from htdag.errors import RunNotFound, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROGRAM = [sys.executable, "-c", "from htdag.cli import main; main()"]
+
+
+def refuse_two(x):
+    if x == 2:
+        raise ValueError("no two")
+    return x
+
+
+@pytest.fixture(scope="module")
+def module_home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTDAG_HOME", str(home))
+        for tag, items in (("a 1", [1]), ("a 2", [2]), ("b", [3])):
+            run = htdag.Pipeline(htdag.map(refuse_two, items)).submit(tag, on="local")
+            if items == [2]:
+                with pytest.raises(htdag.RunFailed):
+                    run.wait()
+            else:
+                run.wait()
+    return home
+
+
+@pytest.fixture
+def home(module_home, monkeypatch) -> Path:
+    monkeypatch.setenv("HTDAG_HOME", str(module_home))
+    return module_home
+
+
+def command(*words: str, status: int = 0, stdin: str | None = None):
+    result = CliRunner().invoke(cli.main, list(words), input=stdin)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def tags(*words: str, every: bool = False) -> list[str]:
+    return [run.tag for run in choose(words, every)]
+
+
+def test_tags_are_taken_in_the_order_in_which_they_are_named(home):
+    assert tags("b", "a 1") == ["b", "a 1"]
+    assert tags("b", "a*", "a 1") == ["b", "a 1", "a 2"]
+    assert tags(every=True) == ["a 1", "a 2", "b"]
+
+
+def test_what_names_no_run_is_a_mistake(home):
+    for words, every in (((), False), (("b",), True), (("x*",), False)):
+        with pytest.raises(UsageError):
+            choose(words, every)
+    with pytest.raises(RunNotFound, match="did you mean 'a 1'"):
+        choose(["a 11"], False)
+
+
+def test_patterns_are_told_from_tags():
+    assert [is_pattern(word) for word in ("a", "a*", "a?", "[ab]", "-")] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_status_of_several_is_a_list_in_json(home):
+    one = json.loads(command("status", "b", "--json").stdout)
+    assert one["tag"] == "b"
+    for words in (["b", "a 1"], ["[ab]*"], ["--all"], ["b*"]):
+        found = json.loads(command("status", *words, "--json").stdout)
+        assert isinstance(found, list)
+    text = command("status", "--all").stdout
+    assert text.index("a 1: done") < text.index("a 2: failed") < text.index("b: done")
+
+
+def test_tags_from_standard_input(home):
+    listed = command("runs", "a*", "--tags").stdout
+    assert listed == "a 1\na 2\n"
+    found = json.loads(command("status", "-", "--json", stdin=listed).stdout)
+    assert [status["tag"] for status in found] == ["a 1", "a 2"]
+    assert "no tag on standard input" in command("status", "-", stdin="\n", status=2).stderr
+
+
+def test_the_highest_exit_status_counts_and_the_others_are_done_all_the_same(home):
+    result = command("wait", "--all", "--no-progress", status=1)
+    assert "no two" in result.stderr
+    result = command("remove", "a*", "b")
+    assert result.stdout.count("had ended before") == 3
+
+
+def test_runs_by_state(home):
+    assert command("runs", "--state", "failed", "--tags").stdout == "a 2\n"
+    assert command("runs", "--state", "done", "--tags", "a*").stdout == "a 1\n"
+    assert "no run is held" in command("runs", "--state", "held").stderr
+    assert command("runs", "--state", "failde", status=2).stderr
+
+
+def completed(words: str, shell: str = "bash") -> list[str]:
+    environment = os.environ | {
+        "_HTDAG_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1 + words.endswith(" ")),
+    }
+    done = subprocess.run(
+        PROGRAM, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stderr == ""
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_shells_complete_verbs_and_tags(home):
+    assert completed("htdag sta") == ["status"]
+    assert completed("htdag status ") == ["a\\ 1", "a\\ 2", "b"]
+    assert completed("htdag result b") == ["b"]
+    assert completed("htdag status 'a") == ["a 1", "a 2"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_code_for_a_shell(shell, tmp_path):
+    code = command("completion", shell).stdout
+    assert f"_HTDAG_COMPLETE={shell}_complete" in code
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=code, text=True, check=True)

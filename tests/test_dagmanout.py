@@ -1,0 +1,86 @@
+"""Why a DAG failed as a whole, from what DAGMan 25.14.1 writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from htdag.backends import dagmanout
+
+CASES = {
+    "refused": (
+        """\
+Submitting node a from file a.sub using direct job submission
+ERROR: on Line 2 of submit file: can't open file nothere.txt: No such file or directory
+Event: ULOG_SUBMIT_FAILURE for HTCondor Node a (-1.-1.-1) {11/25/26 14:49:48} can't open file \
+nothere.txt: No such file or directory
+Node submit failed after 1 try.
+ERROR: the following job(s) failed:
+Aborting DAG...
+""",
+        "node a could not be submitted: can't open file nothere.txt: No such file or directory",
+    ),
+    "no script": (
+        """\
+Create_Process: Cannot access specified executable "post.sh": errno = 2 (No such file or directory)
+Error: Failed to execute POST for Node a
+POST Script of node a failed with status 1
+ERROR: the following job(s) failed:
+""",
+        "DAGMan could not start the script post.sh: No such file or directory",
+    ),
+    "no python": (
+        "POST Script of node a failed with status 127\n",
+        (
+            "the POST script of node a ended with status 127 (its program was not found): see "
+            "nodes/a/log/post.log and the output of post.sh in dagman.out"
+        ),
+    ),
+    "failed items": ("POST Script of node a failed with status 1\n", ""),
+    "unreadable": (
+        """\
+ERROR: Node zz not found!
+ERROR: Unknown child node zz specified
+Processing error at d.dag:2
+Failed to parse /there/d.dag
+""",
+        (
+            "DAGMan could not read the DAG /there/d.dag, at d.dag:2: Node zz not found!; Unknown "
+            "child node zz specified"
+        ),
+    ),
+    "cycle": (
+        """\
+ERROR: DAG finished but not all nodes are complete -- checking for a cycle...
+... ERROR: a cycle exists in the dag, please check input
+""",
+        "the DAG has a cycle",
+    ),
+    "something else": (
+        "ERROR: the disk is full\nERROR: the following job(s) failed:\n",
+        "the disk is full",
+    ),
+}
+
+
+def written(text: str) -> str:
+    lines = ["** condor_dagman (CONDOR_DAGMAN) STARTING UP", *text.splitlines()]
+    return "".join(f"11/25/26 14:49:49 {line}\n" for line in lines)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_why_a_dag_failed(name: str):
+    text, why = CASES[name]
+    assert dagmanout.explain(written(text)) == why
+
+
+def test_only_the_last_sitting_counts():
+    before = written(CASES["refused"][0])
+    assert dagmanout.explain(before + written("")) == ""
+    assert dagmanout.explain(before + written(CASES["cycle"][0])) == "the DAG has a cycle"
+
+
+def test_a_halt_is_told_from_a_failure():
+    halted = written("DAG status: 0 (DAG_STATUS_OK)\nDAG status: 6 (DAG_STATUS_HALTED)\n")
+    assert dagmanout.was_halted(halted)
+    assert not dagmanout.was_halted(halted + written("DAG status: 2 (DAG_STATUS_NODE_FAILED)"))
+    assert not dagmanout.was_halted("")

@@ -1,0 +1,244 @@
+"""Runs are renamed, cleaned up, exported and imported."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import time
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+
+import htdag
+from htdag import cli
+from htdag.errors import RunActive, RunDamaged, RunNotFound, StageNameError, UsageError
+from htdag.run import bundle
+
+
+def refuse_three(x):
+    if x == 3:
+        raise ValueError("no three")
+    return 10 * x
+
+
+def length(path):
+    return len(path.read_text())
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    path = tmp_path / "home"
+    monkeypatch.setenv("HTDAG_HOME", str(path))
+    return path
+
+
+def failed_run(tag):
+    stage = htdag.source(range(5), chunk_size=2).map(refuse_three)
+    run = htdag.Pipeline(stage).submit(tag, on="local")
+    with pytest.raises(htdag.RunFailed):
+        run.wait(60)
+    return run
+
+
+def tags():
+    return [run.tag for run in htdag.runs()]
+
+
+def command(*words, status=0, stdin=None):
+    result = CliRunner().invoke(cli.main, list(words), input=stdin)
+    assert result.exit_code == status, result.output
+    return result
+
+
+# retag
+
+
+def test_a_run_gets_another_tag_and_goes_on_under_it(home):
+    run = failed_run(None)
+    assert run.transient
+    assert run.retag("kept") is run
+    assert not run.transient
+    assert tags() == ["kept"]
+    assert htdag.load("kept").errors()[0].key == "3"
+    assert json.loads((run.path / "run.json").read_text())["tag"] == "kept"
+    with pytest.raises(htdag.RunFailed):
+        run.resume().wait(60)
+    assert run.status()["refuse_three"].done == 4
+
+
+def test_tags_that_are_taken_or_wrong_change_nothing(home):
+    run = failed_run("one")
+    failed_run("two")
+    for tag in ("two", "a/b", "one"):
+        with pytest.raises(StageNameError):
+            run.retag(tag)
+    assert tags() == ["one", "two"]
+
+
+def test_a_directory_that_was_renamed_by_hand_has_the_tag_of_its_name(home):
+    run = failed_run("one")
+    run.path.rename(run.path.with_name("moved"))
+    assert htdag.load("moved").tag == "moved"
+
+
+def test_a_run_that_is_under_way_is_left_alone(home):
+    flow = htdag.Pipeline(htdag.source([1]).map(lambda x: time.sleep(60)))
+    run = flow.submit("busy", on="local")
+    try:
+        for act in (lambda: run.retag("x"), run.delete, lambda: run.export("x.tar")):
+            with pytest.raises(RunActive, match="it cannot be"):
+                act()
+        assert htdag.clean("*") == []
+        assert tags() == ["busy"]
+    finally:
+        run.remove(force=True)
+    assert [entry.state for entry in htdag.clean("busy")] == ["stopped"]
+
+
+# clean
+
+
+def test_without_a_pattern_only_transient_runs_are_cleaned(home):
+    failed_run(None)
+    failed_run("kept")
+    (entry,) = htdag.clean(dry_run=True)
+    assert entry.state == "failed"
+    assert entry.size > 10_000
+    assert len(tags()) == 2
+    assert [found.tag for found in htdag.clean()] == [entry.tag]
+    assert tags() == ["kept"]
+    assert [path.name for path in (home / "runs").iterdir()] == ["kept"]
+
+
+def test_states_and_age_select(home):
+    failed_run("a")
+    htdag.Pipeline(htdag.map(abs, [1])).submit("b", on="local").wait(60)
+    assert htdag.clean("*", states="done", older_than=3600) == []
+    assert htdag.clean("*", older_than=timedelta(days=1)) == []
+    assert [entry.tag for entry in htdag.clean("*", states=["done"], older_than=0)] == ["b"]
+    with pytest.raises(UsageError, match="running"):
+        htdag.clean("*", states="running")
+    assert tags() == ["a"]
+
+
+def test_clean_asks_and_shows_sizes(home, monkeypatch):
+    failed_run("a")
+    failed_run("b")
+    text = command("clean", "--all", "--dry-run").stdout
+    assert text.splitlines()[0].split() == ["tag", "state", "size", "ended"]
+    assert "2 runs" in text
+    assert "kB" in text
+    assert "--yes" in command("clean", "a", status=2).stderr
+    assert "no such run" in command("clean").stderr
+    assert "excl" in command("clean", "--all", "a", status=2).stderr or tags() == ["a", "b"]
+    assert tags() == ["a", "b"]
+    assert "deleted: 1" in command("clean", "a", "--yes").stdout
+    assert [row["tag"] for row in json.loads(command("clean", "b", "--yes", "--json").stdout)] == [
+        "b"
+    ]
+    assert tags() == []
+    assert "12h or 30d" in command("clean", "--older-than", "soon", status=2).stderr
+
+
+# export and import
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz"])
+def test_a_run_is_what_it_was_on_another_machine(home, tmp_path, monkeypatch, suffix):
+    run = failed_run("there")
+    before = run.status()
+    path = run.export(tmp_path / f"run{suffix}")
+    assert path.stat().st_mode & 0o777 == 0o600
+    run.delete()
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path / "elsewhere"))
+    there = htdag.import_run(path)
+    assert there.tag == "there"
+    assert there.state is htdag.RunState.FAILED
+    assert there.status().stages == before.stages
+    assert there.errors()[0].message == "no three"
+    assert next(there.items(errors="skip")).value == 0
+    with pytest.raises(htdag.RunFailed):
+        there.resume().wait(60)
+    assert there.status()["refuse_three"].done == 4
+
+
+def test_files_of_the_user_come_along(home, tmp_path, monkeypatch):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name in ("a", "b"):
+        (texts / f"{name}.txt").write_text(name * 7)
+    stage = htdag.files(str(texts / "*.txt"), name="texts").map(length)
+    run = htdag.Pipeline(stage.map(lambda n: n // (n - 7), name="bad", fuse=False)).submit(
+        "files", on="local"
+    )
+    with pytest.raises(htdag.RunFailed):
+        run.wait(60)
+    path = run.export(tmp_path / "run.tar")
+    shutil.rmtree(texts)
+    there = htdag.import_run(path, "again", on="local")
+    # What is done is kept; done anew, it reads the files that came along.
+    for record in (there.path / "nodes/length/out").iterdir():
+        record.unlink()
+    with pytest.raises(htdag.RunFailed):
+        there.resume().wait(60)
+    assert there.status()["length"].done == 2
+
+
+def test_damaged_archives_are_refused_and_leave_nothing(home, tmp_path):
+    run = failed_run("one")
+    path = run.export(tmp_path / "run.tar")
+    data = path.read_bytes()
+    at = data.index(b"no three")
+    changed = tmp_path / "changed.tar"
+    changed.write_bytes(data[:at] + b"NO" + data[at + 2 :])
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(data[: len(data) // 2])
+    other = tmp_path / "other.tar"
+    with tarfile.open(other, "w") as archive:
+        archive.add(__file__, "run.json")
+    evil = tmp_path / "evil.tar"
+    with tarfile.open(evil, "w") as archive:
+        archive.add(__file__, "../evil")
+    text = tmp_path / "text.tar"
+    text.write_text("no archive")
+    for wrong in (changed, cut, other, evil, text):
+        with pytest.raises(RunDamaged, match=str(wrong)):
+            htdag.import_run(wrong, "new")
+    assert [entry.name for entry in (home / "runs").iterdir()] == ["one"]
+    assert not (home / "evil").exists()
+    with pytest.raises(StageNameError, match="already"):
+        htdag.import_run(path)
+    with pytest.raises(FileNotFoundError):
+        htdag.import_run(tmp_path / "nothing.tar")
+    with pytest.raises(UsageError, match=r"ends with \.tar"):
+        run.export(tmp_path / "run.zip")
+
+
+def test_an_export_that_fails_leaves_the_one_that_is_there(home, tmp_path, monkeypatch):
+    run = failed_run("one")
+    path = run.export(tmp_path / "run.tar")
+    before = path.read_bytes()
+
+    def broken(*args):
+        raise OSError("disk is full")
+
+    monkeypatch.setattr(bundle, "_add", broken)
+    with pytest.raises(OSError, match="full"):
+        run.export(path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir() if "run" in entry.name] == ["run.tar"]
+
+
+def test_the_verbs(home, tmp_path):
+    failed_run("one")
+    path = str(tmp_path / "run.tar.gz")
+    assert "is now 'two'" in command("retag", "one", "two").stdout
+    assert path in command("export", "two", path).stdout
+    assert "run 'three'" in command("import", path, "--tag", "three").stdout
+    assert sorted(tags()) == ["three", "two"]
+    assert "failed" in command("status", "three").stdout
+    assert "no three" in command("errors", "three").stdout
+    with pytest.raises(RunNotFound):
+        htdag.load("one")
