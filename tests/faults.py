@@ -152,15 +152,23 @@ class Disturbed:
         raise AssertionError(f"job {job} has no condor_shadow")
 
 
-def daemon(pool: Pool, name: str, point: str = "seeing") -> psutil.Process:
-    """A daemon of a pool, on one of its points."""
-    config = {"blind": str(pool.folder / "blind")}.get(point, str(pool.folder / "seeing"))
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] == name:
+def daemon(pool: Pool, name: str, point: str = "seeing") -> psutil.Process | None:
+    """A daemon of a pool, on one of its points; None while it does not run."""
+    config = str(pool.folder / point)
+    for process in psutil.process_iter(["name", "status"]):
+        if process.info["name"] == name and process.info["status"] != psutil.STATUS_ZOMBIE:
             with contextlib.suppress(psutil.Error):
                 if process.environ().get("CONDOR_CONFIG", "").startswith(config):
                     return process
-    raise AssertionError(f"no {name} runs on {point}")
+    return None
+
+
+def kill_daemon(pool: Pool, name: str, point: str = "seeing") -> None:
+    """Kill a daemon, and wait until the master has started another one."""
+    old = daemon(pool, name, point)
+    assert old is not None, f"no {name} runs on {point}"
+    old.kill()
+    wait_until(lambda: daemon(pool, name, point) not in (None, old), 60, f"another {name}")
 
 
 def _is_of(pool: Pool, process: psutil.Process) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, daemon
+from faults import CHUNK, ITEMS, SETTINGS, Disturbed, kill_daemon
 from pool import FAST, Area, Pool, wait_until
 
 import htdag
@@ -140,9 +140,7 @@ def test_a_fault_of_one_job(
 def test_a_startd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path, point: str):
     with fault_pool.only(point):
         disturbed = Disturbed(tmp_path).wait_for_the_middle()
-        startd = daemon(fault_pool, "condor_startd", point)
-        startd.kill()
-        wait_until(lambda: daemon(fault_pool, "condor_startd", point) != startd, 60, "a new one")
+        kill_daemon(fault_pool, "condor_startd", point)
         assert disturbed.finish() == 0
     disturbed.check()
     assert max(disturbed.begun().values()) <= 2
@@ -151,7 +149,7 @@ def test_a_startd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path, point:
 @pytest.mark.pool
 def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
     disturbed = Disturbed(tmp_path).wait_for_the_middle()
-    daemon(fault_pool, "condor_schedd").kill()
+    kill_daemon(fault_pool, "condor_schedd")
     # Nobody answers for a moment; files are enough.
     assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
     assert disturbed.finish() == 0

@@ -7,6 +7,7 @@ Lines: ``start`` (host, Python, time), an ``error`` for each failed item and bef
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -38,8 +39,8 @@ def start(
     request_memory: Optional[int] = None,
 ) -> None:
     """Begin a new record; ``request_memory`` is what the job asks for, in MB."""
-    if os.path.exists(path):
-        os.truncate(path, 0)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
     content: Dict[str, Any] = {
         "node": node,
         "chunk": chunk,
