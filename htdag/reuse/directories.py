@@ -63,6 +63,11 @@ def alone(directory: Path) -> Iterator[None]:
     try:
         before = directory.stat().st_ino
         lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise RunActive(
+            f"another process is about to go on with run {directory.name!r}; wait for it with: "
+            f"htdag wait {quote(directory.name)}"
+        ) from None
     except FileNotFoundError:
         raise RunNotFound(f"the directory of run {directory.name!r} has vanished") from None
     except OSError as error:
@@ -70,11 +75,6 @@ def alone(directory: Path) -> Iterator[None]:
             f"run {directory.name!r} cannot go on: nothing can be written in its directory "
             f"{str(directory)!r} ({error.strerror or error})"
         ) from error
-    except filelock.Timeout:
-        raise RunActive(
-            f"another process is about to go on with run {directory.name!r}; wait for it with: "
-            f"htdag wait {quote(directory.name)}"
-        ) from None
     try:
         if directory.stat().st_ino != before:
             raise RunActive(f"another process has just gone on with run {directory.name!r}")
