@@ -12,6 +12,7 @@ from htdag import environments
 from htdag.environments import Environment
 from htdag.errors import OptionError
 
+_LARGEST = 10**15
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 
 # What htdag itself writes into every submit description; submit={...} must not fight with it.
@@ -155,12 +156,12 @@ def whole_number(low: int, high: int = 2**31 - 1) -> Any:
 def _size(default_unit: str) -> Any:
     def check(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
-            if value <= 0:
-                raise OptionError("it must be more than 0")
+            if not 0 < value < _LARGEST:
+                raise OptionError("it must be more than 0, and less than 10^15")
             return f"{value}{default_unit}"
         if isinstance(value, str):
             match = _SIZE.fullmatch(value)
-            if match and float(match[1]) > 0:
+            if match and 0 < float(match[1]) < _LARGEST:
                 return f"{match[1]}{(match[2] or default_unit[0]).upper()}B"
         raise OptionError(
             f"it takes a number (of {default_unit}) or a text such as '512MB' or '2.5GB'"

@@ -66,7 +66,7 @@ def work_where_disks_are_full(folder: Path, item: int) -> int:
 @pytest.mark.pool
 def test_the_disk_of_an_execute_point_is_full(small_disks: Pool, runs_dir: Path, tmp_path: Path):
     with small_disks.only("blind"):
-        disturbed = Disturbed(tmp_path, work=work_where_disks_are_full)
+        disturbed = Disturbed(tmp_path, work=work_where_disks_are_full, request_disk="5MB")
         disturbed.wait_for_the_middle()
         disturbed.let_go()
         with pytest.raises(htdag.RunFailed, match="No space left on device"):
@@ -220,7 +220,7 @@ def test_time_that_is_exceeded(small_disks: Pool, runs_dir: Path, tmp_path: Path
     with small_disks.only("seeing"):
         disturbed = Disturbed(tmp_path, work=work_for_seconds, submit=limit)
         told = wait_until(lambda: disturbed.run.status().held, 90, "the job to be held")
-        assert "time exceeded" in told[0]
+        assert "it ran longer than allowed_execute_duration" in told[0]
         disturbed.run.edit(NODE, time=timedelta(minutes=2))
         assert disturbed.run.release() == 1
         assert disturbed.finish() == 0

@@ -24,7 +24,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 LAYERS = [
     ("htdag.errors", "htdag._version", "htdag._text"),
     ("htdag.runtime",),
-    ("htdag._names", "htdag._home", "htdag._settings", "htdag._logging"),
+    ("htdag._names", "htdag._checks", "htdag._home", "htdag._settings", "htdag._logging"),
     ("htdag.environments",),
     ("htdag._options", "htdag._resuming"),
     ("htdag._project", "htdag._reach", "htdag._packages", "htdag._fingerprints"),
