@@ -52,8 +52,8 @@ def check_for_dagman(directory: Path) -> None:
     """Raise `DirectoryError` for a directory that DAGMan refuses to work in."""
     if not str(directory).isprintable():
         raise DirectoryError(
-            f"{str(directory)!r} holds characters that cannot be printed, which HTCondor would take "
-            f"for the end of a line, or could not read; choose another name"
+            f"{str(directory)!r} holds characters that cannot be printed, which HTCondor would "
+            f"take for the end of a line, or could not read; choose another name"
         )
     real = Path(os.path.realpath(directory))
     if str(real).startswith("/tmp") or str(directory).startswith("/tmp"):

@@ -137,11 +137,9 @@ class Disturbed:
 
     def dagman(self) -> psutil.Process:
         """The process of its DAGMan."""
-        lock = str(self.run.path / "disturbed.dag.lock")
-        for process in psutil.process_iter(["cmdline"]):
-            if lock in (process.info["cmdline"] or []):
-                return process
-        raise AssertionError("its DAGMan does not run")
+        process = dagman_of(self.run)
+        assert process is not None, "its DAGMan does not run"
+        return process
 
     def shadow(self, pool: Pool, job: str) -> psutil.Process:
         """The condor_shadow of a job."""
@@ -150,6 +148,16 @@ class Disturbed:
             if process.info["name"] == "condor_shadow" and job in words and _is_of(pool, process):
                 return process
         raise AssertionError(f"job {job} has no condor_shadow")
+
+
+def dagman_of(run: htdag.Run) -> psutil.Process | None:
+    """The process of the DAGMan of a run; None where none runs."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []
+        named = process.info["name"] == "condor_dagman"
+        if named and any(word.startswith(str(run.path)) for word in words):
+            return process
+    return None
 
 
 def daemon(pool: Pool, name: str, point: str = "seeing") -> psutil.Process | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from pool import Area
 
 import htdag
 import htdag.errors
+from htdag._options import OPTION_NAMES
 
 HOSTILE_TEXTS = [
     "",
@@ -201,7 +203,6 @@ STAGES: dict[str, Call] = {
     "Stage.product": lambda v: one().product(v),
     "Stage.zip": lambda v: one().zip(v),
     "Stage.apply": lambda v: one().apply(v),
-    "environment": lambda v: one().map(identity, environment=v),
     "Environment.container": htdag.Environment.container,
     "Environment.container requirements": lambda v: htdag.Environment.container(
         "docker://python", requirements=v
@@ -229,12 +230,7 @@ def _with_option(name: str) -> Call:
     return lambda v: one().map(identity, **{name: v})
 
 
-OPTIONS = (
-    "request_cpus request_memory request_disk request_gpus retry_request_memory requirements rank "
-    "priority accounting_group max_materialize max_idle category node_priority submit chunk_size "
-    "retries on_error max_errors fuse cache"
-).split()
-STAGES |= {f"option {name}": _with_option(name) for name in OPTIONS}
+STAGES |= {f"option {name}": _with_option(name) for name in OPTION_NAMES}
 
 
 @pytest.fixture(scope="module")
@@ -258,16 +254,17 @@ def refused_with_words(call: Call, value: Any) -> Any:
         warnings.simplefilter("ignore", htdag.errors.ItemsMissing)
         try:
             return call(value)
-        except htdag.HtdagError as error:
-            assert str(error), type(error)
-        except FileNotFoundError as error:
-            assert error.filename == str(Path(value))  # as by `open`
-        except TypeError as error:
-            # Of a wrong call, as Python itself tells it, not of what was done with the value inside.
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            calls_it = call in (STAGES["iterate step"], STAGES["Stage.apply"])
-            told = "".join(traceback.format_exception(error))
-            assert last.filename == __file__ or (calls_it and callable(value)), told
+        except (htdag.HtdagError, FileNotFoundError, TypeError) as error:
+            problem = error
+    told = "".join(traceback.format_exception(problem))
+    assert str(problem), told
+    if isinstance(problem, FileNotFoundError):
+        assert problem.filename == str(Path(value)), told  # as by `open`
+    elif isinstance(problem, TypeError):
+        # Of a wrong call, as Python itself tells it, not of what was done with the value inside.
+        last = traceback.extract_tb(problem.__traceback__)[-1]
+        calls_it = call in (STAGES["iterate step"], STAGES["Stage.apply"])
+        assert last.filename == __file__ or (calls_it and callable(value)), told
     return None
 
 
@@ -286,7 +283,13 @@ def test_stages_and_pipelines(here: Path, name: str):
         plan_and_show(refused_with_words(STAGES[name], value))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_EXAMPLES = 1000 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 15
+
+
+@settings(
+    max_examples=_EXAMPLES,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(values=st.lists(anything, min_size=1, max_size=4), name=st.sampled_from(sorted(STAGES)))
 def test_stages_and_pipelines_of_anything(here: Path, values: list[Any], name: str):
     for value in values:
@@ -390,9 +393,7 @@ def nothing_else(here: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_what_is_done_with_a_run(
-    here: Path, finished: htdag.Run, nothing_else: None, name: str
-):
+def test_what_is_done_with_a_run(here: Path, finished: htdag.Run, nothing_else: None, name: str):
     for value in VALUES:
         refused_with_words(lambda value: RUNS[name](finished, value), value)
     assert finished.state is htdag.RunState.DONE
@@ -400,8 +401,6 @@ def test_what_is_done_with_a_run(
 
 
 @pytest.mark.parametrize("name", SUBMITS)
-def test_what_starts_a_run(
-    here: Path, finished: htdag.Run, nothing_else: None, name: str
-):
+def test_what_starts_a_run(here: Path, finished: htdag.Run, nothing_else: None, name: str):
     for value in VALUES[:: 4 if name == "item" else 1]:
         refused_with_words(SUBMITS[name], value)

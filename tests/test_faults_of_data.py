@@ -5,6 +5,7 @@ docs/faults.md lists the faults, what a person sees of each, and what is lost.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -45,36 +46,38 @@ def small_disks(pool_area: Area) -> Iterator[Pool]:
 # --- Full disks -------------------------------------------------------------------------
 
 
-def work_where_disks_are_full(folder: Path, item: int) -> int:
+LARGE = 100_000  # bytes
+
+
+def work_where_disks_are_full(folder: Path, item: int) -> bytes:
     """Fill the disk of the job before the second item of the second chunk is stored, once."""
     work(folder, item)
     if item == CHUNK + 1 and notes(folder, "begun")[item] == 1:
-        others = set(range(ITEMS)) - {item}
         deadline = time.monotonic() + 60
-        while not others <= set(notes(folder, "ended")) and time.monotonic() < deadline:
+        while len(notes(folder, "ended")) < ITEMS and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)  # the other jobs store what they have
-        with open("ballast", "wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(1 << 12))
-            except OSError:
-                pass
-    return item
+        with contextlib.suppress(OSError), open("ballast", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 12))
+    return bytes([item]) * LARGE
 
 
 @pytest.mark.pool
 def test_the_disk_of_an_execute_point_is_full(small_disks: Pool, runs_dir: Path, tmp_path: Path):
+    tmp_path.chmod(0o777)
+    (tmp_path / "go").touch()
+    stage = htdag.source(range(ITEMS), chunk_size=CHUNK).map(
+        functools.partial(work_where_disks_are_full, tmp_path), name=NODE
+    )
     with small_disks.only("blind"):
-        disturbed = Disturbed(tmp_path, work=work_where_disks_are_full, request_disk="5MB")
-        disturbed.wait_for_the_middle()
-        disturbed.let_go()
+        flow = htdag.Pipeline(stage, name="full", history=False, request_disk="5MB")
+        run = flow.submit(on="condor")
         with pytest.raises(htdag.RunFailed, match="No space left on device"):
-            disturbed.run.wait(timeout=120, progress=False)
-        disturbed.run.resume()
-        assert disturbed.finish() == 0
-    disturbed.check()
-    begun = disturbed.begun()
+            run.wait(timeout=90, progress=False)
+        run.resume().wait(timeout=90, progress=False)
+    assert run.result() == [bytes([item]) * LARGE for item in range(ITEMS)]
+    begun = notes(tmp_path, "begun")
     assert {item for item in begun if begun[item] > 1} <= {2, 3}
 
 
@@ -111,9 +114,9 @@ def test_the_disk_of_the_submit_side_is_full(runs_dir: Path, tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(_FULL)
     mounted = 'mount -t tmpfs -o size=5m none "$HTDAG_HOME" && exec "$@"'
+    words = [sys.executable, str(script), str(tmp_path)]
     done = subprocess.run(
-        ["unshare", "-U", "-r", "-m", "sh", "-c", mounted, "sh"]
-        + [sys.executable, str(script), str(tmp_path)],
+        ["unshare", "-U", "-r", "-m", "sh", "-c", mounted, "sh", *words],
         capture_output=True,
         text=True,
         timeout=150,

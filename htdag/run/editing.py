@@ -117,7 +117,8 @@ class Editing(Control):
             raise OptionError(
                 f"attributes={_checks.shown(attributes)}: it takes a dict of attribute to value"
             )
-        for name, value in (attributes or {}).items():
+        wanted: Mapping[Any, Any] = attributes or {}
+        for name, value in wanted.items():
             if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name):
                 raise OptionError(f"{name!r} is not the name of an attribute")
             try:

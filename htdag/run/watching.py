@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from htdag import _checks
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld
 from htdag.observe import outcomes
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles

@@ -111,7 +111,7 @@ def _write_state(state: str, message: str) -> None:
     try:
         layout.write_aside(layout.LOCAL_STATE, json.dumps(content).encode())
     except OSError:
-        # A full disk. The old file has a block of its own, in which the end of the message has room.
+        # A full disk. The old file has a block of its own, with room for the end of the message.
         content["message"] = message[-1000:]
         with open(layout.LOCAL_STATE, "r+b") as file:
             file.write(json.dumps(content).encode())
