@@ -23,6 +23,7 @@ PARTS = {
     "arrays": "large arrays: copies, memory, MB/s",
     "status": "the status of a run, by number of jobs",
     "flat_memory": "data larger than memory",
+    "files": "items and files of 1 GB: memory",
     "lanes": "chained nodes in lanes and one after the other, on HTCondor",
     "late_materialization": "with and without late materialisation, on HTCondor's defaults",
 }

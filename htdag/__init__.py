@@ -11,25 +11,36 @@ Examples
 """
 
 from htdag import _version
+from htdag._paths import TransferPath, TransferURL
+from htdag._programs import command
 from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, MissingItem, Run, RunState, Status
+from htdag.runtime.checkpoint import checkpoint
+from htdag.runtime.command import Command, CommandError
+from htdag.runtime.current import Current, current
 from htdag.runtime.final import RunSummary
+from htdag.runtime.travel import OutputFile
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
+from htdag.stages.decorated import stage
 from htdag.store import load, runs
 
 __version__ = _version.VERSION
 
 __all__ = [
     "MISSING",
+    "Command",
+    "CommandError",
+    "Current",
     "Environment",
     "HtdagError",
     "Item",
     "ItemError",
     "MissingItem",
+    "OutputFile",
     "Pipeline",
     "Plan",
     "Run",
@@ -39,8 +50,13 @@ __all__ = [
     "RunSummary",
     "Stage",
     "Status",
+    "TransferPath",
+    "TransferURL",
     "__version__",
+    "checkpoint",
     "clean",
+    "command",
+    "current",
     "files",
     "import_run",
     "iterate",
@@ -48,5 +64,6 @@ __all__ = [
     "map",
     "runs",
     "source",
+    "stage",
     "starmap",
 ]

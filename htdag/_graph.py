@@ -10,9 +10,10 @@ import networkx as nx
 
 from htdag._names import unique_name
 from htdag._options import Options
+from htdag._resources import PerItem
 from htdag._sources import LateSource
-from htdag.errors import StageNameError, UsageError
-from htdag.stages import IMPORT, STATE, Stage
+from htdag.errors import OptionError, StageNameError, UsageError
+from htdag.stages import IMPORT, PER_ITEM, STATE, VIEWS, Stage
 
 
 def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
@@ -39,6 +40,8 @@ def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tupl
     """
     names = _names(_upstream_first(targets, into_loops=True))
     graph = _assembled(targets, targets, defaults, names, frozenset())
+    for name, stage in graph.nodes(data="stage"):
+        _check_requests(stage, name)
     return graph, tuple(names[id(target)] for target in targets)
 
 
@@ -84,12 +87,25 @@ def _assembled(
                 names,
                 frozenset({id(loop.state), *map(id, stage.others)}),
             )
+            for within, stage_within in graph.nodes[name]["inner"].nodes(data="stage"):
+                _refuse_functions(stage_within, within, name)
             graph.nodes[name]["names"] = {
                 "state": names[id(loop.state)],
                 "result": names[id(loop.result)],
                 "until": "" if loop.every is None else names[id(loop.every)],
             }
     return graph
+
+
+def _refuse_functions(stage: Stage, name: str, loop: str) -> None:
+    """Refuse requests that depend on items in a loop, which are made round by round."""
+    for option, value in stage.options.given().items():
+        if isinstance(value, PerItem) and stage.kind not in (STATE, IMPORT):
+            raise OptionError(
+                f"stage {name!r}: {option} is a function of the item, but in the loop {loop!r} the "
+                f"items are made during the run, while jobs ask before they have them; give a "
+                f"fixed value"
+            )
 
 
 def _placeholder(stage: Stage, name: str) -> Stage:
@@ -110,6 +126,29 @@ def inner_graphs(graph: nx.DiGraph) -> Iterator[nx.DiGraph]:
         if inner is not None:
             yield inner
             yield from inner_graphs(inner)
+
+
+def _check_requests(stage: Stage, name: str) -> None:
+    """Refuse requests that depend on items which are not there before the run begins."""
+    depends = [key for key, value in stage.options.given().items() if isinstance(value, PerItem)]
+    if not depends:
+        return
+    if stage.kind not in PER_ITEM:
+        raise OptionError(
+            f"stage {name!r}: {depends[0]} is a function of the item, but a {stage.kind} takes no "
+            f"single items; give a fixed value"
+        )
+    above = list(stage.inputs)
+    while above:
+        other = above.pop()
+        if other.kind in VIEWS:
+            above += other.inputs
+        elif other.data is None:
+            raise OptionError(
+                f"stage {name!r}: {depends[0]} is a function of the item, but the items are made "
+                f"by {other.name!r} during the run, while jobs ask before they have them; give a "
+                f"fixed value, or apply the function to the items of a source"
+            )
 
 
 def upstreams(graph: nx.DiGraph, name: str) -> tuple[str, ...]:

@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import environments
+from htdag import _destination, _inputfiles, environments
+from htdag._resources import PER_ITEM, PerItem
+from htdag._units import duration, size
 from htdag.environments import Environment
 from htdag.errors import OptionError
 
-_LARGEST = 10**15
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
+_LIMIT = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*(?::\d+(?:\.\d+)?)?", re.ASCII)
+
+# What people may call an option elsewhere.
+_MEANT = {
+    **dict.fromkeys(("time", "walltime", "max_time", "time_limit"), "allowed_job_duration"),
+    **dict.fromkeys(("memory", "mem", "ram"), "request_memory"),
+    **dict.fromkeys(("cpus", "cores", "threads"), "request_cpus"),
+    **dict.fromkeys(("gpus", "gpu"), "request_gpus"),
+}
 
 # What htdag itself writes into every submit description; submit={...} must not fight with it.
 _OURS = frozenset(
@@ -25,6 +34,8 @@ _OURS = frozenset(
         "transfer_output_files",
         "should_transfer_files",
         "when_to_transfer_output",
+        "checkpoint_exit_code",
+        "transfer_checkpoint_files",
         "preserve_relative_paths",
         "output",
         "error",
@@ -50,20 +61,26 @@ class Options:
     that stages and pipelines take; see the reference for their meaning.
     """
 
-    request_cpus: int | None = None
-    request_memory: str | None = None
-    request_disk: str | None = None
-    request_gpus: int | None = None
+    request_cpus: int | PerItem | None = None
+    request_memory: str | PerItem | None = None
+    request_disk: str | PerItem | None = None
+    request_gpus: int | PerItem | None = None
+    allowed_job_duration: int | PerItem | None = None
     retry_request_memory: str | None = None
     requirements: str | None = None
     rank: str | None = None
     priority: int | None = None
     accounting_group: str | None = None
+    concurrency_limits: str | None = None
     max_materialize: int | None = None
     max_idle: int | None = None
     category: str | None = None
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
+    checkpoint_interval: int | None = None
+    input_files: _inputfiles.Files | None = None
+    output_files: _destination.Remaps | None = None
+    output_destination: str | None = None
     chunk_size: int | None = None
     retries: int | None = None
     on_error: str | None = None
@@ -75,7 +92,7 @@ class Options:
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands are merged.
+        Requirements are joined with ``&&``; submit commands, input and output files are merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -87,6 +104,8 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        merged["output_files"] = _destination.merged(self.output_files, defaults.output_files)
+        merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
 
     def given(self) -> dict[str, Any]:
@@ -126,18 +145,31 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
                 f"Pipeline(..., {name}=...)"
             )
         if check is None:
-            near = difflib.get_close_matches(name, [*_CHECKS, *PIPELINE_ONLY], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            known = [*_CHECKS, *PIPELINE_ONLY]
+            near = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), "")
+            hint = f"; did you mean {near!r}?" if near else ""
             raise OptionError(
                 f"stage {stage!r}: there is no option {name!r}{hint} "
                 f"(any other submit command goes into submit={{...}})"
             )
-        if value is not None:
+        if callable(value) and name in PER_ITEM:
+            checked[name] = PerItem(name, value, check)
+        elif value is not None:
             try:
                 checked[name] = check(value)
             except OptionError as error:
                 raise OptionError(f"stage {stage!r}: option {name}={value!r}: {error}") from None
     return Options(**checked)
+
+
+def refuse_functions(defaults: Options, pipeline: str) -> None:
+    """Refuse functions of the item as the defaults of a pipeline: each stage has other items."""
+    for name, value in defaults.given().items():
+        if isinstance(value, PerItem):
+            raise OptionError(
+                f"pipeline {pipeline!r}: {name} is a function of the item here; give it to the "
+                f"stage whose items it takes"
+            )
 
 
 def whole_number(low: int, high: int = 2**31 - 1) -> Any:
@@ -149,23 +181,6 @@ def whole_number(low: int, high: int = 2**31 - 1) -> Any:
         if not low <= value <= high:
             raise OptionError(f"it must be from {low} to {high}")
         return value
-
-    return check
-
-
-def _size(default_unit: str) -> Any:
-    def check(value: Any) -> str:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if not 0 < value < _LARGEST:
-                raise OptionError("it must be more than 0, and less than 10^15")
-            return f"{value}{default_unit}"
-        if isinstance(value, str):
-            match = _SIZE.fullmatch(value)
-            if match and 0 < float(match[1]) < _LARGEST:
-                return f"{match[1]}{(match[2] or default_unit[0]).upper()}B"
-        raise OptionError(
-            f"it takes a number (of {default_unit}) or a text such as '512MB' or '2.5GB'"
-        )
 
     return check
 
@@ -210,6 +225,22 @@ def _max_errors(value: Any) -> int | float:
     return value
 
 
+def _concurrency_limits(value: Any) -> str:
+    """Return limits as HTCondor takes them, from a text, a list of names, or a dict of numbers."""
+    if isinstance(value, Mapping):
+        value = [name if number == 1 else f"{name}:{number}" for name, number in value.items()]
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    limits = [limit.strip() for limit in one_line(value).split(",")]
+    for limit in limits:
+        if not _LIMIT.fullmatch(limit):
+            raise OptionError(
+                f"{limit!r} is not a limit: give names, and how many of each a job takes, such as "
+                f"'license', 'license:2, database' or {{'license': 2}}"
+            )
+    return ", ".join(limits)
+
+
 def _submit(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
         raise OptionError("it takes a dict of submit commands")
@@ -227,19 +258,25 @@ def _submit(value: Any) -> tuple[tuple[str, str], ...]:
 
 _CHECKS: dict[str, Any] = {
     "request_cpus": whole_number(1, 100_000),
-    "request_memory": _size("MB"),
-    "request_disk": _size("KB"),
+    "request_memory": size("MB"),
+    "request_disk": size("KB"),
     "request_gpus": whole_number(0, 1_000),
+    "allowed_job_duration": duration(),
     "retry_request_memory": one_line,
     "requirements": one_line,
     "rank": one_line,
     "priority": whole_number(-(2**31), 2**31 - 1),
     "accounting_group": one_line,
+    "concurrency_limits": _concurrency_limits,
     "max_materialize": whole_number(1),
     "max_idle": whole_number(1),
     "category": word,
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
+    "checkpoint_interval": duration(),
+    "input_files": _inputfiles.input_files,
+    "output_files": _destination.output_files,
+    "output_destination": _destination.output_destination,
     "chunk_size": whole_number(1),
     "retries": whole_number(0, 1_000),
     "on_error": _on_error,

@@ -6,22 +6,24 @@ functions import only when they run travel as source.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import pickle
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cloudpickle
 
-from htdag import _fingerprints
+from htdag import _fingerprints, runtime
+from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import is_project_module, project_modules_by_value, variables
 from htdag._reach import reach
-from htdag.errors import FunctionError, ItemPickleError
-from htdag.runtime import identity
-from htdag.runtime.frames import Pickled, large_buffers
+from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
+from htdag.runtime import identity, travel
+from htdag.runtime.frames import Pickled, large_buffers, plain
 
 PROTOCOL = 5
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
@@ -39,27 +41,34 @@ class ItemPickler:
         Receives the classes and functions that unpickling the items needs, but Python's own.
     same : dict of bytes to bytes
         Receives the digests of pickles that are others in another process, and those of the items.
+    travelling : Travelling
+        Receives the files that travel with the items.
     """
 
-    def __init__(self, stage: str, classes: set[Any], same: identity.Same) -> None:
+    def __init__(
+        self, stage: str, classes: set[Any], same: identity.Same, travelling: Travelling
+    ) -> None:
         self._stage = stage
         self._classes = classes
         self._same = same
+        self._travelling = travelling
 
     def __call__(self, item: Any, number: int) -> Pickled:
         if type(item) in _PLAIN:
-            return Pickled(pickle.dumps(item, PROTOCOL))
+            return plain(item)
         try:
-            with project_modules_by_value():
+            with project_modules_by_value(), _named_as_in_jobs():
                 file = io.BytesIO()
                 buffers: list[Any] = []
-                pickler = _Pickler(file, None, large_buffers(buffers))
+                pickler = _Pickler(file, None, large_buffers(buffers), self._travelling)
                 pickler.dump(item)
                 self._classes |= pickler.classes
-                found = Pickled(file.getvalue(), tuple(buffers))
+                found = Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
                 if pickler.classes or any(code in found.payload for code in _SETS):
                     self._note(item, found)
                 return found
+        except HtdagError as error:
+            raise UsageError(f"source {self._stage!r}, item {number}: {error}") from error
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
@@ -69,7 +78,22 @@ class ItemPickler:
     def _note(self, item: Any, pickled: Pickled) -> None:
         own = _fingerprints.of_item(item)
         if own is not None:
-            self._same[identity.digest(pickled.payload, *pickled.buffers)] = own
+            files = [file.encode() for file in pickled.files]
+            same = identity.digest(own, *files) if files else own
+            self._same[identity.digest(pickled.payload, *pickled.buffers)] = same
+
+
+@contextlib.contextmanager
+def _named_as_in_jobs() -> Iterator[None]:
+    """Let pickles name what finds files in jobs by the name of its module there."""
+    package, _, _ = travel.arrived.__module__.partition(".")
+    names = {package: runtime, travel.arrived.__module__: travel}
+    sys.modules.update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            del sys.modules[name]
 
 
 def dump_content(
@@ -110,15 +134,29 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """
 
     def __init__(
-        self, file: Any, names: frozenset[str] | None, buffer_callback: Any = None
+        self,
+        file: Any,
+        names: frozenset[str] | None,
+        buffer_callback: Any = None,
+        travelling: Travelling | None = None,
     ) -> None:
         super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
         self._names = names
+        self._travelling = travelling
         self.classes: set[Any] = set()
 
     def reducer_override(self, value: Any) -> Any:
+        if value is travel.arrived:
+            return super().reducer_override(value)  # jobs have it
         if isinstance(value, type | types.FunctionType) and _is_no_part_of_python(value):
             self.classes.add(value)
+        if isinstance(value, TransferPath | TransferURL):
+            if self._travelling is None:
+                raise pickle.PicklingError(
+                    f"{value!r} travels as a part of an item only; a file that all jobs of a stage "
+                    f"need is for its option input_files"
+                )
+            return travel.arrived, (self._travelling.reference(value),)
         if isinstance(value, types.CodeType):
             # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
             make, parts = self.dispatch_table[types.CodeType](value)
@@ -127,6 +165,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             parameters = value.cache_parameters()
             cache = lambda function, size, typed: functools.lru_cache(size, typed)(function)  # noqa: E731
             return cache, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
+        if isinstance(value, types.ModuleType) and value.__name__.startswith("htdag."):
+            # cloudpickle takes `subprocess.run` for a use of `htdag.run`, which no job has.
+            name = value.__name__.partition(".")[2]
+            return getattr, (sys.modules["htdag"], name, sys.modules["htdag"])
         if not is_project_module(value) or value.__name__ == "__main__":
             return super().reducer_override(value)
         state = {

@@ -19,6 +19,7 @@ from htdag._project import (
     is_project_module,
     variables,
 )
+from htdag.runtime.travel import OutputFile
 
 _LEAVES = (str, bytes, bytearray, int, float, complex, type(None))
 _MOST_ELEMENTS = 200_000  # of all containers: more of them hold data, not functions
@@ -123,6 +124,9 @@ class _Search:
             self.foreign.add(module.__name__)
 
     def _class(self, kind: type) -> None:
+        if kind is OutputFile:
+            self.names.add(kind.__name__)  # whatever it is called there
+            return  # jobs have it
         if is_project_module(sys.modules.get(kind.__module__)):
             self._add(kind.__module__, importable=False)
             self._all((*vars(kind).values(), *kind.__bases__))

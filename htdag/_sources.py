@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
+from htdag._paths import TransferPath, TransferURL, Travelling, is_url, reference_of
 from htdag._pickling import ItemPickler
 from htdag.errors import EmptySourceError, UsageError
 from htdag.runtime.frames import Pickled
@@ -22,7 +23,6 @@ class IterableSource:
     file, pickled, the first time that its number of items is asked for.
     """
 
-    is_files = False
     is_late = False
 
     def __init__(self, iterable: Iterable[Any], stage: str) -> None:
@@ -43,9 +43,11 @@ class IterableSource:
         self._spool: IO[bytes] | None = None
         self._ends = array("Q")
         self._buffers: dict[int, list[int]] = {}  # the sizes of the buffers of items with any
+        self._files: dict[int, tuple[str, ...]] = {}
         self._broken = False
         self.classes: set[Any] = set()
         self.same: dict[bytes, bytes] = {}
+        self.travelling = Travelling()
         if isinstance(iterable, list | tuple | range):
             self._sequence = iterable
             self._iterator = None
@@ -60,7 +62,7 @@ class IterableSource:
     def pickles(self) -> Iterator[Pickled]:
         """Yield the pickle of each item, with its buffers, in order."""
         if self._sequence is not None:
-            dumps = ItemPickler(self._stage, self.classes, self.same)
+            dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
             for number, item in enumerate(self._sequence):
                 yield dumps(item, number)
             return
@@ -71,7 +73,8 @@ class IterableSource:
         for number, end in enumerate(self._ends):
             sizes = self._buffers.get(number, [])
             payload = self._spool.read(end - start - sum(sizes))
-            yield Pickled(payload, tuple(map(self._spool.read, sizes)))
+            buffers = tuple(map(self._spool.read, sizes))
+            yield Pickled(payload, buffers, self._files.get(number, ()))
             start = end
 
     def _drain(self) -> None:
@@ -88,18 +91,20 @@ class IterableSource:
         self._check_not_empty(len(self._ends))
 
     def _spooled(self, iterator: Iterator[Any]) -> IO[bytes]:
-        dumps = ItemPickler(self._stage, self.classes, self.same)
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
         spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
         weakref.finalize(self, spool.close)
         end = 0
         try:
             for number, item in enumerate(iterator):
-                payload, buffers = dumps(item, number)
+                payload, buffers, files = dumps(item, number)
                 for part in (payload, *buffers):
                     end += spool.write(part)
                 self._ends.append(end)
                 if buffers:
                     self._buffers[number] = list(map(len, buffers))
+                if files:
+                    self._files[number] = files
         except BaseException:
             spool.close()
             raise
@@ -114,45 +119,76 @@ class IterableSource:
 
 
 class FileSource:
-    """Local files and directories, each an item that travels with its job."""
+    """Local files and directories, and URLs, each an item that travels with its job."""
 
-    is_files = True
     is_late = False
 
     def __init__(self, pattern_or_paths: Any, stage: str) -> None:
-        if isinstance(pattern_or_paths, str | bytes | os.PathLike):
-            pattern = os.path.expanduser(os.fsdecode(pattern_or_paths))
-            if os.path.lexists(pattern):
-                paths = [pattern]
-            else:
-                paths = sorted(glob.glob(pattern, recursive=True))
-            if not paths:
-                raise EmptySourceError(
-                    f"files {stage!r}: nothing matches {pattern!r} (looked from {os.getcwd()!r})"
-                )
+        self._stage = stage
+        self.classes: set[Any] = set()
+        self.same: dict[bytes, bytes] = {}
+        self.travelling = Travelling()
+        if isinstance(pattern_or_paths, str | bytes | os.PathLike | TransferURL):
+            given = [pattern_or_paths]
+            if not is_url(pattern_or_paths) and not isinstance(pattern_or_paths, TransferURL):
+                given = list(_matching(pattern_or_paths, stage))
         else:
             try:
-                paths = [os.path.expanduser(os.fsdecode(path)) for path in pattern_or_paths]
+                given = list(pattern_or_paths)
             except TypeError:
                 raise UsageError(
                     f"files {stage!r}: give a pattern such as 'books/*.txt', or a list of paths; "
                     f"got {type(pattern_or_paths).__name__}"
                 ) from None
-            if not paths:
+            if not given:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
-        self.classes: set[Any] = set()
-        self.same: dict[bytes, bytes] = {}
-        self.paths = [os.path.abspath(path) for path in paths]
-        missing = [path for path in self.paths if not os.path.exists(path)]
-        if missing:
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise UsageError(f"files {stage!r}: there is no file {missing[0]!r}{more}")
-        unreadable = [path for path in self.paths if not os.access(path, os.R_OK)]
-        if unreadable:
-            raise UsageError(f"files {stage!r}: {unreadable[0]!r} cannot be read by you")
+        self.items = [_file_item(each, stage) for each in given]
+        self._check(given)
+
+    def _check(self, given: Sequence[Any]) -> None:
+        problems = []
+        for item in self.items:
+            try:
+                reference_of(item)
+            except UsageError as error:
+                problems.append(str(error))
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise UsageError(f"files {self._stage!r}: {problems[0]}{more}")
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.items)
+
+    def pickles(self) -> Iterator[Pickled]:
+        """Yield the pickle of each item in order."""
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+        for number, item in enumerate(self.items):
+            yield dumps(item, number)
+
+
+def _matching(pattern_or_path: Any, stage: str) -> list[str]:
+    pattern = os.path.expanduser(os.fsdecode(pattern_or_path))
+    if os.path.lexists(pattern):
+        return [pattern]
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise EmptySourceError(
+            f"files {stage!r}: nothing matches {pattern!r} (looked from {os.getcwd()!r})"
+        )
+    return found
+
+
+def _file_item(value: Any, stage: str) -> TransferPath | TransferURL:
+    if isinstance(value, TransferURL):
+        return value
+    if is_url(value):
+        return TransferURL(value)
+    try:
+        return TransferPath(os.path.abspath(os.path.expanduser(os.fsdecode(value))))
+    except TypeError:
+        raise UsageError(
+            f"files {stage!r}: a {type(value).__name__} is neither a path nor a URL: {value!r}"
+        ) from None
 
 
 class LateSource:
@@ -168,7 +204,6 @@ class LateSource:
         How many items each of the files holds, where that is known before.
     """
 
-    is_files = False
     is_late = True
 
     def __init__(self, items: int = 1, chunks: int = 1, cells: list[int] | None = None):
@@ -177,6 +212,7 @@ class LateSource:
         self.cells = cells
         self.classes: set[type] = set()
         self.same: dict[bytes, bytes] = {}
+        self.travelling = Travelling()
 
     def __len__(self) -> int:
         return self.items

@@ -116,6 +116,7 @@ class Pipeline:
         what = name if name is not None else "pipeline"
         defaults = _options.parse(_settings.options(), f"[options] of {_settings.file()}")
         self._options = _options.parse(default_options, str(what)).over(defaults)
+        _options.refuse_functions(self._options, str(what))
         self._use_history = _settings.use_history(history)
         self._settings = Settings(
             _settings.target_job_seconds(target_job_seconds), _settings.lanes(lanes)

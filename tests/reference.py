@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htdag._graph import upstreams
+from htdag._sources import FileSource
 from htdag.compile import write_run
 from htdag.observe import outcomes
 from htdag.runtime import compute, keyhash, lanes, layout, looping, progress, worker
@@ -85,8 +86,8 @@ def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
 
 
 def source_items(stage: htdag.Stage) -> list[Any]:
-    if stage.data.is_files:
-        return [Path(path) for path in stage.data.paths]
+    if isinstance(stage.data, FileSource):
+        return [Path(path) for path in stage.data.items]
     return [pickled.load_copy() for pickled in stage.data.pickles()]
 
 

@@ -234,18 +234,18 @@ STAGES |= {f"option {name}": _with_option(name) for name in OPTION_NAMES}
 
 
 @pytest.fixture(scope="module")
-def module_home(pool_area: Area) -> Path:
+def home_of_all(pool_area: Area) -> Path:
     return pool_area.new_runs_dir()
 
 
 @pytest.fixture
-def here(module_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(home_of_all: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The home of the runs; the current folder is deep enough for what means one above it."""
     folder = tmp_path / "a" / "b" / "c" / "d" / "e"
     folder.mkdir(parents=True)
-    monkeypatch.setenv("HTDAG_HOME", str(module_home))
+    monkeypatch.setenv("HTDAG_HOME", str(home_of_all))
     monkeypatch.chdir(folder)
-    return module_home
+    return home_of_all
 
 
 def refused_with_words(call: Call, value: Any) -> Any:
@@ -300,9 +300,9 @@ def test_stages_and_pipelines_of_anything(here: Path, values: list[Any], name: s
 
 
 @pytest.fixture(scope="module")
-def made(module_home: Path) -> htdag.Run:
+def made(home_of_all: Path) -> htdag.Run:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HTDAG_HOME", str(module_home))
+        patch.setenv("HTDAG_HOME", str(home_of_all))
         run = flow(history=False).submit("finished", on="local")
         return run.wait(60, progress=False)
 

@@ -26,7 +26,11 @@ SCRIPTS = {
     "first_steps.py": DOCS / "first-steps.md",
     **{
         f"{name}.py": DOCS / f"{name}.md"
-        for name in ("per-item", "combining", "keyed", "views", "loops", "environments", "errors")
+        for name in (
+            *("per-item", "combining", "keyed", "views", "loops", "files"),
+            *("resources", "checkpoints", "programs", "inside"),
+            *("environments", "errors"),
+        )
     },
     "error_policy.py": DOCS / "error-policy.md",
 }

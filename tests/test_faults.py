@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from faults import CHUNK, ITEMS, SETTINGS, Disturbed, kill_daemon
-from pool import FAST, Area, Pool, wait_until
+from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
 from htdag.errors import RunNotFound
@@ -136,14 +136,20 @@ def test_a_fault_of_one_job(
 
 
 @pytest.mark.pool
-@pytest.mark.parametrize("point", ["seeing", "blind"])
-def test_a_startd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path, point: str):
-    with fault_pool.only(point):
-        disturbed = Disturbed(tmp_path).wait_for_the_middle()
+def test_startds_are_killed(fault_pool: Pool, home: Path, tmp_path: Path):
+    """Of a point that shares the files of the submit side, and of one that does not."""
+    points = {}
+    for point in POINTS:
+        with fault_pool.only(point):
+            points[point] = Disturbed(tmp_path / point).wait_for_the_middle()
+    for point in POINTS:
         kill_daemon(fault_pool, "condor_startd", point)
+    for disturbed in points.values():
+        disturbed.let_go()
+    for disturbed in points.values():
         assert disturbed.finish() == 0
-    disturbed.check()
-    assert max(disturbed.begun().values()) <= 2
+        disturbed.check()
+        assert max(disturbed.begun().values()) <= 2
 
 
 @pytest.mark.pool

@@ -36,11 +36,16 @@ class SmallDisks(Pool):
 
 
 @pytest.fixture(scope="module")
-def small_disks(pool_area: Area) -> Iterator[Pool]:
+def small_disks_pool(pool_area: Area) -> Iterator[Pool]:
     pool = SmallDisks("small-disks", pool_area, {**FAST, **SETTINGS})
-    with pool.use():
-        yield pool
+    yield pool
     pool.stop()
+
+
+@pytest.fixture
+def small_disks(small_disks_pool: Pool) -> Iterator[Pool]:
+    with small_disks_pool.use():
+        yield small_disks_pool
 
 
 # --- Full disks -------------------------------------------------------------------------

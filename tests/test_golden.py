@@ -73,7 +73,9 @@ def options():
         accounting_group="group_physics",
         max_materialize=100,
         max_idle=50,
-        submit={"+ProjectName": '"Books"', "allowed_job_duration": 3600},
+        allowed_job_duration="1h",
+        concurrency_limits={"license": 2, "database": 1},
+        submit={"+ProjectName": '"Books"', "max_retries": 0},
     )
     return htdag.Pipeline(stage.map(odd), name="options", requirements="HasFileTransfer")
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.pool
 
-IDLE, COMPLETED, HELD = 1, 4, 5
+IDLE, COMPLETED, HELD, BLOCKED = 1, 4, 5, 9
 TRANSFER_OUTPUT_ERROR, TRANSFER_INPUT_ERROR = 12, 13
+JOB_DURATION_EXCEEDED = 46
 
 COMMON = """\
 executable = job.sh
@@ -48,6 +49,13 @@ case $1 in
     paths) cat in/deep/data.txt alias tree/inner/link >out/paths/result.txt ;;
     killed) echo before >out/killed/result.txt; kill -KILL $$ ;;
     remapped) echo there >out/remapped/result.txt ;;
+    too-long) sleep 100 ;;
+    pausing)
+        echo again; echo again >>out/pausing/result.txt; mkdir -p out/pausing/folder/deep
+        [ $(wc -l <out/pausing/result.txt) = 3 ] || exit 85 ;;
+    folders)
+        mkdir -p "out/folders/some/in, side" out/folders/none
+        echo deep >"out/folders/some/in, side/ü.txt" ;;
 esac
 """
 
@@ -63,6 +71,13 @@ JOBS = {
     "remapped": BLIND
     + "transfer_output_files = out/remapped/result.txt\n"
     + 'transfer_output_remaps = "out/remapped/result.txt=out/remapped/result.txt"\n',
+    "pausing": BLIND
+    + "transfer_output_files = out/pausing/result.txt\n"
+    + "checkpoint_exit_code = 85\n"
+    + "transfer_checkpoint_files = out/pausing/result.txt, out/pausing/folder\n",
+    "too-long": BLIND + "allowed_job_duration = 2\n",
+    "folders": BLIND + "transfer_output_files = out/folders/some, out/folders/none\n",
+    "common": BLIND + 'MY.CommonInputFiles = "in/deep/data.txt"\n',
     "on-hold": NOWHERE + "hold = True\n",
     "on-hold-late": NOWHERE + "hold = True\nmax_materialize = 10\n",
 }
@@ -198,7 +213,7 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
         def at_rest() -> bool:
             return all(
                 name in now
-                and (now[name]["JobStatus"] in (COMPLETED, HELD) or name == "on-hold-late")
+                and (now[name]["JobStatus"] in (COMPLETED, HELD, BLOCKED) or name == "on-hold-late")
                 for now in [ads()]
                 for name in clusters
             )
@@ -276,7 +291,44 @@ def test_a_remap_of_a_path_onto_itself_holds_the_job(pool: Pool, facts: Facts):
     assert (ad["JobStatus"], ad.get("HoldReasonCode")) == (HELD, TRANSFER_OUTPUT_ERROR)
 
 
+def test_a_job_that_ends_with_its_checkpoint_exit_code_is_started_again(pool: Pool, facts: Facts):
+    ad = facts.ads["pausing"]
+    assert (ad["JobStatus"], ad.get("ExitCode")) == (COMPLETED, 0)
+    assert (ad["CheckpointNumber"], ad["NumShadowStarts"]) == (1, 1)
+    assert "HasSelfCheckpointTransfers" in str(ad["Requirements"])
+    # Its output is added to, and what is only a checkpoint file does not come back.
+    assert (facts.folder / "pausing.stdout").read_text() == "again\n" * 3
+    assert not (facts.folder / "out/pausing/folder").exists()
+
+
+def test_transfer_on_eviction_is_refused_where_files_are_transferred_if_needed(
+    pool: Pool, facts: Facts
+):
+    text = COMMON.format(name="evict").replace("= ON_EXIT\n", "= ON_EXIT_OR_EVICT\n")
+    (facts.folder / "evict.sub").write_text(text + "queue\n")
+    command = ["condor_submit", "evict.sub"]
+    done = subprocess.run(command, cwd=facts.folder, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "incompatible" in done.stderr
+
+
+def test_a_job_that_takes_longer_than_it_may_is_held(pool: Pool, facts: Facts):
+    ad = facts.ads["too-long"]
+    assert (ad["JobStatus"], ad["HoldReasonCode"]) == (HELD, JOB_DURATION_EXCEEDED)
+    assert ad["HoldReason"] == "The job exceeded allowed job duration of 00:02"
+
+
 @pytest.mark.since(23, 10, 1, lacks="late materialisation heeds hold")
+def test_folders_come_back_whole_and_empty_ones_too(pool: Pool, facts: Facts):
+    assert facts.ads["folders"]["JobStatus"] == COMPLETED
+    assert (facts.folder / "out/folders/some/in, side/ü.txt").read_text() == "deep\n"
+    assert (facts.folder / "out/folders/none").is_dir()
+
+
+def test_a_job_with_common_input_files_waits_for_ever(pool: Pool, facts: Facts):
+    assert facts.ads["common"]["JobStatus"] == BLOCKED
+
+
 def test_late_materialisation_forgets_hold(pool: Pool, facts: Facts):
     assert facts.ads["on-hold"]["JobStatus"] == HELD
     assert facts.ads["on-hold-late"]["JobStatus"] == IDLE

@@ -75,15 +75,69 @@ def test_whatever_is_written_is_read(tmp_path_factory, values):
     ]
 
 
-def test_a_file_item_keeps_its_kind(path):
+BIG = framing.SMALL
+
+
+@pytest.mark.parametrize("size", [0, BIG - 1, BIG, 3 * BIG])
+def test_large_bytes_stand_behind_their_pickle_and_stay_bytes(path, size):
+    value = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    pickled = framing.plain(value)
+    assert len(pickled.buffers) == (size >= BIG)
+    assert type(pickled.load_copy()) is bytes
     writer = ItemWriter(str(path))
-    writer.value("0", b"{}", itemfile.FILE)
+    writer.value("0", *pickled)
     writer.end(0, 0)
     writer.close()
-    assert list(itemfile.read(str(path))) == [Frame(itemfile.FILE, "0", b"{}")]
+    (frame,) = itemfile.read(str(path))
+    found = pickle.loads(frame.payload, buffers=frame.buffers)
+    assert type(found) is bytes
+    assert found == value
+    if frame.buffers:
+        assert found is frame.buffers[0]  # not copied
 
 
-BIG = framing.SMALL
+def write_with_files(path, numbers):
+    """Values whose payloads and buffers stand behind what travels with them."""
+    writer = ItemWriter(str(path))
+    for number in numbers:
+        files = [f"file {number}.{n}" for n in range(number % 3)]
+        buffers = [bytes(100_000)] if number % 2 else []
+        writer.value(str(number), b"payload %d" % number, buffers, files)
+        writer.end(number, number)
+    writer.close()
+    return str(path)
+
+
+def test_the_files_of_values_are_read_without_them(path):
+    name = write_with_files(path, range(6))
+    expected = [tuple(f"file {number}.{n}" for n in range(number % 3)) for number in range(6)]
+    assert list(itemfile.references([name])) == expected
+    assert [frame.payload for frame in itemfile.read(name)] == [b"payload %d" % n for n in range(6)]
+    assert [len(frame.buffers) for frame in itemfile.read(name)] == [0, 1] * 3
+    assert len(itemfile.index(name, whole=True)) == 6
+
+
+def test_the_files_of_values_of_several_attempts_are_in_the_order_of_the_values(tmp_path):
+    names = [
+        write_with_files(tmp_path / "1.items", [1, 2, 5]),
+        write_with_files(tmp_path / "2.items", [0, 4]),
+    ]
+    found = list(itemfile.references(names))
+    assert [len(files) for files in found] == [0, 1, 2, 1, 2]
+    assert [frame.key for frame in itemfile.merge(names)] == ["0", "1", "2", "4", "5"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_damage_to_what_travels_with_a_value_is_found(path, check):
+    name = write_with_files(path, [2])
+    whole = bytearray(path.read_bytes())
+    head = whole.index(b'["file')
+    for position in (head - 4, head):  # the length of the list, and the list
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        with pytest.raises(itemfile.DamagedFile):
+            list(itemfile.read(name) if check else itemfile.references([name]))
 
 
 class Array:

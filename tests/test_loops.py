@@ -607,3 +607,67 @@ def test_the_stages_of_a_step_may_be_in_lanes(runs_dir: Path):
     dag = (run.path / layout.step("loop") / layout.ROUND_DAG).read_text()
     assert "JOB second.1 " in dag
     assert "JOB second.2 " in dag
+
+
+def returning(x: int) -> Any:
+    Path("there.txt").write_text(str(x))
+    return htdag.OutputFile("there.txt")
+
+
+def doubled_from_table(x: int) -> int:
+    return x * int(Path("table.txt").read_text())
+
+
+@at("local", BLIND)
+def test_input_files_go_to_each_round(place: dict[str, Any], tmp_path: Path):
+    (tmp_path / "table.txt").write_text("2")
+
+    def step(state: htdag.Stage) -> htdag.Stage:
+        return state.map(doubled_from_table, input_files=tmp_path / "table.txt")
+
+    loop = htdag.iterate(step, htdag.source([1, 5]), max_rounds=3, name="loop")
+    flow = htdag.Pipeline(loop, **place["options"])
+    assert sorted(flow.run(on=place["on"])) == [8, 40]
+
+
+def test_files_that_travel_do_not_go_into_loops(tmp_path: Path):
+    begun = htdag.source([htdag.TransferPath(__file__)])
+    loop = htdag.iterate(lambda state: state.map(str), begun, max_rounds=2, name="loop")
+    with pytest.raises(UsageError, match="loop 'loop': files travel with items that it begins"):
+        compiled(htdag.Pipeline(loop), tmp_path / "run")
+    given = htdag.source([1]).map(returning)
+    loop = htdag.iterate(lambda state: state.map(str), given, max_rounds=2, name="loop")
+    with pytest.raises(UsageError, match="loop 'loop': files travel with items that it begins"):
+        compiled(htdag.Pipeline(loop), tmp_path / "run")
+    loop = htdag.iterate(lambda state: state.map(returning), 1, max_rounds=2, name="loop")
+    with pytest.raises(UsageError, match="of 'returning' name OutputFile, but no files come back"):
+        compiled(htdag.Pipeline(loop), tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
+def test_requests_in_a_loop_do_not_depend_on_items():
+    def step(state: htdag.Stage) -> htdag.Stage:
+        return state.map(abs, request_memory=lambda item: item)
+
+    with pytest.raises(OptionError, match=r"stage 'abs': request_memory is .* in the loop 'loop'"):
+        htdag.Pipeline(htdag.iterate(step, 1, max_rounds=2, name="loop"))
+
+
+def in_steps(x: int) -> int:
+    """Die once in each round, after a step was put aside."""
+    state = Path("state")
+    if state.exists():
+        return x + len(state.read_text())
+    state.write_text("ab")
+    htdag.checkpoint(state)
+    raise ValueError("once more")
+
+
+@at("local", BLIND)
+def test_checkpoints_outlive_attempts_in_rounds(place: dict[str, Any]):
+    def step(state: htdag.Stage) -> htdag.Stage:
+        return state.map(in_steps, retries=1)
+
+    loop = htdag.iterate(step, htdag.source([1, 5]), max_rounds=2, name="loop")
+    flow = htdag.Pipeline(loop, **place["options"])
+    assert sorted(flow.run(on=place["on"])) == [5, 9]

@@ -205,6 +205,15 @@ def test_default_options_of_the_pipeline_fuse_with_the_same_given():
     assert stages(plan(chain)) == [("a",), ("b",)]
 
 
+def test_a_view_is_not_read_by_a_node_that_waits_for_it():
+    view = htdag.source([1, 1, 2]).distinct(name="view")
+    found = plan(view.map(add, name="a", bind={"b": view}))
+    assert (found["a"].input.stage, found["a"].binds[0].node) == ("view", "view")
+    count = view.count(name="count", fuse=False)
+    found = plan(view.map(add, name="a", bind={"b": count}))
+    assert (found["a"].input.stage, found["a"].binds[0].node) == ("view", "count")
+
+
 def test_a_bind_of_what_the_node_waits_for_already_does_not_split_it():
     source = numbers()
     total = source.reduce(add, name="total")
@@ -237,15 +246,6 @@ def test_a_source_that_is_bound_is_stored_and_one_that_is_wanted_is_passed_on():
     assert found["b"].parents == ()
     assert [stored.stage for stored in found.sources] == ["numbers"]
     assert "numbers is a target: a node passes its items on" in reasons(found, "numbers")
-
-
-def test_files_themselves_are_not_handed_on(tmp_path):
-    (tmp_path / "a.txt").touch()
-    files = htdag.files(tmp_path / "*.txt", name="texts")
-    for wanted in (files, files.filter(bool, name="kept")):
-        with pytest.raises(htdag.HtdagError, match="its items are files"):
-            plan(wanted)
-    assert stages(plan(files.filter(bool, name="kept").map(str, name="m"))) == [("kept", "m")]
 
 
 # Names of nodes

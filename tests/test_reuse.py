@@ -588,3 +588,133 @@ def test_loops_are_computed_anew(shared: Path, home: Path):
     assert calls(shared) == Counter()
     assert ended(run.rerun()).result() == [2 * 60 / 16]
     assert calls(shared) == once("parse", [1, 2, 3])
+
+
+def draw(folder: Path):
+    def draw(item):
+        note(folder, "draw", item)
+        path = Path("picture.txt")
+        path.write_text("*" * item)
+        return htdag.OutputFile(path)
+
+    return draw
+
+
+def look(folder: Path, offset: int = 0):
+    def look(path):
+        note(folder, "look", path.stat().st_size)
+        return len(path.read_text()) + offset
+
+    return look
+
+
+def pictures(folder: Path, items: Any, offset: int = 0, **options: Any) -> Any:
+    drawn = htdag.source(items, chunk_size=2).map(draw(folder), fuse=False, **options)
+    return htdag.Pipeline(drawn, drawn.map(look(folder, offset), name="look"), name="pictures")
+
+
+def test_returned_files_are_taken_over_with_their_chunks(on: str, shared: Path, home: Path):
+    run = ended(pictures(shared, [1, 2, 3, 4]).submit("pictures", on))
+    assert run.result("look") == [1, 2, 3, 4]
+    assert calls(shared) == once("draw", [1, 2, 3, 4]) + once("look", [1, 2, 3, 4])
+    again = ended(pictures(shared, [1, 2, 3, 4], 10).submit("pictures", on, resume=True))
+    assert again.result("look") == [11, 12, 13, 14]
+    assert calls(shared) == once("look", [1, 2, 3, 4])
+    assert [path.read_text() for path in again.result("draw")] == ["*" * n for n in range(1, 5)]
+    plan = pictures(shared, [1, 2, 3, 5], 10)
+    text = " ".join(str(plan.explain(tag="pictures")).split())
+    assert "draw reuse in part: of 4 items 2 are in chunks with new, changed" in text
+    again = ended(plan.submit("pictures", on, resume=True))
+    assert again.result("look") == [11, 12, 13, 15]
+    # Files are in the folder of their chunk, so it is made as a whole; what it gave is the same.
+    assert calls(shared) == once("draw", [3, 5]) + once("look", [5])
+    assert [path.read_text() for path in again.result("draw")][2:] == ["***", "*****"]
+
+
+def test_rerun_of_what_returns_files(shared: Path, home: Path):
+    target = shared / "there"
+    flow = pictures(shared, [1, 2, 3, 4], output_destination=target)
+    run = ended(flow.submit("pictures", "local"))
+    calls(shared)
+    put = sorted(path.name for path in target.iterdir())
+    assert len(put) == 4
+    for path in target.iterdir():
+        path.unlink()
+    ended(run.rerun("draw", keys=[3]))
+    assert calls(shared) == once("draw", [3, 4])
+    assert run.result("look") == [1, 2, 3, 4]
+    assert sorted(path.name for path in target.iterdir()) == put
+
+
+def test_what_input_files_hold_counts(tmp_path: Path, shared: Path, home: Path):
+    (tmp_path / "table.txt").write_text("1")
+
+    def flow() -> Any:
+        def count(item):
+            note(shared, "count", item)
+            return item + int(Path("table.txt").read_text())
+
+        path = tmp_path / "table.txt"
+        return htdag.Pipeline(htdag.source([1, 2]).map(count, input_files=path), name="counted")
+
+    assert ended(flow().submit("counted", "local")).result() == [2, 3]
+    calls(shared)
+    assert ended(flow().submit("counted", "local", resume=True)).result() == [2, 3]
+    assert not calls(shared)
+    (tmp_path / "table.txt").write_text("10")
+    assert ended(flow().submit("counted", "local", resume=True)).result() == [11, 12]
+    assert calls(shared) == once("count", [1, 2])
+
+
+def test_a_changed_file_within_an_item_is_another_item(tmp_path: Path, shared: Path, home: Path):
+    for name in "ab":
+        (tmp_path / name).write_text(name)
+
+    def flow() -> Any:
+        items = [{"path": htdag.TransferPath(tmp_path / name), "of": {name}} for name in "ab"]
+        read = htdag.source(items).map(_content(shared))
+        return htdag.Pipeline(read, name="within")
+
+    assert ended(flow().submit("within", "local")).result() == ["a", "b"]
+    calls(shared)
+    (tmp_path / "b").write_text("bb")
+    assert ended(flow().submit("within", "local", resume=True)).result() == ["a", "bb"]
+    assert calls(shared) == once("read", ["b"])
+
+
+def _content(folder: Path):
+    def read(item):
+        note(folder, "read", item["path"].name)
+        return item["path"].read_text()
+
+    return read
+
+
+def test_how_jobs_are_run_does_not_count(shared: Path, home: Path):
+    def flow(**options: Any) -> Any:
+        return htdag.Pipeline(htdag.source([1, 2]).map(parse(shared), **options), name="asked")
+
+    ended(flow().submit("asked", "local"))
+    calls(shared)
+    options = {
+        "allowed_job_duration": "1 h",
+        "concurrency_limits": "license:2",
+        "checkpoint_interval": "5 min",
+        "request_memory": lambda item: item * 100,
+        "request_cpus": 2,
+    }
+    assert ended(flow(**options).submit("asked", "local", resume=True)).result() == [10, 20]
+    assert not calls(shared)
+
+
+def test_programs_are_reused_until_they_change(shared: Path, home: Path):
+    def flow(text: str) -> Any:
+        program = htdag.command(f"echo {text} {{input}} | tee -a {shared}/calls", shell=True)
+        return htdag.Pipeline(htdag.source([1, 2]).map(program, name="say"), name="programs")
+
+    ended(flow("a:").submit("programs", "local"))
+    calls(shared)
+    ended(flow("a:").submit("programs", "local", resume=True))
+    assert not calls(shared)
+    ended(flow("b:").submit("programs", "local", resume=True))
+    assert calls(shared) == Counter({"b:": 2, "1": 1, "2": 1})

@@ -449,7 +449,7 @@ def leftovers(path: Path) -> list[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if os.readlink(entry / "cwd") == str(path):
+                if Path(os.readlink(entry / "cwd")).is_relative_to(path):
                     found.append(entry.name)
     return found
 

@@ -167,7 +167,9 @@ def test_files_are_found_by_pattern_path_or_list(tmp_path):
     (tmp_path / "sub" / "d.txt").touch()
 
     def found(what):
-        return [path.removeprefix(f"{tmp_path}/") for path in htdag.files(what).data.paths]
+        return [
+            path.removeprefix(f"{tmp_path}/") for path in map(str, htdag.files(what).data.items)
+        ]
 
     assert found(f"{tmp_path}/*.txt") == ["a b.txt", "b.txt", "ü.txt"]
     assert found(f"{tmp_path}/**/*.txt") == ["a b.txt", "b.txt", "sub/d.txt", "ü.txt"]
@@ -179,7 +181,7 @@ def test_files_are_found_by_pattern_path_or_list(tmp_path):
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     path = tmp_path / "a[1].txt"
     path.touch()
-    assert htdag.files(path).data.paths == [str(path)]
+    assert list(map(str, htdag.files(path).data.items)) == [str(path)]
 
 
 def test_files_that_are_not_there_are_refused(tmp_path):

@@ -2,10 +2,11 @@
 
 A POST script costs a turn of DAGMan, which looks at its log once in 5 s by default. It is needed
 to list what is left: for another try, for items that are let go, for the nodes after one that
-needed several attempts, and for those that are laid out by what it gave. The first try of another
-node without retries needs none of it, if its jobs tell by their exit status whether all of their
-items are done, and DAGMan does not remove the others at the first that fails. For that it needs a
-setting that older versions do not have; a node of one job does without.
+needed several attempts, and for those that are laid out by what it gave, or read files that came
+with it. The first try of another node without retries needs none of it, if its jobs tell by their
+exit status whether all of their items are done, and DAGMan does not remove the others at the first
+that fails. For that it needs a setting that older versions do not have; a node of one job does
+without.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
         for node in nodes
         if node["retries"] == 0
         and not dynamic.intersection(node["children"])
+        and not (node["carries_files"] and node["children"])
+        and not node["delivers"]
         and node["on_error"] == "finish"
         and (keeps or _most_jobs(node) == 1)
         and not _BY_STATUS.search((run / layout.submit(node["name"])).read_text(encoding="utf-8"))

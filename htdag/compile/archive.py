@@ -58,6 +58,7 @@ case $1 in
 esac
 # The outcome files must exist, or HTCondor holds the job for them.
 node=$2 chunk=$3 attempt=$4
+mkdir -p "$out/$chunk.$attempt.files"
 shift 4
 sizes= values=
 for stage in "$@"; do

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from htdag._pickling import dump_content
+from htdag._resources import fixed
 from htdag.compile.dag import stops
+from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.identity import stage_keys
 from htdag.stages import MISSING
 
-FORMAT = 3
+FORMAT = 4
 
 
-def plan_content(plan: Plan) -> dict[str, Any]:
-    """Return what the scripts beside DAGMan, and htdag, have to know of a plan."""
-    nodes = [_node_content(plan, node) for node in plan.nodes]
+def plan_content(
+    plan: Plan, travels: Mapping[str, Travel], checkpoints: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return what the scripts beside DAGMan, and htdag, have to know of a plan.
+
+    ``checkpoints`` are the nodes whose functions call `htdag.checkpoint`.
+    """
+    nodes = [
+        _node_content(plan, node, travels[node.name]) | {"checkpoints": node.name in checkpoints}
+        for node in plan.nodes
+    ]
     keys = stage_keys(plan.stages, plan.name)
     stages = [
         {
@@ -32,13 +43,16 @@ def plan_content(plan: Plan) -> dict[str, Any]:
         for name, data in plan.stages.nodes(data=True)
     ]
     sources = {
-        stored.stage: {"boundaries": list(stored.boundaries), "files": stored.source.is_files}
+        stored.stage: {
+            "boundaries": list(stored.boundaries),
+            "carries": bool(stored.source.travelling),
+        }
         for stored in plan.sources
     }
     # What a round begins with is written into its own copy of the plan.
     sources.update(
         {
-            name: {"boundaries": [], "files": False}
+            name: {"boundaries": [], "carries": False}
             for name, stage in plan.stages.nodes(data="stage")
             if stage.data is not None and stage.data.is_late
         }
@@ -78,9 +92,8 @@ def _loop_content(plan: Plan, node: Node) -> dict[str, Any] | None:
     }
 
 
-def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
+def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
     reads, edges = node.input, node.boundaries
-    plain = "" if reads.source is None else "files" if reads.source.is_files else "items"
     known = node.reduction is None and not node.by_chunk
     return {
         "name": node.name,
@@ -95,11 +108,16 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
             "number": reads.number,
             "limit": reads.limit,
             "reverse": reads.reverse,
-            "plain": plain,
+            "plain": reads.source is not None,
+            "carries": reads.source is not None and bool(reads.source.travelling),
             "streams": [{"stage": each.stage, "node": each.node} for each in reads.streams],
         },
         "outputs": [output.stage for output in node.outputs],
         "files": [file for output in node.outputs for file in output.files],
+        "carries_files": travel.carries,
+        "returns_files": travel.returns,
+        "input_urls": travel.input_urls,
+        "delivers": travel.delivers,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
         "known": [
             output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)
@@ -123,7 +141,7 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
         "retries": 0 if node.round is not None else node.options.retries or 0,
         "on_error": node.options.on_error if node.round is None else _of_loop(node),
         "max_errors": node.options.max_errors,
-        "request_cpus": node.options.request_cpus,
+        "request_cpus": fixed(node.options.request_cpus),
         "max_materialize": node.options.max_materialize,
         "category": node.options.category,
         "priority": node.priority,
@@ -131,8 +149,11 @@ def _node_content(plan: Plan, node: Node) -> dict[str, Any]:
     }
 
 
-def program(node: Node) -> dict[str, Any]:
-    """Return what the jobs of a node do."""
+def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[str, Any]:
+    """Return what the jobs of a node do, in the run of a tag.
+
+    ``checkpoints`` tells whether its functions call `htdag.checkpoint`.
+    """
     position = {operation.stage: number for number, operation in enumerate(node.operations)}
     roles = [role for role, _ in functions(node)]
 
@@ -140,12 +161,24 @@ def program(node: Node) -> dict[str, Any]:
         return roles.index(role) if role in roles else None
 
     numbers = iter(range(len(initials(node))))
+    # Nor where HTCondor sends what is returned to URLs: it would send it with each pause.
+    pauses = node.reduction is None and not travel.output_url
+    interval = node.options.checkpoint_interval if pauses else None
     content: dict[str, Any] = {
         "python": list(sys.version_info[:2]),
+        "run": tag,
         "node": node.name,
+        "cpus": fixed(node.options.request_cpus) or 1,
+        "checkpoints": checkpoints,
+        "checkpoint_interval": interval,
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
+        "reads_files": travel.reads,
+        "returns_files": travel.returns,
+        "carries_files": travel.carries,
+        "input_files": list(travel.inputs),
+        "output_url": travel.output_url,
         "combine": index("view", node.stages[0]) if node.stages else None,
         "check": None
         if node.check is None
@@ -224,6 +257,14 @@ def initials(node: Node) -> list[Any]:
     if node.reduction is not None:
         found.append(node.reduction.initial)
     return [initial for initial in found if initial is not MISSING]
+
+
+def calls_checkpoint(node: Node, functions: bytes) -> bool:
+    """Tell from a node's pickled functions whether they call `htdag.checkpoint`.
+
+    Their code names it, or refers to it, in whatever way it was imported.
+    """
+    return node.reduction is None and b"htdag" in functions and b"checkpoint" in functions
 
 
 def payload(node: Node, classes: set[Any]) -> bytes:

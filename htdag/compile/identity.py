@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from htdag import _fingerprints
 from htdag.compile.content import functions, initials, program
+from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 
 WITHOUT_EFFECT = frozenset(
@@ -21,6 +23,9 @@ WITHOUT_EFFECT = frozenset(
         "request_disk",
         "request_gpus",
         "retry_request_memory",
+        "allowed_job_duration",
+        "concurrency_limits",
+        "checkpoint_interval",
         "requirements",
         "rank",
         "priority",
@@ -35,12 +40,33 @@ WITHOUT_EFFECT = frozenset(
         "max_errors",
         "fuse",
         "cache",
+        # What is in them counts, and where HTCondor puts returned files: see `node_identity`.
+        "input_files",
+        "output_files",
+        "output_destination",
     }
 )
 """Options that do not change what a function gives. Any other counts."""
 
-FORMAT = 1
+FORMAT = 2
 """Changes with what digests are made of, and with what jobs do: then nothing is the same."""
+
+_UNNEEDED = (
+    "python",
+    "node",
+    "stages",
+    "on_error",
+    # What the nodes before it give does not change what it computes; items hold their files.
+    "reads_files",
+    "carries_files",
+    "input_files",
+    "output_url",
+    # Where it runs, and what is put aside meanwhile.
+    "run",
+    "cpus",
+    "checkpoints",
+    "checkpoint_interval",
+)
 
 _SUBMIT = frozenset(
     {"container_image", "docker_image", "environment", "getenv", "universe", "transfer_input_files"}
@@ -48,7 +74,9 @@ _SUBMIT = frozenset(
 """Of the submit commands that a stage was given, those that do."""
 
 
-def identity_content(plan: Plan, classes: dict[str, set[Any]]) -> dict[str, Any]:
+def identity_content(
+    plan: Plan, classes: dict[str, set[Any]], travels: Mapping[str, Travel]
+) -> dict[str, Any]:
     """Return what the nodes of a plan compute.
 
     Parameters
@@ -57,16 +85,20 @@ def identity_content(plan: Plan, classes: dict[str, set[Any]]) -> dict[str, Any]
         The plan.
     classes : dict of str to set of type
         For each source, the classes of the user's project that its items are of.
+    travels : mapping
+        What files have to do with each node.
     """
     return {
         "format": FORMAT,
         "python": list(sys.version_info[:2]),
-        "nodes": {node.name: node_identity(node, classes) for node in plan.nodes},
+        "nodes": {
+            node.name: node_identity(node, classes, travels[node.name]) for node in plan.nodes
+        },
         "stages": {name: data["stage"].kind for name, data in plan.stages.nodes(data=True)},
     }
 
 
-def node_identity(node: Node, classes: dict[str, set[Any]]) -> dict[str, Any]:
+def node_identity(node: Node, classes: dict[str, set[Any]], travel: Travel) -> dict[str, Any]:
     """Return what a node computes: its structure, functions, values and options."""
     reads = node.input
     sources = [stream.stage for stream in reads.streams if stream.node is None]
@@ -86,10 +118,17 @@ def node_identity(node: Node, classes: dict[str, set[Any]]) -> dict[str, Any]:
         if name not in WITHOUT_EFFECT and name != "submit"
     }
     options |= {name: value for name, value in node.options.submit or () if name.lower() in _SUBMIT}
+    if travel.inputs:
+        # By size and time of change: what a job finds under each name.
+        options["input_files"] = _text(
+            [(each["as"], each.get("url") or each["state"]) for each in travel.inputs]
+        )
+    if travel.output_url:
+        options["output_destination"] = _text(travel.output_url)
     return {
         "stages": list(node.stages),
         "outputs": [output.stage for output in node.outputs],
-        "structure": _structure(node),
+        "structure": _structure(node, travel),
         "functions": found,
         "values": values,
         "classes": _fingerprints.of_classes(kinds).content(),
@@ -104,11 +143,11 @@ def _text(value: Any) -> str:
     return hashlib.sha256(repr(value).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def _structure(node: Node) -> dict[str, Any]:
+def _structure(node: Node, travel: Travel) -> dict[str, Any]:
     """Return what a node's jobs do, without the names of its stages."""
-    content = program(node)
+    content = program(node, travel, "", checkpoints=False)
     reads = node.input
-    for unneeded in ("python", "node", "stages", "on_error"):
+    for unneeded in _UNNEEDED:
         content.pop(unneeded)
     for part in (*content["operations"], *content["outputs"], content.get("reduction", {})):
         part.pop("stage", None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from htdag._resources import written
 from htdag.compile.environments import Placed
+from htdag.compile.requests import per_item
+from htdag.compile.travelling import Travel
 from htdag.plan import Node
-from htdag.runtime import layout
+from htdag.runtime import layout, pause
 
 _MOST_MATERIALIZED = 10_000
 
@@ -15,16 +18,20 @@ _PASSED_ON = (
     "request_memory",
     "request_disk",
     "request_gpus",
+    "allowed_job_duration",
     "retry_request_memory",
     "rank",
     "priority",
     "accounting_group",
+    "concurrency_limits",
     "max_materialize",
     "max_idle",
 )
 
 
-def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
+def submit_lines(
+    node: Node, pipeline: str, place: Placed, travel: Travel, *, checkpoints: bool
+) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -35,6 +42,10 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
         The pipeline's name, for the batch name.
     place : Placed
         The environment of its jobs.
+    travel : Travel
+        What files have to do with the node.
+    checkpoints : bool
+        Whether the node's functions call `htdag.checkpoint`.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -42,8 +53,14 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
     back = [_with_macros(layout.record, name)] + [
         _with_macros(layout.output, name, output) for output in outputs
     ]
+    if checkpoints:
+        back.append(_with_macros(layout.checkpoints, name))
     description = _with_macros(layout.chunk, name)
-    sent = [*place.sent, layout.program(name), layout.payload(name), description, "$(inputs)"]
+    sent = [*place.sent, layout.program(name), layout.payload(name), description]
+    sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
+    sent.append("$(inputs)")
+    if travel.returns:
+        back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
     if node.lanes > 1:
         yield "# One job for each line of a lane's list, which VARS in the DAG names."
@@ -56,18 +73,26 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
     yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
     if "should_transfer_files" not in dict(place.prepared.submit):
-        yield "should_transfer_files = IF_NEEDED"
+        # Where a file system is shared HTCondor would fetch no URLs.
+        yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
     yield f"transfer_output_files = {', '.join(back)}"
+    if node.reduction is None and not travel.output_url:
+        # A job that has done enough since then ends with this status between two items; its files
+        # are sent to the submit side, and it is started again. So little is lost by an eviction.
+        yield f"checkpoint_exit_code = {pause.EXIT}"
+        yield f"transfer_checkpoint_files = {', '.join(back)}"
+    if travel.output_url:
+        # HTCondor sends what is in a directory one by one.
+        where = f"{_with_macros(layout.returned, name)}={travel.output_url}"
+        yield f'transfer_output_remaps = "{where}"'
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""
     given = node.options.given()
-    for key in _PASSED_ON:
-        if key in given:
-            yield f"{key} = {given[key]}"
+    yield from _requests(node)
     if "max_materialize" not in given:
         # Late materialisation, whatever the number: a schedd asks for a negotiation when it
         # materialises jobs, while after a plain submit the jobs of the second and later nodes
@@ -84,8 +109,27 @@ def submit_lines(node: Node, pipeline: str, place: Placed) -> Iterator[str]:
     yield f"batch_name = {pipeline}"
     yield "notification = Never"
     yield ""
+    variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
     lines = "$(list)" if node.lanes > 1 else layout.chunk_list(name)
-    yield f"queue chunk, attempt, inputs from {lines}"
+    yield f"queue {variables} from {lines}"
+
+
+def _requests(node: Node) -> Iterator[str]:
+    given = node.options.given()
+    vary = per_item(node)
+    for key in _PASSED_ON:
+        if key in vary:
+            yield f"{key} = {written(key, f'$({_variable(key)})')}"
+        elif key in given:
+            yield f"{key} = {given[key]}"
+
+
+def _variable(option: str) -> str:
+    """Return the queue variable of an option that differs from chunk to chunk.
+
+    Of a variable that begins with ``request_`` HTCondor would make a request for a resource.
+    """
+    return option.replace("request_", "").replace("allowed_job_", "") + "_of_chunk"
 
 
 def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]

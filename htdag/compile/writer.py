@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from htdag import _paths
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, environments, final, submit
-from htdag.compile.content import FORMAT, payload, plan_content, program
+from htdag.compile import archive, dag, environments, final, requests, submit, travelling
+from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_content, program
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.identity import identity_content
 from htdag.compile.script import script_of_this_process
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.compile.travelling import Travel
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
@@ -103,16 +105,13 @@ def _fill(
     with_jobs = [node for node in plan.nodes if node.round is None]
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     for node in with_jobs:
-        for folder in (layout.inputs, layout.outcomes, layout.logs, layout.files):
+        for folder in (layout.inputs, layout.outcomes, layout.logs):
             (run / folder(node.name)).mkdir(parents=True)
-        place = placed[environment_of(node)]
-        lines = submit.submit_lines(node, plan.name, place)
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
     of_source = _write_sources(plan, run)
     classes = set().union(*of_source.values())
-    for node in with_jobs:
-        _write(run / layout.payload(node.name), payload(node, classes))
-    content = plan_content(plan)
+    travels = travelling.travels(plan)
+    checkpoints = _write_nodes(plan, run, placed, travels, classes)
+    content = plan_content(plan, travels, checkpoints)
     last = _write_final(plan, run, functions) if functions else None
     content["final"] = last
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
@@ -120,11 +119,13 @@ def _fill(
             entry |= {"environment": None, "compares": False}
             continue
         own = environments.content(node, placed)
-        _write_json(run / layout.program(node.name), {**program(node), **own})
+        calls = node.name in checkpoints
+        of_node = {**program(node, travels[node.name], tag, checkpoints=calls), **own}
+        _write_json(run / layout.program(node.name), of_node)
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
     if around is None:
-        found = identity_content(plan, of_source)
+        found = identity_content(plan, of_source, travels)
         taking = set() if take is None else set(take(run, found))
         for entry in content["nodes"]:
             entry["reuse"] = entry["name"] in taking
@@ -144,6 +145,39 @@ def _fill(
     _write(run / name, "\n".join(lines) + "\n")
     _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
     _write_rounds(plan, run, tag, placed)
+
+
+def _write_nodes(
+    plan: Plan,
+    run: Path,
+    placed: Mapping[Environment, Placed],
+    travels: Mapping[str, Travel],
+    classes: set[Any],
+) -> set[str]:
+    """Write what HTCondor is to know of nodes, and their functions.
+
+    Returns the nodes whose functions call `htdag.checkpoint`.
+    """
+    checkpoints = set()
+    for node in plan.nodes:
+        if node.round is not None:
+            continue
+        travel = travels[node.name]
+        for each in travel.inputs:
+            if "at" in each:
+                _paths.link(run, each["at"], each["path"])
+        pickled = payload(node, classes)
+        _write(run / layout.payload(node.name), pickled)
+        calls = calls_checkpoint(node, pickled)
+        if calls:
+            checkpoints.add(node.name)
+        place = placed[environment_of(node)]
+        lines = submit.submit_lines(node, plan.name, place, travel, checkpoints=calls)
+        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
+        asked = requests.of_chunks(node)
+        if asked:
+            _write_json(run / layout.requests(node.name), asked)
+    return checkpoints
 
 
 def _write_sources(plan: Plan, run: Path) -> dict[str, set[Any]]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from htdag.observe.outcomes import Sources
-from htdag.runtime import layout, progress, recordfile
+from htdag.runtime import deliver, layout, progress, recordfile
 from htdag.runtime.environment import MISMATCHES
 
+_NOT_DELIVERED = "NotDelivered"
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
 
 
@@ -47,9 +48,9 @@ class ItemError:
         The item; None where the whole job failed.
     type : str
         The exception's type, such as ``"ValueError"``, or one of htdag's own words:
-        ``ProcessDied``, ``JobEnded``, and for environments that do not fit
-        ``PythonVersionMismatch``, ``PackagesMissing``, ``PythonNotFound``,
-        ``EnvironmentNotReady``.
+        ``ProcessDied``, ``JobEnded``, ``NotDelivered`` (returned files could not be put where they
+        are wanted), and for environments that do not fit ``PythonVersionMismatch``,
+        ``PackagesMissing``, ``PythonNotFound``, ``EnvironmentNotReady``.
     message : str
         The exception's message.
     traceback : str
@@ -110,6 +111,8 @@ class ItemError:
     _sources: Sources | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
+        if self.type == _NOT_DELIVERED:
+            return f"{self.stage}: {self.message}"
         item = "a whole job" if self.key is None else f"item {self.key}"
         differs = f" [{self.differs}]" if self.differs else ""
         where = "".join(f"round {number}, " for number in self.rounds)
@@ -191,6 +194,10 @@ def errors(
                     yield error
         for alike in unfit.values():
             yield _once(alike)
+        problem = deliver.problem_of(str(run), node)
+        if problem:
+            name = (node["stages"] or node["outputs"])[-1]
+            yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
 
 
 def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:

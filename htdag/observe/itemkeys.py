@@ -36,5 +36,5 @@ def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
     for stream in description["streams"]:
         for part in stream["parts"]:
             part["files"] = [str(run / file) for file in part["files"]]
-    for key, _ in views.open_view(description, None, "").items:
+    for key, _ in views.open_view(description, None).items:
         yield key

@@ -8,24 +8,49 @@ again in the process that pickled it; a script that loads a run later would get 
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from cloudpickle import cloudpickle
 
+from htdag.runtime import travel
 
-def loads(data: bytes, buffers: Iterable[Any] = ()) -> Any:
-    """Return the value of a pickle that a job wrote, and of its buffers, which it keeps."""
-    return _Unpickler(io.BytesIO(data), buffers=buffers).load()
+
+def loads(data: bytes, buffers: Iterable[Any] = (), run: Path | None = None) -> Any:
+    """Return the value of a pickle that a job wrote, and of its buffers, which it keeps.
+
+    Files that travelled with it are paths in the run directory `run`, or the user's own.
+    """
+    unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
+    unpickler.run = run
+    return unpickler.load()
 
 
 class _Unpickler(pickle.Unpickler):
+    run: Path | None = None
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (travel.arrived.__module__, travel.arrived.__name__):
+            return self._file
         if module == cloudpickle.__name__ and name in _REPLACED:
             return _REPLACED[name]
         return super().find_class(module, name)
+
+    def _file(self, reference: str) -> Path | str:
+        """Return the path of a file that travelled; for a URL its text."""
+        file = json.loads(reference)
+        if "url" in file:
+            return str(file["url"])
+        if self.run is None:
+            return Path(file["path"])
+        path: Path = self.run / file["at"] / file["name"]
+        if "path" in file and not (path.exists() and not Path(file["path"]).exists()):
+            return Path(file["path"])  # else the run came from elsewhere, and has the file itself
+        return path
 
 
 def _own(module: object, name: str, kind: type) -> type | None:

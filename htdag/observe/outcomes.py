@@ -170,7 +170,5 @@ def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
 
 
 def load_value(frame: itemfile.Frame, run: Path) -> Any:
-    """Return the value of a frame; of a file item, the path of the user's own file."""
-    if frame.kind == itemfile.FILE:
-        return Path(json.loads(frame.payload)["path"])
-    return loads(frame.payload, frame.buffers)
+    """Return the value of a frame; files that travelled with it are paths here."""
+    return loads(frame.payload, frame.buffers, run)

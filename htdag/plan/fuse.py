@@ -23,6 +23,7 @@ BUILT_IN = Options(
     max_errors=0,
     fuse=True,
     cache=False,
+    checkpoint_interval=600,
     environment=Environment.assume(),
 )
 
@@ -95,7 +96,9 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
         ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
         waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
         waits = [name for name in waits if graph.nodes[name]["stage"].data is None]
-        if waits and not _is_bare(node):
+        own = set(node.stages)
+        depends = any(own & ({name} | nx.ancestors(graph, name)) for name in waits)
+        if waits and (depends or not _is_bare(node)):
             return f"its bind waits for {', '.join(waits)}"
     mine, theirs = options.of_jobs().given(), node.options.of_jobs().given()
     differing = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]

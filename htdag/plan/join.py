@@ -6,16 +6,13 @@ from dataclasses import replace
 
 import networkx as nx
 
-from htdag._graph import upstreams
 from htdag._names import unique_name
-from htdag.errors import UsageError
 from htdag.plan.fuse import job_options
 from htdag.plan.model import Input, Node, Output
 from htdag.runtime.chunking import BY_HASH
-from htdag.stages import KEYED, VIEWS, Stage
+from htdag.stages import KEYED, Stage
 
 _LONGEST_NAME = 60
-_HANDED_ON = VIEWS | KEYED | {"filter"}
 
 
 def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -33,15 +30,6 @@ def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
             for stream in node.input.streams
             if stream.source is None and stream.stage not in _made_in_parts(node)
         )
-    combined = {
-        output.after or (node.stages[0] if node.input.is_view else node.input.stage)
-        for node in nodes
-        for output in node.outputs
-        if not output.whole and graph.nodes[output.stage]["stage"].kind != "count"
-    }
-    read = {stage for stage in needed if graph.nodes[stage]["stage"].data is None}
-    for stage in sorted(read | targets | combined):
-        _check_not_files(graph, stage)
     complete: list[Node] = []
     for name in graph:
         stage_handle: Stage = graph.nodes[name]["stage"]
@@ -79,24 +67,6 @@ def _with_partitions(graph: nx.DiGraph, output: Output) -> Output:
     stage: Stage = graph.nodes[output.stage]["stage"]
     wanted = output.kind in BY_HASH or (output.whole and stage.kind == "sort_by")
     return replace(output, parts=stage.partitions or 0) if wanted else output
-
-
-def _check_not_files(graph: nx.DiGraph, name: str) -> None:
-    """Refuse to hand the items of `files` themselves from job to job or back to the user."""
-    above = {name}
-    while above:
-        found = {graph.nodes[first]["stage"].kind for first in above}
-        if "files" in found:
-            raise UsageError(
-                f"stage {name!r}: its items are files, which are there only in the job they were "
-                f"sent to; map them to values (or path to name) in the same node first"
-            )
-        above = {
-            other
-            for first in above
-            if graph.nodes[first]["stage"].kind in _HANDED_ON
-            for other in upstreams(graph, first)
-        }
 
 
 def name_nodes(nodes: tuple[Node, ...]) -> tuple[Node, ...]:

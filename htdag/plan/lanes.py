@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import networkx as nx
 
+from htdag._resources import fixed
 from htdag._text import duration
 from htdag._throttles import Throttles
 from htdag.plan.costs import Chain
@@ -229,8 +230,8 @@ def _works(tree: tuple[str, ...], nodes: dict[str, Node]) -> list[Work] | None:
                 seconds=share * cost.seconds,
                 slowest=share * max(cost.slowest, cost.seconds),
                 one_in=max(1, round(cost.jobs)),
-                cpus=node.options.request_cpus or 1,
-                gpus=node.options.request_gpus or 0,
+                cpus=fixed(node.options.request_cpus) or 1,
+                gpus=fixed(node.options.request_gpus) or 0,
                 after=tree.index(str(node.input.node)) if name != tree[0] else None,
             )
         )

@@ -269,7 +269,8 @@ def _tuned(
             text = f"so little work ({duration(items * each)} in all) that its jobs are the default"
             reasons.append(text)
         else:
-            slots = max(1, slots // (node.options.request_cpus or 1))
+            cpus = node.options.request_cpus
+            slots = max(1, slots // (cpus if isinstance(cpus, int) else 1))
             jobs, reason = _jobs(items, each, slots, settings)
             reasons.append(reason)
     options, asked = _requests(node, known, _items_a_job(node, items, jobs))

@@ -170,7 +170,7 @@ def entries() -> Iterator[Entry]:
         for path in _packs(folder):
             try:
                 about = json.loads((path / _ABOUT).read_bytes())
-                size = sum(file.stat().st_size for file in path.iterdir())
+                size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 used = path.stat().st_mtime
             except FileNotFoundError:
                 continue  # it was cleared meanwhile

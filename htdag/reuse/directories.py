@@ -27,8 +27,8 @@ _ROOT = re.compile(
     r".*\.dag\.halt|removed\.json"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|rounds|current|loop\.json|kept|"
-    r"kept(\.\d+)?\.json|final\.jsonl|.*\.tmp"
+    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
+    r"kept|kept(\.\d+)?\.json|final\.jsonl|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
 

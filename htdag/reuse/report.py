@@ -73,6 +73,13 @@ def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:
         return Verdict(stage, "reuse", f"unchanged, {counted(taken.items, 'item')}")
     if node["mode"] == "reduce":
         return Verdict(stage, "recompute", "what it combines changed")
+    if node["returns_files"]:
+        left = taken.items - taken.reused
+        text = (
+            f"of {counted(taken.items, 'item')} {left:,} {'is' if left == 1 else 'are'} in chunks "
+            f"with new, changed or unfinished ones, and returned files stay with whole chunks"
+        )
+        return Verdict(stage, "reuse in part" if taken.reused else "recompute", text)
     unfinished, new = taken.unfinished, taken.items - taken.reused - taken.unfinished
     missing = []
     if unfinished:

@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from htdag import _checks, _options
+from htdag._resources import PerItem
 from htdag.errors import OptionError, UsageError
 from htdag.run.control import Control
 from htdag.runtime import submitfile
@@ -28,6 +29,7 @@ _COMMANDS = {
     "allowedexecuteduration": "allowed_execute_duration",
     "allowedjobduration": "allowed_job_duration",
 }
+_SIZES = {"request_memory": ("RequestMemory", "MB"), "request_disk": ("RequestDisk", "KB")}
 
 
 class Editing(Control):
@@ -107,10 +109,12 @@ class Editing(Control):
         changes: dict[str, str] = {}
         sizes = {"request_memory": request_memory, "request_disk": request_disk}
         given = _options.parse(sizes, what)
-        if given.request_memory is not None:
-            changes["RequestMemory"] = str(_megabytes(given.request_memory))
-        if given.request_disk is not None:
-            changes["RequestDisk"] = str(_megabytes(given.request_disk, "KB"))
+        for name, (attribute, unit) in _SIZES.items():
+            amount = given.given().get(name)
+            if isinstance(amount, PerItem):
+                raise OptionError(f"{what!r}: {name} takes a fixed value here, no function")
+            if amount is not None:
+                changes[attribute] = str(_megabytes(amount, unit))
         if time is not None:
             changes[self._duration(stage)] = str(_seconds(time))
         if attributes is not None and not isinstance(attributes, Mapping):

@@ -115,7 +115,7 @@ def job_of(run: Path, node: str, chunk: int) -> Job | None:
 
 def _keys(job: Job) -> Iterator[str]:
     # What a group is made of does not matter for its key.
-    return (key for key, _ in views.open_view(job.description, None, "").items)
+    return (key for key, _ in views.open_view(job.description, None).items)
 
 
 @contextlib.contextmanager

@@ -23,8 +23,10 @@ from htdag.runtime import (
     keyed,
     layout,
     shorten,
+    travel,
     usermodules,
     views,
+    workplace,
 )
 from htdag.runtime.job import Job
 from htdag.runtime.program import MISSING, Cursor, chain
@@ -140,19 +142,25 @@ def replay(
         Whatever the functions raised is in it.
     """
     _check_python(run)
-    with in_folder(run):
-        place = find(run, plan, stage, key)
-        job = place.job
-        envelope = pickle.loads(Path(layout.payload(job.node)).read_bytes())
-        usermodules.install(envelope["modules"])
-        content = pickle.loads(envelope["content"])
-        bound = chunkfile.bound_values(job.description["binds"], "")
-    done = Replay(stage, place.key or key)
-    if job.program["mode"] == "reduce":
-        act = _reduction(run, job, content, bound, done, wrap)
-    else:
-        act = _chained(run, place, content, bound, done, wrap)
-    with _scratch():
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="htdag-fetched-"))
+        # What functions return as files stays where they made it.
+        here = travel.Here(os.path.abspath(run), folder, frozenset(), lambda path: (path, None))
+        stack.enter_context(travel.entered(here))
+        with in_folder(run):
+            place = find(run, plan, stage, key)
+            job = place.job
+            envelope = pickle.loads(Path(layout.payload(job.node)).read_bytes())
+            usermodules.install(envelope["modules"])
+            content = pickle.loads(envelope["content"])
+            bound = chunkfile.bound_values(job.description["binds"])
+        done = Replay(stage, place.key or key)
+        if job.program["mode"] == "reduce":
+            act = _reduction(run, job, content, bound, done, wrap)
+        else:
+            act = _chained(run, place, content, bound, done, wrap)
+        stack.enter_context(_scratch())
+        workplace.link_inputs(job, here, os.getcwd())
         try:
             act()
         except KeyboardInterrupt:
@@ -221,7 +229,7 @@ def _chained(
 
     def act() -> None:
         with in_folder(run):
-            view = views.open_view(place.job.description, combining, "")
+            view = views.open_view(place.job.description, combining)
         first = 0 if output is not None else place.sequence
         for sequence in range(place.sequence + 1):
             with in_folder(run):
@@ -342,7 +350,7 @@ def _reduction(
                 frame = next(frames, None)
                 if frame is None:
                     break
-                done.key, done.item = frame.key, chunkfile.value(frame, "")
+                done.key, done.item = frame.key, chunkfile.value(frame)
             total = done.item if total is MISSING else function(total, done.item, **keywords)
         done.failed_in = ""
         if total is not MISSING:

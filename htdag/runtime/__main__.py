@@ -13,6 +13,9 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
         sys.stderr.write("htdag needs Python 3.8 or newer, this is %s\n" % sys.version.split()[0])
         return 120
     command = arguments[0]
+    import os
+
+    sys.path[0] = os.path.abspath(sys.path[0])  # a job's functions work in a directory of their own
     if command in ("work", "work-status"):
         from htdag_runtime import worker  # type: ignore[import-not-found]
 

@@ -11,18 +11,22 @@ from typing import Any, Dict, List, NoReturn, Optional, Set
 
 from . import (
     checking,
+    checkpoint,
     chunkfile,
+    current,
+    inside,
     itemfile,
-    layout,
     measure,
+    pause,
     recordfile,
     report,
     sinks,
     usermodules,
     views,
+    workplace,
 )
 from .detail import Details
-from .job import FINISHED, GAVE_UP, RUNNING, Job, Shared
+from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
 from .sinks import Sink
@@ -37,8 +41,10 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
+        inside.install()
         _show_lines_at_once()
-        run(job, shared, skip)
+        job = workplace.settle(job)
+        run(job, shared, skip, current.enter(job))
         status = 0
     except BaseException as error:
         name, message = report.type_name(error), report.text_of(error)
@@ -63,23 +69,29 @@ def _show_lines_at_once() -> None:
             stream.reconfigure(line_buffering=True)
 
 
-def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
+def run(
+    job: Job, shared: Shared, skip: Optional[Set[int]], cursor: Optional[Cursor] = None
+) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
+    cursor = Cursor() if cursor is None else cursor
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()
-    with open(layout.payload(job.node), "rb") as file:
+    with open(job.payload, "rb") as file:
         envelope = pickle.loads(file.read())
     usermodules.install(envelope["modules"])
     content = pickle.loads(envelope["content"])
     functions, initials = content["functions"], content["initials"]
-    bound = chunkfile.bound_values(job.description["binds"], job.files_folder)
+    bound = chunkfile.bound_values(job.description["binds"])
+    keeper = checkpoint.Keeper(job)
+    functions = keeper.over(program["operations"], functions)
+    functions = current.telling(cursor, program, functions)
     content["functions"] = functions = watch.over(program, functions)
-    cursor = Cursor()
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
-        sink = make_sink(output, writer, content, cursor)
+        files = program.get("carries_files", True)
+        sink = make_sink(output, writer, content, cursor, files)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
     check = program["check"]
@@ -93,14 +105,25 @@ def run(job: Job, shared: Shared, skip: Optional[Set[int]]) -> None:
     else:
         emit = chain(program["operations"], functions, bound, by_position, cursor)
         combine = program["combine"]
-        view = views.open_view(
-            job.description, None if combine is None else functions[combine], job.files_folder
-        )
+        view = views.open_view(job.description, None if combine is None else functions[combine])
         cursor.stage = program["stages"][0]
-        _each(job, view, emit, every, cursor, shared, skip or set())
+        streams = _Streams(job.record, again=skip is not None)
+
+        def pause_here() -> None:
+            streams.pause(shared.get().position - 1)
+            for sink in every:
+                sink.close()
+                sink.writer.discard()
+            keeper.close()
+            shared.put(PAUSED, *shared.get()[1:])
+            os._exit(0)
+
+        keeper.pauser = pause.Pauser(job, pause_here)
+        _each(job, view, emit, every, cursor, shared, skip or set(), keeper, streams)
     for sink in every:
         sink.close()
         sink.writer.close(sync=True)
+    keeper.close()
     _, position, items, done, failed = shared.get()
     shared.note(watch.report(done + failed))
     shared.put(FINISHED, position, items, done, failed)
@@ -114,14 +137,18 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
 
 
 def make_sink(
-    output: Dict[str, Any], writer: Any, content: Dict[str, List[Any]], cursor: Cursor
+    output: Dict[str, Any],
+    writer: Any,
+    content: Dict[str, List[Any]],
+    cursor: Cursor,
+    files: bool = True,
 ) -> Sink:
     """Return the sink of an output of a node's program."""
 
     def function(role: str) -> Any:
         return None if output[role] is None else content["functions"][output[role]]
 
-    dumps = pickler()
+    dumps = pickler(files)
     stage, kind = output["stage"], output["kind"]
     if kind == "items":
         return Sink(writer, dumps, stage, cursor)
@@ -147,12 +174,14 @@ def _each(
     cursor: Cursor,
     shared: Shared,
     skip: Set[int],
+    keeper: checkpoint.Keeper,
+    streams: "_Streams",
 ) -> None:
     todo = job.description["todo"]
     wanted = None if todo is None else set(chunkfile.chosen(todo, None))
+    total = views.total(job.description)
     done = failed = 0
     sequence = -1
-    streams = _Streams(job.record)
     details = Details(job.record)
     first_stage = cursor.stage
     load = view.load
@@ -163,20 +192,26 @@ def _each(
             del stored
             continue
         shared.put(RUNNING, sequence + 1, sequence + 1, done, failed)
-        cursor.key = key
+        cursor.item(key)
         cursor.stage = first_stage
+        keeper.item(sequence)
         try:
             emit(key, load(stored))
             for sink in sinks:
                 sink.end(sequence)
             done += 1
+            keeper.end(done=True)
         except BaseException as error:
             failed += 1
             report.item_error(job, cursor.stage, key, sequence, error, details)
             for sink in sinks:
                 sink.abandon()
+            keeper.end(done=False)
         streams.item(sequence, key)
         del stored
+        if keeper.pauser.is_due() and sequence + 1 != total:
+            shared.put(RUNNING, 0, sequence + 1, done, failed)
+            keeper.pauser.pause()
     shared.put(RUNNING, 0, sequence + 1, done, failed)
 
 
@@ -204,7 +239,7 @@ def _reduce(
         for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
             key = frame.key
             shared.put(RUNNING, number + 1, number, 0, 0)
-            item = chunkfile.value(frame, job.files_folder)
+            item = chunkfile.value(frame)
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
             del frame, item  # not to be kept while the next one is read
@@ -232,9 +267,13 @@ def _reduce(
 class _Streams:
     """Note which part of the job's output streams each item printed."""
 
-    def __init__(self, record: str) -> None:
+    def __init__(self, record: str, again: bool = False) -> None:
         self._record = record
         self._before = self._sizes()
+        self._paused: Dict[str, Any] = {}
+        if again:
+            for line in recordfile.lines(record):
+                self._paused = line.get("paused", self._paused)
 
     @staticmethod
     def _sizes() -> List[int]:
@@ -244,8 +283,18 @@ class _Streams:
 
     def item(self, sequence: int, key: str) -> None:
         after = self._sizes()
+        if self._paused.get("sequence") == sequence:
+            self._before = [min(pair) for pair in zip(self._paused["from"], self._before)]
         if after != self._before:
             entry = {"sequence": sequence, "key": key, "out": [self._before[0], after[0]]}
             entry["err"] = [self._before[1], after[1]]
             recordfile.append(self._record, "streams", entry)
             self._before = after
+
+    def pause(self, sequence: int) -> None:
+        """Note from where on the item at hand has printed, for when the job goes on with it."""
+        before = self._before
+        if self._paused.get("sequence") == sequence:
+            before = self._paused["from"]
+        recordfile.append(self._record, "paused", {"sequence": sequence, "from": before})
+        self._sizes()  # which flushes

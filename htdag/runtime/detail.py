@@ -47,7 +47,7 @@ class Details:
         """Return what an error's entry in the record has besides its type and message."""
         self.tell()
         trace = first_of_user(error)
-        pieces = self.folded(text_of(error, error.__traceback__ if trace is None else trace))
+        pieces = self.folded(traceback_of(error))
         content: Dict[str, Any] = {"traceback": pieces, "time": round(time.time(), 3)}
         item, argument = _inputs(error)
         if item is not None:
@@ -104,6 +104,17 @@ def first_of_user(error: BaseException) -> Optional[TracebackType]:
     while trace is not None and _is_own(trace.tb_frame):
         trace = trace.tb_next
     return trace
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback as text, from the first frame that is not htdag's own.
+
+    That of a program's error, which has none of the user's code in it, is empty.
+    """
+    trace = first_of_user(error)
+    if trace is None and type(error).__module__ == "htdag":
+        return ""
+    return text_of(error, error.__traceback__ if trace is None else trace)
 
 
 def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:
@@ -210,7 +221,10 @@ def scratch() -> Optional[List[str]]:
                 found.append("...")
                 return found
             name = shown + entry.name
-            if entry.is_dir(follow_symlinks=False):
+            if level == 0 and entry.name.endswith(".work"):
+                # What the functions made in their working directory is told as they name it.
+                folders.append((os.path.join(entry.path, "work"), "", 1))
+            elif entry.is_dir(follow_symlinks=False):
                 found.append(name + "/")
                 if level + 1 < _DEEPEST:
                     folders.append((entry.path, name + "/", level + 1))

@@ -4,20 +4,23 @@ A frame has a fixed header (kind, flags, sequence numbers, lengths, CRC-32 of al
 and the payload. The payload of a value is its pickle. Where the value has large buffers of its own
 (arrays, pickle protocol 5), these stand behind the pickle as they are, and the lengths of them
 before it: so that a buffer is written from the user's memory, and read into the memory where it
-stays.
+stays. The files that travel with a value are listed before both, so that who prepares jobs learns
+them without its pickle.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import struct
 import zlib
 from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-VALUE, FILE, END, TRAILER = 1, 2, 3, 4
+VALUE, END, TRAILER = 1, 3, 4
 ENDS = 1  # flag: this value is the last of its input item
 BUFFERS = 2  # flag: the payload is a table of lengths, the pickle, and its buffers
+FILES = 4  # flag: before all that, which files travel with the value
 
 HEADER = struct.Struct("<BBHIIQ")  # kind, flags, key length, first, last, payload length
 CRC = struct.Struct("<I")
@@ -45,15 +48,36 @@ class DamagedFile(Exception):
         return "the item file %s is damaged: %s" % (self.path, self.what)
 
 
+def own_buffers(payload: bytes, buffers: Sequence[Any]) -> Tuple[Any, ...]:
+    """Return buffers that share no memory with these, as the unpickled value is to keep them."""
+    kind: Any = bytes if payload == _READ_ONLY else bytearray
+    return tuple(map(kind, buffers))
+
+
 class Pickled(NamedTuple):
-    """A pickle and its buffers, which are still the pickled value's own memory."""
+    """A pickle and its buffers, which are still the pickled value's own memory.
+
+    ``files`` are the references to the files that travel with the value: see ``travel.py``.
+    """
 
     payload: bytes
     buffers: Tuple[Any, ...] = ()
+    files: Tuple[str, ...] = ()
 
     def load_copy(self) -> Any:
         """Return a value that shares no memory with the pickled one."""
-        return pickle.loads(self.payload, buffers=[bytearray(buffer) for buffer in self.buffers])
+        return pickle.loads(self.payload, buffers=own_buffers(self.payload, self.buffers))
+
+
+_READ_ONLY = pickle.dumps(pickle.PickleBuffer(b""), 5, buffer_callback=lambda buffer: False)
+"""The pickle of a value that is nothing but a read-only buffer."""
+
+
+def plain(value: Any) -> Pickled:
+    """Return the pickle of a number, text, or bytes; large bytes stand behind it as they are."""
+    if type(value) is bytes and len(value) >= SMALL:
+        return Pickled(_READ_ONLY, (value,))
+    return Pickled(pickle.dumps(value, 5))
 
 
 def large_buffers(found: List[Any]) -> Callable[[Any], bool]:
@@ -91,6 +115,7 @@ class Stored(NamedTuple):
     key: bytes
     payload: bytes
     buffers: Tuple[bytearray, ...]
+    files: Tuple[str, ...] = ()
 
     @property
     def frame(self) -> Frame:
@@ -106,9 +131,10 @@ def write(
     last: int,
     payload: bytes,
     buffers: Sequence[Any] = (),
+    files: Sequence[str] = (),
 ) -> int:
     """Write a frame and return its size. Nothing large of it is copied."""
-    if not buffers and len(payload) < SMALL:
+    if not buffers and not files and len(payload) < SMALL:
         header = HEADER.pack(kind, flags, len(key), first, last, len(payload))
         body = key + payload
         return file.write(header + CRC.pack(zlib.crc32(body, zlib.crc32(header))) + body)
@@ -118,6 +144,10 @@ def write(
         sizes = [len(buffer) for buffer in buffers]
         parts = [_TABLE.pack(len(sizes)) + struct.pack("<%dQ" % len(sizes), *sizes), payload]
         parts += buffers
+    if files:
+        flags |= FILES
+        listed = json.dumps(list(files)).encode()
+        parts = [_TABLE.pack(len(listed)) + listed, *parts]
     length = sum(map(len, parts))
     header = HEADER.pack(kind, flags, len(key), first, last, length)
     checksum = zlib.crc32(key, zlib.crc32(header))
@@ -129,10 +159,13 @@ def write(
     return HEAD_SIZE + len(key) + length
 
 
-def read(file: BinaryIO, path: str, stop: Optional[int], load: bool = True) -> Iterator[Stored]:
+def read(
+    file: BinaryIO, path: str, stop: Optional[int], load: bool = True, check: bool = True
+) -> Iterator[Stored]:
     """Yield the frames from the file's position on, checked, up to `stop` or the trailer.
 
     Without `load` large payloads are checked, but not kept: they are empty in what is yielded.
+    Without `check`, too, they are passed over unread.
     """
     position = file.tell()
     size = os.fstat(file.fileno()).st_size
@@ -149,7 +182,8 @@ def read(file: BinaryIO, path: str, stop: Optional[int], load: bool = True) -> I
             raise DamagedFile(path, "it ends within the frame at byte %d" % position)
         checksum = zlib.crc32(head[: HEADER.size])
         buffers = none
-        if length < SMALL and not flags & BUFFERS:
+        files: Tuple[str, ...] = ()
+        if length < SMALL and not flags & (BUFFERS | FILES):
             body = file.read(key_length + length)
             checksum = zlib.crc32(body, checksum)
             key, payload = body[:key_length], body[key_length:]
@@ -157,19 +191,21 @@ def read(file: BinaryIO, path: str, stop: Optional[int], load: bool = True) -> I
         else:
             key = file.read(key_length)
             checksum = zlib.crc32(key, checksum)
-            if not load:
+            if flags & FILES:
+                files, length, checksum = _files(file, length, checksum)
+            if not check and length >= 0:
+                payload, checksum = b"", expected
+                file.seek(end)
+            elif not load or length < 0:
                 payload, checksum = b"", _pass_over(file, length, checksum)
-            elif not flags & BUFFERS:
-                payload = file.read(length)
-                checksum = zlib.crc32(payload, checksum)
             else:
-                payload, buffers, checksum = _with_buffers(file, length, checksum)
+                payload, buffers, checksum = _body(file, flags, length, checksum)
         if checksum != expected:
             raise DamagedFile(
                 path, "the checksum of the frame at byte %d does not match" % position
             )
         position = end
-        stored = Stored(kind, flags, first, last, key, payload, buffers)
+        stored = Stored(kind, flags, first, last, key, payload, buffers, files)
         # While the next frame is read, this one is not to be held here, too.
         del payload, buffers
         yield stored
@@ -178,8 +214,30 @@ def read(file: BinaryIO, path: str, stop: Optional[int], load: bool = True) -> I
             return
 
 
+def _files(file: BinaryIO, length: int, checksum: int) -> Tuple[Tuple[str, ...], int, int]:
+    """Read which files travel with a value; return also what is left, and the checksum.
+
+    What cannot be is damage: then no checksum matches.
+    """
+    table = file.read(_TABLE.size)
+    if len(table) < _TABLE.size:
+        return (), -1, -1
+    (size,) = _TABLE.unpack(table)
+    left = length - _TABLE.size - size
+    if left < 0:
+        return (), -1, -1
+    listed = file.read(size)
+    checksum = zlib.crc32(listed, zlib.crc32(table, checksum))
+    try:
+        return tuple(json.loads(listed)), left, checksum
+    except ValueError:
+        return (), -1, -1
+
+
 def _pass_over(file: BinaryIO, length: int, checksum: int) -> int:
     """Read so many bytes for their checksum alone."""
+    if length < 0:
+        return -1  # what was read before tells that it is damaged
     piece = memoryview(bytearray(min(length, _PIECE)))
     while length:
         got = file.readinto(piece[: min(length, _PIECE)])  # type: ignore[attr-defined]
@@ -188,6 +246,15 @@ def _pass_over(file: BinaryIO, length: int, checksum: int) -> int:
         checksum = zlib.crc32(piece[:got], checksum)
         length -= got
     return checksum
+
+
+def _body(
+    file: BinaryIO, flags: int, length: int, checksum: int
+) -> Tuple[bytes, Tuple[bytearray, ...], int]:
+    if flags & BUFFERS:
+        return _with_buffers(file, length, checksum)
+    payload = file.read(length)
+    return payload, (), zlib.crc32(payload, checksum)
 
 
 def _with_buffers(
@@ -215,10 +282,14 @@ def _with_buffers(
     payload = file.read(left)
     for part in (table, lengths, payload):
         checksum = zlib.crc32(part, checksum)
-    buffers = []
+    buffers: List[Any] = []
     for size in sizes:
-        buffer = bytearray(size)
-        file.readinto(buffer)  # type: ignore[attr-defined]
+        buffer: Any
+        if payload == _READ_ONLY:
+            buffer = file.read(size)
+        else:
+            buffer = bytearray(size)
+            file.readinto(buffer)  # type: ignore[attr-defined]
         checksum = zlib.crc32(buffer, checksum)
         buffers.append(buffer)
     return payload, tuple(buffers), checksum

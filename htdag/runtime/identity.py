@@ -8,7 +8,7 @@ import os
 from typing import Any, Dict, Iterator, List, Tuple
 
 from . import chunkfile, layout, views
-from .frames import FILE, Frame
+from .frames import Frame
 
 SIZE = 16
 
@@ -61,7 +61,7 @@ class Reader:
                 (frame.key, frame) for frame in chunkfile.frames(here["streams"][0]["parts"])
             )
         else:
-            found = views.open_view(here, None, "").items
+            found = views.open_view(here, None).items
         for key, stored in found:
             own = self._digest(stored)
             yield key, digest(bound, own) if bound else own
@@ -75,10 +75,6 @@ class Reader:
 
     def _digest(self, stored: Any) -> bytes:
         if isinstance(stored, Frame):
-            if stored.kind == FILE:
-                file = json.loads(stored.payload)
-                file.pop("link")
-                return digest(b"file", json.dumps(file, sort_keys=True).encode())
             found = digest(stored.payload, *stored.buffers)
             return self._same.get(found, found)
         if isinstance(stored, (bytes, bytearray, memoryview)):

@@ -27,11 +27,10 @@ from typing import (
 )
 
 from . import frames
-from .frames import COUNT, END, ENDS, FILE, TRAILER, TRAILER_SIZE, VALUE, DamagedFile, Frame
+from .frames import COUNT, END, ENDS, TRAILER, TRAILER_SIZE, VALUE, DamagedFile, Frame
 
 MAGIC = b"htdag items 1\n"
 __all__ = [
-    "FILE",
     "VALUE",
     "DamagedFile",
     "Extent",
@@ -45,6 +44,8 @@ __all__ = [
     "merged_count",
     "read",
     "reconcile",
+    "references",
+    "references_by_key",
     "repair",
     "to_ranges",
 ]
@@ -92,21 +93,21 @@ class ItemWriter:
             self._file.write(MAGIC)
         self._position = self._file.tell()
         self._mark = (self._position, self.values)
-        self._held: Optional[Tuple[int, bytes, bytes]] = None
+        self._held: Optional[Tuple[bytes, bytes, Sequence[str]]] = None
 
     def value(
-        self, key: str, payload: bytes, kind: int = VALUE, buffers: Sequence[Any] = ()
+        self, key: str, payload: bytes, buffers: Sequence[Any] = (), files: Sequence[str] = ()
     ) -> None:
-        """Add a value to the current input item.
+        """Add a value to the current input item, and which files travel with it.
 
         Its `buffers` are written before this returns: whoever owns them may change them then.
         """
         self._write_held(0, 0, 0)
         self.values += 1
         if buffers:
-            self._write(kind, 0, key.encode(), 0, 0, payload, buffers)
+            self._write(VALUE, 0, key.encode(), 0, 0, payload, buffers, files)
         else:
-            self._held = (kind, key.encode(), payload)
+            self._held = (key.encode(), payload, files)
 
     def end(self, first: int, last: int) -> None:
         """End the current input item, or the range of them that was combined."""
@@ -154,9 +155,9 @@ class ItemWriter:
 
     def _write_held(self, flags: int, first: int, last: int) -> None:
         if self._held is not None:
-            kind, key, payload = self._held
+            key, payload, files = self._held
             self._held = None
-            self._write(kind, flags, key, first, last, payload)
+            self._write(VALUE, flags, key, first, last, payload, (), files)
 
     def _write(self, *frame: Any) -> None:
         self._position += frames.write(self._file, *frame)
@@ -184,7 +185,7 @@ def read(path: str) -> Iterator[Frame]:
     with _open(path) as file:
         values = 0
         for stored in frames.read(file, path, None):
-            if stored.kind in (VALUE, FILE):
+            if stored.kind == VALUE:
                 values += 1
                 frame = stored.frame
                 del stored  # see frames.read
@@ -298,6 +299,32 @@ def merge(paths: Sequence[str]) -> Iterator[Frame]:
     if len(paths) == 1:
         yield from read(paths[0])
         return
+    for stored in _merged(paths, load=True):
+        frame = stored.frame
+        del stored
+        yield frame
+        del frame
+
+
+def references(paths: Sequence[str]) -> Iterator[Tuple[str, ...]]:
+    """Yield for each value that `merge` yields which files travel with it; no payload is read."""
+    for _, files in references_by_key(paths):
+        yield files
+
+
+def references_by_key(paths: Sequence[str]) -> Iterator[Tuple[str, Tuple[str, ...]]]:
+    """Yield also the key of each value."""
+    if len(paths) > 1:
+        for stored in _merged(paths, load=False):
+            yield stored.key.decode(), stored.files
+        return
+    with _open(paths[0]) as file:
+        for stored in frames.read(file, paths[0], None, load=False, check=False):
+            if stored.kind == VALUE:
+                yield stored.key.decode(), stored.files
+
+
+def _merged(paths: Sequence[str], *, load: bool) -> Iterator[frames.Stored]:
     where = {}
     for path in paths:
         for extent in index(path, whole=True):
@@ -310,12 +337,10 @@ def merge(paths: Sequence[str]) -> Iterator[Frame]:
                 handles[path] = _open(path)
             file = handles[path]
             file.seek(extent.start)
-            for stored in frames.read(file, path, extent.end):
+            for stored in frames.read(file, path, extent.end, load=load, check=load):
                 if stored.kind != END:
-                    frame = stored.frame
+                    yield stored
                     del stored
-                    yield frame
-                    del frame
     finally:
         for file in handles.values():
             file.close()

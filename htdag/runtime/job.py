@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import struct
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import layout
 
-STARTING, RUNNING, FINISHED, GAVE_UP = 0, 1, 2, 3
+STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED = 0, 1, 2, 3, 4
 
 
 class Job(NamedTuple):
@@ -20,13 +21,33 @@ class Job(NamedTuple):
     attempt: int
     program: Dict[str, Any]
     description: Dict[str, Any]
+    root: str = ""
+
+    def at(self, root: str) -> Job:
+        """Return the job with absolute paths, for a process that works somewhere else."""
+
+        def absolute(stream: Dict[str, Any]) -> Dict[str, Any]:
+            parts = [
+                {**part, "files": [os.path.join(root, file) for file in part["files"]]}
+                for part in stream["parts"]
+            ]
+            return {**stream, "parts": parts}
+
+        binds = {name: absolute(bind) for name, bind in self.description["binds"].items()}
+        streams = [absolute(stream) for stream in self.description["streams"]]
+        description = {**self.description, "binds": binds, "streams": streams}
+        return self._replace(description=description, root=root)
 
     @property
     def record(self) -> str:
-        return layout.record(self.node, self.chunk, self.attempt)
+        return os.path.join(self.root, layout.record(self.node, self.chunk, self.attempt))
+
+    @property
+    def payload(self) -> str:
+        return os.path.join(self.root, layout.payload(self.node))
 
     def _path(self, stem: str) -> str:
-        return layout.output(self.node, self.chunk, self.attempt, stem)
+        return os.path.join(self.root, layout.output(self.node, self.chunk, self.attempt, stem))
 
     @property
     def outputs(self) -> List[str]:
@@ -48,10 +69,6 @@ class Job(NamedTuple):
         for main, parts in zip(self.outputs, self.parts):
             found += [main, *parts]
         return found
-
-    @property
-    def files_folder(self) -> str:
-        return "%s/files/%s.%d" % (layout.outcomes(self.node), self.chunk, self.attempt)
 
 
 def read_job(node: str, chunk: str, attempt: int) -> Job:

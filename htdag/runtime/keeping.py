@@ -49,6 +49,8 @@ class Writer:
             elif kind == "chunk":
                 content["files"] = [self._link(kept.file(folder, n)) for n in content["files"]]
                 content["logs"] = [self._link(kept.file(folder, n)) for n in content["logs"]]
+                if content["tree"] is not None:
+                    content["tree"] = self._link_tree(kept.file(folder, content["tree"]))
             self._write(kind, content)
 
     def _add_chunk(
@@ -77,7 +79,10 @@ class Writer:
         attempts = state.attempts[-1:] if node["mode"] == "reduce" else state.attempts
         if not refused and len(attempts) == 1 and state.complete and ids:
             self._add_whole(run, node, chunk, attempts[0].number, ids, keys)
-        if node["mode"] != "reduce":
+            if node["returns_files"]:
+                done = set(range(len(ids)))
+        # Values say where returned files are: in the folder of their chunk.
+        if node["mode"] != "reduce" and not node["returns_files"]:
             taken: Dict[int, kept.Atom] = {}
             for attempt in attempts:
                 for atom in _atoms(run, node, chunk, attempt.number, ids, keys):
@@ -112,6 +117,8 @@ class Writer:
             if "streams" in line:
                 streams.append(line["streams"])
         there = all(os.path.exists(os.path.join(run, log)) for log in logs)
+        returned = layout.returned(name, chunk, attempt) if node["returns_files"] else ""
+        tree = os.path.join(run, returned)
         content = {
             "digest": kept.whole_digest(ids, keys).hex(),
             "items": len(ids),
@@ -120,6 +127,8 @@ class Writer:
             "start": start,
             "streams": streams if there else [],
             "logs": [self._link(os.path.join(run, log)) for log in logs] if there else [],
+            "returned": returned,
+            "tree": self._link_tree(tree) if returned and os.path.isdir(tree) else None,
         }
         self._write("chunk", content)
 
@@ -143,6 +152,12 @@ class Writer:
 
     def _write(self, kind: str, content: Any) -> None:
         self._index.write(json.dumps({"kind": kind, "content": content}) + "\n")
+
+    def _link_tree(self, path: str) -> int:
+        number = self._files
+        self._files += 1
+        kept.link_tree(path, kept.file(self._folder, number))
+        return number
 
     def _link(self, path: str) -> int:
         """Link to a file, or copy it, and return its number."""

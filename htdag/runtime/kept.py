@@ -32,7 +32,11 @@ class Atom(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk that one attempt finished as a whole: its files can be taken as they are."""
+    """A chunk that one attempt finished as a whole: its files can be taken as they are.
+
+    The files that its functions returned are in ``returned``, below the run directory, as its
+    values say; "" where there are none. ``tree`` is the folder here with links to them.
+    """
 
     digest: bytes
     items: int
@@ -41,6 +45,8 @@ class Chunk(NamedTuple):
     start: Dict[str, Any]
     streams: List[Dict[str, Any]]
     logs: List[int]
+    returned: str
+    tree: Optional[int]
 
 
 def link_or_copy(path: str, new: str) -> None:
@@ -49,6 +55,11 @@ def link_or_copy(path: str, new: str) -> None:
         os.link(path, new)
     except OSError:
         shutil.copy2(path, new)
+
+
+def link_tree(path: str, new: str) -> None:
+    """Give all files of a folder another name."""
+    shutil.copytree(path, new, copy_function=link_or_copy)
 
 
 def file(folder: str, number: int) -> str:

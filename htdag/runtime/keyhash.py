@@ -14,6 +14,7 @@ import struct
 import uuid
 from typing import Any, Callable, List, Tuple
 
+from . import travel
 from .program import StageError
 
 SIZE = 16
@@ -86,6 +87,14 @@ def _number(key: Any) -> bytes:
     return b"q%d/%d" % (exact.numerator, exact.denominator)
 
 
+def _path(key: pathlib.PurePath) -> bytes:
+    if isinstance(key, travel.FilePath):
+        if key._reference is not None:
+            return b"F" + key._reference.encode()  # where it is differs from job to job
+        key = type(pathlib.Path())(key)
+    return b"p" + _name(type(key)) + str(key).encode("utf-8", "surrogatepass")
+
+
 _KINDS: List[Tuple[Any, Callable[[Any], bytes]]] = [
     (str, lambda key: b"s" + key.encode("utf-8", "surrogatepass")),
     (type(None), lambda key: b"0"),
@@ -101,10 +110,7 @@ _KINDS: List[Tuple[Any, Callable[[Any], bytes]]] = [
     ),
     (datetime.timedelta, lambda key: b"i%d %d %d" % (key.days, key.seconds, key.microseconds)),
     (uuid.UUID, lambda key: b"u" + key.bytes),
-    (
-        pathlib.PurePath,
-        lambda key: b"p" + _name(type(key)) + str(key).encode("utf-8", "surrogatepass"),
-    ),
+    (pathlib.PurePath, lambda key: _path(key)),
 ]
 
 

@@ -27,6 +27,7 @@ SOURCES = "sources"
 SAME = "identities.bin"
 IDENTITY = "identity.json"
 REPLACED = "replaced"
+FILES = "files"
 ENVIRONMENTS = "environments"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
@@ -77,6 +78,16 @@ def skipped(name: str) -> str:
     return node(name) + "/skipped.json"
 
 
+def requests(name: str) -> str:
+    """Return the file that says what each chunk asks for, where that depends on its items."""
+    return node(name) + "/requests.json"
+
+
+def delivered(name: str) -> str:
+    """Return the file that says that returned files were put into the user's folder."""
+    return node(name) + "/delivered.json"
+
+
 def inputs(name: str) -> str:
     """Return the folder of source items and chunk descriptions."""
     return node(name) + "/in"
@@ -92,14 +103,12 @@ def chunk(name: str, chunk: str, attempt: int) -> str:
     return "%s/%s.%d.json" % (inputs(name), chunk, attempt)
 
 
-def linked_file(name: str, number: int) -> str:
-    """Return the link to a user's file, under a name that any transfer list can hold."""
-    return "%s/files/%06d" % (node(name), number)
+def user_file(digest: str) -> str:
+    """Return the folder of one file of the user's, or directory: a link to it, or of links.
 
-
-def files(name: str) -> str:
-    """Return the folder of links to the user's files."""
-    return node(name) + "/files"
+    The folder has a name that any transfer list can hold; within it the file has its own.
+    """
+    return FILES + "/" + digest
 
 
 def outcomes(name: str) -> str:
@@ -117,6 +126,21 @@ def output(name: str, chunk: str, attempt: int, stage: str) -> str:
     return "%s/%s.%d.%s.items" % (outcomes(name), chunk, attempt, stage)
 
 
+def checkpoints(name: str, chunk: str, attempt: int) -> str:
+    """Return the folder of what the functions of one job put aside."""
+    return "%s/%s.%d.checkpoint" % (outcomes(name), chunk, attempt)
+
+
+def returned(name: str, chunk: str, attempt: int) -> str:
+    """Return the folder of the files that the functions of one job returned."""
+    return "%s/%s.%d.files" % (outcomes(name), chunk, attempt)
+
+
+def work(name: str, chunk: str, attempt: int) -> str:
+    """Return the folder in which a job works where no scratch directory is given to it."""
+    return "%s/%s.%d.work" % (node(name), chunk, attempt)
+
+
 def part(stage: str, number: int) -> str:
     """Return what stands for the stage in the name of the file of one partition of its values."""
     return "%s.p%03d" % (stage, number)
@@ -130,11 +154,6 @@ def source(name: str) -> str:
 def stored_items(name: str, number: int) -> str:
     """Return one of the item files of such a source."""
     return "%s/%04d.items" % (source(name), number)
-
-
-def stored_file(name: str, number: int) -> str:
-    """Return the link to a user's file, for such a source of files."""
-    return "%s/files/%06d" % (source(name), number)
 
 
 def late_items(name: str, cell: int, number: int) -> str:

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import final, lanes, layout, looping, post, progress, worker
+from . import final, lanes, layout, looping, post, progress, requests, worker
 from .lanes import Unit
 
 
@@ -327,7 +327,7 @@ class _Scheduler:
             running = self._running.get(task.unit, 0)
             if node["max_materialize"] is not None and running >= node["max_materialize"]:
                 continue
-            cpus = int(node["request_cpus"] or 1)
+            cpus = _cpus(node, task)
             if not self._pool.fits(cpus):
                 break
             self._queue.remove(task)
@@ -383,3 +383,8 @@ class _Scheduler:
     def _fail(self, unit: Unit) -> None:
         self.failed.append(unit.name)
         self.stopped = self.stopped or self._node(unit)["on_error"] == "stop"
+
+
+def _cpus(node: Dict[str, Any], task: Task) -> int:
+    asked = requests.of_chunks(task.run, task.unit.node).get("request_cpus")
+    return asked[int(task.chunk)] if asked else int(node["request_cpus"] or 1)

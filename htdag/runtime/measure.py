@@ -7,14 +7,15 @@ call of a function around it cost some tenths of a microsecond (``benchmarks/mea
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import sys
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from . import chunkfile, layout
-from .itemfile import FILE, DamagedFile
+from . import itemfile, layout, workplace
+from .itemfile import DamagedFile
 from .job import Job
 
 _MOST_ENTRIES = 20_000  # of a scratch directory: a function may leave millions of files there
@@ -197,19 +198,26 @@ def _disk(job: Job) -> Tuple[int, int]:
         for path in part["files"]
     }
     whole = fixed + sum(map(_size, [*read, *job.files, job.record])) + _linked(job)
-    scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
-    return whole + (_left_in(scratch) if scratch else 0), fixed
+    whole += _left_in(layout.returned(job.node, job.chunk, job.attempt))
+    whole += _left_in(os.environ.get("_CONDOR_SCRATCH_DIR") or workplace.folder_of(job))
+    return whole, fixed
 
 
 def _linked(job: Job) -> int:
-    """Return the bytes of the user's files that a job reads in place."""
+    """Return the bytes of the files that travel with what a job reads, in place."""
+    if not job.program.get("reads_files"):
+        return 0
+    found = {
+        reference
+        for stream in job.description["streams"]
+        for part in stream["parts"]
+        for references in itemfile.references(part["files"])
+        for reference in references
+    }
     total = 0
-    for stream in job.description["streams"]:
-        for frame in chunkfile.frames(stream["parts"]):
-            if frame.kind != FILE:
-                break  # a stream has files only, or none
-            path = str(chunkfile.value(frame, job.files_folder))
-            total += _left_in(path, follow=True) if os.path.isdir(path) else _size(path)
+    for file in map(json.loads, found):
+        path = file.get("path") or os.path.join(file.get("at", ""), file["name"])
+        total += _left_in(path, follow=True) if os.path.isdir(path) else _size(path)
     return total
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, List, Optional, Sequence, Tuple
 
 from . import itemfile, keyhash
-from .frames import VALUE
 
 
 class PartedWriter:
@@ -32,24 +31,24 @@ class PartedWriter:
         self._main = itemfile.ItemWriter(main, resume=resume, flush=True)
         self._parts = [itemfile.ItemWriter(path, resume=resume, flush=True) for path in parts]
         self._total = total
-        self._pending: List[Tuple[bytes, str, bytes, Sequence[Any]]] = []
+        self._pending: List[Tuple[bytes, str, bytes, Sequence[Any], Sequence[str]]] = []
         self.partition = b""
 
     def value(
-        self, key: str, payload: bytes, kind: int = VALUE, buffers: Sequence[Any] = ()
+        self, key: str, payload: bytes, buffers: Sequence[Any] = (), files: Sequence[str] = ()
     ) -> None:
         """Add a value to the current input item."""
-        self._pending.append((self.partition, key, payload, buffers))
+        self._pending.append((self.partition, key, payload, buffers, files))
 
     def end(self, first: int, last: int) -> None:
         """End the current input item, or the range of them that was combined."""
         touched = set()
-        for digest, key, payload, buffers in self._pending:
+        for digest, key, payload, buffers, files in self._pending:
             if self._total is None:
                 part = keyhash.partition(digest, len(self._parts))
             else:
                 part = min(first * len(self._parts) // self._total, len(self._parts) - 1)
-            self._parts[part].value(key, payload, VALUE, buffers)
+            self._parts[part].value(key, payload, buffers, files)
             touched.add(part)
         self._pending = []
         for part in touched:

@@ -6,10 +6,11 @@ may follow one. Values leave it at *outputs*, whose item files the worker writes
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING, Any, Callable, Dict, List
+import io
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
-from .frames import Pickled, large_buffers
+from . import travel
+from .frames import Pickled, large_buffers, plain
 
 if TYPE_CHECKING:
     from .sinks import Sink
@@ -29,6 +30,10 @@ class Cursor:
     def __init__(self) -> None:
         self.stage = ""
         self.key = ""
+
+    def item(self, key: str) -> None:
+        """Begin an item."""
+        self.key = key
 
 
 Emit = Callable[[str, Any], None]
@@ -171,24 +176,48 @@ _KINDS: Dict[str, Callable[..., Emit]] = {
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
-def pickler() -> Callable[[Any], Pickled]:
-    """Return a function that pickles any value, classes of ``__main__`` by value."""
+def pickler(files: bool = True) -> Callable[[Any], Pickled]:
+    """Return a function that pickles any value, classes of ``__main__`` by value.
+
+    Without `files` a value with the path of a file that travels is an error.
+    """
+    allowed = files
     import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        """Notes which files travel with a value."""
+
+        files: Tuple[str, ...] = ()
+
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, travel.FilePath):
+                if value._reference is not None:
+                    self.files += (value._reference,)
+                return NotImplemented
+            return super().reducer_override(value)
 
     def dumps(value: Any) -> Pickled:
         if type(value) in _PLAIN:
-            return Pickled(pickle.dumps(value, 5))
+            return plain(value)
         buffers: List[Any] = []
-        payload = cloudpickle.dumps(value, 5, buffer_callback=large_buffers(buffers))
-        return Pickled(payload, tuple(buffers))
+        file = io.BytesIO()
+        pickler = Pickler(file, 5, buffer_callback=large_buffers(buffers))
+        pickler.dump(value)
+        if pickler.files and not allowed:
+            raise StageError(
+                "the result holds the path of a file that came with the item, although the "
+                "annotation of the function says that it returns something else; correct the "
+                "annotation, or return what is in the file"
+            )
+        return Pickled(file.getvalue(), tuple(buffers), pickler.files)
 
     return dumps
 
 
-def in_one_piece(pickled: Pickled, value: Any) -> bytes:
+def in_one_piece(pickled: Pickled, value: Any) -> Pickled:
     """Return a pickle that holds its buffers too."""
     if not pickled.buffers:
-        return pickled.payload
+        return pickled
     import cloudpickle
 
-    return bytes(cloudpickle.dumps(value, 5))
+    return Pickled(cloudpickle.dumps(value, 5), (), pickled.files)

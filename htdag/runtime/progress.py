@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
-from . import chunkfile, itemfile, lanes, layout, memory, recordfile, reuse, streams, worker
+from . import (
+    checkpoint,
+    chunkfile,
+    deliver,
+    itemfile,
+    lanes,
+    layout,
+    memory,
+    outfiles,
+    recordfile,
+    requests,
+    reuse,
+    streams,
+    worker,
+)
 from .lanes import Unit
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
@@ -121,7 +136,13 @@ def _problem(
                     pass
             except itemfile.DamagedFile as error:
                 return str(error)
-    return ""
+    if not any(end.get("carrying", ())):
+        return ""
+    folder = layout.returned(node["name"], chunk, attempt)
+    if not verify:
+        return outfiles.missing(run, folder, end["returned"]) if end["returned"] else ""
+    stems = (layout.output(node["name"], chunk, attempt, stem) for stem in node["files"])
+    return outfiles.problem(run, folder, [os.path.join(run, stem) for stem in stems])
 
 
 def _left(
@@ -187,12 +208,18 @@ def write_list(
     is its own.
     """
     lines = []
+    asked = requests.of_chunks(run, node["name"])
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
         chunk = layout.chunk_name(number)
+        if node["checkpoints"]:
+            earlier = checkpoint.of_earlier_attempt(run, node["name"], chunk, attempt)
+            if earlier and os.listdir(os.path.join(run, earlier)):
+                transfer = [*transfer, earlier]
         path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
         layout.write_aside(path, json.dumps(description).encode(), sync=False)
-        lines.append("%s, %d, %s\n" % (chunk, attempt, ", ".join(transfer)))
+        values = [chunk, str(attempt), *(str(each[number]) for each in asked.values())]
+        lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
     path = os.path.join(run, layout.chunk_list(node["name"], lane))
     layout.write_aside(path, "".join(lines).encode())
     if max(map(len, lines), default=0) > LONGEST_MATERIALIZED:
@@ -262,9 +289,22 @@ def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
         os.path.join(run, layout.loop_end(node["name"]))
     ):
         return False
-    if _was_skipped(run, node):
-        return True
-    return all(state.complete for state in examine(run, node, lane=lane))
+    done = _was_skipped(run, node) or _complete(examine(run, node, lane=lane))
+    return done and not _is_undelivered(run, node, lane)
+
+
+def _is_undelivered(run: str, node: Dict[str, Any], lane: int) -> bool:
+    """Tell whether a unit has still to put files where they are wanted: the last, if all is done.
+
+    The last of the units to be judged does that; when it could not, the last by number does.
+    """
+    if not deliver.is_left(run, node) or lane != lanes.units(node)[-1].lane:
+        return False
+    return _was_skipped(run, node) or _complete(examine(run, node))
+
+
+def _complete(states: List[ChunkState]) -> bool:
+    return all(state.complete for state in states)
 
 
 def _was_skipped(run: str, node: Dict[str, Any]) -> bool:
@@ -322,6 +362,11 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: i
     for state in states:
         for problem in state.damaged:
             text += "\n" + problem
+    if succeeded and node["delivers"]:
+        every = examine(run, node) if lane else states
+        problem = deliver.deliver(run, node, every) if not lane or _complete(every) else ""
+        text += "\n" + problem if problem else ""
+        succeeded = not problem
     if succeeded:
         unit = Unit(node["name"], lane)
         examined: Examined = {unit: states}
@@ -344,17 +389,21 @@ def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
     as_planned = not child["dynamic"] and not reuse.is_wanted(run, child, unit.lane)
     for parent in lanes.parents(plan, unit):
         states = _examined(run, plan, parent, parents)
-        complete = all(state.complete for state in states)
+        complete = _complete(states)
         if not complete and not _was_skipped(run, plan["by_name"][parent.node]):
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
-        as_planned = as_planned and complete and first
+        as_planned = as_planned and complete and first and not _carries_files(states)
     begun = layout.attempts(run, child["name"])
     if unit.lane:
         own = lanes.chunks(child, unit.lane, 0)
         begun = {number: made for number, made in begun.items() if number in own}
     if not as_planned or begun:
         prepare(run, plan, child, parents=parents, lane=unit.lane)
+
+
+def _carries_files(states: List[ChunkState]) -> bool:
+    return any(sum(a.end.get("carrying", ())) for state in states for a in state.attempts)
 
 
 def _errors(run: str, node: Dict[str, Any], states: List[ChunkState]) -> Tuple[int, int]:
@@ -389,5 +438,8 @@ def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
             )
             if problem:
                 os.replace(path, path + ".damaged")
+                # Another attempt of this number may bring files of the same names.
+                folder = layout.returned(node["name"], chunk, attempt)
+                shutil.rmtree(os.path.join(run, folder), ignore_errors=True)
                 problems.append(problem)
     return problems

@@ -1,7 +1,8 @@
 """The record that a job leaves beside its values: JSON lines, no user values but short texts.
 
-Lines: ``start`` (host, Python, time), an ``error`` for each failed item and before the first the
-``context`` (packages, scratch directory), ``streams`` for each item that printed, and at last
+Lines: ``start`` (host, Python, time; again each time that the job goes on after a pause or an
+eviction), an ``error`` for each failed item and before the first the ``context`` (packages, scratch
+directory), ``streams`` for each item that printed, ``checkpoint`` for each pause, and at last
 ``end`` with the counts. A record without its end belongs to a job that was killed.
 """
 
@@ -37,10 +38,16 @@ def start(
     host: str,
     python: str,
     request_memory: Optional[int] = None,
+    *,
+    anew: bool = True,
 ) -> None:
-    """Begin a new record; ``request_memory`` is what the job asks for, in MB."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
+    """Begin a record: a new one, or go on with one whose job was evicted.
+
+    ``request_memory`` is what the job asks for, in MB.
+    """
+    if anew:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
     content: Dict[str, Any] = {
         "node": node,
         "chunk": chunk,

@@ -134,5 +134,4 @@ def user_traceback(error: BaseException) -> str:
     """Return the traceback as text, without the frames of htdag before the user's first."""
     if isinstance(error, StageError):
         return ""
-    trace = detail.first_of_user(error)
-    return detail.text_of(error, error.__traceback__ if trace is None else trace)
+    return detail.traceback_of(error)

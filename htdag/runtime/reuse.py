@@ -96,7 +96,7 @@ class _Chunks:
         whole = set()
         for number, (ids, keys) in enumerate(zip(self._ids, self._keys)):
             found = pack.chunks.get(kept.whole_digest(ids, keys)) if ids else None
-            if found is not None and found.items == len(ids):
+            if found is not None and found.items == len(ids) and self._fits(number, found):
                 self._link(number, found, pack)
                 self._free[number] = [False] * len(ids)
                 whole.add(number)
@@ -163,10 +163,18 @@ class _Chunks:
                         del candidates[which]
                         break
 
+    def _fits(self, number: int, found: kept.Chunk) -> bool:
+        """Tell whether returned files of a chunk can be where its values say that they are."""
+        chunk = layout.chunk_name(self._numbers[number])
+        return found.returned in ("", layout.returned(self._node["name"], chunk, 1))
+
     def _link(self, number: int, found: kept.Chunk, pack: kept.Pack) -> None:
         """Take the files of a chunk as they are."""
         self._describe(number)
         name, chunk = self._node["name"], layout.chunk_name(self._numbers[number])
+        if found.tree is not None:
+            tree = os.path.join(self._run, layout.returned(name, chunk, 1))
+            kept.link_tree(pack.path(found.tree), tree)
         for stem, file in zip(self._node["files"], found.files):
             path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
             kept.link_or_copy(pack.path(file), path)
@@ -233,6 +241,10 @@ class _Chunks:
             "seconds": 0.0,
             "reused": done,
         }
+        if self._node["carries_files"]:
+            stems = (layout.output(name, chunk, 1, stem) for stem in self._node["files"])
+            found = [itemfile.references([os.path.join(self._run, stem)]) for stem in stems]
+            end.update(returned=0, carrying=[sum(map(bool, each)) for each in found])
         recordfile.append(record, "end", end, sync=True)
 
 
@@ -262,6 +274,6 @@ def _copy(path: str, start: int, stop: int, moved: _Moved, writer: itemfile.Item
         for stored in frames.read(file, path, stop):
             if stored.kind != frames.END:
                 key = moved.key(stored.key.decode())
-                writer.value(key, stored.payload, stored.kind, stored.buffers)
+                writer.value(key, stored.payload, stored.buffers, stored.files)
             if stored.flags & frames.ENDS:
                 writer.end(stored.first + moved.by, stored.last + moved.by)

@@ -52,7 +52,9 @@ def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_ou
     name = node["name"]
     aside = os.path.join(run, layout.rounds(name), ".%04d.new" % number)
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(os.path.join(run, layout.step(name)), aside, copy_function=link_or_copy)
+    shutil.copytree(
+        os.path.join(run, layout.step(name)), aside, symlinks=True, copy_function=link_or_copy
+    )
     final = os.path.join(run, layout.one_round(name, number))
     _link_sources(aside, final, node, given)
     lay_out(aside)
@@ -110,7 +112,7 @@ def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Give
         # The items of the state are known by their numbers: what they were made of by several
         # rounds would make longer and longer keys.
         numbers = edges[:-1] if position == 0 else [cell.number for cell in cells]
-        content = {"boundaries": edges, "files": False, "cells": files, "numbers": numbers}
+        content = {"boundaries": edges, "carries": False, "cells": files, "numbers": numbers}
         plan["sources"][stage] = content
     layout.write_aside(
         os.path.join(place, layout.PLAN), json.dumps(plan, ensure_ascii=False).encode()

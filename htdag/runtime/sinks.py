@@ -10,7 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import keyed, keyhash
-from .frames import VALUE, Pickled
+from .frames import Pickled
 from .program import MISSING, Cursor, StageError, in_one_piece
 
 Dumps = Callable[[Any], Pickled]
@@ -67,15 +67,17 @@ class Sink:
 
     def _write(self, key: str, value: Any, what: str) -> None:
         pickled = self._pickled(value, what)
-        self.writer.value(key, pickled.payload, VALUE, pickled.buffers)
+        self.writer.value(key, pickled.payload, pickled.buffers, pickled.files)
 
-    def _whole(self, value: Any, what: str) -> bytes:
+    def _whole(self, value: Any, what: str) -> Pickled:
         """Return a pickle in one piece, as it stands beside a key."""
         return in_one_piece(self._pickled(value, what), value)
 
     def _pickled(self, value: Any, what: str) -> Pickled:
         try:
             return self._dumps(value)
+        except StageError:
+            raise
         except Exception as error:
             raise StageError(
                 "the %s, a %s, cannot be pickled: %s: %s"
@@ -102,12 +104,13 @@ class KeyedSink(Sink):
         own = value if self._key is None else self._key(value)
         pickled = self._whole(value, "item")
         if self._sorts:
-            pickled_key = b"" if self._key is None else self._whole(own, "key")
-            self.writer.value(key, keyed.pack(b"", pickled_key, pickled))
+            digest = b""
+            pickled_key = Pickled(b"") if self._key is None else self._whole(own, "key")
         else:
-            digest = keyhash.digest(own)
-            self.writer.partition = digest
-            self.writer.value(key, keyed.pack(digest, self._whole(own, "key"), pickled))
+            self.writer.partition = digest = keyhash.digest(own)
+            pickled_key = self._whole(own, "key")
+        payload = keyed.pack(digest, pickled_key.payload, pickled.payload)
+        self.writer.value(key, payload, (), pickled_key.files + pickled.files)
 
 
 class _Combining(Sink):
@@ -364,9 +367,10 @@ class KeyedReduceSink(_Combining):
     def _write_all(self) -> None:
         self._new = self._bytes = 0
         for digest, (own, value, key) in self._totals.items():
-            pickled_key = b"" if self._keeps_first else self._whole(own, "key")
-            payload = keyed.pack(digest, pickled_key, self._whole(value, "value"))
+            pickled_key = Pickled(b"") if self._keeps_first else self._whole(own, "key")
+            pickled = self._whole(value, "value")
+            payload = keyed.pack(digest, pickled_key.payload, pickled.payload)
             self._bytes += len(payload)
             self.writer.partition = digest
-            self.writer.value(key, payload)
+            self.writer.value(key, payload, (), pickled_key.files + pickled.files)
         self._average = self._bytes / max(1, len(self._totals))

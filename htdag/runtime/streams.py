@@ -6,11 +6,12 @@ chunk, or of one file of a source.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import chunking, itemfile, layout
+from . import chunking, fetch, itemfile, layout, travel
 from .chunking import BY_HASH
 
 Plan = Dict[str, Any]
@@ -22,7 +23,7 @@ class Cell(NamedTuple):
 
     files: List[str]
     values: int  # how many; -1 where that is not known yet, or does not matter
-    links: Optional[Tuple[str, int]] = None  # of files: their source, the number of the first
+    carries: bool = False  # whether files travel with any of them
     number: Optional[int] = None  # of the first value, where their numbers are their keys
 
 
@@ -143,17 +144,21 @@ class Reading:
             start, stop = 0, stop - start
         elif self._view in BY_HASH:
             cells = self._cells(source["streams"][0], part=number)
-            streams = [{"parts": _whole(cells, transfer)}]
+            streams = [{"parts": self._whole(cells, transfer)}]
             counted = False
         elif self._by_cell:
-            streams = [{"parts": _whole(self._streams[0][start:stop], transfer)}]
+            streams = [{"parts": self._whole(self._streams[0][start:stop], transfer)}]
             counted = False
         elif self._aligned:
-            streams = [{"parts": _whole(self._streams[0][number : number + 1], transfer)}]
+            streams = [{"parts": self._whole(self._streams[0][number : number + 1], transfer)}]
         else:
             ranges = chunking.needed(self._view, source["number"], self._totals, start, stop)
             streams = [
-                {"parts": _sliced(cells, first, last, transfer), "first": first, "total": total}
+                {
+                    "parts": self._sliced(cells, first, last, transfer),
+                    "first": first,
+                    "total": total,
+                }
                 for cells, total, (first, last) in zip(self._streams, self._totals, ranges)
             ]
         description = {
@@ -166,23 +171,36 @@ class Reading:
             "binds": self._binds(transfer),
             "todo": todo,
         }
+        brought = self._brought(transfer)
+        if brought:
+            description["urls"] = brought
         return description, list(transfer)
+
+    def _brought(self, transfer: Dict[str, None]) -> List[str]:
+        """Return the URLs that HTCondor is to bring, and leave those out that it cannot."""
+        urls = [name for name in transfer if "://" in name]
+        if not urls:
+            return []
+        own = self._node.get("input_urls", [])
+        brought = [url for url in fetch.transferable([*own, *urls]) if url not in own]
+        for url in urls:
+            if url not in brought:
+                del transfer[url]
+        return brought
 
     def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
         name = self._node["name"]
         items = layout.source_items(name, layout.chunk_name(number))
         transfer[items] = None
-        if self._plain == "files":
-            for file in range(start, stop):
-                transfer[layout.linked_file(name, file)] = None
-        return [{"files": [items], "range": None}]
+        cell = Cell([items], stop - start, self._node["input"]["carries"])
+        return [self._part(cell, None, transfer)]
 
     def _binds(self, transfer: Dict[str, None]) -> Dict[str, Any]:
         return {
             name: {
                 "stage": bind["stage"],
                 "one": bind["one"],
-                "parts": _whole(self._cells(bind), transfer),
+                "parts": self._whole(self._cells(bind), transfer),
             }
             for name, bind in self._node["binds"].items()
         }
@@ -204,6 +222,34 @@ class Reading:
         outcomes = self._outcomes[parent["name"]]
         return outcome_cells(self._run, self._plan, stream, outcomes, part=part, counted=counted)
 
+    def _part(
+        self, cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]
+    ) -> Dict[str, Any]:
+        """Describe values of a cell, and note what has to be transferred to read them."""
+        for file in cell.files:
+            transfer[file] = None
+        if cell.carries:
+            found = itemfile.references([os.path.join(self._run, file) for file in cell.files])
+            for references in found if span is None else itertools.islice(found, *span):
+                for reference in references:
+                    transfer[travel.sent(reference)] = None
+        part: Dict[str, Any] = {"files": cell.files, "range": span}
+        if cell.number is not None:
+            part["number"] = cell.number + (span[0] if span else 0)
+        return part
+
+    def _whole(self, cells: List[Cell], transfer: Dict[str, None]) -> Parts:
+        return [self._part(cell, None, transfer) for cell in cells]
+
+    def _sliced(self, cells: List[Cell], start: int, stop: int, transfer: Dict[str, None]) -> Parts:
+        counts = [cell.values for cell in cells]
+        return [
+            self._part(
+                cells[found.cell], None if found.whole else [found.start, found.stop], transfer
+            )
+            for found in chunking.slices(counts, start, stop)
+        ]
+
 
 def outcome_cells(
     run: str,
@@ -220,6 +266,7 @@ def outcome_cells(
         Cell(
             _files(parent["name"], number, outcome.attempts, stem),
             _count(run, parent, number, outcome, stem) if counted else -1,
+            _carries(parent, outcome, stem),
         )
         for number, outcome in enumerate(outcomes)
         for stem in _stems(parent, stream["stage"], part)
@@ -237,14 +284,14 @@ def _source_cells(plan: Plan, name: str) -> List[Cell]:
     edges = source["boundaries"]
     if "cells" in source:
         return [
-            Cell(files, edges[number + 1] - edges[number], None, first)
+            Cell(files, edges[number + 1] - edges[number], source["carries"], first)
             for number, (files, first) in enumerate(zip(source["cells"], source["numbers"]))
         ]
     return [
         Cell(
             [layout.stored_items(name, number)],
             edges[number + 1] - edges[number],
-            (name, edges[number]) if source["files"] else None,
+            source["carries"],
         )
         for number in range(len(edges) - 1)
     ]
@@ -278,27 +325,6 @@ def _count(run: str, parent: Dict[str, Any], chunk: int, outcome: Outcome, stem:
     return itemfile.merged_count([os.path.join(run, path) for path in paths])
 
 
-def _part(cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]) -> Dict[str, Any]:
-    for file in cell.files:
-        transfer[file] = None
-    if cell.links is not None:
-        source, first = cell.links
-        start, stop = span or (0, cell.values)
-        for number in range(first + start, first + stop):
-            transfer[layout.stored_file(source, number)] = None
-    part: Dict[str, Any] = {"files": cell.files, "range": span}
-    if cell.number is not None:
-        part["number"] = cell.number + (span[0] if span else 0)
-    return part
-
-
-def _whole(cells: List[Cell], transfer: Dict[str, None]) -> Parts:
-    return [_part(cell, None, transfer) for cell in cells]
-
-
-def _sliced(cells: List[Cell], start: int, stop: int, transfer: Dict[str, None]) -> Parts:
-    counts = [cell.values for cell in cells]
-    return [
-        _part(cells[found.cell], None if found.whole else [found.start, found.stop], transfer)
-        for found in chunking.slices(counts, start, stop)
-    ]
+def _carries(parent: Dict[str, Any], outcome: Outcome, stem: str) -> bool:
+    which = parent["files"].index(stem)
+    return any(end["carrying"][which] for end in outcome.ends if "carrying" in end)

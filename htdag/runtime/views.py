@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 
 from . import chunkfile, keyed, sorting
 from .chunking import BY_HASH, combination_at
-from .frames import Frame
+from .frames import Frame, own_buffers
 
 _HELD = 32 << 20  # bytes of a stream that is read again and again which are held in memory
 
@@ -28,7 +28,7 @@ class View(NamedTuple):
     load: Callable[[Any], Any]
 
 
-def open_view(description: Dict[str, Any], function: Any, files_folder: str) -> View:
+def open_view(description: Dict[str, Any], function: Any) -> View:
     """Return the items of a chunk in order.
 
     Parameters
@@ -37,13 +37,10 @@ def open_view(description: Dict[str, Any], function: Any, files_folder: str) -> 
         The chunk's description: ``view``, ``number``, ``streams``, ``start`` and ``stop``.
     function : callable or None
         What combines the values of a key, for ``reduce_by_key``.
-    files_folder : str
-        Where transferred files get their own names.
     """
     kind = description["view"]
 
-    def one(frame: Frame) -> Any:
-        return chunkfile.value(frame, files_folder)
+    one = chunkfile.value
 
     def several(frames: Any) -> Any:
         return tuple(one(frame) for frame in frames)
@@ -77,7 +74,7 @@ def total(description: Dict[str, Any]) -> Optional[int]:
 def key_of(description: Dict[str, Any], sequence: int) -> str:
     """Return the key of an item of a chunk."""
     # What a group is made of does not matter for its key.
-    items = open_view(description, None, "").items
+    items = open_view(description, None).items
     return next((key for key, _ in itertools.islice(items, sequence, None)), "")
 
 
@@ -173,7 +170,7 @@ class Table:
             frame = self._held[position]
             if not frame.buffers:
                 return frame
-            return frame._replace(buffers=tuple(bytearray(buffer) for buffer in frame.buffers))
+            return frame._replace(buffers=own_buffers(frame.payload, frame.buffers))
         self._file.seek(0 if position == 0 else self._ends[position - 1])
         return Frame(*pickle.load(self._file))
 

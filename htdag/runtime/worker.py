@@ -12,21 +12,25 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Dict, List, Optional, Set, Tuple
+from typing import Any, Dict, Optional, Set, Tuple
 
 from . import (
+    checkpoint,
     chunkfile,
     compute,
     environment,
+    evicted,
     itemfile,
     layout,
     measure,
     memory,
+    pause,
     recordfile,
     report,
     views,
+    workplace,
 )
-from .job import FINISHED, GAVE_UP, RUNNING, STARTING, Job, Shared, read_job
+from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
 
 
 def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
@@ -39,10 +43,14 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     job = read_job(node, chunk, attempt)
     os.makedirs(layout.outcomes(node), exist_ok=True)
     started = time.time()
+    begun = evicted.left_behind(job)
     host, asked = socket.gethostname(), memory.asked()
-    recordfile.start(job.record, node, chunk, attempt, host, _python(), asked)
-    for path in job.files:
-        itemfile.ItemWriter(path).discard()
+    recordfile.start(job.record, node, chunk, attempt, host, _python(), asked, anew=begun is None)
+    if begun is None:
+        checkpoint.forget(job)
+        for path in job.files:
+            itemfile.ItemWriter(path).discard()
+    workplace.prepare(job, begun is None)
     shared = Shared()
     mismatch = environment.mismatch(job.program)
     if mismatch is not None:
@@ -54,30 +62,40 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         differs = environment.differences(job.program)
         if differs:
             recordfile.append(job.record, "differs", differs)
-        items, done, failed = _supervise(job, shared)
+        outcome = _supervise(job, shared, begun)
+        if outcome is None:
+            return pause.note(job, time.time() - started)
+        items, done, failed = outcome
     if failed:
         _reconcile_outputs(job)
-    end = _end(job, items, done if not failed else None, failed)
-    end["seconds"] = round(time.time() - started, 6)
+    end = _end(job, items, done if not failed and begun is None else None, failed)
+    before = 0.0 if begun is None else begun.seconds
+    end["seconds"] = round(before + time.time() - started, 6)
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
+    end.update(_files(job))
     if mismatch is not None:
         end["mismatch"] = mismatch.type
     recordfile.append(job.record, "end", end, sync=True)
     return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
 
 
-def _supervise(job: Job, shared: Shared) -> Tuple[Optional[int], Optional[int], int]:
+def _supervise(
+    job: Job, shared: Shared, begun: Optional[evicted.Begun]
+) -> Optional[Tuple[Optional[int], Optional[int], int]]:
     """Run the user's functions in one child after another until no more items are left.
 
-    Returns how many items the chunk has, how many of them were finished (each None where that is
-    not known), and how many errors were recorded.
+    ``begun`` is what was done before the job was evicted. Returns how many items the chunk has,
+    how many of them were finished (each None where that is not known), and how many errors were
+    recorded; None where the job is to pause.
     """
-    skip: Optional[Set[int]] = None
-    failed = 0
+    skip: Optional[Set[int]] = None if begun is None else begun.skip
+    failed = 0 if begun is None else begun.failed
     while True:
         status = _run_child(job, shared, skip)
         state, position, items, done, failed_here = shared.get()
+        if status == 0 and state == PAUSED:
+            return None
         failed += failed_here
         if status == 0 and state == FINISHED:
             return items, done, failed
@@ -87,9 +105,9 @@ def _supervise(job: Job, shared: Shared) -> Tuple[Optional[int], Optional[int], 
         if state != RUNNING or position == 0 or job.program["mode"] == "reduce":
             report.job_error(job, "ProcessDied", report.death(status) + report.where(state))
             return None, None, failed
-        sound = _cut_back(job)
+        sound = evicted.cut_back(job)
         report.blame(job, position - 1, report.death(status))
-        skip = set(chunkfile.chosen(sound, None)) | _failed_sequences(job)
+        skip = set(chunkfile.chosen(sound, None)) | evicted.failed_sequences(job)
 
 
 def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Dict[str, Any]:
@@ -118,6 +136,18 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
     }
 
 
+def _files(job: Job) -> Dict[str, Any]:
+    """Return how many files the functions gave, and in how many values of each output any travel.
+
+    What else they left is removed. Nothing is returned for a job whose values travel alone.
+    """
+    returned = workplace.leave(job)
+    if not job.program.get("carries_files"):
+        return {}
+    carrying = [sum(map(bool, itemfile.references([path]))) for path in job.files]
+    return {"returned": returned, "carrying": carrying}
+
+
 def close_killed(node: str, chunk: str, attempt: int) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
     job = read_job(node, chunk, attempt)
@@ -126,28 +156,15 @@ def close_killed(node: str, chunk: str, attempt: int) -> None:
     _reconcile_outputs(job)
     end = _end(job, None, None, 0)
     end["killed"] = True
+    end.update(_files(job))
     recordfile.append(job.record, "end", end, sync=True)
 
 
 def _reconcile_outputs(job: Job) -> None:
     """Make the output files, whole or not, agree on what is finished, and whole."""
-    _cut_back(job)
+    evicted.cut_back(job)
     for path in job.files:
         itemfile.ItemWriter(path, resume=True).close(sync=True)
-
-
-def _cut_back(job: Job) -> List[Tuple[int, int]]:
-    """Cut what a dead process wrote to the items that are finished in all outputs.
-
-    Returns the ranges of these items.
-    """
-    for path in job.files:
-        itemfile.repair(path)
-    common = itemfile.reconcile(job.outputs)
-    for parts in job.parts:
-        for path in parts:
-            itemfile.keep(path, common)
-    return common
 
 
 def _run_child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> int:
@@ -171,12 +188,6 @@ def _run_child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> int:
         return os.waitpid(child, 0)[1]
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _failed_sequences(job: Job) -> Set[int]:
-    """Return the items that failed in this attempt so far."""
-    errors = (line["error"] for line in recordfile.lines(job.record) if "error" in line)
-    return {error["sequence"] for error in errors if error["sequence"] is not None}
 
 
 def _python() -> str:

@@ -307,7 +307,7 @@ def _options(node: Node) -> Iterator[str]:
 def _option(name: str, value: Any) -> str:
     if name == "environment":
         return f"({value})"
-    return repr(dict(value) if name == "submit" else value)
+    return repr(dict(value) if isinstance(value, tuple) else value)
 
 
 def _value(value: Any) -> str:

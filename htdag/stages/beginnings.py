@@ -54,12 +54,12 @@ def source(
 def files(
     pattern_or_paths: Any, name: str | None = None, *, chunk_size: int | None = None
 ) -> Stage:
-    """Make a stage of local files or directories that travel with their job.
+    """Make a stage of files or directories that travel with their job.
 
     Parameters
     ----------
     pattern_or_paths : str, path, or iterable of them
-        A pattern such as ``"books/*.txt"`` (``**`` crosses folders), one path, or several.
+        A pattern such as ``"books/*.txt"`` (``**`` crosses folders), one path or URL, or several.
     name : str, optional
         A name for the stage.
     chunk_size : int, optional
@@ -68,7 +68,7 @@ def files(
     Returns
     -------
     Stage
-        Items are `pathlib.Path`: in a job, of the file as it is there.
+        Items are `pathlib.Path`: in a job, of the file as it is there; in results, your own.
 
     Raises
     ------

@@ -13,6 +13,7 @@ from htdag._options import Options
 from htdag._pickling import check_function, function_name
 from htdag._sources import Source
 from htdag.errors import FunctionError, OptionError, UsageError
+from htdag.stages.decorated import decoration
 
 if TYPE_CHECKING:
     from htdag.stages.loops import Loop
@@ -145,13 +146,16 @@ class Handle:
         **fields: Any,
     ) -> Stage:
         """Return a stage that calls a function; `arguments` are what it is called with."""
+        decorated = decoration(function)
+        name = decorated.name if name is None else name
         stage_name = checked_name(name, function_name(function) or kind, kind)
         check_function(function, stage_name)
         binds = _checked_binds(bind, stage_name)
         check_signature(function, kind, arguments, [keyword for keyword, _ in binds], stage_name)
-        return self._after(
+        made = self._after(
             kind, stage_name, name, options, function=function, binds=binds, **fields
         )
+        return replace(made, options=made.options.over(decorated.options))
 
     def _after(
         self, kind: str, stage_name: str, given: str | None, options: Mapping[str, Any], **rest: Any

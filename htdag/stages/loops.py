@@ -276,6 +276,6 @@ def _check_files(stages: list[Stage], loop: str) -> None:
     for stage in stages:
         if stage.kind == "files":
             raise UsageError(
-                f"loop {loop!r}: the items of {stage.name!r} are files, which are there only in "
-                f"the job they were sent to; map them to values before the loop"
+                f"loop {loop!r}: the items of {stage.name!r} are files, and no files go "
+                f"into loops; map them to values before the loop"
             )

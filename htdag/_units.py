@@ -1,0 +1,97 @@
+"""Amounts as people write them: sizes and durations."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from htdag.errors import OptionError
+
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
+_LARGEST = 10**15
+_LONGEST = 2**31 - 1  # seconds; HTCondor's durations are no longer
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_CLOCK = re.compile(r"\s*(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?\s*")
+_SECONDS = {
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86_400),
+    **dict.fromkeys(("w", "week", "weeks"), 604_800),
+}
+
+
+def size(default_unit: str) -> Callable[[Any], str]:
+    """Return a check for a size, which gives it as HTCondor takes it; ``"MB"`` or ``"KB"``."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not 0 < value < _LARGEST:
+                raise OptionError("it must be more than 0, and less than 10^15")
+            return f"{value}{default_unit}"
+        if isinstance(value, str):
+            match = _SIZE.fullmatch(value)
+            if match and 0 < float(match[1]) < _LARGEST:
+                return f"{match[1]}{(match[2] or default_unit[0]).upper()}B"
+        raise OptionError(
+            f"it takes a number (of {default_unit}) or a text such as '512MB' or '2.5GB'"
+        )
+
+    return check
+
+
+def units_of(text: str, unit: str) -> int:
+    """Return a size that was checked in whole units (``"MB"`` or ``"KB"``), rounded up."""
+    match = _SIZE.fullmatch(text)
+    assert match is not None
+    power = _POWERS[match[2].upper()] - _POWERS[unit[0]]
+    return math.ceil(float(match[1]) * 1024.0**power)
+
+
+def duration(least: int = 1) -> Callable[[Any], int]:
+    """Return a check for a duration, which gives it in seconds."""
+
+    def check(value: Any) -> int:
+        try:
+            seconds = _seconds(value)
+        except (OverflowError, ValueError):  # of too many digits
+            raise OptionError("it is longer than anyone waits") from None
+        if seconds is None:
+            raise OptionError(
+                "it takes seconds, a datetime.timedelta, or a text such as '90s', '30 min', '2h', "
+                "'1d 12h' or '1:30:00' (hours, minutes, seconds)"
+            )
+        if seconds < least:
+            raise OptionError(f"it must be at least {least} s")
+        if seconds > _LONGEST:
+            raise OptionError("it is longer than anyone waits")
+        return seconds
+
+    return check
+
+
+def _seconds(value: Any) -> int | None:
+    if isinstance(value, datetime.timedelta):
+        return math.ceil(value.total_seconds())
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return math.ceil(value)
+    if not isinstance(value, str) or not value.strip():
+        return None
+    clock = _CLOCK.fullmatch(value)
+    if clock:
+        if clock[4] is None:
+            return None  # 1:30 may be minutes or hours
+        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    position, total = 0, 0.0
+    while position < len(value):
+        part = _PART.match(value, position)
+        if part is None or part[2].lower() not in _SECONDS:
+            return None
+        total += float(part[1]) * _SECONDS[part[2].lower()]
+        position = part.end()
+    return math.ceil(total)

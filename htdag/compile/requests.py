@@ -1,0 +1,90 @@
+"""What each chunk asks for, where requests are functions of the item: the most of its items."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from htdag._resources import PerItem
+from htdag._sources import LateSource, Source
+from htdag.plan import Node
+from htdag.runtime import travel
+
+
+def per_item(node: Node) -> dict[str, PerItem]:
+    """Return the options of a node that are functions of the item, by name."""
+    given = node.options.given()
+    return {name: value for name, value in given.items() if isinstance(value, PerItem)}
+
+
+def of_chunks(node: Node) -> dict[str, list[int]]:
+    """Return what the chunks of a node ask for, by option; {} where nothing depends on items.
+
+    Raises
+    ------
+    OptionError
+        If a function raises, or returns what its option does not take.
+    """
+    options = per_item(node)
+    if not options:
+        return {}
+    stage = node.stages[0]
+    items = _items(node)
+    found: dict[str, list[int]] = {name: [] for name in options}
+    number = 0
+    for first, last in itertools.pairwise(node.boundaries):
+        most = dict.fromkeys(options, 0)
+        for item in itertools.islice(items, last - first):
+            for name, option in options.items():
+                most[name] = max(most[name], option.of(item, str(number), stage))
+            number += 1
+        for name, amount in most.items():
+            found[name].append(amount)
+    return found
+
+
+def _items(node: Node) -> Iterator[Any]:
+    """Yield the items that a node reads of sources, in order, as its jobs do."""
+    reads = node.input
+    sources = [stream.source for stream in reads.streams if stream.source is not None]
+    first = _values(sources[0])
+    # One after the other: a source that is read twice at a time would lose its place.
+    values = [list(_values(source)) for source in sources] if len(sources) > 1 else [first]
+    if reads.view == "batch":
+        return iter(lambda: list(itertools.islice(first, reads.number)), [])
+    if reads.view == "zip":
+        return zip(*values, strict=False)
+    if reads.view == "product":
+        return itertools.product(*values)
+    if reads.view == "combinations":
+        return itertools.combinations(first, reads.number)
+    if reads.view == "concat":
+        return itertools.chain(*values)
+    return first
+
+
+def _values(source: Source) -> Iterator[Any]:
+    assert not isinstance(source, LateSource), "in a loop such requests are refused"
+    # As in the jobs: what a function does to its item changes nothing here.
+    for pickled in source.pickles():
+        buffers = [bytearray(buffer) for buffer in pickled.buffers]
+        yield _Unpickler(io.BytesIO(pickled.payload), buffers=buffers).load()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Takes the user's own files, or texts of URLs, for those that will be in a job."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == (travel.arrived.__module__, travel.arrived.__name__):
+            return _file
+        return super().find_class(module, name)
+
+
+def _file(reference: str) -> Path | str:
+    file = json.loads(reference)
+    return Path(file["path"]) if "path" in file else str(file["url"])

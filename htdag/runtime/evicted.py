@@ -1,0 +1,66 @@
+"""What a job that was evicted had done: it goes on from there when it is started again.
+
+Where the file system is shared it is in the run directory still; elsewhere HTCondor has brought it
+along. A later attempt is another matter: it has files of its own.
+"""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Optional, Set, Tuple
+
+from . import chunkfile, itemfile, pause, recordfile
+from .job import Job
+
+
+class Begun(NamedTuple):
+    """What an attempt did before it was evicted."""
+
+    skip: Set[int]  # the items that were done, or failed
+    failed: int  # errors in its record
+    seconds: float  # for how long it worked, as far as that is known
+
+
+def left_behind(job: Job) -> Optional[Begun]:
+    """Return what this attempt has done already; None where it has to begin at the beginning.
+
+    The output files are cut to that. A record that has its end belongs to an attempt that is over:
+    whoever starts it again, for a look at it, wants it done anew.
+    """
+    if job.program["mode"] == "reduce":
+        return None  # one value of all items: there is nothing to go on from
+    lines = list(recordfile.lines(job.record))
+    if not lines or "start" not in lines[0] or "end" in lines[-1]:
+        return None
+    if not all(_is_begun(path) for path in job.files):
+        return None
+    done = set(chunkfile.chosen(cut_back(job), None))
+    failed = failed_sequences(job)
+    return Begun(done | failed, len(failed), pause.seconds_before(lines))
+
+
+def _is_begun(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(itemfile.MAGIC)) == itemfile.MAGIC
+    except FileNotFoundError:
+        return False
+
+
+def cut_back(job: Job) -> List[Tuple[int, int]]:
+    """Cut what a dead process wrote to the items that are finished in all outputs.
+
+    Returns the ranges of these items.
+    """
+    for path in job.files:
+        itemfile.repair(path)
+    common = itemfile.reconcile(job.outputs)
+    for parts in job.parts:
+        for path in parts:
+            itemfile.keep(path, common)
+    return common
+
+
+def failed_sequences(job: Job) -> Set[int]:
+    """Return the items that failed in this attempt so far."""
+    errors = (line["error"] for line in recordfile.lines(job.record) if "error" in line)
+    return {error["sequence"] for error in errors if error["sequence"] is not None}

@@ -1,0 +1,113 @@
+"""What a URL gives: brought to a job by HTCondor, or else fetched by the job itself.
+
+HTCondor's plugins put what they fetch into the job's scratch directory, under the last name in the
+URL. So of several URLs that end in the same name it can bring one only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import urllib.parse
+import urllib.request
+from typing import Any, Dict, Iterable, List
+
+from . import layout
+
+SCHEMES = ("http", "https", "file")
+"""What a job can fetch without HTCondor."""
+
+_TAKEN = ("files", "nodes", "sources", "condor_exec.exe", layout.RUNTIME)
+
+
+def arriving_name(url: str) -> str:
+    """Return the name under which HTCondor puts what a URL gives."""
+    return url.split("?", 1)[0].rsplit("/", 1)[-1]
+
+
+def transferable(urls: Iterable[str]) -> List[str]:
+    """Return those of a job's URLs that HTCondor can bring: no two ending in the same name."""
+    found: Dict[str, str] = {}
+    for url in urls:
+        name = arriving_name(url)
+        if name not in _TAKEN and not name.startswith(("_condor", ".")):
+            found.setdefault(name, url)
+    return list(found.values())
+
+
+def send(path: str, url: str) -> None:
+    """Put a file where a URL says, without HTCondor.
+
+    Raises
+    ------
+    OSError
+        If that fails.
+    """
+    scheme = url.split(":", 1)[0]
+    if scheme == "file":
+        target = urllib.request.url2pathname(urllib.parse.urlsplit(url).path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(path, target)
+        return
+    if scheme not in SCHEMES:
+        raise OSError("%s: only HTCondor can send files there, not this machine by itself" % url)
+    with open(path, "rb") as source:
+        size = str(os.path.getsize(path))
+        request = urllib.request.Request(
+            url, data=source, method="PUT", headers={"Content-Length": size}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=300):
+                return
+        except (OSError, ValueError) as error:
+            raise OSError("%s takes no file: %s" % (url, error)) from error
+
+
+def fetched(file: Dict[str, Any], root: str, folder: str, brought: Iterable[str]) -> str:
+    """Return where the file of a URL is, under its own name; fetch it where it is not there yet.
+
+    Parameters
+    ----------
+    file : dict
+        ``url`` and ``name``.
+    root : str
+        Where HTCondor puts what it brings.
+    folder : str
+        For what the job fetches.
+    brought : iterable of str
+        The URLs that HTCondor was to bring.
+
+    Raises
+    ------
+    OSError
+        If it cannot be fetched.
+    """
+    url = file["url"]
+    place = os.path.join(folder, hashlib.blake2b(url.encode(), digest_size=8).hexdigest())
+    path = os.path.join(place, file["name"])
+    if os.path.exists(path):
+        return path
+    os.makedirs(place, exist_ok=True)
+    there = os.path.join(root, arriving_name(url))
+    if url in brought and os.path.exists(there):
+        os.symlink(there, path)
+        return path
+    scheme = url.split(":", 1)[0]
+    if scheme not in SCHEMES:
+        raise OSError(
+            '%s: only HTCondor can fetch this, and it did not (on this machine, on="local", '
+            "there is none; of two URLs in one job that end in the same name it brings one only, "
+            "then use chunk_size=1)" % url
+        )
+    aside = path + ".part"
+    try:
+        with urllib.request.urlopen(url, timeout=300) as source, open(aside, "wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+            length = source.headers.get("Content-Length")
+            if length is not None and target.tell() != int(length):
+                raise OSError("it ended after %d of %s bytes" % (target.tell(), length))
+    except (OSError, ValueError) as error:
+        raise OSError("%s cannot be fetched: %s" % (url, error)) from error
+    os.replace(aside, path)
+    return path

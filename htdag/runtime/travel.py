@@ -1,0 +1,190 @@
+"""Files that travel as parts of items.
+
+A value never holds the content of such a file, but a *reference* to it, JSON text: ``at`` (a folder
+of the run directory, made for this one file or directory) and ``name``; for a file that a function
+returned also ``size`` and ``crc``, for one of the user's its own ``path``; or the ``url`` of what
+HTCondor fetches. The references of a value stand in its pickle, and again beside it in its frame,
+so that who prepares jobs learns them without unpickling.
+
+In a job a reference becomes a path of the file as it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from typing import Any, Callable, Dict, FrozenSet, Iterator, NamedTuple, Optional
+
+from . import fetch, layout
+
+_Plain: Any = type(pathlib.Path())
+
+
+class FilePath(_Plain):  # type: ignore[misc]
+    """An ordinary path, which knows the file that travels; paths made from it do not."""
+
+    _reference: Optional[str] = None
+
+    @classmethod
+    def made(cls, path: str, reference: Optional[str]) -> FilePath:
+        """Return the path of a file that travels."""
+        self = _Plain.__new__(cls, path)
+        if sys.version_info >= (3, 12):
+            _Plain.__init__(self, path)
+        self._reference = reference
+        found: FilePath = self
+        return found
+
+    def with_segments(self, *segments: Any) -> Any:
+        """Return an ordinary path (Python 3.12 and later make every other path so)."""
+        return _Plain(*segments)
+
+    def __reduce__(self) -> Any:
+        if self._reference is None:
+            return _Plain, self.parts
+        return arrived, (self._reference,)
+
+    def __repr__(self) -> str:
+        return "%s(%r)" % (_Plain.__name__, self.as_posix())
+
+
+class OutputFile(FilePath):
+    """A file, or a directory, that a function returns as its result or as a part of it.
+
+    In a job it is moved, with its name, to where it comes back from as soon as this is called (a
+    file outside of the job's working directory is copied). So the next item may write a file of
+    the same name. It is a path itself: of where the file is now. It may stand anywhere in what a
+    function returns; the stages after it, and the run's result, get a `pathlib.Path` there.
+
+    Outside of jobs nothing is moved, so that functions can be tried.
+
+    Parameters
+    ----------
+    path : path
+        The file or directory, written to its end.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is neither a file nor a directory, or a directory holds such a thing.
+
+    Examples
+    --------
+    >>> import pathlib
+    >>> import htdag
+    >>> def draw(number):
+    ...     path = pathlib.Path(f"picture-{number}.txt")
+    ...     path.write_text("*" * number)
+    ...     return htdag.OutputFile(path)
+    >>> pictures = htdag.map(draw, range(3))
+    """
+
+    def __new__(cls, path: Any) -> OutputFile:
+        if isinstance(path, FilePath) and path._reference is not None:
+            return cls.made(str(path), path._reference)
+        where = os.path.abspath(os.fspath(path))
+        if not os.path.exists(where):
+            folder = os.path.dirname(where)
+            there = sorted(os.listdir(folder))[:20] if os.path.isdir(folder) else []
+            raise FileNotFoundError(
+                "OutputFile(%r): there is no such file; the folder %s has %s"
+                % (str(path), folder, ", ".join(there) or "none")
+            )
+        if _job is None:
+            return cls.made(where, None)
+        return cls.made(*_job.collect(where))
+
+    def __init__(self, path: Any) -> None:
+        """See the class: `made` has done it all."""
+
+
+OutputFile.__module__ = "htdag"  # as users import it; in a job htdag itself need not be installed
+
+
+class Here(NamedTuple):
+    """Where a job is: what it needs to find files, and to put those that come back.
+
+    ``root`` is the run directory, or the copy of what the job needs of it; ``fetched`` a folder for
+    what the job itself fetches, and ``brought`` the URLs that HTCondor has fetched; ``collect``
+    takes a file to where it comes back from.
+    """
+
+    root: str
+    fetched: str
+    brought: FrozenSet[str]
+    collect: Callable[[str], Any]
+
+
+_job: Optional[Here] = None  # of the process that runs a job's functions, which is never another's
+
+
+def enter(here: Here) -> None:
+    """Make this process, which is to run the user's functions, the one of a job."""
+    global _job
+    _job = here
+    # The name in pickles, whatever package this module is in.
+    package = arrived.__module__.partition(".")[0]
+    sys.modules.setdefault(package, sys.modules[__package__])
+    sys.modules.setdefault(arrived.__module__, sys.modules[__name__])
+
+
+@contextlib.contextmanager
+def entered(here: Here) -> Iterator[None]:
+    """Let this process be the one of a job for a while."""
+    global _job
+    package = arrived.__module__.partition(".")[0]
+    names = {package: sys.modules[__package__], arrived.__module__: sys.modules[__name__]}
+    before, added = _job, {name: own for name, own in names.items() if name not in sys.modules}
+    sys.modules.update(added)
+    _job = here
+    try:
+        yield
+    finally:
+        _job = before
+        for name in added:
+            del sys.modules[name]
+
+
+def arrived(reference: str) -> FilePath:
+    """Return the path of a file that travels, in a job: what pickles of values call."""
+    if _job is None:
+        raise RuntimeError("a file that travels is there in a job, and in the results of its run")
+    return FilePath.made(located(json.loads(reference), _job), reference)
+
+
+arrived.__module__ = "htdag_runtime.travel"
+
+
+def located(file: Dict[str, Any], here: Here) -> str:
+    """Return where a file is whose reference a job has read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    if "url" in file:
+        return fetch.fetched(file, here.root, here.fetched, here.brought)
+    shared = os.path.exists(os.path.join(here.root, layout.RUN))  # then nothing was transferred
+    path = os.path.join(here.root, file["at"], file["name"])
+    if shared and "path" in file:
+        if os.path.exists(file["path"]):
+            return str(file["path"])
+        # A run that came from elsewhere has the user's files in place of the links to them.
+        if not os.path.exists(path):
+            raise FileNotFoundError("the input file %r is not there any more" % file["path"])
+    if not os.path.exists(path):
+        what = "the file %r is missing" if shared else "the file %r did not arrive with the job"
+        raise FileNotFoundError(what % file["name"])
+    return path
+
+
+def sent(reference: str) -> str:
+    """Return what has to be in a transfer list for a reference."""
+    file = json.loads(reference)
+    return str(file["url"] if "url" in file else file["at"])

@@ -1,0 +1,92 @@
+"""The working directory of a job's functions, with the input files of its stage in it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import Any
+
+from . import layout, outfiles, travel
+from .job import Job
+
+
+def folder_of(job: Job) -> str:
+    """Return the folder in which the job's own files are, its working directory among them.
+
+    It is on the disk of the execute point, where HTCondor says which that is.
+    """
+    scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
+    if scratch and os.path.isdir(scratch):
+        return os.path.join(scratch, "%s.%s.%d.work" % (job.node, job.chunk, job.attempt))
+    return os.path.abspath(layout.work(job.node, job.chunk, job.attempt))
+
+
+def prepare(job: Job, anew: bool) -> None:
+    """Make the folder of the files that the functions will return.
+
+    Nothing is left of before in an attempt that begins `anew`. One that goes on keeps what it has
+    returned; what no finished item refers to is removed at its end.
+    """
+    shutil.rmtree(folder_of(job), ignore_errors=True)
+    if job.program.get("returns_files"):
+        folder = layout.returned(job.node, job.chunk, job.attempt)
+        if anew:
+            shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+
+def settle(job: Job) -> Job:
+    """Make this process, which is to run a job's functions, work in their directory.
+
+    Returns the job with absolute paths.
+    """
+    root = os.getcwd()
+    own = folder_of(job)
+    working = os.path.join(own, "work")
+    os.makedirs(working, mode=0o700, exist_ok=True)
+    collector = outfiles.Collector(
+        root,
+        layout.returned(job.node, job.chunk, job.attempt),
+        os.path.realpath(own),
+        os.path.exists(layout.RUN),
+        job.program.get("output_url", ""),
+        os.path.join(own, "named"),
+    )
+    collect = collector.collect if job.program.get("returns_files") else _unexpected
+    inputs = job.program.get("input_files", ())
+    brought = [*job.description.get("urls", ()), *(each["url"] for each in inputs if "url" in each)]
+    here = travel.Here(root, os.path.join(own, "fetched"), frozenset(brought), collect)
+    travel.enter(here)
+    link_inputs(job, here, working)
+    os.chdir(working)
+    return job.at(root)
+
+
+def link_inputs(job: Job, here: travel.Here, working: str) -> None:
+    """Put the input files of all jobs of a node into a working directory."""
+    for each in job.program.get("input_files", ()):
+        link = os.path.join(working, each["as"])
+        if not os.path.lexists(link):
+            os.symlink(travel.located(each, here), link)
+
+
+def _unexpected(path: str) -> Any:
+    raise RuntimeError(
+        "OutputFile(%r): htdag did not see that a function of this node returns files, so nothing "
+        "brings them back. Name htdag.OutputFile in the stage's function itself, or in a module of "
+        "your project that it uses" % path
+    )
+
+
+def leave(job: Job) -> int:
+    """Remove what the job's functions left, and return how many files they gave that count."""
+    shutil.rmtree(folder_of(job), ignore_errors=True)
+    if not job.program.get("returns_files"):
+        return 0
+    folder = layout.returned(job.node, job.chunk, job.attempt)
+    number = outfiles.clear(".", folder, job.files, job.program.get("output_url", ""))
+    if not number and os.path.exists(layout.RUN):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)  # elsewhere HTCondor asks for it
+    return number

@@ -1,0 +1,415 @@
+"""Checkpoint: what an evicted job had done, and what functions have put aside."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import reference
+
+import htdag
+from htdag.runtime import itemfile, layout, progress, recordfile, streams
+
+if TYPE_CHECKING:
+    from pool import Pool
+
+
+def slow(seconds: float) -> dict[str, Any]:
+    """Say where an item was computed, and when."""
+    sys.stdout.write(f"item {htdag.current().key}\n")
+    time.sleep(seconds)
+    return {"scratch": str(htdag.current().scratch), "time": time.time()}
+
+
+def count(last: int) -> list[str]:
+    """Count in steps that are put aside; return where each step was made."""
+    state, folder = Path("state.json"), Path("steps")
+    done = json.loads(state.read_text()) if state.exists() else []
+    if len(done) != len(list(folder.glob("*/*"))):  # not by assert, for which pytest has its own
+        raise ValueError("a part of a checkpoint")
+    for number in range(len(done), last):
+        done.append(str(htdag.current().scratch))
+        (folder / str(number)).mkdir(parents=True)
+        (folder / str(number) / "done").write_text("x")
+        state.write_text(json.dumps(done))
+        htdag.checkpoint(state, folder)
+        sys.stdout.write(f"step {number}\n")
+        time.sleep(0.5)
+    return done
+
+
+def job_events(run: htdag.Run, kind: str) -> int:
+    log = run.path / f"{run.pipeline_name}.dag.nodes.log"
+    text = log.read_text() if log.exists() else ""
+    return sum(line.startswith(kind) for line in text.splitlines())
+
+
+def vacate(pool: Pool, run: htdag.Run, *options: str) -> None:
+    """Evict the run's jobs, and wait until they run again."""
+    started, evicted = job_events(run, "001"), job_events(run, "004")
+    found = pool.schedd.query("JobUniverse == 5 && JobStatus == 2", ["ClusterId"])
+    clusters = [str(ad["ClusterId"]) for ad in found]
+    assert len(clusters) == 2, [str(error) for error in run.errors()]
+    subprocess.run(["condor_vacate_job", *options, *clusters], check=True)
+    pool.wait_until(lambda: job_events(run, "004") == evicted + 2, 30, "the evictions")
+    pool.wait_until(lambda: job_events(run, "001") == started + 2, 60, "the jobs' next start")
+
+
+# One job, without HTCondor
+
+
+class Started:
+    """The jobs of a run directory, started as on a point to which files were transferred."""
+
+    def __init__(self, stage: htdag.Stage, run: Path) -> None:
+        self.run = reference.compiled(htdag.Pipeline(stage, history=False), run)
+        (self.run / layout.RUN).unlink()
+        self.scratch = run.with_name("scratch")
+        self.scratch.mkdir()
+
+    def start(self, node: str, chunk: str = "0000") -> subprocess.Popen[bytes]:
+        log = self.run / layout.stdout(node, chunk, 1)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-E", layout.RUNTIME, "work", node, chunk, "1"],
+                cwd=self.run,
+                env=os.environ | {"_CONDOR_SCRATCH_DIR": str(self.scratch)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def finish(self, node: str, chunk: str = "0000") -> int:
+        """Start a job until it is done; return how often it paused."""
+        pauses = 0
+        while True:
+            status = self.start(node, chunk).wait(timeout=60)
+            if status != 85:
+                assert status == 0, (self.run / layout.stdout(node, chunk, 1)).read_text()
+                return pauses
+            pauses += 1
+
+    def lines(self, node: str, kind: str) -> list[Any]:
+        found = recordfile.lines(str(self.run / layout.record(node, "0000", 1)))
+        return [line[kind] for line in found if kind in line]
+
+
+@pytest.fixture(autouse=True)
+def _pause_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals below a second, which no user needs."""
+    import htdag._options
+
+    checks = htdag._options._CHECKS
+    monkeypatch.setitem(checks, "checkpoint_interval", lambda value: value)
+
+
+def napping(x: float) -> float:
+    sys.stdout.write(f"nap {x}\n")
+    time.sleep(0.05)
+    return x
+
+
+def test_a_job_pauses_and_goes_on(tmp_path: Path):
+    stage = htdag.source(range(10)).map(napping, chunk_size=10, checkpoint_interval=0.12)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("napping") >= 1
+    assert reference.result(jobs.run, "napping") == list(range(10))
+    (end,) = jobs.lines("napping", "end")
+    assert (end["items"], end["done"], end["failed"], end["remaining"]) == (10, 10, 0, 0)
+    assert end["seconds"] >= 0.5  # of all starts together
+    text = (jobs.run / layout.stdout("napping", "0000", 1)).read_bytes()
+    for entry in jobs.lines("napping", "streams"):
+        start, stop = entry["out"]
+        assert text[start:stop].decode() == f"nap {entry['key']}\n"
+    assert len(jobs.lines("napping", "streams")) == 10
+
+
+def fail_at_three(x: int) -> int:
+    time.sleep(0.05)
+    if x == 3:
+        raise ValueError(x)
+    return x
+
+
+def test_items_that_failed_before_a_pause_are_not_tried_again(tmp_path: Path):
+    stage = htdag.source(range(8)).map(fail_at_three, chunk_size=8, checkpoint_interval=0.08)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("fail_at_three") >= 1
+    (error,) = jobs.lines("fail_at_three", "error")
+    assert error["sequence"] == 3
+    (end,) = jobs.lines("fail_at_three", "end")
+    assert (end["done"], end["failed"], end["remaining"]) == (7, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "result"),
+    [
+        (lambda s: s.reduce(lambda a, b: a + b, name="out"), 45),
+        (lambda s: s.fold(lambda a, x: a + x, lambda a, b: a + b, initial=0, name="out"), 45),
+        (
+            lambda s: s.reduce_by_key(
+                lambda a, b: a + b, key=lambda x: x % 2, partitions=2, name="out"
+            ),
+            {0: 20, 1: 25},
+        ),
+        (lambda s: s.flat_map(lambda x: [x] * (x % 3), name="out"), None),
+    ],
+)
+def test_what_is_combined_outlives_a_pause(tmp_path: Path, build: Any, result: Any):
+    items = htdag.source(range(10)).map(napping, chunk_size=10, checkpoint_interval=0.12)
+    jobs = Started(build(items), tmp_path / "run")
+    (first,) = (path.name for path in (jobs.run / "nodes").iterdir() if "napping" in path.name)
+    assert jobs.finish(first) >= 1
+    (jobs.run / layout.RUN).write_text("{}")
+    assert reference.run_nodes(jobs.run) == []
+    found = reference.result(jobs.run, "out")
+    if isinstance(result, dict):
+        found = dict(found)
+    assert found == (result if result is not None else [x for x in range(10) for _ in range(x % 3)])
+
+
+def test_a_job_that_was_killed_goes_on_where_it_was(tmp_path: Path):
+    stage = htdag.source(range(6)).map(napping_longer, chunk_size=6)
+    jobs = Started(stage, tmp_path / "run")
+    job = jobs.start("napping_longer")
+    items = jobs.run / layout.output("napping_longer", "0000", 1, "napping_longer")
+    deadline = time.monotonic() + 30
+    while (not items.exists() or items.stat().st_size < 60) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=30) == 143
+    begun = time.time()
+    assert jobs.finish("napping_longer") == 0
+    values = reference.result(jobs.run, "napping_longer")
+    assert len(values) == 6
+    assert values[0] < begun < values[-1]
+    assert len(jobs.lines("napping_longer", "start")) == 2
+
+
+def napping_longer(x: int) -> float:
+    time.sleep(0.3)
+    return time.time()
+
+
+def test_a_job_that_is_done_is_done_anew_when_it_is_started_again(tmp_path: Path):
+    stage = htdag.source([1]).map(napping_longer)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("napping_longer") == 0
+    (first,) = reference.result(jobs.run, "napping_longer")
+    assert jobs.finish("napping_longer") == 0
+    (second,) = reference.result(jobs.run, "napping_longer")
+    assert second > first
+
+
+# htdag.checkpoint
+
+
+def test_outside_of_a_run_it_does_nothing(tmp_path: Path):
+    htdag.checkpoint("no such file")
+
+
+def counting(last: int) -> tuple[int, list[int]]:
+    """Count in steps, which are put aside; the job pauses after the first."""
+    path = Path("deep/steps.json")
+    steps = json.loads(path.read_text()) if path.exists() else []
+    began_at = len(steps)
+    for number in range(began_at, last):
+        steps.append(number)
+        if number == 0:
+            Path("deep/empty").mkdir(parents=True)
+            Path("once").write_text("kept")
+            Path("link").symlink_to("once")
+        path.write_text(json.dumps(steps))
+        sys.stdout.write(f"step {number}\n")
+        htdag.checkpoint(*(("once", Path("link").absolute()) if number == 0 else ()), path.parent)
+    if not Path("deep/empty").is_dir() or Path("link").read_text() != "kept":
+        raise ValueError("a part of the checkpoint is missing")
+    return began_at, steps
+
+
+def test_a_function_goes_on_from_its_checkpoint(tmp_path: Path):
+    stage = htdag.source([3, 2]).map(counting, chunk_size=2, checkpoint_interval=0.001)
+    jobs = Started(stage, tmp_path / "run")
+    assert jobs.finish("counting") >= 1
+    (began_at, steps), (_, other) = reference.result(jobs.run, "counting")
+    assert began_at > 0
+    assert (steps, other) == ([0, 1, 2], [0, 1])
+    assert list((jobs.run / layout.checkpoints("counting", "0000", 1)).iterdir()) == []
+    assert list(jobs.scratch.iterdir()) == []
+    text = (jobs.run / layout.stdout("counting", "0000", 1)).read_bytes()
+    spans = {entry["key"]: entry["out"] for entry in jobs.lines("counting", "streams")}
+    assert text[slice(*spans["0"])].decode() == "step 0\nstep 1\nstep 2\n"
+    assert text[slice(*spans["1"])].decode() == "step 0\nstep 1\n"
+
+
+def half_done(x: int) -> list[str]:
+    state = Path("state")
+    before = state.read_text().split() if state.exists() else []
+    state.write_text(" ".join([*before, str(htdag.current().attempt)]))
+    htdag.checkpoint("state")
+    if x == 1 and not before:
+        raise RuntimeError("half done")
+    return [*before, str(htdag.current().attempt)]
+
+
+def test_an_attempt_begins_with_what_the_one_before_put_aside(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    stage = htdag.source([0, 1, 2]).map(half_done, chunk_size=3, retries=1)
+    run = htdag.Pipeline(stage, history=False).submit(on="local").wait(timeout=60)
+    assert run.result() == [["1"], ["1", "2"], ["1"]]
+
+
+@pytest.mark.pool
+def test_an_attempt_gets_the_checkpoint_of_the_one_before_it(pool: Pool, runs_dir: Path):
+    stage = htdag.source([0, 1, 2]).map(half_done, chunk_size=3, retries=1)
+    with pool.only("blind"):
+        run = htdag.Pipeline(stage, name="halves").submit(on="condor").wait(timeout=120)
+    assert run.result() == [["1"], ["1", "2"], ["1"]]
+
+
+def test_a_checkpoint_outlives_an_attempt_that_did_not_begin(tmp_path):
+    run = reference.compiled(
+        htdag.Pipeline(htdag.source([1]).map(half_done, retries=2), history=False),
+        tmp_path / "run",
+    )
+    assert reference.work(run, "half_done") == 0
+    plan = progress.read_plan(str(run))
+    node = plan["by_name"]["half_done"]
+    for attempt in (2, 3):  # the second job never came to be
+        reading = streams.Reading(str(run), plan, node, None)
+        progress.write_list(str(run), node, [(0, attempt, None)], reading)
+        assert (
+            layout.checkpoints("half_done", "0000", 1)
+            in (run / layout.chunk_list("half_done")).read_text()
+        )
+    assert reference.work(run, "half_done", attempt=3) == 0
+    path = run / layout.output("half_done", "0000", 3, "half_done")
+    (frame,) = itemfile.read(str(path))
+    assert pickle.loads(frame.payload) == ["1", "3"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
+    run = reference.compiled(
+        htdag.Pipeline(htdag.source([1]).map(half_done, retries=2), history=False),
+        tmp_path / "run",
+    )
+    assert reference.work(run, "half_done") == 0
+    (archive,) = (run / layout.checkpoints("half_done", "0000", 1)).iterdir()
+    assert archive.stat().st_mode & 0o777 == 0o600
+    content = bytearray(archive.read_bytes())
+    content[520] ^= 1
+    archive.write_bytes(content if damage == "flip" else content[:600])
+    plan = progress.read_plan(str(run))
+    node = plan["by_name"]["half_done"]
+    reading = streams.Reading(str(run), plan, node, None)
+    progress.write_list(str(run), node, [(0, 2, None)], reading)
+    assert reference.work(run, "half_done", attempt=2) == 0
+    assert "does not match" in (run / layout.stderr("half_done", "0000", 2)).read_text()
+    lines = recordfile.lines(str(run / layout.record("half_done", "0000", 2)))
+    assert [line["error"]["message"] for line in lines if "error" in line] == ["half done"]
+
+
+def twice(x: int) -> list[int]:
+    return [x, x + 1]
+
+
+def own_state(x: int) -> bool:
+    """Tell whether the call found what another one left."""
+    found = Path("state").exists()
+    Path("state").write_text("x")
+    htdag.checkpoint("state")
+    return found
+
+
+def generating(x: int):
+    for number in range(2):
+        Path("state").write_text(str(number))
+        htdag.checkpoint("state")
+        yield own_state(number) or True
+
+
+def test_each_call_has_a_working_directory_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    stage = htdag.source([0, 1]).flat_map(twice).map(own_state, chunk_size=2)
+    assert htdag.Pipeline(stage, history=False).run(on="local") == [False] * 4
+    stage = htdag.source([0, 1]).flat_map(generating, chunk_size=2)
+    assert htdag.Pipeline(stage, history=False).run(on="local") == [True] * 4
+
+
+def with_input(x: int) -> str:
+    Path("out.txt").write_text(Path("table.txt").read_text() + str(x))
+    htdag.checkpoint("out.txt")
+    return htdag.OutputFile("out.txt")
+
+
+def test_input_files_and_output_files_go_with_checkpoints(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path / "home"))
+    (tmp_path / "table.txt").write_text("table ")
+    stage = htdag.source([1, 2]).map(
+        with_input, input_files=str(tmp_path / "table.txt"), chunk_size=2
+    )
+    files = htdag.Pipeline(stage, history=False).run(on="local")
+    assert [file.read_text() for file in files] == ["table 1", "table 2"]
+
+
+def wrong(which: str) -> str:
+    Path("good").write_text("good")
+    htdag.checkpoint("good")
+    try:
+        htdag.checkpoint("good", {"missing": "bad", "outside": "/etc/hostname"}[which])
+    except (FileNotFoundError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def test_mistakes_say_what_to_do_and_lose_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    stage = htdag.source(["missing", "outside"]).map(wrong)
+    missing, outside = htdag.Pipeline(stage, history=False).run(on="local")
+    assert missing == "FileNotFoundError: htdag.checkpoint: there is no file 'bad'"
+    assert outside.startswith("ValueError: htdag.checkpoint: '/etc/hostname' is not in the working")
+
+
+def test_a_job_without_a_folder_for_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+
+    def hidden(a, b):
+        htdag.checkpoint("x")
+        return a
+
+    stage = htdag.source([1, 2]).reduce(hidden, associative=False)
+    with pytest.raises(htdag.RunFailed, match="not ready for checkpoints"):
+        htdag.Pipeline(stage, history=False).run(on="local")
+
+
+# On a pool
+
+
+@pytest.mark.pool
+def test_evicted_jobs_keep_what_is_done_and_put_aside(pool: Pool, runs_dir: Path):
+    """Also when the second eviction comes before anything more was put aside."""
+    done = htdag.source([1.5] * 6).map(slow, chunk_size=6, checkpoint_interval=1)
+    aside = htdag.source([12]).map(count, checkpoint_interval=1)
+    with pool.only("blind"):
+        run = htdag.Pipeline(done, aside, name="evicted").submit(on="condor")
+        pool.wait_until(lambda: job_events(run, "001") == 2, 60, "the jobs' start")
+        time.sleep(4.5)
+        vacate(pool, run)
+        vacate(pool, run, "-fast")
+        run.wait(timeout=120)
+    values = run.result("slow")
+    assert len({value["scratch"] for value in values}) > 1
+    assert [value["time"] for value in values] == sorted(value["time"] for value in values)
+    assert [run.stdout("slow", str(n)) for n in range(6)] == [f"item {n}\n" for n in range(6)]
+    (steps,) = run.result("count")
+    assert len(steps) == 12
+    assert len(set(steps)) > 1
+    assert run.stdout("count", "0").startswith("step 0\n")
