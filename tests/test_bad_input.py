@@ -156,6 +156,10 @@ def with_bound(value: Any) -> Any:
     return one().map(lambda x, b: x, bind=value)
 
 
+def with_files(value: Any) -> Any:
+    return one().map(identity, input_files=value)
+
+
 Call = Callable[[Any], Any]
 
 STAGES: dict[str, Call] = {
@@ -209,6 +213,21 @@ STAGES: dict[str, Call] = {
     ),
     "Environment.interpreter": htdag.Environment.interpreter,
     "Environment.packed": htdag.Environment.packed,
+    "command": lambda v: one().map(htdag.command(v)),
+    "command returns": lambda v: one().map(htdag.command("echo", returns=v)),
+    "command output": lambda v: one().map(htdag.command("echo", returns="file", output=v)),
+    "command ok_exit": lambda v: one().map(htdag.command("echo", ok_exit=v)),
+    "command env": lambda v: one().map(htdag.command("echo", env=v)),
+    "command env value": lambda v: one().map(htdag.command("echo", env={"A": v})),
+    "command timeout": lambda v: one().map(htdag.command("echo", timeout=v)),
+    "command shell": lambda v: one().map(htdag.command("echo", shell=v)),
+    "command value": lambda v: one().map(htdag.command("echo {x}", x=v)),
+    "checkpoint": lambda v: htdag.checkpoint(v),
+    "TransferURL": lambda v: with_files([htdag.TransferURL(v)]),
+    "input_files path": lambda v: with_files([v]),
+    "input_files name": lambda v: with_files({v: __file__}),
+    "input_files named": lambda v: with_files({"name": v}),
+    "output_files path": lambda v: one().map(identity, output_files=[v]),
     "Pipeline": flow,
     "Pipeline name": lambda v: flow(name=v),
     "Pipeline lanes": lambda v: flow(lanes=v),

@@ -13,7 +13,6 @@ from typing import List, NamedTuple, Optional, Set, Tuple
 from . import chunkfile, itemfile, pause, recordfile
 from .job import Job
 
-
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
