@@ -6,6 +6,7 @@ docs/faults.md lists the faults, what a person sees of each, and what is lost.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from faults import CHUNK, ITEMS, SETTINGS, Disturbed, kill_daemon
 from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
-from htdag.errors import RunNotFound
+from htdag.errors import DirectoryError, RunNotFound
 
 Fault = Callable[[Disturbed, Pool], None]
 
@@ -186,6 +187,9 @@ def test_the_run_directory_is_read_only(runs_dir: Path, tmp_path: Path):
         # What is done can be read, by others than root too.
         disturbed.check()
         assert disturbed.run.status()["work"].done == ITEMS
+        if not os.access(disturbed.run.path, os.W_OK):  # root may write all the same
+            with pytest.raises(DirectoryError, match="nothing can be written in its directory"):
+                disturbed.run.resume()
     finally:
         for folder in [disturbed.run.path, *folders]:
             folder.chmod(0o700)
