@@ -20,7 +20,7 @@ MADE_ONCE = {"after_faults", "distributions", "facts", "module_home", "ran", "sm
 
 # How long an example takes says how busy the machine is, no more.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("soak", settings.get_profile("busy"), max_examples=1000)
+settings.register_profile("soak", settings.get_profile("busy"), max_examples=400)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "busy"))
 
 

@@ -302,7 +302,7 @@ def test_stages_and_pipelines(here: Path, name: str):
         plan_and_show(refused_with_words(STAGES[name], value))
 
 
-_EXAMPLES = 1000 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 15
+_EXAMPLES = 400 if os.environ.get("HYPOTHESIS_PROFILE") == "soak" else 15
 
 
 @settings(
