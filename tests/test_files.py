@@ -186,8 +186,6 @@ def texts_of(group: tuple[int, list[dict[str, Any]]]) -> tuple[int, list[str]]:
     return group[0], [value["outputs"][0].read_text() for value in group[1]]
 
 
-# Some installed distribution has a package `tests`, as which pytest imports these classes.
-@pytest.mark.filterwarnings("ignore::htdag.environments.EnvironmentWarning")
 def test_files_travel_in_and_out(place: str, home: Path, server: str):
     user = home / "the user's, files"
     for name in ("one", "two"):
