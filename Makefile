@@ -17,7 +17,7 @@ pip_install := $(python) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-local test-pool bench lint format docs dist clean distclean
+.PHONY: help demo test test-local test-pool soak bench lint format docs dist clean distclean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | \
@@ -67,6 +67,15 @@ test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
 
 test-pool: htcondor .apptainer/.get-apptainer.json ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
 	$(pytest) -m pool $(PYTEST_ARGS)
+
+# Long ones, one after another; the faults three times. TIMES=1 is once.
+TIMES ?= 3
+soak: htcondor ## Run what takes long: 10,000 items killed ten times, and the faults three times
+	tools/as-user $(python) -m pytest -n 0 -m soak tests/test_soak.py $(PYTEST_ARGS)
+	for time in $$(seq $(TIMES)); do \
+		HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 --dist loadgroup \
+			tests/test_faults.py tests/test_faults_of_data.py tests/test_bad_input.py \
+			$(PYTEST_ARGS) || exit 1; done
 
 PARTS ?=
 BENCH_ARGS ?=

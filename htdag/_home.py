@@ -50,6 +50,11 @@ def log_file() -> Path:
 
 def check_for_dagman(directory: Path) -> None:
     """Raise `DirectoryError` for a directory that DAGMan refuses to work in."""
+    if not str(directory).isprintable():
+        raise DirectoryError(
+            f"{str(directory)!r} holds characters that cannot be printed, which HTCondor would "
+            f"take for the end of a line, or could not read; choose another name"
+        )
     real = Path(os.path.realpath(directory))
     if str(real).startswith("/tmp") or str(directory).startswith("/tmp"):
         raise DirectoryError(
@@ -57,8 +62,8 @@ def check_for_dagman(directory: Path) -> None:
             f"machine may clear it at any time; choose a directory that lasts, by HTDAG_HOME or "
             f"Pipeline.compile(directory)"
         )
-    if _MACRO.search(str(directory)) or "\n" in str(directory) or "\r" in str(directory):
+    if _MACRO.search(str(directory)):
         raise DirectoryError(
-            f"{str(directory)!r} holds '$(' or a line break: HTCondor would take that for a macro, "
-            f"or for the end of a line, in the submit description of the DAG; choose another name"
+            f"{str(directory)!r} holds '$(', which HTCondor would take for a macro in the submit "
+            f"description of the DAG; choose another name"
         )

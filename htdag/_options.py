@@ -212,9 +212,9 @@ def _flag(value: Any) -> bool:
 
 
 def _on_error(value: Any) -> str:
-    if value not in ("finish", "stop", "skip"):
+    if not isinstance(value, str) or value not in ("finish", "stop", "skip"):
         raise OptionError("it takes 'finish', 'stop' or 'skip'")
-    return str(value)
+    return value
 
 
 def _max_errors(value: Any) -> int | float:

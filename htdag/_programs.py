@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
+from htdag import _checks
 from htdag.errors import UsageError
 from htdag.runtime import command as commands
 from htdag.runtime.command import Command
@@ -79,6 +80,7 @@ def command(
     >>> hits = htdag.command("blastn -query {input} -db {db} -out {output}", db="nt")
     >>> genes = htdag.source(["gene1.fasta", "gene2.fasta"]).map(hits)
     """
+    _check_types(template, returns, output, ok_exit, env)
     try:
         return commands.command(
             template,
@@ -92,3 +94,21 @@ def command(
         )
     except ValueError as error:
         raise UsageError(f"htdag.command: {error}") from None
+
+
+def _check_types(template: Any, returns: Any, output: Any, ok_exit: Any, env: Any) -> None:
+    """Refuse what could not even be looked at."""
+
+    def refuse(what: str, value: Any, takes: str) -> NoReturn:
+        raise UsageError(f"htdag.command: {what}={_checks.shown(value)}: it takes {takes}")
+
+    if not isinstance(template, str | list | tuple):
+        refuse("template", template, "a text, or a list of words")
+    if returns is not None and not isinstance(returns, str) and not callable(returns):
+        refuse("returns", returns, "a text or a function")
+    if not isinstance(output, str):
+        refuse("output", output, "the name of a file")
+    if not isinstance(ok_exit, Collection) or not all(isinstance(each, int) for each in ok_exit):
+        refuse("ok_exit", ok_exit, "a list of whole numbers")
+    if env is not None and not isinstance(env, Mapping):
+        refuse("env", env, "a dict of name to value")

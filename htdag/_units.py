@@ -11,6 +11,8 @@ from typing import Any
 from htdag.errors import OptionError
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
+_LARGEST = 10**15
+_LONGEST = 2**31 - 1  # seconds; HTCondor's durations are no longer
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _CLOCK = re.compile(r"\s*(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?\s*")
@@ -28,12 +30,12 @@ def size(default_unit: str) -> Callable[[Any], str]:
 
     def check(value: Any) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
-            if value <= 0:
-                raise OptionError("it must be more than 0")
+            if not 0 < value < _LARGEST:
+                raise OptionError("it must be more than 0, and less than 10^15")
             return f"{value}{default_unit}"
         if isinstance(value, str):
             match = _SIZE.fullmatch(value)
-            if match and float(match[1]) > 0:
+            if match and 0 < float(match[1]) < _LARGEST:
                 return f"{match[1]}{(match[2] or default_unit[0]).upper()}B"
         raise OptionError(
             f"it takes a number (of {default_unit}) or a text such as '512MB' or '2.5GB'"
@@ -54,7 +56,10 @@ def duration(least: int = 1) -> Callable[[Any], int]:
     """Return a check for a duration, which gives it in seconds."""
 
     def check(value: Any) -> int:
-        seconds = _seconds(value)
+        try:
+            seconds = _seconds(value)
+        except (OverflowError, ValueError):  # of too many digits
+            raise OptionError("it is longer than anyone waits") from None
         if seconds is None:
             raise OptionError(
                 "it takes seconds, a datetime.timedelta, or a text such as '90s', '30 min', '2h', "
@@ -62,6 +67,8 @@ def duration(least: int = 1) -> Callable[[Any], int]:
             )
         if seconds < least:
             raise OptionError(f"it must be at least {least} s")
+        if seconds > _LONGEST:
+            raise OptionError("it is longer than anyone waits")
         return seconds
 
     return check

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from htdag import _checks
 from htdag._home import runs_directory
 from htdag._names import check_tag
 from htdag.backends.base import RunState
@@ -84,14 +85,14 @@ def clean(
     >>> htdag.clean("test-*", states="failed", dry_run=True)
     []
     """
-    wanted = {states} if isinstance(states, str) else set(states)
+    wanted = set(_checks.texts(states, "states"))
     unknown = wanted - {*_ENDED, NOT_SUBMITTED}
     if unknown:
         raise UsageError(
             f"states={sorted(unknown)[0]!r}: runs are cleaned that are "
             f"{', '.join((*_ENDED, NOT_SUBMITTED))}"
         )
-    age = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    age = None if older_than is None else _checks.seconds(older_than, "older_than")
     found = []
     for run in runs("*" if pattern is None else pattern):
         state = _state(run)
@@ -141,7 +142,8 @@ def import_run(
     StageNameError
         If there is a run with this tag already.
     """
-    if on not in (None, "condor", "local"):
+    source = _checks.path(path, "path")
+    if on is not None and _checks.text(on, "on") not in ("condor", "local"):
         raise UsageError(f"on={on!r}: it takes 'condor' or 'local'")
     if tag is not None:
         _check_free(tag)
@@ -150,7 +152,7 @@ def import_run(
     aside = home / f".import.{os.getpid()}.new"
     aside.mkdir(mode=0o700)
     try:
-        about = bundle.read(Path(path), aside)
+        about = bundle.read(source, aside)
         name = _check_free(about["tag"] if tag is None else tag)
         _settle(aside, name, about["state"], on)
         os.sync()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
-from htdag import _graph, _logging, _options, _settings, _throttles, backends, history
+from htdag import _checks, _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag._pickling import check_function
@@ -342,7 +342,7 @@ class Pipeline:
         DirectoryError
             If the directory cannot be made, or DAGMan would refuse it.
         """
-        path = Path(os.path.abspath(os.path.expanduser(os.fspath(directory))))
+        path = Path(os.path.abspath(_checks.path(directory, "directory").expanduser()))
         check_for_dagman(path)
         plan = self.plan()
         environments.check(plan, "condor")

@@ -8,6 +8,7 @@ import warnings
 from datetime import datetime
 from pathlib import Path
 
+from htdag import _checks
 from htdag._home import runs_directory
 from htdag._names import check_tag
 from htdag.errors import RunDamaged, RunNotFound
@@ -67,6 +68,7 @@ def tags() -> list[str]:
 
 
 def _run_paths(pattern: str) -> list[Path]:
+    _checks.text(pattern, "pattern")
     try:
         paths = list(runs_directory().iterdir())
     except FileNotFoundError:

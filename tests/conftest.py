@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,15 +16,16 @@ if TYPE_CHECKING:
 # Markers of the tests that a run begins with, and fixtures that only one process is to make. Pools
 # are none of these: each process starts its own, in seconds, and tests on them wait for minutes.
 FIRST = ["default_pool", "pool"]
-MADE_ONCE = {"distributions", "facts", "module_home", "ran"}
+MADE_ONCE = {"after_faults", "distributions", "facts", "module_home", "ran", "small_disks"}
 
 # How long an example takes says how busy the machine is, no more.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+settings.register_profile("soak", settings.get_profile("busy"), max_examples=400)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "busy"))
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put tests on a pool first; those that share what takes long to make, into one process.
 
     Tests on a pool are long, and mostly wait. Begun first, they leave the processor to the others,
@@ -33,6 +35,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for name in MADE_ONCE.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=_turn)
+    if "soak" not in config.option.markexpr:
+        chosen = [item for item in items if item.get_closest_marker("soak") is None]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
 
 
 def _turn(item: pytest.Item) -> int:

@@ -32,7 +32,7 @@ LAYERS = [
         "htdag._units",
         "htdag._resources",
     ),
-    ("htdag._names", "htdag._home", "htdag._settings", "htdag._logging"),
+    ("htdag._names", "htdag._checks", "htdag._home", "htdag._settings", "htdag._logging"),
     ("htdag.environments",),
     ("htdag._options", "htdag._resuming"),
     (

@@ -45,7 +45,7 @@ class LocalBackend:
         command.append(str(cores()))
         store = environments_directory() / "unpacked"  # here they may stay
         store.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(run / layout.LOCAL_LOG, "ab") as log:
+        with open(run / layout.LOCAL_LOG, "ab", opener=_closed_to_others) as log:
             # It detaches itself once it holds the lock and has written its state.
             status = subprocess.run(
                 command,
@@ -180,6 +180,10 @@ def _jobs(run: Path) -> list[JobState]:
         number = None if chunk is None else int(chunk)
         found.append(JobState(node, pid, 0, state, since, "local run", chunk=number, lane=lane))
     return found
+
+
+def _closed_to_others(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def cores() -> int:

@@ -60,7 +60,7 @@ class Interpreter(Environment):
     @classmethod
     def of(cls, path: str | os.PathLike[str], requirements: str | None) -> Interpreter:
         """Check what the user gave."""
-        text = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        text = os.path.abspath(os.path.expanduser(_path_text("interpreter", path)))
         if any(character in text for character in "\n\r\0"):
             raise OptionError(f"interpreter({path!r}): it takes the path of a Python interpreter")
         _check_requirements("interpreter", requirements)
@@ -111,6 +111,13 @@ class Interpreter(Environment):
         return f"interpreter {self.path}"
 
 
+def _path_text(what: str, path: Any) -> str:
+    """Return a path that the user gave as a text."""
+    if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
+        raise OptionError(f"{what}({path!r}): it takes a path, not {type(path).__name__}")
+    return os.fspath(path)
+
+
 def _check_requirements(what: str, given: Any) -> None:
     one_line = isinstance(given, str) and given.strip() and "\n" not in given
     if given is not None and not one_line:
@@ -153,7 +160,7 @@ class Container(Environment):
     def of(cls, image: str | os.PathLike[str], requirements: str | None) -> Container:
         """Check what the user gave."""
         _check_requirements("container", requirements)
-        text = os.fspath(image)
+        text = _path_text("container", image)
         if not text.strip() or re.search(r'[\n\r\0"]|\$\(', text):
             raise OptionError(
                 f"container({image!r}): it takes docker://NAME or the path of an image"
@@ -162,9 +169,9 @@ class Container(Environment):
         if _URL.fullmatch(text):
             return cls(text, requirements)
         path = Path(text).expanduser().absolute()
-        if requirements is not None and path.suffix != ".sif" and not path.exists():
+        if requirements is not None and path.suffix != ".sif" and not os.path.exists(path):
             return cls(str(path), requirements)  # a folder that execute points have
-        if not path.exists():
+        if not os.path.exists(path):  # False also where the text is too long for a path
             raise OptionError(
                 f"container({text!r}): there is no such file or folder; an image of a registry is "
                 f"docker://{text}"

@@ -33,7 +33,7 @@ class Packed(Environment):
             return cls()
         if isinstance(requirements, str | os.PathLike):
             path = Path(requirements).expanduser().absolute()
-            if not path.is_file():
+            if not os.path.isfile(path):  # False also where the text is too long for a path
                 raise OptionError(
                     f"packed({os.fspath(requirements)!r}): there is no such requirements file; "
                     f"single packages go into a list: packed([{os.fspath(requirements)!r}])"

@@ -14,7 +14,7 @@ from shlex import quote
 from typing import Any
 
 from htdag.backends.judging import restore_scripts
-from htdag.errors import RunActive, RunDamaged
+from htdag.errors import DirectoryError, RunActive, RunDamaged, RunNotFound
 from htdag.runtime import layout
 
 ASIDE = ("again", "rerun", "compared", "failed")
@@ -54,19 +54,27 @@ def restore(directory: Path) -> None:
 def alone(directory: Path) -> Iterator[None]:
     """Keep other processes from replacing a run meanwhile, and clear what a killed one left.
 
-    Raises `RunActive` where another one is at it.
+    Raises `RunActive` where another one is at it, `RunNotFound` where the directory has vanished,
+    and `DirectoryError` where nothing can be written there.
     """
     import filelock
 
-    lock = filelock.FileLock(directory / _LOCK)
-    before = directory.stat().st_ino
+    lock = filelock.FileLock(directory / _LOCK, mode=0o600)
     try:
+        before = directory.stat().st_ino
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise RunActive(
             f"another process is about to go on with run {directory.name!r}; wait for it with: "
             f"htdag wait {quote(directory.name)}"
         ) from None
+    except FileNotFoundError:
+        raise RunNotFound(f"the directory of run {directory.name!r} has vanished") from None
+    except OSError as error:
+        raise DirectoryError(
+            f"run {directory.name!r} cannot go on: nothing can be written in its directory "
+            f"{str(directory)!r} ({error.strerror or error})"
+        ) from error
     try:
         if directory.stat().st_ino != before:
             raise RunActive(f"another process has just gone on with run {directory.name!r}")

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from htdag import _checks
 from htdag.compile.writer import begin_loops, write_lists
 from htdag.errors import UsageError
 from htdag.reuse.directories import alone, copy_of, remove_quietly
@@ -126,6 +127,8 @@ class Again(Control):
 def _checked(keys: Iterable[Any]) -> frozenset[str]:
     if isinstance(keys, str):
         raise UsageError(f"keys={keys!r}: it takes several keys, such as [{keys!r}]")
+    if not isinstance(keys, Iterable):
+        raise UsageError(f"keys={_checks.shown(keys)}: it takes several keys, such as [7, 12]")
     found = frozenset(str(key) for key in keys)
     if not found:
         raise UsageError("keys is empty: there is nothing to compute again")

@@ -9,6 +9,7 @@ from typing import TypeVar
 from htdag._logging import LOGGER
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import RunActive
+from htdag.reuse.directories import alone
 from htdag.run.files import RunFiles
 from htdag.runtime import looping, progress
 
@@ -32,8 +33,12 @@ class Control(RunFiles):
         Raises
         ------
         RunActive
-            If it has not ended.
+            If it has not ended, or another process is about to go on with it.
         """
+        with alone(self.path):
+            return self._resume()
+
+    def _resume(self: _Self) -> _Self:
         activity = self._activity()
         if not activity.state.ended:
             if activity.reason.endswith(HOW_TO_START):

@@ -9,12 +9,13 @@ from math import ceil
 from shlex import quote
 from typing import Any
 
-from htdag import _options
+from htdag import _checks, _options
 from htdag._resources import PerItem
 from htdag.errors import OptionError, UsageError
 from htdag.run.control import Control
 from htdag.runtime import submitfile
 
+_LONGEST = 2**31 - 1  # seconds
 _ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 # Attributes that have a submit command of their own; all others are written as MY.attribute.
 _COMMANDS = {
@@ -116,8 +117,13 @@ class Editing(Control):
                 changes[attribute] = str(_megabytes(amount, unit))
         if time is not None:
             changes[self._duration(stage)] = str(_seconds(time))
-        for name, value in (attributes or {}).items():
-            if not _ATTRIBUTE.fullmatch(str(name)):
+        if attributes is not None and not isinstance(attributes, Mapping):
+            raise OptionError(
+                f"attributes={_checks.shown(attributes)}: it takes a dict of attribute to value"
+            )
+        wanted: Mapping[Any, Any] = attributes or {}
+        for name, value in wanted.items():
+            if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name):
                 raise OptionError(f"{name!r} is not the name of an attribute")
             try:
                 changes[name] = _options.one_line(value)
@@ -179,6 +185,7 @@ class Editing(Control):
         nodes = self._plan["nodes"]
         if stage is None:
             return [node["name"] for node in nodes]
+        _checks.text(stage, "stage")
         found = [
             node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
         ] or [name for name in self._node_names() if name == stage]
@@ -202,8 +209,8 @@ def _megabytes(size: str, unit: str = "MB") -> int:
 
 
 def _seconds(time: Any) -> int:
-    if isinstance(time, timedelta):
-        time = time.total_seconds()
-    if isinstance(time, bool) or not isinstance(time, int | float) or time <= 0:
+    given = time.total_seconds() if isinstance(time, timedelta) else time
+    wrong = isinstance(given, bool) or not isinstance(given, int | float)
+    if wrong or not 0 < given <= _LONGEST:
         raise OptionError(f"time={time!r}: it takes seconds, or a timedelta, more than 0")
-    return max(1, round(time))
+    return max(1, round(given))

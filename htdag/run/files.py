@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from htdag import _settings, backends, history
+from htdag import _checks, _settings, backends, history
 from htdag._home import runs_directory
 from htdag._logging import LOGGER
 from htdag.backends import Backend
@@ -174,7 +174,7 @@ class RunFiles:
                     f"run {self.tag!r} has several targets, name one: {', '.join(self.targets)}"
                 )
             return self.targets[0]
-        if target not in self.targets:
+        if _checks.text(target, "target") not in self.targets:
             raise UsageError(
                 f"run {self.tag!r} has no target {target!r}; it has: {', '.join(self.targets)}"
             )
@@ -182,7 +182,7 @@ class RunFiles:
 
     def _stage(self, stage: str) -> None:
         names = list(_stage_names(self.path, self._plan))
-        if stage not in names:
+        if _checks.text(stage, "stage") not in names:
             near = difflib.get_close_matches(stage, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")

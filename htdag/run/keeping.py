@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from htdag import _checks
 from htdag._logging import LOGGER
 from htdag._names import check_tag
 from htdag._version import VERSION
@@ -112,7 +113,7 @@ class Keeping(RunFiles):
         UsageError
             If the name ends otherwise.
         """
-        target = Path(path)
+        target = _checks.path(path, "path")
         bundle.kind_of(target)
         self._check_at_rest("exported")
         state = self._state_at_rest()

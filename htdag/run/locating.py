@@ -91,7 +91,7 @@ def _likely(run: Path, node: dict[str, Any], key: str) -> Iterator[int]:
     count = streams.chunks(str(run), node)
     first = None
     number = key.split(".")[0]
-    if node["input"]["plain"] and number.isdecimal():
+    if node["input"]["plain"] and number.isdecimal() and len(number) < 20:
         edges = list(itertools.accumulate(node["sizes"]))
         first = next((chunk for chunk, edge in enumerate(edges) if int(number) < edge), None)
     if first is not None:

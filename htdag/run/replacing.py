@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag import _resuming
+from htdag import _checks, _resuming
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
@@ -77,7 +77,7 @@ def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
             f"keep_finished={keep_finished!r}: it takes names of stages, such as "
             f"[{keep_finished!r}], or True"
         )
-    return tuple(keep_finished)
+    return tuple(_checks.texts(keep_finished, "keep_finished"))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from htdag import _checks
 from htdag.backends.base import RunState
 from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
@@ -83,7 +84,7 @@ class Results(Watching):
         ItemsMissing
             As for `result`, with ``errors="raise"``.
         """
-        if errors not in ("raise", "skip", "return"):
+        if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
             raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
         name = self._target(target)
         if errors == "raise":

@@ -10,8 +10,9 @@ from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
+from htdag import _checks
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld
 from htdag.observe import outcomes
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
@@ -172,7 +173,7 @@ def held_text(status: Status) -> str:
 
 def looks(timeout: float | timedelta | None) -> Iterator[None]:
     """Yield when it is time to look, at least once, at growing intervals, until the time is up."""
-    limit = None if timeout is None else time.monotonic() + _seconds(timeout)
+    limit = None if timeout is None else time.monotonic() + _checks.seconds(timeout, "timeout")
     pause = _FIRST_PAUSE
     while True:
         yield
@@ -181,11 +182,3 @@ def looks(timeout: float | timedelta | None) -> Iterator[None]:
             return
         time.sleep(min(pause, left))
         pause = min(pause * 1.02, _LONGEST_PAUSE)  # so about a fiftieth of the time is lost
-
-
-def _seconds(timeout: float | timedelta) -> float:
-    if isinstance(timeout, timedelta):
-        return timeout.total_seconds()
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-        raise UsageError(f"timeout={timeout!r}: it takes seconds, a timedelta or None")
-    return float(timeout)

@@ -6,10 +6,14 @@ along. A later attempt is another matter: it has files of its own.
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import List, NamedTuple, Optional, Set, Tuple
 
 from . import chunkfile, itemfile, pause, recordfile
 from .job import Job
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 class Begun(NamedTuple):
@@ -33,6 +37,8 @@ def left_behind(job: Job) -> Optional[Begun]:
         return None
     if not all(_is_begun(path) for path in job.files):
         return None
+    for path in job.files:
+        _make_own(path)
     done = set(chunkfile.chosen(cut_back(job), None))
     failed = failed_sequences(job)
     return Begun(done | failed, len(failed), pause.seconds_before(lines))
@@ -44,6 +50,18 @@ def _is_begun(path: str) -> bool:
             return file.read(len(itemfile.MAGIC)) == itemfile.MAGIC
     except FileNotFoundError:
         return False
+
+
+def _make_own(path: str) -> None:
+    """Put a copy in the place of a file.
+
+    The job before may run still, where HTCondor has lost sight of it: it then writes to what was
+    there, and not into the file of this one.
+    """
+    aside = path + ".own"
+    with open(path, "rb") as old, os.fdopen(os.open(aside, _NEW, 0o600), "wb") as new:
+        shutil.copyfileobj(old, new, 1 << 20)
+    os.replace(aside, path)
 
 
 def cut_back(job: Job) -> List[Tuple[int, int]]:

@@ -11,6 +11,7 @@ combined from several input items covers a range of sequence numbers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import (
     Any,
@@ -84,6 +85,10 @@ class ItemWriter:
             self.values = sum(extent.values for extent in index(path))
             self._file.seek(0, os.SEEK_END)
         else:
+            # Another file, also where one is there: a copy of this job that HTCondor has lost sight
+            # of may still write to that, where the file system is shared.
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
             self._file = os.fdopen(os.open(path, _NEW, 0o600), "w+b", buffering=1 << 17)
             self._file.write(MAGIC)
         self._position = self._file.tell()

@@ -6,6 +6,7 @@ relative paths whether its files were transferred or the file system is shared.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import Dict, List
@@ -257,12 +258,17 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
     """
     aside = "%s.%d.tmp" % (path, os.getpid())
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)  # on a full disk it would be in the way of what comes next
+        raise
 
 
 def link_or_copy(path: str, new: str) -> None:

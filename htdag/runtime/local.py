@@ -108,7 +108,14 @@ def _on_signal(number: int, frame: Any) -> None:
 
 def _write_state(state: str, message: str) -> None:
     content = {"state": state, "pid": os.getpid(), "time": time.time(), "message": message}
-    layout.write_aside(layout.LOCAL_STATE, json.dumps(content).encode())
+    try:
+        layout.write_aside(layout.LOCAL_STATE, json.dumps(content).encode())
+    except OSError:
+        # A full disk. The old file has a block of its own, with room for the end of the message.
+        content["message"] = message[-1000:]
+        with open(layout.LOCAL_STATE, "r+b") as file:
+            file.write(json.dumps(content).encode())
+            file.truncate()
 
 
 class _Pool:

@@ -8,6 +8,7 @@ directory), ``streams`` for each item that printed, ``checkpoint`` for each paus
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -44,8 +45,9 @@ def start(
 
     ``request_memory`` is what the job asks for, in MB.
     """
-    if anew and os.path.exists(path):
-        os.truncate(path, 0)
+    if anew:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
     content: Dict[str, Any] = {
         "node": node,
         "chunk": chunk,

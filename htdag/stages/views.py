@@ -179,10 +179,10 @@ class Views(Handle):
         name: str | None,
         options: dict[str, Any],
         others: tuple[Stage, ...] | None = None,
-        number: Any = None,
+        number: Any = 0,
     ) -> Stage:
         stage_name = checked_name(name, kind, kind)
-        if number is not None:
+        if others is None:
             whole_number(stage_name, kind, number)
         if others is not None and not others:
             raise UsageError(f"stage {stage_name!r}: {kind} needs at least one other stage")
@@ -193,4 +193,4 @@ class Views(Handle):
                     f"{other!r}; make one with htdag.source(...)"
                 )
         stage = self._after(kind, stage_name, name, options)
-        return replace(stage, others=others or (), number=number or 0)
+        return replace(stage, others=others or (), number=number)

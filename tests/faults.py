@@ -1,0 +1,186 @@
+"""Disturb runs in the middle of their work, and look at what they make of it.
+
+A run of six items in three jobs, and their sum. Items note that they were begun; every second one
+waits until it is let go, so that a fault meets every job at a known place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pool import CPUS, Pool, wait_until
+
+import htdag
+
+ITEMS, CHUNK = 6, 2
+SECOND = 1  # of each pair
+_TIMEOUT = 200  # seconds that a disturbed run may take in all
+
+# Many jobs wait at once for little. What was killed is started again soon, and jobs that run where
+# nobody can be reached any more are given up soon.
+SETTINGS = {
+    "NUM_CPUS": str(10 * CPUS),
+    "MEMORY": str(10 * CPUS * 512),
+    "MASTER_BACKOFF_CONSTANT": "1",
+    "MASTER_BACKOFF_CEILING": "2",
+    "JOB_DEFAULT_LEASE_DURATION": "20",
+    "ALIVE_INTERVAL": "5",
+    "SCHEDULER_UNIVERSE_COOL_DOWN_DURATION": "1",
+}
+
+
+def work(folder: Path, item: int) -> int:
+    """Note the call, and who makes it; the second item of each chunk waits until it may go on."""
+    with open(folder / "begun", "a") as file:
+        file.write(f"{item}\n")
+    (folder / f"process.{item}").write_text(f"{os.getpid()} {os.getppid()}")
+    if item % CHUNK == SECOND:
+        deadline = time.monotonic() + _TIMEOUT
+        while not (folder / "go").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    with open(folder / "ended", "a") as file:
+        file.write(f"{item}\n")
+    return item
+
+
+def notes(folder: Path, name: str) -> Counter[int]:
+    try:
+        return Counter(map(int, (folder / name).read_text().split()))
+    except FileNotFoundError:
+        return Counter()
+
+
+class Disturbed:
+    """A run that can be disturbed in the middle of its first stage."""
+
+    def __init__(
+        self, folder: Path, on: str = "condor", retries: int = 0, work: Any = work, **options: Any
+    ) -> None:
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)  # the blind execute point shares it
+        self.folder = folder
+        # As many jobs at once as there may be: this machine may have one core.
+        self.chunk = CHUNK if on == "condor" else ITEMS
+        stage = htdag.source(range(ITEMS), chunk_size=self.chunk).map(
+            functools.partial(work, folder), name="work", retries=retries, **options
+        )
+        total = stage.reduce(operator.add, name="total")
+        self.run = htdag.Pipeline(stage, total, name="disturbed", history=False).submit(on=on)
+
+    def wait_for_the_middle(self) -> Disturbed:
+        """Wait until every job has done its first item and is at its second."""
+        seconds = set(range(SECOND, ITEMS, self.chunk))
+        wait_until(lambda: set(notes(self.folder, "begun")) >= seconds, 120, "all jobs at work")
+        return self
+
+    def let_go(self) -> None:
+        (self.folder / "go").touch()
+
+    def finish(self, resumes: int = 3) -> int:
+        """Let it go on, and resume it as often as a patient person would; return how often."""
+        self.let_go()
+        for turn in range(resumes + 1):
+            try:
+                self.run.wait(timeout=_TIMEOUT, progress=False)
+            except htdag.RunFailed:
+                if turn == resumes:
+                    raise
+                self.run.resume()
+            else:
+                return turn
+        raise AssertionError("not reached")
+
+    def check(self) -> None:
+        """Check that the run has given what an undisturbed one gives."""
+        assert self.run.state is htdag.RunState.DONE
+        assert self.run.result("work") == list(range(ITEMS))
+        assert self.run.result("total") == sum(range(ITEMS))
+        assert self.run.errors() == []
+
+    def begun(self) -> Counter[int]:
+        """How often each item was begun."""
+        return notes(self.folder, "begun")
+
+    # Its jobs
+
+    def processes(self, item: int) -> tuple[psutil.Process, psutil.Process]:
+        """The process that computes an item, and its supervisor."""
+        child, supervisor = (self.folder / f"process.{item}").read_text().split()
+        return psutil.Process(int(child)), psutil.Process(int(supervisor))
+
+    def starter(self, item: int) -> psutil.Process:
+        """The condor_starter of the job that computes an item."""
+        process = self.processes(item)[1]
+        while process.name() != "condor_starter":
+            parent = process.parent()
+            assert parent is not None, "the item is not computed in a job of HTCondor"
+            process = parent
+        return process
+
+    def jobs(self, pool: Pool) -> list[str]:
+        """The jobs of its first stage, such as ``12.0``, in the order of chunks."""
+        constraint = f"DAGManJobId == {self.cluster()}"
+        ads = pool.schedd.query(constraint, ["ClusterId", "ProcId"])
+        return sorted(f"{ad['ClusterId']}.{ad['ProcId']}" for ad in ads)
+
+    def cluster(self) -> int:
+        """The cluster of its DAGMan job."""
+        return int(self.run._ticket()["ticket"]["cluster"])
+
+    def dagman(self) -> psutil.Process:
+        """The process of its DAGMan."""
+        process = dagman_of(self.run)
+        assert process is not None, "its DAGMan does not run"
+        return process
+
+    def shadow(self, pool: Pool, job: str) -> psutil.Process:
+        """The condor_shadow of a job."""
+        for process in psutil.process_iter(["name", "cmdline"]):
+            words = process.info["cmdline"] or []
+            if process.info["name"] == "condor_shadow" and job in words and _is_of(pool, process):
+                return process
+        raise AssertionError(f"job {job} has no condor_shadow")
+
+
+def dagman_of(run: htdag.Run) -> psutil.Process | None:
+    """The process of the DAGMan of a run; None where none runs."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []
+        named = process.info["name"] == "condor_dagman"
+        if named and any(word.startswith(str(run.path)) for word in words):
+            return process
+    return None
+
+
+def daemon(pool: Pool, name: str, point: str = "seeing") -> psutil.Process | None:
+    """A daemon of a pool, on one of its points; None while it does not run."""
+    config = str(pool.folder / point)
+    for process in psutil.process_iter(["name", "status"]):
+        if process.info["name"] == name and process.info["status"] != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("CONDOR_CONFIG", "").startswith(config):
+                    return process
+    return None
+
+
+def kill_daemon(pool: Pool, name: str, point: str = "seeing") -> None:
+    """Kill a daemon, and wait until the master has started another one."""
+    old = daemon(pool, name, point)
+    assert old is not None, f"no {name} runs on {point}"
+    old.kill()
+    wait_until(lambda: daemon(pool, name, point) not in (None, old), 60, f"another {name}")
+
+
+def _is_of(pool: Pool, process: psutil.Process) -> bool:
+    """Tell whether a process belongs to a pool, and not to another one on this machine."""
+    with contextlib.suppress(psutil.Error):
+        return str(pool.folder) in process.environ().get("CONDOR_CONFIG", "")
+    return False

@@ -1,0 +1,252 @@
+"""Runs bear what happens on a pool: the result is right, and what was done stays done.
+
+docs/faults.md lists the faults, what a person sees of each, and what is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from faults import CHUNK, ITEMS, SETTINGS, Disturbed, kill_daemon
+from pool import FAST, POINTS, Area, Pool, wait_until
+
+import htdag
+from htdag.errors import DirectoryError, RunNotFound
+
+Fault = Callable[[Disturbed, Pool], None]
+
+
+def condor(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+
+# --- What happens to single jobs --------------------------------------------------------
+
+
+def kill_the_function(disturbed: Disturbed, pool: Pool) -> None:
+    """The process that computes an item dies, as of a fault in a compiled library."""
+    disturbed.processes(3)[0].kill()
+
+
+def kill_the_worker(disturbed: Disturbed, pool: Pool) -> None:
+    """The process that HTCondor started dies, as when memory runs out."""
+    disturbed.processes(3)[1].kill()
+
+
+def kill_the_starter(disturbed: Disturbed, pool: Pool) -> None:
+    disturbed.starter(3).kill()
+
+
+def kill_the_shadow(disturbed: Disturbed, pool: Pool) -> None:
+    disturbed.shadow(pool, disturbed.jobs(pool)[1]).kill()
+
+
+def remove_one_job(disturbed: Disturbed, pool: Pool) -> None:
+    condor("condor_rm", disturbed.jobs(pool)[1])
+
+
+def hold_and_release_one_job(disturbed: Disturbed, pool: Pool) -> None:
+    job = disturbed.jobs(pool)[1]
+    condor("condor_hold", job)
+    wait_until(lambda: disturbed.run.status().held, 30, "the hold to be seen")
+    condor("condor_release", job)
+
+
+def vacate_one_job(disturbed: Disturbed, pool: Pool) -> None:
+    condor("condor_vacate_job", disturbed.jobs(pool)[1])
+
+
+def remove_the_dag(disturbed: Disturbed, pool: Pool) -> None:
+    disturbed.run.remove()
+    assert disturbed.run.state is htdag.RunState.REMOVED
+
+
+def kill_dagman(disturbed: Disturbed, pool: Pool) -> None:
+    disturbed.dagman().kill()
+
+
+# Whether a person has to resume the run.
+OF_JOBS: dict[Fault, bool] = {
+    kill_the_function: True,
+    kill_the_worker: True,
+    kill_the_starter: False,
+    kill_the_shadow: False,
+    remove_one_job: True,
+    hold_and_release_one_job: False,
+    vacate_one_job: False,
+    remove_the_dag: True,
+    kill_dagman: False,
+}
+
+
+@pytest.fixture(scope="module")
+def fault_pool(pool_area: Area) -> Iterator[Pool]:
+    pool = Pool("faults", pool_area, {**FAST, **SETTINGS})
+    yield pool
+    pool.stop()
+
+
+@pytest.fixture
+def home(fault_pool: Pool, runs_dir: Path) -> Iterator[Path]:
+    """A fresh home of runs, with that pool in use."""
+    with fault_pool.use():
+        yield runs_dir
+
+
+@pytest.fixture(scope="module")
+def after_faults(
+    fault_pool: Pool, pool_area: Area, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[Fault, tuple[Disturbed, int]]]:
+    """Runs that were disturbed, all at the same time, and how often each had to be resumed."""
+    with fault_pool.use(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HTDAG_HOME", str(pool_area.new_runs_dir()))
+        runs = {fault: Disturbed(tmp_path_factory.mktemp(fault.__name__)) for fault in OF_JOBS}
+        for disturbed in runs.values():
+            disturbed.wait_for_the_middle()
+        for fault, disturbed in runs.items():
+            fault(disturbed, fault_pool)
+        for disturbed in runs.values():
+            disturbed.let_go()
+        yield {fault: (disturbed, disturbed.finish()) for fault, disturbed in runs.items()}
+
+
+@pytest.mark.pool
+@pytest.mark.parametrize("fault", OF_JOBS, ids=lambda fault: fault.__name__)
+def test_a_fault_of_one_job(
+    after_faults: dict[Fault, tuple[Disturbed, int]], fault: Fault, fault_pool: Pool
+):
+    disturbed, resumes = after_faults[fault]
+    disturbed.check()
+    assert resumes == (1 if OF_JOBS[fault] else 0)
+    begun = disturbed.begun()
+    # The chunk that was cut in the middle may be computed again, no other is.
+    cut = set(range(ITEMS)) if fault is remove_the_dag else {2, 3}
+    assert {item for item in begun if begun[item] > 1} <= cut
+    assert max(begun.values()) <= 2
+
+
+# --- What happens to daemons ------------------------------------------------------------
+
+
+@pytest.mark.pool
+def test_startds_are_killed(fault_pool: Pool, home: Path, tmp_path: Path):
+    """Of a point that shares the files of the submit side, and of one that does not."""
+    points = {}
+    for point in POINTS:
+        with fault_pool.only(point):
+            points[point] = Disturbed(tmp_path / point).wait_for_the_middle()
+    for point in POINTS:
+        kill_daemon(fault_pool, "condor_startd", point)
+    for disturbed in points.values():
+        disturbed.let_go()
+    for disturbed in points.values():
+        assert disturbed.finish() == 0
+        disturbed.check()
+        assert max(disturbed.begun().values()) <= 2
+
+
+@pytest.mark.pool
+def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
+    disturbed = Disturbed(tmp_path).wait_for_the_middle()
+    kill_daemon(fault_pool, "condor_schedd")
+    # Nobody answers for a moment; files are enough.
+    assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
+    assert disturbed.finish() == 0
+    disturbed.check()
+    assert max(disturbed.begun().values()) <= 2
+
+
+# --- What happens to the run directory --------------------------------------------------
+
+
+def test_the_run_directory_vanishes(runs_dir: Path, tmp_path: Path):
+    disturbed = Disturbed(tmp_path, on="local").wait_for_the_middle()
+    shutil.rmtree(disturbed.run.path)
+    disturbed.let_go()
+    with pytest.raises(htdag.HtdagError, match=r"disturbed"):
+        disturbed.run.wait(timeout=60, progress=False)
+    with pytest.raises(RunNotFound):
+        htdag.load(disturbed.run.tag)
+
+
+def test_the_run_directory_is_read_only(runs_dir: Path, tmp_path: Path):
+    disturbed = Disturbed(tmp_path, on="local")
+    disturbed.finish()
+    folders = [path for path in disturbed.run.path.rglob("*") if path.is_dir()]
+    for folder in [*folders, disturbed.run.path]:
+        folder.chmod(0o500)
+    try:
+        # What is done can be read, by others than root too.
+        disturbed.check()
+        assert disturbed.run.status()["work"].done == ITEMS
+        if not os.access(disturbed.run.path, os.W_OK):  # root may write all the same
+            with pytest.raises(DirectoryError, match="nothing can be written in its directory"):
+                disturbed.run.resume()
+    finally:
+        for folder in [disturbed.run.path, *folders]:
+            folder.chmod(0o700)
+
+
+# --- What people and programs do at the same time ---------------------------------------
+
+_CHILD = """
+import sys, htdag
+run = htdag.load(sys.argv[2])
+try:
+    getattr(run, sys.argv[1])()
+    print("done")
+except htdag.HtdagError as error:
+    print(type(error).__name__)
+"""
+
+
+def at_the_same_time(run: htdag.Run, *verbs: str) -> list[str]:
+    """What several processes said that did something with one run at the same time."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", _CHILD, verb, run.tag], stdout=subprocess.PIPE, text=True
+        )
+        for verb in verbs
+    ]
+    return [child.communicate(timeout=120)[0].strip() for child in children]
+
+
+@pytest.mark.parametrize("on", ["local", pytest.param("condor", marks=pytest.mark.pool)])
+def test_several_wait_resume_and_remove_one_run(
+    request: pytest.FixtureRequest, runs_dir: Path, tmp_path: Path, on: str
+):
+    with contextlib.ExitStack() as stack:
+        if on == "condor":
+            stack.enter_context(request.getfixturevalue("fault_pool").use())
+        disturbed = Disturbed(tmp_path, on=on).wait_for_the_middle()
+        said = at_the_same_time(disturbed.run, "remove", "remove", "wait")
+        assert said == ["done", "done", "RunFailed"]
+        assert disturbed.run.state is htdag.RunState.REMOVED
+        said = at_the_same_time(disturbed.run, "resume", "resume", "resume")
+        assert sorted(said) == ["RunActive", "RunActive", "done"]
+        disturbed.let_go()
+        assert at_the_same_time(disturbed.run, "wait", "wait") == ["done", "done"]
+        disturbed.check()
+        assert max(disturbed.begun().values()) <= 2
+
+
+# --- What happens to the machine --------------------------------------------------------
+
+
+def test_the_clock_jumps(runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    disturbed = Disturbed(tmp_path, on="local").wait_for_the_middle()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() - 7200)
+    assert disturbed.run.status().state is htdag.RunState.RUNNING
+    disturbed.let_go()
+    disturbed.run.wait(timeout=100, progress=False)
+    monkeypatch.setattr(time, "time", lambda: real() + 7200)
+    disturbed.check()

@@ -1,0 +1,138 @@
+"""What takes minutes: `make soak`, and not `make test`.
+
+A run of 10,000 items, killed and resumed at ten random moments. `HTDAG_SOAK_SEED` repeats one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from faults import SETTINGS, dagman_of
+from pool import FAST, Area, Pool, wait_until
+
+import htdag
+from htdag.runtime import layout
+
+pytestmark = pytest.mark.soak
+
+ITEMS, CHUNK, MOMENTS = 10_000, 50, 10
+
+
+def slow_square(folder: Path, item: int) -> int:
+    """Note the call in a file of this process, and take a little time."""
+    with open(folder / f"calls.{os.getpid()}", "a") as file:
+        file.write(f"{item}\n")
+    time.sleep(0.004)
+    return item * item
+
+
+def calls(folder: Path) -> Counter[int]:
+    found: Counter[int] = Counter()
+    for file in folder.glob("calls.*"):
+        found.update(map(int, file.read_text().split()))
+    return found
+
+
+def pipeline(folder: Path) -> htdag.Pipeline:
+    squares = htdag.source(range(ITEMS), chunk_size=CHUNK).map(
+        functools.partial(slow_square, folder), name="squares"
+    )
+    odd = squares.filter(lambda x: x % 2 == 1, name="odd")
+    return htdag.Pipeline(squares, odd.reduce(max, name="largest"), history=False)
+
+
+@pytest.fixture
+def dice() -> random.Random:
+    seed = os.environ.get("HTDAG_SOAK_SEED") or str(random.randrange(10**9))
+    print("HTDAG_SOAK_SEED =", seed)  # noqa: T201  (shown where the test fails)
+    return random.Random(seed)
+
+
+@pytest.fixture(scope="module")
+def soak_pool(pool_area: Area) -> Iterator[Pool]:
+    pool = Pool("soak", pool_area, {**FAST, **SETTINGS})
+    yield pool
+    pool.stop()
+
+
+def kill_local_process(run: htdag.Run) -> None:
+    """Kill what runs it, and with it all of its jobs."""
+    state = json.loads((run.path / layout.LOCAL_STATE).read_text())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(state["pid"]).kill()
+
+
+def wait_for_items(run: htdag.Run, folder: Path, number: int) -> None:
+    wait_until(lambda: len(calls(folder)) >= number or run.state.ended, 300, "items")
+
+
+def settle(run: htdag.Run, seconds: float) -> None:
+    """Wait until a run has ended, or the time is up."""
+    with contextlib.suppress(htdag.RunFailed, TimeoutError):
+        run.wait(seconds, progress=False)
+
+
+def check(run: htdag.Run, folder: Path, cut: int) -> None:
+    assert run.result("squares") == [item * item for item in range(ITEMS)]
+    assert run.result("largest") == (ITEMS - 1) ** 2
+    again = {item: number for item, number in calls(folder).items() if number > 1}
+    # Only what was in chunks at the moment of a kill may be computed again.
+    assert len(again) <= cut, len(again)
+    assert set(calls(folder)) == set(range(ITEMS))
+
+
+@pytest.mark.timeout(1200)
+def test_ten_thousand_items_killed_ten_times_here(
+    runs_dir: Path, tmp_path: Path, dice: random.Random
+):
+    run = pipeline(tmp_path).submit(on="local")
+    for _ in range(MOMENTS):
+        begun = len(calls(tmp_path))
+        wanted = begun + dice.randrange(1, ITEMS // MOMENTS)
+        wait_for_items(run, tmp_path, wanted)
+        kill_local_process(run)
+        wait_until(lambda: run.state.ended, 60, "the end")
+        run.resume()
+    settle(run, 900)
+    if run.state is not htdag.RunState.DONE:
+        run.resume().wait(900, progress=False)
+    # On a file system that is shared, what was finished is kept, so only the items at hand are cut.
+    check(run, tmp_path, cut=MOMENTS * 4 * (os.cpu_count() or 1))
+
+
+@pytest.mark.pool
+@pytest.mark.timeout(2400)
+def test_ten_thousand_items_killed_ten_times_on_a_pool(
+    soak_pool: Pool, runs_dir: Path, tmp_path: Path, dice: random.Random
+):
+    tmp_path.chmod(0o777)
+    with soak_pool.use():
+        run = pipeline(tmp_path).submit(on="condor")
+        for _ in range(MOMENTS):
+            begun = len(calls(tmp_path))
+            wanted = begun + dice.randrange(1, ITEMS // MOMENTS)
+            wait_for_items(run, tmp_path, wanted)
+            if dice.random() < 0.5:
+                process: Any = dagman_of(run)
+                if process is not None:
+                    process.kill()
+            with contextlib.suppress(htdag.HtdagError):
+                run.remove()
+            wait_until(lambda: run.state.ended, 120, "the end")
+            run.resume()
+        settle(run, 1500)
+        if run.state is not htdag.RunState.DONE:
+            run.resume().wait(900, progress=False)
+        # All jobs that ran at a kill are begun anew.
+        check(run, tmp_path, cut=MOMENTS * 40 * CHUNK)
