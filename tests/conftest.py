@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Markers of the tests that a run begins with, and fixtures that only one process is to make. Pools
 # are none of these: each process starts its own, in seconds, and tests on them wait for minutes.
 FIRST = ["default_pool", "pool"]
-MADE_ONCE = {"distributions", "facts", "module_home", "ran"}
+MADE_ONCE = {"distributions", "facts", "module_home", "ran", "signals_home"}
 
 # How long an example takes says how busy the machine is, no more.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -153,9 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--seconds", type=int, default=120, help="of the longest recording (default: 120)"
     )
-    parser.add_argument(
-        "--threshold", type=float, default=7.0, help="times the noise (default: 7)"
-    )
+    parser.add_argument("--threshold", type=float, default=7.0, help="times the noise (default: 7)")
     parser.add_argument("--jobs", type=int, default=4, help="jobs a step (default: 4)")
     parser.add_argument("--write", metavar="FOLDER", type=Path, help="put the catalogue there")
     parser.add_argument("--on", choices=["auto", "condor", "local"], default="auto")
