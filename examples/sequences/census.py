@@ -186,11 +186,11 @@ def pipeline(
         request_memory=memory,
         retries=2,
     )
-    # A file that the machine left empty should not be the end of all: one in ten may be bad.
-    counts = hits.map(count_species, name="count", on_error="skip", max_errors=0.1)
+    counts = hits.map(count_species, name="count")
     total = counts.reduce(operator.add, initial=Counter(), name="total")
     table = total.map(write_table, name="table", output_destination=folder)
-    return htdag.Pipeline(table, name="census")
+    # A file that the machine left empty should not be the end of all: one in ten may be bad.
+    return htdag.Pipeline(table, name="census", on_error="skip", max_errors=0.1)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
