@@ -19,6 +19,7 @@ from htdag._project import (
     is_project_module,
     variables,
 )
+from htdag.runtime.checkpoint import checkpoint
 from htdag.runtime.travel import OutputFile
 
 _LEAVES = (str, bytes, bytearray, int, float, complex, type(None))
@@ -55,9 +56,9 @@ def reach(functions: Iterable[Any]) -> Reached:
     for function in functions:
         search.value(function)
     search.finish()
-    return Reached(
-        search.found, frozenset(search.names), frozenset(search.foreign), tuple(search.read)
-    )
+    # What `dataclasses` and `functools.wraps` make has the name of the user's module.
+    foreign = {n for n in search.foreign if not is_project_module(sys.modules.get(n))}
+    return Reached(search.found, frozenset(search.names), frozenset(foreign), tuple(search.read))
 
 
 class _Search:
@@ -135,6 +136,8 @@ class _Search:
 
     def _function_or_object(self, value: Any) -> None:
         code = getattr(value, "__code__", None)
+        if value is checkpoint:
+            self.names.add(checkpoint.__name__)  # whatever it is called there
         if isinstance(code, types.CodeType):
             if not is_installed_code(code.co_filename):
                 self._add(getattr(value, "__module__", None) or "__main__", importable=False)

@@ -16,6 +16,7 @@ import pytest
 import reference
 
 import htdag
+from htdag.compile.content import calls_checkpoint
 from htdag.runtime import itemfile, layout, progress, recordfile, streams
 
 if TYPE_CHECKING:
@@ -413,3 +414,24 @@ def test_evicted_jobs_keep_what_is_done_and_put_aside(pool: Pool, runs_dir: Path
     assert len(steps) == 12
     assert len(set(steps)) > 1
     assert run.stdout("count", "0").startswith("step 0\n")
+
+
+def test_only_functions_that_may_checkpoint_get_folders_for_it():
+    from htdag import checkpoint as put_aside
+
+    def renamed(item):
+        put_aside("state")
+        return item
+
+    def by_module(item):
+        htdag.checkpoint("state")
+        return item
+
+    def never(item):
+        return f"this text is of htdag, and has the word checkpoint in it {item}"
+
+    def calls(function: Any) -> bool:
+        plan = htdag.Pipeline(htdag.source([1]).map(function)).plan(on="local")
+        return calls_checkpoint(plan.nodes[0])
+
+    assert [calls(function) for function in (renamed, by_module, never)] == [True, True, False]

@@ -851,3 +851,17 @@ def test_what_a_point_lacks_is_one_error_on_htcondor_too(pool: Any, runs_dir: Pa
         "0000.1.record",
         "0001.1.record",
     }
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `dataclass` adds to it has code that is Python's, and the name of this module."""
+
+    value: int
+
+
+def test_a_module_of_the_project_is_no_package(monkeypatch: pytest.MonkeyPatch):
+    own = {__name__.partition(".")[0]: ["other"]}
+    monkeypatch.setattr("htdag._packages.metadata.packages_distributions", lambda: own)
+    monkeypatch.setattr("htdag._packages.metadata.version", lambda name: "1.0")
+    assert packages_of([Setting]) == ()

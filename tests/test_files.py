@@ -26,7 +26,7 @@ import htdag
 from htdag import _paths
 from htdag._pickling import ItemPickler
 from htdag.compile.archive import write_archive
-from htdag.errors import FunctionError, OptionError, RunDamaged, UsageError
+from htdag.errors import FunctionError, ItemsMissing, OptionError, RunDamaged, UsageError
 from htdag.observe.loading import loads
 from htdag.run.replay import replay
 from htdag.runtime import layout
@@ -186,8 +186,6 @@ def texts_of(group: tuple[int, list[dict[str, Any]]]) -> tuple[int, list[str]]:
     return group[0], [value["outputs"][0].read_text() for value in group[1]]
 
 
-# Some installed distribution has a package `tests`, as which pytest imports these classes.
-@pytest.mark.filterwarnings("ignore::htdag.environments.EnvironmentWarning")
 def test_files_travel_in_and_out(place: str, home: Path, server: str):
     user = home / "the user's, files"
     for name in ("one", "two"):
@@ -436,7 +434,9 @@ def cut_short(number: int) -> Iterator[Path]:
 def test_files_of_a_failed_item_are_removed(home: Path):
     stage = htdag.source([0, 1], chunk_size=2).flat_map(cut_short, on_error="skip", max_errors=1)
     run = finished(htdag.Pipeline(stage))
-    assert [path.read_text() for path in run.result()] == ["0.0", "0.1", "0.2"]
+    with pytest.warns(ItemsMissing, match="1 item"):
+        result = run.result()
+    assert [path.read_text() for path in result] == ["0.0", "0.1", "0.2"]
     assert len(list(run.path.rglob("part.txt"))) == 3
 
 
@@ -480,6 +480,17 @@ def hidden(number: int) -> Any:
 def test_a_returned_file_that_nobody_foresaw_is_an_error(home: Path):
     with pytest.raises(htdag.RunFailed, match=r"Name htdag.OutputFile in the stage's function"):
         finished(htdag.Pipeline(htdag.map(hidden, [1])))
+
+
+def mistaken(path: Path) -> str:
+    return path  # type: ignore[return-value]
+
+
+def test_a_path_that_the_annotation_denies_is_an_error_of_the_item(home: Path):
+    (home / "text").write_text("text")
+    run = htdag.Pipeline(htdag.files([home / "text"]).map(mistaken)).submit(on="local")
+    with pytest.raises(htdag.RunFailed, match="although the annotation of the function says"):
+        run.wait(timeout=60, progress=False)
 
 
 def test_a_missing_returned_file_is_named_with_what_is_there(home: Path):

@@ -79,6 +79,26 @@ def test_where_more_than_the_status_counts_the_script_stays(
     assert tells(run, "total")
 
 
+def length(path: Path) -> int:
+    return len(path.read_text())
+
+
+def twin(path: Path) -> tuple[str, Path]:
+    return path.name, path
+
+
+@pytest.mark.parametrize(("function", "kept"), [(length, set()), (twin, {"first"})])
+def test_files_that_may_travel_on_need_the_script(
+    tmp_path: Path, dagman: Path, function: Any, kept: set[str]
+):
+    (tmp_path / "text").write_text("text")
+    first = htdag.files([tmp_path / "text"]).map(function, name="first")
+    flow = htdag.Pipeline(first.map(str, name="second", fuse=False), name="flow")
+    run = reference.compiled(flow, tmp_path / "run")
+    judging.spare_scripts(run, "flow.dag", dagman)
+    assert scripts(run) == kept
+
+
 def test_other_submit_commands_do_not_matter(tmp_path: Path, dagman: Path):
     run = compiled(tmp_path, submit={"+ProjectName": '"max_retries = 1"'})
     judging.spare_scripts(run, "flow.dag", dagman)

@@ -329,7 +329,7 @@ def test_a_damaged_file_is_computed_again(shared: Path, home: Path):
     calls(shared)
     path = next(run.path.glob("nodes/parse/out/0000.1.parse.items"))
     data = bytearray(path.read_bytes())
-    data[-30] ^= 255
+    data[len(data) // 2] ^= 255
     path.write_bytes(data)
     run = survey(shared, range(6)).submit("survey", "local", resume=True)
     # The damage shows when the file is read: by the jobs after it, if not before.

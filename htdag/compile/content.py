@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from htdag._pickling import dump_content
+from htdag._reach import reach
 from htdag._resources import fixed
 from htdag.compile.dag import stops
 from htdag.compile.travelling import Travel
@@ -259,12 +260,10 @@ def initials(node: Node) -> list[Any]:
     return [initial for initial in found if initial is not MISSING]
 
 
-def calls_checkpoint(node: Node, functions: bytes) -> bool:
-    """Tell from a node's pickled functions whether they call `htdag.checkpoint`.
-
-    Their code names it, or refers to it, in whatever way it was imported.
-    """
-    return node.reduction is None and b"htdag" in functions and b"checkpoint" in functions
+def calls_checkpoint(node: Node) -> bool:
+    """Tell whether a node's functions may call `htdag.checkpoint`, by whatever name."""
+    given = functions_of(node)
+    return node.reduction is None and "checkpoint" in reach(given).names
 
 
 def payload(node: Node, classes: set[Any]) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from htdag import _paths
+from htdag._annotations import holds_no_path
 from htdag._options import Options
 from htdag._project import variables
 from htdag._reach import reach
@@ -25,6 +26,8 @@ class Travel:
     ----------
     reads : bool
         Whether files may travel with what its jobs read.
+    passes : bool
+        Whether these may travel on with what its jobs give.
     returns : bool
         Whether its functions name `OutputFile`, and so may return files.
     urls : bool
@@ -38,6 +41,7 @@ class Travel:
     """
 
     reads: bool = False
+    passes: bool = False
     returns: bool = False
     urls: bool = False
     inputs: tuple[dict[str, str], ...] = ()
@@ -62,7 +66,7 @@ class Travel:
     @property
     def carries(self) -> bool:
         """Whether files may travel with what its jobs give."""
-        return self.reads or self.returns
+        return self.passes or self.returns
 
     @property
     def input_urls(self) -> list[str]:
@@ -90,9 +94,11 @@ def travels(plan: Plan) -> dict[str, Travel]:
         sources = list(_sources(node, stored))
         inputs = tuple(_inputs(node.options, node.name))
         returns = _returns(node)
+        reads = any(each.carries for each in parents) or any(s.travelling for s in sources)
         destination = node.options.output_destination or ""
         found[node.name] = Travel(
-            reads=any(each.carries for each in parents) or any(s.travelling for s in sources),
+            reads=reads,
+            passes=reads and _passes(node),
             returns=returns,
             destination=destination,
             remaps=node.options.output_files or (),
@@ -130,6 +136,28 @@ def _sources(node: Node, stored: dict[str, Source]) -> Iterable[Source]:
     names = [stream.stage for stream in node.input.streams if stream.node is None]
     names += [bind.stage for bind in node.binds if bind.node is None]
     yield from (stored[name] for name in names)
+
+
+def _passes(node: Node) -> bool:
+    """Tell whether paths that a node reads may be in what it gives.
+
+    Not where all of that comes from functions that are annotated to return something else. A node
+    that passes none on can be judged without its POST script, which would have to list the files
+    for the next node.
+    """
+    made = {operation.stage: operation for operation in node.operations}
+
+    def may_hold(stage: str | None) -> bool:
+        while stage is not None:
+            operation = made[stage]
+            if operation.kind != "filter" and holds_no_path(operation.function):
+                return False
+            stage = operation.after
+        return True
+
+    if node.reduction is not None:
+        return not holds_no_path(node.reduction.function)
+    return any(may_hold(output.after) for output in node.outputs)
 
 
 def _returns(node: Node) -> bool:

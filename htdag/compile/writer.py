@@ -166,9 +166,8 @@ def _write_nodes(
         for each in travel.inputs:
             if "at" in each:
                 _paths.link(run, each["at"], each["path"])
-        pickled = payload(node, classes)
-        _write(run / layout.payload(node.name), pickled)
-        calls = calls_checkpoint(node, pickled)
+        _write(run / layout.payload(node.name), payload(node, classes))
+        calls = calls_checkpoint(node)
         if calls:
             checkpoints.add(node.name)
         place = placed[environment_of(node)]

@@ -90,7 +90,8 @@ def run(
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
-        sink = make_sink(output, writer, content, cursor)
+        files = program.get("carries_files", True)
+        sink = make_sink(output, writer, content, cursor, files)
         by_position.setdefault(output["after"], []).append(sink)
     every = [sink for group in by_position.values() for sink in group]
     check = program["check"]
@@ -136,14 +137,18 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
 
 
 def make_sink(
-    output: Dict[str, Any], writer: Any, content: Dict[str, List[Any]], cursor: Cursor
+    output: Dict[str, Any],
+    writer: Any,
+    content: Dict[str, List[Any]],
+    cursor: Cursor,
+    files: bool = True,
 ) -> Sink:
     """Return the sink of an output of a node's program."""
 
     def function(role: str) -> Any:
         return None if output[role] is None else content["functions"][output[role]]
 
-    dumps = pickler()
+    dumps = pickler(files)
     stage, kind = output["stage"], output["kind"]
     if kind == "items":
         return Sink(writer, dumps, stage, cursor)

@@ -37,7 +37,7 @@ def learn(run: str, node: Dict[str, Any]) -> str:
     That is the most that any of its jobs asked for in the end; and where memory ran out inside a
     job, what ``retry_request_memory`` says, and what it had used. It is never lowered.
     """
-    if node["mode"] == "loop":
+    if node.get("mode") == "loop":
         return ""  # its rounds have nodes of their own
     commands = submitfile.commands(run, node["name"])
     raised = submitfile.megabytes(commands.get("retry_request_memory"))

@@ -176,8 +176,12 @@ _KINDS: Dict[str, Callable[..., Emit]] = {
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
-def pickler() -> Callable[[Any], Pickled]:
-    """Return a function that pickles any value, classes of ``__main__`` by value."""
+def pickler(files: bool = True) -> Callable[[Any], Pickled]:
+    """Return a function that pickles any value, classes of ``__main__`` by value.
+
+    Without `files` a value with the path of a file that travels is an error.
+    """
+    allowed = files
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -199,6 +203,12 @@ def pickler() -> Callable[[Any], Pickled]:
         file = io.BytesIO()
         pickler = Pickler(file, 5, buffer_callback=large_buffers(buffers))
         pickler.dump(value)
+        if pickler.files and not allowed:
+            raise StageError(
+                "the result holds the path of a file that came with the item, although the "
+                "annotation of the function says that it returns something else; correct the "
+                "annotation, or return what is in the file"
+            )
         return Pickled(file.getvalue(), tuple(buffers), pickler.files)
 
     return dumps

@@ -76,6 +76,8 @@ class Sink:
     def _pickled(self, value: Any, what: str) -> Pickled:
         try:
             return self._dumps(value)
+        except StageError:
+            raise
         except Exception as error:
             raise StageError(
                 "the %s, a %s, cannot be pickled: %s: %s"
