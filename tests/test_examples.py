@@ -451,7 +451,8 @@ def test_noise_has_no_pulses(monkeypatch, tmp_path):
     script = importlib.import_module("pulses")
     monkeypatch.setattr(script, "planted", lambda recording: [])
     for recording in script.recordings(4, 60):
-        assert script.detect(script.whiten(Path(script.record(recording))), 7.0) == []
+        found = script.detect(script.whiten(Path(script.record(recording))), 7.0)
+        assert script.read(Path(found)) == []
 
 
 # --- The species of reads, by a program that travels --------------------------------------

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import operator
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -90,7 +89,7 @@ def whiten(path: Path) -> tuple[int, np.ndarray]:
     return int(path.stem.rpartition("-")[2]), np.fft.irfft(spectrum, len(signal))
 
 
-def detect(recording: tuple[int, np.ndarray], threshold: float) -> list[Pulse]:
+def detect(recording: tuple[int, np.ndarray], threshold: float) -> htdag.OutputFile:
     """Compare with the shape of a pulse at each moment, and take where they are most alike."""
     number, signal = recording
     pulse = np.zeros(len(signal))
@@ -106,15 +105,24 @@ def detect(recording: tuple[int, np.ndarray], threshold: float) -> list[Pulse]:
         second = float(sample / RATE)
         if all(abs(second - other.second) > APART for other in pulses):
             pulses.append(Pulse(number, round(second, 3), round(float(likeness[sample]), 1)))
-    return sorted(pulses)
+    return write(sorted(pulses))
 
 
-def write_catalogue(pulses: list[Pulse]) -> htdag.OutputFile:
+def write(pulses: Sequence[Sequence[object]]) -> htdag.OutputFile:
     with open("pulses.csv", "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(Pulse._fields)
         table.writerows(pulses)
     return htdag.OutputFile("pulses.csv")
+
+
+def join(one: Path, other: Path) -> htdag.OutputFile:
+    return write([row for path in (one, other) for row in read(path)])
+
+
+def read(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
 def pipeline(
@@ -126,8 +134,7 @@ def pipeline(
     files = source.map(record, name="record", request_memory=memory)
     white = files.map(whiten, name="whiten", chunk_size=chunk)
     pulses = white.map(partial(detect, threshold=threshold), name="detect")
-    every = pulses.reduce(operator.add, initial=[], name="all_pulses")
-    catalogue = every.map(write_catalogue, name="catalogue", output_destination=folder)
+    catalogue = pulses.reduce(join, name="catalogue", output_destination=folder)
     # What the script has, or a newer one, of the Python that runs it.
     environment = htdag.Environment.packed(["numpy>=1.26"])
     return htdag.Pipeline(catalogue, name="pulses", environment=environment, retries=1)
@@ -136,8 +143,7 @@ def pipeline(
 def compared(catalogue: Path, made: Sequence[Recording]) -> tuple[int, int, int]:
     """Count what was planted, what was found of it, and what else was found."""
     places = {(r.number, second) for r in made for second in planted(r)}
-    with catalogue.open(newline="") as file:
-        rows = [(int(row["recording"]), float(row["second"])) for row in csv.DictReader(file)]
+    rows = [(int(number), float(second)) for number, second, _ in read(catalogue)]
 
     def at(one: tuple[int, float], other: tuple[int, float]) -> bool:
         return one[0] == other[0] and abs(one[1] - other[1]) < 0.02
@@ -168,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         run.interrupted()
         raise
-    (catalogue,) = run.result()
+    catalogue = run.result()
     pulses, found, other = compared(catalogue, made)
     print(f"{found} of {pulses} pulses found, and {other} that are none.")
     print(f"The catalogue: {args.write / catalogue.name if args.write else catalogue}")
