@@ -50,6 +50,21 @@ def size(megabytes: float) -> str:
     )
 
 
+def size_of_file(size: float) -> str:
+    """Return a number of bytes in words, as file managers do: in steps of 1000.
+
+    Examples
+    --------
+    >>> [size_of_file(size) for size in (0, 999, 2500, 310_000_000, 2_500_000_000_000)]
+    ['0 bytes', '999 bytes', '2.5 kB', '310 MB', '2.5 TB']
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
 def short_number(value: float) -> str:
     """Return a number with as many digits as a person wants of an estimate: ``2.5``, ``1,234``."""
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")

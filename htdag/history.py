@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import runs_directory
+from htdag.observe.ended import has_ended
 from htdag.plan.identity import PARTS
 from htdag.plan.tune import Measured, Measures, weighted_median
 from htdag.runtime import layout, progress, recordfile
@@ -92,7 +93,7 @@ def gather_finished() -> int:
         if known.get(path.name) == inode or time.monotonic() - begun > _BUDGET:
             continue
         try:
-            if not _has_ended(path):
+            if not has_ended(path):
                 continue
             fresh.append(measure_run(path))
         except (OSError, ValueError, KeyError, TypeError):
@@ -112,16 +113,6 @@ def _newest_first() -> list[tuple[Path, int]]:
     # By inode, which mostly grows: the time of each would have to be asked for.
     entries.sort(key=lambda entry: -entry[1])
     return [(runs_directory() / name, inode) for name, inode in entries]
-
-
-def _has_ended(run: Path) -> bool:
-    """Tell from files alone whether a run has ended; one that was killed has not."""
-    try:
-        state = json.loads((run / layout.LOCAL_STATE).read_bytes())
-        return bool(state["state"] != "running")
-    except FileNotFoundError:
-        manifest = json.loads((run / layout.RUN).read_bytes())
-        return (run / f"{manifest['dag']}.metrics").exists()  # DAGMan's last act
 
 
 # What a run measured
@@ -149,6 +140,8 @@ def _measure_plan(
             for run in runs
             for number in range(1, layout.last_round(str(run), name) + 1)
         ]
+        if not rounds:
+            continue  # it never began
         inner = progress.read_plan(str(runs[0] / layout.step(name)))
         yield from _measure_plan(rounds[-_MOST_ROUNDS:], created, inner)
 

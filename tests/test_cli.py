@@ -372,6 +372,19 @@ def test_help(verb):
     assert "..." not in text.partition("Commands:")[2]
 
 
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_the_help_lists_each_verb_once_below_a_title(monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    listing = command("--help").stdout.partition("First of all:")[2].partition("Exit status:")[0]
+    listed = re.findall(r"^  (\S+) ", listing, re.MULTILINE)
+    assert sorted(listed) == sorted(cli.main.commands)
+    assert listed[:6] == ["runs", "status", "wait", "errors", "resume", "result"]
+    texts = {match.start(1) for match in re.finditer(r"^  \S+  +(\S)", listing, re.MULTILINE)}
+    begin = {at - listing.rindex("\n", 0, at) for at in texts}
+    assert len(begin) == 1
+    assert columns < 80 or "..." not in listing
+
+
 def test_version(monkeypatch, tmp_path):
     program = tmp_path / "condor_version"
     program.write_text("#!/bin/sh\necho '$CondorVersion: 25.1.2 2026-01-01 BuildID: 1 $'\n")

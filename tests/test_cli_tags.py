@@ -108,6 +108,31 @@ def test_the_highest_exit_status_counts_and_the_others_are_done_all_the_same(hom
     assert result.stdout.count("had ended before") == 3
 
 
+@pytest.mark.parametrize("verb", ["hold", "pause", "continue", "vacate", "halt"])
+def test_of_several_runs_those_that_have_ended_have_no_jobs_to_act_on(home, verb):
+    result = command(verb, "a*", "b")
+    assert [line.split(":")[1:] for line in result.stderr.splitlines()] == [
+        [" run 'a 1' had ended before", " done"],
+        [" run 'a 2' had ended before", " failed"],
+        [" run 'b' had ended before", " done"],
+    ]
+    assert json.loads(command(verb, "--all", "--json").stdout) == []
+    assert json.loads(command(verb, "-", "--json", stdin="b\na 1\n").stdout) == []
+    assert "there are no jobs to" in command(verb, "b", status=2).stderr
+
+
+def test_what_is_told_of_several_stands_below_their_tags(home):
+    lines = command("why", "a*").stdout.splitlines()
+    assert [line for line in lines if line.startswith("==")] == ["== a 1", "== a 2"]
+    found = json.loads(command("why", "a*", "--json").stdout)
+    assert [(reason["tag"], reason["about"]) for reason in found] == [
+        ("a 1", "the run"),
+        ("a 2", "the run"),
+    ]
+    assert json.loads(command("jobs", "--all", "--json").stdout) == []
+    assert "no stage or node 'c'" in command("jobs", "--all", "--stage", "c", status=2).stderr
+
+
 def test_runs_by_state(home):
     assert command("runs", "--state", "failed", "--tags").stdout == "a 2\n"
     assert command("runs", "--state", "done", "--tags", "a*").stdout == "a 1\n"

@@ -84,3 +84,11 @@ def test_a_halt_is_told_from_a_failure():
     assert dagmanout.was_halted(halted)
     assert not dagmanout.was_halted(halted + written("DAG status: 2 (DAG_STATUS_NODE_FAILED)"))
     assert not dagmanout.was_halted("")
+    # As DAGMan before 24 says it.
+    older = written(
+        "DAG is halted because halt file a.dag.halt exists\n"
+        "Writing Rescue DAG to a.dag.rescue001...\nDAG status: 0 (DAG_STATUS_OK)\n"
+    )
+    assert dagmanout.was_halted(older)
+    assert not dagmanout.was_halted(older + written("DAG status: 0 (DAG_STATUS_OK)\n"))
+    assert not dagmanout.was_halted(older.replace("DAG_STATUS_OK", "DAG_STATUS_NODE_FAILED"))

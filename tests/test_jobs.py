@@ -90,10 +90,10 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     run = htdag.Pipeline(work.reduce(operator.add, name="sum")).submit("jobs", on="condor")
     wait_for(lambda: states(run) == ["running"] * 3)
 
-    assert cli("pause", "jobs", "work", "--key", "1")["jobs"] == 1
+    assert cli("pause", "jobs", "--stage", "work", "--key", "1")["jobs"] == 1
     wait_for(lambda: states(run) == ["running", "running", "suspended"])
     assert "1 job is paused until htdag continue jobs" in str(run.status())
-    assert any("htdag continue jobs work" in reason.remedy for reason in run.why())
+    assert any("htdag continue jobs --stage work" in reason.remedy for reason in run.why())
     assert run.pause("work", keys=["1"]) == 0
     assert run.continue_() == 1
     wait_for(lambda: states(run) == ["running"] * 3)
@@ -103,7 +103,7 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     assert run.vacate("work", keys=["0"]) == 1
     wait_for(lambda: calls(shared).count("0") == 2)
 
-    assert cli("edit", "jobs", "work", "--request-memory", "200MB")["jobs"] == 3
+    assert cli("edit", "jobs", "--stage", "work", "--request-memory", "200MB")["jobs"] == 3
     assert run.edit("work", time=3600, attributes={"Colour": '"red"'}) == 3
     assert run.priority(7, "work") == 3
     with pytest.raises(BackendError, match="Owner"):
@@ -114,7 +114,9 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     assert [(job.state, job.source, job.code) for job in run.jobs(ask=True)] == [
         ("held", "schedd", 1)
     ] * 3
-    with pytest.raises(htdag.RunHeld, match=r"3 jobs, .*held by a person.*htdag release jobs work"):
+    with pytest.raises(
+        htdag.RunHeld, match=r"3 jobs, .*held by a person.*htdag release jobs --stage work"
+    ):
         run.wait(progress=False)
     told = {reason.about: reason.why for reason in run.why()}
     assert told["node sum"] == "not begun: it needs all of work"
@@ -123,7 +125,8 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     assert cli("release", "jobs")["jobs"] == 3
     assert run.wait(timeout=90, progress=False).result() == 6
     wanted = ["RequestMemory", "Colour", "JobPrio", "AllowedExecuteDuration"]
-    ads = pool.job_ads('DAGNodeName == "work"', wanted)
+    cluster = json.loads((run.path / "submit.json").read_text())["ticket"]["cluster"]
+    ads = pool.job_ads(f'DAGManJobId == {cluster} && DAGNodeName == "work"', wanted)
     assert len(ads) == 5
     assert {tuple(ad[name] for name in wanted) for ad in ads} == {(200, "red", 7, 3600)}
     with pytest.raises(RunEnded, match="htdag resume jobs"):
@@ -166,7 +169,9 @@ def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
     wait_for(lambda: "held" in states(run))
     (told,) = run.status().held
     assert re.search(r"memory exceeded: asked 1\d\d MB, used 2\d\d MB", told), told
-    command = re.search(r"htdag (edit memory held --request-memory \w+); then: htdag rel", told)
+    command = re.search(
+        r"htdag (edit memory --stage held --request-memory \w+); then: htdag rel", told
+    )
     assert command, told
     assert cli(*command[1].split())["jobs"] == 1
     assert run.release("held") == 1
@@ -190,7 +195,7 @@ def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
     wait_for(lambda: states(run) == ["idle"] * 2)
     idle = next(reason for reason in run.why() if reason.about.startswith("node first, 2 jobs"))
     assert "asks for 64 GB of memory, and the largest of 2 slots has 4 GB" in idle.why
-    assert "htdag edit why first --request-memory 4096MB" in idle.remedy
+    assert "htdag edit why --stage first --request-memory 4096MB" in idle.remedy
     assert [part.slots for part in idle.clauses if "TARGET.Memory" in part.text] == [0]
     assert [reason["about"] for reason in cli("why", "why")][-1] == "node second"
 
@@ -253,19 +258,20 @@ def test_jobs_on_this_machine(runs_dir: Path, shared: Path):
         ["work", "running"],
         ["work", "suspended"],
     ]
-    assert text_of("continue", "here") == "1 job going on\n"
+    assert text_of("continue", "her?") == "here: 1 job going on\n"
     wait_for(lambda: states(run) == ["running", "running"])
+    assert cli("continue", "here")["jobs"] == 0
     assert text_of("why", "here") == "node after: not begun: it needs all of work\n"
     for refused in (run.hold, run.release, run.vacate, lambda: run.edit(request_memory=1)):
         with pytest.raises(UsageError, match="the run is on this machine"):
             refused()
     assert not list(run.path.glob("*.halt"))
-    assert "To go on: htdag unhalt here" in text_of("halt", "here")
+    assert "to go on: htdag unhalt here" in text_of("halt", "here")
     assert next(reason.remedy for reason in run.why()) == "htdag unhalt here"
     (shared / "go").touch()
     with pytest.raises(htdag.RunFailed, match="it was halted"):
         run.wait(timeout=30, progress=False)
-    assert text_of("unhalt", "here").startswith("run 'here' goes on")
+    assert text_of("unhalt", "here").startswith("no longer halted: it is ")
     assert run.wait(timeout=30, progress=False).result() == [0, 1]
 
 
@@ -285,7 +291,7 @@ def test_mistakes_are_told_at_once(runs_dir: Path):
     with pytest.raises(RunEnded, match="mistakes"):
         run.halt()
     assert "there are no jobs to pause" in text_of("pause", "mistakes", status=2)
-    edit = functools.partial(text_of, "edit", "mistakes", "work", status=2)
+    edit = functools.partial(text_of, "edit", "mistakes", "--stage", "work", status=2)
     assert "it takes NAME=EXPRESSION" in edit("--attribute", "Colour")
     assert "it takes seconds, or such as 30m" in edit("--time", "soon")
     assert "where it cannot edit" in edit("--time", "8h", "--request-disk", "1000")

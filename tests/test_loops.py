@@ -528,6 +528,7 @@ def test_the_dag_of_a_loop(tmp_path: Path):
     step = run / layout.step("k_means")
     assert "JOB nearest nodes/nearest/nearest.sub" in (step / layout.ROUND_DAG).read_text()
     assert not list(run.glob("nodes/k_means/rounds/*")), "the points have to be there first"
+    assert (run / layout.current("k_means")).is_dir()
     # Nothing has to be done before this one.
     loop = htdag.iterate(plus(1), 1, max_rounds=2, name="loop")
     run = compiled(htdag.Pipeline(loop), tmp_path / "ready")

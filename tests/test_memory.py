@@ -9,7 +9,7 @@ import pytest
 
 from htdag.runtime import layout, memory, recordfile, submitfile
 
-NODE = {"name": "work"}
+NODE = {"name": "work", "mode": "map"}
 
 
 class Node:

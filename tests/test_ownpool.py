@@ -17,7 +17,7 @@ from pool import find_htcondor, wait_until
 
 import htdag
 from htdag import cli
-from htdag.backends import install, ownpool, poolconfig
+from htdag.backends import capacity, install, ownpool, poolconfig
 from htdag.backends.base import HOW_TO_START
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.poolstate import PoolState, end_orphans
@@ -175,6 +175,40 @@ def test_the_order_of_pools(home, monkeypatch, machine, running, own_problem, ta
     setup, what = condor.find()
     assert said in what
     assert {None: setup is None}.get(taken, setup is not None and setup.own == (taken == "own"))
+
+
+@pytest.mark.parametrize(
+    ("machine", "own", "expected"),
+    [
+        ((8, 1), (2, 0), (8, 1)),
+        ((0, 0), (2, 0), (0, 0)),
+        (None, (2, 0), (2, 0)),
+        (None, None, (0, 0)),
+    ],
+)
+def test_slots_are_those_of_the_pool_that_is_chosen(home, monkeypatch, machine, own, expected):
+    condor = pytest.importorskip("htdag.backends.condor")
+    monkeypatch.setattr(OwnPool, "is_running", True)
+    monkeypatch.setattr(Setup, "current", lambda: Setup(None, ("/usr/bin",)))
+    monkeypatch.setattr(condor.capacity, "ask", lambda setup: own if setup.own else machine)
+    assert condor.CondorBackend().slots() == expected
+    assert condor.CondorBackend(Setup(None, (), own=True)).slots() == (own or (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("print('schedd'); print(8, 1)", (8, 1)),
+        ("print('schedd'); raise SystemExit('no collector')", (0, 0)),
+        ("print('schedd', flush=True); import time; time.sleep(9)", (0, 0)),
+        ("raise SystemExit('no schedd')", None),
+        ("import time; time.sleep(9)", None),
+    ],
+)
+def test_who_does_not_answer_is_not_waited_for(monkeypatch, code, expected):
+    monkeypatch.setattr(capacity, "_COUNT", code)
+    monkeypatch.setattr(capacity, "_TIMEOUT", 0.5)
+    assert capacity.ask(Setup.current()) == expected
 
 
 # The commands where no pool runs
@@ -337,7 +371,8 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
 
         monkeypatch.delenv(install.VARIABLE, raising=False)
         command_line = [sys.executable, str(script), str(release)]
-        done = subprocess.run(command_line, capture_output=True, text=True, check=True)
+        done = subprocess.run(command_line, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
         assert f"running on HTCondor: your own pool, in '{own.path}'" in done.stderr
         run = htdag.load("patient")
         wait_until(lambda: run.status()["patient"].running == 3, 20, "the job to run")

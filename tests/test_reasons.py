@@ -66,7 +66,7 @@ def test_held_and_suspended_jobs():
     held, suspended = why(jobs=jobs)
     assert held.about == "node second, job 1.0"
     assert suspended.about == "node second, 2 jobs"
-    assert suspended.remedy == "htdag continue 'my tag' second"
+    assert suspended.remedy == "htdag continue 'my tag' --stage second"
 
 
 def test_idle_jobs_with_other_requests_are_told_apart():

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
-from htdag.backends import abilities, jobs, judging, peek, reaching
+from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -31,20 +30,7 @@ _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
 _REMOVE_QUESTION_EVERY = 0.5
-_SLOTS_TIMEOUT = 5.0
 _USE_DAG_DIR = re.compile(r" -UseDagDir\b", re.IGNORECASE)
-# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
-_COUNT_SLOTS = """
-import htcondor2
-htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
-ads = htcondor2.Collector().query(
-    htcondor2.AdType.Startd,
-    constraint='SlotType =!= "Dynamic"',
-    projection=["TotalSlotCpus", "TotalSlotGPUs"],
-)
-wanted = {"TotalSlotCpus": 1, "TotalSlotGPUs": 0}
-print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.items()))
-"""
 
 
 def why_unusable(setup: Setup | None = None) -> str:
@@ -291,29 +277,16 @@ class CondorBackend:
         return peek.peek(run, ticket, node, chunk, what)
 
     def slots(self) -> tuple[int, int]:
-        """Ask the schedd whether it is there and the collector for the pool's CPUs and GPUs.
-
-        In a process of its own: where no daemon answers the bindings wait for a minute, and no
-        other thread goes on meanwhile.
-        """
-        setup = self._new_runs or Setup.current()
-        own = OwnPool()
-        if not setup.programs and own.is_running:
-            setup = own.setup
-        try:
-            done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", _COUNT_SLOTS],
-                env=setup.variables(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=_SLOTS_TIMEOUT,
-                check=False,
-            )
-            cpus, gpus = map(int, done.stdout.split())
-        except (OSError, ValueError, subprocess.TimeoutExpired):
-            return 0, 0
-        return cpus, gpus
+        """Return the CPUs and GPUs of the pool that new runs go to; 0 where none answers."""
+        if self._new_runs is not None:
+            return capacity.ask(self._new_runs) or (0, 0)
+        # As `find` chooses: the one that is configured, where its schedd answers.
+        current = Setup.current()
+        found = capacity.ask(current) if current.programs else None
+        if found is None:
+            own = OwnPool()
+            found = capacity.ask(own.setup) if own.is_running else None
+        return found or (0, 0)
 
     def _check_queue(self, run: Path, ticket: dict[str, Any], log: RunLog) -> str:
         """Notice a DAGMan job that left the queue without a word in its log.

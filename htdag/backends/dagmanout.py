@@ -54,8 +54,11 @@ def explain(text: str) -> str:
 
 def was_halted(text: str) -> bool:
     """Tell whether a DAG ended because it was halted, with no failure."""
-    last = _STATUS.findall(text.rpartition(_STARTS)[2])
-    return bool(last) and last[-1] == "DAG_STATUS_HALTED"
+    text = text.rpartition(_STARTS)[2]
+    last = _STATUS.findall(text)[-1:]
+    # Before 24 DAGMan found nothing wrong, wrote a rescue DAG, and ended with 1.
+    older = last == ["DAG_STATUS_OK"] and _HALTED in text and _RESCUE in text
+    return older or last == ["DAG_STATUS_HALTED"]
 
 
 def _unreadable(text: str) -> list[str]:
@@ -90,6 +93,7 @@ def _scripts(text: str) -> list[str]:
     ]
 
 
+_HALTED, _RESCUE = "DAG is halted because halt file", "Writing Rescue DAG to"
 _MEANINGS = {"126": " (its program cannot be run)", "127": " (its program was not found)"}
 
 

@@ -11,21 +11,35 @@ from htdag.cli.settings import settings
 __all__ = ["main"]
 
 # In the order in which the help lists them.
-for _verb in (
+main.add_section(
+    "First of all",
     runs.runs,
     runs.status,
     runs.wait,
     errors,
+    again.resume,
+    runs.result,
+)
+main.add_section(
+    "Look closer",
+    jobs.why,
+    jobs.jobs,
     look.stdout,
     look.stderr,
     look.debug,
-    runs.result,
-    again.resume,
+)
+main.add_section(
+    "Whole runs",
     again.rerun,
     runs.remove,
+    keep.retag,
+    keep.clean,
+    keep.export,
+    keep.import_,
     again.cache,
-    jobs.why,
-    jobs.jobs,
+)
+main.add_section(
+    "Jobs under way",
     jobs.hold,
     jobs.release,
     jobs.pause,
@@ -35,14 +49,12 @@ for _verb in (
     jobs.edit,
     jobs.halt,
     jobs.unhalt,
-    keep.retag,
-    keep.clean,
-    keep.export,
-    keep.import_,
+)
+main.add_section(
+    "This machine",
     pool,
     doctor,
     settings,
     completion,
     runs.version,
-):
-    main.add_command(_verb)
+)

@@ -40,6 +40,29 @@ class Verbs(click.Group):
 class _Htdag(Verbs):
     """A group whose commands end as the exit statuses say, errors as one message on stderr."""
 
+    def __init__(self, *args: Any, **extra: Any) -> None:
+        super().__init__(*args, **extra)
+        self._sections: list[tuple[str, list[str]]] = []
+
+    def add_section(self, title: str, *verbs: click.Command) -> None:
+        """Add verbs that the help lists together, below those that were added before."""
+        for verb in verbs:
+            self.add_command(verb)
+        self._sections.append((title, [str(verb.name) for verb in verbs]))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what the verbs do, section by section, in columns that are the same for all."""
+        width = max(map(len, self.commands))
+        room = formatter.width - width - 6
+        for title, names in self._sections:
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), self.commands[name].get_short_help_str(room))
+                        for name in names
+                    ]
+                )
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command and leave Python with its exit status."""
         for stream in (sys.stdout, sys.stderr):
@@ -98,9 +121,20 @@ NO_PROGRESS = click.option(
 )
 
 
+_EXIT_STATUS = """\b
+Exit status:
+  0    done
+  1    the run failed, is on hold, or could not be reached
+  2    a mistake in the command, such as a tag that does not exist
+  3    the run, or its result, is not done yet
+  130  interrupted
+"""
+
+
 @click.group(
     cls=_Htdag,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EXIT_STATUS,
 )
 def main() -> None:
     """Look at htdag runs, wait for them, and take their results.
@@ -110,22 +144,9 @@ def main() -> None:
 
     \b
     Examples:
-      htdag runs                    which runs are there, and how are they?
-      htdag status "my survey"      how far has this one come?
-      htdag wait "my survey"        wait for it, with progress
-      htdag errors "my survey"      what failed in it, and why?
-      htdag why "my survey"         why does it not go on?
-      htdag resume "my survey"      go on from what is done
-      htdag pool start              run an HTCondor pool of your own on this machine
-      htdag doctor                  what would slow or break a run here?
-
-    \b
-    Exit status:
-      0    done
-      1    the run failed, is on hold, or could not be reached
-      2    a mistake in the command, such as a tag that does not exist
-      3    the run, or its result, is not done yet
-      130  interrupted
+      htdag status "my survey"    how far has this run come?
+      htdag errors "my survey"    what failed in it, and why?
+      htdag errors --help         what else can be asked?
     """
 
 

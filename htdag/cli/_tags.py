@@ -72,7 +72,9 @@ class Chosen:
             except HtdagError as error:
                 if not self.several:
                     raise
-                click.echo(f"htdag: {error}", err=True)
+                told = str(error)
+                about = "" if repr(run.tag) in told else f"{run.tag}: "
+                click.echo(f"htdag: {about}{told}", err=True)
                 found = status_of(error)
             if isinstance(found, int) and not isinstance(found, bool):
                 worst = max(worst, found)

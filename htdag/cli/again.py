@@ -241,8 +241,8 @@ def clear(older_than: str | None, yes: bool) -> None:
     """
     import time
 
+    from htdag._text import size_of_file
     from htdag.reuse import cache as store
-    from htdag.show.cache import size_text
 
     age = 0.0 if older_than is None else _seconds(older_than)
     limit = time.time() - age
@@ -250,7 +250,7 @@ def clear(older_than: str | None, yes: bool) -> None:
     if not found:
         click.echo("the cache is empty" if older_than is None else "nothing in it is that old")
         return
-    size = size_text(sum(entry.size for entry in found))
+    size = size_of_file(sum(entry.size for entry in found))
     what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size}"
     if not yes:
         click.confirm(f"Remove {what}?", abort=True, err=True)

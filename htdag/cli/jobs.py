@@ -1,4 +1,4 @@
-"""The verbs for the jobs of a run that is under way."""
+"""The verbs for the jobs of runs that are under way."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import JSON, TAG, print_json
+from htdag._text import counted
+from htdag.cli._group import JSON, print_json
+from htdag.cli._tags import Chosen, takes_runs
+from htdag.errors import RunEnded
 
 if TYPE_CHECKING:
     from htdag.run import Run
 
-STAGE = click.argument("stage", metavar="[STAGE]", required=False)
+STAGE = click.option("--stage", metavar="STAGE", help="Only the jobs of this stage, or node.")
 KEYS = click.option(
     "--key",
     "keys",
@@ -24,41 +27,80 @@ KEYS = click.option(
 )
 
 
-def _load(tag: str) -> Run:
-    import htdag
+def _change(
+    chosen: Chosen,
+    act: Callable[[Run], tuple[dict[str, Any], str]],
+    as_json: bool = False,
+) -> int:
+    """Do something to each run, and tell what came of it: as JSON, or as a text.
 
-    return htdag.load(tag)
+    Of several runs those that have ended are passed over: whoever says ``--all`` means the others.
+    """
+    contents: list[dict[str, Any]] = []
 
+    def one(run: Run) -> None:
+        try:
+            content, text = act(run)
+        except RunEnded:
+            if not chosen.several:
+                raise
+            click.echo(f"htdag: run {run.tag!r} had ended before: {run.state.value}", err=True)
+            return
+        contents.append({"tag": run.tag, **content})
+        if not as_json:
+            click.echo(f"{run.tag}: {text}" if chosen.several else text)
 
-def _jobs(number: int) -> str:
-    return "1 job" if number == 1 else f"{number} jobs"
-
-
-def _tell(content: dict[str, Any], text: str, as_json: bool) -> None:
+    worst = chosen.each(one)
     if as_json:
-        print_json(content)
-    else:
-        click.echo(text)
+        print_json(chosen.json(contents))
+    return worst
+
+
+def _show(
+    chosen: Chosen,
+    look: Callable[[Run], list[Any]],
+    tell: Callable[[list[Any]], None],
+    as_json: bool,
+) -> int:
+    """Look at each run, and print what was found: as JSON, or under its tag where it is several."""
+    from dataclasses import asdict
+
+    contents: list[Any] = []
+
+    def one(run: Run) -> None:
+        found = look(run)
+        if as_json:
+            entries = [asdict(entry) for entry in found]
+            contents.extend({"tag": run.tag, **entry} for entry in entries)
+            return
+        if chosen.several:
+            click.echo(f"== {run.tag}" if run is chosen.runs[0] else f"\n== {run.tag}")
+        tell(found)
+
+    worst = chosen.each(one)
+    if as_json:
+        print_json(contents)
+    return worst
 
 
 def _act(
     name: str, method: str, done: str, short: str, text: str, examples: str, after: str = ""
 ) -> click.Command:
-    """Return a verb that does one thing to the jobs of a run, of a stage or of some items."""
+    """Return a verb that does one thing to the jobs of runs, of a stage or of some items."""
 
     @click.command(name, short_help=short, help=f"{short}\n\n{text}\n\n\b\n{examples}")
-    @TAG
+    @takes_runs
     @STAGE
     @KEYS
     @JSON
-    def command(tag: str, stage: str | None, keys: tuple[str, ...], as_json: bool) -> None:
-        run = _load(tag)
-        doing: Callable[..., int] = getattr(run, method)
-        number = doing(stage, keys or None)
-        more = after.format(tag=shlex.quote(tag)) if number and after else ""
-        _tell(
-            {"tag": tag, "stage": stage, "jobs": number}, f"{_jobs(number)} {done}{more}", as_json
-        )
+    def command(chosen: Chosen, stage: str | None, keys: tuple[str, ...], as_json: bool) -> int:
+        def act(run: Run) -> tuple[dict[str, Any], str]:
+            doing: Callable[..., int] = getattr(run, method)
+            number = doing(stage, keys or None)
+            more = after.format(tag=shlex.quote(run.tag)) if number and after else ""
+            return {"stage": stage, "jobs": number}, f"{counted(number, 'job')} {done}{more}"
+
+        return _change(chosen, act, as_json)
 
     return command
 
@@ -70,7 +112,7 @@ hold = _act(
     "Put jobs on hold.",
     "Those that run end, and begin anew when they are released. Without STAGE all jobs of the run "
     "are held, and no further nodes begin.",
-    'Examples:\n  htdag hold "my survey"\n  htdag hold "my survey" calibrate --key 17',
+    'Examples:\n  htdag hold "my survey"\n  htdag hold "my survey" --stage calibrate --key 17',
     "; to let them go on: htdag release {tag}",
 )
 release = _act(
@@ -80,7 +122,7 @@ release = _act(
     "Release jobs that are on hold, whoever held them.",
     "Without STAGE this takes back a halt too; a run that has ended because it was halted is "
     "resumed.",
-    'Examples:\n  htdag release "my survey"\n  htdag release "my survey" calibrate',
+    'Examples:\n  htdag release "my survey"\n  htdag release "my survey" --stage calibrate',
 )
 pause = _act(
     "pause",
@@ -88,7 +130,7 @@ pause = _act(
     "paused",
     "Suspend jobs that run, with all they have in memory.",
     "Their slots stay taken. HTCondor's word for it is suspend.",
-    'Examples:\n  htdag pause "my survey"\n  htdag pause "my survey" calibrate',
+    'Examples:\n  htdag pause "my survey"\n  htdag pause "my survey" --stage calibrate',
     "; to let them go on: htdag continue {tag}",
 )
 continue_ = _act(
@@ -105,16 +147,16 @@ vacate = _act(
     "to begin anew",
     "End jobs that run and let them begin anew.",
     "They may do so elsewhere. This counts as no attempt.",
-    'Examples:\n  htdag vacate "my survey"\n  htdag vacate "my survey" calibrate --key 17',
+    'Examples:\n  htdag vacate "my survey"\n  htdag vacate "my survey" --stage calibrate --key 17',
 )
 
 
 @click.command(short_help="Give jobs another priority among all your jobs.")
-@TAG
+@takes_runs
 @click.argument("number", type=int, metavar="NUMBER")
 @STAGE
 @JSON
-def priority(tag: str, number: int, stage: str | None, as_json: bool) -> None:
+def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> int:
     """Give jobs another priority among all your jobs.
 
     Those with higher numbers start first; 0 is what jobs have that were given none. It is kept for
@@ -123,19 +165,22 @@ def priority(tag: str, number: int, stage: str | None, as_json: bool) -> None:
     \b
     Examples:
       htdag priority "my survey" 10
-      htdag priority "my survey" 20 calibrate
+      htdag priority "my survey" 20 --stage calibrate
       htdag priority -- "my survey" -5
     """
-    changed = _load(tag).priority(number, stage)
-    _tell(
-        {"tag": tag, "stage": stage, "priority": number, "jobs": changed},
-        f"{_jobs(changed)} in the queue, and all to come: priority {number}",
-        as_json,
-    )
+
+    def act(run: Run) -> tuple[dict[str, Any], str]:
+        changed = run.priority(number, stage)
+        return (
+            {"stage": stage, "priority": number, "jobs": changed},
+            f"{counted(changed, 'job')} in the queue, and all to come: priority {number}",
+        )
+
+    return _change(chosen, act, as_json)
 
 
 @click.command()
-@TAG
+@takes_runs
 @STAGE
 @click.option("--request-memory", metavar="SIZE", help="Such as 4GB, or a number of MB.")
 @click.option("--request-disk", metavar="SIZE", help="Such as 20GB, or a number of KB.")
@@ -149,14 +194,14 @@ def priority(tag: str, number: int, stage: str | None, as_json: bool) -> None:
 )
 @JSON
 def edit(
-    tag: str,
+    chosen: Chosen,
     stage: str | None,
     request_memory: str | None,
     request_disk: str | None,
     time: str | None,
     attributes: tuple[str, ...],
     as_json: bool,
-) -> None:
+) -> int:
     """Change what the jobs of a stage ask HTCondor for.
 
     It holds for jobs that wait or are on hold, for those to come, for later attempts and for
@@ -164,7 +209,7 @@ def edit(
 
     \b
     Examples:
-      htdag edit "my survey" calibrate --request-memory 4GB
+      htdag edit "my survey" --stage calibrate --request-memory 4GB
       htdag edit "my survey" --time 8h --attribute RequestCpus=2
     """
     given: dict[str, str] = {}
@@ -173,18 +218,20 @@ def edit(
         if not equals:
             raise click.UsageError(f"--attribute {text!r}: it takes NAME=EXPRESSION")
         given[name.strip()] = value
-    changed = _load(tag).edit(
-        stage,
-        request_memory=_size(request_memory),
-        request_disk=_size(request_disk),
-        time=None if time is None else _time(time),
-        attributes=given,
-    )
-    _tell(
-        {"tag": tag, "stage": stage, "jobs": changed},
-        f"{_jobs(changed)} in the queue, and all to come, are changed",
-        as_json,
-    )
+    seconds = None if time is None else _time(time)
+
+    def act(run: Run) -> tuple[dict[str, Any], str]:
+        changed = run.edit(
+            stage,
+            request_memory=_size(request_memory),
+            request_disk=_size(request_disk),
+            time=seconds,
+            attributes=given,
+        )
+        text = f"{counted(changed, 'job')} in the queue, and all to come, are changed"
+        return {"stage": stage, "jobs": changed}, text
+
+    return _change(chosen, act, as_json)
 
 
 def _size(text: str | None) -> str | int | None:
@@ -202,82 +249,86 @@ def _time(text: str) -> float:
 
 
 @click.command()
-@TAG
-def halt(tag: str) -> None:
-    """Let no further nodes of a run begin.
+@takes_runs
+@JSON
+def halt(chosen: Chosen, as_json: bool) -> int:
+    """Let no further nodes of runs begin.
 
     Jobs in the queue go on to their end. If all of them have ended before `htdag unhalt`, the run
     ends too; unhalt, or resume, goes on with it then.
 
     \b
-    Example:
+    Examples:
       htdag halt "my survey"
+      htdag runs --state running --tags | htdag halt -
     """
-    _load(tag).halt()
-    click.echo(
-        f"run {tag!r} is halted: what is in the queue goes on, no further node begins. "
-        f"To go on: htdag unhalt {shlex.quote(tag)}"
-    )
+
+    def act(run: Run) -> tuple[dict[str, Any], str]:
+        run.halt()
+        return {"halted": True}, (
+            f"halted: what is in the queue goes on, no further node begins; "
+            f"to go on: htdag unhalt {shlex.quote(run.tag)}"
+        )
+
+    return _change(chosen, act, as_json)
 
 
 @click.command()
-@TAG
-def unhalt(tag: str) -> None:
+@takes_runs
+@JSON
+def unhalt(chosen: Chosen, as_json: bool) -> int:
     """Take back a halt; a run that has ended meanwhile is resumed.
 
     \b
     Example:
       htdag unhalt "my survey"
     """
-    run = _load(tag)
-    run.unhalt()
-    click.echo(f"run {tag!r} goes on: it is {run.state.value}")
+
+    def act(run: Run) -> tuple[dict[str, Any], str]:
+        run.unhalt()
+        state = run.state.value
+        return {"halted": False, "state": state}, f"no longer halted: it is {state}"
+
+    return _change(chosen, act, as_json)
 
 
-@click.command()
-@TAG
+@click.command(short_help="Say why runs do not go on, or not faster.")
+@takes_runs
 @JSON
-def why(tag: str, as_json: bool) -> None:
-    """Say why a run does not go on, or not faster, and what to do.
+def why(chosen: Chosen, as_json: bool) -> int:
+    """Say why runs do not go on, or not faster, and what to do.
 
     Why jobs are on hold, which requests no slot can meet, whose turn it is, which nodes wait for
     others, why the run failed as a whole. It asks the schedd and the pool.
 
     \b
-    Example:
+    Examples:
       htdag why "my survey"
+      htdag why "survey-*" --json
     """
-    found = _load(tag).why()
-    if as_json:
-        from dataclasses import asdict
 
-        print_json([asdict(reason) for reason in found])
-        return
-    for reason in found:
-        click.echo(str(reason))
-    if not found:
-        click.echo("nothing keeps it: all that can run is running")
+    def tell(reasons: list[Any]) -> None:
+        for reason in reasons:
+            click.echo(str(reason))
+        if not reasons:
+            click.echo("nothing keeps it: all that can run is running")
+
+    return _show(chosen, lambda run: run.why(), tell, as_json)
 
 
-@click.command(short_help="List the jobs of a run that wait or run.")
-@TAG
+@click.command(short_help="List the jobs of runs that wait or run.")
+@takes_runs
 @STAGE
 @click.option("--ask", is_flag=True, help="Ask the schedd too, not the event log alone.")
 @JSON
-def jobs(tag: str, stage: str | None, ask: bool, as_json: bool) -> None:
-    """List the jobs of a run that wait or run, each with its state and since when.
+def jobs(chosen: Chosen, stage: str | None, ask: bool, as_json: bool) -> int:
+    """List the jobs of runs that wait or run, each with its state and since when.
 
     \b
     Examples:
       htdag jobs "my survey"
-      htdag jobs "my survey" calibrate --ask
+      htdag jobs "my survey" --stage calibrate --ask
     """
-    found = _load(tag).jobs(stage, ask)
-    if as_json:
-        from dataclasses import asdict
-
-        print_json([asdict(job) for job in found])
-        return
     from htdag.show.tables import print_jobs
 
-    print_jobs(found)
+    return _show(chosen, lambda run: run.jobs(stage, ask), print_jobs, as_json)

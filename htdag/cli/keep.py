@@ -142,10 +142,10 @@ def export(tag: str, file: str) -> None:
       htdag export "my survey" survey.tar.gz
     """
     import htdag
-    from htdag.show.tables import size_text
+    from htdag._text import size_of_file
 
     path = htdag.load(tag).export(file)
-    click.echo(f"run {tag!r} is in {path} ({size_text(path.stat().st_size)})")
+    click.echo(f"run {tag!r} is in {path} ({size_of_file(path.stat().st_size)})")
 
 
 @click.command("import", short_help="Bring a run from a file that was exported.")

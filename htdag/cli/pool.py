@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htdag._text import counted
 from htdag.cli._group import DONE, FAILED, JSON, Verbs, print_json
 from htdag.errors import UsageError
 
@@ -139,8 +140,7 @@ def _waiting(state: PoolState) -> str:
         return "it does not answer, so what is in its queue is not known"
     if not jobs and not state.runs:
         return ""
-    runs = f"{state.runs} run{'' if state.runs == 1 else 's'}"
-    held = f"{runs} and {jobs} job{'' if jobs == 1 else 's'}"
+    held = f"{counted(state.runs, 'run')} and {counted(jobs, 'job')}"
     return f"its queue holds {held}, which go on when the pool is started again"
 
 

@@ -22,8 +22,7 @@ def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Ite
     """
     file = f"{plan.name}.dag"
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
-    nodes = "1 node" if len(plan.nodes) == 1 else f"{len(plan.nodes)} nodes"
-    jobs = "1 job" if plan.jobs == 1 else f"{plan.jobs} jobs"
+    nodes, jobs = counted(len(plan.nodes), "node"), counted(plan.jobs, "job")
     units = sum(len(node.units) for node in plan.nodes)
     if units > len(plan.nodes):
         nodes += f" cut into {units} by lanes"
@@ -105,7 +104,7 @@ def _summary(node: Node) -> str:
         return f"{node.name}: at most {counted(made.max_rounds, 'round')} of {each}"
     what = ", ".join(node.stages) if node.stages else "partial " + node.outputs[0].stage
     reads = ", ".join(stream.stage for stream in node.input.streams)
-    jobs = "1 job" if node.chunks == 1 else f"{node.chunks} jobs"
+    jobs = counted(node.chunks, "job")
     if not node.settled:
         jobs = f"about {jobs}"
     if node.lanes > 1:

@@ -24,7 +24,7 @@ from htdag.compile.travelling import Travel
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Plan
-from htdag.runtime import lanes, layout, progress, rounds, streams
+from htdag.runtime import atonce, lanes, layout, progress, streams
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
 """Gives nodes what other runs have finished.
@@ -137,7 +137,7 @@ def _fill(
             _check_limits(run, node.name, node.options)
         archive.write_archive(str(run / layout.RUNTIME))
     else:
-        rounds.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
+        layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     name = dag_name(plan) if around is None else layout.ROUND_DAG
@@ -203,6 +203,9 @@ def _write_rounds(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, 
         if node.round is not None:
             for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
                 (run / folder(node.name)).mkdir(parents=True)
+            # DAGMan before 24 refuses a DAG with a DIR that is not there when it begins.
+            begin = os.path.basename(layout.rounds(node.name))
+            (run / layout.current(node.name)).symlink_to(begin)
             _fill(node.round.plan, run / layout.step(node.name), tag, placed, around=run)
 
 
@@ -261,7 +264,7 @@ def _check_limits(run: Path, node: str, options: Options) -> None:
     if "max_materialize" not in (run / layout.submit(node)).read_text():
         raise OptionError(
             f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
-            f"with which HTCondor takes {progress.LONGEST_MATERIALIZED:,} characters of file names "
+            f"with which HTCondor takes {atonce.LONGEST_MATERIALIZED:,} characters of file names "
             f"a job; give a smaller chunk_size (or fan_in), or leave these options out"
         )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
+from htdag._text import counted
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
 from htdag.observe import holds, matching
 from htdag.observe.status import Status
@@ -79,19 +80,15 @@ def reasons(
         yield Reason(about, rest)
     for node, number in _count(jobs, "suspended"):
         yield Reason(
-            f"node {node}, {_jobs(number)}",
+            f"node {node}, {counted(number, 'job')}",
             "suspended, by htdag pause, or by the machine that they run on",
-            f"htdag continue {tag} {quote(node)}",
+            f"htdag continue {tag} --stage {quote(node)}",
         )
     if facts is not None:
         for problem in facts.problems:
             yield Reason("the pool", problem, "See htdag doctor")
         yield from _idle(facts, jobs, tag, moment)
     yield from _not_submitted(plan, status, jobs, activity)
-
-
-def _jobs(number: int) -> str:
-    return "1 job" if number == 1 else f"{number} jobs"
 
 
 def _count(jobs: Sequence[JobState], state: str) -> list[tuple[str, int]]:
@@ -168,13 +165,15 @@ def _idle(facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float) -> 
             facts.slots,
             facts.evaluate,
             _shares(facts),
-            f"htdag edit {tag} {quote(node)}",
+            f"htdag edit {tag} --stage {quote(node)}",
         )
         found = matching.analyse(question)
         number = totals.get(node, len(ads)) if alike.count(node) == 1 else len(ads)
         age = f", idle for {age_text(since[node], now)}" if node in since else ""
         clauses = found.clauses if found.slots and not found.possible else ()
-        yield Reason(f"node {node}, {_jobs(number)}{age}", found.why, found.remedy, clauses)
+        yield Reason(
+            f"node {node}, {counted(number, 'job')}{age}", found.why, found.remedy, clauses
+        )
 
 
 def _shares(facts: QueueFacts) -> matching.Shares:

@@ -14,7 +14,7 @@ from htdag._text import counted
 from htdag.backends.base import Activity, RunState
 from htdag.observe import final, holds, outcomes
 from htdag.observe.ends import End, Ends
-from htdag.runtime import layout, progress, streams
+from htdag.runtime import atonce, layout, progress, streams
 
 
 @dataclass(frozen=True)
@@ -205,10 +205,10 @@ class Reader:
             tuple(self._stages(activity)),
             holds.lines(activity.held, tag),
             time.time(),
-            tuple(self._notes(tag, activity)),
+            tuple(self._notes(tag, backend, activity)),
         )
 
-    def _notes(self, tag: str, activity: Activity) -> Iterator[str]:
+    def _notes(self, tag: str, backend: str, activity: Activity) -> Iterator[str]:
         if activity.halted and not activity.state.ended:
             yield f"halted: no further nodes begin until htdag unhalt {quote(tag)}"
         if activity.suspended:
@@ -217,6 +217,12 @@ class Reader:
         if activity.state.ended:
             yield from (str(call) for call in final.calls(self._run, self._plan)[-1:] if call.error)
         for node in self._plan["nodes"]:
+            left_out = atonce.limits_left_out(str(self._run), node["name"])
+            if left_out and backend == "condor":
+                yield (
+                    f"node {node['name']}: its jobs read so many files that it was submitted "
+                    f"without {' and '.join(left_out)}; a smaller chunk_size (or fan_in) keeps them"
+                )
             number = outcomes.let_go(self._run, node)
             if number:
                 yield (

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import cache_directory, runs_directory
+from htdag.observe.ended import has_ended
 from htdag.reuse.directories import read_identity
 from htdag.runtime import keeping, layout, progress, reuse
 
@@ -109,17 +110,8 @@ def gather_ended() -> None:
     except FileNotFoundError:
         return
     for run in paths:
-        if not run.name.startswith(".") and (run / TODO).exists() and _has_ended(run):
+        if not run.name.startswith(".") and (run / TODO).exists() and has_ended(run):
             gather(run)
-
-
-def _has_ended(run: Path) -> bool:
-    """Tell from files alone whether a run has ended; one that was killed has not."""
-    try:
-        state = json.loads((run / layout.LOCAL_STATE).read_bytes())
-        return bool(state["state"] != "running")
-    except FileNotFoundError:
-        return any(run.glob("*.metrics"))  # DAGMan's last act
 
 
 def _gather(run: Path) -> None:

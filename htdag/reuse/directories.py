@@ -15,7 +15,7 @@ from typing import Any
 
 from htdag.backends.judging import restore_scripts
 from htdag.errors import RunActive, RunDamaged
-from htdag.runtime import kept, layout
+from htdag.runtime import layout
 
 ASIDE = ("again", "rerun", "compared", "failed")
 """What run directories are written for that are to take the place of another one."""
@@ -151,7 +151,7 @@ def _copy_folder(run: Path, new: Path, inside: Path) -> None:
             (new / place).mkdir(mode=0o700)
             _copy_folder(run, new, place)
         elif entry.suffix in (".items", ".pickle", ".pyz", ".bin"):
-            kept.link_or_copy(str(entry), str(new / place))
+            layout.link_or_copy(str(entry), str(new / place))
         else:
             shutil.copy2(entry, new / place)
 

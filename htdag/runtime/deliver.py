@@ -103,18 +103,11 @@ def _put(source: str, target: str) -> None:
     aside = "%s.%d.new" % (target, os.getpid())
     if os.path.isdir(source):
         shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(source, aside, copy_function=_link_or_copy)
+        shutil.copytree(source, aside, copy_function=layout.link_or_copy)
         if os.path.isdir(target) and not os.path.islink(target):
             shutil.rmtree(target)
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(aside)
-        _link_or_copy(source, aside)
+        layout.link_or_copy(source, aside)
     os.replace(aside, target)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)  # another file system, or one without such links

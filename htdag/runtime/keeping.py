@@ -163,7 +163,7 @@ class Writer:
         """Link to a file, or copy it, and return its number."""
         number = self._files
         self._files += 1
-        kept.link_or_copy(path, kept.file(self._folder, number))
+        layout.link_or_copy(path, kept.file(self._folder, number))
         return number
 
 

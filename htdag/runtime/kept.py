@@ -12,7 +12,7 @@ import os
 import shutil
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import identity
+from . import identity, layout
 
 INDEX = "index.jsonl"
 
@@ -49,17 +49,9 @@ class Chunk(NamedTuple):
     tree: Optional[int]
 
 
-def link_or_copy(path: str, new: str) -> None:
-    """Give a file another name; a copy of it where file systems differ."""
-    try:
-        os.link(path, new)
-    except OSError:
-        shutil.copy2(path, new)
-
-
 def link_tree(path: str, new: str) -> None:
     """Give all files of a folder another name."""
-    shutil.copytree(path, new, copy_function=link_or_copy)
+    shutil.copytree(path, new, copy_function=layout.link_or_copy)
 
 
 def file(folder: str, number: int) -> str:

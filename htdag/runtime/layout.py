@@ -77,6 +77,11 @@ def skipped(name: str) -> str:
     return node(name) + "/skipped.json"
 
 
+def at_once(name: str) -> str:
+    """Return the file that says which limits a node was submitted without, for its long lines."""
+    return node(name) + "/at_once.json"
+
+
 def requests(name: str) -> str:
     """Return the file that says what each chunk asks for, where that depends on its items."""
     return node(name) + "/requests.json"
@@ -258,3 +263,13 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
             file.flush()
             os.fsync(file.fileno())
     os.replace(aside, path)
+
+
+def link_or_copy(path: str, new: str) -> None:
+    """Give a file another name, too; where the file system cannot, make a copy of it."""
+    try:
+        os.link(path, new)
+    except OSError:
+        import shutil  # it takes time, which most jobs need not spend
+
+        shutil.copy2(path, new)

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import final, lanes, layout, looping, post, progress, requests, worker
+from . import final, lanes, layout, looping, postlog, progress, requests, worker
 from .lanes import Unit
 
 
@@ -352,7 +352,7 @@ class _Scheduler:
         node = self._node(unit)
         last_try = self._tries[unit] > node["retries"]
         verdict = progress.judge(self._run, self._plan, node, last_try=last_try, lane=unit.lane)
-        post.note(self._run, unit, "try %d: %s" % (self._tries[unit], verdict.text))
+        postlog.note(self._run, unit, "try %d: %s" % (self._tries[unit], verdict.text))
         if verdict.succeeded:
             self._done.add(unit)
         elif last_try or verdict.hopeless:
@@ -365,7 +365,7 @@ class _Scheduler:
         made = self._rounds.pop(unit)
         del self._open_jobs[unit]
         verdict = looping.judge(self._run, self._plan, self._node(unit), 1 if made.failed else 0)
-        post.note(self._run, unit, verdict.text)
+        postlog.note(self._run, unit, verdict.text)
         if verdict.status == looping.DONE:
             self._done.add(unit)
         elif verdict.status == looping.AGAIN:

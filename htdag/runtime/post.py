@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 import traceback
 
-from . import lanes, layout, looping, progress
+from . import lanes, looping, postlog, progress
 
 
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
@@ -20,7 +19,7 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
     node = plan["by_name"][unit.node]
     last_try = retry >= max_retries
     verdict = progress.judge(run, plan, node, last_try=last_try, lane=unit.lane)
-    note(run, unit, "try %d of %d: %s" % (retry + 1, max_retries + 1, verdict.text))
+    postlog.note(run, unit, "try %d of %d: %s" % (retry + 1, max_retries + 1, verdict.text))
     if verdict.succeeded:
         return 0
     if (last_try or verdict.hopeless) and node["on_error"] == "stop":
@@ -38,17 +37,7 @@ def loop_post(name: str, returned: int) -> int:
         verdict = looping.judge(".", plan, plan["by_name"][name], returned)
     except Exception:
         # Not 1, as by itself: that would have DAGMan do the same round again.
-        note(".", unit, traceback.format_exc())
+        postlog.note(".", unit, traceback.format_exc())
         return looping.FAILED
-    note(".", unit, verdict.text)
+    postlog.note(".", unit, verdict.text)
     return verdict.status
-
-
-def note(run: str, unit: lanes.Unit, text: str) -> None:
-    """Append a line to the node's log of what was decided."""
-    path = os.path.join(run, layout.logs(unit.node), "post.log")
-    if unit.lane:
-        text = "lane %d, %s" % (unit.lane, text)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")

@@ -8,6 +8,7 @@ import shutil
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from . import (
+    atonce,
     checkpoint,
     chunkfile,
     deliver,
@@ -23,9 +24,6 @@ from . import (
     worker,
 )
 from .lanes import Unit
-
-# HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
-LONGEST_MATERIALIZED = 65_000
 
 Plan = Dict[str, Any]
 
@@ -222,18 +220,8 @@ def write_list(
         lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
     path = os.path.join(run, layout.chunk_list(node["name"], lane))
     layout.write_aside(path, "".join(lines).encode())
-    if max(map(len, lines), default=0) > LONGEST_MATERIALIZED:
-        _submit_at_once(os.path.join(run, layout.submit(node["name"])))
+    atonce.heed(run, node, lane, lines)
     return len(lines)
-
-
-def _submit_at_once(path: str) -> None:
-    """Take late materialisation, which does not bear long lines, out of a submit description."""
-    with open(path, encoding="utf-8") as file:
-        lines = file.readlines()
-    kept = [line for line in lines if not line.startswith(("max_materialize", "max_idle"))]
-    if len(kept) < len(lines):
-        layout.write_aside(path, "".join(kept).encode())
 
 
 def prepare(

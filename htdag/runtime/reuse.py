@@ -177,11 +177,11 @@ class _Chunks:
             kept.link_tree(pack.path(found.tree), tree)
         for stem, file in zip(self._node["files"], found.files):
             path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
-            kept.link_or_copy(pack.path(file), path)
+            layout.link_or_copy(pack.path(file), path)
         for log, path in zip(
             found.logs, (layout.stdout(name, chunk, 1), layout.stderr(name, chunk, 1))
         ):
-            kept.link_or_copy(pack.path(log), os.path.join(self._run, path))
+            layout.link_or_copy(pack.path(log), os.path.join(self._run, path))
         record = os.path.join(self._run, layout.record(name, chunk, 1))
         start = found.start
         recordfile.start(record, name, chunk, 1, start.get("host", ""), start.get("python", ""))

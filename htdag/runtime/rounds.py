@@ -25,14 +25,6 @@ class Given(NamedTuple):
     cells: List[Cell]
 
 
-def link_or_copy(path: str, link: str) -> None:
-    """Make a hard link to a file; a copy, where the file system has none."""
-    try:
-        os.link(path, link)
-    except OSError:
-        shutil.copy2(path, link)
-
-
 def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_out: LayOut) -> None:
     """Make the run directory of a round.
 
@@ -53,7 +45,10 @@ def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_ou
     aside = os.path.join(run, layout.rounds(name), ".%04d.new" % number)
     shutil.rmtree(aside, ignore_errors=True)
     shutil.copytree(
-        os.path.join(run, layout.step(name)), aside, symlinks=True, copy_function=link_or_copy
+        os.path.join(run, layout.step(name)),
+        aside,
+        symlinks=True,
+        copy_function=layout.link_or_copy,
     )
     final = os.path.join(run, layout.one_round(name, number))
     _link_sources(aside, final, node, given)

@@ -8,22 +8,8 @@ from datetime import datetime
 from rich.console import Console
 from rich.table import Table
 
+from htdag._text import size_of_file
 from htdag.reuse.cache import Entry
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes in a unit that people read.
-
-    Examples
-    --------
-    >>> size_text(2_500_000)
-    '2.5 MB'
-    """
-    units = ["bytes", "KB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        del units[0]
-    return f"{size:.0f} bytes" if units[0] == "bytes" else f"{size:.1f} {units[0]}"
 
 
 def print_entries(entries: Sequence[Entry]) -> None:
@@ -33,7 +19,7 @@ def print_entries(entries: Sequence[Entry]) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
     for entry in entries:
         used = f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}"
-        table.add_row(used, size_text(entry.size), ", ".join(entry.stages), entry.tag)
+        table.add_row(used, size_of_file(entry.size), ", ".join(entry.stages), entry.tag)
     console = Console()
     console.print(table)
-    console.print(f"{size_text(sum(entry.size for entry in entries))} in all", highlight=False)
+    console.print(f"{size_of_file(sum(entry.size for entry in entries))} in all", highlight=False)

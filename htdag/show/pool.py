@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from htdag._text import counted
 from htdag.doctor.checks import Finding, Severity
 from htdag.doctor.facts import Facts
 from htdag.show.tables import _console, _print
@@ -48,7 +49,7 @@ def print_pool(state: PoolState) -> None:
     if state.answers:
         _row(console, "slots", Text(size(state)).append(f", {state.cpus_busy} CPUs in use"))
         jobs = f"{state.running_jobs} running, {state.idle_jobs} waiting, {state.held_jobs} on hold"
-        _row(console, "queue", Text(f"{_counted(state.runs, 'run')}; jobs: {jobs}"))
+        _row(console, "queue", Text(f"{counted(state.runs, 'run')}; jobs: {jobs}"))
         _row(console, "HTCondor", Text(f"{state.version}, in {state.programs[0]}"))
     _row(console, "files", Text(state.path, "dim"))
     activate = shlex.quote(str(Path(state.path) / "activate"))
@@ -57,11 +58,7 @@ def print_pool(state: PoolState) -> None:
 
 def size(state: PoolState) -> str:
     """Return how large a pool is, in words."""
-    return f"{_counted(state.cpus, 'CPU')}, {state.memory_mb / 1024:.1f} GB of memory"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return f"{counted(state.cpus, 'CPU')}, {state.memory_mb / 1024:.1f} GB of memory"
 
 
 def _row(console: Console, label: str, text: Text) -> None:
@@ -95,10 +92,10 @@ def _head(facts: Facts) -> list[Text]:
     lines = [head]
     if facts.place != "local":
         cpus = sum(point.cpus for point in facts.points)
-        points = _counted(len(facts.points), "execute point")
+        points = counted(len(facts.points), "execute point")
         lines.append(
             Text(
-                f"{points} with slots of {_counted(cpus, 'CPU')} together; schedd "
+                f"{points} with slots of {counted(cpus, 'CPU')} together; schedd "
                 f"{facts.schedd or 'unknown'}, Python bindings {facts.bindings}",
                 "dim",
             )

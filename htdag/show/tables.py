@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from htdag._settings import Value
+from htdag._text import size_of_file
 from htdag.backends.base import JobState
 from htdag.housekeeping import Cleaned
 from htdag.observe.holds import explain
@@ -75,13 +76,13 @@ def print_cleaned(rows: Sequence[Cleaned]) -> None:
         [
             Text(row.tag, "bold"),
             _state(row.state),
-            Text(size_text(row.size)),
+            Text(size_of_file(row.size)),
             Text(f"{row.changed:%Y-%m-%d %H:%M:%S}"),
         ]
         for row in rows
     ]
     if len(rows) > 1:
-        total = size_text(sum(row.size for row in rows))
+        total = size_of_file(sum(row.size for row in rows))
         cells.append([Text(f"{len(rows)} runs"), Text(""), Text(total, "bold"), Text("")])
     _print_table(["tag", "state", "size", "ended"], cells, right=["size"])
 
@@ -121,15 +122,6 @@ def _setting_text(value: Any) -> str:
 def print_folders(folders: dict[str, str]) -> None:
     """Print where htdag keeps its files."""
     _print_table(["files", "where"], [[Text(name), Text(path)] for name, path in folders.items()])
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes for people, such as ``1.5 MB``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
 
 
 def print_status(status: Status, path: str) -> None:

@@ -1,0 +1,56 @@
+"""Lines of a list that are too long for late materialisation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import reference
+
+import htdag
+from htdag.backends.base import Activity, RunState
+from htdag.observe.status import Reader
+from htdag.runtime import atonce, layout, progress
+
+SHORT = "000000, 1, in/000000.1.json\n"
+LONG = SHORT[:-1] + ", x" * atonce.LONGEST_MATERIALIZED + "\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "left_out"),
+    [
+        ({}, []),
+        ({"max_materialize": 3}, ["max_materialize"]),
+        ({"max_idle": 2}, ["max_idle"]),
+        ({"max_materialize": 3, "max_idle": 2}, ["max_materialize", "max_idle"]),
+    ],
+)
+def test_limits_that_long_lines_take_away_are_told(tmp_path, options, left_out):
+    stage = htdag.source(range(4), chunk_size=1).map(abs, name="work", **options)
+    run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
+    plan = progress.read_plan(str(run))
+    (node,) = plan["nodes"]
+    submit, log = run / layout.submit("work"), run / layout.logs("work") / "post.log"
+    before = submit.read_text()
+
+    atonce.heed(str(run), node, 0, [SHORT] * 2)
+    assert submit.read_text() == before
+    assert not log.exists()
+    for _ in range(2):  # what is taken away is told once
+        atonce.heed(str(run), node, 0, [SHORT, LONG])
+    kept = [line for line in before.splitlines() if not line.startswith("max_")]
+    assert submit.read_text().splitlines() == kept
+    assert atonce.limits_left_out(str(run), "work") == left_out
+    told = log.read_text().splitlines() if left_out else []
+    assert [f"without {' and '.join(left_out)}: " in line for line in told] == [True] * len(told)
+    assert len(told) == bool(left_out)
+    if left_out:
+        assert json.loads((run / layout.at_once("work")).read_text())["characters"] == len(LONG)
+
+    def notes(backend):
+        return Reader(run, plan).read("tag", backend, Activity(RunState.RUNNING)).notes
+
+    assert [f"without {' and '.join(left_out)};" in note for note in notes("condor")] == [
+        True
+    ] * len(told)
+    assert notes("local") == ()  # there all limits hold
