@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 # Markers of the tests that a run begins with, and fixtures that only one process is to make. Pools
 # are none of these: each process starts its own, in seconds, and tests on them wait for minutes.
 FIRST = ["default_pool", "pool"]
-MADE_ONCE = {"after_faults", "distributions", "facts", "module_home", "ran", "small_disks"}
+MADE_ONCE = {
+    "after_faults",
+    "distributions",
+    "facts",
+    "module_home",
+    "ran",
+    "signals_home",
+    "small_disks",
+}
 
 # How long an example takes says how busy the machine is, no more.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

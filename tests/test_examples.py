@@ -6,6 +6,8 @@ counters, these take texts apart letter by letter.
 
 from __future__ import annotations
 
+import csv
+import gzip
 import importlib
 import importlib.metadata
 import itertools
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import ModuleType
 
-    from pool import Pool
+    from pool import Area, Pool
 
 PROJECT = Path(__file__).resolve().parent.parent
 SCRIPTS = PROJECT / "examples" / "book_analysis"
@@ -391,3 +393,142 @@ def test_k_means_finds_the_groups_here(runs_dir: Path, monkeypatch, capsys):
 @pytest.mark.pool
 def test_k_means_finds_the_groups_on_htcondor(pool: Pool, runs_dir: Path, monkeypatch, capsys):
     finds_groups("condor", monkeypatch, capsys)
+
+
+# --- Pulses in recordings, with numpy that travels ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def signals_home(pool_area: Area) -> Path:
+    """A home for both of the tests: packing numpy is what takes long."""
+    return pool_area.new_runs_dir()
+
+
+def finds_pulses(on: str, home: Path, monkeypatch: pytest.MonkeyPatch, printed: Any) -> None:
+    """All planted pulses are found and no others, in recordings of four lengths."""
+    monkeypatch.setenv("HTDAG_HOME", str(home))
+    monkeypatch.syspath_prepend(PROJECT / "examples" / "signals")
+    script = importlib.import_module("pulses")
+    folder = home / f"of {on}"
+    arguments = ["--on", on, "--recordings", "4", "--seconds", "40", "--jobs", "2"]
+    script.main([*arguments, "--tag", on, "--write", str(folder)])
+    assert "5 of 5 pulses found, and 0 that are none" in printed.readouterr().out
+
+    made = script.recordings(4, 40)
+    planted = [(r.number, second) for r in made for second in script.planted(r)]
+    with (folder / "pulses.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(planted) == 5
+    for (number, second), row in zip(planted, rows, strict=True):
+        assert int(row["recording"]) == number
+        assert float(row["second"]) == pytest.approx(second, abs=0.01)
+        assert float(row["strength"]) > 7
+    # Jobs ask for what their longest recording needs.
+    run = htdag.load(on)
+    asked = [
+        line.split(", ")[2] for line in lines((run.path / "nodes/record/chunks.txt").read_text())
+    ]
+    assert asked == [str(script.memory(made[1])), str(script.memory(made[3]))]
+    assert (run.path / "pulses.svg").stat().st_size > 0
+
+
+def test_pulses_are_found_here(signals_home: Path, monkeypatch, capsys):
+    finds_pulses("local", signals_home, monkeypatch, capsys)
+
+
+@pytest.mark.pool
+def test_pulses_are_found_where_there_is_no_numpy(
+    pool: Pool, signals_home: Path, monkeypatch, capsys
+):
+    with pool.only("blind"):
+        finds_pulses("condor", signals_home, monkeypatch, capsys)
+
+
+def test_noise_has_no_pulses(monkeypatch, tmp_path):
+    """Without planted ones nothing is found, whatever the drift is."""
+    monkeypatch.syspath_prepend(PROJECT / "examples" / "signals")
+    monkeypatch.chdir(tmp_path)
+    script = importlib.import_module("pulses")
+    monkeypatch.setattr(script, "planted", lambda recording: [])
+    for recording in script.recordings(4, 60):
+        found = script.detect(script.whiten(Path(script.record(recording))), 7.0)
+        assert script.read(Path(found)) == []
+
+
+# --- The species of reads, by a program that travels --------------------------------------
+
+
+@pytest.fixture
+def census(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(PROJECT / "examples" / "sequences")
+    return importlib.import_module("census")
+
+
+def counts_species(on: str, home: Path, census: ModuleType, printed: Any) -> None:
+    """The counts are those that the sample was made with."""
+    arguments = ["--on", on, "--files", "4", "--each", "40", "--species", "12", "--jobs", "2"]
+    census.main([*arguments, "--write", str(home / "out")])
+    assert "species-01" in printed.readouterr().out
+    truth = json.loads((census.CACHE / "sample-4-40-12" / "truth.json").read_text())
+    table = lines((home / "out" / "census.tsv").read_text())
+    rows = [line.split("\t") for line in table[1:]]
+    assert {name: int(count) for name, count, _ in rows} == truth
+    assert sum(truth.values()) == 160
+    assert sum(float(share) for _, _, share in rows) == pytest.approx(1, abs=0.001)
+
+
+def test_species_are_counted_here(runs_dir: Path, census, monkeypatch, capsys):
+    monkeypatch.setattr(census, "CACHE", runs_dir / "cache")  # the program is downloaded anew
+    counts_species("local", runs_dir, census, capsys)
+
+
+@pytest.mark.pool
+def test_species_are_counted_by_a_program_that_travels(
+    pool: Pool, runs_dir: Path, census, monkeypatch, capsys
+):
+    monkeypatch.setattr(census, "CACHE", runs_dir / "cache")
+    with pool.only("blind"):
+        counts_species("condor", runs_dir, census, capsys)
+
+
+def test_your_own_reads_and_an_empty_file_among_them(runs_dir: Path, census, monkeypatch, capsys):
+    sample = runs_dir / "sample"
+    census.make_sample(sample, 11, 5, 4)
+    paths = sorted(sample.glob("reads/*"))
+    whole = json.loads((sample / "truth.json").read_text())
+    paths[3].write_bytes(gzip.compress(b""))
+    lost = Counter(name for name, _ in census.reads(census.genomes(4, 30_000), 5, seed=3))
+    genomes = sample / "genomes.fa"
+    with pytest.warns(htdag.errors.ItemsMissing, match="1 item that failed was let go"):
+        census.main(["--on", "local", "--genomes", str(genomes), "--reads", *map(str, paths)])
+    printed = lines(capsys.readouterr().out)
+    (left_out,) = [line for line in printed if line.startswith("Left out: ")]
+    assert "003.fa.gz" in left_out
+    assert "there are no reads in this file" in left_out
+    counts = {line.split()[0]: int(line.split()[1]) for line in printed[1 : 1 + len(whole)]}
+    assert counts == dict(Counter(whole) - lost)
+
+
+def test_without_minimap2_it_says_what_to_do(census, monkeypatch, tmp_path):
+    monkeypatch.setattr(census, "CACHE", tmp_path)
+    monkeypatch.setattr(census.shutil, "which", lambda program: None)
+    with pytest.raises(SystemExit, match=r"needs the program minimap2.*\n.*--program"):
+        census.find_minimap2()
+    program = tmp_path / "bin" / "minimap2"
+    monkeypatch.setattr(census.shutil, "which", lambda name: str(program))
+    assert census.find_minimap2() == program
+
+
+def test_without_a_list_of_packages_one_is_fetched(census, monkeypatch, tmp_path):
+    """As on a fresh machine, where nobody has run apt-get update."""
+    (tmp_path / "none/partial").mkdir(parents=True)
+    (tmp_path / "apt.conf").write_text(f'Dir::State::Lists "{tmp_path}/none";\n')
+    monkeypatch.setenv("APT_CONFIG", str(tmp_path / "apt.conf"))
+    monkeypatch.setattr(census, "CACHE", tmp_path / "cache")
+    on_path = census.shutil.which
+    monkeypatch.setattr(
+        census.shutil, "which", lambda name: None if name == "minimap2" else on_path(name)
+    )
+    program = census.find_minimap2()
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout[0].isdigit()
