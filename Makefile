@@ -6,7 +6,7 @@ PYTHON ?= python3
 PYTEST_ARGS ?=
 # More processes than processors: tests on a pool mostly wait. `PYTEST_WORKERS=0` is one after
 # another, which plain pytest does too.
-PYTEST_WORKERS ?= 4
+PYTEST_WORKERS ?= 6
 
 venv := .venv
 python := $(venv)/bin/python
