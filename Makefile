@@ -28,7 +28,7 @@ help: ## List what can be made
 $(venv)/.stamp-demo: pyproject.toml tools/make-venv
 	@echo "Setting up $(venv) for the demo"
 	@$(PYTHON) tools/make-venv $(venv)
-	@$(pip_install) --editable '.[examples]'
+	@$(pip_install) --editable '.[demo]'
 	@touch $@
 
 $(venv)/.stamp-dev: pyproject.toml tools/make-venv
