@@ -74,10 +74,10 @@ def kill_dagman(disturbed: Disturbed, pool: Pool) -> None:
 
 
 # Whether a person has to resume the run.
-OF_JOBS: dict[Fault, bool] = {
+OF_JOBS: dict[Fault, bool | None] = {
     kill_the_function: True,
     kill_the_worker: True,
-    kill_the_starter: False,
+    kill_the_starter: None,
     kill_the_shadow: False,
     remove_one_job: True,
     hold_and_release_one_job: False,
@@ -125,7 +125,9 @@ def test_a_fault_of_one_job(
 ):
     disturbed, resumes = after_faults[fault]
     disturbed.check()
-    assert resumes == (1 if OF_JOBS[fault] else 0)
+    # What a killed condor_starter leaves running may end the job before HTCondor starts it again.
+    allowed = {True: {1}, False: {0}, None: {0, 1}}[OF_JOBS[fault]]
+    assert resumes in allowed
     begun = disturbed.begun()
     # The chunk that was cut in the middle may be computed again, no other is.
     cut = set(range(ITEMS)) if fault is remove_the_dag else {2, 3}
