@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -198,20 +197,13 @@ def write(run: Path, placed: Iterable[Placed]) -> None:
             script = _LOCAL.format(what=what, setup=each.prepared.local.strip("\n"))
             _write(run / layout.environment_local_script(each.folder), script)
         for name, path in each.prepared.files:
-            _link(Path(path), folder / name)
+            layout.link_or_copy(os.path.realpath(path), str(folder / name))
 
 
 def _write(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
 
 
 def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:

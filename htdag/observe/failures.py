@@ -214,12 +214,14 @@ def place(run: Path, plan: dict[str, Any], error: ItemError) -> tuple[Path, dict
     for node in plan["nodes"]:
         if node["mode"] != "loop":
             continue
-        for number, folder, inner in _rounds(run, node):
-            names = {other["name"] for other in inner["nodes"]}
-            if number == error.rounds[0] and (error.node in names or len(error.rounds) > 1):
-                found = place(folder, inner, replace(error, rounds=error.rounds[1:]))
-                if found is not None:
-                    return found
+        folder = run / layout.one_round(node["name"], error.rounds[0])
+        if not folder.is_dir():
+            continue
+        inner = progress.read_plan(str(folder))
+        if len(error.rounds) > 1 or error.node in inner["by_name"]:
+            found = place(folder, inner, replace(error, rounds=error.rounds[1:]))
+            if found is not None:
+                return found
     return None
 
 

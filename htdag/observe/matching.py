@@ -6,7 +6,7 @@ function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -276,19 +276,28 @@ def split(requirements: str) -> list[str]:
     return [clause for part in parts for clause in split(part)]
 
 
-def _top_level(text: str) -> list[str]:
-    parts, depth, start, position = [], 0, 0, 0
-    quoted = ""
-    while position < len(text):
-        sign = text[position]
-        if quoted:
-            if sign == "\\":
-                position += 1
-            elif sign == quoted:
-                quoted = ""
-        elif sign in "\"'":
+def _unquoted(text: str) -> Iterator[tuple[int, str]]:
+    """Yield positions and signs that are outside of quotes."""
+    quoted, escaped = "", False
+    for position, sign in enumerate(text):
+        if not quoted and sign in "\"'":
             quoted = sign
-        elif sign in "([{":
+        elif not quoted:
+            yield position, sign
+        elif escaped:
+            escaped = False
+        elif sign == "\\":
+            escaped = True
+        elif sign == quoted:
+            quoted = ""
+
+
+def _top_level(text: str) -> list[str]:
+    parts, depth, start = [], 0, 0
+    for position, sign in _unquoted(text):
+        if position < start:
+            continue  # the second sign of &&
+        if sign in "([{":
             depth += 1
         elif sign in ")]}":
             depth -= 1
@@ -299,9 +308,7 @@ def _top_level(text: str) -> list[str]:
                 return [text]
         elif depth == 0 and text.startswith("&&", position):
             parts.append(text[start:position].strip())
-            position += 1
-            start = position + 1
-        position += 1
+            start = position + 2
     return [*parts, text[start:].strip()]
 
 
@@ -313,21 +320,12 @@ def _unwrapped(text: str) -> str:
 
 def _closes_last(text: str) -> bool:
     """Tell whether the first parenthesis is closed by the last."""
-    depth, quoted, position = 0, "", 0
-    while position < len(text):
-        sign = text[position]
-        if quoted:
-            if sign == "\\":
-                position += 1
-            elif sign == quoted:
-                quoted = ""
-        elif sign in "\"'":
-            quoted = sign
-        elif sign == "(":
+    depth = 0
+    for position, sign in _unquoted(text):
+        if sign == "(":
             depth += 1
         elif sign == ")":
             depth -= 1
             if depth == 0:
                 return position == len(text) - 1
-        position += 1
     return False

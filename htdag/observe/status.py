@@ -242,7 +242,7 @@ class Reader:
             node = self._plan["by_name"][entry["node"]]
             name = node["name"]
             if node["mode"] == "loop":
-                yield from self._loop_stages(node, activity)
+                yield from self._loop_stages(node, counts[name], activity)
                 continue
             found = counts[name]
             yield StageStatus(
@@ -259,11 +259,12 @@ class Reader:
                 self._rounds,
             )
 
-    def _loop_stages(self, node: dict[str, Any], activity: Activity) -> Iterator[StageStatus]:
+    def _loop_stages(
+        self, node: dict[str, Any], found: NodeCounts, activity: Activity
+    ) -> Iterator[StageStatus]:
         """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
         name = node["name"]
         number = layout.last_round(str(self._run), name)
-        found = self._rounds_of(node, activity)
         yield StageStatus(
             name,
             name,
