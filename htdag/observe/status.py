@@ -245,29 +245,14 @@ class Reader:
                 yield from self._loop_stages(node, counts[name], activity)
                 continue
             found = counts[name]
-            yield StageStatus(
-                entry["name"],
-                name,
-                found.total,
-                found.done,
-                found.failed,
-                found.running,
-                found.jobs,
-                found.jobs_done,
-                found.jobs_running,
-                self._loop,
-                self._rounds,
-            )
+            yield self._stage_status(entry["name"], name, found)
 
-    def _loop_stages(
-        self, node: dict[str, Any], found: NodeCounts, activity: Activity
-    ) -> Iterator[StageStatus]:
-        """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
-        name = node["name"]
-        number = layout.last_round(str(self._run), name)
-        yield StageStatus(
-            name,
-            name,
+    def _stage_status(
+        self, stage: str, node: str, found: NodeCounts, note: str = ""
+    ) -> StageStatus:
+        return StageStatus(
+            stage,
+            node,
             found.total,
             found.done,
             found.failed,
@@ -275,10 +260,19 @@ class Reader:
             found.jobs,
             found.jobs_done,
             found.jobs_running,
-            loop=self._loop,
-            rounds=self._rounds,
-            note=_loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node)),
+            self._loop,
+            self._rounds,
+            note,
         )
+
+    def _loop_stages(
+        self, node: dict[str, Any], found: NodeCounts, activity: Activity
+    ) -> Iterator[StageStatus]:
+        """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
+        name = node["name"]
+        number = layout.last_round(str(self._run), name)
+        note = _loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node))
+        yield self._stage_status(name, name, found, note)
         if not number:
             return
         rounds = (*self._rounds, number)

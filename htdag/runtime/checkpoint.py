@@ -108,7 +108,7 @@ def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     os.replace(aside, call.archive)
-    _sync_folder(os.path.dirname(call.archive))
+    layout.sync(os.path.dirname(call.archive))
     if keeper.pauser.is_due():
         os.chdir(keeper.home)
         keeper.pauser.pause()
@@ -161,14 +161,6 @@ def _keep_others(path: str, names: List[str], into: tarfile.TarFile) -> None:
         for member in earlier:
             if not any(member.name == name or member.name.startswith(name + "/") for name in names):
                 into.addfile(member, earlier.extractfile(member) if member.isfile() else None)
-
-
-def _sync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def forget(job: Job) -> None:

@@ -181,6 +181,11 @@ def one_round(name: str, number: int) -> str:
     return "%s/%04d" % (rounds(name), number)
 
 
+def loop_of(folder: str) -> str:
+    """Return the loop to which a folder belongs that is a round of it, or inside of one."""
+    return os.path.normpath(folder).split(os.sep)[1]
+
+
 def current(name: str) -> str:
     """Return the link to the round of a loop that is under way, or was last."""
     return node(name) + "/current"
@@ -269,6 +274,15 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):
             os.unlink(aside)  # on a full disk it would be in the way of what comes next
         raise
+
+
+def sync(path: str) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def link_or_copy(path: str, new: str) -> None:

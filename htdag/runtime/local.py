@@ -216,7 +216,7 @@ def _told(task: Task) -> List[Any]:
     """Return node, lane and chunk of a job; of one in a round of a loop only the loop."""
     if task.run == ".":
         return [*task.unit, task.chunk]
-    return [os.path.normpath(task.run).split(os.sep)[1], 0, None]
+    return [layout.loop_of(task.run), 0, None]
 
 
 def _exec(script: str, task: Task, stems: List[str]) -> None:

@@ -62,7 +62,7 @@ def _cost(job: Job) -> float:
 def note(job: Job, seconds: float) -> int:
     """Note a pause in the record, and return the exit status that tells HTCondor of it."""
     for path in job.files:
-        _sync(path)
+        layout.sync(path)
     content = {"time": time.time(), "seconds": round(seconds, 6), "scratch": os.getcwd()}
     recordfile.append(job.record, "checkpoint", content, sync=True)
     return EXIT
@@ -71,11 +71,3 @@ def note(job: Job, seconds: float) -> int:
 def seconds_before(lines: List[Dict[str, Any]]) -> float:
     """Return for how long a job worked up to its last pause, by the lines of its record."""
     return float(sum(line["checkpoint"]["seconds"] for line in lines if "checkpoint" in line))
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
