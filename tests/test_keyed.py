@@ -50,7 +50,7 @@ def outcome(run, attempts=(1,)):
         for attempt in attempts:
             path = run / layout.output("f", "0000", attempt, layout.part("out", part))
             for frame in itemfile.read(str(path)):
-                assert keyhash.partition(keyed.digest_of(frame.payload), 3) == part
+                assert keyed.partition(keyed.digest_of(frame.payload), 3) == part
                 found.append(keyed.value(frame.payload))
     return found
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htdag.runtime import keyhash
+from htdag.runtime import keyed, keyhash
 from htdag.runtime.program import StageError
 
 Point = namedtuple("Point", "x y")
@@ -114,6 +114,6 @@ def test_digests_are_equal_when_keys_are(a, b):
 
 @given(st.lists(st.text(), unique=True, min_size=1), st.integers(1, 100))
 def test_partitions_are_ranges_of_digests(keys, parts):
-    found = [keyhash.partition(digest, parts) for digest in sorted(map(keyhash.digest, keys))]
+    found = [keyed.partition(digest, parts) for digest in sorted(map(keyhash.digest, keys))]
     assert found == sorted(found)
     assert all(0 <= part < parts for part in found)

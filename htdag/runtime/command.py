@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -202,7 +201,7 @@ def _write_all(stream: Any, piece: bytes) -> None:
 
 
 def _not_started(program: str, environment: Mapping[str, str], error: OSError) -> str:
-    host = socket.gethostname()
+    host = os.uname().nodename
     if isinstance(error, FileNotFoundError):
         where = "" if "/" in program else ": PATH=" + environment.get("PATH", os.defpath)
         return (

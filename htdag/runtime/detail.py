@@ -7,7 +7,6 @@ job with its first error.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import time
@@ -75,6 +74,8 @@ class Details:
 
     def folded(self, text: str) -> List[Piece]:
         """Return a traceback as pieces, in which frames that were written before have no text."""
+        import hashlib  # it takes time, which jobs without errors need not spend
+
         pieces: List[Piece] = []
         frames: List[str] = []
 

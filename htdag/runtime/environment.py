@@ -6,7 +6,7 @@ Before anything of the user's is unpickled: then a mistake is one message, not o
 from __future__ import annotations
 
 import importlib.util
-import socket
+import os
 import sys
 from typing import Any, Dict, List, NamedTuple, Optional
 
@@ -34,7 +34,7 @@ def mismatch(program: Dict[str, Any]) -> Optional[Mismatch]:
     program : dict
         What the node's jobs do: ``python``, ``environment``, ``packages`` and ``remedy`` of it.
     """
-    host = socket.gethostname()
+    host = os.uname().nodename
     python = "%s on %s" % (sys.executable, host)
     wanted = tuple(program["python"])
     if sys.version_info[:2] != wanted:

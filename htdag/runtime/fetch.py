@@ -6,11 +6,8 @@ URL. So of several URLs that end in the same name it can bring one only.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import urllib.parse
-import urllib.request
 from typing import Any, Dict, Iterable, List
 
 from . import layout
@@ -44,6 +41,9 @@ def send(path: str, url: str) -> None:
     OSError
         If that fails.
     """
+    import urllib.parse  # these take time, which most jobs need not spend
+    import urllib.request
+
     scheme = url.split(":", 1)[0]
     if scheme == "file":
         target = urllib.request.url2pathname(urllib.parse.urlsplit(url).path)
@@ -83,6 +83,9 @@ def fetched(file: Dict[str, Any], root: str, folder: str, brought: Iterable[str]
     OSError
         If it cannot be fetched.
     """
+    import hashlib  # these take time, which most jobs need not spend
+    import urllib.request
+
     url = file["url"]
     place = os.path.join(folder, hashlib.blake2b(url.encode(), digest_size=8).hexdigest())
     path = os.path.join(place, file["name"])

@@ -10,11 +10,12 @@ import pickle
 import struct
 from typing import Any, Callable
 
-from . import keyhash
+SIZE = 16
+"""Bytes of a digest. Two of 10**12 different keys have the same one with a chance of 10**-15."""
 
 _LENGTH = struct.Struct("<I")
-_KEY = keyhash.SIZE + _LENGTH.size
-_NO_DIGEST = bytes(keyhash.SIZE)
+_KEY = SIZE + _LENGTH.size
+_NO_DIGEST = bytes(SIZE)
 _LONGEST_TEXT = 60
 
 Dumps = Callable[[Any], bytes]
@@ -25,13 +26,18 @@ def pack(digest: bytes, key: bytes, value: bytes) -> bytes:
     return b"".join((digest or _NO_DIGEST, _LENGTH.pack(len(key)), key, value))
 
 
+def partition(digest: bytes, parts: int) -> int:
+    """Return which of so many equal ranges of digests this one is in."""
+    return int.from_bytes(digest[:8], "big") * parts >> 64
+
+
 def digest_of(payload: bytes) -> bytes:
     """Return the digest of a payload's key."""
-    return payload[: keyhash.SIZE]
+    return payload[: SIZE]
 
 
 def _end_of_key(payload: bytes) -> int:
-    return _KEY + int(_LENGTH.unpack_from(payload, keyhash.SIZE)[0])
+    return _KEY + int(_LENGTH.unpack_from(payload, SIZE)[0])
 
 
 def group_key(payload: bytes) -> Any:

@@ -15,10 +15,8 @@ import uuid
 from typing import Any, Callable, List, Tuple
 
 from . import travel
+from .keyed import SIZE
 from .program import StageError
-
-SIZE = 16
-"""Bytes of a digest. Two of 10**12 different keys have the same one with a chance of 10**-15."""
 
 _LENGTH = struct.Struct("<Q")
 
@@ -39,11 +37,6 @@ def digest(key: Any) -> bytes:
     if kind is int:
         return hashlib.blake2b(b"n%d" % key, digest_size=SIZE).digest()
     return hashlib.blake2b(_canonical(key), digest_size=SIZE).digest()
-
-
-def partition(found: bytes, parts: int) -> int:
-    """Return which of so many equal ranges of digests this one is in."""
-    return int.from_bytes(found[:8], "big") * parts >> 64
 
 
 def _canonical(key: Any) -> bytes:

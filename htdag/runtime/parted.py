@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Sequence, Tuple
 
-from . import itemfile, keyhash
+from . import itemfile, keyed
 
 
 class PartedWriter:
@@ -45,7 +45,7 @@ class PartedWriter:
         touched = set()
         for digest, key, payload, buffers, files in self._pending:
             if self._total is None:
-                part = keyhash.partition(digest, len(self._parts))
+                part = keyed.partition(digest, len(self._parts))
             else:
                 part = min(first * len(self._parts) // self._total, len(self._parts) - 1)
             self._parts[part].value(key, payload, buffers, files)

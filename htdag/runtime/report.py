@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 from typing import Any, Dict, Optional
 
@@ -107,7 +106,7 @@ def _explained(name: str, message: str) -> str:
     if name in ("ModuleNotFoundError", "ImportError"):
         return message + " (imported in the job; %s on %s does not have it)" % (
             sys.executable,
-            socket.gethostname(),
+            os.uname().nodename,
         )
     return message
 

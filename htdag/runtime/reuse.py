@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import sys
 from collections import Counter
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
@@ -229,7 +228,7 @@ class _Chunks:
         done = sum(len(atom.ids) for atom in placed.values())
         record = os.path.join(self._run, layout.record(name, chunk, 1))
         python = "%s %s" % (sys.version.split()[0], sys.executable)
-        recordfile.start(record, name, chunk, 1, socket.gethostname(), python)
+        recordfile.start(record, name, chunk, 1, os.uname().nodename, python)
         end = {
             "items": len(keys),
             "done": done,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import keyed, keyhash
+from . import keyed
 from .frames import Pickled
 from .program import MISSING, Cursor, StageError, in_one_piece
 
@@ -85,6 +85,12 @@ class Sink:
             ) from error
 
 
+def _digest_of_keys() -> Callable[[Any], bytes]:
+    from . import keyhash  # it takes time, which jobs without keys need not spend
+
+    return keyhash.digest
+
+
 class KeyedSink(Sink):
     """An output of single values with their keys, each to its partition.
 
@@ -97,6 +103,7 @@ class KeyedSink(Sink):
         super().__init__(writer, dumps, stage, cursor)
         self._sorts = kind == "sort_by"
         self._key = key
+        self._digest = _digest_of_keys()
 
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
@@ -107,7 +114,7 @@ class KeyedSink(Sink):
             digest = b""
             pickled_key = Pickled(b"") if self._key is None else self._whole(own, "key")
         else:
-            self.writer.partition = digest = keyhash.digest(own)
+            self.writer.partition = digest = self._digest(own)
             pickled_key = self._whole(own, "key")
         payload = keyed.pack(digest, pickled_key.payload, pickled.payload)
         self.writer.value(key, payload, (), pickled_key.files + pickled.files)
@@ -310,6 +317,7 @@ class KeyedReduceSink(_Combining):
         combine: Any,
     ) -> None:
         super().__init__(writer, dumps, stage, cursor)
+        self._digest = _digest_of_keys()
         self._keeps_first = kind == "distinct"
         self._key = key
         self._combine = combine
@@ -332,7 +340,7 @@ class KeyedReduceSink(_Combining):
                     "but this item is a %s" % type(value).__name__
                 )
             own, value = value
-        self._item.append((keyhash.digest(own), own, value, key))
+        self._item.append((self._digest(own), own, value, key))
 
     def _combine_item(self) -> None:
         item, self._item = self._item, []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from typing import Any, Dict, Optional, Set, Tuple
@@ -44,7 +43,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     os.makedirs(layout.outcomes(node), exist_ok=True)
     started = time.time()
     begun = evicted.left_behind(job)
-    host, asked = socket.gethostname(), memory.asked()
+    host, asked = os.uname().nodename, memory.asked()
     recordfile.start(job.record, node, chunk, attempt, host, _python(), asked, anew=begun is None)
     if begun is None:
         checkpoint.forget(job)
