@@ -33,7 +33,7 @@ def partition(digest: bytes, parts: int) -> int:
 
 def digest_of(payload: bytes) -> bytes:
     """Return the digest of a payload's key."""
-    return payload[: SIZE]
+    return payload[:SIZE]
 
 
 def _end_of_key(payload: bytes) -> int:
