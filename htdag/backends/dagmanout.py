@@ -22,6 +22,12 @@ _NO_SCRIPT = re.compile(r'Cannot access specified executable "([^"]*)": errno = 
 _STATUS = re.compile(r"DAG status: \d+ \((\w+)\)")
 _PARSING = re.compile(r"Failed to parse (.*)")
 _AT_LINE = re.compile(r"Processing error at (.*)")
+_FAILED_NODE = re.compile(
+    r"Node Name: (\S+)\n(?:(?!.*Node Name:).*\n)*?\s*Node Status: STATUS_ERROR"
+)
+# What precedes the list of nodes that failed; and what DAGMan says where, instead of that list, it
+# counts the failed jobs of a node as so many failed nodes.
+_SAY_NOTHING = ("the following", "not all nodes are complete", "no cycle found")
 _LONGEST = 400
 # What `post.sh` ends with by itself; another status is of a script that could not do its work.
 _JUDGED = ("1", "3")
@@ -47,9 +53,21 @@ def explain(text: str) -> str:
     errors = [
         short(line.partition("ERROR")[2].lstrip(": "))
         for line in text.splitlines()
-        if "ERROR: " in line and "the following" not in line
+        if "ERROR: " in line and not any(words in line for words in _SAY_NOTHING)
     ]
     return "; ".join(dict.fromkeys(errors[-3:]))
+
+
+def failed_nodes(text: str) -> list[str]:
+    """Return the nodes that had failed at the end of the last sitting, in DAGMan's order.
+
+    Examples
+    --------
+    >>> failed_nodes("Node Name: a\\n NodeID: 0\\nNode Status: STATUS_ERROR\\n")
+    ['a']
+    """
+    found = _FAILED_NODE.findall(_STAMP.sub("", text.rpartition(_STARTS)[2]))
+    return list(dict.fromkeys(found))
 
 
 def was_halted(text: str) -> bool:

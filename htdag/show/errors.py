@@ -27,10 +27,13 @@ def group_lines(groups: Sequence[ErrorGroup], *, ended: bool) -> Iterator[str]:
     yield _summary_of(groups)
     for number, group in enumerate(groups, 1):
         yield ""
-        yield f"{number}. {_times(group)}{group.type}: {_first_line(group.message)}"
+        yield f"{number}. {_times(group)}{group.type}: {group.why or _first_line(group.message)}"
         yield f"   in {group.stage}, {_keys(group)}{_hosts(group)}"
         if group.futile_stages:
             yield f"   {_futile(group, ended)}"
+        if group.remedy:
+            yield f"   HTCondor says: {' '.join(group.message.split())}"
+            yield f"   {group.remedy}"
         if group.example is not None:
             yield from (f"   {line}".rstrip() for line in example_lines(group))
 
