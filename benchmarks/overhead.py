@@ -255,7 +255,9 @@ def is_even(number: int) -> bool:
 def squares_by_htdag(items: int, size: int | None) -> int:
     numbers = htdag.source(range(items), chunk_size=size)
     total = numbers.map(square).filter(is_even).reduce(operator.add, initial=0)
-    return int(finished(htdag.Pipeline(total, name="squares")).result())
+    # Left to itself, it follows the run before.
+    pipeline = htdag.Pipeline(total, name="squares", history=size is None)
+    return int(finished(pipeline).result())
 
 
 def burn(item: int) -> int:
@@ -291,7 +293,8 @@ def finished(pipeline: htdag.Pipeline) -> htdag.Run:
 # --- Rounds ---------------------------------------------------------------------------------
 
 ONCE = (
-    "htdag, 100 chunks (the default)",
+    "htdag, left to itself, the first time",
+    "htdag, left to itself, the second time",
     "by hand, a job an item",
     "by hand, a job an item and stage",
 )
@@ -309,7 +312,12 @@ def ways(work: str, runs: Path, items: int, late: bool, single: bool) -> tuple[W
         }
         if single:
             made |= {
-                "htdag, 100 chunks (the default)": functools.partial(squares_by_htdag, items, None),
+                "htdag, left to itself, the first time": functools.partial(
+                    squares_by_htdag, items, None
+                ),
+                "htdag, left to itself, the second time": functools.partial(
+                    squares_by_htdag, items, None
+                ),
                 "by hand, a job an item": functools.partial(
                     squares_one_job_an_item, runs, items, late
                 ),
