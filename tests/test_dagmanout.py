@@ -106,13 +106,13 @@ def test_which_nodes_failed():
 ---------------------- Node ----------------------
       Node Name: load.1
          NodeID: 0
-    Node Status: STATUS_ERROR    
+    Node Status: STATUS_ERROR
 Node return val: 1
       Node Name: mean
          NodeID: 1
-    Node Status: STATUS_READY    
+    Node Status: STATUS_READY
       Node Name: last
-    Node Status: STATUS_ERROR    
+    Node Status: STATUS_ERROR
 """)
     assert dagmanout.failed_nodes(text) == ["load.1", "last"]
     assert dagmanout.failed_nodes(text + written("")) == []

@@ -114,9 +114,7 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     assert [(job.state, job.source, job.code) for job in run.jobs(ask=True)] == [
         ("held", "schedd", 1)
     ] * 3
-    with pytest.raises(
-        htdag.RunHeld, match=r"3 jobs, .*held by a person.*htdag release jobs work"
-    ):
+    with pytest.raises(htdag.RunHeld, match=r"3 jobs, .*held by a person.*htdag release jobs work"):
         run.wait(progress=False)
     told = {reason.about: reason.why for reason in run.why()}
     assert told["node sum"] == "not begun: it needs all of work"
@@ -174,9 +172,7 @@ def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
     shown = text_of("errors", "memory", "held")
     assert re.search(r"Held: memory exceeded.*\n.*\n.*says: .*\n   htdag edit memory held", shown)
     assert re.search(r"memory exceeded: had 1\d\d MB, used 2\d\d MB", told), told
-    command = re.search(
-        r"htdag (edit memory held --request-memory \w+); then: htdag rel", told
-    )
+    command = re.search(r"htdag (edit memory held --request-memory \w+); then: htdag rel", told)
     assert command, told
     assert cli(*command[1].split())["jobs"] == 1
     assert run.release("held") == 1

@@ -109,6 +109,10 @@ class ErrorGroup:
     def __str__(self) -> str:
         return f"{self.count} x {self.type} in {self.stage}: {self.message}"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Be shown as text by IPython and notebooks."""
+        printer.text(str(self))
+
     def as_dict(self) -> dict[str, Any]:
         """Return all that is known of it as values that JSON can hold."""
         content = dict(vars(self))

@@ -34,8 +34,8 @@ class StageStatus:
         now and have not ended (they may be finished already).
     held : int
         Items that wait in jobs on hold; they are counted among those that wait, too.
-    jobs, jobs_done, jobs_running : int
-        The node's jobs, how many of them are complete, and how many run now.
+    jobs, jobs_done, jobs_running, jobs_held : int
+        The node's jobs, how many of them are complete, run now, and are on hold.
     loop : str
         For a stage that a loop repeats: the loop; its counts are those of the present round.
     rounds : tuple of int
@@ -57,6 +57,7 @@ class StageStatus:
     rounds: tuple[int, ...] = ()
     note: str = ""
     held: int = 0
+    jobs_held: int = 0
 
     @property
     def waiting(self) -> int | None:
@@ -106,6 +107,10 @@ class Status:
                 return entry
         raise KeyError(stage)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Be shown as text by IPython and notebooks."""
+        printer.text(str(self))
+
     def __str__(self) -> str:
         lines = [f"{self.tag}: {self.state.value}" + (f" ({self.reason})" if self.reason else "")]
         for stage in self.stages:
@@ -145,6 +150,7 @@ class NodeCounts:
     settled: bool
     jobs_running: int = 0
     held: int = 0
+    jobs_held: int = 0
 
 
 class _Fold:
@@ -268,6 +274,7 @@ class Reader:
             self._rounds,
             note,
             found.held,
+            found.jobs_held,
         )
 
     def _loop_stages(
@@ -331,6 +338,7 @@ class Reader:
             len(fold.complete) == jobs,
             len(under_way),
             left(held),
+            len(held),
         )
         if counts.settled:
             self._settled[name] = counts
