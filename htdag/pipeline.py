@@ -405,6 +405,8 @@ class Pipeline:
         # What is taken over is laid out node by node, not lane by lane.
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
+        for node in plan.nodes_with_jobs:
+            backend.check_options(node.stages[0] if node.stages else node.name, node.options)
         if old is None:
             run = replacing.start_new(directory, checked, plan, backend, self._final)
         else:

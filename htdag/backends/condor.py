@@ -15,15 +15,16 @@ from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
+from htdag._options import Options
 from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
-from htdag.backends.bindings import htcondor2, using
+from htdag.backends.bindings import htcondor2, unreadable, using
 from htdag.backends.bindings import short as _short
 from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.reaching import mapped, reached, why_stopped
 from htdag.backends.setup import Setup
-from htdag.errors import BackendError
+from htdag.errors import BackendError, OptionError
 from htdag.runtime import layout, progress
 
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
@@ -109,6 +110,22 @@ class CondorBackend:
     def check_directory(self, directory: Path) -> None:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
+
+    def check_options(self, stage: str, options: Options) -> None:
+        """Refuse expressions that HTCondor could not read when the node is submitted."""
+        given = {"requirements": options.requirements, "rank": options.rank}
+        given |= {
+            name: value
+            for name, value in options.submit or ()
+            if name.lower().startswith(("+", "my."))
+        }
+        for name, value in given.items():
+            problem = "" if value is None else unreadable(value)
+            if problem:
+                raise OptionError(
+                    f"stage {stage!r}: {name} = {value}: HTCondor cannot read this expression"
+                    f"{problem}"
+                )
 
     def finds_packages(self) -> bool:
         """Tell whether jobs find this very Python: in an own pool that was started by it."""

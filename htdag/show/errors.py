@@ -95,11 +95,10 @@ def _futile(group: ErrorGroup, ended: bool) -> str:
 def example_lines(group: ErrorGroup) -> Iterator[str]:
     """Yield the example of a group: its traceback with variables, what it printed, and where."""
     example = group.example
-    if example is None:
-        return
-    if group.count > 1:
+    body = [] if example is None else list(error_body(example))
+    if example is not None and body and group.count > 1:
         yield f"for example {'a whole job' if example.key is None else f'item {example.key}'}:"
-    yield from error_body(example)
+    yield from body
 
 
 def error_body(error: ItemError) -> Iterator[str]:
