@@ -177,6 +177,8 @@ class _Fold:
     def _add(self, chunk: int, attempts: dict[int, End]) -> None:
         """Count a chunk anew."""
         done = sum(end.done for end in attempts.values())
+        # A reduce that is done again does all of its items again.
+        done = min([done, *(end.items for end in attempts.values() if end.items is not None)])
         self.finished += done - self.done.get(chunk, 0)
         self.done[chunk] = done
         for end in attempts.values():
