@@ -80,6 +80,14 @@ def test_the_state_of_each_item(runs_dir: Path, tmp_path: Path):
         run.item_states("source")
 
 
+def test_waiting_for_runs_that_may_fail(runs_dir: Path, tmp_path: Path):
+    (tmp_path / "go").touch()
+    run = begun("items", tmp_path, "local")
+    assert run.wait(60, progress=False, errors_ok=True) is run
+    assert run.state is htdag.RunState.FAILED
+    assert run.wait(0, errors_ok=True) is run
+
+
 @pytest.mark.pool
 def test_the_state_of_each_item_on_htcondor(pool: Any, runs_dir: Path, tmp_path: Path):
     tmp_path.chmod(0o777)
@@ -88,6 +96,12 @@ def test_the_state_of_each_item_on_htcondor(pool: Any, runs_dir: Path, tmp_path:
     assert run.hold("work", keys=["3"]) == 1
     held = run.item_states("work", ask=True)[3]
     assert (held.state, held.job.endswith(".1"), held.source) == ("held", True, "schedd")
+    with pytest.raises(TimeoutError):
+        run.wait(0, progress=False, holds_ok=True)
+    with pytest.raises(htdag.RunHeld):
+        run.wait(60, progress=False)
+    assert "htdag release" in command("wait", "items", "--timeout", "0", status=1).stderr
+    command("wait", "items", "--timeout", "0", "--holds-ok", "--no-progress", status=3)
     run.remove()
     assert states(run)[3] == ("3", "waiting")
 

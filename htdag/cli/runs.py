@@ -174,8 +174,9 @@ def _status_content(run: Run, found: Status) -> dict[str, Any]:
     metavar="SECONDS",
     help="Wait no longer than this; 0 only looks. The exit status is 3 then.",
 )
+@click.option("--holds-ok", is_flag=True, help="Go on waiting while jobs are on hold.")
 @NO_PROGRESS
-def wait(chosen: Chosen, timeout: float | None, no_progress: bool) -> int:
+def wait(chosen: Chosen, timeout: float | None, holds_ok: bool, no_progress: bool) -> int:
     """Wait until runs have ended.
 
     The exit status is 0 when all of it succeeded, and 1 when it failed or waits for a person (is
@@ -186,22 +187,22 @@ def wait(chosen: Chosen, timeout: float | None, no_progress: bool) -> int:
       htdag wait "my survey" && htdag result "my survey"
       htdag wait "my survey" --timeout 3600 --no-progress
     """
-    return wait_for(chosen, timeout, not no_progress)
+    return wait_for(chosen, timeout, not no_progress, holds_ok)
 
 
-def wait_for(chosen: Chosen, timeout: float | None, progress: bool) -> int:
+def wait_for(chosen: Chosen, timeout: float | None, progress: bool, holds_ok: bool = False) -> int:
     """Wait for one run, or for several in one display, and return the highest exit status."""
     if len(chosen) > 1:
         try:
-            _watch(list(chosen), timeout, progress)
+            _watch(list(chosen), timeout, progress, holds_ok)
         except KeyboardInterrupt:
             click.echo(f"\nhtdag: interrupted; the {len(chosen)} runs go on", err=True)
             return INTERRUPTED
         timeout, progress = 0.0, False  # what is left is to tell how each has ended
-    return chosen.each(lambda run: _wait(run, timeout, progress))
+    return chosen.each(lambda run: _wait(run, timeout, progress, holds_ok))
 
 
-def _watch(runs: list[Run], timeout: float | None, progress: bool) -> None:
+def _watch(runs: list[Run], timeout: float | None, progress: bool, holds_ok: bool) -> None:
     from htdag.run import RunState
     from htdag.run.watching import looks
     from htdag.show.progress import Display
@@ -212,7 +213,7 @@ def _watch(runs: list[Run], timeout: float | None, progress: bool) -> None:
             for run in runs:
                 status = run.status()
                 display.update(status)
-                if not status.state.ended and status.state is not RunState.HELD:
+                if not status.state.ended and (holds_ok or status.state is not RunState.HELD):
                     going_on.append(run)
             runs = going_on
             if not runs:
@@ -231,12 +232,12 @@ def _warnings_told() -> Iterator[None]:
                 click.echo(f"htdag: {warning.message}", err=True)
 
 
-def _wait(run: Run, timeout: float | None, progress: bool) -> None:
+def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FinalFailed)  # a note of the status says it too
             try:
-                run.wait(timeout, progress)
+                run.wait(timeout, progress, holds_ok=holds_ok)
             finally:
                 for note in run.status().notes:
                     click.echo(f"htdag: {note}", err=True)
