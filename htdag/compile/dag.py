@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from htdag._text import counted
 from htdag._version import VERSION
 from htdag.plan import Node, Plan
-from htdag.runtime import layout, looping, progress
+from htdag.runtime import judgement, layout, looping
 from htdag.runtime.lanes import Unit
 
 STOP = 3
@@ -75,7 +75,7 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
         # Before the commands of the submit description: its queue statement names the list.
         yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
     if node.options.retries:
-        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {progress.NO_RETRY}"
+        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {judgement.NO_RETRY}"
 
 
 def stops(node: Node) -> bool:
