@@ -9,25 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htdag import _checks, _graph, _logging, _options, _settings, _throttles, backends, history
+from htdag._atend import AtEnd
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
-from htdag._pickling import check_function
 from htdag.compile import environments, write_run
-from htdag.compile.final import FinalFunction
 from htdag.errors import UsageError
 from htdag.plan import Plan, make_plan
 from htdag.plan.follow import NO_LAYOUTS, Layouts
-from htdag.plan.identity import stage_keys
+from htdag.plan.identity import all_stage_keys
 from htdag.plan.schedule import Capacity
-from htdag.plan.tune import Settings
+from htdag.plan.tune import Measures, Settings
 from htdag.reuse import cache
 from htdag.run import Run, replacing
 from htdag.stages import Stage
-from htdag.stages.handle import check_signature
 from htdag.store import load, new_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     import graphviz
     import networkx as nx
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline"]
 
 
-class Pipeline:
+class Pipeline(AtEnd):
     """Stages whose results are wanted, with all that they need.
 
     Parameters
@@ -133,14 +131,8 @@ class Pipeline:
             "dagman": dagman,
         }
         self._throttles = _throttles.parse(throttles, self.name)
-        used = {
-            stage.options.category: stage.name
-            for graph in (self._graph, *_graph.inner_graphs(self._graph))
-            for _, stage in graph.nodes(data="stage")
-            if stage.options.category is not None
-        }
-        _throttles.check_categories(self._throttles, used, self.name)
-        self._final: list[FinalFunction] = []
+        _throttles.check_categories(self._throttles, _graph.categories(self._graph), self.name)
+        super().__init__()
 
     @property
     def graph(self) -> nx.DiGraph:
@@ -183,25 +175,17 @@ class Pipeline:
 
     def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS, lanes: bool = True) -> Plan:
         backends.check_name(on)
-        settings = self._settings if lanes else replace(self._settings, lanes=1)
-        if not self._use_history:
-            return make_plan(
-                self._graph,
-                self._targets,
-                self.name,
-                settings=settings,
-                throttles=self._throttles,
-                layouts=layouts,
-            )
-        history.gather_finished()
-        measures = history.measures_for(_all_keys(self._graph, self.name))
+        measures: Measures = {}
+        if self._use_history:
+            history.gather_finished()
+            measures = history.measures_for(all_stage_keys(self._graph, self.name))
         return make_plan(
             self._graph,
             self._targets,
             self.name,
             measures=measures,
             capacity=self._capacity(on) if measures else None,
-            settings=settings,
+            settings=self._settings if lanes else replace(self._settings, lanes=1),
             throttles=self._throttles,
             layouts=layouts,
         )
@@ -210,53 +194,6 @@ class Pipeline:
         if on not in self._capacities:
             self._capacities[on] = Capacity(*backends.slots(on))
         return self._capacities[on]
-
-    def on_success(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Call a function on the access point when a run of this pipeline is done.
-
-        It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
-        Python that submitted, on one core for as long as it takes; the run has ended when it
-        returns. Where it fails the run's result is as it is: `Run.final` tells. It is not called
-        for a run that was removed or halted. Runs that were submitted before do not know of it.
-
-        Parameters
-        ----------
-        function : callable
-            Called as ``function(summary)``. What it prints is kept.
-
-        Returns
-        -------
-        callable
-            The function, so this can be a decorator.
-
-        Raises
-        ------
-        FunctionError
-            If it cannot be called so, or cannot be pickled.
-
-        Examples
-        --------
-        >>> import htdag
-        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
-        >>> @flow.on_success
-        ... def tell(summary):
-        ...     print(summary.tag, "is done, see", summary.path)
-        """
-        return self._at_end("success", function)
-
-    def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Call a function on the access point when a run of this pipeline has failed.
-
-        ``summary.errors`` tells what failed. After each `Run.resume` that fails again it is called
-        again. All else is as for `on_success`.
-        """
-        return self._at_end("failure", function)
-
-    def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        check_function(function, f"on_{when}")
-        check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
-        self._final.append(FinalFunction(when, function))
-        return function
 
     def explain(
         self,
@@ -459,11 +396,3 @@ class Pipeline:
 def _place(on: str | None) -> str:
     """Return where to run: as code says, else as the settings do."""
     return str(_settings.resolve("on").value) if on is None else on
-
-
-def _all_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
-    """Return the keys of all stages, those that loops repeat too; all names differ."""
-    keys = stage_keys(graph, pipeline)
-    for inner in _graph.inner_graphs(graph):
-        keys.update(stage_keys(inner, pipeline))
-    return keys

@@ -57,7 +57,7 @@ LAYERS = [
     ("htdag.run",),
     ("htdag.store",),
     ("htdag.housekeeping",),
-    ("htdag.pipeline",),
+    ("htdag._atend", "htdag.pipeline"),
     ("htdag",),
     ("htdag.show",),
     ("htdag.cli",),
