@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from htdag._graph import upstreams
 from htdag._options import Options
 from htdag.environments import Environment
-from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction, Stream
+from htdag.plan.model import Node
+from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
 
 if TYPE_CHECKING:
