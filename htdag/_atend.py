@@ -54,8 +54,31 @@ class AtEnd:
     def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Call a function on the access point when a run of this pipeline has failed.
 
-        ``summary.errors`` tells what failed. After each `Run.resume` that fails again it is called
-        again. All else is as for `on_success`.
+        After each `Run.resume` that fails again it is called again. All else is as for
+        `on_success`.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(summary)``; ``summary.errors`` tells what failed.
+
+        Returns
+        -------
+        callable
+            The function.
+
+        Raises
+        ------
+        FunctionError
+            If it cannot be called so, or cannot be pickled.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
+        >>> @flow.on_failure
+        ... def tell(summary):
+        ...     print(summary.tag, "has", len(summary.errors), "errors")
         """
         return self._at_end("failure", function)
 

@@ -170,6 +170,13 @@ class Pipeline(AtEnd):
             If there is no such `on`.
         EmptySourceError
             If a generator gave no items.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> plan = htdag.Pipeline(htdag.map(abs, range(10), chunk_size=5)).plan("local")
+        >>> [(node.name, node.chunks) for node in plan.nodes]
+        [('abs', 2)]
         """
         return self._plan(_place(on))
 
@@ -214,6 +221,10 @@ class Pipeline(AtEnd):
         keep_finished : collection of str or bool
             As for `submit`.
 
+        Returns
+        -------
+        str
+
         Raises
         ------
         RunNotFound, RunActive
@@ -255,6 +266,12 @@ class Pipeline(AtEnd):
         ------
         UsageError
             If the format is not known, or needs the program ``dot`` and it is not there.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.map(abs, [-1, 2]))
+        >>> flow.render("pipeline.svg")  # doctest: +SKIP
         """
         from htdag.show.diagram import draw
 
@@ -277,6 +294,12 @@ class Pipeline(AtEnd):
         ------
         DirectoryError
             If the directory cannot be made, or DAGMan would refuse it.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.map(abs, [-1, 2]))
+        >>> flow.compile("walks")  # doctest: +SKIP
         """
         path = Path(os.path.abspath(_checks.path(directory, "directory").expanduser()))
         check_for_dagman(path)
@@ -323,6 +346,13 @@ class Pipeline(AtEnd):
             If the run with this tag has not ended.
         BackendError
             If HTCondor refuses; no run is left behind then, and an earlier one is as it was.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> run = htdag.Pipeline(htdag.map(abs, [-1, 2])).submit("survey")  # doctest: +SKIP
+        >>> run.wait().result()  # doctest: +SKIP
+        [1, 2]
         """
         on = _place(on)
         _logging.to_file()
@@ -378,6 +408,12 @@ class Pipeline(AtEnd):
         ------
         RunFailed, RunHeld
             As for `Run.wait`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> htdag.Pipeline(htdag.map(abs, [-1, 2])).run()  # doctest: +SKIP
+        [1, 2]
         """
         run = self.submit(tag, on, resume=resume, keep_finished=keep_finished)
         try:
