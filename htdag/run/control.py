@@ -105,7 +105,6 @@ class Control(RunFiles):
         else:
             state, command = "goes on; htdag remove would end it", "wait"
         print(
-            f"\nhtdag: interrupted. The run {state}. "
-            f"Go on with: htdag {command} {quote(self.tag)}",
+            f"\nhtdag: interrupted. The run {state}. Go on with: htdag {command} {quote(self.tag)}",
             file=sys.stderr,
         )

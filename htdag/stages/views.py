@@ -21,9 +21,11 @@ class Views(Handle):
     def take(self, n: int, *, name: str | None = None, **options: Any) -> Stage:
         """Take the first items.
 
-        Options hold for the jobs that read the items, here and in all stages that only say how
-        items are read. The stages before it still compute all theirs, but for a source, of which only so many
+        The stages before it still compute all theirs, but for a source, of which only so many
         items are sent.
+
+        Options hold for the jobs that read the items, here and in all stages that only say how
+        items are read.
 
         Parameters
         ----------
