@@ -13,14 +13,14 @@ import os
 import pickle
 import sys
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 from htdag import _digests
 from htdag._digests import canonical, digest
 from htdag._project import is_installed_code, is_project_module, variables
-from htdag._reach import reach
+from htdag._reach import reach, used_names
 
 ITSELF = "its function"
 """The component that stands for the code of the function that was asked for."""
@@ -135,7 +135,7 @@ class _Walk:
         else:
             self.data(ITSELF, function)
 
-    def data(self, label: str, value: Any, names: frozenset[str] = frozenset()) -> None:
+    def data(self, label: str, value: Any, names: Set[str] = frozenset()) -> None:
         """Add a value: code in it is followed, the rest is digested by its pickle."""
         if isinstance(value, types.ModuleType):
             self._module(label, value, names)
@@ -181,7 +181,7 @@ class _Walk:
 
     def _function(self, label: str, function: types.FunctionType) -> None:
         self.note(label, _digests.of_code(function.__code__))
-        names = _names(function.__code__)
+        names = used_names(function.__code__)
         if function.__defaults__ or function.__kwdefaults__:
             self.data(
                 f"defaults of {label}", (function.__defaults__, function.__kwdefaults__), names
@@ -196,13 +196,13 @@ class _Walk:
             elif not name.startswith("__"):
                 self._variable(f"variable {name} in {file}", value, names)
 
-    def _variable(self, label: str, value: Any, names: frozenset[str]) -> None:
+    def _variable(self, label: str, value: Any, names: Set[str]) -> None:
         if isinstance(value, type | types.FunctionType):
             self.note(label, digest(repr(self.reference(value)).encode()))
             return
         self.data(label, value, names)
 
-    def _module(self, label: str, module: types.ModuleType, names: frozenset[str]) -> None:
+    def _module(self, label: str, module: types.ModuleType, names: Set[str]) -> None:
         if not is_project_module(module):
             self.note(label, digest(repr((module.__name__, _version(module.__name__))).encode()))
             return
@@ -298,14 +298,3 @@ def _version(module: str | None) -> str:
     """Return the version of the package that a module is in, "" where it tells none."""
     top = str(module or "").partition(".")[0]
     return str(getattr(sys.modules.get(top), "__version__", ""))
-
-
-def _names(code: types.CodeType) -> frozenset[str]:
-    """Return the names that code may take from a module."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-        elif isinstance(constant, str) and constant.isidentifier():
-            names.add(constant)
-    return frozenset(names)

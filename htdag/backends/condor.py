@@ -187,8 +187,10 @@ class CondorBackend:
         now = time.monotonic()
         if now - log.asked >= _QUEUE_CHECK_EVERY:
             log.asked = now
-            with contextlib.suppress(Exception):
+            try:
                 jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+            except Exception as error:  # the next look tries again
+                LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
         if jobs.was_let_go(run, ticket["cluster"]):
             return Activity(RunState.REMOVED, jobs.LET_GO)
         log.read()
