@@ -1,4 +1,4 @@
-"""The third pass: how many jobs each node has and which items each of them takes."""
+"""The pass *chunk*: how many jobs each node has and which items each of them takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first pass: which stages share a node.
+"""The pass *fuse*: which stages share a node.
 
 Neighbouring per-item stages flow through one job together, so that their values need no file, no
 job start and no turn of DAGMan in between. What combines items, or sends them to others with the

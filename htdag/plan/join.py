@@ -1,4 +1,4 @@
-"""The second pass: what each node writes, and which node each input and bind comes from."""
+"""The pass *join*: what each node writes, and which node each input and bind comes from."""
 
 from __future__ import annotations
 
