@@ -24,6 +24,9 @@ FEW_JOBS = 10
 """So few jobs are not worth a turn of DAGMan, in which a POST script counts their items."""
 MOST_TUNED = 10_000
 """How many jobs a node may have where earlier runs say how long they take."""
+STORED_FILE = 1 << 20
+"""About how many bytes at least a file of a source has that is read by ranges, or whole: each one
+more is sent with each job that reads it."""
 FAN_IN = 100
 MOST_FILES = 2000
 """How many files the partitions of a stage may have, about."""
@@ -57,7 +60,7 @@ def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSo
             source = graph.nodes[name]["stage"].data
             if source.is_late:
                 continue
-            files = min(len(source), MOST_JOBS)
+            files = min(len(source), MOST_JOBS, 1 + source.stored_bytes() // STORED_FILE)
             found.append(StoredSource(name, source, tuple(chunking.even(len(source), files))))
     return tuple(found)
 
