@@ -71,7 +71,7 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
         # Each round is a try of the node, and each but the last one a failed one. One more than
         # can be needed: where DAGMan was killed a script may say again that a round is to come.
         folder = layout.current(node.name)
-        yield "# A round is a try of this node. The script makes the next, and fails the try for it."
+        yield "# A round is a try of the node; the script makes the next, and fails the try for it."
         yield f"SUBDAG EXTERNAL {node.name} {layout.ROUND_DAG} DIR {folder}"
         yield f"RETRY {node.name} {node.round.max_rounds} UNLESS-EXIT {looping.FAILED}"
         return
