@@ -334,6 +334,13 @@ def test_a_source_that_is_read_by_ranges_is_in_few_files(items, files, make):
     assert stored.boundaries[-1] == len(items)
 
 
+def test_in_how_many_files_a_source_is_does_not_decide_how_many_jobs_there_are():
+    items = htdag.source(range(40), name="items")
+    found = plan(items.zip(items).map(inc, name="both"), items.take(7).map(inc, name="some"))
+    assert [len(stored.boundaries) - 1 for stored in found.sources] == [1]
+    assert sorted(node.chunks for node in found.nodes) == [7, 40]
+
+
 def test_a_stages_chunk_size_goes_before_its_sources():
     (node,) = plan(numbers(10, chunk_size=4).map(inc, chunk_size=5)).nodes
     assert node.boundaries == (0, 5, 10)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from htdag._text import counted
 from htdag._version import VERSION
 from htdag.plan import Node, Plan, Stream
+from htdag.plan.reasons import jobs_of
 from htdag.runtime import layout, looping, progress
 from htdag.runtime.lanes import Unit
 
@@ -108,15 +109,10 @@ def _summary(node: Node) -> str:
         each = f"{counted(len(made.plan.nodes), 'node')}, {counted(made.plan.jobs, 'job')}"
         return f"{node.name}: at most {counted(made.max_rounds, 'round')} of {each}"
     what = ", ".join(node.stages) if node.stages else "parts of " + node.outputs[0].stage
-    jobs = counted(node.chunks, "job")
-    if not node.settled:
-        jobs = f"about {jobs}"
-    if node.lanes > 1:
-        jobs += f" in {node.lanes} lanes"
     does = "combining" if node.reduction is not None else "reading"
     reads = ", ".join(map(_named, node.input.streams))
     bound = " and ".join(bind.stage for bind in node.binds)
-    return f"{what}: {jobs}, {does} {reads}" + (f", with {bound} in each" if bound else "")
+    return f"{what}: {jobs_of(node)}, {does} {reads}" + (f", with {bound} in each" if bound else "")
 
 
 def _named(stream: Stream) -> str:

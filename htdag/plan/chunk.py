@@ -14,7 +14,7 @@ from htdag._text import counted
 from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
 from htdag.plan.late import comes_late, loop_chunked
 from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
-from htdag.plan.reasons import reason_of
+from htdag.plan.reasons import left_out, reason_of
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
@@ -36,7 +36,8 @@ class Flow(NamedTuple):
     """What is known of a stream before anything runs.
 
     ``cells`` are the counts of its cells, or None where data decides; ``estimate`` is the number of
-    its items, counting as if filters kept all of them; ``chunks`` the number of its cells.
+    its items, counting as if filters kept all of them; ``chunks`` the number of its cells, or of
+    the jobs that a source is for.
     """
 
     cells: list[int] | None
@@ -173,7 +174,8 @@ def _chunked(
         chunks = node.jobs or min(flows[0].chunks, MOST_JOBS)
     else:
         chunks = len(boundaries) - 1
-    reason = reason_of(node, flows[0].chunks, estimate, chunks, known, MOST_JOBS)
+    reasons = [left_out(node, [flow.estimate for flow in flows]) if known else ""]
+    reasons.append(reason_of(node, flows[0].chunks, estimate, chunks, known, MOST_JOBS))
     return replace(
         node,
         items=estimate if known else None,
@@ -181,7 +183,7 @@ def _chunked(
         boundaries=tuple(boundaries) if known else (),
         dynamic=not known,
         per_job=per_job,
-        reasons=(*node.reasons, *filter(None, [reason])),
+        reasons=(*node.reasons, *filter(None, reasons)),
     )
 
 
@@ -289,7 +291,7 @@ def flow_of(
     if stream.source is not None:
         edges = stored[stream.stage].boundaries
         cells = [b - a for a, b in pairwise(edges)]
-        return Flow(cells, len(stream.source), len(cells), True)
+        return Flow(cells, len(stream.source), min(len(stream.source), MOST_JOBS), True)
     node = done[str(stream.node)]
     output = next(output for output in node.outputs if output.stage == stream.stage)
     if node.reduction is not None:
