@@ -126,7 +126,8 @@ class CondorBackend:
             setup = Setup.of_ticket(before)
         else:
             setup = self._new_runs or find()[0] or Setup.current()
-        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
+        # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
+        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": run.name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
             with mapped(f"removing cluster {before['cluster']}"):
