@@ -14,6 +14,7 @@ from htdag import _checks, _graph, _logging, _options, _settings, _throttles, ba
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag._pickling import check_function
+from htdag.backends import expressions
 from htdag.compile import environments, write_run
 from htdag.compile.final import FinalFunction
 from htdag.errors import UsageError
@@ -346,6 +347,7 @@ class Pipeline:
         check_for_dagman(path)
         plan = self.plan()
         environments.check(plan, "condor")
+        expressions.check(plan)
         return write_run(plan, path, path.name, functions=self._final)
 
     def submit(
@@ -405,6 +407,8 @@ class Pipeline:
         # What is taken over is laid out node by node, not lane by lane.
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
+        if backend.name == "condor":
+            expressions.check(plan)
         if old is None:
             run = replacing.start_new(directory, checked, plan, backend, self._final)
         else:
