@@ -130,6 +130,9 @@ def test_images(tmp_path: Path):
         Environment.container(tmp_path / "image.img")
     with pytest.raises(OptionError, match="it takes docker"):
         Environment.container("a\nb")
+    (tmp_path / "a, b.sif").touch()
+    with pytest.raises(OptionError, match="ends the name of a file at a comma"):
+        Environment.container(tmp_path / "a, b.sif")
 
 
 def test_the_option(note: str):
