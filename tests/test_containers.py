@@ -97,7 +97,7 @@ def root(x: float) -> tuple[float, bool]:
 
 
 @pytest.mark.pool
-def test_jobs_run_in_images(
+def test_delivery_in_images(
     containers: tuple[Pool, Path, Path], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
     pool, folder, file = containers

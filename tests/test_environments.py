@@ -816,7 +816,7 @@ def test_conda_pack_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.pool
-def test_environments_bring_numpy_to_points_without_it(
+def test_delivery_packed_brings_numpy(
     pool: Any, runs_dir: Path, note: str, monkeypatch: pytest.MonkeyPatch
 ):
     version = metadata.version("numpy")
