@@ -14,7 +14,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -305,5 +305,5 @@ def test_options_other_submit_commands(parity: Parity):
 
 @pytest.mark.parametrize("name", ["Executable", "TRANSFER_INPUT_FILES", "log", "Request_Memory"])
 def test_options_reserved_commands_are_refused(name: str):
-    with pytest.raises(OptionError, match="set by htdag itself|as an option of the stage"):
+    with pytest.raises(OptionError, match=r"set by htdag itself|as an option of the stage"):
         htdag.map(abs, [1], submit={name: "1"})
