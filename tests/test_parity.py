@@ -30,7 +30,7 @@ from htdag.runtime import layout
 pytestmark = pytest.mark.pool
 
 BLIND = 'TARGET.FileSystemDomain == "blind.test"'
-SECONDS = 5
+MOST = 60  # steps, of a second each
 
 
 class Pair(NamedTuple):
@@ -94,11 +94,11 @@ def next_stage(value: dict[str, Any]) -> list[str]:
     return [(value["whole"] / "of, a" / "ü.txt").read_text(), value["plot"].read_text()]
 
 
-def simulate(steps: int) -> tuple[list[int], list[str]]:
-    """Note in a folder which start of the job did each step."""
+def simulate(most: int) -> list[str]:
+    """Note in a folder which start of the job did each step, until two starts had a share."""
     state = Path("state/steps.json")
-    done = json.loads(state.read_text()) if state.exists() else []
-    while len(done) < steps:
+    done: list[str] = json.loads(state.read_text()) if state.exists() else []
+    while len(set(done)) < 2 and len(done) < most:
         done.append(str(htdag.current().scratch))
         time.sleep(1)
         state.parent.mkdir(exist_ok=True)
@@ -153,7 +153,7 @@ def the_pipeline(home: Path, server: str) -> htdag.Pipeline:
     return htdag.Pipeline(
         measured,
         measured.map(next_stage),
-        htdag.source([SECONDS]).map(simulate, checkpoint_interval=1),
+        htdag.source([MOST]).map(simulate, checkpoint_interval=1),
         numbers.map(where, name="assume"),
         numbers.map(where, name="interpreter", environment=python),
         numbers.map(where, name="own", environment=LabPython()),
@@ -237,8 +237,8 @@ def test_files_go_where_remaps_say(parity: Parity):
 
 def test_checkpoint_outlives_an_eviction(parity: Parity):
     (starts,) = parity.run.result("simulate")
-    assert len(starts) == SECONDS
-    assert len(set(starts)) > 1  # two starts shared the work
+    assert len(starts) < MOST
+    assert len(set(starts)) == 2
     log = (parity.run.path / "parity.dag.nodes.log").read_text()
     assert "\n004 (" in log  # evicted
 
