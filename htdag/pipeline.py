@@ -12,6 +12,7 @@ from htdag._atend import AtEnd
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag._planned import Planned, place
+from htdag.backends import expressions
 from htdag.compile import environments, write_run
 from htdag.errors import UsageError
 from htdag.plan.follow import NO_LAYOUTS
@@ -157,6 +158,7 @@ class Pipeline(Planned, AtEnd):
         check_for_dagman(path)
         plan = self.plan()
         environments.check(plan, "condor")
+        expressions.check(plan)
         return write_run(plan, path, path.name, functions=self._final)
 
     def submit(
@@ -223,6 +225,8 @@ class Pipeline(Planned, AtEnd):
         # What is taken over is laid out node by node, not lane by lane.
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
+        if backend.name == "condor":
+            expressions.check(plan)
         if old is None:
             run = replacing.start_new(directory, checked, plan, backend, self._final)
         else:
