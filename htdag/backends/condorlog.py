@@ -277,6 +277,11 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
         if begun and not (run / layout.loop_end(loop)).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
             found.append(inner and f"round {number} of {loop}: {inner}")
+    if not any(found):
+        final = progress.read_plan(str(run)).get("final")  # which fails as the others have
+        nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagmanout.failed_nodes(text))
+        nodes.pop(str(final), None)
+        found = [f"failed: {', '.join(nodes)}"] if nodes else []
     return "; ".join(filter(None, found)), False
 
 
