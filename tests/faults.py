@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pool import CPUS, POINTS, Pool, wait_until
+from pool import CPUS, POINTS, Pool, job_python, wait_until
 
 import htdag
 
@@ -52,6 +52,26 @@ def work(folder: Path, item: int) -> int:
     with open(folder / "ended", "a") as file:
         file.write(f"{item}\n")
     return item
+
+
+def with_a_clock_of_its_own(folder: Path) -> Path:
+    """Write a Python whose clock is off by as many seconds as the file `clock` says at a time."""
+    (folder / "clock").write_text("0")
+    (folder / "clock.py").write_text(
+        "import runpy, sys, time\n"
+        "real = time.time\n"
+        f"time.time = lambda: real() + float(open({str(folder / 'clock')!r}).read())\n"
+        "del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    python = folder / "python"
+    python.write_text(
+        f"#!/bin/sh\n"
+        f'[ "$1" = -E ] || exec {job_python()} "$@"\n'  # htdag asks for the version
+        f'shift; exec {job_python()} -E {folder}/clock.py "$@"\n'
+    )
+    python.chmod(0o755)
+    return python
 
 
 def began(pid: int) -> str:
@@ -203,6 +223,7 @@ _MAY_STAY = re.compile(
     r"|[\w.-]+\.dag\.(condor\.sub|dagman\.log|dagman\.out|lib\.out|lib\.err|metrics|nodes\.log)"
     r"|[\w.-]+\.dag\.rescue\d{3}"
     r"|nodes/[\w.-]+/([\w.-]+\.sub|chunks\.txt|node\.json|functions\.pickle|chunking\.json)"
+    r"|environments/[\w.-]+/(run|local)\.sh"
     rf"|nodes/[\w.-]+/in/(\d{{4}}\.items|{_JOB}\.json)"
     rf"|nodes/[\w.-]+/out/{_JOB}\.(record(\.damaged)?|[a-z]+\.items)"
     rf"|nodes/[\w.-]+/log/({_JOB}\.(out|err)|post\.log)"
