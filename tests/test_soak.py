@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import full_disk
 import psutil
 import pytest
 from faults import SETTINGS, check_nothing_is_left, dagman_of
@@ -146,3 +147,11 @@ def test_ten_thousand_items_killed_ten_times_on_a_pool(
             run.resume()
         run.wait(1500, progress=False)
         kept.check(run, tmp_path, soak_pool)
+
+
+@pytest.mark.pool
+@pytest.mark.timeout(500)
+def test_the_disk_of_the_submit_side_is_full_on_a_pool(runs_dir: Path, tmp_path: Path):
+    tmp_path.chmod(0o777)
+    done = full_disk.on_a_small_disk(runs_dir, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
