@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from htdag import _checks, _graph, _logging, _options, _settings, _throttles, backends, history
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     import graphviz
+    import networkx as nx
 
 __all__ = ["Pipeline"]
 

@@ -252,7 +252,8 @@ def check_nothing_is_left(run: htdag.Run, folder: Path, pool: Pool | None = None
     for name in daemons:
         wait_until(lambda name=name: daemon(pool, name, "") is None, 30, f"the end of {name}")
     for point in POINTS:
-        wait_until(lambda point=point: not scratch(pool, point), 30, f"{scratch(pool, point)} to go")
+        left = scratch(pool, point)
+        wait_until(lambda point=point: not scratch(pool, point), 30, f"{left} to go")
 
 
 def check_files(directory: Path) -> None:

@@ -862,6 +862,6 @@ class Setting:
 
 def test_a_module_of_the_project_is_no_package(monkeypatch: pytest.MonkeyPatch):
     own = {__name__.partition(".")[0]: ["other"]}
-    monkeypatch.setattr("htdag._packages.metadata.packages_distributions", lambda: own)
-    monkeypatch.setattr("htdag._packages.metadata.version", lambda name: "1.0")
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: own)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
     assert packages_of([Setting]) == ()

@@ -202,14 +202,13 @@ class CondorBackend:
                 self._heal(ticket, log)
         if log.state.ended:
             return ()
-        return jobs.Chunks(run).told(log.jobs.values())
+        return jobs.listed(log)
 
     def _heal(self, ticket: dict[str, Any], log: RunLog) -> None:
         """Ask the schedd for the jobs, where the event log may be behind."""
         now = time.time()
         with reached(Setup.of_ticket(ticket)):
-            ads = jobs.ads(ticket["cluster"])
-        log.heal(ads, now)
+            jobs.heal(log, ticket["cluster"], now)
 
     def act(
         self,
@@ -230,12 +229,17 @@ class CondorBackend:
         return number
 
     def edit(
-        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        nodes: list[str],
+        inside: set[str],
+        attributes: dict[str, str],
     ) -> int:
         """Change attributes of the jobs of nodes, those to come included; return how many."""
         setup = Setup.of_ticket(ticket)
         with mapped(f"editing jobs of cluster {ticket['cluster']}"), reached(setup):
-            return jobs.edit(setup, ticket["cluster"], nodes, attributes)
+            return jobs.edit(setup, ticket["cluster"], nodes, inside, attributes)
 
     def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
         """Let no further nodes be submitted, or let them again."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import accumulate, pairwise
-from typing import NamedTuple
-
-import networkx as nx
+from typing import TYPE_CHECKING, NamedTuple
 
 from htdag._sources import LateSource
 from htdag._text import counted
@@ -18,6 +16,9 @@ from htdag.plan.reasons import reason_of
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 MOST_JOBS = 100
 FEW_JOBS = 10

@@ -12,11 +12,12 @@ import functools
 import hashlib
 import os
 import types
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from htdag.stages import Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 PARTS = "/parts"
 """Ends the key of what a reduce does chunk by chunk, in the jobs that make its items."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._sources import LateSource
 from htdag._throttles import Throttles
@@ -13,10 +12,13 @@ from htdag.plan.chunk import Flow, flow_of
 from htdag.plan.model import Bind, Check, Node, Plan, Round, StoredSource
 from htdag.stages import STATE, Loop, Stage
 
+if TYPE_CHECKING:
+    import networkx as nx
+
 UNTIL = "until"
 """What the check of a loop is called in messages about it."""
 
-PlanRound = Callable[[nx.DiGraph, str, Throttles, Loop], Plan]
+PlanRound = Callable[["nx.DiGraph", str, Throttles, Loop], Plan]
 
 
 def add_check(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from htdag._options import Options
 from htdag._sources import Source
@@ -17,6 +15,9 @@ from htdag.runtime import layout
 from htdag.runtime.chunking import BY_HASH, even
 from htdag.runtime.lanes import Unit
 from htdag.stages import LOOP, MISSING
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 @dataclass(frozen=True)
@@ -379,6 +380,8 @@ class Plan:
     @cached_property
     def graph(self) -> nx.DiGraph:
         """The DAG of nodes: names, with the attribute ``node``."""
+        import networkx as nx  # here, since it takes longer to import than all of htdag
+
         graph = nx.DiGraph()
         for node in self.nodes:
             graph.add_node(node.name, node=node)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._options import Options
 from htdag._text import duration, short_number, size
@@ -19,6 +18,9 @@ from htdag.plan.costs import Cost
 from htdag.plan.identity import PARTS, stage_keys
 from htdag.plan.model import Node
 from htdag.runtime.chunking import BY_HASH, view_total
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 JOBS_A_SLOT = 2
 LEAST_SECONDS = 60.0
