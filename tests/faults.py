@@ -275,17 +275,20 @@ def _files(folder: Path) -> set[str]:
 
 def processes_of(run: htdag.Run, folder: Path) -> list[str]:
     """The processes that work for a run: of its functions, and all that name its directory."""
-    with contextlib.suppress(FileNotFoundError):
-        for line in (folder / "processes").read_text().splitlines():
-            pid, _, since = line.partition(" ")
-            if since and began(int(pid)) == since:
-                return [f"process {pid} of a function"]
-    return [
+    return living(folder) + [
         " ".join(process.info["cmdline"])
         for process in psutil.process_iter(["pid", "cmdline"])
         if any(str(run.path) in word for word in process.info["cmdline"] or [])
         and process.info["pid"] != os.getpid()
     ]
+
+
+def living(folder: Path) -> list[str]:
+    """The processes that called functions, and their supervisors, that have not ended."""
+    with contextlib.suppress(FileNotFoundError):
+        noted = map(str.split, set((folder / "processes").read_text().splitlines()))
+        return [f"job {pid}" for pid, *since in noted if since and began(int(pid)) == since[0]]
+    return []
 
 
 def queued(pool: Pool, run: htdag.Run) -> list[str]:

@@ -17,12 +17,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, notes, work
+from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, living, notes, work
 from pool import FAST, Area, Pool, wait_until
 
 import htdag
 from htdag.errors import RunDamaged
-from htdag.runtime import layout
+from htdag.runtime import layout, recordfile
 
 NODE = "work"
 
@@ -223,6 +223,40 @@ def test_a_job_runs_twice_at_the_same_time(runs_dir: Path, tmp_path: Path):
     assert run.state is htdag.RunState.DONE
     assert max(disturbed.begun().values()) <= 3
     check_nothing_is_left(run, tmp_path)
+
+
+# --- A job whose starter dies ------------------------------------------------------------
+
+_STARTER = """
+import subprocess, sys, time
+with open("/proc/self/comm", "w") as file:
+    file.write(sys.argv[1])
+job = subprocess.Popen(sys.argv[2:])
+job.wait()
+"""
+
+
+def test_a_job_ends_with_its_starter_and_blames_no_item(runs_dir: Path, tmp_path: Path):
+    stage = htdag.source(range(ITEMS), chunk_size=ITEMS).map(
+        functools.partial(work, tmp_path), name=NODE
+    )
+    run = htdag.Pipeline(stage, name="lonely", history=False).compile(runs_dir / "run").parent
+    job = [sys.executable, layout.RUNTIME, "work", NODE, "0000", "1"]
+    record = run / layout.record(NODE, "0000", 1)
+    starter = subprocess.Popen([sys.executable, "-c", _STARTER, "condor_starter", *job], cwd=run)
+    wait_until(lambda: notes(tmp_path, "begun")[1], 60, "the second item")
+    starter.kill()
+    starter.wait()
+    wait_until(lambda: not living(tmp_path), 10, "the end of both processes")
+    assert [kind for line in recordfile.lines(str(record)) for kind in line] == ["start"]
+    # Any other parent may go.
+    shell = subprocess.Popen([sys.executable, "-c", _STARTER, "sh", *job], cwd=run)
+    wait_until(lambda: notes(tmp_path, "begun")[1] == 2, 60, "the second item again")
+    shell.kill()
+    shell.wait()
+    (tmp_path / "go").touch()
+    wait_until(lambda: recordfile.end(str(record)), 60, "the end of the record")
+    assert notes(tmp_path, "ended") == dict.fromkeys(range(ITEMS), 1)
 
 
 # --- Limits -----------------------------------------------------------------------------
