@@ -178,7 +178,7 @@ class Disturbed:
         """The condor_shadow of a job."""
         for process in psutil.process_iter(["name", "cmdline"]):
             words = process.info["cmdline"] or []
-            if process.info["name"] == "condor_shadow" and job in words and _is_of(pool, process):
+            if process.info["name"] == "condor_shadow" and job in words and is_of(pool, process):
                 return process
         raise AssertionError(f"job {job} has no condor_shadow")
 
@@ -305,8 +305,8 @@ def scratch(pool: Pool, point: str) -> list[str]:
     return os.listdir(f"/proc/{master.pid}/root{pool.folder / point / 'execute'}")
 
 
-def _is_of(pool: Pool, process: psutil.Process) -> bool:
-    """Tell whether a process belongs to a pool, and not to another one on this machine."""
+def is_of(pool: Pool, process: psutil.Process, point: str = "") -> bool:
+    """Tell whether a process belongs to a pool, or a point of it, and to no other one here."""
     with contextlib.suppress(psutil.Error):
-        return str(pool.folder) in process.environ().get("CONDOR_CONFIG", "")
+        return str(pool.folder / point) in process.environ().get("CONDOR_CONFIG", "")
     return False

@@ -166,7 +166,9 @@ def test_a_fault_of_one_job(
 @pytest.mark.pool
 def test_clocks_of_jobs_confuse_nobody(after_faults: dict[Fault, tuple[Disturbed, int]]):
     run = after_faults[put_the_clock_of_jobs_back][0].run
-    lines = [line for path in run.path.rglob("work/out/*.record") for line in recordfile.lines(path)]
+    lines = [
+        line for path in run.path.rglob("work/out/*.record") for line in recordfile.lines(path)
+    ]
     hours = Counter(
         round((line[kind]["time"] - time.time()) / 3600) for line in lines for kind in line
     )

@@ -29,9 +29,11 @@ from . import (
     views,
     workplace,
 )
+from .claim import Claim
 from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
 
 _NEXT = 0.2  # seconds
+_LOST = 143  # as of a job that was told to end
 
 
 def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
@@ -53,7 +55,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         for path in job.files:
             itemfile.ItemWriter(path).discard()
     workplace.prepare(job, begun is None)
-    shared = Shared()
+    claim = Claim(job.record)
+    shared = Shared(claim)
     mismatch = environment.mismatch(job.program)
     if mismatch is not None:
         # No item was tried, so none has failed.
@@ -65,6 +68,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         if differs:
             recordfile.append(job.record, "differs", differs)
         outcome = _supervise(job, shared, begun)
+        if claim.is_lost():
+            return _LOST
         if outcome is None:
             return pause.note(job, time.monotonic() - started)
         items, done, failed = outcome
@@ -99,6 +104,8 @@ def _supervise(
             # Who ends a whole job kills one process after another: then this one is next, and no
             # item is to blame.
             time.sleep(_NEXT)
+        if shared.claim is not None and shared.claim.is_lost():
+            return None
         state, position, items, done, failed_here = shared.get()
         if status == 0 and state == PAUSED:
             return None
