@@ -126,7 +126,8 @@ class CondorBackend:
             setup = Setup.of_ticket(before)
         else:
             setup = self._new_runs or find()[0] or Setup.current()
-        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
+        # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
+        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": run.name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
             with mapped(f"removing cluster {before['cluster']}"):
@@ -187,8 +188,10 @@ class CondorBackend:
         now = time.monotonic()
         if now - log.asked >= _QUEUE_CHECK_EVERY:
             log.asked = now
-            with contextlib.suppress(Exception):
+            try:
                 jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+            except Exception as error:  # the next look tries again
+                LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
         if jobs.was_let_go(run, ticket["cluster"]):
             return Activity(RunState.REMOVED, jobs.LET_GO)
         log.read()
