@@ -137,6 +137,16 @@ def inner_graphs(graph: nx.DiGraph) -> Iterator[nx.DiGraph]:
             yield from inner_graphs(inner)
 
 
+def categories(graph: nx.DiGraph) -> dict[str, str]:
+    """Return the categories that stages have, in loops too, each with (one of) these stages."""
+    return {
+        stage.options.category: stage.name
+        for each in (graph, *inner_graphs(graph))
+        for _, stage in each.nodes(data="stage")
+        if stage.options.category is not None
+    }
+
+
 def _check_requests(stage: Stage, name: str) -> None:
     """Refuse requests that depend on items which are not there before the run begins."""
     depends = [key for key, value in stage.options.given().items() if isinstance(value, PerItem)]

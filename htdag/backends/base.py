@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from htdag._options import Options
 from htdag.errors import UsageError
 
 HOW_TO_START = "start it with: htdag pool start"
@@ -169,9 +168,6 @@ class Backend(Protocol):
 
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
-
-    def check_options(self, stage: str, options: Options) -> None:
-        """Raise `OptionError` for an option of a stage that this backend cannot read."""
 
     def finds_packages(self) -> bool:
         """Tell whether jobs without an environment of their own run in this very Python."""

@@ -85,13 +85,14 @@ def slots(setup: Setup | None, projection: list[str], constraint: str = "true") 
 def unreadable(expression: str) -> str:
     """Return "" for an expression of ClassAds that can be read, else what may be wrong with it.
 
-    One with macros of a submit description is not known before it is submitted.
+    One with macros of a submit description is not known before it is submitted, nor is one with
+    backslashes, which mean something else to condor_submit.
     """
-    if "$" in expression:
+    if "$" in expression or "\\" in expression:
         return ""
     try:
         classad2.ExprTree(expression)
-    except Exception:
+    except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
         plain = expression.strip()
         words = plain.replace("_", "").replace(" ", "").isalnum()
         return f"; a text stands in quotes: '\"{plain}\"'" if words else " (is something missing?)"

@@ -15,16 +15,15 @@ from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
-from htdag._options import Options
 from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
-from htdag.backends.bindings import htcondor2, unreadable, using
+from htdag.backends.bindings import htcondor2, using
 from htdag.backends.bindings import short as _short
 from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.reaching import mapped, reached, why_stopped
 from htdag.backends.setup import Setup
-from htdag.errors import BackendError, OptionError
+from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
@@ -111,22 +110,6 @@ class CondorBackend:
         """Refuse what DAGMan would refuse, before anything is written."""
         check_for_dagman(directory)
 
-    def check_options(self, stage: str, options: Options) -> None:
-        """Refuse expressions that HTCondor could not read when the node is submitted."""
-        given = {"requirements": options.requirements, "rank": options.rank}
-        given |= {
-            name: value
-            for name, value in options.submit or ()
-            if name.lower().startswith(("+", "my."))
-        }
-        for name, value in given.items():
-            problem = "" if value is None else unreadable(value)
-            if problem:
-                raise OptionError(
-                    f"stage {stage!r}: {name} = {value}: HTCondor cannot read this expression"
-                    f"{problem}"
-                )
-
     def finds_packages(self) -> bool:
         """Tell whether jobs find this very Python: in an own pool that was started by it."""
         self._new_runs = self._new_runs or find()[0]
@@ -143,7 +126,8 @@ class CondorBackend:
             setup = Setup.of_ticket(before)
         else:
             setup = self._new_runs or find()[0] or Setup.current()
-        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
+        # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
+        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": run.name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
             with mapped(f"removing cluster {before['cluster']}"):
@@ -160,6 +144,7 @@ class CondorBackend:
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 dagman = Path(description["executable"])
+                abilities.check_destinations(run, dagman)
                 for folder, file in abilities.written(run, dag):
                     judging.spare_scripts(folder, file, dagman)
                     abilities.settle_throttles(folder, dagman)
@@ -204,8 +189,10 @@ class CondorBackend:
         now = time.monotonic()
         if now - log.asked >= _QUEUE_CHECK_EVERY:
             log.asked = now
-            with contextlib.suppress(Exception):
+            try:
                 jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+            except Exception as error:  # the next look tries again
+                LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
         if jobs.was_let_go(run, ticket["cluster"]):
             return Activity(RunState.REMOVED, jobs.LET_GO)
         log.read()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from htdag._home import environments_directory
-from htdag._options import Options
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
@@ -32,9 +31,6 @@ class LocalBackend:
 
     def check_directory(self, directory: Path) -> None:
         """Accept any directory."""
-
-    def check_options(self, stage: str, options: Options) -> None:
-        """Accept all: what is for HTCondor means nothing here."""
 
     def finds_packages(self) -> bool:
         """Jobs are of this very Python."""

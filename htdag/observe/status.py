@@ -176,20 +176,25 @@ class _Fold:
 
     def _add(self, chunk: int, attempts: dict[int, End]) -> None:
         """Count a chunk anew."""
-        done = sum(end.done for end in attempts.values())
-        # A reduce that is done again does all of its items again.
-        done = min([done, *(end.items for end in attempts.values() if end.items is not None)])
-        self.finished += done - self.done.get(chunk, 0)
-        self.done[chunk] = done
+        done = 0
+        complete = False
         for end in attempts.values():
+            done += end.done
+            complete = complete or end.remaining == 0
             if end.items is not None:
                 self.items += end.items - self.totals.get(chunk, 0)
                 self.totals[chunk] = end.items
+        # A reduce that is done again does all of its items again.
+        done = min(done, self.totals.get(chunk, done))
+        self.finished += done - self.done.get(chunk, 0)
+        self.done[chunk] = done
+        if complete:
+            self.complete.add(chunk)
+            self.failed.pop(chunk, None)
+            return
         self.complete.discard(chunk)
         self.failed.pop(chunk, None)
-        if any(end.remaining == 0 for end in attempts.values()):
-            self.complete.add(chunk)
-        elif attempts:
+        if attempts:
             self.failed[chunk] = attempts[max(attempts)].failed
 
 
