@@ -89,6 +89,8 @@ class Node:
         About how many jobs earlier runs ask for; None where they do not decide.
     measured : str
         What earlier runs measured, in words.
+    proposed : tuple of str
+        The options that follow from it.
     cost : Cost or None
         What they say of its time, where they measured all that it does.
     priority : int
@@ -120,6 +122,7 @@ class Node:
     items: int | None = None
     jobs: int | None = None
     measured: str = ""
+    proposed: tuple[str, ...] = ()
     cost: Cost | None = None
     priority: int = 0
     round: Round | None = None

@@ -103,7 +103,7 @@ def _add_plan(
         first = [box for box in boxes if box.reads[0] != node.name]
         with graph.subgraph(name=f"cluster_{node.name}") as cluster:
             cluster.attr(
-                label=_label((*_name_in_rows(node.name), _node_line(node)), end="\\l"),
+                label=_label(_roomy((*_name_in_rows(node.name), _node_line(node))), end="\\l"),
                 tooltip=_label(node.reasons),
                 **looks.CLUSTER,
             )
@@ -312,6 +312,11 @@ def _name_in_rows(name: str) -> list[str]:
             lines.append("")
         lines[-1] += part
     return lines
+
+
+def _roomy(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Return lines with room behind them: a frame is as wide as its label, and fonts differ."""
+    return tuple(line + "\N{NO-BREAK SPACE}" * (1 + len(line) // 8) for line in lines)
 
 
 def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:
