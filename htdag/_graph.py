@@ -71,6 +71,12 @@ def _assembled(
                 "htdag.iterate returned"
             )
         options = stage.options if stage.data is not None else stage.options.over(each)
+        most = stage.options.max_errors
+        if most and options.on_error != "skip":
+            raise OptionError(
+                f"stage {name!r}: option max_errors={most!r} has a meaning only with "
+                f"on_error='skip'; give that too"
+            )
         final = replace(stage, name=name, options=options)
         graph.add_node(name, stage=final, target=id(stage) in wanted)
         for position, other in enumerate(stage.inputs):
