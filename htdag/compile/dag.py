@@ -9,7 +9,7 @@ from htdag._text import counted
 from htdag._version import VERSION
 from htdag.plan import Node, Plan, Stream
 from htdag.plan.reasons import jobs_of
-from htdag.runtime import layout, looping, progress
+from htdag.runtime import judgement, layout, looping
 from htdag.runtime.lanes import Unit
 
 STOP = 3
@@ -32,7 +32,7 @@ def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Ite
     yield "#"
     yield "# A POST script judges its node by the records of the jobs. It ends with 0: all is done;"
     yield f"# 1: items are left, and only these are submitted by RETRY; {STOP}: the DAG is to end;"
-    yield f"# {progress.NO_RETRY}: no job found a Python that fits."
+    yield f"# {judgement.NO_RETRY}: no job found a Python that fits."
     yield ""
     yield f"CONFIG {layout.CONFIG}"
     for node in plan.nodes:
@@ -81,7 +81,7 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
         # Before the commands of the submit description: its queue statement names the list.
         yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
     if node.options.retries:
-        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {progress.NO_RETRY}"
+        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {judgement.NO_RETRY}"
 
 
 def stops(node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""The third pass: how many jobs each node has and which items each of them takes."""
+"""The pass *chunk*: how many jobs each node has and which items each of them takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from htdag._sources import LateSource
 from htdag._text import counted
 from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
 from htdag.plan.late import comes_late, loop_chunked
-from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
+from htdag.plan.model import Node
+from htdag.plan.parts import Input, Output, Reduction, StoredSource, Stream
 from htdag.plan.reasons import left_out, reason_of
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH

@@ -1,4 +1,4 @@
-"""The pass between `connect` and `chunk`: what earlier runs say of the jobs of each node.
+"""The pass *tune*: what earlier runs say of the jobs of each node.
 
 Where the user left the size of chunks, the memory or the disk open, they follow from what was
 measured. What is given by hand stays; nothing here decides which stages share a node.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
 from htdag import _checks
+from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld
 from htdag.observe import outcomes
@@ -44,6 +44,12 @@ class Watching(Troubles):
         ------
         BackendError
             If the schedd was to be asked, and does not answer.
+
+        Examples
+        --------
+        >>> print(run.status())  # doctest: +SKIP
+        >>> run.status()["squares"].done  # doctest: +SKIP
+        1000
         """
         if ask:
             ticket = self._ticket()
@@ -81,6 +87,11 @@ class Watching(Troubles):
         -----
         FinalFailed
             If a function of `Pipeline.on_success` or `on_failure` failed.
+
+        Examples
+        --------
+        >>> pipeline.submit().wait().result()  # doctest: +SKIP
+        499500
         """
         from htdag.show import notebook
         from htdag.show.progress import Display
@@ -106,7 +117,7 @@ class Watching(Troubles):
         calls = self.final()
         if calls and calls[-1].error:
             text = f"run {self.tag!r}: {calls[-1]}; run.final() has its output"
-            warnings.warn(text, FinalFailed, stacklevel=3)
+            warn(text, FinalFailed)
 
     def _repr_html_(self) -> str:
         """Show how far it has come where a notebook shows a value."""
