@@ -82,9 +82,11 @@ class Sink:
         except StageError:
             raise
         except Exception as error:
+            name = type(value).__name__
+            hint = "; return a list, or use flat_map to make an item of each of its elements"
             raise StageError(
-                "the %s, a %s, cannot be pickled: %s: %s"
-                % (what, type(value).__name__, type(error).__name__, error)
+                "the %s, a %s, cannot be pickled: %s: %s%s"
+                % (what, name, type(error).__name__, error, hint if name == "generator" else "")
             ) from error
 
 
