@@ -313,7 +313,14 @@ def test_urls_and_folders_in_and_out(place: str, home: Path, server: str):
     put = one_each.map(named, name="put", output_destination=folder)
     urls = [f"{server}/one/data.txt", f"{server}/two/data.txt", f"{server}/a, b/data two.txt"]
     fetched = htdag.files(urls, chunk_size=3).map(lambda path: (path.name, path.read_text()))
-    flow = htdag.Pipeline(read, sent, put, fetched.with_options(retries=1), name="urls")
+    # Two URLs that end in the same name: HTCondor brings one of them.
+    inputs = {"one": f"{server}/one/input.txt", "two": f"{server}/two/input.txt"}
+    given = htdag.source([0]).map(
+        lambda _: [Path("one").read_text(), Path("two").read_text()],
+        name="given",
+        input_files=inputs,
+    )
+    flow = htdag.Pipeline(read, sent, put, fetched.with_options(retries=1), given, name="urls")
     run = finished(flow, place)
     assert run.result("read") == EXPECTED
     found = run.result("sent")
@@ -327,6 +334,9 @@ def test_urls_and_folders_in_and_out(place: str, home: Path, server: str):
         ("data.txt", "you asked for /one/data.txt"),
         ("data.txt", "you asked for /two/data.txt"),
         ("data two.txt", "you asked for /a%2C%20b/data%20two.txt"),
+    ]
+    assert run.result("given") == [
+        [f"you asked for /{which}/input.txt" for which in ("one", "two")]
     ]
 
 
