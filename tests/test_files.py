@@ -279,6 +279,18 @@ def test_a_name_that_no_url_takes_is_an_error_of_the_item(home: Path, server: st
     assert second.startswith("OutputFile('folder'): a directory cannot go to a URL")
 
 
+def test_the_plain_path_of_a_file_that_would_be_lost_is_an_error(home: Path):
+    def plain(name: str) -> Path:
+        Path("made.txt").touch()
+        return Path(name)
+
+    (home / "given.txt").touch()
+    stage = htdag.map(plain, ["made.txt", "given.txt", "/etc", "nowhere"], chunk_size=4)
+    with pytest.raises(htdag.RunFailed, match=r"return htdag\.OutputFile\('made.txt'\)") as caught:
+        finished(htdag.Pipeline(stage, input_files=home / "given.txt"))
+    assert [error.key for error in caught.value.errors] == ["0"]
+
+
 def named(number: int) -> list[Path]:
     Path("folder").mkdir()
     Path("folder", "inside.txt").write_text(f"inside {number}")
