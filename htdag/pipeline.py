@@ -12,6 +12,7 @@ from htdag._atend import AtEnd
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag._planned import Planned, place
+from htdag.backends import expressions
 from htdag.compile import environments, write_run
 from htdag.errors import UsageError
 from htdag.plan.follow import NO_LAYOUTS
@@ -157,6 +158,7 @@ class Pipeline(Planned, AtEnd):
         check_for_dagman(path)
         plan = self.plan()
         environments.check(plan, "condor")
+        expressions.check(plan)
         return write_run(plan, path, path.name, functions=self._final)
 
     def submit(
@@ -172,7 +174,8 @@ class Pipeline(Planned, AtEnd):
         Parameters
         ----------
         tag : str, optional
-            The name of the run, and of its directory; by default the pipeline's name with the time.
+            The name of the run, and of its directory; by default the pipeline's name with the time,
+            which interactive sessions and notebooks print.
         on : {"auto", "condor", "local"}, optional
             Where to run: on HTCondor (the one that is configured on this machine, else your own
             pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
@@ -223,6 +226,8 @@ class Pipeline(Planned, AtEnd):
         # What is taken over is laid out node by node, not lane by lane.
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
+        if backend.name == "condor":
+            expressions.check(plan)
         if old is None:
             run = replacing.start_new(directory, checked, plan, backend, self._final)
         else:
@@ -231,6 +236,8 @@ class Pipeline(Planned, AtEnd):
                 old, plan, backend, asked.keep_finished, before, self._final
             )
         asked.taken()
+        if asked.tag is None and hasattr(sys, "ps1"):
+            print(f"htdag: the run has the tag {run.tag!r}", file=sys.stderr)
         return run
 
     def run(

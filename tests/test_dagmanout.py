@@ -55,6 +55,15 @@ ERROR: DAG finished but not all nodes are complete -- checking for a cycle...
 """,
         "the DAG has a cycle",
     ),
+    "failed items, without a script": (
+        """\
+ERROR: DAG finished but not all nodes are complete -- checking for a cycle...
+... ERROR: no cycle found; unknown error condition
+     Node Status: STATUS_ERROR
+           Error: Job proc (8.0.0) failed with status 1
+""",
+        "",
+    ),
     "something else": (
         "ERROR: the disk is full\nERROR: the following job(s) failed:\n",
         "the disk is full",
@@ -71,6 +80,14 @@ def written(text: str) -> str:
 def test_why_a_dag_failed(name: str):
     text, why = CASES[name]
     assert dagmanout.explain(written(text)) == why
+
+
+def test_what_scripts_say_of_failed_items_is_told_by_the_items():
+    failed = written("POST Script of node a failed with status 2\n")
+    assert dagmanout.explain(failed, loops=["a"]) == ""
+    assert dagmanout.explain(failed).startswith("the POST script of node a ended with status 2")
+    hopeless = written("POST Script of node a failed with status 4\n")
+    assert dagmanout.explain(hopeless) == ""
 
 
 def test_only_the_last_sitting_counts():
@@ -92,3 +109,20 @@ def test_a_halt_is_told_from_a_failure():
     assert dagmanout.was_halted(older)
     assert not dagmanout.was_halted(older + written("DAG status: 0 (DAG_STATUS_OK)\n"))
     assert not dagmanout.was_halted(older.replace("DAG_STATUS_OK", "DAG_STATUS_NODE_FAILED"))
+
+
+def test_which_nodes_failed():
+    text = written("""\
+---------------------- Node ----------------------
+      Node Name: load.1
+         NodeID: 0
+    Node Status: STATUS_ERROR
+Node return val: 1
+      Node Name: mean
+         NodeID: 1
+    Node Status: STATUS_READY
+      Node Name: last
+    Node Status: STATUS_ERROR
+""")
+    assert dagmanout.failed_nodes(text) == ["load.1", "last"]
+    assert dagmanout.failed_nodes(text + written("")) == []

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, living, notes, work
@@ -278,22 +279,29 @@ def test_a_job_ends_with_its_starter_and_blames_no_item(runs_dir: Path, tmp_path
 # --- Limits -----------------------------------------------------------------------------
 
 
-def work_for_seconds(folder: Path, item: int) -> int:
+def work_for_seconds(seconds: int, folder: Path, item: int) -> int:
     work(folder, item)
     if item == CHUNK + 1:
-        time.sleep(6)
+        time.sleep(seconds)
     return item
 
 
 @pytest.mark.pool
 def test_time_that_is_exceeded(small_disks: Pool, runs_dir: Path, tmp_path: Path):
-    limit = {"allowed_execute_duration": 3}
+    limit, seconds = "allowed_execute_duration", 3
+    options: dict[str, Any] = {"submit": {limit: seconds}}
+    if small_disks.version < (25, 8, 2):
+        # It passes over jobs that begin in the second of their shadow. The other limit counts the
+        # start of a job too, which may take long.
+        limit, seconds = "allowed_job_duration", 8
+        options = {limit: seconds}
     tmp_path.chmod(0o777)
     (tmp_path / "go").touch()
+    slow = functools.partial(work_for_seconds, seconds + 3)
     with small_disks.only("seeing"):
-        disturbed = Disturbed(tmp_path, work=work_for_seconds, submit=limit)
+        disturbed = Disturbed(tmp_path, work=slow, **options)
         told = wait_until(lambda: disturbed.run.status().held, 90, "the job to be held")
-        assert "it ran longer than allowed_execute_duration" in told[0]
+        assert f"it ran longer than {limit}" in told[0]
         disturbed.run.edit(NODE, time=timedelta(minutes=2))
         assert disturbed.run.release() == 1
         assert disturbed.finish() == 0

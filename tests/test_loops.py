@@ -373,11 +373,12 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
 
     def stuck() -> bool:
         status = run.status()
+        work = status["work"]
         # The item that waits is in none of the records yet: DAGMan's log of the round tells.
-        return status["loop"].note == "round 2 of at most 2" and status["work"].running == 1
+        second = status["loop"].note == "round 2 of at most 2"
+        return second and (work.done, work.running) == (2, 1)
 
-    pool.wait_until(stuck, 90, "the second round")
-    pool.wait_until(lambda: run.status()["work"].done == 2, 30, "the other two")
+    pool.wait_until(stuck, 120, "the third item of the second round alone under way")
     rounds = run.path / layout.rounds("loop")
     done = [
         *rounds.glob("0001/nodes/*/out/*.items"),

@@ -163,7 +163,14 @@ def test_what_is_no_concurrency_limit(value):
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("walltime", "allowed_job_duration"), ("memory", "request_memory")]
+    ("name", "meant"),
+    [
+        ("walltime", "allowed_job_duration"),
+        ("memory", "request_memory"),
+        ("disk", "request_disk"),
+        ("licenses", "concurrency_limits"),
+        ("container", "environment"),
+    ],
 )
 def test_other_names_lead_to_htcondors(name, meant):
     with pytest.raises(OptionError, match=f"did you mean '{meant}'"):

@@ -16,7 +16,16 @@ with warnings.catch_warnings():
     import classad2
     import htcondor2
 
-__all__ = ["evaluate", "htcondor2", "queue", "short", "slots", "using", "version_number"]
+__all__ = [
+    "evaluate",
+    "htcondor2",
+    "queue",
+    "short",
+    "slots",
+    "unreadable",
+    "using",
+    "version_number",
+]
 
 
 @contextlib.contextmanager
@@ -71,6 +80,23 @@ def slots(setup: Setup | None, projection: list[str], constraint: str = "true") 
     with using(setup) as bindings:
         kind = bindings.AdType.Startd
         return list(bindings.Collector().query(kind, constraint, projection))
+
+
+def unreadable(expression: str) -> str:
+    """Return "" for an expression of ClassAds that can be read, else what may be wrong with it.
+
+    One with macros of a submit description is not known before it is submitted, nor is one with
+    backslashes, which mean something else to condor_submit.
+    """
+    if "$" in expression or "\\" in expression:
+        return ""
+    try:
+        classad2.ExprTree(expression)
+    except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
+        plain = expression.strip()
+        words = plain.replace("_", "").replace(" ", "").isalnum()
+        return f"; a text stands in quotes: '\"{plain}\"'" if words else " (is something missing?)"
+    return ""
 
 
 def evaluate(expression: str, own: Any, other: Any) -> Any:

@@ -144,6 +144,7 @@ class CondorBackend:
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 dagman = Path(description["executable"])
+                abilities.check_destinations(run, dagman)
                 for folder, file in abilities.written(run, dag):
                     judging.spare_scripts(folder, file, dagman)
                     abilities.settle_throttles(folder, dagman)

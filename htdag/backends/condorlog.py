@@ -270,14 +270,20 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
         return f"DAGMan left no {path.name}", False
     if dagmanout.was_halted(text):
         return "", True
-    found = [dagmanout.explain(text)]
-    for loop in loops_of(run):
+    loops = loops_of(run)
+    found = [dagmanout.explain(text, loops)]
+    for loop in loops:
         number = layout.last_round(str(run), loop)
         folder = run / layout.one_round(loop, number)
         begun = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()
         if begun and not (run / layout.loop_end(loop)).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
             found.append(inner and f"round {number} of {loop}: {inner}")
+    if not any(found):
+        final = progress.read_plan(str(run)).get("final")  # which fails as the others have
+        nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagmanout.failed_nodes(text))
+        nodes.pop(str(final), None)
+        found = [f"failed: {', '.join(nodes)}"] if nodes else []
     return "; ".join(filter(None, found)), False
 
 

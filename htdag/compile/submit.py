@@ -28,6 +28,12 @@ _PASSED_ON = (
     "max_idle",
 )
 
+SENDS_FOLDERS = (23, 10, 1)
+"""The first version of HTCondor that ends a job whose files go to a URL by their folder."""
+_VERSION = ".".join(map(str, SENDS_FOLDERS))
+# It is the execute point that waits for ever.
+_SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
+
 
 def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool) -> Iterator[str]:
     """Yield the lines of a submit description.
@@ -100,7 +106,9 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
         yield f"max_materialize = {_MOST_MATERIALIZED}"
     if "request_cpus" not in given:
         yield "request_cpus = 1"
-    needs = [each for each in (place.prepared.requirements, node.options.requirements) if each]
+    sends = _SENDS_FOLDERS if travel.output_url else ""
+    asked = (place.prepared.requirements, node.options.requirements, sends)
+    needs = [each for each in asked if each]
     if needs:
         both = " && ".join(f"({each})" for each in needs)
         yield f"requirements = {both if len(needs) > 1 else needs[0]}"
