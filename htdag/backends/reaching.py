@@ -35,7 +35,17 @@ def reached(setup: Setup) -> Iterator[None]:
     if stopped:
         raise BackendError(stopped)
     with using(setup):
+        _renew_session()
         yield
+
+
+def _renew_session() -> None:
+    """Begin anew with a schedd that was started anew: it rejects the session of before, once."""
+    try:
+        htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+    except htcondor2.HTCondorException as error:
+        if "session" not in str(error):
+            raise
 
 
 @contextlib.contextmanager
