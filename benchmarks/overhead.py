@@ -1,7 +1,8 @@
 """Time htdag on HTCondor against DAGs written by hand for the same work, side by side.
 
     tools/as-user .venv/bin/python benchmarks/overhead.py [--work squares burn books]
-        [--pools fast default] [--points blind seeing] [--rounds 3] [--no-single] [--json FILE]
+        [--items N] [--pools fast default] [--points blind seeing] [--rounds 3] [--no-single]
+        [--json FILE]
 
 It starts the tests' own pool, so `make htcondor` must have set that up. Each round runs every way
 once, in turn. A way is timed from the first line of its script (for htdag: the pipeline is built)
@@ -9,6 +10,8 @@ to its result in this process. Both are given the same chunks, unless it says ot
 item takes so long that it is run once, on the fast pool alone. What takes CPU is not repeated on
 the pool with defaults, nor is the point that shares files. Plans do not follow earlier runs, so
 that each round does the same.
+
+The times jump by whole turns of DAGMan and of the negotiator, so the last column is of means.
 
 With --update, figures of the JSON file that are not measured anew are kept.
 """
@@ -21,6 +24,7 @@ import operator
 import os
 import pickle
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -41,7 +45,7 @@ from pool import DEFAULT, FAST, Area, Pool  # the tests' own pool
 import htdag
 
 BY_HAND = Path(__file__).resolve().parent / "by_hand"
-SQUARES, BURNS, JOBS = 200, 400, 8
+BURNS, JOBS = 400, 8
 _LONGEST = 900  # seconds that a DAG may take
 
 
@@ -104,10 +108,10 @@ def write_chunks(folder: Path, items: list[Any], size: int) -> list[str]:
     return names
 
 
-def squares_by_hand(runs: Path, size: int, late: bool) -> int:
+def squares_by_hand(runs: Path, items: int, size: int, late: bool) -> int:
     """Chunked and fused: one cluster for map, filter and partial sums, one job for the sum."""
     folder = new_folder(runs)
-    names = write_chunks(folder, list(range(SQUARES)), size)
+    names = write_chunks(folder, list(range(items)), size)
     rows = [f"out/{name}.json, in/{name}.json" for name in names]
     (folder / "chunks.txt").write_text("\n".join(rows) + "\n")
     queue = "queue output_file, input_file from chunks.txt"
@@ -122,20 +126,20 @@ def squares_by_hand(runs: Path, size: int, late: bool) -> int:
     return int(json.loads((folder / "out/sum.json").read_text()))
 
 
-def squares_one_job_an_item(runs: Path, late: bool) -> int:
+def squares_one_job_an_item(runs: Path, items: int, late: bool) -> int:
     """A DAGMan node for each item (map and filter in it), and one for the sum."""
     folder = new_folder(runs)
-    names = write_chunks(folder, list(range(SQUARES)), 1)
+    names = write_chunks(folder, list(range(items)), 1)
     queue = "queue output_file in (out/$(item).json)"
     arguments = "chunk $(output_file) in/$(item).json"
     submit_file(folder, "squares.py", "item", arguments, queue, "in/$(item).json", late)
     return _sum_of_items(folder, names, [f"JOB i{name} item.sub" for name in names], late)
 
 
-def squares_one_job_an_item_and_stage(runs: Path, late: bool) -> int:
+def squares_one_job_an_item_and_stage(runs: Path, items: int, late: bool) -> int:
     """A DAGMan node for the map of each item, one for its filter, and one for the sum."""
     folder = new_folder(runs)
-    names = write_chunks(folder, list(range(SQUARES)), 1)
+    names = write_chunks(folder, list(range(items)), 1)
     queue = "queue output_file in (out/$(item).map)"
     arguments = "square $(output_file) in/$(item).json"
     submit_file(folder, "squares.py", "map", arguments, queue, "in/$(item).json", late)
@@ -248,10 +252,12 @@ def is_even(number: int) -> bool:
     return number % 2 == 0
 
 
-def squares_by_htdag(size: int | None) -> int:
-    numbers = htdag.source(range(SQUARES), chunk_size=size)
+def squares_by_htdag(items: int, size: int | None) -> int:
+    numbers = htdag.source(range(items), chunk_size=size)
     total = numbers.map(square).filter(is_even).reduce(operator.add, initial=0)
-    return int(finished(htdag.Pipeline(total, name="squares")).result())
+    # Left to itself, it follows the run before.
+    pipeline = htdag.Pipeline(total, name="squares", history=size is None)
+    return int(finished(pipeline).result())
 
 
 def burn(item: int) -> int:
@@ -287,34 +293,44 @@ def finished(pipeline: htdag.Pipeline) -> htdag.Run:
 # --- Rounds ---------------------------------------------------------------------------------
 
 ONCE = (
-    "htdag, 100 chunks (the default)",
+    "htdag, left to itself, the first time",
+    "htdag, left to itself, the second time",
     "by hand, a job an item",
     "by hand, a job an item and stage",
 )
 Ways = dict[str, Callable[[], Any]]
 
 
-def ways(work: str, runs: Path, late: bool, single: bool) -> tuple[Ways, Any]:
+def ways(work: str, runs: Path, items: int, late: bool, single: bool) -> tuple[Ways, Any]:
     """Return each way to do a piece of work, and the result that all must have."""
     if work == "squares":
         made: Ways = {
-            "by hand, 4 chunks, fused": functools.partial(squares_by_hand, runs, 50, late),
-            "htdag, chunk_size=50": functools.partial(squares_by_htdag, 50),
+            "by hand, 4 chunks, fused": functools.partial(
+                squares_by_hand, runs, items, items // 4, late
+            ),
+            "htdag, the same chunks": functools.partial(squares_by_htdag, items, items // 4),
         }
         if single:
             made |= {
-                "htdag, 100 chunks (the default)": functools.partial(squares_by_htdag, None),
-                "by hand, a job an item": functools.partial(squares_one_job_an_item, runs, late),
+                "htdag, left to itself, the first time": functools.partial(
+                    squares_by_htdag, items, None
+                ),
+                "htdag, left to itself, the second time": functools.partial(
+                    squares_by_htdag, items, None
+                ),
+                "by hand, a job an item": functools.partial(
+                    squares_one_job_an_item, runs, items, late
+                ),
                 "by hand, a job an item and stage": functools.partial(
-                    squares_one_job_an_item_and_stage, runs, late
+                    squares_one_job_an_item_and_stage, runs, items, late
                 ),
             }
-        return made, sum(n * n for n in range(SQUARES) if n % 2 == 0)
+        return made, sum(n * n for n in range(items) if n % 2 == 0)
     if work == "burn":
         size = BURNS // JOBS
         return {
             "by hand, 8 chunks, fused": functools.partial(burn_with_dag, runs, size, late),
-            "htdag, chunk_size=50": functools.partial(burn_by_htdag, size),
+            "htdag, the same chunks": functools.partial(burn_by_htdag, size),
             "multiprocessing.Pool": burn_by_processes,
         }, [n + 2 for n in range(BURNS)]
     paths = books.king_james_bible(runs.parent / "books")
@@ -371,6 +387,9 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
+        "--items", type=int, default=200, metavar="N", help="of squares: a multiple of 4"
+    )
+    parser.add_argument(
         "--no-single", action="store_true", help="without one job an item, which is slow"
     )
     parser.add_argument("--update", action="store_true", help="keep the other figures of --json")
@@ -392,35 +411,36 @@ def main() -> None:
         area.close()
     if args.update and args.json and args.json.exists():
         old = json.loads(args.json.read_text())["figures"]
-        new = {(one["work"], one["pool"], one["point"]) for one in figures}
-        figures += [one for one in old if (one["work"], one["pool"], one["point"]) not in new]
-        figures.sort(key=lambda one: (one["pool"] != "fast", one["point"]))
-    heads = ["pool, point", "way", "seconds: median (range)", "times by hand"]
+        new = {(one["title"], one["pool"], one["point"]) for one in figures}
+        figures += [one for one in old if (one["title"], one["pool"], one["point"]) not in new]
+    figures.sort(
+        key=lambda one: (
+            list(TITLES).index(one["work"]),
+            one["items"],
+            one["pool"] != "fast",
+            one["point"],
+        )
+    )
+    heads = ["pool, point", "way", "rounds", "seconds: median (range)", "mean", "times by hand"]
     parts = []
     pools = [name for name in POOLS if any(one["pool"] == name for one in figures)]
-    for work in TITLES:
+    for title in dict.fromkeys(one["title"] for one in figures):
         rows = []
-        for figure in (one for one in figures if one["work"] == work):
-            floor = common.median(next(iter(figure["seconds"].values())))
+        for figure in (one for one in figures if one["title"] == title):
+            floor = statistics.mean(next(iter(figure["seconds"].values())))
             for name, times in figure["seconds"].items():
-                ratio = common.median(times) / floor
-                rows.append(
-                    [
-                        f"{figure['pool']}, {figure['point']}",
-                        name,
-                        common.spread(times),
-                        f"{ratio:.2f}",
-                    ]
-                )
-        if rows:
-            parts.append(f"{TITLES[work]}\n\n{common.table(heads, rows)}")
-    parts.append(f"Medians of {args.rounds} rounds. " + " ".join(map(settings_text, pools)))
+                mean = statistics.mean(times)
+                place = f"{figure['pool']}, {figure['point']}"
+                row = [place, name, len(times), common.spread(times), f"{mean:.2f}"]
+                rows.append([*row, f"{mean / floor:.2f}"])
+        parts.append(f"{title}\n\n{common.table(heads, rows)}")
+    parts.append(" ".join(map(settings_text, pools)))
     common.report("overhead", "\n\n".join(parts), figures, args)
 
 
 TITLES = {
-    "squares": "`map`, `filter` and `reduce` over 200 trivial items:",
-    "burn": "400 items of 2 x 50 ms of CPU:",
+    "squares": "`map`, `filter` and `reduce` over {items:,} trivial items:",
+    "burn": f"{BURNS} items of 2 x 50 ms of CPU:",
     "books": "The book analysis of `examples/book_analysis`, 66 books:",
 }
 
@@ -439,12 +459,17 @@ def measure(pool: Pool, pool_name: str, point: str, area: Area, args: Any) -> li
                 continue
             print(f"{work}, {pool_name} pool, {point}:", flush=True)
             # By hand late materialisation is used where it is faster: on a pool with defaults.
-            made, expected = ways(work, runs, not fast, fast and not args.no_single)
+            made, expected = ways(work, runs, args.items, not fast, fast and not args.no_single)
             seconds = rounds(args.rounds, made, expected)
             if args.timeline:
                 for dag in sorted(runs.glob("**/*.dag"), key=lambda dag: dag.stat().st_mtime):
                     print(f"{dag}\n\n{timeline.timeline(dag.parent)}\n")
-            found.append({"work": work, "pool": pool_name, "point": point, "seconds": seconds})
+            title = TITLES[work].format(items=args.items)
+            items = args.items if work == "squares" else 0
+            where = {"pool": pool_name, "point": point}
+            found.append(
+                {"title": title, "work": work, "items": items, **where, "seconds": seconds}
+            )
     return found
 
 

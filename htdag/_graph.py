@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any, cast
 
 from htdag._names import unique_name
 from htdag._options import Options
@@ -14,6 +12,9 @@ from htdag._resources import PerItem
 from htdag._sources import LateSource
 from htdag.errors import OptionError, StageNameError, UsageError
 from htdag.stages import IMPORT, PER_ITEM, STATE, VIEWS, Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
@@ -54,6 +55,8 @@ def _assembled(
 ) -> nx.DiGraph:
     """Return the graph of all that some stages need, down to those that a round is given."""
     # The chunk size is no default of each stage: stages fused into a node share that of its first.
+    import networkx as nx  # here, since it takes longer to import than all of htdag
+
     graph = nx.DiGraph(chunk_size=defaults.chunk_size)
     each = replace(defaults, chunk_size=None)
     wanted = {id(target) for target in targets}
@@ -126,6 +129,16 @@ def inner_graphs(graph: nx.DiGraph) -> Iterator[nx.DiGraph]:
         if inner is not None:
             yield inner
             yield from inner_graphs(inner)
+
+
+def categories(graph: nx.DiGraph) -> dict[str, str]:
+    """Return the categories that stages have, in loops too, each with (one of) these stages."""
+    return {
+        stage.options.category: stage.name
+        for each in (graph, *inner_graphs(graph))
+        for _, stage in each.nodes(data="stage")
+        if stage.options.category is not None
+    }
 
 
 def _check_requests(stage: Stage, name: str) -> None:

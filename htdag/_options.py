@@ -22,6 +22,9 @@ _MEANT = {
     **dict.fromkeys(("memory", "mem", "ram"), "request_memory"),
     **dict.fromkeys(("cpus", "cores", "threads"), "request_cpus"),
     **dict.fromkeys(("gpus", "gpu"), "request_gpus"),
+    **dict.fromkeys(("disk", "scratch"), "request_disk"),
+    **dict.fromkeys(("license", "licenses", "limits"), "concurrency_limits"),
+    **dict.fromkeys(("container", "container_image", "image", "env"), "environment"),
 }
 
 # What htdag itself writes into every submit description; submit={...} must not fight with it.
@@ -241,6 +244,13 @@ def _concurrency_limits(value: Any) -> str:
     return ", ".join(limits)
 
 
+def _accounting_group(value: Any) -> str:
+    text = one_line(value)
+    if len(text.split()) > 1:
+        raise OptionError("it takes a name, which has no blanks")
+    return text
+
+
 def _submit(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
         raise OptionError("it takes a dict of submit commands")
@@ -266,7 +276,7 @@ _CHECKS: dict[str, Any] = {
     "requirements": one_line,
     "rank": one_line,
     "priority": whole_number(-(2**31), 2**31 - 1),
-    "accounting_group": one_line,
+    "accounting_group": _accounting_group,
     "concurrency_limits": _concurrency_limits,
     "max_materialize": whole_number(1),
     "max_idle": whole_number(1),

@@ -9,11 +9,13 @@ import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag._project import is_project_file
 from htdag._reach import imported_names, reach
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 _OURS = frozenset(["htdag", "cloudpickle", "__main__", "__mp_main__", "builtins", ""])
 _TRIES = ("SETUP_FINALLY", "SETUP_WITH", "SETUP_ASYNC_WITH")  # until Python 3.10
@@ -88,6 +90,8 @@ def _distribution_of(module: str) -> tuple[str, str] | None:
     """Return by what a module was installed, and its version; None for the user's and Python's."""
     if module in _OURS or module in sys.stdlib_module_names or not _is_installed(module):
         return None
+    from importlib import metadata  # here, since it takes time that `import htdag` need not
+
     try:
         found = metadata.distribution(module)
         if module in _modules_of(found):
@@ -102,7 +106,7 @@ def _distribution_of(module: str) -> tuple[str, str] | None:
     return names[0], metadata.version(names[0])
 
 
-def _modules_of(distribution: metadata.Distribution) -> set[str]:
+def _modules_of(distribution: Distribution) -> set[str]:
     """Return the top-level modules of a distribution, roughly."""
     listed = (distribution.read_text("top_level.txt") or "").split()
     return {

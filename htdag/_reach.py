@@ -110,7 +110,7 @@ class _Search:
             while self._codes:
                 code, package = self._codes.pop()
                 self.read.append((code, package))
-                self.names |= _used_names(code)
+                self.names |= used_names(code)
                 for name in _imports(code, package):
                     self._add(name, importable=True)
             for module in list(self._modules):
@@ -216,7 +216,7 @@ def _project_file(name: str) -> str | None:
     return str(file)
 
 
-def _used_names(code: types.CodeType) -> set[str]:
+def used_names(code: types.CodeType) -> set[str]:
     """Return the names of globals and attributes in a piece of code, and its short strings.
 
     The strings stand for what it may take by `getattr`.
@@ -224,7 +224,7 @@ def _used_names(code: types.CodeType) -> set[str]:
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _used_names(constant)
+            names |= used_names(constant)
         elif isinstance(constant, str) and constant.isidentifier():
             names.add(constant)
     return names

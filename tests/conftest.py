@@ -21,6 +21,7 @@ MADE_ONCE = {
     "distributions",
     "facts",
     "module_home",
+    "parity",
     "ran",
     "signals_home",
     "small_disks",

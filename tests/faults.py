@@ -10,13 +10,14 @@ import contextlib
 import functools
 import operator
 import os
+import re
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import psutil
-from pool import CPUS, Pool, wait_until
+from pool import CPUS, POINTS, Pool, wait_until
 
 import htdag
 
@@ -42,6 +43,8 @@ def work(folder: Path, item: int) -> int:
     with open(folder / "begun", "a") as file:
         file.write(f"{item}\n")
     (folder / f"process.{item}").write_text(f"{os.getpid()} {os.getppid()}")
+    with open(folder / "processes", "a") as file:
+        file.writelines(f"{pid} {began(pid)}\n" for pid in (os.getpid(), os.getppid()))
     if item % CHUNK == SECOND:
         deadline = time.monotonic() + _TIMEOUT
         while not (folder / "go").exists() and time.monotonic() < deadline:
@@ -49,6 +52,15 @@ def work(folder: Path, item: int) -> int:
     with open(folder / "ended", "a") as file:
         file.write(f"{item}\n")
     return item
+
+
+def began(pid: int) -> str:
+    """When a process began, in the kernel's count; "" where it has ended. Jobs have no psutil."""
+    try:
+        rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if rest[0] == "Z" else rest[19]
 
 
 def notes(folder: Path, name: str) -> Counter[int]:
@@ -98,12 +110,13 @@ class Disturbed:
                 return turn
         raise AssertionError("not reached")
 
-    def check(self) -> None:
-        """Check that the run has given what an undisturbed one gives."""
+    def check(self, pool: Pool | None = None) -> None:
+        """Check that the run has given what an undisturbed one gives, and has left nothing."""
         assert self.run.state is htdag.RunState.DONE
         assert self.run.result("work") == list(range(ITEMS))
         assert self.run.result("total") == sum(range(ITEMS))
         assert self.run.errors() == []
+        check_nothing_is_left(self.run, self.folder, pool)
 
     def begun(self) -> Counter[int]:
         """How often each item was begun."""
@@ -177,6 +190,95 @@ def kill_daemon(pool: Pool, name: str, point: str = "seeing") -> None:
     assert old is not None, f"no {name} runs on {point}"
     old.kill()
     wait_until(lambda: daemon(pool, name, point) not in (None, old), 60, f"another {name}")
+
+
+# --- What may be left when a run has ended ----------------------------------------------
+
+# docs/run-directory.md has all of them. Nothing aside (`.tmp`, `.new`, `.own`, `.kept`, `.part`),
+# no lock of DAGMan, no folder of a job's work, and nothing of an earlier run is among them.
+_JOB = r"\d{4}\.\d+"
+_MAY_STAY = re.compile(
+    r"[\w.-]+\.dag|dagman\.config|post\.sh|runtime\.pyz|plan\.json|identity\.json|run\.json"
+    r"|submit\.json|again\.lock|local\.(state|jobs)\.json|local\.lock|local\.log"
+    r"|[\w.-]+\.dag\.(condor\.sub|dagman\.log|dagman\.out|lib\.out|lib\.err|metrics|nodes\.log)"
+    r"|[\w.-]+\.dag\.rescue\d{3}"
+    r"|nodes/[\w.-]+/([\w.-]+\.sub|chunks\.txt|node\.json|functions\.pickle|chunking\.json)"
+    rf"|nodes/[\w.-]+/in/(\d{{4}}\.items|{_JOB}\.json)"
+    rf"|nodes/[\w.-]+/out/{_JOB}\.(record(\.damaged)?|[a-z]+\.items)"
+    rf"|nodes/[\w.-]+/log/({_JOB}\.(out|err)|post\.log)"
+)
+_OF_HOME = re.compile(r"runs(/.*)?|log/htdag\.log|history\.json(\.lock)?|environments/unpacked")
+
+
+def check_nothing_is_left(run: htdag.Run, folder: Path, pool: Pool | None = None) -> None:
+    """Check that a run that has ended has left nothing but its directory, whatever happened to it.
+
+    Parameters
+    ----------
+    run : Run
+        It, and all others of its pool, have ended.
+    folder : Path
+        Where its functions noted their calls.
+    pool : Pool, optional
+        Where it ran; None for a run on this machine.
+    """
+    check_files(run.path)
+    wait_until(lambda: not processes_of(run, folder), 20, f"{processes_of(run, folder)} to end")
+    if pool is None:
+        return
+    wait_until(lambda: not queued(pool, run), 30, f"{queued(pool, run)} to leave the queue")
+    daemons = ("condor_shadow", "condor_starter", "condor_dagman")
+    for name in daemons:
+        wait_until(lambda name=name: daemon(pool, name, "") is None, 30, f"the end of {name}")
+    for point in POINTS:
+        left = scratch(pool, point)
+        wait_until(lambda point=point: not scratch(pool, point), 30, f"{left} to go")
+
+
+def check_files(directory: Path) -> None:
+    """Check that there are no files in a run directory, and beside it, but those that may stay."""
+    of_run = _files(directory)
+    of_home = _files(directory.parent.parent)
+    strange = {path for path in of_run if not _MAY_STAY.fullmatch(path)}
+    strange |= {path for path in of_home if not _OF_HOME.fullmatch(path)}
+    # Aside of the run directory: no half of another one.
+    strange |= {path.name for path in directory.parent.iterdir() if path.name.startswith(".")}
+    assert strange == set(), strange
+
+
+def _files(folder: Path) -> set[str]:
+    """All files below a folder, and the folders that are empty."""
+    found = (path for path in folder.rglob("*") if not path.is_dir() or not any(path.iterdir()))
+    return {str(path.relative_to(folder)) for path in found}
+
+
+def processes_of(run: htdag.Run, folder: Path) -> list[str]:
+    """The processes that work for a run: of its functions, and all that name its directory."""
+    with contextlib.suppress(FileNotFoundError):
+        for line in (folder / "processes").read_text().splitlines():
+            pid, _, since = line.partition(" ")
+            if since and began(int(pid)) == since:
+                return [f"process {pid} of a function"]
+    return [
+        " ".join(process.info["cmdline"])
+        for process in psutil.process_iter(["pid", "cmdline"])
+        if any(str(run.path) in word for word in process.info["cmdline"] or [])
+        and process.info["pid"] != os.getpid()
+    ]
+
+
+def queued(pool: Pool, run: htdag.Run) -> list[str]:
+    """The jobs of a run that are in the queue: DAGMan's, and those of all of its submissions."""
+    names = ["ClusterId", "ProcId", "JobStatus", "Iwd", "UserLog", "Arguments", "DAGManJobId"]
+    ads = pool.schedd.query("true", names)
+    return [str(ad) for ad in ads if str(run.path) in str(ad)]
+
+
+def scratch(pool: Pool, point: str) -> list[str]:
+    """What is in the folder of the jobs of an execute point, as that sees it."""
+    master = daemon(pool, "condor_master", point)
+    assert master is not None
+    return os.listdir(f"/proc/{master.pid}/root{pool.folder / point / 'execute'}")
 
 
 def _is_of(pool: Pool, process: psutil.Process) -> bool:

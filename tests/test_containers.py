@@ -1,4 +1,4 @@
-"""Containers, run for real: an exploded image by Apptainer, on a pool and on this machine."""
+"""Containers, run for real by Apptainer, on a pool and on this machine: a folder, and a file."""
 
 from __future__ import annotations
 
@@ -64,17 +64,29 @@ def explode(image: Path, python: Path) -> None:
     (image / MARK[1:]).touch()
 
 
+def build(file: Path, folder: Path) -> None:
+    """Make an image file of a folder; without compression, which takes half a minute."""
+    plain = "--mksquashfs-args=-noI -noD -noF -noX"
+    built = [APPTAINER, "build", plain, file, folder]
+    done = subprocess.run(built, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
-def containers(pool_area: Area) -> Iterator[tuple[Pool, Path]]:
-    """A pool whose points run containers, and an image that both of them see."""
+def containers(pool_area: Area) -> Iterator[tuple[Pool, Path, Path]]:
+    """A pool that runs containers, an image that its points see, and one that they do not."""
     if not APPTAINER.exists():
         pytest.fail("There is no Apptainer for the tests: tools/get-apptainer .apptainer", False)
     # The pool lies below /var/tmp, which containers otherwise have one of their own of.
     settings = {**FAST, "SINGULARITY": str(APPTAINER), "MOUNT_UNDER_SCRATCH": ""}
+    # HTCondor tries an image of its own to know this, and Debian's packages leave that out.
+    settings |= {"STARTD_ATTRS": "HasSIF", "HasSIF": "True"}
     pool = Pool("containers", pool_area, settings)
     image = pool_area.path / "image"
     explode(image, pool.python)
-    yield pool, image
+    file = pool_area.new_runs_dir() / "an image; #1.sif"
+    build(file, image)
+    yield pool, image, file
     pool.stop()
 
 
@@ -85,23 +97,33 @@ def root(x: float) -> tuple[float, bool]:
 
 
 @pytest.mark.pool
-def test_jobs_run_in_an_exploded_image(
-    containers: tuple[Pool, Path], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+def test_delivery_in_images(
+    containers: tuple[Pool, Path, Path], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    pool, image = containers
+    pool, folder, file = containers
     source = htdag.source([4, 9], chunk_size=1)
-    here = htdag.Environment.container(image)
-    there = htdag.Environment.container(image, requirements=BLIND)
-    seeing = source.map(root, name="seeing", environment=here, requirements="TARGET.Memory > 1")
-    blind = source.map(root, name="blind", environment=there)
+    here = htdag.Environment.container(folder)
+    there = htdag.Environment.container(folder, requirements=BLIND)
+    sent = htdag.Environment.container(file, requirements=BLIND)
+    flow = htdag.Pipeline(
+        source.map(root, name="seeing", environment=here, requirements="TARGET.Memory > 1"),
+        source.map(root, name="blind", environment=there),
+        source.map(root, name="sent", environment=sent),
+    )
     with pool.use():
-        run = htdag.Pipeline(seeing, blind).submit(on="condor").wait(timeout=90)
-        assert run.result("seeing") == run.result("blind") == [(2, True), (3, True)]
+        run = flow.submit(on="condor").wait(timeout=90)
+        for stage in ("seeing", "blind", "sent"):
+            assert run.result(stage) == [(2, True), (3, True)]
         ads = {ad["DAGNodeName"]: ad for ad in pool.job_ads("JobUniverse == 5")}
     # Facts that the environment rests on.
     assert "FileSystemDomain" in ads["seeing"]
     assert "FileSystemDomain" not in ads["blind"]
     assert "TARGET.HasSandboxImage" in str(ads["seeing"].lookup("Requirements"))
+    assert "TARGET.HasSIF" in str(ads["sent"].lookup("Requirements"))
     monkeypatch.setenv("PATH", f"{APPTAINER.parent}:{os.environ['PATH']}")
-    local = htdag.Pipeline(source.map(root, name="local", environment=here)).submit(on="local")
-    assert local.wait(timeout=60).result() == [(2, True), (3, True)]
+    local = htdag.Pipeline(
+        source.map(root, name="folder", environment=here),
+        source.map(root, name="file", environment=htdag.Environment.container(file)),
+    )
+    found = local.submit(on="local").wait(timeout=60)
+    assert found.result("folder") == found.result("file") == [(2, True), (3, True)]

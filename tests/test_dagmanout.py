@@ -55,6 +55,15 @@ ERROR: DAG finished but not all nodes are complete -- checking for a cycle...
 """,
         "the DAG has a cycle",
     ),
+    "failed items, without a script": (
+        """\
+ERROR: DAG finished but not all nodes are complete -- checking for a cycle...
+... ERROR: no cycle found; unknown error condition
+     Node Status: STATUS_ERROR
+           Error: Job proc (8.0.0) failed with status 1
+""",
+        "",
+    ),
     "something else": (
         "ERROR: the disk is full\nERROR: the following job(s) failed:\n",
         "the disk is full",
@@ -71,6 +80,14 @@ def written(text: str) -> str:
 def test_why_a_dag_failed(name: str):
     text, why = CASES[name]
     assert dagmanout.explain(written(text)) == why
+
+
+def test_what_scripts_say_of_failed_items_is_told_by_the_items():
+    failed = written("POST Script of node a failed with status 2\n")
+    assert dagmanout.explain(failed, loops=["a"]) == ""
+    assert dagmanout.explain(failed).startswith("the POST script of node a ended with status 2")
+    hopeless = written("POST Script of node a failed with status 4\n")
+    assert dagmanout.explain(hopeless) == ""
 
 
 def test_only_the_last_sitting_counts():

@@ -130,6 +130,9 @@ def test_images(tmp_path: Path):
         Environment.container(tmp_path / "image.img")
     with pytest.raises(OptionError, match="it takes docker"):
         Environment.container("a\nb")
+    (tmp_path / "a, b.sif").touch()
+    with pytest.raises(OptionError, match="ends the name of a file at a comma"):
+        Environment.container(tmp_path / "a, b.sif")
 
 
 def test_the_option(note: str):
@@ -813,7 +816,7 @@ def test_conda_pack_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.pool
-def test_environments_bring_numpy_to_points_without_it(
+def test_delivery_packed_brings_numpy(
     pool: Any, runs_dir: Path, note: str, monkeypatch: pytest.MonkeyPatch
 ):
     version = metadata.version("numpy")
@@ -862,6 +865,6 @@ class Setting:
 
 def test_a_module_of_the_project_is_no_package(monkeypatch: pytest.MonkeyPatch):
     own = {__name__.partition(".")[0]: ["other"]}
-    monkeypatch.setattr("htdag._packages.metadata.packages_distributions", lambda: own)
-    monkeypatch.setattr("htdag._packages.metadata.version", lambda name: "1.0")
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: own)
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1.0")
     assert packages_of([Setting]) == ()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, kill_daemon
+from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, kill_daemon
 from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
@@ -135,7 +135,7 @@ def test_a_fault_of_one_job(
     disturbed, resumes = after_faults[fault]
     with fault_pool.use():
         spared = spares_others()
-    disturbed.check()
+    disturbed.check(fault_pool)
     # What a killed condor_starter leaves running may end the job before HTCondor starts it again.
     allowed = {True: {1}, False: {0}, None: {0, 1}}[OF_JOBS[fault]]
     assert resumes in allowed
@@ -161,9 +161,9 @@ def test_startds_are_killed(fault_pool: Pool, home: Path, tmp_path: Path):
         kill_daemon(fault_pool, "condor_startd", point)
     for disturbed in points.values():
         disturbed.let_go()
+    assert [disturbed.finish() for disturbed in points.values()] == [0, 0]
     for disturbed in points.values():
-        assert disturbed.finish() == 0
-        disturbed.check()
+        disturbed.check(fault_pool)
         assert max(disturbed.begun().values()) <= 2
 
 
@@ -174,7 +174,7 @@ def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
     # Nobody answers for a moment; files are enough.
     assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
     assert disturbed.finish() == 0
-    disturbed.check()
+    disturbed.check(fault_pool)
     assert max(disturbed.begun().values()) <= 2
 
 
@@ -189,6 +189,7 @@ def test_the_run_directory_vanishes(runs_dir: Path, tmp_path: Path):
         disturbed.run.wait(timeout=60, progress=False)
     with pytest.raises(RunNotFound):
         htdag.load(disturbed.run.tag)
+    check_nothing_is_left(disturbed.run, tmp_path)
 
 
 def test_the_run_directory_is_read_only(runs_dir: Path, tmp_path: Path):
@@ -238,8 +239,9 @@ def test_several_wait_resume_and_remove_one_run(
     request: pytest.FixtureRequest, runs_dir: Path, tmp_path: Path, on: str
 ):
     with contextlib.ExitStack() as stack:
+        pool = None
         if on == "condor":
-            stack.enter_context(request.getfixturevalue("fault_pool").use())
+            pool = stack.enter_context(request.getfixturevalue("fault_pool").use())
         disturbed = Disturbed(tmp_path, on=on).wait_for_the_middle()
         said = at_the_same_time(disturbed.run, "remove", "remove", "wait")
         assert said == ["done", "done", "RunFailed"]
@@ -248,7 +250,7 @@ def test_several_wait_resume_and_remove_one_run(
         assert sorted(said) == ["RunActive", "RunActive", "done"]
         disturbed.let_go()
         assert at_the_same_time(disturbed.run, "wait", "wait") == ["done", "done"]
-        disturbed.check()
+        disturbed.check(pool)
         assert max(disturbed.begun().values()) <= 2
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, notes, work
+from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, notes, work
 from pool import FAST, Area, Pool, wait_until
 
 import htdag
@@ -83,6 +83,7 @@ def test_the_disk_of_an_execute_point_is_full(small_disks: Pool, runs_dir: Path,
             run.wait(timeout=90, progress=False)
         run.resume().wait(timeout=90, progress=False)
     assert run.result() == [bytes([item]) * LARGE for item in range(ITEMS)]
+    check_nothing_is_left(run, tmp_path, small_disks)
     begun = notes(tmp_path, "begun")
     assert {item for item in begun if begun[item] > 1} <= {2, 3}
 
@@ -178,6 +179,7 @@ def test_outcomes_are_damaged(small_disks: Pool, runs_dir: Path, tmp_path: Path)
     assert run.result(NODE) == list(range(ITEMS))
     assert run.result("doubled") == [0, 2, 4, 6, 8, 10]
     assert notes(tmp_path, "begun") == dict.fromkeys(range(ITEMS), 2)
+    check_nothing_is_left(run, tmp_path, small_disks)
 
 
 # --- A job that runs twice --------------------------------------------------------------
@@ -221,6 +223,7 @@ def test_a_job_runs_twice_at_the_same_time(runs_dir: Path, tmp_path: Path):
     run.resume()  # looks at all checksums
     assert run.state is htdag.RunState.DONE
     assert max(disturbed.begun().values()) <= 3
+    check_nothing_is_left(run, tmp_path)
 
 
 # --- Limits -----------------------------------------------------------------------------
@@ -252,7 +255,7 @@ def test_time_that_is_exceeded(small_disks: Pool, runs_dir: Path, tmp_path: Path
         disturbed.run.edit(NODE, time=timedelta(minutes=2))
         assert disturbed.run.release() == 1
         assert disturbed.finish() == 0
-    disturbed.check()
+    disturbed.check(small_disks)
     begun = disturbed.begun()
     assert {item for item in begun if begun[item] > 1} <= {2, 3}
 
@@ -264,13 +267,12 @@ def test_time_that_is_exceeded(small_disks: Pool, runs_dir: Path, tmp_path: Path
 def test_a_run_is_readable_by_its_owner_only(
     request: pytest.FixtureRequest, runs_dir: Path, tmp_path: Path, on: str
 ):
-    if on == "condor":
-        request.getfixturevalue("small_disks")
+    pool = request.getfixturevalue("small_disks") if on == "condor" else None
     before = os.umask(0)
     try:
         disturbed = Disturbed(tmp_path, on=on)
         disturbed.finish()
-        disturbed.check()
+        disturbed.check(pool)
         disturbed.run.resume()
     finally:
         os.umask(before)

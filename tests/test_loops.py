@@ -567,12 +567,13 @@ def test_a_loop_is_drawn_and_explained():
     for part in (
         "loop, begins with k_means_start; uses points; at most 20 rounds, until eq",
         "state    the value that a round begins with",
+        "  2.3         means    map over sums; the next state",
         "2. k_means: at most 20 rounds of 3 nodes, 4 jobs",
         "2.1. nearest: 2 jobs, 60 items",
         "the items, from outside, of points; the round's state, in every job",
-        "runs     map means, and ask whether the loop is over",
         "writes   means (the next state)",
-        "why      - total begins a node: k_means is made by a loop",
+        "asks     whether the loop is over",
+        "why      total begins a node: k_means is made by a loop",
     ):
         assert part in text
     source = flow.render().source

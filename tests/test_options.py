@@ -69,6 +69,7 @@ def test_good_values_have_one_normal_form(option, value, normal):
         ("requirements", "a\0"),
         ("requirements", ["HasGPU"]),
         ("rank", None.__class__),
+        ("accounting_group", "group x"),
         ("priority", "high"),
         ("priority", 2**31),
         ("max_idle", 0),

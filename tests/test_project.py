@@ -47,8 +47,8 @@ def package_files() -> set[str]:
 
 
 def declared_version() -> str:
-    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r'^version = "(.+)"$', text, re.MULTILINE)
+    text = (ROOT / "htdag" / "_version.py").read_text(encoding="utf-8")
+    found = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
     assert found
     return found[1]
 

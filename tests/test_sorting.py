@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
 
 import pytest
 from hypothesis import given, settings
@@ -43,10 +44,8 @@ def test_many_runs_are_merged_in_several_steps(monkeypatch, reverse):
 def test_scratch_files_are_in_the_jobs_scratch_directory(monkeypatch, tmp_path):
     monkeypatch.setenv("_CONDOR_SCRATCH_DIR", str(tmp_path))
     opened = []
-    real = sorting.tempfile.TemporaryFile
-    monkeypatch.setattr(
-        sorting.tempfile, "TemporaryFile", lambda **how: opened.append(how) or real(**how)
-    )
+    real = tempfile.TemporaryFile
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **how: opened.append(how) or real(**how))
     sorting.scratch_file("x-").close()
     assert opened[0]["dir"] == str(tmp_path)
     monkeypatch.setenv("_CONDOR_SCRATCH_DIR", str(tmp_path / "gone"))

@@ -71,6 +71,8 @@ class JobState:
         Which chunk of the node it works through.
     lane : int
         Of a node that is cut into lanes: which; else 0.
+    within : tuple of (str, int)
+        Of a node that a loop repeats: the loop and the round; of a loop in a loop the outer first.
     """
 
     node: str
@@ -88,6 +90,13 @@ class JobState:
     slot: str = ""
     chunk: int | None = None
     lane: int = 0
+    within: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Its node, with the round that it belongs to where a loop repeats it."""
+        rounds = ", ".join(f"round {number} of {loop}" for loop, number in self.within)
+        return f"{self.node} ({rounds})" if rounds else self.node
 
 
 @dataclass(frozen=True)
@@ -189,9 +198,17 @@ class Backend(Protocol):
         """
 
     def edit(
-        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        nodes: list[str],
+        inside: set[str],
+        attributes: dict[str, str],
     ) -> int:
-        """Change attributes of the jobs of nodes, those to come included; return how many."""
+        """Change attributes of the jobs of nodes, those to come included; return how many.
+
+        Of nodes that are loops the jobs of the nodes ``inside`` are meant.
+        """
 
     def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
         """Let no further nodes begin, or let them again."""

@@ -16,7 +16,16 @@ with warnings.catch_warnings():
     import classad2
     import htcondor2
 
-__all__ = ["evaluate", "htcondor2", "queue", "short", "slots", "using", "version_number"]
+__all__ = [
+    "evaluate",
+    "htcondor2",
+    "is_readable",
+    "queue",
+    "short",
+    "slots",
+    "using",
+    "version_number",
+]
 
 
 @contextlib.contextmanager
@@ -83,6 +92,15 @@ def evaluate(expression: str, own: Any, other: Any) -> Any:
     except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
         return None
     return None if isinstance(found, classad2.Value) else found
+
+
+def is_readable(expression: str) -> bool:
+    """Tell whether a text is a ClassAd expression."""
+    try:
+        classad2.ExprTree(expression)
+    except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
+        return False
+    return True
 
 
 def _ad(content: Any) -> Any:

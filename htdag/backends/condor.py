@@ -126,7 +126,8 @@ class CondorBackend:
             setup = Setup.of_ticket(before)
         else:
             setup = self._new_runs or find()[0] or Setup.current()
-        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
+        # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
+        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": run.name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
             with mapped(f"removing cluster {before['cluster']}"):
@@ -188,8 +189,10 @@ class CondorBackend:
         now = time.monotonic()
         if now - log.asked >= _QUEUE_CHECK_EVERY:
             log.asked = now
-            with contextlib.suppress(Exception):
+            try:
                 jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+            except Exception as error:  # the next look tries again
+                LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
         if jobs.was_let_go(run, ticket["cluster"]):
             return Activity(RunState.REMOVED, jobs.LET_GO)
         log.read()
@@ -203,14 +206,13 @@ class CondorBackend:
                 self._heal(ticket, log)
         if log.state.ended:
             return ()
-        return jobs.Chunks(run).told(log.jobs.values())
+        return jobs.listed(log)
 
     def _heal(self, ticket: dict[str, Any], log: RunLog) -> None:
         """Ask the schedd for the jobs, where the event log may be behind."""
         now = time.time()
         with reached(Setup.of_ticket(ticket)):
-            ads = jobs.ads(ticket["cluster"])
-        log.heal(ads, now)
+            jobs.heal(log, ticket["cluster"], now)
 
     def act(
         self,
@@ -231,12 +233,17 @@ class CondorBackend:
         return number
 
     def edit(
-        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        nodes: list[str],
+        inside: set[str],
+        attributes: dict[str, str],
     ) -> int:
         """Change attributes of the jobs of nodes, those to come included; return how many."""
         setup = Setup.of_ticket(ticket)
         with mapped(f"editing jobs of cluster {ticket['cluster']}"), reached(setup):
-            return jobs.edit(setup, ticket["cluster"], nodes, attributes)
+            return jobs.edit(setup, ticket["cluster"], nodes, inside, attributes)
 
     def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
         """Let no further nodes be submitted, or let them again."""

@@ -268,8 +268,9 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
         return f"DAGMan left no {path.name}", False
     if dagmanout.was_halted(text):
         return "", True
-    found = [dagmanout.explain(text)]
-    for loop in loops_of(run):
+    loops = loops_of(run)
+    found = [dagmanout.explain(text, loops)]
+    for loop in loops:
         number = layout.last_round(str(run), loop)
         folder = run / layout.one_round(loop, number)
         begun = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()

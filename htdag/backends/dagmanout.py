@@ -6,8 +6,9 @@ Items that failed are no matter of this module: their records tell more than DAG
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
-from htdag.runtime import layout
+from htdag.runtime import layout, looping, progress
 
 _STARTS = "STARTING UP"
 _STAMP = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
@@ -23,17 +24,23 @@ _STATUS = re.compile(r"DAG status: \d+ \((\w+)\)")
 _PARSING = re.compile(r"Failed to parse (.*)")
 _AT_LINE = re.compile(r"Processing error at (.*)")
 _LONGEST = 400
+# Said where items failed. Where a node's other jobs go on to their end
+# (DAGMAN_REMOVE_JOB_LIST_ON_FAILURE = False), DAGMan does not count it as failed, and wonders.
+_TELLS_NOTHING = ("the following", "checking for a cycle", "no cycle found")
 # What `post.sh` ends with by itself; another status is of a script that could not do its work.
-_JUDGED = ("1", "3")
+_JUDGED = tuple(str(status) for status in (1, looping.STOP, progress.NO_RETRY))
+_JUDGED_LOOP = (*_JUDGED, str(looping.FAILED))
 
 
-def explain(text: str) -> str:
+def explain(text: str, loops: Collection[str] = ()) -> str:
     """Return why a DAG failed, where that is not for failed items; else "".
 
     Parameters
     ----------
     text : str
         All of ``dagman.out``. Each sitting of DAGMan adds to it; only the last one counts.
+    loops : collection of str
+        The nodes that are loops, whose scripts end otherwise where items of a round failed.
 
     Examples
     --------
@@ -41,13 +48,13 @@ def explain(text: str) -> str:
     'the DAG has a cycle'
     """
     text = _STAMP.sub("", text.rpartition(_STARTS)[2])
-    for found in (_unreadable(text), _refused(text), _scripts(text), _cycle(text)):
+    for found in (_unreadable(text), _refused(text), _scripts(text, loops), _cycle(text)):
         if found:
             return "; ".join(dict.fromkeys(found))
     errors = [
         short(line.partition("ERROR")[2].lstrip(": "))
         for line in text.splitlines()
-        if "ERROR: " in line and "the following" not in line
+        if "ERROR: " in line and not any(words in line for words in _TELLS_NOTHING)
     ]
     return "; ".join(dict.fromkeys(errors[-3:]))
 
@@ -78,7 +85,7 @@ def _refused(text: str) -> list[str]:
     return [f"node {node} could not be submitted: {short(reason)}" for node, reason in found]
 
 
-def _scripts(text: str) -> list[str]:
+def _scripts(text: str, loops: Collection[str]) -> list[str]:
     missing = [
         f"DAGMan could not start the script {name}: {reason}"
         for name, reason in _NO_SCRIPT.findall(text)
@@ -89,7 +96,7 @@ def _scripts(text: str) -> list[str]:
         f"the {kind} script of node {node} ended with status {status}{_MEANINGS.get(status, '')}: "
         f"see {layout.logs(node)}/post.log and the output of {layout.POST} in dagman.out"
         for kind, node, status in _SCRIPT.findall(text)
-        if status not in _JUDGED
+        if status not in (_JUDGED_LOOP if node in loops else _JUDGED)
     ]
 
 

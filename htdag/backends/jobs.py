@@ -145,6 +145,25 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
     return Activity(state, reason, running, tuple(told), suspended, rounds=rounds), active
 
 
+def listed(log: JobsLog, within: tuple[tuple[str, int], ...] = ()) -> tuple[JobState, ...]:
+    """Return the jobs that wait or run, those of the rounds of loops too."""
+    found = Chunks(log.run).told(log.jobs.values())
+    if within:
+        found = tuple(replace(job, within=within) for job in found)
+    for loop, (number, inside) in log.rounds.items():
+        if any(job.node == loop for job in found):
+            found += listed(inside, (*within, (loop, number)))
+    return found
+
+
+def heal(log: JobsLog, cluster: int, now: float) -> None:
+    """Let a log take over what the schedd says of the jobs of a DAGMan, and of its loops'."""
+    log.heal(ads(cluster), now)
+    for loop, (_, inside) in log.rounds.items():
+        for job in [job for job in log.jobs.values() if job.node == loop]:
+            heal(inside, job.cluster, now)
+
+
 def _chunks(run: Path, node: str, lane: int) -> list[int]:
     try:
         text = (run / layout.chunk_list(node, lane)).read_text(encoding="utf-8")
@@ -183,14 +202,22 @@ def act(cluster: int, action: str, nodes: list[str], which: list[JobState] | Non
     return len(found)
 
 
-def _of_nodes(cluster: int, nodes: list[str]) -> str:
-    """Return the constraint for the jobs of nodes; of a loop these are all jobs of its round."""
+def _of_nodes(cluster: int, nodes: list[str], inside: Iterable[str] = ()) -> str:
+    """Return the constraint for the jobs of nodes.
+
+    Of a loop these are all jobs of its round, or those of the nodes ``inside``.
+    """
+    own = f"DAGManJobId == {cluster} && {_named(nodes)}"
+    which = f" && {_named(inside)}" if inside else ""
+    rounds = [number for number, loop in _dagmans(cluster) if loop in nodes]
+    where = " || ".join([f"({own})", *(f"(DAGManJobId == {number}{which})" for number in rounds)])
+    return f"({where}) && JobUniverse =!= {_SCHEDULER_UNIVERSE}"
+
+
+def _named(nodes: Iterable[str]) -> str:
     # A lane of a node is called by the node's name, a dot and a number.
     names = "|".join(node.replace(".", "[.]") for node in nodes)
-    own = f'DAGManJobId == {cluster} && regexp("^({names})([.][0-9]+)?$", DAGNodeName)'
-    rounds = [number for number, loop in _dagmans(cluster) if loop in nodes]
-    where = " || ".join([f"({own})", *(f"DAGManJobId == {number}" for number in rounds)])
-    return f"({where}) && JobUniverse =!= {_SCHEDULER_UNIVERSE}"
+    return f'regexp("^({names})([.][0-9]+)?$", DAGNodeName)'
 
 
 def _one_of(which: list[JobState]) -> str:
@@ -213,7 +240,13 @@ def release_dagman(cluster: int) -> None:
     )
 
 
-def edit(setup: Setup, cluster: int, nodes: list[str], attributes: Mapping[str, str]) -> int:
+def edit(
+    setup: Setup,
+    cluster: int,
+    nodes: list[str],
+    inside: Iterable[str],
+    attributes: Mapping[str, str],
+) -> int:
     """Change attributes of all jobs of nodes that are in the queue; return how many these are.
 
     Jobs of a cluster that are materialised later take what they have in common from the ad of the
@@ -221,7 +254,7 @@ def edit(setup: Setup, cluster: int, nodes: list[str], attributes: Mapping[str, 
     too, so it is what does it.
     """
     found = htcondor2.Schedd().query(
-        constraint=_of_nodes(cluster, nodes),
+        constraint=_of_nodes(cluster, nodes, inside),
         projection=["ClusterId", "ProcId"],
         opts=htcondor2.QueryOpts.IncludeClusterAd,
     )
@@ -314,8 +347,10 @@ def settle(setup: Setup, run: Path, cluster: int) -> None:
 def facts(cluster: int) -> QueueFacts:
     """Return what schedd and collector say that decides whether jobs find a slot."""
     schedd = htcondor2.Schedd()
+    mine = " || ".join(f"DAGManJobId == {number}" for number, _ in _dagmans(cluster))
     idle = schedd.query(
-        constraint=f"DAGManJobId == {cluster} && JobStatus == 1", limit=_MOST_IDLE_ADS
+        constraint=f"({mine}) && JobStatus == 1 && JobUniverse =!= {_SCHEDULER_UNIVERSE}",
+        limit=_MOST_IDLE_ADS,
     )
     own = schedd.query(
         constraint=f"ClusterId == {cluster}",

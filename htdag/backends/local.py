@@ -120,7 +120,12 @@ class LocalBackend:
         return number
 
     def edit(
-        self, run: Path, ticket: dict[str, Any], nodes: list[str], attributes: dict[str, str]
+        self,
+        run: Path,
+        ticket: dict[str, Any],
+        nodes: list[str],
+        inside: set[str],
+        attributes: dict[str, str],
     ) -> int:
         """Refuse: jobs on this machine ask nobody for anything."""
         refuse("edit")

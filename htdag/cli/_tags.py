@@ -11,6 +11,7 @@ A verb that is for several runs takes them from one decorator::
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from htdag.run import Run
 
 _WILD = "*?["
+STAGE = click.option(
+    "--stage", metavar="STAGE", help="Only this stage; it may follow the TAG, too."
+)
 STDIN = "-"
 
 
@@ -99,6 +103,77 @@ def takes_runs(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(chosen=choose(tags, every), **rest)
 
     return with_runs
+
+
+def takes_stage(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``TAG... [STAGE]``, ``--all`` and ``--stage``.
+
+    The command gets them as ``chosen`` and ``stage``. What follows a tag and is none itself is
+    taken for the stage.
+    """
+
+    @STAGE
+    @click.argument("words", metavar="TAG... [STAGE]", nargs=-1, shell_complete=_complete_words)
+    @click.option("--all", "every", is_flag=True, help="All runs.")
+    @functools.wraps(command)
+    def with_stage(*, words: tuple[str, ...], every: bool, stage: str | None, **rest: Any) -> Any:
+        tags, found = _parted(words, every) if stage is None else (words, stage)
+        return command(chosen=choose(tags, every), stage=found, **rest)
+
+    return with_stage
+
+
+def _parted(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str | None]:
+    """Return the tags among the words of a command, and the stage that follows them."""
+    import difflib
+
+    from htdag.store import tags
+
+    *others, last = words or ("",)
+    if not (others or every) or not last or last == STDIN or is_pattern(last):
+        return words, None
+    if every:
+        return tuple(others), last
+    known = list(tags())
+    stages = [] if STDIN in others else _stages(others)
+    if last not in stages:
+        if last in known or (STDIN not in others and not stages):
+            return words, None  # another run; or one whose mistake is told with the others'
+        if STDIN not in others:
+            near = difflib.get_close_matches(last, [*stages, *known], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"stages: {', '.join(stages)}"
+            raise UsageError(f"{last!r} is neither a run nor a stage of {others[-1]!r}; {hint}")
+    elif last in known:
+        raise UsageError(
+            f"{last!r} is a run, and a stage of {others[-1]!r}: say --stage {shlex.quote(last)} "
+            f"for the stage; for the run, give the command for each run by itself"
+        )
+    return tuple(others), last
+
+
+def _stages(words: Sequence[str]) -> list[str]:
+    """Return the stages and nodes of the runs that words name; none where there is no such run."""
+    found: dict[str, None] = {}
+    for word in words:
+        try:
+            runs = _named(word)
+        except HtdagError:
+            continue
+        for run in runs:
+            found.update(dict.fromkeys([*run.stages, *run.nodes]))
+    return list(found)
+
+
+def _complete_words(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the tags that begin with what was typed; behind a tag, stages of that run too."""
+    from click.shell_completion import CompletionItem
+
+    words = context.params.get("words") or ()
+    stages = [name for name in _stages(words) if name.startswith(incomplete)]
+    found = [CompletionItem(_for_shell(name)) for name in stages]
+    return found + complete_tags(context, parameter, incomplete)
 
 
 def choose(tags: Sequence[str], every: bool) -> Chosen:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.cli._group import JSON, print_json
-from htdag.cli._tags import Chosen, takes_runs
+from htdag.cli._tags import Chosen, takes_stage
 
 if TYPE_CHECKING:
     from htdag.run import Run
 
 
 @click.command(short_help="Show what failed in runs, and why.")
-@takes_runs
-@click.option("--stage", metavar="STAGE", help="Only the errors of this stage.")
+@takes_stage
 @click.option("--items", is_flag=True, help="Show each error by itself, and not in groups.")
 @click.option("--item", "key", metavar="KEY", help="All that is known of this item's errors.")
 @click.option(
@@ -38,7 +37,7 @@ def errors(
     \b
     Examples:
       htdag errors "my survey"
-      htdag errors "my survey" --stage calibrate --items --limit 100
+      htdag errors "my survey" calibrate --items --limit 100
       htdag errors "my survey" --item 17
     """
     contents: list[Any] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,12 @@ import click
 
 from htdag._text import counted
 from htdag.cli._group import JSON, print_json
-from htdag.cli._tags import Chosen, takes_runs
+from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.errors import RunEnded
 
 if TYPE_CHECKING:
     from htdag.run import Run
 
-STAGE = click.option("--stage", metavar="STAGE", help="Only the jobs of this stage, or node.")
 KEYS = click.option(
     "--key",
     "keys",
@@ -89,8 +87,7 @@ def _act(
     """Return a verb that does one thing to the jobs of runs, of a stage or of some items."""
 
     @click.command(name, short_help=short, help=f"{short}\n\n{text}\n\n\b\n{examples}")
-    @takes_runs
-    @STAGE
+    @takes_stage
     @KEYS
     @JSON
     def command(chosen: Chosen, stage: str | None, keys: tuple[str, ...], as_json: bool) -> int:
@@ -112,7 +109,7 @@ hold = _act(
     "Put jobs on hold.",
     "Those that run end, and begin anew when they are released. Without STAGE all jobs of the run "
     "are held, and no further nodes begin.",
-    'Examples:\n  htdag hold "my survey"\n  htdag hold "my survey" --stage calibrate --key 17',
+    'Examples:\n  htdag hold "my survey"\n  htdag hold "my survey" calibrate --key 17',
     "; to let them go on: htdag release {tag}",
 )
 release = _act(
@@ -122,7 +119,7 @@ release = _act(
     "Release jobs that are on hold, whoever held them.",
     "Without STAGE this takes back a halt too; a run that has ended because it was halted is "
     "resumed.",
-    'Examples:\n  htdag release "my survey"\n  htdag release "my survey" --stage calibrate',
+    'Examples:\n  htdag release "my survey"\n  htdag release "my survey" calibrate',
 )
 pause = _act(
     "pause",
@@ -130,7 +127,7 @@ pause = _act(
     "paused",
     "Suspend jobs that run, with all they have in memory.",
     "Their slots stay taken. HTCondor's word for it is suspend.",
-    'Examples:\n  htdag pause "my survey"\n  htdag pause "my survey" --stage calibrate',
+    'Examples:\n  htdag pause "my survey"\n  htdag pause "my survey" calibrate',
     "; to let them go on: htdag continue {tag}",
 )
 continue_ = _act(
@@ -147,14 +144,13 @@ vacate = _act(
     "to begin anew",
     "End jobs that run and let them begin anew.",
     "They may do so elsewhere. This counts as no attempt.",
-    'Examples:\n  htdag vacate "my survey"\n  htdag vacate "my survey" --stage calibrate --key 17',
+    'Examples:\n  htdag vacate "my survey"\n  htdag vacate "my survey" calibrate --key 17',
 )
 
 
 @click.command(short_help="Give jobs another priority among all your jobs.")
-@takes_runs
+@takes_stage
 @click.argument("number", type=int, metavar="NUMBER")
-@STAGE
 @JSON
 def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> int:
     """Give jobs another priority among all your jobs.
@@ -165,7 +161,7 @@ def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> i
     \b
     Examples:
       htdag priority "my survey" 10
-      htdag priority "my survey" 20 --stage calibrate
+      htdag priority "my survey" calibrate 20
       htdag priority -- "my survey" -5
     """
 
@@ -180,11 +176,10 @@ def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> i
 
 
 @click.command()
-@takes_runs
-@STAGE
+@takes_stage
 @click.option("--request-memory", metavar="SIZE", help="Such as 4GB, or a number of MB.")
 @click.option("--request-disk", metavar="SIZE", help="Such as 20GB, or a number of KB.")
-@click.option("--time", metavar="TIME", help="How long a job may run: seconds, or 30m, 8h, 2d.")
+@click.option("--time", metavar="TIME", help="How long a job may run: seconds, or 30m, 8h, 1d 12h.")
 @click.option(
     "--attribute",
     "attributes",
@@ -209,7 +204,7 @@ def edit(
 
     \b
     Examples:
-      htdag edit "my survey" --stage calibrate --request-memory 4GB
+      htdag edit "my survey" calibrate --request-memory 4GB
       htdag edit "my survey" --time 8h --attribute RequestCpus=2
     """
     given: dict[str, str] = {}
@@ -218,14 +213,13 @@ def edit(
         if not equals:
             raise click.UsageError(f"--attribute {text!r}: it takes NAME=EXPRESSION")
         given[name.strip()] = value
-    seconds = None if time is None else _time(time)
 
     def act(run: Run) -> tuple[dict[str, Any], str]:
         changed = run.edit(
             stage,
             request_memory=_size(request_memory),
             request_disk=_size(request_disk),
-            time=seconds,
+            time=time,
             attributes=given,
         )
         text = f"{counted(changed, 'job')} in the queue, and all to come, are changed"
@@ -236,16 +230,6 @@ def edit(
 
 def _size(text: str | None) -> str | int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
-
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def _time(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip(), re.ASCII)
-    if match is None:
-        raise click.UsageError(f"--time {text!r}: it takes seconds, or such as 30m, 8h, 2d")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 @click.command()
@@ -317,8 +301,7 @@ def why(chosen: Chosen, as_json: bool) -> int:
 
 
 @click.command(short_help="List the jobs of runs that wait or run.")
-@takes_runs
-@STAGE
+@takes_stage
 @click.option("--ask", is_flag=True, help="Ask the schedd too, not the event log alone.")
 @JSON
 def jobs(chosen: Chosen, stage: str | None, ask: bool, as_json: bool) -> int:
@@ -327,7 +310,7 @@ def jobs(chosen: Chosen, stage: str | None, ask: bool, as_json: bool) -> int:
     \b
     Examples:
       htdag jobs "my survey"
-      htdag jobs "my survey" --stage calibrate --ask
+      htdag jobs "my survey" calibrate --ask
     """
     from htdag.show.tables import print_jobs
 

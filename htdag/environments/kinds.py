@@ -181,6 +181,11 @@ class Container(Environment):
                 f"container({text!r}): HTCondor knows an image file by its suffix .sif; a folder "
                 f"is an exploded image"
             )
+        if path.suffix == ".sif" and "," in str(path):
+            raise OptionError(
+                f"container({text!r}): HTCondor ends the name of a file at a comma, and could not "
+                f"send {str(path)!r}; put the image under a path without one"
+            )
         return cls(str(path), requirements)
 
     @property

@@ -41,7 +41,7 @@ class Hold:
 
 
 # Code: what it means, and what to do. {node} and {tag} stand for what goes into a command.
-_RELEASE = "htdag release {tag} --stage {node}"
+_RELEASE = "htdag release {tag} {node}"
 _LOOK = "Mend the cause, then: " + _RELEASE
 _ADMIN = (
     "Nothing in your script is wrong. Try again: " + _RELEASE + "; if it comes back, ask those who "
@@ -55,14 +55,13 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     USER_REQUEST: ("held by a person", "To let it go on: " + _RELEASE),
     3: (
         "the job's own rule (periodic_hold or on_exit_hold in submit={{...}}) put it on hold",
-        "Mend the cause, or the rule: htdag edit {tag} --stage {node} --attribute "
+        "Mend the cause, or the rule: htdag edit {tag} {node} --attribute "
         "PeriodicHold=False (or OnExitHold=False); then: " + _RELEASE,
     ),
     4: ("its credentials are missing or have run out", "Renew them, then: " + _RELEASE),
     5: (
         "a rule of the job (periodic_... in submit={{...}}) has no value",
-        "Mend the rule: htdag edit {tag} --stage {node} --attribute PeriodicHold=False; then: "
-        + _RELEASE,
+        "Mend the rule: htdag edit {tag} {node} --attribute PeriodicHold=False; then: " + _RELEASE,
     ),
     6: (
         "the program of the job could not be started on the execute point",
@@ -103,14 +102,12 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     32: (
         "its input is larger than max_transfer_input_mb allows",
         "Make chunks smaller, or raise "
-        "the limit: htdag edit {tag} --stage {node} --attribute MaxTransferInputMB=-1; then: "
-        + _RELEASE,
+        "the limit: htdag edit {tag} {node} --attribute MaxTransferInputMB=-1; then: " + _RELEASE,
     ),
     33: (
         "its output is larger than max_transfer_output_mb allows",
         "Make chunks smaller, or raise "
-        "the limit: htdag edit {tag} --stage {node} --attribute MaxTransferOutputMB=-1; then: "
-        + _RELEASE,
+        "the limit: htdag edit {tag} {node} --attribute MaxTransferOutputMB=-1; then: " + _RELEASE,
     ),
     35: (
         "its container image cannot be used",
@@ -122,13 +119,11 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     45: ("containers (singularity) do not work on the execute point", _ADMIN),
     46: (
         "it ran longer than allowed_job_duration",
-        "Allow more (in seconds): htdag edit {tag} --stage {node} --time SECONDS; then: "
-        + _RELEASE,
+        "Allow more (in seconds): htdag edit {tag} {node} --time SECONDS; then: " + _RELEASE,
     ),
     47: (
         "it ran longer than allowed_execute_duration",
-        "Allow more (in seconds): htdag edit {tag} --stage {node} --time SECONDS; then: "
-        + _RELEASE,
+        "Allow more (in seconds): htdag edit {tag} {node} --time SECONDS; then: " + _RELEASE,
     ),
     48: ("a script of the access point that prepares jobs failed", _ADMIN),
 }
@@ -153,9 +148,7 @@ def explain(job: JobState, tag: str) -> Hold:
     if resource == _DISK:
         return Hold(
             "disk exceeded: it wrote more than request_disk asked for",
-            "Ask for more: htdag edit {tag} --stage {node} --request-disk SIZE; then: ".format(
-                **words
-            )
+            "Ask for more: htdag edit {tag} {node} --request-disk SIZE; then: ".format(**words)
             + _RELEASE.format(**words),
         )
     why, remedy = _MEANINGS.get(job.code, ("HTCondor put it on hold", _LOOK))
@@ -191,7 +184,7 @@ def _memory(job: JobState, words: dict[str, str]) -> Hold:
     proposed = memory_proposal(asked or 0, used)
     return Hold(
         "memory exceeded" + (f": {', '.join(parts)}" if parts else ""),
-        f"htdag edit {words['tag']} --stage {words['node']} --request-memory {proposed}; then: "
+        f"htdag edit {words['tag']} {words['node']} --request-memory {proposed}; then: "
         + _RELEASE.format(**words),
     )
 

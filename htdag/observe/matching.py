@@ -109,7 +109,7 @@ class Question:
     slots: Sequence[Ad]
     evaluate: Evaluate
     shares: Shares = field(default_factory=Shares)
-    edit: str = "htdag edit TAG --stage STAGE"
+    edit: str = "htdag edit TAG STAGE"
 
 
 def analyse(question: Question) -> Analysis:

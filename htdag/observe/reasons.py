@@ -82,7 +82,7 @@ def reasons(
         yield Reason(
             f"node {node}, {counted(number, 'job')}",
             "suspended, by htdag pause, or by the machine that they run on",
-            f"htdag continue {tag} --stage {quote(node)}",
+            f"htdag continue {tag} {quote(node)}",
         )
     if facts is not None:
         for problem in facts.problems:
@@ -165,7 +165,7 @@ def _idle(facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float) -> 
             facts.slots,
             facts.evaluate,
             _shares(facts),
-            f"htdag edit {tag} --stage {quote(node)}",
+            f"htdag edit {tag} {quote(node)}",
         )
         found = matching.analyse(question)
         number = totals.get(node, len(ads)) if alike.count(node) == 1 else len(ads)

@@ -1,4 +1,4 @@
-"""The first pass: which stages share a node.
+"""The pass *fuse*: which stages share a node.
 
 Neighbouring per-item stages flow through one job together, so that their values need no file, no
 job start and no turn of DAGMan in between. What combines items, or sends them to others with the
@@ -8,14 +8,17 @@ same key, begins where the items are made.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._graph import upstreams
 from htdag._options import Options
 from htdag.environments import Environment
-from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction, Stream
+from htdag.plan.model import Node
+from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 BUILT_IN = Options(
     retries=0,
@@ -93,6 +96,8 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     # What the node waits for already is there when its jobs start; anything else would have to
     # wait for jobs of this very node, or hold back the stages before this one.
     if wanted.binds:
+        import networkx as nx  # here, since it takes longer to import than all of htdag
+
         ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
         waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
         waits = [name for name in waits if graph.nodes[name]["stage"].data is None]

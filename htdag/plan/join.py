@@ -1,16 +1,19 @@
-"""The second pass: what each node writes, and which node each input and bind comes from."""
+"""The pass *join*: what each node writes, and which node each input and bind comes from."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._names import unique_name
 from htdag.plan.fuse import job_options
-from htdag.plan.model import Input, Node, Output
+from htdag.plan.model import Node
+from htdag.plan.parts import Input, Output
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import KEYED, Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 _LONGEST_NAME = 60
 
@@ -116,6 +119,8 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
             for bind in node.binds
         )
         connected.append(replace(node, input=replace(reads, streams=streams), binds=binds))
+    import networkx as nx  # here, since it takes longer to import than all of htdag
+
     order = nx.DiGraph()
     by_name = {node.name: node for node in connected}
     order.add_nodes_from(by_name)

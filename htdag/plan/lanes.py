@@ -1,4 +1,6 @@
-"""Cut chains of nodes into lanes, where that is faster: a chunk's successor need not wait for all.
+"""The pass *lane*: cut chains of nodes into lanes where that is faster.
+
+Then what comes after a chunk need not wait for all chunks.
 
 A node whose chunks are those of the node before it can begin a chunk when that chunk is there. For
 DAGMan a lane, a range of the chunks, is a node of its own, and so has a turn of its own.
@@ -8,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._resources import fixed
 from htdag._text import duration
@@ -18,6 +19,9 @@ from htdag.plan.costs import Chain
 from htdag.plan.model import Node
 from htdag.plan.schedule import Capacity, Work, makespan
 from htdag.runtime.chunking import BY_HASH
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 MOST_LANES = 16
 LEAST_GAIN = 0.1
@@ -121,6 +125,8 @@ def can_lane(node: Node, before: Node, first: Node, graph: nx.DiGraph) -> tuple[
         return False, f"{first.name} has 1 job"
     if node.options.chunk_size is not None and not _same_chunks(node, before):
         return False, f"its chunk_size gives it other chunks than {before.name} has"
+    import networkx as nx  # here, since it takes longer to import than all of htdag
+
     for bind in node.binds:
         if bind.node is None:
             continue
@@ -147,6 +153,8 @@ def _whole_only(node: Node) -> str:
 
 def _trees(nodes: Sequence[Node]) -> tuple[list[tuple[str, ...]], list[Chain]]:
     """Return the nodes that could be in the same lanes, the first first; and which could not."""
+    import networkx as nx
+
     graph = nx.DiGraph()
     graph.add_nodes_from((node.name, {"node": node}) for node in nodes)
     graph.add_edges_from((parent, node.name) for node in nodes for parent in node.parents)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._text import counted
-from htdag.plan.model import Bind, Node
+from htdag.plan.model import Node
+from htdag.plan.parts import Bind
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 
 def comes_late(graph: nx.DiGraph, bind: Bind, done: dict[str, Node]) -> bool:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._sources import LateSource
 from htdag._throttles import Throttles
 from htdag.plan.chunk import Flow, flow_of
-from htdag.plan.model import Bind, Check, Node, Plan, Round, StoredSource
+from htdag.plan.model import Node, Plan, Round
+from htdag.plan.parts import Bind, Check, StoredSource
 from htdag.stages import STATE, Loop, Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 UNTIL = "until"
 """What the check of a loop is called in messages about it."""
 
-PlanRound = Callable[[nx.DiGraph, str, Throttles, Loop], Plan]
+PlanRound = Callable[["nx.DiGraph", str, Throttles, Loop], Plan]
 
 
 def add_check(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from types import MappingProxyType
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
@@ -20,6 +19,9 @@ from htdag.plan.priority import prioritize
 from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Measures, Settings, tune
 from htdag.stages import Loop
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 _NOTHING: Measures = MappingProxyType({})
 

@@ -1,4 +1,4 @@
-"""The pass between `connect` and `chunk`: what earlier runs say of the jobs of each node.
+"""The pass *tune*: what earlier runs say of the jobs of each node.
 
 Where the user left the size of chunks, the memory or the disk open, they follow from what was
 measured. What is given by hand stays; nothing here decides which stages share a node.
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import networkx as nx
+from typing import TYPE_CHECKING
 
 from htdag._options import Options
 from htdag._text import duration, short_number, size
@@ -19,6 +18,9 @@ from htdag.plan.costs import Cost
 from htdag.plan.identity import PARTS, stage_keys
 from htdag.plan.model import Node
 from htdag.runtime.chunking import BY_HASH, view_total
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 JOBS_A_SLOT = 2
 LEAST_SECONDS = 60.0
@@ -274,6 +276,7 @@ def _tuned(
             jobs, reason = _jobs(items, each, slots, settings)
             reasons.append(reason)
     options, asked = _requests(node, known, _items_a_job(node, items, jobs))
+    before = node.options.given()
     return replace(
         node,
         options=options,
@@ -288,6 +291,7 @@ def _tuned(
             min(part.median(lambda run: run.jobs) for part in known),
         ),
         measured=_measured(known, each if node.reduction is None or not unknown else None),
+        proposed=tuple(name for name in options.given() if name not in before),
         reasons=(*node.reasons, *reasons, *asked),
     )
 
@@ -326,7 +330,7 @@ def _measured(known: Sequence[_Part], each: float | None) -> str:
             text += f" ({slow.key.split('/')[1]}: {duration(slow.seconds())})"
         text += ", "
     memory, disk = (max(run.memory_mb for run in runs), max(run.disk_mb for run in runs))
-    return text + f"{size(memory)} at the peak besides Python, {size(disk)} of disk an item"
+    return text + f"{size(memory)} at the peak, disk {size(disk)} an item"
 
 
 def _jobs(items: float, each: float, slots: int, settings: Settings) -> tuple[int, str]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from math import ceil
-from shlex import quote
+from pathlib import Path
 from typing import Any
 
-from htdag import _checks, _options
+from htdag import _checks, _options, _units
 from htdag._resources import PerItem
 from htdag.errors import OptionError, UsageError
 from htdag.run.control import Control
-from htdag.runtime import submitfile
+from htdag.runtime import layout, progress, submitfile
 
-_LONGEST = 2**31 - 1  # seconds
+_duration = _units.duration()
 _ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 # Attributes that have a submit command of their own; all others are written as MY.attribute.
 _COMMANDS = {
@@ -61,7 +62,7 @@ class Editing(Control):
         *,
         request_memory: str | int | None = None,
         request_disk: str | int | None = None,
-        time: float | timedelta | None = None,
+        time: str | float | timedelta | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> int:
         """Change what the jobs of a stage ask for.
@@ -78,8 +79,9 @@ class Editing(Control):
             Such as ``"4GB"``, or a number of MB.
         request_disk : str or int, optional
             Such as ``"20GB"``, or a number of KB.
-        time : float (seconds) or timedelta, optional
-            How long a job may run before HTCondor puts it on hold.
+        time : str, float (seconds) or timedelta, optional
+            How long a job may run before HTCondor puts it on hold, such as ``"2h"``; as the option
+            `allowed_job_duration` takes it.
         attributes : mapping, optional
             Any other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Texts are
             expressions of HTCondor's.
@@ -116,7 +118,10 @@ class Editing(Control):
             if amount is not None:
                 changes[attribute] = str(_megabytes(amount, unit))
         if time is not None:
-            changes[self._duration(stage)] = str(_seconds(time))
+            try:
+                changes[self._duration(stage)] = str(_duration(time))
+            except OptionError as error:
+                raise OptionError(f"time={_checks.shown(time)}: {error}") from None
         if attributes is not None and not isinstance(attributes, Mapping):
             raise OptionError(
                 f"attributes={_checks.shown(attributes)}: it takes a dict of attribute to value"
@@ -138,32 +143,41 @@ class Editing(Control):
     def _change(self, stage: str | None, attributes: dict[str, str], action: str = "edit") -> int:
         """Change attributes of jobs in the queue, then of those to come."""
         nodes = self._nodes(stage)
-        loops = [node["name"] for node in self._plan["nodes"] if node["mode"] == "loop"]
-        if stage in loops:
-            raise UsageError(
-                f"run {self.tag!r}: {stage!r} is a loop; to {action} its jobs means nothing to "
-                f"the rounds to come. Change the options of its stages in the script, then: "
-                f"htdag resume {quote(self.tag)} --script"
-            )
-        nodes = [node for node in nodes if node not in loops]
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         self._check_can(action)
         number = 0
         if not self.state.ended:
-            number = backend.edit(self.path, ticket["ticket"], nodes, attributes)
-        for node in nodes:
-            values = {
-                _COMMANDS.get(name.lower(), f"MY.{name}"): value
-                for name, value in attributes.items()
-            }
-            submitfile.change(str(self.path), node, values)
+            number = backend.edit(
+                self.path, ticket["ticket"], nodes, self._inside(stage), attributes
+            )
+        values = {
+            _COMMANDS.get(name.lower(), f"MY.{name}"): value for name, value in attributes.items()
+        }
+        written: set[tuple[Path, str]] = set()
+        # A round that is made meanwhile may have been copied before its template was changed.
+        while missing := [place for place in self._places(stage) if place not in written]:
+            for folder, node in missing:
+                submitfile.change(str(folder), node, values)
+            written.update(missing)
         return number
+
+    def _places(self, stage: str | None) -> list[tuple[Path, str]]:
+        """Return the submit descriptions of a stage's jobs: folder and node of each.
+
+        Of a loop these are those of its template, which later rounds are copies of, and of the
+        present round.
+        """
+        return list(_places(self.path, stage))
+
+    def _inside(self, stage: str | None) -> set[str]:
+        """Return the nodes of a stage that loops repeat; of a loop all of its nodes."""
+        return {node for folder, node in self._places(stage) if folder != self.path}
 
     def _duration(self, stage: str | None) -> str:
         """Return which of the two limits on time the jobs have already, or the usual one."""
-        for node in self._nodes(stage):
-            if "allowed_job_duration" in submitfile.commands(str(self.path), node):
+        for folder, node in self._places(stage):
+            if "allowed_job_duration" in submitfile.commands(str(folder), node):
                 return "AllowedJobDuration"
         return "AllowedExecuteDuration"
 
@@ -174,12 +188,6 @@ class Editing(Control):
 
             refuse(action)
 
-    def _node_names(self) -> list[str]:
-        """Return the names of all nodes, the FINAL one included."""
-        final = self._plan.get("final")
-        names = [str(node["name"]) for node in self._plan["nodes"]]
-        return names if final is None else [*names, str(final)]
-
     def _nodes(self, stage: str | None) -> list[str]:
         """Return the nodes that compute a stage, or the node of that name; with None all."""
         nodes = self._plan["nodes"]
@@ -188,16 +196,16 @@ class Editing(Control):
         _checks.text(stage, "stage")
         found = [
             node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
-        ] or [name for name in self._node_names() if name == stage]
-        for inner in self._rounds_with(stage) if not found else ():
-            found = [inner._loop]
-            break
+        ] or [name for name in self.nodes if name == stage]
         if not found:
-            names = [entry["name"] for entry in self._plan["stages"] if entry["node"] is not None]
-            raise UsageError(
-                f"run {self.tag!r} has no stage or node {stage!r} with jobs; it has: "
-                f"{', '.join(names)}"
-            )
+            loops = [node["name"] for node in nodes if node["mode"] == "loop"]
+            found = [loop for loop in loops if any(_places(self.path / layout.step(loop), stage))]
+        if not found:
+            sources = {each["name"] for each in self._plan["stages"] if each["node"] is None}
+            names = [name for name in self.stages if name not in sources]
+            near = difflib.get_close_matches(stage, [*names, *self.nodes], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            raise UsageError(f"run {self.tag!r} has no stage or node {stage!r} with jobs; {hint}")
         return found
 
 
@@ -208,9 +216,15 @@ def _megabytes(size: str, unit: str = "MB") -> int:
     return ceil(found * (1024 if unit == "KB" else 1))
 
 
-def _seconds(time: Any) -> int:
-    given = time.total_seconds() if isinstance(time, timedelta) else time
-    wrong = isinstance(given, bool) or not isinstance(given, int | float)
-    if wrong or not 0 < given <= _LONGEST:
-        raise OptionError(f"time={time!r}: it takes seconds, or a timedelta, more than 0")
-    return max(1, round(given))
+def _places(run: Path, stage: str | None) -> Iterator[tuple[Path, str]]:
+    for node in progress.read_plan(str(run))["nodes"]:
+        name = node["name"]
+        mine = stage in (None, name, *(node["stages"] or node["outputs"]))
+        if node["mode"] != "loop":
+            if mine:
+                yield run, name
+            continue
+        number = layout.last_round(str(run), name)
+        folders = [layout.step(name), *([layout.one_round(name, number)] if number else [])]
+        for folder in folders:
+            yield from _places(run / folder, None if mine else stage)

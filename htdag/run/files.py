@@ -69,6 +69,18 @@ class RunFiles:
         return tuple(self._manifest["targets"])
 
     @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of all stages, those that loops repeat too; sources are among them."""
+        return tuple(_stage_names(self.path, self._plan))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the DAGMan nodes that have jobs, the FINAL one included."""
+        final = self._plan.get("final")
+        names = [str(node["name"]) for node in self._plan["nodes"]]
+        return tuple(names if final is None else [*names, str(final)])
+
+    @property
     def script(self) -> dict[str, Any] | None:
         """How the script that made it was started; None for a notebook or the like.
 
@@ -181,7 +193,7 @@ class RunFiles:
         return target
 
     def _stage(self, stage: str) -> None:
-        names = list(_stage_names(self.path, self._plan))
+        names = self.stages
         if _checks.text(stage, "stage") not in names:
             near = difflib.get_close_matches(stage, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"

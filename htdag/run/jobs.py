@@ -11,6 +11,7 @@ from htdag.errors import BackendError, RunEnded, UsageError
 from htdag.observe.itemkeys import keys_of
 from htdag.observe.reasons import Reason, reasons
 from htdag.run.editing import Editing
+from htdag.runtime import layout
 
 
 class JobControl(Editing):
@@ -45,7 +46,8 @@ class JobControl(Editing):
         nodes = self._nodes(stage)
         ticket = self._ticket()
         found = self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], ask)
-        return [job for job in found if job.node in nodes]
+        inside = self._inside(stage)
+        return [job for job in found if (job.node in inside if job.within else job.node in nodes)]
 
     def hold(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
         """Put jobs on hold: those that run end, and none begins until `release`.
@@ -262,9 +264,12 @@ class JobControl(Editing):
         seen: set[str] = set()
         found = []
         for job in self.jobs(stage, ask=self.backend_name == "condor"):
-            if job.node not in nodes or job.chunk is None:
+            if job.chunk is None:
                 continue
-            here = wanted.intersection(keys_of(self.path, job.node, job.chunk))
+            folder = self.path
+            for loop, number in job.within:
+                folder /= layout.one_round(loop, number)
+            here = wanted.intersection(keys_of(folder, job.node, job.chunk))
             if here:
                 found.append(job)
                 seen |= here

@@ -47,6 +47,13 @@ class Results(Watching):
         -----
         ItemsMissing
             If items that failed were let go on the way to it (``on_error="skip"``).
+
+        Examples
+        --------
+        >>> run.result()  # doctest: +SKIP
+        499500
+        >>> run.result("squares", timeout=60)  # doctest: +SKIP
+        [0, 1, 4]
         """
         name = self._target(target)
         entry = outcomes.stage_entry(self._plan, name)
@@ -83,6 +90,11 @@ class Results(Watching):
         -----
         ItemsMissing
             As for `result`, with ``errors="raise"``.
+
+        Examples
+        --------
+        >>> for item in run.items("squares"):  # doctest: +SKIP
+        ...     print(item.source, item.value)
         """
         if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
             raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
@@ -126,6 +138,11 @@ class Results(Watching):
         ------
         RunFailed, RunHeld
             After the last item that there is, if the run does not give all of them.
+
+        Examples
+        --------
+        >>> for item in run.as_completed():  # doctest: +SKIP
+        ...     print(item.key, item.value)
         """
         name = self._target(target)
         return self._as_completed(name)

@@ -45,11 +45,35 @@ class Streams(RunFiles):
             If no job has begun with it.
         UsageError
             If there is no such stage or item.
+
+        Examples
+        --------
+        >>> print(run.stdout("fit", 7))  # doctest: +SKIP
         """
         return self._stream(stage, key, "out", round)
 
     def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
-        """Return what an item has written to standard error; as `stdout`."""
+        """Return what an item has written to standard error, such as the output of logging.
+
+        Parameters
+        ----------
+        stage, key, round
+            As for `stdout`.
+
+        Returns
+        -------
+        str
+            As of `stdout`.
+
+        Raises
+        ------
+        TimeoutError, UsageError
+            As of `stdout`.
+
+        Examples
+        --------
+        >>> print(run.stderr("fit", 7))  # doctest: +SKIP
+        """
         return self._stream(stage, key, "err", round)
 
     def _stream(self, stage: str, key: str | int | None, which: str, round: int | None) -> str:

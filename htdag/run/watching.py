@@ -44,6 +44,12 @@ class Watching(Troubles):
         ------
         BackendError
             If the schedd was to be asked, and does not answer.
+
+        Examples
+        --------
+        >>> print(run.status())  # doctest: +SKIP
+        >>> run.status()["squares"].done  # doctest: +SKIP
+        1000
         """
         if ask:
             ticket = self._ticket()
@@ -81,6 +87,11 @@ class Watching(Troubles):
         -----
         FinalFailed
             If a function of `Pipeline.on_success` or `on_failure` failed.
+
+        Examples
+        --------
+        >>> pipeline.submit().wait().result()  # doctest: +SKIP
+        499500
         """
         from htdag.show import notebook
         from htdag.show.progress import Display

@@ -9,20 +9,14 @@ directory of its own, since the files are known by their names in it.
 from __future__ import annotations
 
 import os
-import shutil
-import struct
-import sys
-import tarfile
-import tempfile
-import zlib
-from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, List, Optional, Union
 
 from . import layout
 from .inside import public
 from .job import Job
 
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-_CRC = struct.Struct("<I")
+# Most jobs have no checkpoints, so what these need beside this (an archive, temporary files) is
+# imported where it is used.
 _SIZED = (list, tuple, dict, set, frozenset, str, bytes, range)
 
 
@@ -96,47 +90,13 @@ def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
             "function of a map, starmap, flat_map or filter, in code that travels with the job "
             "(code of an installed package does not); mention htdag.checkpoint in the function"
         )
+    from . import checkpointfile
+
     names = [_relative(file, call.folder) for file in files]
-    aside = call.archive + ".new"
-    with os.fdopen(os.open(aside, _NEW, 0o600), "wb") as opened:
-        summed = _Summed(opened)
-        with tarfile.open(fileobj=summed, mode="w|") as archive:  # type: ignore[call-overload]
-            for name in names:
-                archive.add(os.path.join(call.folder, name), name)
-            _keep_others(call.archive, names, archive)
-        opened.write(_CRC.pack(summed.crc))
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(aside, call.archive)
-    layout.sync(os.path.dirname(call.archive))
+    checkpointfile.write(call.archive, call.folder, names)
     if keeper.pauser.is_due():
         os.chdir(keeper.home)
         keeper.pauser.pause()
-
-
-class _Summed:
-    """Sums up what is written to a file."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.crc = 0
-
-    def write(self, data: bytes) -> int:
-        self.crc = zlib.crc32(data, self.crc)
-        return self._file.write(data)
-
-
-def _check_sum(path: str) -> None:
-    """Raise `tarfile.TarError` unless a file is what was written."""
-    left = os.path.getsize(path) - _CRC.size
-    crc = 0
-    with open(path, "rb") as file:
-        while left > 0:
-            piece = file.read(min(left, 1 << 20))
-            crc = zlib.crc32(piece, crc)
-            left -= len(piece)
-        if file.read() != _CRC.pack(crc):
-            raise tarfile.ReadError("the checksum of %s does not match" % path)
 
 
 def _relative(file: Any, folder: str) -> str:
@@ -153,25 +113,17 @@ def _relative(file: Any, folder: str) -> str:
     return os.path.relpath(path, folder)
 
 
-def _keep_others(path: str, names: List[str], into: tarfile.TarFile) -> None:
-    """Take over from the archive before this one what has not been named again."""
-    if not os.path.exists(path):
-        return
-    with tarfile.open(path) as earlier:
-        for member in earlier:
-            if not any(member.name == name or member.name.startswith(name + "/") for name in names):
-                into.addfile(member, earlier.extractfile(member) if member.isfile() else None)
-
-
 def forget(job: Job) -> None:
     """Make the job's folder, empty, when it begins."""
     if job.program["checkpoints"]:
         folder = layout.checkpoints(job.node, job.chunk, job.attempt)
-        shutil.rmtree(folder, ignore_errors=True)
+        layout.remove_tree(folder)
         os.makedirs(folder, mode=0o700)
         earlier = of_earlier_attempt(".", job.node, job.chunk, job.attempt)
         for name in os.listdir(earlier) if earlier else ():
             if name.endswith(".tar"):
+                import shutil
+
                 shutil.copy(os.path.join(earlier, name), os.path.join(folder, name))
 
 
@@ -205,6 +157,8 @@ class Keeper:
         self.pauser: Any = None
         _HERE.keeper = self
         if self._works:
+            import tempfile
+
             self._scratch = tempfile.mkdtemp(prefix="calls-", dir=os.path.dirname(self.home))
 
     def over(self, operations: List[Dict[str, Any]], functions: List[Any]) -> List[Any]:
@@ -244,7 +198,9 @@ class Keeper:
         here = _Call(os.path.join(self._folder, name + ".tar"), os.path.join(self._scratch, name))
         os.mkdir(here.folder)
         if os.path.exists(here.archive):
-            _restore(here)
+            from . import checkpointfile
+
+            checkpointfile.restore(here.archive, here.folder)
         for name in self._links:
             link = os.path.join(here.folder, name)
             if not os.path.lexists(link):
@@ -261,7 +217,7 @@ class Keeper:
         for stage, last in self._calls.items():
             for number in range(last + 1):
                 name = "%d.%s.%d" % (self._sequence, stage, number)
-                shutil.rmtree(os.path.join(self._scratch, name), ignore_errors=True)
+                layout.remove_tree(os.path.join(self._scratch, name))
                 if done:
                     _remove(os.path.join(self._folder, name + ".tar"))
 
@@ -269,7 +225,7 @@ class Keeper:
         """Remove the working directories."""
         _HERE.keeper = None
         if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            layout.remove_tree(self._scratch)
 
 
 class _Inside:
@@ -286,23 +242,6 @@ class _Inside:
     def __exit__(self, *_: Any) -> None:
         _HERE.call = None
         os.chdir(self.home)
-
-
-def _restore(call: _Call) -> None:
-    try:
-        _check_sum(call.archive)
-        with tarfile.open(call.archive) as archive:
-            for member in archive:
-                if hasattr(tarfile, "fully_trusted_filter"):  # it was written by this very run
-                    archive.extract(member, call.folder, filter="fully_trusted")
-                else:
-                    archive.extract(member, call.folder)
-    except (OSError, tarfile.TarError) as error:
-        # To begin anew is always right; to go on from a part of a checkpoint might not be.
-        sys.stderr.write("htdag: a checkpoint cannot be read, so begin anew: %s\n" % error)
-        os.replace(call.archive, call.archive + ".damaged")
-        shutil.rmtree(call.folder, ignore_errors=True)
-        os.mkdir(call.folder)
 
 
 def _remove(path: str) -> None:

@@ -13,7 +13,6 @@ from . import (
     checking,
     checkpoint,
     chunkfile,
-    current,
     inside,
     itemfile,
     measure,
@@ -21,11 +20,11 @@ from . import (
     recordfile,
     report,
     sinks,
+    telling,
     usermodules,
     views,
     workplace,
 )
-from .detail import Details
 from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
@@ -44,12 +43,10 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         inside.install()
         _show_lines_at_once()
         job = workplace.settle(job)
-        run(job, shared, skip, current.enter(job))
+        run(job, shared, skip, telling.enter(job))
         status = 0
     except BaseException as error:
-        name, message = report.type_name(error), report.text_of(error)
-        Details(job.record).tell()
-        report.job_error(job, name, message, report.user_traceback(error))
+        report.child_error(job, error)
         _, position, items, done, failed = shared.get()
         shared.put(GAVE_UP, position, items, done, failed + 1)
         status = 0
@@ -85,7 +82,7 @@ def run(
     bound = chunkfile.bound_values(job.description["binds"])
     keeper = checkpoint.Keeper(job)
     functions = keeper.over(program["operations"], functions)
-    functions = current.telling(cursor, program, functions)
+    functions = telling.over(cursor, program, functions)
     content["functions"] = functions = watch.over(program, functions)
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
@@ -182,7 +179,7 @@ def _each(
     total = views.total(job.description)
     done = failed = 0
     sequence = -1
-    details = Details(job.record)
+    reporter = report.Reporter(job)
     first_stage = cursor.stage
     load = view.load
     # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
@@ -203,7 +200,7 @@ def _each(
             keeper.end(done=True)
         except BaseException as error:
             failed += 1
-            report.item_error(job, cursor.stage, key, sequence, error, details)
+            reporter.item(cursor.stage, key, sequence, error)
             for sink in sinks:
                 sink.abandon()
             keeper.end(done=False)
@@ -260,7 +257,7 @@ def _reduce(
     except BaseException as error:
         for sink in sinks:
             sink.abandon()
-        report.item_error(job, cursor.stage, key or None, number, error, Details(job.record))
+        report.Reporter(job).item(cursor.stage, key or None, number, error)
         shared.put(RUNNING, 0, number, 0, 1)
 
 

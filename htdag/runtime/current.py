@@ -1,4 +1,4 @@
-"""What a function can learn of the job it runs in: `current`, and variables of the environment."""
+"""`current`: what a function can ask of the job that it runs in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from . import requests
 from .inside import public
 from .job import Job
-from .program import Cursor
+from .telling import HERE
 
 _ATTRIBUTE = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
 
@@ -77,18 +77,6 @@ class Current:
     gpus: int
 
 
-class _Place:
-    """The job that this process works for."""
-
-    def __init__(self) -> None:
-        self.job: Optional[Job] = None
-        self.cursor = Cursor()
-        self.granted: Optional[Dict[str, Any]] = None
-
-
-_HERE = _Place()
-
-
 @public
 def current() -> Optional[Current]:
     """Tell what the function that calls this runs in; None outside of a run.
@@ -105,79 +93,20 @@ def current() -> Optional[Current]:
     >>> print(htdag.current())
     None
     """
-    job = _HERE.job
+    job = HERE.job
     if job is None:
         return None
-    if _HERE.granted is None:
-        _HERE.granted = _granted(job)
+    if HERE.granted is None:
+        HERE.granted = _granted(job)
     return Current(
         run=job.program["run"],
-        stage=_HERE.cursor.stage,
-        key=_HERE.cursor.key or None,
+        stage=HERE.cursor.stage,
+        key=HERE.cursor.key or None,
         attempt=job.attempt,
         node=job.node,
         chunk=int(job.chunk),
-        **_HERE.granted,
+        **HERE.granted,
     )
-
-
-def enter(job: Job) -> Cursor:
-    """Make `current` tell of a job, and return the cursor to keep up to date."""
-    _HERE.job = job
-    _HERE.granted = None
-    _HERE.cursor = _TellingCursor()
-    os.environ["HTDAG_RUN"] = job.program["run"]
-    os.environ["HTDAG_NODE"] = job.node
-    os.environ["HTDAG_CHUNK"] = job.chunk
-    os.environ["HTDAG_ATTEMPT"] = str(job.attempt)
-    return _HERE.cursor
-
-
-class _TellingCursor(Cursor):
-    """A cursor that tells programs started by functions too, by the environment."""
-
-    __slots__ = ()
-
-    def item(self, key: str) -> None:
-        self.key = key
-        os.environ["HTDAG_ITEM"] = key
-
-
-def telling(cursor: Cursor, program: Dict[str, Any], functions: List[Any]) -> List[Any]:
-    """Return the functions of a node so that the environment tells the stage of each.
-
-    A variable takes longer to set than a stage's name to note, so where it is the same for all
-    functions it is set once.
-    """
-    if not isinstance(cursor, _TellingCursor):
-        return functions
-    operations = program["operations"]
-    os.environ["HTDAG_STAGE"] = program["stages"][0]
-    if len({operation["stage"] for operation in operations}) < 2:
-        return functions
-    found = list(functions)
-    for operation in operations:
-        number = operation["function"]
-        found[number] = _told(functions[number], operation["stage"])
-    return found
-
-
-def _told(function: Any, stage: str) -> Any:
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        os.environ["HTDAG_STAGE"] = stage
-        result = function(*arguments, **keywords)
-        return elements(result) if hasattr(result, "__next__") else result
-
-    def elements(result: Any) -> Any:
-        while True:
-            os.environ["HTDAG_STAGE"] = stage  # the stages after it have changed it
-            try:
-                element = next(result)
-            except StopIteration:
-                return
-            yield element
-
-    return call
 
 
 def _granted(job: Job) -> Dict[str, Any]:

@@ -7,7 +7,6 @@ along. A later attempt is another matter: it has files of its own.
 from __future__ import annotations
 
 import os
-import shutil
 from typing import List, NamedTuple, Optional, Set, Tuple
 
 from . import chunkfile, itemfile, pause, recordfile
@@ -58,6 +57,8 @@ def _make_own(path: str) -> None:
     The job before may run still, where HTCondor has lost sight of it: it then writes to what was
     there, and not into the file of this one.
     """
+    import shutil  # it takes time, which most jobs need not spend
+
     aside = path + ".own"
     with open(path, "rb") as old, os.fdopen(os.open(aside, _NEW, 0o600), "wb") as new:
         shutil.copyfileobj(old, new, 1 << 20)

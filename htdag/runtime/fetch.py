@@ -7,7 +7,6 @@ URL. So of several URLs that end in the same name it can bring one only.
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Any, Dict, Iterable, List
 
 from . import layout
@@ -41,7 +40,8 @@ def send(path: str, url: str) -> None:
     OSError
         If that fails.
     """
-    import urllib.parse  # these take time, which most jobs need not spend
+    import shutil  # these take time, which most jobs need not spend
+    import urllib.parse
     import urllib.request
 
     scheme = url.split(":", 1)[0]
@@ -84,6 +84,7 @@ def fetched(file: Dict[str, Any], root: str, folder: str, brought: Iterable[str]
         If it cannot be fetched.
     """
     import hashlib  # these take time, which most jobs need not spend
+    import shutil
     import urllib.request
 
     url = file["url"]

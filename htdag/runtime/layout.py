@@ -285,6 +285,18 @@ def sync(path: str) -> None:
         os.close(descriptor)
 
 
+def remove_tree(path: str) -> None:
+    """Remove a folder with all that is in it, as far as that can be done; there may be none."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        import shutil  # it takes time, which most jobs need not spend
+
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def link_or_copy(path: str, new: str) -> None:
     """Give a file another name, too; where the file system cannot, make a copy of it."""
     try:

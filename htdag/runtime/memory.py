@@ -10,7 +10,7 @@ import math
 import os
 from typing import Any, Dict, Iterator, Optional
 
-from . import layout, recordfile, submitfile
+from . import layout, recordfile
 
 _SIGKILL = "signal 9 "
 
@@ -39,6 +39,8 @@ def learn(run: str, node: Dict[str, Any]) -> str:
     """
     if node.get("mode") == "loop":
         return ""  # its rounds have nodes of their own
+    from . import submitfile  # it takes time, which jobs need not spend
+
     commands = submitfile.commands(run, node["name"])
     raised = submitfile.megabytes(commands.get("retry_request_memory"))
     given = commands.get("request_memory")

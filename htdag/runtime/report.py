@@ -5,39 +5,62 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from . import detail, recordfile, shorten, views
+from . import recordfile, views
 from .job import RUNNING, Job
 from .program import StageError
+
+# Most jobs have no errors, so what describes one is imported when there is one.
+if TYPE_CHECKING:
+    from .detail import Details
 
 _LONGEST_MESSAGE = 4000
 
 
-def item_error(
-    job: Job,
-    stage: str,
-    key: Optional[str],
-    sequence: int,
-    error: BaseException,
-    details: detail.Details,
-) -> None:
-    """Add the error of one item to the record."""
-    message = text_of(error)
-    name = type_name(error)
-    if isinstance(error, SystemExit):
-        message = "the function called sys.exit(%r)" % (error.code,)
-    content: Dict[str, Any] = {
-        "stage": stage,
-        "key": key,
-        "sequence": sequence,
-        "type": name,
-        "message": _explained(name, message),
-    }
-    content.update(details.of(error))
-    if isinstance(error, StageError):
-        content.update({"traceback": "", "locals": []})
-    recordfile.append(job.record, "error", content)
+class Reporter:
+    """Adds the errors of the items of one process to the job's record.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._record = job.record
+        self._details: Optional[Details] = None
+
+    def item(self, stage: str, key: Optional[str], sequence: int, error: BaseException) -> None:
+        """Add the error of one item."""
+        if self._details is None:
+            from .detail import Details
+
+            self._details = Details(self._record)
+        message = text_of(error)
+        name = type_name(error)
+        if isinstance(error, SystemExit):
+            message = "the function called sys.exit(%r)" % (error.code,)
+        content: Dict[str, Any] = {
+            "stage": stage,
+            "key": key,
+            "sequence": sequence,
+            "type": name,
+            "message": _explained(name, message),
+        }
+        content.update(self._details.of(error))
+        if isinstance(error, StageError):
+            content.update({"traceback": "", "locals": []})
+        recordfile.append(self._record, "error", content)
+
+
+def child_error(job: Job, error: BaseException) -> None:
+    """Add to the record why the process of the functions could not go on."""
+    from .detail import Details
+
+    name, message = type_name(error), text_of(error)
+    Details(job.record).tell()
+    job_error(job, name, message, user_traceback(error))
 
 
 def job_error(job: Job, name: str, message: str, trace: str = "") -> None:
@@ -113,6 +136,8 @@ def _explained(name: str, message: str) -> str:
 
 def text_of(error: BaseException) -> str:
     """Return an exception's message, whatever its class does."""
+    from . import shorten
+
     try:
         return shorten.cut(str(error), _LONGEST_MESSAGE)
     except Exception as second:
@@ -133,4 +158,6 @@ def user_traceback(error: BaseException) -> str:
     """Return the traceback as text, without the frames of htdag before the user's first."""
     if isinstance(error, StageError):
         return ""
+    from . import detail
+
     return detail.traceback_of(error)

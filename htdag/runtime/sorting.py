@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import os
 import struct
-import tempfile
 from typing import IO, Any, Callable, Iterable, Iterator, List, NamedTuple
 
 BUDGET = 48 << 20
@@ -90,6 +89,8 @@ def _merge(
 
 def scratch_file(prefix: str) -> IO[bytes]:
     """Return a new file in the job's scratch directory, gone when it is closed."""
+    import tempfile  # it takes time, which most jobs need not spend
+
     folder = os.environ.get("_CONDOR_SCRATCH_DIR")
     return tempfile.TemporaryFile(
         prefix=prefix, dir=folder if folder and os.path.isdir(folder) else None, buffering=1 << 18

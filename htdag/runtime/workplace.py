@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-from typing import Any
+from typing import Any, Callable
 
-from . import layout, outfiles, travel
+from . import layout, travel
 from .job import Job
 
 
@@ -22,17 +21,21 @@ def folder_of(job: Job) -> str:
     return os.path.abspath(layout.work(job.node, job.chunk, job.attempt))
 
 
+def _working(job: Job) -> str:
+    return os.path.join(folder_of(job), "work")
+
+
 def prepare(job: Job, anew: bool) -> None:
     """Make the folder of the files that the functions will return.
 
     Nothing is left of before in an attempt that begins `anew`. One that goes on keeps what it has
     returned; what no finished item refers to is removed at its end.
     """
-    shutil.rmtree(folder_of(job), ignore_errors=True)
+    layout.remove_tree(folder_of(job))
     if job.program.get("returns_files"):
         folder = layout.returned(job.node, job.chunk, job.attempt)
         if anew:
-            shutil.rmtree(folder, ignore_errors=True)
+            layout.remove_tree(folder)
         os.makedirs(folder, mode=0o700, exist_ok=True)
 
 
@@ -43,17 +46,9 @@ def settle(job: Job) -> Job:
     """
     root = os.getcwd()
     own = folder_of(job)
-    working = os.path.join(own, "work")
+    working = _working(job)
     os.makedirs(working, mode=0o700, exist_ok=True)
-    collector = outfiles.Collector(
-        root,
-        layout.returned(job.node, job.chunk, job.attempt),
-        os.path.realpath(own),
-        os.path.exists(layout.RUN),
-        job.program.get("output_url", ""),
-        os.path.join(own, "named"),
-    )
-    collect = collector.collect if job.program.get("returns_files") else _unexpected
+    collect = _collector(job, root, own) if job.program.get("returns_files") else _unexpected
     inputs = job.program.get("input_files", ())
     brought = [*job.description.get("urls", ()), *(each["url"] for each in inputs if "url" in each)]
     here = travel.Here(root, os.path.join(own, "fetched"), frozenset(brought), collect)
@@ -61,6 +56,19 @@ def settle(job: Job) -> Job:
     link_inputs(job, here, working)
     os.chdir(working)
     return job.at(root)
+
+
+def _collector(job: Job, root: str, own: str) -> Callable[[str], Any]:
+    from . import outfiles  # it takes time, which most jobs need not spend
+
+    return outfiles.Collector(
+        root,
+        layout.returned(job.node, job.chunk, job.attempt),
+        os.path.realpath(own),
+        os.path.exists(layout.RUN),
+        job.program.get("output_url", ""),
+        os.path.join(own, "named"),
+    ).collect
 
 
 def link_inputs(job: Job, here: travel.Here, working: str) -> None:
@@ -81,9 +89,12 @@ def _unexpected(path: str) -> Any:
 
 def leave(job: Job) -> int:
     """Remove what the job's functions left, and return how many files they gave that count."""
-    shutil.rmtree(folder_of(job), ignore_errors=True)
+    for folder in (_working(job), folder_of(job)):
+        layout.remove_tree(folder)  # mostly both are empty, and soon gone
     if not job.program.get("returns_files"):
         return 0
+    from . import outfiles
+
     folder = layout.returned(job.node, job.chunk, job.attempt)
     number = outfiles.clear(".", folder, job.files, job.program.get("output_url", ""))
     if not number and os.path.exists(layout.RUN):

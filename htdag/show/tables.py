@@ -163,7 +163,7 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
     now = time.time()
     cells = [
         [
-            Text(job.node),
+            Text(job.place),
             Text("?" if job.chunk is None else str(job.chunk)),
             Text(f"{job.cluster}.{job.proc}", "dim"),
             Text(job.state, _JOB_STYLES[job.state]),

@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 
+from htdag._version import VERSION
+
 
 def versions() -> dict[str, str | None]:
     """Return the versions of what htdag works with; None for what is not there.
@@ -23,7 +25,7 @@ def versions() -> dict[str, str | None]:
     except importlib.metadata.PackageNotFoundError:
         bindings = None
     return {
-        "htdag": importlib.metadata.version("htdag"),
+        "htdag": VERSION,
         "python": platform.python_version(),
         "bindings": bindings,
         "htcondor": _condor_version(),
