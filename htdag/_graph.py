@@ -71,6 +71,12 @@ def _assembled(
                 "htdag.iterate returned"
             )
         options = stage.options if stage.data is not None else stage.options.over(each)
+        if stage.options.max_errors and options.on_error != "skip":
+            raise OptionError(
+                f"stage {name!r}: max_errors={stage.options.max_errors} means nothing with "
+                f"on_error={options.on_error or 'finish'!r}; to go on without so many failed "
+                f"items, say on_error='skip' too"
+            )
         final = replace(stage, name=name, options=options)
         graph.add_node(name, stage=final, target=id(stage) in wanted)
         for position, other in enumerate(stage.inputs):

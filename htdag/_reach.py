@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import importlib.util
+import linecache
 import os
 import sys
 import types
@@ -141,6 +142,7 @@ class _Search:
         if isinstance(code, types.CodeType):
             if not is_installed_code(code.co_filename):
                 self._add(getattr(value, "__module__", None) or "__main__", importable=False)
+                self._typed(code.co_filename)
                 self._codes.append((code, value.__globals__.get("__package__") or ""))
                 self._all(inner for _, _, inner in variables(value))
                 self._all(value.__defaults__ or ())
@@ -188,6 +190,18 @@ class _Search:
             with contextlib.suppress(SyntaxError):
                 self._codes.append((compile(source, file, "exec"), package))
             self._add_parents(name)
+
+    def _typed(self, file: str) -> None:
+        """Note the text of a notebook's cell, which is in no file: tracebacks quote it."""
+        if file not in self.found and not os.path.exists(file):
+            source = "".join(linecache.getlines(file))
+            if source:
+                self.found[file] = {
+                    "source": source,
+                    "file": file,
+                    "package": False,
+                    "importable": False,
+                }
 
     def _add_parents(self, name: str) -> None:
         """Make importable the packages that a module is in, folders without a file too."""

@@ -174,7 +174,8 @@ class Pipeline(Planned, AtEnd):
         Parameters
         ----------
         tag : str, optional
-            The name of the run, and of its directory; by default the pipeline's name with the time.
+            The name of the run, and of its directory; by default the pipeline's name with the time,
+            which interactive sessions and notebooks print.
         on : {"auto", "condor", "local"}, optional
             Where to run: on HTCondor (the one that is configured on this machine, else your own
             pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
@@ -235,6 +236,8 @@ class Pipeline(Planned, AtEnd):
                 old, plan, backend, asked.keep_finished, before, self._final
             )
         asked.taken()
+        if asked.tag is None and hasattr(sys, "ps1"):
+            print(f"htdag: the run has the tag {run.tag!r}", file=sys.stderr)
         return run
 
     def run(

@@ -11,16 +11,27 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, kill_daemon
+from faults import (
+    CHUNK,
+    ITEMS,
+    SETTINGS,
+    Disturbed,
+    check_nothing_is_left,
+    kill_daemon,
+    with_a_clock_of_its_own,
+)
 from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
+from htdag import history
 from htdag.backends import abilities
 from htdag.errors import DirectoryError, RunNotFound
+from htdag.runtime import recordfile
 
 Fault = Callable[[Disturbed, Pool], None]
 
@@ -74,17 +85,29 @@ def kill_dagman(disturbed: Disturbed, pool: Pool) -> None:
     disturbed.dagman().kill()
 
 
+def put_the_clock_of_jobs_back(disturbed: Disturbed, pool: Pool) -> None:
+    """It went two hours ahead, and now it is two behind; a job is evicted besides."""
+    set_clock(disturbed.folder, -2)
+    condor("condor_vacate_job", disturbed.jobs(pool)[1])
+
+
+def set_clock(folder: Path, hours: int) -> None:
+    (folder / "clock.new").write_text(str(hours * 3600))
+    (folder / "clock.new").replace(folder / "clock")
+
+
 # Whether a person has to resume the run.
-OF_JOBS: dict[Fault, bool | None] = {
+OF_JOBS: dict[Fault, bool] = {
     kill_the_function: True,
     kill_the_worker: True,
-    kill_the_starter: None,
+    kill_the_starter: False,
     kill_the_shadow: False,
     remove_one_job: True,
     hold_and_release_one_job: False,
     vacate_one_job: False,
     remove_the_dag: True,
     kill_dagman: False,
+    put_the_clock_of_jobs_back: False,
 }
 # Where the job itself fails, not an item of it.
 FAILED_JOBS = {kill_the_worker, remove_one_job}
@@ -117,7 +140,14 @@ def after_faults(
     """Runs that were disturbed, all at the same time, and how often each had to be resumed."""
     with fault_pool.use(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTDAG_HOME", str(pool_area.new_runs_dir()))
-        runs = {fault: Disturbed(tmp_path_factory.mktemp(fault.__name__)) for fault in OF_JOBS}
+        folders = {fault: tmp_path_factory.mktemp(fault.__name__) for fault in OF_JOBS}
+        python = with_a_clock_of_its_own(folders[put_the_clock_of_jobs_back])
+        set_clock(folders[put_the_clock_of_jobs_back], 2)
+        slow = htdag.Environment.interpreter(python, requirements="true")
+        options = {put_the_clock_of_jobs_back: {"environment": slow}}
+        runs = {
+            fault: Disturbed(folder, **options.get(fault, {})) for fault, folder in folders.items()
+        }
         for disturbed in runs.values():
             disturbed.wait_for_the_middle()
         for fault, disturbed in runs.items():
@@ -136,15 +166,37 @@ def test_a_fault_of_one_job(
     with fault_pool.use():
         spared = spares_others()
     disturbed.check(fault_pool)
-    # What a killed condor_starter leaves running may end the job before HTCondor starts it again.
-    allowed = {True: {1}, False: {0}, None: {0, 1}}[OF_JOBS[fault]]
-    assert resumes in allowed
+    assert resumes == OF_JOBS[fault]
     begun = disturbed.begun()
     # The chunk that was cut in the middle may be computed again, no other is: but where DAGMan
     # removes the other jobs of a node as soon as it sees that one has failed.
     all_cut = fault is remove_the_dag or (fault in FAILED_JOBS and not spared)
     assert {item for item in begun if begun[item] > 1} <= (set(range(ITEMS)) if all_cut else {2, 3})
     assert max(begun.values()) <= 2
+
+
+@pytest.mark.pool
+def test_clocks_of_jobs_confuse_nobody(after_faults: dict[Fault, tuple[Disturbed, int]]):
+    run = after_faults[put_the_clock_of_jobs_back][0].run
+    lines = [
+        line for path in run.path.rglob("work/out/*.record") for line in recordfile.lines(path)
+    ]
+    hours = Counter(
+        round((line[kind]["time"] - time.time()) / 3600) for line in lines for kind in line
+    )
+    # All ended two hours behind, and the one that was evicted began so too: its first beginning is
+    # told where the file system is shared.
+    assert set(hours) == {2, -2}
+    assert hours[-2] == ITEMS // CHUNK + 1
+    assert hours[2] in (ITEMS // CHUNK - 1, ITEMS // CHUNK)
+    seconds = [line["end"]["seconds"] for line in lines if "end" in line]
+    assert len(seconds) == ITEMS // CHUNK
+    assert all(0 <= each < 200 for each in seconds)
+    assert all(0 <= each.seconds < 200 for each in history.measure_run(run.path).values())
+    assert run.status()["work"].done == ITEMS
+    run.resume()  # which finds nothing to do
+    assert run.state is htdag.RunState.DONE
+    assert set(after_faults[put_the_clock_of_jobs_back][0].begun().values()) <= {1, 2}
 
 
 # --- What happens to daemons ------------------------------------------------------------

@@ -23,7 +23,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 # The flow of architecture.md, from what knows least to what knows most. A module imports what is in
 # its own layer or in one before it.
 LAYERS = [
-    ("htdag.errors", "htdag._version", "htdag._text", "htdag._annotations"),
+    ("htdag.errors", "htdag._version", "htdag._text", "htdag._warn", "htdag._annotations"),
     ("htdag.runtime",),
     (
         "htdag._paths",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from htdag import _checks
+from htdag._warn import warn
 from htdag.backends.base import RunState
 from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
@@ -110,7 +110,7 @@ class Results(Watching):
         where = outcomes.stage_entry(self._plan, name)["where"]
         lacking = sum(outcomes.let_go(self.path, node) for node in ancestors(self._plan, where))
         if lacking:
-            warnings.warn(warning(name, lacking, self.tag), ItemsMissing, stacklevel=3)
+            warn(warning(name, lacking, self.tag), ItemsMissing)
 
     def _items(self, name: str, errors: str) -> Iterator[Item]:
         sources, root = self._origin(name)

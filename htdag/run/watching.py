@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
 from htdag import _checks
+from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld
 from htdag.observe import outcomes
@@ -117,7 +117,7 @@ class Watching(Troubles):
         calls = self.final()
         if calls and calls[-1].error:
             text = f"run {self.tag!r}: {calls[-1]}; run.final() has its output"
-            warnings.warn(text, FinalFailed, stacklevel=3)
+            warn(text, FinalFailed)
 
     def _repr_html_(self) -> str:
         """Show how far it has come where a notebook shows a value."""

@@ -194,11 +194,13 @@ def _each(
         keeper.item(sequence)
         try:
             emit(key, load(stored))
+            _leave_if_lost(shared)
             for sink in sinks:
                 sink.end(sequence)
             done += 1
             keeper.end(done=True)
         except BaseException as error:
+            _leave_if_lost(shared)
             failed += 1
             reporter.item(cursor.stage, key, sequence, error)
             for sink in sinks:
@@ -210,6 +212,12 @@ def _each(
             shared.put(RUNNING, 0, sequence + 1, done, failed)
             keeper.pauser.pause()
     shared.put(RUNNING, 0, sequence + 1, done, failed)
+
+
+def _leave_if_lost(shared: Shared) -> None:
+    """End without a word where another job has taken the place of this one."""
+    if shared.claim is not None and shared.claim.is_lost_by_now():
+        os._exit(0)
 
 
 def _reduce(

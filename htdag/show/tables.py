@@ -140,13 +140,19 @@ def print_status(status: Status, path: str) -> None:
             _count(stage.done, "green"),
             _count(stage.running, "cyan"),
             _count(stage.waiting),
+            _count(stage.held, "magenta"),
             _count(stage.failed, "red"),
             Text(f"{stage.jobs_done}/{stage.jobs}"),
             Text(stage.node, "dim"),
         ]
         for stage in status.stages
     ]
-    titles = ["stage", "items", "done", "running", "waiting", "failed", "jobs", "node"]
+    titles = ["stage", "items", "done", "running", "waiting", "held", "failed", "jobs", "node"]
+    if not any(stage.held for stage in status.stages):
+        at = titles.index("held")
+        del titles[at]
+        for row in cells:
+            del row[at]
     _print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
     for stage in status.stages:
         if stage.note:
