@@ -30,6 +30,7 @@ from pool import FAST, POINTS, Area, Pool, wait_until
 import htdag
 from htdag import history
 from htdag.backends import abilities
+from htdag.backends.condor import why_unusable
 from htdag.errors import DirectoryError, RunNotFound
 from htdag.runtime import recordfile
 
@@ -225,6 +226,8 @@ def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
     kill_daemon(fault_pool, "condor_schedd")
     # Nobody answers for a moment; files are enough.
     assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
+    wait_until(lambda: subprocess.run("condor_q", capture_output=True).returncode == 0, 30)
+    assert why_unusable() == ""  # although this process still has a session with the old one
     assert disturbed.finish() == 0
     disturbed.check(fault_pool)
     assert max(disturbed.begun().values()) <= 2
