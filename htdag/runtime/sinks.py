@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from . import keyed
 from .frames import Pickled
-from .program import MISSING, Cursor, StageError, in_one_piece
+from .program import MISSING, Cursor, StageError, check_lasts, in_one_piece
 
 Dumps = Callable[[Any], Pickled]
 
@@ -50,6 +50,8 @@ class Sink:
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
+        if hasattr(type(value), "__fspath__"):
+            check_lasts(value)
         self._write(key, value, "result")
 
     def take_copy(self, key: str, value: Any) -> None:
@@ -82,9 +84,11 @@ class Sink:
         except StageError:
             raise
         except Exception as error:
+            name = type(value).__name__
+            hint = "; return a list, or use flat_map to make an item of each of its elements"
             raise StageError(
-                "the %s, a %s, cannot be pickled: %s: %s"
-                % (what, type(value).__name__, type(error).__name__, error)
+                "the %s, a %s, cannot be pickled: %s: %s%s"
+                % (what, name, type(error).__name__, error, hint if name == "generator" else "")
             ) from error
 
 

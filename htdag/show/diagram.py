@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ def _add_plan(
         first = [box for box in boxes if box.reads[0] != node.name]
         with graph.subgraph(name=f"cluster_{node.name}") as cluster:
             cluster.attr(
-                label=_frame_label((*_name_in_rows(node.name), _node_line(node))),
+                label=_label(_roomy((*_name_in_rows(node.name), _node_line(node))), end="\\l"),
                 tooltip=_label(node.reasons),
                 **looks.CLUSTER,
             )
@@ -137,7 +137,8 @@ def _add_loop(
         until = plan.stages.nodes[name]["stage"].loop.until
         if until is not None:
             lines.append(f"until {function_name(until) or 'it is over'}")
-        cluster.attr(label=_frame_label(lines), tooltip=_label(node.reasons), **looks.LOOP)
+        label = _label(tuple(lines), end="\\l")
+        cluster.attr(label=label, tooltip=_label(node.reasons), **looks.LOOP)
         what = "one value" if made.one else "items"
         _add_box(cluster, state, (made.state, what), looks.STATE, False)
         marked = {made.result} if name in targets else set()
@@ -313,25 +314,18 @@ def _name_in_rows(name: str) -> list[str]:
     return lines
 
 
-def _label(lines: Iterable[str]) -> Any:
+def _roomy(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Return lines with room behind them: a frame is as wide as its label, and fonts differ."""
+    return tuple(line + " " * (1 + len(line) // 6) for line in lines)
+
+
+def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:
     """Return lines as a label in which Graphviz finds nothing of its own language."""
-    return graphviz.nohtml("\\n".join(_safe(lines)))
-
-
-def _frame_label(lines: Iterable[str]) -> Any:
-    """Return lines as the label of a frame, with room behind them.
-
-    A frame is as wide as its label, and fonts differ.
-    """
-    roomy = (line + "\N{NO-BREAK SPACE}" * (1 + len(line) // 8) for line in _safe(lines))
-    return graphviz.nohtml("".join(f"{line}\\l" for line in roomy))
-
-
-def _safe(lines: Iterable[str]) -> Iterator[str]:
+    safe = []
     for line in lines:
         printable = "".join(char if char.isprintable() else "?" for char in line)
-        for part in _wrapped(printable):
-            yield part.replace("\\", "\\\\").replace("&", "&amp;")
+        safe += [part.replace("\\", "\\\\").replace("&", "&amp;") for part in _wrapped(printable)]
+    return graphviz.nohtml(end.join([*safe, ""] if end == "\\l" else safe))
 
 
 def _wrapped(line: str) -> Iterator[str]:
