@@ -169,7 +169,7 @@ class Editing(Control):
         Of a loop these are those of its template, which later rounds are copies of, and of the
         present round.
         """
-        return list(_places(self.path, None if stage is None else _checks.text(stage, "stage")))
+        return list(_places(self.path, stage))
 
     def _inside(self, stage: str | None) -> set[str]:
         """Return the nodes of a stage that loops repeat; of a loop all of its nodes."""
