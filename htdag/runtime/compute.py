@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Set
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Set
 
 from . import (
     checking,
@@ -29,6 +29,9 @@ from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
 from .sinks import Sink
+
+if TYPE_CHECKING:
+    from .parted import Writer
 
 
 def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
@@ -126,7 +129,9 @@ def run(
     shared.put(FINISHED, position, items, done, failed)
 
 
-def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, resume: bool) -> Any:
+def _writer(
+    job: Job, output: Dict[str, Any], main: str, parts: List[str], *, resume: bool
+) -> "Writer":
     if not parts:
         return itemfile.ItemWriter(main, resume=resume, flush=True)
     total = views.total(job.description) if output["split"] == "rank" else None
@@ -135,7 +140,7 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
 
 def make_sink(
     output: Dict[str, Any],
-    writer: Any,
+    writer: "Writer",
     content: Dict[str, List[Any]],
     cursor: Cursor,
     files: bool = True,
@@ -147,6 +152,7 @@ def make_sink(
 
     dumps = pickler(files)
     stage, kind = output["stage"], output["kind"]
+    parts: Any = writer  # of a keyed output, but for one to be sorted, which sets no partition
     if kind == "items":
         return Sink(writer, dumps, stage, cursor)
     if kind == "reduce":
@@ -158,9 +164,9 @@ def make_sink(
         )
     if kind in ("reduce_by_key", "distinct"):
         return sinks.KeyedReduceSink(
-            writer, dumps, stage, cursor, kind, function("key"), function("combine")
+            parts, dumps, stage, cursor, kind, function("key"), function("combine")
         )
-    return sinks.KeyedSink(writer, dumps, stage, cursor, kind, function("key"))
+    return sinks.KeyedSink(parts, dumps, stage, cursor, kind, function("key"))
 
 
 def _each(
