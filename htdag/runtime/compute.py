@@ -198,6 +198,7 @@ def _each(
         cursor.item(key)
         cursor.stage = first_stage
         keeper.item(sequence)
+        trace = ""
         try:
             emit(key, load(stored))
             _leave_if_lost(shared)
@@ -208,11 +209,11 @@ def _each(
         except BaseException as error:
             _leave_if_lost(shared)
             failed += 1
-            reporter.item(cursor.stage, key, sequence, error)
+            trace = reporter.item(cursor.stage, key, sequence, error)
             for sink in sinks:
                 sink.abandon()
             keeper.end(done=False)
-        streams.item(sequence, key)
+        streams.item(sequence, trace)
         del stored
         if keeper.pauser.is_due() and sequence + 1 != total:
             shared.put(RUNNING, 0, sequence + 1, done, failed)
@@ -254,7 +255,7 @@ def _reduce(
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
             del frame, item  # not to be kept while the next one is read
-        streams.item(0, key)
+        streams.item(0)
         if total is MISSING and reduction["final"]:
             total = initial
         if total is not MISSING:
@@ -271,7 +272,7 @@ def _reduce(
     except BaseException as error:
         for sink in sinks:
             sink.abandon()
-        report.Reporter(job).item(cursor.stage, key or None, number, error)
+        streams.write(report.Reporter(job).item(cursor.stage, key or None, number, error))
         shared.put(RUNNING, 0, number, 0, 1)
 
 
@@ -292,13 +293,24 @@ class _Streams:
         sys.stderr.flush()
         return [os.fstat(1).st_size, os.fstat(2).st_size]
 
-    def item(self, sequence: int, key: str) -> None:
+    def write(self, trace: str) -> None:
+        """Write what failed to standard error, whatever functions have made of `sys.stderr`."""
+        self._sizes()  # which flushes
+        os.write(2, trace.encode(errors="backslashreplace"))
+
+    def item(self, sequence: int, trace: str = "") -> None:
+        """Note what an item printed; `trace` is written behind that, and is no part of it."""
         after = self._sizes()
         if self._paused.get("sequence") == sequence:
             self._before = [min(pair) for pair in zip(self._paused["from"], self._before)]
-        if after != self._before:
-            entry = {"sequence": sequence, "key": key, "out": [self._before[0], after[0]]}
+        if after != self._before or trace:
+            entry: Dict[str, Any] = {"sequence": sequence}
+            entry["out"] = [self._before[0], after[0]]
             entry["err"] = [self._before[1], after[1]]
+            if trace:
+                self.write(trace)
+                after = self._sizes()
+                entry["trace"] = after[1]
             recordfile.append(self._record, "streams", entry)
             self._before = after
 

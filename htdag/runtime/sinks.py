@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from . import keyed
 from .frames import Pickled
-from .program import MISSING, Cursor, StageError, in_one_piece
+from .program import MISSING, Cursor, StageError, check_lasts, in_one_piece
 
 Dumps = Callable[[Any], Pickled]
 
@@ -50,6 +50,8 @@ class Sink:
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
+        if hasattr(type(value), "__fspath__"):
+            check_lasts(value)
         self._write(key, value, "result")
 
     def take_copy(self, key: str, value: Any) -> None:
