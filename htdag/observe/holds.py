@@ -119,11 +119,11 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     45: ("containers (singularity) do not work on the execute point", _ADMIN),
     46: (
         "it ran longer than allowed_job_duration",
-        "Allow more (in seconds): htdag edit {tag} {node} --time SECONDS; then: " + _RELEASE,
+        "Allow more: htdag edit {tag} {node} --time 8h; then: " + _RELEASE,
     ),
     47: (
         "it ran longer than allowed_execute_duration",
-        "Allow more (in seconds): htdag edit {tag} {node} --time SECONDS; then: " + _RELEASE,
+        "Allow more: htdag edit {tag} {node} --time 8h; then: " + _RELEASE,
     ),
     48: ("a script of the access point that prepares jobs failed", _ADMIN),
 }
