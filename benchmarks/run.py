@@ -25,6 +25,7 @@ PARTS = {
     "flat_memory": "data larger than memory",
     "files": "items and files of 1 GB: memory",
     "lanes": "chained nodes in lanes and one after the other, on HTCondor",
+    "loops": "a round of a loop, beside the same stages one after another, on HTCondor",
     "late_materialization": "with and without late materialisation, on HTCondor's defaults",
 }
 

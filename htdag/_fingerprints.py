@@ -2,30 +2,25 @@
 
 A function is followed over everything of the user's own project that it reaches; each function,
 class, variable and module on the way is a *component* with a digest of its own, so that a change
-can be told by its name. What code does counts: its instructions with their constants. Where it
-stands, its comments, docstrings and annotations do not. Sets count without their order, dicts with
-it, since a function may see it.
+can be told by its name. What of code and of values counts is in `_digests`.
 """
 
 from __future__ import annotations
 
-import ast
-import dis
 import functools
 import hashlib
-import inspect
-import io
 import os
 import pickle
 import sys
 import types
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
+from htdag import _digests
+from htdag._digests import canonical, digest
 from htdag._project import is_installed_code, is_project_module, variables
-from htdag._reach import reach
+from htdag._reach import reach, used_names
 
 ITSELF = "its function"
 """The component that stands for the code of the function that was asked for."""
@@ -66,7 +61,7 @@ def of_function(function: Any) -> Fingerprint:
     for name, module in sorted(reach([function]).modules.items()):
         if module["importable"] and module["source"]:
             file = os.path.basename(module["file"])
-            walk.note(f"module {name} ({file})", _source_digest(module["source"]))
+            walk.note(f"module {name} ({file})", _digests.of_source(module["source"]))
     return walk.done()
 
 
@@ -91,7 +86,7 @@ def of_item(item: Any) -> bytes | None:
     Classes of the user's project count by name alone.
     """
     try:
-        return hashlib.sha256(_canonical(item, _by_name)).digest()[:16]
+        return hashlib.sha256(canonical(item, _by_name)).digest()[:16]
     except Exception:
         return None
 
@@ -108,7 +103,7 @@ class _Walk:
     """Collects components; each object is followed once."""
 
     def __init__(self) -> None:
-        self._digests: dict[str, set[str]] = {}
+        self._found: dict[str, set[str]] = {}
         self._unsure: dict[str, str] = {}
         self._queue: list[tuple[str, Any]] = []
         self._labels: dict[int, str] = {}
@@ -122,15 +117,14 @@ class _Walk:
                 self._class(label, value)
             else:
                 self._function(label, value)
-        digests = {
-            label: _digest("\n".join(sorted(found)).encode())
-            for label, found in self._digests.items()
+        components = {
+            label: digest("\n".join(sorted(found)).encode()) for label, found in self._found.items()
         }
-        return Fingerprint(digests, self._unsure)
+        return Fingerprint(components, self._unsure)
 
-    def note(self, label: str, digest: str) -> None:
+    def note(self, label: str, found: str) -> None:
         """Add the digest of a component; several objects may have the same name."""
-        self._digests.setdefault(label, set()).add(digest)
+        self._found.setdefault(label, set()).add(found)
 
     def root(self, function: Any) -> None:
         """Follow the function that was asked for."""
@@ -141,13 +135,13 @@ class _Walk:
         else:
             self.data(ITSELF, function)
 
-    def data(self, label: str, value: Any, names: frozenset[str] = frozenset()) -> None:
+    def data(self, label: str, value: Any, names: Set[str] = frozenset()) -> None:
         """Add a value: code in it is followed, the rest is digested by its pickle."""
         if isinstance(value, types.ModuleType):
             self._module(label, value, names)
             return
         try:
-            self.note(label, _digest(_canonical(value, self.reference)))
+            self.note(label, digest(canonical(value, self.reference)))
         except Exception as error:
             kind = type(value).__name__
             self._unsure[label] = f"a {kind} cannot be compared with an earlier one ({error})"
@@ -162,7 +156,7 @@ class _Walk:
             if _is_own(value):
                 return ("function", self._follow(value, _function_label(value)))
             name = (value.__module__, value.__qualname__, _version(value.__module__))
-            return ("function", *name, _code_digest(value.__code__))
+            return ("function", *name, _digests.of_code(value.__code__))
         if isinstance(value, types.BuiltinFunctionType) and (
             value.__self__ is None or isinstance(value.__self__, types.ModuleType)
         ):
@@ -175,7 +169,7 @@ class _Walk:
             parameters = tuple(sorted(value.cache_parameters().items()))
             return ("lru_cache", self.reference(value.__wrapped__), parameters)
         if isinstance(value, types.CodeType):
-            return ("code", _code_digest(value))
+            return ("code", _digests.of_code(value))
         return None
 
     def _follow(self, value: Any, label: str) -> str:
@@ -186,8 +180,8 @@ class _Walk:
         return self._labels[id(value)]
 
     def _function(self, label: str, function: types.FunctionType) -> None:
-        self.note(label, _code_digest(function.__code__))
-        names = _names(function.__code__)
+        self.note(label, _digests.of_code(function.__code__))
+        names = used_names(function.__code__)
         if function.__defaults__ or function.__kwdefaults__:
             self.data(
                 f"defaults of {label}", (function.__defaults__, function.__kwdefaults__), names
@@ -202,15 +196,15 @@ class _Walk:
             elif not name.startswith("__"):
                 self._variable(f"variable {name} in {file}", value, names)
 
-    def _variable(self, label: str, value: Any, names: frozenset[str]) -> None:
+    def _variable(self, label: str, value: Any, names: Set[str]) -> None:
         if isinstance(value, type | types.FunctionType):
-            self.note(label, _digest(repr(self.reference(value)).encode()))
+            self.note(label, digest(repr(self.reference(value)).encode()))
             return
         self.data(label, value, names)
 
-    def _module(self, label: str, module: types.ModuleType, names: frozenset[str]) -> None:
+    def _module(self, label: str, module: types.ModuleType, names: Set[str]) -> None:
         if not is_project_module(module):
-            self.note(label, _digest(repr((module.__name__, _version(module.__name__))).encode()))
+            self.note(label, digest(repr((module.__name__, _version(module.__name__))).encode()))
             return
         if id(module) in self._labels:
             return
@@ -222,16 +216,16 @@ class _Walk:
         self._labels.pop(id(module))
 
     def _class(self, label: str, kind: type) -> None:
-        self.note(label, _digest(repr((kind.__name__, type(kind).__qualname__)).encode()))
+        self.note(label, digest(repr((kind.__name__, type(kind).__qualname__)).encode()))
         for base in kind.__bases__:
-            self.note(f"bases of {label}", _digest(repr(self.reference(base)).encode()))
+            self.note(f"bases of {label}", digest(repr(self.reference(base)).encode()))
         for name, value in sorted(vars(kind).items()):
             if name in _NOT_OF_CLASSES or isinstance(value, _DESCRIPTORS):
                 continue
             for number, part in enumerate(_parts(value)):
                 if isinstance(part, types.FunctionType | type):
                     reference = self.reference(part)
-                    self.note(f"{name} of {label}", _digest(repr((number, reference)).encode()))
+                    self.note(f"{name} of {label}", digest(repr((number, reference)).encode()))
                 else:
                     self.data(f"{name} of {label}", part)
 
@@ -304,120 +298,3 @@ def _version(module: str | None) -> str:
     """Return the version of the package that a module is in, "" where it tells none."""
     top = str(module or "").partition(".")[0]
     return str(getattr(sys.modules.get(top), "__version__", ""))
-
-
-def _names(code: types.CodeType) -> frozenset[str]:
-    """Return the names that code may take from a module."""
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names(constant)
-        elif isinstance(constant, str) and constant.isidentifier():
-            names.add(constant)
-    return frozenset(names)
-
-
-# Code
-
-
-def _code_digest(code: types.CodeType) -> str:
-    return _digest("\n".join(_lines(code)).encode(errors="surrogatepass"))
-
-
-def _lines(code: types.CodeType) -> Iterator[str]:
-    """Yield what code does, without where it stands and how it is laid out."""
-    yield repr((code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount))
-    yield repr((code.co_flags & _FLAGS, code.co_varnames, code.co_freevars, code.co_cellvars))
-    instructions = [i for i in dis.get_instructions(code) if i.opname not in _SILENT]
-    number = {}
-    position = 0
-    for instruction in dis.get_instructions(code):
-        number[instruction.offset] = position
-        position += instruction.opname not in _SILENT
-    for instruction in instructions:
-        if instruction.opcode in _JUMPS:
-            yield f"{instruction.opname} to {number.get(instruction.argval)}"
-        elif instruction.opcode in dis.hasconst:
-            yield f"{instruction.opname} {_constant(instruction.argval)}"
-        elif instruction.arg is None:
-            yield instruction.opname
-        elif instruction.argval is instruction.arg or isinstance(instruction.argval, int):
-            yield f"{instruction.opname} {instruction.arg}"
-        else:
-            yield f"{instruction.opname} {instruction.argval!r}"
-    for entry in getattr(dis.Bytecode(code), "exception_entries", ()):
-        place = [number.get(offset, position) for offset in (entry.start, entry.end, entry.target)]
-        yield f"except {place} {entry.depth} {entry.lasti}"
-
-
-_HAS_DOCSTRING = 0x4000000  # a flag since Python 3.13
-_FLAGS = ~(inspect.CO_NESTED | _HAS_DOCSTRING)
-_JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs])
-_SILENT = frozenset({"EXTENDED_ARG", "CACHE", "NOP"})
-
-
-def _constant(constant: Any) -> str:
-    if isinstance(constant, types.CodeType):
-        return _code_digest(constant)
-    if isinstance(constant, frozenset):  # its order is another one in each process
-        return f"frozenset {sorted(map(_constant, constant))}"
-    if isinstance(constant, tuple):
-        return f"tuple {list(map(_constant, constant))}"
-    return f"{type(constant).__name__} {constant!r}"
-
-
-def _source_digest(source: str) -> str:
-    """Return a digest of a module by its syntax tree, without its docstrings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            tree = ast.parse(source)
-        except SyntaxError:
-            return _digest(source.encode(errors="surrogatepass"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
-            del body[0]
-    return _digest(ast.dump(tree).encode(errors="surrogatepass"))
-
-
-# Values
-
-
-def _canonical(value: Any, reference: Any) -> bytes:
-    """Return a pickle that is the same for equal values, wherever it is made.
-
-    ``reference`` says what stands for code in it.
-    """
-    for fast in (True, False):
-        buffer = io.BytesIO()
-        pickler = _Pickler(buffer, reference)
-        # Without a memo, which object is which does not count; values with cycles need one.
-        pickler.fast = fast
-        try:
-            pickler.dump(value)
-        except (ValueError, RecursionError):
-            if not fast:
-                raise
-        else:
-            return buffer.getvalue()
-    raise AssertionError
-
-
-class _Pickler(pickle.Pickler):
-    def __init__(self, file: Any, reference: Any) -> None:
-        super().__init__(file, 5)
-        self._reference = reference
-
-    def persistent_id(self, value: Any) -> Any:
-        kind = type(value)
-        if kind in (int, str, float, bytes, tuple, list, dict, bool):
-            return None
-        if kind in (set, frozenset):
-            parts = sorted(_digest(_canonical(part, self._reference)) for part in value)
-            return (kind.__name__, *parts)
-        return self._reference(value)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]

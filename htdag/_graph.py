@@ -71,6 +71,12 @@ def _assembled(
                 "htdag.iterate returned"
             )
         options = stage.options if stage.data is not None else stage.options.over(each)
+        if stage.options.max_errors and options.on_error != "skip":
+            raise OptionError(
+                f"stage {name!r}: max_errors={stage.options.max_errors} means nothing with "
+                f"on_error={options.on_error or 'finish'!r}; to go on without so many failed "
+                f"items, say on_error='skip' too"
+            )
         final = replace(stage, name=name, options=options)
         graph.add_node(name, stage=final, target=id(stage) in wanted)
         for position, other in enumerate(stage.inputs):
@@ -129,6 +135,16 @@ def inner_graphs(graph: nx.DiGraph) -> Iterator[nx.DiGraph]:
         if inner is not None:
             yield inner
             yield from inner_graphs(inner)
+
+
+def categories(graph: nx.DiGraph) -> dict[str, str]:
+    """Return the categories that stages have, in loops too, each with (one of) these stages."""
+    return {
+        stage.options.category: stage.name
+        for each in (graph, *inner_graphs(graph))
+        for _, stage in each.nodes(data="stage")
+        if stage.options.category is not None
+    }
 
 
 def _check_requests(stage: Stage, name: str) -> None:

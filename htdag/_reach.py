@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import importlib.util
+import linecache
 import os
 import sys
 import types
@@ -110,7 +111,7 @@ class _Search:
             while self._codes:
                 code, package = self._codes.pop()
                 self.read.append((code, package))
-                self.names |= _used_names(code)
+                self.names |= used_names(code)
                 for name in _imports(code, package):
                     self._add(name, importable=True)
             for module in list(self._modules):
@@ -141,6 +142,7 @@ class _Search:
         if isinstance(code, types.CodeType):
             if not is_installed_code(code.co_filename):
                 self._add(getattr(value, "__module__", None) or "__main__", importable=False)
+                self._typed(code.co_filename)
                 self._codes.append((code, value.__globals__.get("__package__") or ""))
                 self._all(inner for _, _, inner in variables(value))
                 self._all(value.__defaults__ or ())
@@ -189,6 +191,18 @@ class _Search:
                 self._codes.append((compile(source, file, "exec"), package))
             self._add_parents(name)
 
+    def _typed(self, file: str) -> None:
+        """Note the text of a notebook's cell, which is in no file: tracebacks quote it."""
+        if file not in self.found and not os.path.exists(file):
+            source = "".join(linecache.getlines(file))
+            if source:
+                self.found[file] = {
+                    "source": source,
+                    "file": file,
+                    "package": False,
+                    "importable": False,
+                }
+
     def _add_parents(self, name: str) -> None:
         """Make importable the packages that a module is in, folders without a file too."""
         parent = name.rpartition(".")[0]
@@ -216,7 +230,7 @@ def _project_file(name: str) -> str | None:
     return str(file)
 
 
-def _used_names(code: types.CodeType) -> set[str]:
+def used_names(code: types.CodeType) -> set[str]:
     """Return the names of globals and attributes in a piece of code, and its short strings.
 
     The strings stand for what it may take by `getattr`.
@@ -224,7 +238,7 @@ def _used_names(code: types.CodeType) -> set[str]:
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names |= _used_names(constant)
+            names |= used_names(constant)
         elif isinstance(constant, str) and constant.isidentifier():
             names.add(constant)
     return names

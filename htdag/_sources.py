@@ -15,6 +15,9 @@ from htdag._pickling import ItemPickler
 from htdag.errors import EmptySourceError, UsageError
 from htdag.runtime.frames import Pickled
 
+_SAMPLE = 5
+"""How many items of a list are pickled to learn about how large they are."""
+
 
 class IterableSource:
     """The items of an iterable, read once.
@@ -76,6 +79,14 @@ class IterableSource:
             buffers = tuple(map(self._spool.read, sizes))
             yield Pickled(payload, buffers, self._files.get(number, ()))
             start = end
+
+    def stored_bytes(self) -> int:
+        """Return about how many bytes the items take when they are stored."""
+        if self._sequence is None:
+            self._drain()
+            return self._ends[-1]
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+        return _about(self._sequence, dumps)
 
     def _drain(self) -> None:
         if self._broken:
@@ -143,9 +154,9 @@ class FileSource:
             if not given:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
         self.items = [_file_item(each, stage) for each in given]
-        self._check(given)
+        self._check()
 
-    def _check(self, given: Sequence[Any]) -> None:
+    def _check(self) -> None:
         problems = []
         for item in self.items:
             try:
@@ -164,6 +175,21 @@ class FileSource:
         dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
         for number, item in enumerate(self.items):
             yield dumps(item, number)
+
+    def stored_bytes(self) -> int:
+        """Return about how many bytes the items take when they are stored: not their files."""
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+        return _about(self.items, dumps)
+
+
+def _about(items: Sequence[Any], dumps: ItemPickler) -> int:
+    """Return about how many bytes the pickles of items take, by those of a few of them."""
+    numbers = {position * (len(items) - 1) // (_SAMPLE - 1) for position in range(_SAMPLE)}
+    sizes = []
+    for number in sorted(numbers):
+        found = dumps(items[number], number)
+        sizes.append(len(found.payload) + sum(map(len, found.buffers)))
+    return len(items) * sum(sizes) // len(sizes)
 
 
 def _matching(pattern_or_path: Any, stage: str) -> list[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import runs_directory
+from htdag._logging import LOGGER
 from htdag.observe.ended import has_ended
 from htdag.plan.identity import PARTS
 from htdag.plan.tune import Measured, Measures, weighted_median
@@ -76,8 +77,9 @@ def gather(run: Path, *, again: bool = True) -> None:
         if not again and _load()["gathered"].get(run.name) == inode:
             return
         found = measure_run(run)
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # a run that is damaged, or not one
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", run, error)
+        return
     _update({run.name: inode}, [found])
 
 
@@ -96,9 +98,9 @@ def gather_finished() -> int:
             if not has_ended(path):
                 continue
             fresh.append(measure_run(path))
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # it will not be better the next time
-        names[path.name] = inode
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", path, error)
+        names[path.name] = inode  # also where it is damaged: it will not be better the next time
     if names:
         _update(names, fresh, there)
     return len(names)

@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag import _checks, _graph, _logging, _options, _settings, _throttles, backends, history
+from htdag import _checks, _graph, _logging, _options, _settings, _throttles, backends
+from htdag._atend import AtEnd
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
-from htdag._pickling import check_function
+from htdag._planned import Planned, place
 from htdag.backends import expressions
 from htdag.compile import environments, write_run
-from htdag.compile.final import FinalFunction
 from htdag.errors import UsageError
-from htdag.plan import Plan, make_plan
-from htdag.plan.follow import NO_LAYOUTS, Layouts
-from htdag.plan.identity import stage_keys
+from htdag.plan.follow import NO_LAYOUTS
 from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Settings
 from htdag.reuse import cache
 from htdag.run import Run, replacing
 from htdag.stages import Stage
-from htdag.stages.handle import check_signature
-from htdag.store import load, new_tag
+from htdag.store import new_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-
-    import graphviz
-    import networkx as nx
+    from collections.abc import Collection, Mapping
 
 __all__ = ["Pipeline"]
 
 
-class Pipeline:
+class Pipeline(Planned, AtEnd):
     """Stages whose results are wanted, with all that they need.
 
     Parameters
@@ -134,195 +127,8 @@ class Pipeline:
             "dagman": dagman,
         }
         self._throttles = _throttles.parse(throttles, self.name)
-        used = {
-            stage.options.category: stage.name
-            for graph in (self._graph, *_graph.inner_graphs(self._graph))
-            for _, stage in graph.nodes(data="stage")
-            if stage.options.category is not None
-        }
-        _throttles.check_categories(self._throttles, used, self.name)
-        self._final: list[FinalFunction] = []
-
-    @property
-    def graph(self) -> nx.DiGraph:
-        """The stages: node names are stage names, attribute ``stage``; edges have ``kind``.
-
-        A copy: changing it does not change the pipeline.
-        """
-        return self._graph.copy()
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The names of the stages whose results are asked for."""
-        return self._targets
-
-    def plan(self, on: str | None = None) -> Plan:
-        """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
-
-        A generator given as a source is read now, and kept on disk. Where earlier runs were
-        measured, the plan follows them.
-
-        Parameters
-        ----------
-        on : {"auto", "condor", "local"}, optional
-            Where it is to run, as for `submit`: how many jobs can run at once there counts for
-            plans that follow earlier runs.
-
-        Returns
-        -------
-        Plan
-            ``plan.graph`` is the `networkx.DiGraph` of nodes.
-
-        Raises
-        ------
-        UsageError
-            If there is no such `on`.
-        EmptySourceError
-            If a generator gave no items.
-        """
-        return self._plan(_place(on))
-
-    def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS, lanes: bool = True) -> Plan:
-        backends.check_name(on)
-        settings = self._settings if lanes else replace(self._settings, lanes=1)
-        if not self._use_history:
-            return make_plan(
-                self._graph,
-                self._targets,
-                self.name,
-                settings=settings,
-                throttles=self._throttles,
-                layouts=layouts,
-            )
-        history.gather_finished()
-        measures = history.measures_for(_all_keys(self._graph, self.name))
-        return make_plan(
-            self._graph,
-            self._targets,
-            self.name,
-            measures=measures,
-            capacity=self._capacity(on) if measures else None,
-            settings=settings,
-            throttles=self._throttles,
-            layouts=layouts,
-        )
-
-    def _capacity(self, on: str) -> Capacity:
-        if on not in self._capacities:
-            self._capacities[on] = Capacity(*backends.slots(on))
-        return self._capacities[on]
-
-    def on_success(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Call a function on the access point when a run of this pipeline is done.
-
-        It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
-        Python that submitted, on one core for as long as it takes; the run has ended when it
-        returns. Where it fails the run's result is as it is: `Run.final` tells. It is not called
-        for a run that was removed or halted. Runs that were submitted before do not know of it.
-
-        Parameters
-        ----------
-        function : callable
-            Called as ``function(summary)``. What it prints is kept.
-
-        Returns
-        -------
-        callable
-            The function, so this can be a decorator.
-
-        Raises
-        ------
-        FunctionError
-            If it cannot be called so, or cannot be pickled.
-
-        Examples
-        --------
-        >>> import htdag
-        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
-        >>> @flow.on_success
-        ... def tell(summary):
-        ...     print(summary.tag, "is done, see", summary.path)
-        """
-        return self._at_end("success", function)
-
-    def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Call a function on the access point when a run of this pipeline has failed.
-
-        ``summary.errors`` tells what failed. After each `Run.resume` that fails again it is called
-        again. All else is as for `on_success`.
-        """
-        return self._at_end("failure", function)
-
-    def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        check_function(function, f"on_{when}")
-        check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
-        self._final.append(FinalFunction(when, function))
-        return function
-
-    def explain(
-        self,
-        on: str | None = None,
-        tag: str | None = None,
-        *,
-        keep_finished: Collection[str] | bool = (),
-    ) -> str:
-        """Return the plan as text, with the reason for every decision.
-
-        Parameters
-        ----------
-        on : {"auto", "condor", "local"}, optional
-            Where it is to run, as for `plan`.
-        tag : str, optional
-            A run that has ended: for each stage, say whether ``submit(tag, resume=True)`` would
-            reuse what that run has finished or compute it anew, and why. Nothing is changed.
-        keep_finished : collection of str or bool
-            As for `submit`.
-
-        Raises
-        ------
-        RunNotFound, RunActive
-            If there is no run with this tag, or it has not ended.
-
-        Examples
-        --------
-        >>> import htdag
-        >>> print(htdag.Pipeline(htdag.map(abs, [-1, 2])).explain())  # doctest: +SKIP
-        """
-        from htdag.show.explain import explain, explain_reuse
-
-        if tag is None:
-            return explain(self.plan(on))
-        old = load(tag)
-        plan = self._plan(_place(on), replacing.layouts(old), lanes=False)
-        found = replacing.compare(old, plan, replacing.kept_stages(keep_finished))
-        return f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}"
-
-    def render(
-        self, path: str | os.PathLike[str] | None = None, level: str = "stages"
-    ) -> graphviz.Digraph:
-        """Draw the pipeline.
-
-        Parameters
-        ----------
-        path : path, optional
-            Where to write the picture; the suffix gives its format: ``.svg``, ``.png``, ``.pdf``
-            or ``.dot``. Without Graphviz's program ``dot``, SVG is drawn all the same.
-        level : {"stages", "nodes"}
-            Draw stages, grouped by the node that they are fused into, or the DAGMan nodes alone.
-
-        Returns
-        -------
-        graphviz.Digraph
-            The drawing, which notebooks show.
-
-        Raises
-        ------
-        UsageError
-            If the format is not known, or needs the program ``dot`` and it is not there.
-        """
-        from htdag.show.diagram import draw
-
-        return draw(self.plan(), path, level)
+        _throttles.check_categories(self._throttles, _graph.categories(self._graph), self.name)
+        super().__init__()
 
     def compile(self, directory: str | os.PathLike[str]) -> Path:
         """Write a run directory that ``condor_submit_dag`` runs unaided.
@@ -341,6 +147,12 @@ class Pipeline:
         ------
         DirectoryError
             If the directory cannot be made, or DAGMan would refuse it.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.map(abs, [-1, 2]))
+        >>> flow.compile("walks")  # doctest: +SKIP
         """
         path = Path(os.path.abspath(_checks.path(directory, "directory").expanduser()))
         check_for_dagman(path)
@@ -362,7 +174,8 @@ class Pipeline:
         Parameters
         ----------
         tag : str, optional
-            The name of the run, and of its directory; by default the pipeline's name with the time.
+            The name of the run, and of its directory; by default the pipeline's name with the time,
+            which interactive sessions and notebooks print.
         on : {"auto", "condor", "local"}, optional
             Where to run: on HTCondor (the one that is configured on this machine, else your own
             pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
@@ -388,8 +201,15 @@ class Pipeline:
             If the run with this tag has not ended.
         BackendError
             If HTCondor refuses; no run is left behind then, and an earlier one is as it was.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> run = htdag.Pipeline(htdag.map(abs, [-1, 2])).submit("survey")  # doctest: +SKIP
+        >>> run.wait().result()  # doctest: +SKIP
+        [1, 2]
         """
-        on = _place(on)
+        on = place(on)
         _logging.to_file()
         asked = replacing.asked(self.name, tag, resume, keep_finished)
         checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
@@ -416,6 +236,8 @@ class Pipeline:
                 old, plan, backend, asked.keep_finished, before, self._final
             )
         asked.taken()
+        if asked.tag is None and hasattr(sys, "ps1"):
+            print(f"htdag: the run has the tag {run.tag!r}", file=sys.stderr)
         return run
 
     def run(
@@ -445,6 +267,12 @@ class Pipeline:
         ------
         RunFailed, RunHeld
             As for `Run.wait`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> htdag.Pipeline(htdag.map(abs, [-1, 2])).run()  # doctest: +SKIP
+        [1, 2]
         """
         run = self.submit(tag, on, resume=resume, keep_finished=keep_finished)
         try:
@@ -458,16 +286,3 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
-
-
-def _place(on: str | None) -> str:
-    """Return where to run: as code says, else as the settings do."""
-    return str(_settings.resolve("on").value) if on is None else on
-
-
-def _all_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
-    """Return the keys of all stages, those that loops repeat too; all names differ."""
-    keys = stage_keys(graph, pipeline)
-    for inner in _graph.inner_graphs(graph):
-        keys.update(stage_keys(inner, pipeline))
-    return keys

@@ -21,6 +21,15 @@ __all__ = ["load", "new_tag", "runs", "tags"]
 def load(tag: str) -> Run:
     """Return the run with a tag.
 
+    Parameters
+    ----------
+    tag : str
+        The name of the run, as `Run.tag` and ``htdag runs`` have it.
+
+    Returns
+    -------
+    Run
+
     Raises
     ------
     RunNotFound
@@ -43,7 +52,17 @@ def load(tag: str) -> Run:
 
 
 def runs(pattern: str = "*") -> list[Run]:
-    """Return the runs whose tags match a pattern (``*``, ``?``, ``[...]``), oldest first.
+    """Return the runs whose tags match a pattern, oldest first.
+
+    Parameters
+    ----------
+    pattern : str
+        With ``*``, ``?`` and ``[...]``; by default all.
+
+    Returns
+    -------
+    list of Run
+        Those whose directory can be read. A warning tells of others.
 
     Examples
     --------

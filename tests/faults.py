@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pool import CPUS, POINTS, Pool, wait_until
+from pool import CPUS, POINTS, Pool, job_python, wait_until
 
 import htdag
 
@@ -52,6 +52,26 @@ def work(folder: Path, item: int) -> int:
     with open(folder / "ended", "a") as file:
         file.write(f"{item}\n")
     return item
+
+
+def with_a_clock_of_its_own(folder: Path) -> Path:
+    """Write a Python whose clock is off by as many seconds as the file `clock` says at a time."""
+    (folder / "clock").write_text("0")
+    (folder / "clock.py").write_text(
+        "import runpy, sys, time\n"
+        "real = time.time\n"
+        f"time.time = lambda: real() + float(open({str(folder / 'clock')!r}).read())\n"
+        "del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    python = folder / "python"
+    python.write_text(
+        f"#!/bin/sh\n"
+        f'[ "$1" = -E ] || exec {job_python()} "$@"\n'  # htdag asks for the version
+        f'shift; exec {job_python()} -E {folder}/clock.py "$@"\n'
+    )
+    python.chmod(0o755)
+    return python
 
 
 def began(pid: int) -> str:
@@ -158,7 +178,7 @@ class Disturbed:
         """The condor_shadow of a job."""
         for process in psutil.process_iter(["name", "cmdline"]):
             words = process.info["cmdline"] or []
-            if process.info["name"] == "condor_shadow" and job in words and _is_of(pool, process):
+            if process.info["name"] == "condor_shadow" and job in words and is_of(pool, process):
                 return process
         raise AssertionError(f"job {job} has no condor_shadow")
 
@@ -203,6 +223,7 @@ _MAY_STAY = re.compile(
     r"|[\w.-]+\.dag\.(condor\.sub|dagman\.log|dagman\.out|lib\.out|lib\.err|metrics|nodes\.log)"
     r"|[\w.-]+\.dag\.rescue\d{3}"
     r"|nodes/[\w.-]+/([\w.-]+\.sub|chunks\.txt|node\.json|functions\.pickle|chunking\.json)"
+    r"|environments/[\w.-]+/(run|local)\.sh"
     rf"|nodes/[\w.-]+/in/(\d{{4}}\.items|{_JOB}\.json)"
     rf"|nodes/[\w.-]+/out/{_JOB}\.(record(\.damaged)?|[a-z]+\.items)"
     rf"|nodes/[\w.-]+/log/({_JOB}\.(out|err)|post\.log)"
@@ -233,6 +254,7 @@ def check_nothing_is_left(run: htdag.Run, folder: Path, pool: Pool | None = None
     for point in POINTS:
         left = scratch(pool, point)
         wait_until(lambda point=point: not scratch(pool, point), 30, f"{left} to go")
+    wait_until(lambda: not spooled(pool), 30, f"{spooled(pool)} to go")
 
 
 def check_files(directory: Path) -> None:
@@ -254,17 +276,20 @@ def _files(folder: Path) -> set[str]:
 
 def processes_of(run: htdag.Run, folder: Path) -> list[str]:
     """The processes that work for a run: of its functions, and all that name its directory."""
-    with contextlib.suppress(FileNotFoundError):
-        for line in (folder / "processes").read_text().splitlines():
-            pid, _, since = line.partition(" ")
-            if since and began(int(pid)) == since:
-                return [f"process {pid} of a function"]
-    return [
+    return living(folder) + [
         " ".join(process.info["cmdline"])
         for process in psutil.process_iter(["pid", "cmdline"])
         if any(str(run.path) in word for word in process.info["cmdline"] or [])
         and process.info["pid"] != os.getpid()
     ]
+
+
+def living(folder: Path) -> list[str]:
+    """The processes that called functions, and their supervisors, that have not ended."""
+    with contextlib.suppress(FileNotFoundError):
+        noted = map(str.split, set((folder / "processes").read_text().splitlines()))
+        return [f"job {pid}" for pid, *since in noted if since and began(int(pid)) == since[0]]
+    return []
 
 
 def queued(pool: Pool, run: htdag.Run) -> list[str]:
@@ -274,6 +299,12 @@ def queued(pool: Pool, run: htdag.Run) -> list[str]:
     return [str(ad) for ad in ads if str(run.path) in str(ad)]
 
 
+def spooled(pool: Pool) -> list[str]:
+    """What the schedd keeps for jobs, such as their checkpoints."""
+    folder = pool.folder / "seeing" / "spool"
+    return [str(path.relative_to(folder)) for path in folder.rglob("cluster*")]
+
+
 def scratch(pool: Pool, point: str) -> list[str]:
     """What is in the folder of the jobs of an execute point, as that sees it."""
     master = daemon(pool, "condor_master", point)
@@ -281,8 +312,8 @@ def scratch(pool: Pool, point: str) -> list[str]:
     return os.listdir(f"/proc/{master.pid}/root{pool.folder / point / 'execute'}")
 
 
-def _is_of(pool: Pool, process: psutil.Process) -> bool:
-    """Tell whether a process belongs to a pool, and not to another one on this machine."""
+def is_of(pool: Pool, process: psutil.Process, point: str = "") -> bool:
+    """Tell whether a process belongs to a pool, or a point of it, and to no other one here."""
     with contextlib.suppress(psutil.Error):
-        return str(pool.folder) in process.environ().get("CONDOR_CONFIG", "")
+        return str(pool.folder / point) in process.environ().get("CONDOR_CONFIG", "")
     return False

@@ -20,7 +20,7 @@ from htdag._graph import upstreams
 from htdag._sources import FileSource
 from htdag.compile import write_run
 from htdag.observe import outcomes
-from htdag.runtime import compute, keyhash, lanes, layout, looping, progress, worker
+from htdag.runtime import compute, judgement, keyhash, lanes, layout, looping, progress, worker
 from htdag.stages import MISSING
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def run_nodes(
             os.chdir(here)
         tries[unit] += 1
         last_try = tries[unit] > node["retries"]
-        verdict = progress.judge(str(run), plan, node, last_try=last_try, lane=unit.lane)
+        verdict = judgement.judge(str(run), plan, node, last_try=last_try, lane=unit.lane)
         if verdict.succeeded:
             finished.add(unit)
         elif last_try:

@@ -9,6 +9,7 @@ import reference
 
 import htdag
 from htdag.backends import abilities, poolconfig
+from htdag.errors import BackendError
 from htdag.runtime import layout
 
 OLD = b"...\0$CondorVersion: 23.9.6 2026-07-12 PackageID: 23.9.6 $\0..."
@@ -53,6 +54,33 @@ def test_an_old_dagman_is_told_to_heed_throttles(
         abilities.settle_throttles(run, program(tmp_path, content))
     text = (run / layout.CONFIG).read_text()
     assert text.count("\nDAGMAN_USE_DIRECT_SUBMIT = False\n") == told
+
+
+def made(number: int) -> htdag.OutputFile:
+    Path("made.txt").write_text(str(number))
+    return htdag.OutputFile("made.txt")
+
+
+def test_files_go_to_a_url_where_htcondor_can_send_them_only(tmp_path: Path):
+    url = "https://data.example.org/run-7"
+    away = htdag.map(made, [1, 2], name="away", output_destination=url)
+    here = htdag.map(made, [1, 2], name="here", output_destination=tmp_path / "put")
+    run = reference.compiled(htdag.Pipeline(away, here, name="flow"), tmp_path / "run")
+    abilities.check_destinations(run, program(tmp_path, NEW))
+    abilities.check_destinations(run, program(tmp_path, b"a script"))
+    with pytest.raises(BackendError) as caught:
+        abilities.check_destinations(run, program(tmp_path, OLD))
+    assert str(caught.value) == (
+        "'away' has output_destination='https://data.example.org/run-7', but HTCondor 23.9.6 never "
+        "ends a job whose files go to a URL (23.10.1 does); give a folder of this machine, or let "
+        "the function send its files itself"
+    )
+    # An old execute point does not get such jobs in any pool.
+    newer = 'requirements = versionGE(split(TARGET.CondorVersion)[1], "23.10.1")\n'
+    assert newer in (run / layout.submit("away")).read_text()
+    assert "requirements" not in (run / layout.submit("here")).read_text()
+    run = reference.compiled(htdag.Pipeline(here, name="other"), tmp_path / "other")
+    abilities.check_destinations(run, program(tmp_path, OLD))
 
 
 @pytest.mark.parametrize("older", [False, True])

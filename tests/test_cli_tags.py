@@ -73,6 +73,27 @@ def test_what_names_no_run_is_a_mistake(home):
         choose(["a 11"], False)
 
 
+def test_a_stage_may_follow_the_tags(home):
+    assert command("errors", "a 2", "refuse_two").stdout == command("errors", "a 2").stdout
+    with_option = command("errors", "a*", "--stage", "refuse_two").stdout
+    assert command("errors", "a*", "refuse_two").stdout == with_option
+    assert command("errors", "--all", "refuse_two").stdout.count("== ") == 3
+    assert command("errors", "-", "refuse_two", stdin="b\n").stdout == "== b\nno errors\n"
+    told = command("errors", "a 2", "refuse_too", status=2).stderr
+    assert "'refuse_too' is neither a run nor a stage of 'a 2'; did you mean 'refuse_two'?" in told
+    assert "did you mean 'b'" not in command("errors", "c", "refuse_two", status=2).stderr
+
+
+def test_a_word_that_is_a_run_and_a_stage_is_asked_about(home):
+    run = htdag.Pipeline(htdag.map(refuse_two, [2], name="b")).submit("same", on="local")
+    with pytest.raises(htdag.RunFailed):
+        run.wait()
+    told = command("errors", "same", "b", status=2).stderr
+    assert "'b' is a run, and a stage of 'same': say --stage b" in told
+    assert "1 error" in command("errors", "same", "--stage", "b").stdout
+    run.delete()
+
+
 def test_patterns_are_told_from_tags():
     assert [is_pattern(word) for word in ("a", "a*", "a?", "[ab]", "-")] == [
         False,

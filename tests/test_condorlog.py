@@ -97,6 +97,12 @@ def test_a_job_that_the_schedd_does_not_have_is_gone(made: Log):
     assert made.states == {}
 
 
+def test_a_job_that_began_before_the_clock_was_put_back_is_gone_too(made: Log):
+    made.add("submit", "execute", second=1)
+    made.log.heal([], made.since() - 7200)
+    assert made.states == {}
+
+
 def test_later_events_go_before_what_the_schedd_told(made: Log):
     made.add("submit")
     made.log.heal([ad(5, EnteredCurrentStatus=made.since())], made.since() + 1)

@@ -109,3 +109,20 @@ def test_a_halt_is_told_from_a_failure():
     assert dagmanout.was_halted(older)
     assert not dagmanout.was_halted(older + written("DAG status: 0 (DAG_STATUS_OK)\n"))
     assert not dagmanout.was_halted(older.replace("DAG_STATUS_OK", "DAG_STATUS_NODE_FAILED"))
+
+
+def test_which_nodes_failed():
+    text = written("""\
+---------------------- Node ----------------------
+      Node Name: load.1
+         NodeID: 0
+    Node Status: STATUS_ERROR
+Node return val: 1
+      Node Name: mean
+         NodeID: 1
+    Node Status: STATUS_READY
+      Node Name: last
+    Node Status: STATUS_ERROR
+""")
+    assert dagmanout.failed_nodes(text) == ["load.1", "last"]
+    assert dagmanout.failed_nodes(text + written("")) == []

@@ -97,6 +97,12 @@ def test_other_chunks_views_and_combining_stages(run):
     assert run.debug("total", 1, pdb=False).results == [3.0]
 
 
+def test_large_values_are_combined(runs_dir):
+    flow = htdag.Pipeline(htdag.source([70_000, 80_000], chunk_size=2).map(bytes).reduce(max))
+    run = flow.submit("large", on="local").wait(60)
+    assert run.debug("max", 1, pdb=False).results == [bytes(80_000)]
+
+
 def test_a_reduce_in_one_job_is_done_as_far_as_it_goes(run):
     done = run.debug("ordered", 2, pdb=False)
     assert (done.failed_in, done.key, done.item) == ("ordered", "2", "C")

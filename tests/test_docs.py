@@ -156,6 +156,22 @@ def test_there_are_docstring_examples():
     assert sum(len(test.examples) for module in modules for test in finder.find(module)) > 20
 
 
+def test_the_architecture_names_modules_that_are_there_and_all_of_them():
+    text = (DOCS / "architecture.md").read_text()
+    package = Path(htdag.__file__).parent
+    named = set(re.findall(r"`htdag/([\w/]+(?:\.py|/))`", text))
+    table = text.partition("## In jobs and beside DAGMan")[2].partition("\n## ")[0]
+    named |= {f"runtime/{name}" for name in re.findall(r"`(\w+\.py)`", table)}
+    assert [name for name in named if not (package / name).exists()] == []
+    there = {
+        *(path.name for path in package.glob("*.py")),
+        *(f"{path.parent.name}/" for path in package.glob("*/__init__.py")),
+        *(f"runtime/{path.name}" for path in (package / "runtime").glob("*.py")),
+    }
+    parts = {f"{name.split('/')[0]}/" for name in named if "/" in name}
+    assert there - named - parts == {"__init__.py", "runtime/__init__.py"}
+
+
 @pytest.mark.parametrize("name", htdag.__all__)
 def test_the_reference_has_every_name(name: str):
     text = (DOCS / "api.md").read_text()

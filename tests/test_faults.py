@@ -11,15 +11,28 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, kill_daemon
+from faults import (
+    CHUNK,
+    ITEMS,
+    SETTINGS,
+    Disturbed,
+    check_nothing_is_left,
+    kill_daemon,
+    with_a_clock_of_its_own,
+)
 from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
+from htdag import history
+from htdag.backends import abilities
+from htdag.backends.condor import why_unusable
 from htdag.errors import DirectoryError, RunNotFound
+from htdag.runtime import recordfile
 
 Fault = Callable[[Disturbed, Pool], None]
 
@@ -73,18 +86,38 @@ def kill_dagman(disturbed: Disturbed, pool: Pool) -> None:
     disturbed.dagman().kill()
 
 
+def put_the_clock_of_jobs_back(disturbed: Disturbed, pool: Pool) -> None:
+    """It went two hours ahead, and now it is two behind; a job is evicted besides."""
+    set_clock(disturbed.folder, -2)
+    condor("condor_vacate_job", disturbed.jobs(pool)[1])
+
+
+def set_clock(folder: Path, hours: int) -> None:
+    (folder / "clock.new").write_text(str(hours * 3600))
+    (folder / "clock.new").replace(folder / "clock")
+
+
 # Whether a person has to resume the run.
-OF_JOBS: dict[Fault, bool | None] = {
+OF_JOBS: dict[Fault, bool] = {
     kill_the_function: True,
     kill_the_worker: True,
-    kill_the_starter: None,
+    kill_the_starter: False,
     kill_the_shadow: False,
     remove_one_job: True,
     hold_and_release_one_job: False,
     vacate_one_job: False,
     remove_the_dag: True,
     kill_dagman: False,
+    put_the_clock_of_jobs_back: False,
 }
+# Where the job itself fails, not an item of it.
+FAILED_JOBS = {kill_the_worker, remove_one_job}
+
+
+def spares_others() -> bool:
+    """Whether this DAGMan can leave the other jobs of a node alone."""
+    dagman = shutil.which("condor_dagman")
+    return dagman is not None and abilities.keeps_others(Path(dagman))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +141,14 @@ def after_faults(
     """Runs that were disturbed, all at the same time, and how often each had to be resumed."""
     with fault_pool.use(), pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTDAG_HOME", str(pool_area.new_runs_dir()))
-        runs = {fault: Disturbed(tmp_path_factory.mktemp(fault.__name__)) for fault in OF_JOBS}
+        folders = {fault: tmp_path_factory.mktemp(fault.__name__) for fault in OF_JOBS}
+        python = with_a_clock_of_its_own(folders[put_the_clock_of_jobs_back])
+        set_clock(folders[put_the_clock_of_jobs_back], 2)
+        slow = htdag.Environment.interpreter(python, requirements="true")
+        options = {put_the_clock_of_jobs_back: {"environment": slow}}
+        runs = {
+            fault: Disturbed(folder, **options.get(fault, {})) for fault, folder in folders.items()
+        }
         for disturbed in runs.values():
             disturbed.wait_for_the_middle()
         for fault, disturbed in runs.items():
@@ -124,15 +164,40 @@ def test_a_fault_of_one_job(
     after_faults: dict[Fault, tuple[Disturbed, int]], fault: Fault, fault_pool: Pool
 ):
     disturbed, resumes = after_faults[fault]
+    with fault_pool.use():
+        spared = spares_others()
     disturbed.check(fault_pool)
-    # What a killed condor_starter leaves running may end the job before HTCondor starts it again.
-    allowed = {True: {1}, False: {0}, None: {0, 1}}[OF_JOBS[fault]]
-    assert resumes in allowed
+    assert resumes == OF_JOBS[fault]
     begun = disturbed.begun()
-    # The chunk that was cut in the middle may be computed again, no other is.
-    cut = set(range(ITEMS)) if fault is remove_the_dag else {2, 3}
-    assert {item for item in begun if begun[item] > 1} <= cut
+    # The chunk that was cut in the middle may be computed again, no other is: but where DAGMan
+    # removes the other jobs of a node as soon as it sees that one has failed.
+    all_cut = fault is remove_the_dag or (fault in FAILED_JOBS and not spared)
+    assert {item for item in begun if begun[item] > 1} <= (set(range(ITEMS)) if all_cut else {2, 3})
     assert max(begun.values()) <= 2
+
+
+@pytest.mark.pool
+def test_clocks_of_jobs_confuse_nobody(after_faults: dict[Fault, tuple[Disturbed, int]]):
+    run = after_faults[put_the_clock_of_jobs_back][0].run
+    lines = [
+        line for path in run.path.rglob("work/out/*.record") for line in recordfile.lines(path)
+    ]
+    hours = Counter(
+        round((line[kind]["time"] - time.time()) / 3600) for line in lines for kind in line
+    )
+    # All ended two hours behind, and the one that was evicted began so too: its first beginning is
+    # told where the file system is shared.
+    assert set(hours) == {2, -2}
+    assert hours[-2] == ITEMS // CHUNK + 1
+    assert hours[2] in (ITEMS // CHUNK - 1, ITEMS // CHUNK)
+    seconds = [line["end"]["seconds"] for line in lines if "end" in line]
+    assert len(seconds) == ITEMS // CHUNK
+    assert all(0 <= each < 200 for each in seconds)
+    assert all(0 <= each.seconds < 200 for each in history.measure_run(run.path).values())
+    assert run.status()["work"].done == ITEMS
+    run.resume()  # which finds nothing to do
+    assert run.state is htdag.RunState.DONE
+    assert set(after_faults[put_the_clock_of_jobs_back][0].begun().values()) <= {1, 2}
 
 
 # --- What happens to daemons ------------------------------------------------------------
@@ -158,12 +223,22 @@ def test_startds_are_killed(fault_pool: Pool, home: Path, tmp_path: Path):
 @pytest.mark.pool
 def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
     disturbed = Disturbed(tmp_path).wait_for_the_middle()
+    assert len(disturbed.run.jobs(ask=True)) == ITEMS // CHUNK
     kill_daemon(fault_pool, "condor_schedd")
     # Nobody answers for a moment; files are enough.
     assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
+    # It was asked before, and the new one is another; it may tell that no jobs run by now.
+    wait_until(answers, 60, "the new schedd")
+    assert why_unusable() == ""  # although this process still has a session with the old one
+    assert len(disturbed.run.jobs(ask=True)) == ITEMS // CHUNK
     assert disturbed.finish() == 0
     disturbed.check(fault_pool)
     assert max(disturbed.begun().values()) <= 2
+
+
+def answers() -> bool:
+    """Tell whether the schedd answers to another process."""
+    return subprocess.run(["condor_q"], capture_output=True, timeout=60).returncode == 0
 
 
 # --- What happens to the run directory --------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import pickle
 import stat
 import subprocess
 import sys
@@ -15,14 +16,15 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, notes, work
+from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, living, notes, work
 from pool import FAST, Area, Pool, wait_until
 
 import htdag
 from htdag.errors import RunDamaged
-from htdag.runtime import layout
+from htdag.runtime import itemfile, layout, recordfile
 
 NODE = "work"
 
@@ -132,7 +134,8 @@ def test_the_disk_of_the_submit_side_is_full(runs_dir: Path, tmp_path: Path):
     assert said[:3] == ["True", "failed", "True"], done.stdout + done.stderr
     stored, again, both = map(int, said[3:])
     assert 1 <= stored <= 4
-    assert again == 8 - stored
+    # Of a job that could not even write its end, resume finds what it had stored.
+    assert 4 <= again <= 8 - stored
     assert both == 0
 
 
@@ -199,51 +202,106 @@ def work_until_told(folder: Path, item: int) -> str:
 
 def test_a_job_runs_twice_at_the_same_time(runs_dir: Path, tmp_path: Path):
     """As where HTCondor lost sight of a job on a shared file system, and started it again."""
-    waiting = tmp_path / "waiting"
     (tmp_path / "go").touch()
-    disturbed = Disturbed(tmp_path, on="local", work=work_until_told)
-    run = disturbed.run
-    wait_until(lambda: waiting.exists() and waiting.read_text() == "go.first", 60, "the first job")
+    stage = htdag.source(range(ITEMS), chunk_size=ITEMS).map(
+        functools.partial(work_until_told, tmp_path), name=NODE
+    )
+    run = htdag.Pipeline(stage, name="twice", history=False).compile(runs_dir / "run").parent
+    record, items = (str(run / path(NODE, "0000", 1)) for path in (layout.record, own_items))
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        words = [sys.executable, layout.RUNTIME, "work", NODE, "0000", "1"]
+        job = subprocess.Popen(words, cwd=run)
+        waiting = tmp_path / "waiting"
+        wait_until(lambda: waiting.exists() and waiting.read_text() == name, 60, name)
+        return job
+
+    first = start("go.first")
     (tmp_path / "again").touch()
-    words = [sys.executable, str(run.path / layout.RUNTIME), "work", run.status()[NODE].node]
-    again = subprocess.Popen([*words, "0000", "1"], cwd=run.path)
-    wait_until(lambda: waiting.read_text() == "go.second", 60, "the second one in the middle")
-    (tmp_path / "again").unlink()
+    second = start("go.second")
+    (tmp_path / "again").unlink()  # the first one goes on as such
     (tmp_path / "go.first").touch()
-    wait_until(lambda: len(notes(tmp_path, "ended")) == ITEMS, 60, "the end of the lost job")
-    (tmp_path / "go.second").touch()
+    # It notices that another one has taken its place, and writes nothing any more.
+    assert first.wait(timeout=60) == 143
+    assert recordfile.end(record) is None
     (tmp_path / "again").touch()
-    again.wait(timeout=60)
-    disturbed.finish()
-    # Whatever either wrote, each item is whole, and there once.
-    values = run.result(NODE)
-    assert [int(value.split()[0]) for value in values] == list(range(ITEMS))
-    assert run.result("total") == "".join(values)
-    run.resume()  # looks at all checksums
-    assert run.state is htdag.RunState.DONE
-    assert max(disturbed.begun().values()) <= 3
-    check_nothing_is_left(run, tmp_path)
+    (tmp_path / "go.second").touch()
+    assert second.wait(timeout=60) == 0
+    end = recordfile.end(record)
+    assert end is not None
+    assert (end["done"], end["failed"]) == (ITEMS, 0)
+    assert end["sizes"] == [Path(items).stat().st_size]
+    values = [pickle.loads(frame.payload).split() for frame in itemfile.read(items)]
+    assert [value[:2] for value in values] == [
+        [str(item), "first" if item == 0 else "second;"] for item in range(ITEMS)
+    ]
+    assert notes(tmp_path, "begun")[0] == 1
+
+
+def own_items(node: str, chunk: str, attempt: int) -> str:
+    return layout.output(node, chunk, attempt, NODE)
+
+
+# --- A job whose starter dies ------------------------------------------------------------
+
+_STARTER = """
+import subprocess, sys, time
+with open("/proc/self/comm", "w") as file:
+    file.write(sys.argv[1])
+job = subprocess.Popen(sys.argv[2:])
+job.wait()
+"""
+
+
+def test_a_job_ends_with_its_starter_and_blames_no_item(runs_dir: Path, tmp_path: Path):
+    stage = htdag.source(range(ITEMS), chunk_size=ITEMS).map(
+        functools.partial(work, tmp_path), name=NODE
+    )
+    run = htdag.Pipeline(stage, name="lonely", history=False).compile(runs_dir / "run").parent
+    job = [sys.executable, layout.RUNTIME, "work", NODE, "0000", "1"]
+    record = run / layout.record(NODE, "0000", 1)
+    starter = subprocess.Popen([sys.executable, "-c", _STARTER, "condor_starter", *job], cwd=run)
+    wait_until(lambda: notes(tmp_path, "begun")[1], 60, "the second item")
+    starter.kill()
+    starter.wait()
+    wait_until(lambda: not living(tmp_path), 10, "the end of both processes")
+    assert [kind for line in recordfile.lines(str(record)) for kind in line] == ["start"]
+    # Any other parent may go.
+    shell = subprocess.Popen([sys.executable, "-c", _STARTER, "sh", *job], cwd=run)
+    wait_until(lambda: notes(tmp_path, "begun")[1] == 2, 60, "the second item again")
+    shell.kill()
+    shell.wait()
+    (tmp_path / "go").touch()
+    wait_until(lambda: recordfile.end(str(record)), 60, "the end of the record")
+    assert notes(tmp_path, "ended") == dict.fromkeys(range(ITEMS), 1)
 
 
 # --- Limits -----------------------------------------------------------------------------
 
 
-def work_for_seconds(folder: Path, item: int) -> int:
+def work_for_seconds(seconds: int, folder: Path, item: int) -> int:
     work(folder, item)
     if item == CHUNK + 1:
-        time.sleep(6)
+        time.sleep(seconds)
     return item
 
 
 @pytest.mark.pool
 def test_time_that_is_exceeded(small_disks: Pool, runs_dir: Path, tmp_path: Path):
-    limit = {"allowed_execute_duration": 3}
+    limit, seconds = "allowed_execute_duration", 3
+    options: dict[str, Any] = {"submit": {limit: seconds}}
+    if small_disks.version < (25, 8, 2):
+        # It passes over jobs that begin in the second of their shadow. The other limit counts the
+        # start of a job too, which may take long.
+        limit, seconds = "allowed_job_duration", 8
+        options = {limit: seconds}
     tmp_path.chmod(0o777)
     (tmp_path / "go").touch()
+    slow = functools.partial(work_for_seconds, seconds + 3)
     with small_disks.only("seeing"):
-        disturbed = Disturbed(tmp_path, work=work_for_seconds, submit=limit)
+        disturbed = Disturbed(tmp_path, work=slow, **options)
         told = wait_until(lambda: disturbed.run.status().held, 90, "the job to be held")
-        assert "it ran longer than allowed_execute_duration" in told[0]
+        assert f"it ran longer than {limit}" in told[0]
         disturbed.run.edit(NODE, time=timedelta(minutes=2))
         assert disturbed.run.release() == 1
         assert disturbed.finish() == 0

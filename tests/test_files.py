@@ -21,12 +21,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pool import daemons_version
 
 import htdag
 from htdag import _paths
 from htdag._pickling import ItemPickler
 from htdag.compile.archive import write_archive
-from htdag.errors import FunctionError, ItemsMissing, OptionError, RunDamaged, UsageError
+from htdag.compile.submit import SENDS_FOLDERS
+from htdag.errors import (
+    BackendError,
+    FunctionError,
+    ItemsMissing,
+    OptionError,
+    RunDamaged,
+    UsageError,
+)
 from htdag.observe.loading import loads
 from htdag.run.replay import replay
 from htdag.runtime import layout
@@ -332,14 +341,20 @@ def test_urls_and_folders_in_and_out(place: str, home: Path, server: str):
         name="given",
         input_files=inputs,
     )
-    flow = htdag.Pipeline(read, sent, put, fetched.with_options(retries=1), given, name="urls")
-    run = finished(flow, place)
-    assert run.result("read") == EXPECTED
-    found = run.result("sent")
-    assert [len(of_item) for of_item in found] == [0, 1, 2]
-    assert found[1][0].startswith(f"{server}/results/sent.0001.1.000000/")
-    assert sorted(f"{server}{path}" for path in STORED) == sorted(found[1] + found[2])
-    assert list((run.path / layout.outcomes("sent")).rglob("*spelled.txt")) == []
+    targets = [read, sent, put, fetched.with_options(retries=1), given]
+    if place != "local" and daemons_version() < SENDS_FOLDERS:
+        with pytest.raises(BackendError, match=r"'sent' has .*23\.10\.1 does\); give a folder"):
+            finished(htdag.Pipeline(*targets, name="urls"), place)
+        assert htdag.runs() == []
+        run = finished(htdag.Pipeline(*targets[2:], name="urls"), place)
+    else:
+        run = finished(htdag.Pipeline(*targets, name="urls"), place)
+        assert run.result("read") == EXPECTED
+        found = run.result("sent")
+        assert [len(of_item) for of_item in found] == [0, 1, 2]
+        assert found[1][0].startswith(f"{server}/results/sent.0001.1.000000/")
+        assert sorted(f"{server}{path}" for path in STORED) == sorted(found[1] + found[2])
+        assert list((run.path / layout.outcomes("sent")).rglob("*spelled.txt")) == []
     assert delivered(folder) == IN_FOLDER
     assert [path.is_relative_to(run.path) for path in run.result("put")[2]] == [True] * 4
     assert run.result("map") == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import subprocess
@@ -117,10 +118,23 @@ def test_explain_says_what_was_measured_and_what_would_change_it():
     assert text == flow().explain(on="local")
     lines = " ".join(text.split())
     assert "measured in 1 run: " in lines
-    assert "memory and disk: as measured" in lines
+    assert re.search(r"with request_memory='\d+MB', .*, as measured node stage", lines)
     assert f"two for each of {_cores()} slot" in lines
-    assert "request_memory=... and request_disk=... set what jobs ask for" in lines
+    assert "request_memory=... and request_disk=... (what jobs ask for)" in lines
     assert "target_job_seconds=..." in lines
+
+
+def test_each_node_says_what_is_proposed_where_it_is_not_the_same_for_all():
+    def made():
+        return htdag.Pipeline(
+            htdag.source([1]).map(slow, name="a").map(slow, name="b", request_disk="3GB"),
+            name="two",
+        )
+
+    made().submit("first", on="local").wait()
+    text = made().explain(on="local")
+    assert text.count("     proposed request_memory=") == 2
+    assert "     options  request_disk='3GB'" in text
 
 
 def test_a_script_that_did_not_wait_is_gathered_from_by_the_next_plan(home):

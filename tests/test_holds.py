@@ -15,7 +15,7 @@ def held(code: int, subcode: int = 0, reason: str = "", **facts: int) -> JobStat
     return JobState("fit", 12, 3, "held", 0.0, reason=reason, code=code, subcode=subcode, **facts)
 
 
-RELEASE = "htdag release 'my survey' --stage fit"
+RELEASE = "htdag release 'my survey' fit"
 CGROUP = (
     "Error from slot1_1@node7: Job has gone over cgroup memory limit of 1024 megabytes. "
     "Peak usage: 3277 megabytes.  Consider resubmitting with a higher request_memory."
@@ -28,7 +28,7 @@ CGROUP = (
         (
             held(34, 102, CGROUP, memory_asked=1024),
             "memory exceeded: asked 1 GB, used 3.2 GB",
-            "htdag edit 'my survey' --stage fit --request-memory 4GB; then: " + RELEASE,
+            "htdag edit 'my survey' fit --request-memory 4GB; then: " + RELEASE,
         ),
         (
             held(
@@ -39,7 +39,7 @@ CGROUP = (
                 memory_granted=2048,
                 memory_used=2500,
             ),
-            "memory exceeded: asked 2 GB, used 2.4 GB",
+            "memory exceeded: had 2 GB, used 2.4 GB",
             "--request-memory 3GB",
         ),
         (
@@ -48,16 +48,18 @@ CGROUP = (
             "--request-memory 512MB",
         ),
         (held(34, 0, "Job has encountered an out-of-memory event."), "memory exceeded", "512MB"),
-        (held(34, 104), "disk exceeded", "htdag edit 'my survey' --stage fit --request-disk SIZE"),
+        (held(34, 104), "disk exceeded", "htdag edit 'my survey' fit --request-disk SIZE"),
         (held(34, 0, "Job has exceeded its disk limit"), "disk exceeded", "--request-disk"),
         (held(1), "held by a person", RELEASE),
         (held(3), "the job's own rule", "htdag release"),
         (held(13), "its input could not be sent", "file is there"),
         (
-            held(47),
-            "longer than allowed_execute_duration",
-            "htdag edit 'my survey' --stage fit --time",
+            held(46, 0, "The job exceeded allowed job duration of 00:03"),
+            "longer than allowed_job_duration",
+            "htdag edit 'my survey' fit --time 6s; then",
         ),
+        (held(47, 0, "... execute duration of 1+00:10:00"), "execute_duration", "--time 49h;"),
+        (held(47), "longer than allowed_execute_duration", "--time TIME; then"),
         (held(33), "larger than max_transfer_output_mb", "MaxTransferOutputMB"),
         (held(4711), "HTCondor put it on hold", "htdag release"),
     ],

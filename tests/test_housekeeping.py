@@ -23,6 +23,16 @@ def refuse_three(x):
     return 10 * x
 
 
+def tag_told_once(home):
+    """Note what the job is told, and fail the first time."""
+    first = not (home / "told").exists()
+    with open(home / "told", "a") as file:
+        print(htdag.current().run, file=file)
+    if first:
+        raise ValueError("the first time")
+    return home
+
+
 def length(path):
     return len(path.read_text())
 
@@ -66,6 +76,19 @@ def test_a_run_gets_another_tag_and_goes_on_under_it(home):
     with pytest.raises(htdag.RunFailed):
         run.resume().wait(60)
     assert run.status()["refuse_three"].done == 4
+
+
+def test_jobs_are_told_the_tag_that_the_run_has_now(home):
+    def one_round(numbers):
+        return numbers.map(tag_told_once, name="told")
+
+    flow = htdag.Pipeline(htdag.iterate(one_round, htdag.source([home]), max_rounds=2))
+    run = flow.submit("one", on="local")
+    with pytest.raises(htdag.RunFailed):
+        run.wait(60)
+    run.retag("two").resume().wait(60)
+    assert run.result() == [home]
+    assert (home / "told").read_text().split() == ["one", "two", "two"]
 
 
 def test_tags_that_are_taken_or_wrong_change_nothing(home):

@@ -318,17 +318,18 @@ def test_a_job_that_takes_longer_than_it_may_is_held(pool: Pool, facts: Facts):
     assert ad["HoldReason"] == "The job exceeded allowed job duration of 00:02"
 
 
-@pytest.mark.since(23, 10, 1, lacks="late materialisation heeds hold")
 def test_folders_come_back_whole_and_empty_ones_too(pool: Pool, facts: Facts):
     assert facts.ads["folders"]["JobStatus"] == COMPLETED
     assert (facts.folder / "out/folders/some/in, side/ü.txt").read_text() == "deep\n"
     assert (facts.folder / "out/folders/none").is_dir()
 
 
+@pytest.mark.since(25, 0, 0, lacks="a job with common input files runs without them")
 def test_a_job_with_common_input_files_waits_for_ever(pool: Pool, facts: Facts):
     assert facts.ads["common"]["JobStatus"] == BLOCKED
 
 
+@pytest.mark.since(23, 10, 1, lacks="late materialisation heeds hold")
 def test_late_materialisation_forgets_hold(pool: Pool, facts: Facts):
     assert facts.ads["on-hold"]["JobStatus"] == HELD
     assert facts.ads["on-hold-late"]["JobStatus"] == IDLE

@@ -23,7 +23,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 # The flow of architecture.md, from what knows least to what knows most. A module imports what is in
 # its own layer or in one before it.
 LAYERS = [
-    ("htdag.errors", "htdag._version", "htdag._text", "htdag._annotations"),
+    ("htdag.errors", "htdag._version", "htdag._text", "htdag._warn", "htdag._annotations"),
     ("htdag.runtime",),
     (
         "htdag._paths",
@@ -40,6 +40,7 @@ LAYERS = [
         "htdag._project",
         "htdag._reach",
         "htdag._packages",
+        "htdag._digests",
         "htdag._fingerprints",
     ),
     ("htdag._pickling",),
@@ -56,7 +57,7 @@ LAYERS = [
     ("htdag.run",),
     ("htdag.store",),
     ("htdag.housekeeping",),
-    ("htdag.pipeline",),
+    ("htdag._atend", "htdag._planned", "htdag.pipeline"),
     ("htdag",),
     ("htdag.show",),
     ("htdag.cli",),
@@ -127,7 +128,7 @@ def test_only_its_users_import_show_and_only_where_they_use_it(name):
     if name.startswith(("htdag.show", "htdag.cli")):
         return
     shows = {other for other in imports(name) if other.startswith("htdag.show")}
-    if name.startswith(("htdag.pipeline", "htdag.run.")):
+    if name.startswith(("htdag._planned", "htdag.pipeline", "htdag.run.")):
         shows -= {other for other in shows if other not in imports(name, top_only=True)}
     assert shows == set()
 

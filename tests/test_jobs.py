@@ -90,10 +90,10 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     run = htdag.Pipeline(work.reduce(operator.add, name="sum")).submit("jobs", on="condor")
     wait_for(lambda: states(run) == ["running"] * 3)
 
-    assert cli("pause", "jobs", "--stage", "work", "--key", "1")["jobs"] == 1
+    assert cli("pause", "jobs", "work", "--key", "1")["jobs"] == 1
     wait_for(lambda: states(run) == ["running", "running", "suspended"])
     assert "1 job is paused until htdag continue jobs" in str(run.status())
-    assert any("htdag continue jobs --stage work" in reason.remedy for reason in run.why())
+    assert any("htdag continue jobs work" in reason.remedy for reason in run.why())
     assert run.pause("work", keys=["1"]) == 0
     assert run.continue_() == 1
     wait_for(lambda: states(run) == ["running"] * 3)
@@ -103,8 +103,8 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     assert run.vacate("work", keys=["0"]) == 1
     wait_for(lambda: calls(shared).count("0") == 2)
 
-    assert cli("edit", "jobs", "--stage", "work", "--request-memory", "200MB")["jobs"] == 3
-    assert run.edit("work", time=3600, attributes={"Colour": '"red"'}) == 3
+    assert cli("edit", "jobs", "work", "--request-memory", "200MB")["jobs"] == 3
+    assert run.edit("work", time="1h", attributes={"Colour": '"red"'}) == 3
     assert run.priority(7, "work") == 3
     with pytest.raises(BackendError, match="Owner"):
         run.edit("work", attributes={"Owner": '"me"'})
@@ -114,9 +114,7 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     assert [(job.state, job.source, job.code) for job in run.jobs(ask=True)] == [
         ("held", "schedd", 1)
     ] * 3
-    with pytest.raises(
-        htdag.RunHeld, match=r"3 jobs, .*held by a person.*htdag release jobs --stage work"
-    ):
+    with pytest.raises(htdag.RunHeld, match=r"3 jobs, .*held by a person.*htdag release jobs work"):
         run.wait(progress=False)
     told = {reason.about: reason.why for reason in run.why()}
     assert told["node sum"] == "not begun: it needs all of work"
@@ -168,10 +166,13 @@ def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
     run = htdag.Pipeline(*stages).submit("memory", on="condor")
     wait_for(lambda: "held" in states(run))
     (told,) = run.status().held
-    assert re.search(r"memory exceeded: asked 1\d\d MB, used 2\d\d MB", told), told
-    command = re.search(
-        r"htdag (edit memory --stage held --request-memory \w+); then: htdag rel", told
-    )
+    stage = run.status()["held"]
+    assert (stage.held, stage.waiting, stage.running) == (1, 1, 0)
+    assert "  held  " in text_of("status", "memory").splitlines()[1]
+    shown = text_of("errors", "memory", "held")
+    assert re.search(r"Held: memory exceeded.*\n.*\n.*says: .*\n   htdag edit memory held", shown)
+    assert re.search(r"memory exceeded: had 1\d\d MB, used 2\d\d MB", told), told
+    command = re.search(r"htdag (edit memory held --request-memory \w+); then: htdag rel", told)
     assert command, told
     assert cli(*command[1].split())["jobs"] == 1
     assert run.release("held") == 1
@@ -195,7 +196,7 @@ def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
     wait_for(lambda: states(run) == ["idle"] * 2)
     idle = next(reason for reason in run.why() if reason.about.startswith("node first, 2 jobs"))
     assert "asks for 64 GB of memory, and the largest of 2 slots has 4 GB" in idle.why
-    assert "htdag edit why --stage first --request-memory 4096MB" in idle.remedy
+    assert "htdag edit why first --request-memory 4096MB" in idle.remedy
     assert [part.slots for part in idle.clauses if "TARGET.Memory" in part.text] == [0]
     assert [reason["about"] for reason in cli("why", "why")][-1] == "node second"
 
@@ -215,6 +216,45 @@ def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
     assert run.state is htdag.RunState.STOPPED
     run.unhalt()
     assert run.wait(timeout=60, progress=False).result() == [0, 1]
+
+
+def go_on_when_told(folder: Path, x: int) -> int:
+    return patient(folder, x) + 1 if x == 0 else x + 1
+
+
+@pytest.mark.pool
+def test_the_jobs_of_a_loop_are_listed_explained_and_edited(
+    pool: Any, runs_dir: Path, shared: Path
+):
+    step = functools.partial(go_on_when_told, shared)
+
+    def one_round(numbers: htdag.Stage) -> htdag.Stage:
+        return numbers.map(step, name="step").map(abs, name="size", fuse=False)
+
+    end = htdag.iterate(one_round, htdag.source([0, 5]), max_rounds=2, name="loop", chunk_size=1)
+    run = htdag.Pipeline(end).submit("loop", on="condor")
+    wait_for(lambda: [job.state for job in run.jobs("step")] == ["running"])
+    (job,) = run.jobs("step", ask=True)
+    assert (job.place, job.within) == ("step (round 1 of loop)", (("loop", 1),))
+    assert "step (round 1 of loop)" in text_of("jobs", "loop")
+    assert run.edit("step", request_memory="200MB", attributes={"Colour": '"red"'}) == 1
+    assert run.edit("loop", time="2h") == 1
+    assert run.edit("size", attributes={"Requirements": "false"}) == 0
+    (shared / "go").touch()
+    wait_for(lambda: len(run.jobs("size")) == 2)
+    asked = {reason.about.split(",")[0]: reason for reason in run.why()}
+    assert "htdag edit loop size" in asked["node size"].remedy
+    run.remove()
+
+    def written(folder: Path) -> list[dict[str, str]]:
+        return [submitfile.commands(str(folder), node) for node in ("step", "size")]
+
+    for folder in ("nodes/loop/step", "nodes/loop/rounds/0001"):
+        first, second = written(run.path / folder)
+        assert (first["request_memory"], first["my.colour"]) == ("200", '"red"')
+        assert first["allowed_execute_duration"] == second["allowed_execute_duration"] == "7200"
+        assert "my.colour" not in second
+        assert second["requirements"] == "false"
 
 
 @pytest.mark.pool
@@ -293,6 +333,6 @@ def test_mistakes_are_told_at_once(runs_dir: Path):
     assert "there are no jobs to pause" in text_of("pause", "mistakes", status=2)
     edit = functools.partial(text_of, "edit", "mistakes", "--stage", "work", status=2)
     assert "it takes NAME=EXPRESSION" in edit("--attribute", "Colour")
-    assert "it takes seconds, or such as 30m" in edit("--time", "soon")
+    assert "it takes seconds, a datetime.timedelta, or a text such as" in edit("--time", "soon")
     assert "where it cannot edit" in edit("--time", "8h", "--request-disk", "1000")
     assert "cannot give another priority" in text_of("priority", "mistakes", "3", status=2)

@@ -11,7 +11,7 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import itemfile, layout, post, progress, recordfile
+from htdag.runtime import itemfile, judgement, layout, post, progress, recordfile
 
 NODE = "f"
 
@@ -64,7 +64,7 @@ class Run:
         return jobs
 
     def judge(self, name=NODE, *, last_try=True):
-        return progress.judge(str(self.path), self.plan, self.node(name), last_try=last_try)
+        return judgement.judge(str(self.path), self.plan, self.node(name), last_try=last_try)
 
     def todo(self, name=NODE):
         """What the listed jobs of a node are to do, by chunk and attempt."""
@@ -341,7 +341,7 @@ def test_a_killed_job_counts_no_item_twice_in_several_reduces(tmp_path):
         writer.value("0", pickle.dumps(sum(range(last + 1))))
         writer.end(0, last)
         writer.discard()
-    progress.judge(str(run), plan, node, last_try=False)
+    judgement.judge(str(run), plan, node, last_try=False)
     assert reference.run_nodes(run) == []
     assert reference.result(run, "one") == reference.result(run, "two") == 15
 
@@ -362,7 +362,7 @@ def test_an_item_that_fails_in_one_reduce_counts_once_in_another(tmp_path, fails
     run = reference.compiled(htdag.Pipeline(*reduces), tmp_path / "run")
     plan = progress.read_plan(str(run))
     reference.work(run, NODE)
-    assert not progress.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
+    assert not judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
     function.mend()
     once.mend()
     assert reference.run_nodes(run) == []
@@ -551,11 +551,11 @@ def test_a_failed_reduce_is_done_again_whole(tmp_path, fails):
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
     plan = progress.read_plan(str(run))
     reference.work(run, NODE)
-    assert not progress.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
+    assert not judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
     assert reference.listed(run, NODE) == [("0000", 2)]
     function.mend()
     reference.work(run, NODE, "0000", 2)
-    assert progress.judge(str(run), plan, plan["by_name"][NODE], last_try=True).succeeded
+    assert judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=True).succeeded
     assert reference.result(run, NODE) == 6
 
 

@@ -373,11 +373,12 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
 
     def stuck() -> bool:
         status = run.status()
+        work = status["work"]
         # The item that waits is in none of the records yet: DAGMan's log of the round tells.
-        return status["loop"].note == "round 2 of at most 2" and status["work"].running == 1
+        second = status["loop"].note == "round 2 of at most 2"
+        return second and (work.done, work.running) == (2, 1)
 
-    pool.wait_until(stuck, 90, "the second round")
-    pool.wait_until(lambda: run.status()["work"].done == 2, 30, "the other two")
+    pool.wait_until(stuck, 120, "the third item of the second round alone under way")
     rounds = run.path / layout.rounds("loop")
     done = [
         *rounds.glob("0001/nodes/*/out/*.items"),
@@ -566,12 +567,13 @@ def test_a_loop_is_drawn_and_explained():
     for part in (
         "loop, begins with k_means_start; uses points; at most 20 rounds, until eq",
         "state    the value that a round begins with",
+        "  2.3         means    map over sums; the next state",
         "2. k_means: at most 20 rounds of 3 nodes, 4 jobs",
         "2.1. nearest: 2 jobs, 60 items",
         "the items, from outside, of points; the round's state, in every job",
-        "runs     map means, and ask whether the loop is over",
         "writes   means (the next state)",
-        "why      - total begins a node: k_means is made by a loop",
+        "asks     whether the loop is over",
+        "why      total begins a node: k_means is made by a loop",
     ):
         assert part in text
     source = flow.render().source

@@ -47,8 +47,8 @@ def test_no_slots_at_all():
             "64 GB of memory, and the largest of 2 slots has 16 GB",
             "htdag edit tag fit --request-memory 16384MB",
         ),
-        ({"RequestCpus": 9}, "9 of CPUs, and the largest of 2 slots has 8", "RequestCpus=8"),
-        ({"RequestGPUs": 1, "Requirements": "TARGET.GPUs >= RequestGPUs"}, "1 of GPUs", "GPUs=0"),
+        ({"RequestCpus": 9}, "9 CPUs, and the largest of 2 slots has 8", "RequestCpus=8"),
+        ({"RequestGPUs": 1, "Requirements": "TARGET.GPUs >= RequestGPUs"}, "1 GPU,", "GPUs=0"),
         (
             {"RequestDisk": 20_000_000},
             "of disk, and the largest of 2 slots has 9.5 GB",

@@ -198,3 +198,14 @@ def test_a_source_takes_a_chunk_size_only():
 def test_a_mistake_in_a_pipelines_defaults_names_the_pipeline():
     with pytest.raises(OptionError, match=r"'flow'.*did you mean 'retries'"):
         htdag.Pipeline(htdag.source([1]).map(abs), name="flow", retrys=1)
+
+
+def test_max_errors_is_for_skip_alone():
+    source = htdag.source([1])
+    with pytest.raises(OptionError, match="stage 'abs': max_errors=3 means nothing with on_error"):
+        htdag.Pipeline(source.map(abs, max_errors=3))
+    with pytest.raises(OptionError, match="say on_error='skip' too"):
+        htdag.Pipeline(source.map(abs, max_errors=0.1), on_error="stop")
+    htdag.Pipeline(source.map(abs, max_errors=3), on_error="skip")
+    # A default of the pipeline is for those of its stages that skip.
+    htdag.Pipeline(source.map(abs, on_error="stop"), on_error="skip", max_errors=3)

@@ -75,5 +75,5 @@ def test_condor_tail_is_asked_for_streams_and_files(run, tmp_path, monkeypatch):
 
 def test_jobs_on_hold_are_those_of_the_node_that_a_lane_is_of():
     text = "node cut.2, job 8.0: Transfer failed: no file"
-    (hold,) = holds(Activity(RunState.RUNNING, held=(text,)))
+    (hold,) = holds(Activity(RunState.RUNNING, held=(text,)), "tag")
     assert (hold.node, hold.job, hold.reason) == ("cut", "8.0", "Transfer failed: no file")

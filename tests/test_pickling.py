@@ -21,7 +21,7 @@ import reference
 
 import htdag
 from htdag import _pickling
-from htdag.runtime import layout, progress
+from htdag.runtime import judgement, layout, progress
 
 # What a script ends with.
 END = """
@@ -83,7 +83,7 @@ def run_project(tmp_path):
                 job = ["work", node["name"], chunk, attempt]
                 done = bare_python(run / layout.RUNTIME, *job, cwd=run)
                 assert (done.returncode, done.stderr) == (0, "")
-            verdict = progress.judge(str(run), plan, node, last_try=True)
+            verdict = judgement.judge(str(run), plan, node, last_try=True)
             records = (run / layout.outcomes(node["name"])).glob("*.record")
             assert verdict.succeeded, "\n".join(path.read_text() for path in records)
         (output,) = run.glob("nodes/*/out/*.out.items")

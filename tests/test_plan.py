@@ -321,6 +321,26 @@ def test_the_chunk_size_of_a_source_is_that_of_the_node_reading_it():
     assert node.boundaries == (0, 4, 8, 10)
 
 
+@pytest.mark.parametrize(
+    ("items", "files"),
+    [(range(3000), 1), ([b"x" * 100_000] * 50, 5), ([b"x" * 2_000_000] * 7, 7)],
+    ids=["small", "some", "large"],
+)
+@pytest.mark.parametrize("make", [list, iter])
+def test_a_source_that_is_read_by_ranges_is_in_few_files(items, files, make):
+    source = htdag.source(make(items), name="items")
+    (stored,) = plan(source.combinations(2).map(inc, name="pairs")).sources
+    assert len(stored.boundaries) - 1 == files
+    assert stored.boundaries[-1] == len(items)
+
+
+def test_in_how_many_files_a_source_is_does_not_decide_how_many_jobs_there_are():
+    items = htdag.source(range(40), name="items")
+    found = plan(items.zip(items).map(inc, name="both"), items.take(7).map(inc, name="some"))
+    assert [len(stored.boundaries) - 1 for stored in found.sources] == [1]
+    assert sorted(node.chunks for node in found.nodes) == [7, 40]
+
+
 def test_a_stages_chunk_size_goes_before_its_sources():
     (node,) = plan(numbers(10, chunk_size=4).map(inc, chunk_size=5)).nodes
     assert node.boundaries == (0, 5, 10)

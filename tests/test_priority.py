@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import htdag
 from htdag._options import Options
-from htdag.plan.model import Bind, Input, Node, Stream
+from htdag.plan.model import Node
+from htdag.plan.parts import Bind, Input, Stream
 from htdag.plan.priority import prioritize
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -210,7 +211,7 @@ def test_times(clock):
     assert second.endswith("     ")  # it had begun before anyone looked
     frame.take(status(late, state=RunState.FAILED))
     clock.now += 10
-    assert frame.lines(100, 24)[0].plain.endswith(", 1:01:06; jobs: 4 open")
+    assert frame.lines(100, 24)[0].plain.endswith(", 1:01:06; jobs: 4 not done")
 
 
 def test_the_live_display_leaves_its_last_state(terminal):
@@ -293,8 +294,21 @@ def test_a_frame_tells_pace_and_time_left_where_there_is_room(clock):
 def test_jobs_by_state():
     entry = StageStatus("a", "a", 20, 5, 0, 10, jobs=10, jobs_done=3, jobs_running=2)
     assert progress.jobs_text(status(entry)) == "jobs: 2 running, 5 waiting, 3 done"
-    ended = status(entry, state=RunState.FAILED)
-    assert progress.jobs_text(ended) == "jobs: 2 running, 5 open, 3 done"
+    held = replace(entry, jobs_held=1)
+    assert progress.jobs_text(status(held)) == "jobs: 2 running, 1 on hold, 4 waiting, 3 done"
+    ended = replace(entry, jobs_running=0)
+    text = progress.jobs_text(status(ended, state=RunState.FAILED))
+    assert text == "jobs: 7 not done, 3 done"
+    text = progress.jobs_text(status(ended, state=RunState.DONE))
+    assert text == "jobs: 7 with items let go, 3 done"
+
+
+def test_where_no_item_is_left_no_time_is_told(clock):
+    frame = Frame()
+    frame.take(status(stage("a", "a", done=2, failed=1, running=5)))
+    clock.now += 10
+    frame.take(status(stage("a", "a", done=19, failed=1)))
+    assert "left" not in frame.lines(100, 24)[1].plain
 
 
 def test_several_runs_in_one_display(terminal, capsys):

@@ -42,9 +42,12 @@ def why(
 def test_an_ended_run_says_how_and_what_to_do():
     (done,) = why(RunState.DONE)
     assert done.why == "it is done: nothing is left to do"
-    (failed,) = why(RunState.FAILED, reason="node a could not be submitted", failed=1)
-    assert failed.why == "failed: node a could not be submitted; 1 items failed"
+    (failed,) = why(RunState.FAILED, reason="failed: a", failed=1)
+    assert failed.why == "failed: a; 1 item failed"
     assert failed.remedy == "htdag errors 'my tag' tells why; then: htdag resume 'my tag'"
+    (refused,) = why(RunState.FAILED, reason="node a could not be submitted: no such command")
+    assert refused.remedy.startswith("Mend the options")
+    assert refused.remedy.endswith("htdag resume 'my tag' --script")
 
 
 def test_a_halted_run_and_one_whose_dagman_is_held():
@@ -66,7 +69,7 @@ def test_held_and_suspended_jobs():
     held, suspended = why(jobs=jobs)
     assert held.about == "node second, job 1.0"
     assert suspended.about == "node second, 2 jobs"
-    assert suspended.remedy == "htdag continue 'my tag' --stage second"
+    assert suspended.remedy == "htdag continue 'my tag' second"
 
 
 def test_idle_jobs_with_other_requests_are_told_apart():

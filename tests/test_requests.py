@@ -194,10 +194,14 @@ def granted(x):
 def test_jobs_get_what_their_items_need(pool: Pool, runs_dir: Path):
     stage = htdag.source([50, 200]).map(granted, request_memory=lambda x: x, chunk_size=1)
     with pool.only("blind"):
-        run = htdag.Pipeline(stage, name="requests").submit(on="condor").wait(timeout=120)
+        run = (
+            htdag.Pipeline(stage, name="requests")
+            .submit(tag="sizes", on="condor")
+            .wait(timeout=120)
+        )
     (small, _), (large, _) = run.result()
     assert 50 <= small < 200 <= large
-    ads = pool.job_ads('JobBatchName == "requests" && JobUniverse == 5', ["RequestMemory"])
+    ads = pool.job_ads('JobBatchName == "sizes" && JobUniverse == 5', ["RequestMemory"])
     assert sorted(ad["RequestMemory"] for ad in ads) == [50, 200]
     assert json.loads((run.path / layout.requests("granted")).read_text()) == {
         "request_memory": [50, 200]

@@ -19,9 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 import htdag
-from htdag.errors import BackendError, DirectoryError, NotDone, RunActive, StageNameError
+from htdag import cli
+from htdag.errors import (
+    BackendError,
+    DirectoryError,
+    NotDone,
+    OptionError,
+    RunActive,
+    StageNameError,
+)
 from htdag.runtime import itemfile, layout
 
 if TYPE_CHECKING:
@@ -818,12 +827,22 @@ def test_held_jobs_are_reported(pool: Any, runs_dir: Path):
 
 @pytest.mark.pool
 def test_a_node_that_cannot_be_submitted_is_explained(pool: Any, runs_dir: Path):
-    run = htdag.Pipeline(htdag.map(square, [1], requirements="(((")).submit(on="condor")
+    for options, told in (
+        ({"requirements": "((("}, r"requirements = \(\(\(: HTCondor cannot read this"),
+        ({"submit": {"+Project": "night sky"}}, r"a text stands in quotes: '\"night sky\"'"),
+    ):
+        with pytest.raises(OptionError, match=f"stage 'square': .*{told}"):
+            htdag.Pipeline(htdag.map(square, [1], **options)).submit("never", on="condor")
+    assert htdag.runs("never") == []
+    # What a macro stands for is known only when it is submitted.
+    run = htdag.Pipeline(htdag.map(square, [1], requirements="((($(x)")).submit(on="condor")
     with pytest.raises(htdag.RunFailed, match=r"node square could not be submitted: .*\(\(\("):
         finished(run)
     (reason,) = run.why()
     assert reason.why.startswith("failed: node square could not be submitted: ")
-    assert reason.remedy == f"htdag resume {run.tag}"
+    assert reason.remedy.endswith(f"htdag resume {run.tag} --script")
+    shown = CliRunner().invoke(cli.main, ["errors", run.tag]).output
+    assert shown.startswith("no errors\nthe run: failed: node square could not be submitted")
 
 
 @pytest.mark.pool

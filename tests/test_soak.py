@@ -16,9 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import full_disk
 import psutil
 import pytest
-from faults import SETTINGS, check_nothing_is_left, dagman_of
+from faults import CHUNK as CHUNK_OF_FAULTS
+from faults import ITEMS as ITEMS_OF_FAULTS
+from faults import SECOND, SETTINGS, Disturbed, check_nothing_is_left, dagman_of, is_of, work
 from pool import FAST, Area, Pool, wait_until
 
 import htdag
@@ -146,3 +149,88 @@ def test_ten_thousand_items_killed_ten_times_on_a_pool(
             run.resume()
         run.wait(1500, progress=False)
         kept.check(run, tmp_path, soak_pool)
+
+
+@pytest.mark.pool
+@pytest.mark.timeout(500)
+def test_the_disk_of_the_submit_side_is_full_on_a_pool(runs_dir: Path, tmp_path: Path):
+    tmp_path.chmod(0o777)
+    done = full_disk.on_a_small_disk(runs_dir, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def work_in_turn(folder: Path, item: int) -> str:
+    """Work; the second item of a chunk goes on when the one of both jobs may that calls it."""
+    turn = "second" if (folder / "again").exists() else "first"
+    if item % CHUNK_OF_FAULTS == SECOND:
+        (folder / f"waiting.{turn}.{item}").touch()
+        while not (folder / turn).exists():
+            time.sleep(0.05)
+    work(folder, item)
+    # What the one that was lost gives is shorter, so that it would write into the other's.
+    return f"{item} {turn} {'x' * (9000 if turn == 'second' else 300)};"
+
+
+@pytest.mark.pool
+@pytest.mark.timeout(700)
+def test_jobs_run_twice_at_the_same_time_on_a_pool(soak_pool: Pool, runs_dir: Path, tmp_path: Path):
+    """HTCondor loses sight of jobs that share the run directory, and runs them elsewhere too."""
+    runs: dict[str, Disturbed] = {}
+    seconds = range(SECOND, ITEMS_OF_FAULTS, CHUNK_OF_FAULTS)
+
+    def all_wait(turn: str, seconds_at_most: float) -> None:
+        for disturbed in runs.values():
+            files = [disturbed.folder / f"waiting.{turn}.{item}" for item in seconds]
+            wait_until(lambda files=files: all(f.exists() for f in files), seconds_at_most, turn)
+
+    with soak_pool.use():
+        with soak_pool.only("seeing"):
+            for name in ("first", "second"):
+                (tmp_path / name).mkdir()
+                (tmp_path / name / "go").touch()
+                runs[name] = Disturbed(tmp_path / name, work=work_in_turn)
+            all_wait("first", 120)
+        for disturbed in runs.values():
+            (disturbed.folder / "again").touch()
+        with soak_pool.only("blind"), frozen(soak_pool, "seeing"):
+            all_wait("second", 300)
+            for name, other in (("first", "second"), ("second", "first")):
+                disturbed = runs[name]
+                (disturbed.folder / name).touch()
+                if name == "second":
+                    disturbed.run.wait(120, progress=False)  # before the lost ones go on
+                else:
+                    number = ITEMS_OF_FAULTS + len(seconds)  # the second ones are at their middle
+                    ended = disturbed.folder / "ended"
+                    wait_until(lambda ended=ended, n=number: len(ended.read_text().split()) >= n)
+                (disturbed.folder / other).touch()
+        for disturbed in runs.values():
+            run = disturbed.run.wait(120, progress=False)
+            check_nothing_is_left(run, disturbed.folder, soak_pool)
+            values = run.result("work")
+            turns = [value.split()[:2] for value in values]
+            assert turns == [[str(item), "second"] for item in range(ITEMS_OF_FAULTS)]
+            assert run.result("total") == "".join(values)
+            before = disturbed.begun()
+            assert set(before.values()) == {2}
+            run.resume()  # which looks at all checksums
+            assert run.state is htdag.RunState.DONE
+            assert disturbed.begun() == before
+
+
+@contextlib.contextmanager
+def frozen(pool: Pool, point: str) -> Iterator[None]:
+    """Let the startd and the starters of a point do nothing for a while; its jobs go on."""
+    stopped = [
+        process
+        for process in psutil.process_iter(["name"])
+        if process.info["name"] in ("condor_startd", "condor_starter")
+        and is_of(pool, process, point)
+    ]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()

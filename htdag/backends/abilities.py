@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from htdag.compile.submit import SENDS_FOLDERS
+from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
 _KEEPS_OTHERS = b"DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
 _VERSION = re.compile(rb"\$CondorVersion: (\d+)\.(\d+)\.(\d+)")
 # DAGMan itself submits with late materialisation from this version on.
 _MATERIALIZES = (23, 10, 1)
+
+_URL = re.compile(r'^transfer_output_remaps = "[^"=]*=(.*)"$', re.MULTILINE)
 
 _SUBMIT_BY_PROGRAM = """
 # This version of DAGMan heeds max_materialize and max_idle only where condor_submit submits for it.
@@ -49,6 +53,40 @@ def written(run: Path, dag: str) -> Iterator[tuple[Path, str]]:
             begun = range(1, layout.last_round(str(run), name) + 1)
             for folder in (layout.step(name), *(layout.one_round(name, each) for each in begun)):
                 yield from written(run / folder, layout.ROUND_DAG)
+
+
+def check_destinations(run: Path, dagman: Path) -> None:
+    """Refuse files of jobs that are to go to a URL, where HTCondor cannot send them.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    dagman : pathlib.Path
+        The program ``condor_dagman`` that will run it.
+
+    Raises
+    ------
+    BackendError
+        If a stage has a URL as ``output_destination``, and this HTCondor would never end its jobs.
+    """
+    found = version(dagman)
+    if found is None or found >= SENDS_FOLDERS:
+        return
+    for node in progress.read_plan(str(run))["nodes"]:
+        if node["mode"] == "loop":
+            continue
+        match = _URL.search((run / layout.submit(node["name"])).read_text(encoding="utf-8"))
+        if match is not None:
+            raise BackendError(
+                f"{node['name']!r} has output_destination={match[1]!r}, but HTCondor "
+                f"{_text(found)} never ends a job whose files go to a URL ({_text(SENDS_FOLDERS)} "
+                "does); give a folder of this machine, or let the function send its files itself"
+            )
+
+
+def _text(found: tuple[int, int, int]) -> str:
+    return ".".join(map(str, found))
 
 
 def settle_throttles(run: Path, dagman: Path) -> None:

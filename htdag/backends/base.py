@@ -111,6 +111,8 @@ class Activity:
         Why, where that is known.
     running : dict of str to set of int
         For each node, the chunks that run now.
+    waiting : dict of str to set of int
+        For each node, the chunks whose jobs wait in the queue or are on hold.
     held : tuple of JobState
         The jobs that are on hold. Of a job in a round of a loop the node is the loop's.
     suspended : int
@@ -128,6 +130,7 @@ class Activity:
     suspended: int = 0
     halted: bool = False
     rounds: dict[str, Activity] = field(default_factory=dict)
+    waiting: dict[str, set[int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

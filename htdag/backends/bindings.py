@@ -18,11 +18,12 @@ with warnings.catch_warnings():
 
 __all__ = [
     "evaluate",
+    "greet",
     "htcondor2",
-    "is_readable",
     "queue",
     "short",
     "slots",
+    "unreadable",
     "using",
     "version_number",
 ]
@@ -64,6 +65,22 @@ def _reload() -> None:
         htcondor2.reload_config()
 
 
+def greet() -> None:
+    """Ask the schedd that the bindings work with for nothing, and raise where it does not answer.
+
+    One that was started again refuses the first question of each process that had asked the one
+    before, as it does not know their session; the next is answered. So ask for nothing first.
+    """
+    for refused in (False, True):
+        try:
+            htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+        except htcondor2.HTCondorException as error:
+            if refused or "session id" not in str(error):
+                raise
+        else:
+            return
+
+
 def queue(setup: Setup | None, constraint: str = "true") -> list[Any]:
     """Return the job ads in the queue, with the attributes that tell their state."""
     with using(setup) as bindings:
@@ -82,6 +99,23 @@ def slots(setup: Setup | None, projection: list[str], constraint: str = "true") 
         return list(bindings.Collector().query(kind, constraint, projection))
 
 
+def unreadable(expression: str) -> str:
+    """Return "" for an expression of ClassAds that can be read, else what may be wrong with it.
+
+    One with macros of a submit description is not known before it is submitted, nor is one with
+    backslashes, which mean something else to condor_submit.
+    """
+    if "$" in expression or "\\" in expression:
+        return ""
+    try:
+        classad2.ExprTree(expression)
+    except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
+        plain = expression.strip()
+        words = plain.replace("_", "").replace(" ", "").isalnum()
+        return f"; a text stands in quotes: '\"{plain}\"'" if words else " (is something missing?)"
+    return ""
+
+
 def evaluate(expression: str, own: Any, other: Any) -> Any:
     """Return the value of an expression of one ad that is matched with another.
 
@@ -92,15 +126,6 @@ def evaluate(expression: str, own: Any, other: Any) -> Any:
     except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
         return None
     return None if isinstance(found, classad2.Value) else found
-
-
-def is_readable(expression: str) -> bool:
-    """Tell whether a text is a ClassAd expression."""
-    try:
-        classad2.ExprTree(expression)
-    except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
-        return False
-    return True
 
 
 def _ad(content: Any) -> Any:

@@ -17,7 +17,7 @@ from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
 from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
-from htdag.backends.bindings import htcondor2, using
+from htdag.backends.bindings import greet, htcondor2, using
 from htdag.backends.bindings import short as _short
 from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
@@ -45,7 +45,7 @@ def why_unusable(setup: Setup | None = None) -> str:
         return "HTCondor refuses the jobs of root"
     try:
         with using(setup):
-            htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+            greet()
             if shutil.which("condor_dagman") is None:
                 return "HTCondor answers, but its program condor_dagman is not on PATH"
     except Exception as error:
@@ -126,7 +126,8 @@ class CondorBackend:
             setup = Setup.of_ticket(before)
         else:
             setup = self._new_runs or find()[0] or Setup.current()
-        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1}
+        # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
+        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": run.name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
             with mapped(f"removing cluster {before['cluster']}"):
@@ -143,6 +144,7 @@ class CondorBackend:
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if first:
                 dagman = Path(description["executable"])
+                abilities.check_destinations(run, dagman)
                 for folder, file in abilities.written(run, dag):
                     judging.spare_scripts(folder, file, dagman)
                     abilities.settle_throttles(folder, dagman)
@@ -187,8 +189,10 @@ class CondorBackend:
         now = time.monotonic()
         if now - log.asked >= _QUEUE_CHECK_EVERY:
             log.asked = now
-            with contextlib.suppress(Exception):
+            try:
                 jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+            except Exception as error:  # the next look tries again
+                LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
         if jobs.was_let_go(run, ticket["cluster"]):
             return Activity(RunState.REMOVED, jobs.LET_GO)
         log.read()

@@ -28,6 +28,7 @@ _STATES = {
     _KINDS.JOB_SUSPENDED: "suspended",
     _KINDS.JOB_UNSUSPENDED: "running",
 }
+_A_MOMENT = 60  # seconds
 # JobStatus in the queue; who is completed or removed leaves it, and 6 is on its way back.
 _IN_QUEUE = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "suspended"}
 
@@ -184,7 +185,8 @@ class JobsLog:
             found.memory_asked = _number(ad.get("RequestMemory")) or found.memory_asked
             found.memory_used = _number(ad.get("MemoryUsage")) or found.memory_used
         for job, known in list(self.jobs.items()):
-            if job not in seen and known.since < int(now):
+            # What is far ahead of now was written before the clock was put back.
+            if job not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
                 del self.jobs[job]
 
 
@@ -277,6 +279,11 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
         if begun and not (run / layout.loop_end(loop)).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
             found.append(inner and f"round {number} of {loop}: {inner}")
+    if not any(found):
+        final = progress.read_plan(str(run)).get("final")  # which fails as the others have
+        nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagmanout.failed_nodes(text))
+        nodes.pop(str(final), None)
+        found = [f"failed: {', '.join(nodes)}"] if nodes else []
     return "; ".join(filter(None, found)), False
 
 

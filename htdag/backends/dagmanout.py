@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from htdag.runtime import layout, looping, progress
+from htdag.runtime import judgement, layout, looping
 
 _STARTS = "STARTING UP"
 _STAMP = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
@@ -23,12 +23,15 @@ _NO_SCRIPT = re.compile(r'Cannot access specified executable "([^"]*)": errno = 
 _STATUS = re.compile(r"DAG status: \d+ \((\w+)\)")
 _PARSING = re.compile(r"Failed to parse (.*)")
 _AT_LINE = re.compile(r"Processing error at (.*)")
+_FAILED_NODE = re.compile(
+    r"Node Name: (\S+)\n(?:(?!.*Node Name:).*\n)*?\s*Node Status: STATUS_ERROR"
+)
 _LONGEST = 400
 # Said where items failed. Where a node's other jobs go on to their end
 # (DAGMAN_REMOVE_JOB_LIST_ON_FAILURE = False), DAGMan does not count it as failed, and wonders.
-_TELLS_NOTHING = ("the following", "checking for a cycle", "no cycle found")
+_TELLS_NOTHING = ("the following", "not all nodes are complete", "no cycle found")
 # What `post.sh` ends with by itself; another status is of a script that could not do its work.
-_JUDGED = tuple(str(status) for status in (1, looping.STOP, progress.NO_RETRY))
+_JUDGED = tuple(str(status) for status in (1, looping.STOP, judgement.NO_RETRY))
 _JUDGED_LOOP = (*_JUDGED, str(looping.FAILED))
 
 
@@ -57,6 +60,18 @@ def explain(text: str, loops: Collection[str] = ()) -> str:
         if "ERROR: " in line and not any(words in line for words in _TELLS_NOTHING)
     ]
     return "; ".join(dict.fromkeys(errors[-3:]))
+
+
+def failed_nodes(text: str) -> list[str]:
+    """Return the nodes that had failed at the end of the last sitting, in DAGMan's order.
+
+    Examples
+    --------
+    >>> failed_nodes("Node Name: a\\n NodeID: 0\\nNode Status: STATUS_ERROR\\n")
+    ['a']
+    """
+    found = _FAILED_NODE.findall(_STAMP.sub("", text.rpartition(_STARTS)[2]))
+    return list(dict.fromkeys(found))
 
 
 def was_halted(text: str) -> bool:

@@ -121,16 +121,18 @@ class EventLog:
         if not self._is_longer():
             return
         left: set[bytes] = set()
-        jobs: list[set[bytes]] = []  # of each block
-        for block in self._blocks(self._offset):
+        seen: list[tuple[int, int, set[bytes]]] = []  # of each block where it is, and its jobs
+        for start, block in self._blocks(self._offset):
             heads = _HEAD.findall(block)
-            left.update(job for kind, job in heads if kind in _LEFT)
-            jobs.append({job for _, job in heads})
-        for block, inside in zip(self._blocks(self._offset), jobs, strict=False):
-            fresh = {job.partition(b".")[0] for job in inside} - self._clusters
+            left.update([job for kind, job in heads if kind in _LEFT])
+            seen.append((start, len(block), {job for _, job in heads}))
+        for start, length, inside in seen:
+            fresh = {job[: job.index(b".")] for job in inside} - self._clusters
             if fresh or not inside <= left:
+                # Most blocks tell nothing that still matters, and are not read again.
+                _, block = next(self._blocks(start, length))
                 yield from self._of(block, left)
-            self._offset += len(block)  # with one end of an event before its events, none behind
+            self._offset = start + length
         others = {b"%03d.%03d" % job for job in known}
         for job in left & (self._here | others):
             yield _event(b"005", job, b"")
@@ -165,18 +167,22 @@ class EventLog:
             self._offset = 0
         return size > self._offset
 
-    def _blocks(self, offset: int) -> Iterator[bytes]:
-        """Yield what is new, in pieces of whole events, each after the end of the one before."""
-        with open(self._path, "rb") as file:
+    def _blocks(self, offset: int, size: int = _BLOCK) -> Iterator[tuple[int, bytes]]:
+        """Yield what is new, in pieces of whole events, each after the end of the one before.
+
+        With where each begins: a piece is as long as what it stands for, with an end of an event
+        before its events and none behind.
+        """
+        with open(self._path, "rb", buffering=0) as file:
             while True:
                 file.seek(offset)
-                read = file.read(_BLOCK)
+                read = file.read(size)
                 end = read.rfind(_END)
                 if end < 0:
                     return  # nothing, or an event that is being written
+                yield offset, b"".join((_END, memoryview(read)[:end]))
                 offset += end + len(_END)
-                yield _END + read[:end]
-                if len(read) < _BLOCK:
+                if len(read) < size:
                     return
 
 

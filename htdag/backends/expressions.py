@@ -24,19 +24,18 @@ def check(plan: Plan) -> None:
         For `requirements`, a `rank` or an attribute in `submit` that is no ClassAd expression.
     """
     try:
-        from htdag.backends.bindings import is_readable
+        from htdag.backends.bindings import unreadable
     except ImportError:
         return
     for node in plan.nodes_with_jobs:
         for name, text in _expressions(node):
-            # Macros and backslashes mean something else to condor_submit.
-            if "$" in text or "\\" in text or is_readable(text):
-                continue
-            raise OptionError(
-                f"stage {node.stages[0] if node.stages else node.name!r}: {name}: {text} is no "
-                f"ClassAd expression; one looks like TARGET.Memory > 4000 && OpSysAndVer == "
-                f'"Debian12", with texts in double quotes'
-            )
+            problem = unreadable(text)
+            if problem:
+                raise OptionError(
+                    f"stage {node.stages[0] if node.stages else node.name!r}: {name}: {text} is "
+                    f"no ClassAd expression{problem}; one looks like TARGET.Memory > 4000 && "
+                    f'OpSysAndVer == "Debian12"'
+                )
 
 
 def _expressions(node: Node) -> Iterator[tuple[str, str]]:

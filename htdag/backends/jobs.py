@@ -119,20 +119,21 @@ class Chunks:
 def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]:
     """Return what goes on, in a run that is in some state, and how many jobs are not held."""
     running: dict[str, set[int]] = {}
+    waiting: dict[str, set[int]] = {}
     rounds: dict[str, Activity] = {}
     held: list[Job] = []
     suspended = active = 0
     chunks = Chunks(log.run)
     for job in log.jobs.values():
+        chunk = chunks.of(job)
+        there = running if job.state in ("running", "suspended") else waiting
+        if chunk is not None:
+            there.setdefault(job.node, set()).add(chunk)
         if job.state == "held":
             held.append(job)
             continue
         active += job.node not in log.loops  # the DAGMan of a round does not count
-        if job.state in ("running", "suspended"):
-            chunk = chunks.of(job)
-            if chunk is not None:
-                running.setdefault(job.node, set()).add(chunk)
-            suspended += job.state == "suspended"
+        suspended += job.state == "suspended"
     told = list(chunks.told(held))
     for loop, (number, inside) in log.rounds.items():
         rounds[loop], more = activity(inside, state, reason)
@@ -142,18 +143,20 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
             replace(job, node=loop, chunk=None, reason=f"round {number}, {job.node}: {job.reason}")
             for job in rounds[loop].held
         )
-    return Activity(state, reason, running, tuple(told), suspended, rounds=rounds), active
+    found = Activity(state, reason, running, tuple(told), suspended, rounds=rounds, waiting=waiting)
+    return found, active
 
 
 def listed(log: JobsLog, within: tuple[tuple[str, int], ...] = ()) -> tuple[JobState, ...]:
-    """Return the jobs that wait or run, those of the rounds of loops too."""
-    found = Chunks(log.run).told(log.jobs.values())
-    if within:
-        found = tuple(replace(job, within=within) for job in found)
-    for loop, (number, inside) in log.rounds.items():
-        if any(job.node == loop for job in found):
-            found += listed(inside, (*within, (loop, number)))
-    return found
+    """Return the jobs that wait or run; in place of a loop that runs, those of its round."""
+    found = []
+    for job in Chunks(log.run).told(log.jobs.values()):
+        number, inside = log.rounds.get(job.node, (0, None))
+        if inside is None or job.state != "running":
+            found.append(replace(job, within=within) if within else job)
+        if inside is not None:
+            found += listed(inside, (*within, (job.node, number)))
+    return tuple(found)
 
 
 def heal(log: JobsLog, cluster: int, now: float) -> None:
@@ -299,10 +302,11 @@ def _halt_file(run: Path, dag: str) -> Path:
 def remove(cluster: int, force: bool) -> None:
     """Ask for the end of a DAGMan job, and of its jobs."""
     schedd = htcondor2.Schedd()
-    schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}")
+    reason = ("htdag remove", 0)
+    schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}", reason=reason)
     if force:
-        schedd.act(htcondor2.JobAction.Remove, all_of(cluster))
-        schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster))
+        schedd.act(htcondor2.JobAction.Remove, all_of(cluster), reason=reason)
+        schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster), reason=reason)
 
 
 def let_go(run: Path, cluster: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from htdag.backends.base import HOW_TO_START
-from htdag.backends.bindings import htcondor2, short, using
+from htdag.backends.bindings import greet, htcondor2, short, using
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
@@ -35,6 +35,7 @@ def reached(setup: Setup) -> Iterator[None]:
     if stopped:
         raise BackendError(stopped)
     with using(setup):
+        greet()
         yield
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag import _resuming
-from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, TAG, Verbs, print_json
-from htdag.cli._tags import Chosen, takes_runs
+from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, Verbs, print_json
+from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -130,9 +130,8 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
     return [made["python"], *start, *made["arguments"]], made["folder"]
 
 
-@click.command(short_help="Compute a run, or a part of it, again.")
-@TAG
-@click.option("--stage", metavar="STAGE", help="Only this stage, and what depends on it.")
+@click.command(short_help="Compute runs, or parts of them, again.")
+@takes_stage
 @click.option(
     "--keys",
     metavar="KEY[,KEY...]",
@@ -142,33 +141,40 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
 @click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
 @NO_PROGRESS
 def rerun(
-    tag: str,
+    chosen: Chosen,
     stage: str | None,
     keys: str | None,
     errors: bool,
     then_wait: bool,
     no_progress: bool,
 ) -> int:
-    """Compute a run again, or a part of it, with the same functions and items.
+    """Compute runs again, or a part of them, with the same functions and items.
 
-    What the run has is kept in its directory until the new run is done.
+    With STAGE only that, and what depends on it. What a run has is kept in its directory until the
+    new one is done.
 
     \b
     Examples:
       htdag rerun "my survey"
-      htdag rerun "my survey" --stage calibrate
-      htdag rerun "my survey" --stage calibrate --keys 7,12
+      htdag rerun "my survey" calibrate
+      htdag rerun "my survey" calibrate --keys 7,12
       htdag rerun "my survey" --errors --wait
     """
-    import htdag
     from htdag.cli.runs import wait_for
 
-    chosen = None if keys is None else [key.strip() for key in keys.split(",") if key.strip()]
-    run = htdag.load(tag).rerun(stage, chosen, errors=errors)
-    if then_wait:
-        return wait_for(Chosen((run,), False), None, not no_progress)
-    _tell(run)
-    return DONE
+    wanted = None if keys is None else [key.strip() for key in keys.split(",") if key.strip()]
+    begun: list[Run] = []
+
+    def begin(run: Run) -> None:
+        begun.append(run.rerun(stage, wanted, errors=errors))
+        if not then_wait:
+            _tell(begun[-1])
+
+    worst = chosen.each(begin)
+    if then_wait and begun:
+        again = Chosen(tuple(begun), chosen.several)
+        worst = max(worst, wait_for(again, None, not no_progress))
+    return worst
 
 
 def _tell(run: Run) -> None:
@@ -231,7 +237,7 @@ def list_cache(as_json: bool) -> None:
     help="Only what was not used for so long: 30d, 12h, 2w, 90m.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clear(older_than: str | None, yes: bool) -> None:
+def clear(older_than: str | None, yes: bool) -> int:
     """Remove what is in the cache. Runs keep what is theirs.
 
     \b
@@ -249,13 +255,15 @@ def clear(older_than: str | None, yes: bool) -> None:
     found = [entry for entry in store.entries() if entry.used <= limit]
     if not found:
         click.echo("the cache is empty" if older_than is None else "nothing in it is that old")
-        return
+        return DONE
     size = size_of_file(sum(entry.size for entry in found))
     what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size}"
-    if not yes:
-        click.confirm(f"Remove {what}?", abort=True, err=True)
+    if not yes and not click.confirm(f"Remove {what}?", err=True):
+        click.echo("nothing was removed", err=True)
+        return FAILED
     store.clear(age)
     click.echo(f"removed {what}")
+    return DONE
 
 
 def _seconds(text: str) -> float:

@@ -67,11 +67,21 @@ def errors(
     return worst
 
 
+def _failed(run: Run) -> bool:
+    from htdag.run import RunState
+
+    return run.state is RunState.FAILED
+
+
 def _lines(run: Run, found: list[Any], listed: bool, key: str | None, limit: int | None) -> Any:
     from htdag.show.errors import error_lines, group_lines
 
     if not found:
-        return ["no errors" if key is None else f"no errors of item {key}"]
+        what = "no errors" if key is None else f"no errors of item {key}"
+        whole = (
+            [reason for reason in run.why() if reason.about == "the run"] if _failed(run) else []
+        )
+        return [what, *(f"{reason}" for reason in whole if key is None)]
     if listed:
         return error_lines(found, limit, context=key is not None)
     return group_lines(found, ended=run.state.ended)

@@ -94,7 +94,8 @@ def _act(
         def act(run: Run) -> tuple[dict[str, Any], str]:
             doing: Callable[..., int] = getattr(run, method)
             number = doing(stage, keys or None)
-            more = after.format(tag=shlex.quote(run.tag)) if number and after else ""
+            which = shlex.join([run.tag, *([stage] if stage else [])])
+            more = after.format(which=which) if number and after else ""
             return {"stage": stage, "jobs": number}, f"{counted(number, 'job')} {done}{more}"
 
         return _change(chosen, act, as_json)
@@ -110,7 +111,7 @@ hold = _act(
     "Those that run end, and begin anew when they are released. Without STAGE all jobs of the run "
     "are held, and no further nodes begin.",
     'Examples:\n  htdag hold "my survey"\n  htdag hold "my survey" calibrate --key 17',
-    "; to let them go on: htdag release {tag}",
+    "; to let them go on: htdag release {which}",
 )
 release = _act(
     "release",
@@ -128,7 +129,7 @@ pause = _act(
     "Suspend jobs that run, with all they have in memory.",
     "Their slots stay taken. HTCondor's word for it is suspend.",
     'Examples:\n  htdag pause "my survey"\n  htdag pause "my survey" calibrate',
-    "; to let them go on: htdag continue {tag}",
+    "; to let them go on: htdag continue {which}",
 )
 continue_ = _act(
     "continue",

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from htdag._text import counted
 from htdag._version import VERSION
-from htdag.plan import Node, Plan
-from htdag.runtime import layout, looping, progress
+from htdag.plan import Node, Plan, Stream
+from htdag.plan.reasons import jobs_of
+from htdag.runtime import judgement, layout, looping
 from htdag.runtime.lanes import Unit
 
 STOP = 3
@@ -28,6 +29,10 @@ def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Ite
         nodes += f" cut into {units} by lanes"
     run = "Run by the DAG of its loop." if within else f"Run it here with: condor_submit_dag {file}"
     yield f"# {nodes}, {jobs}. {run}"
+    yield "#"
+    yield "# A POST script judges its node by the records of the jobs. It ends with 0: all is done;"
+    yield f"# 1: items are left, and only these are submitted by RETRY; {STOP}: the DAG is to end;"
+    yield f"# {judgement.NO_RETRY}: no job found a Python that fits."
     yield ""
     yield f"CONFIG {layout.CONFIG}"
     for node in plan.nodes:
@@ -67,6 +72,7 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
         # Each round is a try of the node, and each but the last one a failed one. One more than
         # can be needed: where DAGMan was killed a script may say again that a round is to come.
         folder = layout.current(node.name)
+        yield "# A round is a try of the node; the script makes the next, and fails the try for it."
         yield f"SUBDAG EXTERNAL {node.name} {layout.ROUND_DAG} DIR {folder}"
         yield f"RETRY {node.name} {node.round.max_rounds} UNLESS-EXIT {looping.FAILED}"
         return
@@ -75,7 +81,7 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
         # Before the commands of the submit description: its queue statement names the list.
         yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
     if node.options.retries:
-        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {progress.NO_RETRY}"
+        yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {judgement.NO_RETRY}"
 
 
 def stops(node: Node) -> bool:
@@ -102,14 +108,18 @@ def _summary(node: Node) -> str:
         made = node.round
         each = f"{counted(len(made.plan.nodes), 'node')}, {counted(made.plan.jobs, 'job')}"
         return f"{node.name}: at most {counted(made.max_rounds, 'round')} of {each}"
-    what = ", ".join(node.stages) if node.stages else "partial " + node.outputs[0].stage
-    reads = ", ".join(stream.stage for stream in node.input.streams)
-    jobs = counted(node.chunks, "job")
-    if not node.settled:
-        jobs = f"about {jobs}"
-    if node.lanes > 1:
-        jobs += f" in {node.lanes} lanes"
-    return f"{what}: {jobs}, reading {reads}"
+    what = ", ".join(node.stages) if node.stages else "parts of " + node.outputs[0].stage
+    does = "combining" if node.reduction is not None else "reading"
+    reads = ", ".join(map(_named, node.input.streams))
+    bound = " and ".join(bind.stage for bind in node.binds)
+    return f"{what}: {jobs_of(node)}, {does} {reads}" + (f", with {bound} in each" if bound else "")
+
+
+def _named(stream: Stream) -> str:
+    """Return what is read, with the node that it comes from where that has another name."""
+    return (
+        stream.stage if stream.node in (None, stream.stage) else f"{stream.stage} of {stream.node}"
+    )
 
 
 def config_lines(plan: Plan) -> Iterator[str]:

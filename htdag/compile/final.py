@@ -54,7 +54,7 @@ def program(functions: Collection[FinalFunction]) -> dict[str, Any]:
     return {"functions": [{"when": each.when, "name": each.title} for each in functions]}
 
 
-def submit_lines(name: str, pipeline: str) -> Iterator[str]:
+def submit_lines(name: str) -> Iterator[str]:
     """Yield the lines of the submit description.
 
     In the scheduler universe, as DAGMan itself: on the access point, in the run directory.
@@ -66,8 +66,6 @@ def submit_lines(name: str, pipeline: str) -> Iterator[str]:
     yield f"arguments = {name} $(DAG_STATUS)"
     yield f"output = {layout.logs(name)}/node.out"
     yield f"error = {layout.logs(name)}/node.err"
-    yield f"batch_name = {pipeline}"
-    yield "notification = Never"
     yield ""
     yield "queue"
 

@@ -28,18 +28,20 @@ _PASSED_ON = (
     "max_idle",
 )
 
+SENDS_FOLDERS = (23, 10, 1)
+"""The first version of HTCondor that ends a job whose files go to a URL by their folder."""
+_VERSION = ".".join(map(str, SENDS_FOLDERS))
+# It is the execute point that waits for ever.
+_SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
 
-def submit_lines(
-    node: Node, pipeline: str, place: Placed, travel: Travel, *, checkpoints: bool
-) -> Iterator[str]:
+
+def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
     ----------
     node : Node
         The node.
-    pipeline : str
-        The pipeline's name, for the batch name.
     place : Placed
         The environment of its jobs.
     travel : Travel
@@ -82,12 +84,15 @@ def submit_lines(
     if node.reduction is None and not travel.output_url:
         # A job that has done enough since then ends with this status between two items; its files
         # are sent to the submit side, and it is started again. So little is lost by an eviction.
+        yield ""
+        yield "# Now and then a job ends with this status: its files are saved, and it goes on."
         yield f"checkpoint_exit_code = {pause.EXIT}"
         yield f"transfer_checkpoint_files = {', '.join(back)}"
     if travel.output_url:
         # HTCondor sends what is in a directory one by one.
         where = f"{_with_macros(layout.returned, name)}={travel.output_url}"
         yield f'transfer_output_remaps = "{where}"'
+    yield ""
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""
@@ -97,17 +102,18 @@ def submit_lines(
         # Late materialisation, whatever the number: a schedd asks for a negotiation when it
         # materialises jobs, while after a plain submit the jobs of the second and later nodes
         # often wait for the negotiator's next periodic cycle.
+        yield "# Of jobs that are materialised late the schedd tells the negotiator at once."
         yield f"max_materialize = {_MOST_MATERIALIZED}"
     if "request_cpus" not in given:
         yield "request_cpus = 1"
-    needs = [each for each in (place.prepared.requirements, node.options.requirements) if each]
+    sends = _SENDS_FOLDERS if travel.output_url else ""
+    asked = (place.prepared.requirements, node.options.requirements, sends)
+    needs = [each for each in asked if each]
     if needs:
         both = " && ".join(f"({each})" for each in needs)
         yield f"requirements = {both if len(needs) > 1 else needs[0]}"
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"
-    yield f"batch_name = {pipeline}"
-    yield "notification = Never"
     yield ""
     variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
     lines = "$(list)" if node.lanes > 1 else layout.chunk_list(name)

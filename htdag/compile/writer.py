@@ -171,7 +171,7 @@ def _write_nodes(
         if calls:
             checkpoints.add(node.name)
         place = placed[environment_of(node)]
-        lines = submit.submit_lines(node, plan.name, place, travel, checkpoints=calls)
+        lines = submit.submit_lines(node, place, travel, checkpoints=calls)
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         asked = requests.of_chunks(node)
         if asked:
@@ -251,7 +251,7 @@ def _write_final(plan: Plan, run: Path, functions: Sequence[final.FinalFunction]
     (run / layout.logs(name)).mkdir(parents=True)
     _write(run / layout.payload(name), final.payload(functions))
     _write_json(run / layout.program(name), final.program(functions))
-    lines = final.submit_lines(name, plan.name)
+    lines = final.submit_lines(name)
     _write(run / layout.submit(name), "\n".join(lines) + "\n")
     _write(run / layout.FINAL, final.script(sys.executable), mode=0o700)
     return name

@@ -70,7 +70,8 @@ class Ends:
         folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for name in fresh:
-                chunk, attempt = map(int, name[: -len(_SUFFIX)].split("."))
+                first, _, second = name[: -len(_SUFFIX)].partition(".")
+                chunk, attempt = int(first), int(second)
                 end = self._end(folder, name)
                 if end is None:
                     self.started.add((chunk, attempt))
@@ -97,7 +98,12 @@ class Ends:
             match = _END.match(data, data.rfind(b"\n", 0, -1) + 1)
             if match is not None:
                 items, done, failed, remaining = match.groups()
-                return End(_number(items), int(done), int(failed), _number(remaining))
+                return End(
+                    None if items == b"null" else int(items),
+                    int(done),
+                    int(failed),
+                    None if remaining == b"null" else int(remaining),
+                )
         found = recordfile.end(os.path.join(self._folder, name))
         return None if found is None else of_record(found)
 
@@ -105,7 +111,3 @@ class Ends:
 def of_record(end: dict[str, Any]) -> End:
     """Return the counts of a record's last line."""
     return End(end["items"], end["done"], end["failed"], end["remaining"])
-
-
-def _number(text: bytes) -> int | None:
-    return None if text == b"null" else int(text)

@@ -110,6 +110,10 @@ class ItemError:
     _sequence: int | None = field(default=None, repr=False, compare=False)
     _sources: Sources | None = field(default=None, repr=False, compare=False)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Be shown as text by IPython and notebooks."""
+        printer.text(str(self))
+
     def __str__(self) -> str:
         if self.type == _NOT_DELIVERED:
             return f"{self.stage}: {self.message}"

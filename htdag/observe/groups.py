@@ -46,6 +46,8 @@ class Hold:
         HTCondor's words.
     host : str
         Where it ran last; "" where that is not known.
+    why, remedy : str
+        The cause in words, and what to do.
     """
 
     node: str
@@ -54,6 +56,8 @@ class Hold:
     subcode: int | None
     reason: str
     host: str = ""
+    why: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class ErrorGroup:
         The stages that get nothing, or less, because of the failed node.
     futile_items : int
         How many items of other nodes are not computed because of it, as far as is known.
+    why, remedy : str
+        For jobs on hold: the cause in words, and what to do.
     """
 
     type: str
@@ -97,9 +103,15 @@ class ErrorGroup:
     hold_code: int | None
     futile_stages: tuple[str, ...]
     futile_items: int
+    why: str = ""
+    remedy: str = ""
 
     def __str__(self) -> str:
         return f"{self.count} x {self.type} in {self.stage}: {self.message}"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Be shown as text by IPython and notebooks."""
+        printer.text(str(self))
 
     def as_dict(self) -> dict[str, Any]:
         """Return all that is known of it as values that JSON can hold."""
@@ -204,6 +216,8 @@ def _of_holds(
         hold_code=first.code,
         futile_stages=stages,
         futile_items=items,
+        why=first.why,
+        remedy=first.remedy,
     )
 
 

@@ -21,6 +21,8 @@ _MEMORY, _DISK = 102, 104
 _MEMORY_WORDS = re.compile(r"memory|\bRSS\b|ResidentSetSize|ImageSize", re.IGNORECASE)
 _DISK_WORDS = re.compile(r"\bdisk\b|DiskUsage|RequestDisk", re.IGNORECASE)
 _PEAK = re.compile(r"[Pp]eak usage: (\d+)|using (\d+) ?MB|MemoryUsage\D{0,12}(\d+)")
+# As in "allowed job duration of 00:03", of "2:00:00" or of "1+00:00:00".
+_CLOCK = re.compile(r"duration of (?:(\d+)\+)?(?:(\d+):)?(\d+):(\d\d)\b")
 _ROOM = 1.2  # what is proposed, of what was used
 
 
@@ -119,11 +121,11 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     45: ("containers (singularity) do not work on the execute point", _ADMIN),
     46: (
         "it ran longer than allowed_job_duration",
-        "Allow more: htdag edit {tag} {node} --time 8h; then: " + _RELEASE,
+        "Allow more: htdag edit {tag} {node} --time {time}; then: " + _RELEASE,
     ),
     47: (
         "it ran longer than allowed_execute_duration",
-        "Allow more: htdag edit {tag} {node} --time 8h; then: " + _RELEASE,
+        "Allow more: htdag edit {tag} {node} --time {time}; then: " + _RELEASE,
     ),
     48: ("a script of the access point that prepares jobs failed", _ADMIN),
 }
@@ -141,7 +143,7 @@ def explain(job: JobState, tag: str) -> Hold:
     tag : str
         The run's tag, for commands.
     """
-    words = {"tag": quote(tag), "node": quote(job.node)}
+    words = {"tag": quote(tag), "node": quote(job.node), "time": _more_time(job.reason)}
     resource = _resource(job)
     if resource == _MEMORY:
         return _memory(job, words)
@@ -173,12 +175,13 @@ def _resource(job: JobState) -> int:
 
 def _memory(job: JobState, words: dict[str, str]) -> Hold:
     asked = job.memory_asked or job.memory_granted
+    verb = "asked" if job.memory_asked else "had"
     match = _PEAK.search(job.reason)
     told = int(next(number for number in match.groups() if number)) if match else 0
     used = max(told, job.memory_used or 0)
     parts = []
     if asked:
-        parts.append(f"asked {size_text(asked)}")
+        parts.append(f"{verb} {size_text(asked)}")
     if used:
         parts.append(f"used {size_text(used)}")
     proposed = memory_proposal(asked or 0, used)
@@ -187,6 +190,19 @@ def _memory(job: JobState, words: dict[str, str]) -> Hold:
         f"htdag edit {words['tag']} {words['node']} --request-memory {proposed}; then: "
         + _RELEASE.format(**words),
     )
+
+
+def _more_time(reason: str) -> str:
+    """Return twice the time that a job was allowed, by HTCondor's words ``1+00:03:00``."""
+    match = _CLOCK.search(reason)
+    if match is None:
+        return "TIME"
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    twice = 2 * (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    for size, unit in ((3600, "h"), (60, "min")):
+        if twice >= size:
+            return f"{math.ceil(twice / size)}{unit}"
+    return f"{twice}s"
 
 
 def memory_proposal(asked: int, used: int) -> str:

@@ -220,7 +220,7 @@ def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) 
         there = max((_number(slot.get(now)) or 0 for slot in whole), default=0)
         if wanted is not None and wanted > there:
             problems.append(
-                f"it asks for {_amount(asked, wanted)} of {what}, and the largest of "
+                f"it asks for {_amount_of(asked, wanted, what)}, and the largest of "
                 f"{len(whole)} slots has {_amount(asked, there)}"
             )
             remedies.append(f"{question.edit} {option.format(_plain_amount(asked, there))}")
@@ -250,6 +250,12 @@ def _amount(name: str, value: float) -> str:
     if name == "RequestDisk":
         return size_text(int(value / 1024))
     return f"{value:g}"
+
+
+def _amount_of(name: str, value: float, what: str) -> str:
+    if name in ("RequestMemory", "RequestDisk"):
+        return f"{_amount(name, value)} of {what}"
+    return f"{value:g} {what[:-1] if value == 1 else what}"
 
 
 def _plain_amount(name: str, value: float) -> str:

@@ -104,10 +104,18 @@ def _ended(status: Status, tag: str) -> Iterator[Reason]:
         yield Reason("the run", "it is done: nothing is left to do")
         return
     failed = sum(stage.failed for stage in {stage.node: stage for stage in status.stages}.values())
-    why = status.state.value + (f": {status.reason}" if status.reason else "")
+    reason = status.reason.removeprefix("failed: ")  # its nodes
+    why = status.state.value + (f": {reason}" if reason else "")
     if failed:
-        why += f"; {failed} items failed"
+        why += f"; {counted(failed, 'item')} failed"
     look = f"htdag errors {tag} tells why; then: " if failed else ""
+    if "could not be submitted" in status.reason:
+        yield Reason(
+            "the run",
+            why,
+            f"Mend the options of its stage in the script, then: htdag resume {tag} --script",
+        )
+        return
     yield Reason("the run", why, f"{look}htdag resume {tag}")
 
 

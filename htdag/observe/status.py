@@ -32,8 +32,10 @@ class StageStatus:
     done, failed, running : int
         Items that are finished, that failed in their last attempt, and that are in jobs which run
         now and have not ended (they may be finished already).
-    jobs, jobs_done, jobs_running : int
-        The node's jobs, how many of them are complete, and how many run now.
+    held : int
+        Items that wait in jobs on hold; they are counted among those that wait, too.
+    jobs, jobs_done, jobs_running, jobs_held : int
+        The node's jobs, how many of them are complete, run now, and are on hold.
     loop : str
         For a stage that a loop repeats: the loop; its counts are those of the present round.
     rounds : tuple of int
@@ -54,10 +56,12 @@ class StageStatus:
     loop: str = ""
     rounds: tuple[int, ...] = ()
     note: str = ""
+    held: int = 0
+    jobs_held: int = 0
 
     @property
     def waiting(self) -> int | None:
-        """Items that no job has begun; None while the total is not known."""
+        """Items that no job works on; None while the total is not known."""
         if self.total is None:
             return None
         return max(0, self.total - self.done - self.failed - self.running)
@@ -103,6 +107,10 @@ class Status:
                 return entry
         raise KeyError(stage)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Be shown as text by IPython and notebooks."""
+        printer.text(str(self))
+
     def __str__(self) -> str:
         lines = [f"{self.tag}: {self.state.value}" + (f" ({self.reason})" if self.reason else "")]
         for stage in self.stages:
@@ -141,6 +149,8 @@ class NodeCounts:
     jobs_done: int
     settled: bool
     jobs_running: int = 0
+    held: int = 0
+    jobs_held: int = 0
 
 
 class _Fold:
@@ -166,18 +176,25 @@ class _Fold:
 
     def _add(self, chunk: int, attempts: dict[int, End]) -> None:
         """Count a chunk anew."""
-        done = sum(end.done for end in attempts.values())
-        self.finished += done - self.done.get(chunk, 0)
-        self.done[chunk] = done
+        done = 0
+        complete = False
         for end in attempts.values():
+            done += end.done
+            complete = complete or end.remaining == 0
             if end.items is not None:
                 self.items += end.items - self.totals.get(chunk, 0)
                 self.totals[chunk] = end.items
+        # A reduce that is done again does all of its items again.
+        done = min(done, self.totals.get(chunk, done))
+        self.finished += done - self.done.get(chunk, 0)
+        self.done[chunk] = done
+        if complete:
+            self.complete.add(chunk)
+            self.failed.pop(chunk, None)
+            return
         self.complete.discard(chunk)
         self.failed.pop(chunk, None)
-        if any(end.remaining == 0 for end in attempts.values()):
-            self.complete.add(chunk)
-        elif attempts:
+        if attempts:
             self.failed[chunk] = attempts[max(attempts)].failed
 
 
@@ -263,6 +280,8 @@ class Reader:
             self._loop,
             self._rounds,
             note,
+            found.held,
+            found.jobs_held,
         )
 
     def _loop_stages(
@@ -305,22 +324,28 @@ class Reader:
         started = fold.read()
         if activity.state.ended:
             started.clear()
+        # A job that was begun and is idle or held again has left its record behind.
+        started -= activity.waiting.get(name, set())
         active = started | activity.running.get(name, set())
         jobs = streams.chunks(str(self._run), node)
         total = fold.items if len(fold.totals) == jobs else node["items"]
         under_way = active - fold.complete
-        running = sum(
-            max(0, fold.totals.get(chunk, 0) - fold.done.get(chunk, 0)) for chunk in under_way
-        )
+        held = {job.chunk for job in activity.held if job.node == name and job.chunk is not None}
+
+        def left(chunks: set[int]) -> int:
+            return sum(max(0, fold.totals.get(at, 0) - fold.done.get(at, 0)) for at in chunks)
+
         counts = NodeCounts(
             total,
             fold.finished,
             sum(count for chunk, count in fold.failed.items() if chunk not in active),
-            running,
+            left(under_way),
             jobs,
             len(fold.complete),
             len(fold.complete) == jobs,
             len(under_way),
+            left(held),
+            len(held),
         )
         if counts.settled:
             self._settled[name] = counts

@@ -1,4 +1,4 @@
-"""The third pass: how many jobs each node has and which items each of them takes."""
+"""The pass *chunk*: how many jobs each node has and which items each of them takes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from htdag._sources import LateSource
 from htdag._text import counted
 from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
 from htdag.plan.late import comes_late, loop_chunked
-from htdag.plan.model import Input, Node, Output, Reduction, StoredSource, Stream
-from htdag.plan.reasons import reason_of
+from htdag.plan.model import Node
+from htdag.plan.parts import Input, Output, Reduction, StoredSource, Stream
+from htdag.plan.reasons import left_out, reason_of
 from htdag.runtime import chunking
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
@@ -25,6 +26,9 @@ FEW_JOBS = 10
 """So few jobs are not worth a turn of DAGMan, in which a POST script counts their items."""
 MOST_TUNED = 10_000
 """How many jobs a node may have where earlier runs say how long they take."""
+STORED_FILE = 1 << 20
+"""About how many bytes at least a file of a source has that is read by ranges, or whole: each one
+more is sent with each job that reads it."""
 FAN_IN = 100
 MOST_FILES = 2000
 """How many files the partitions of a stage may have, about."""
@@ -34,7 +38,8 @@ class Flow(NamedTuple):
     """What is known of a stream before anything runs.
 
     ``cells`` are the counts of its cells, or None where data decides; ``estimate`` is the number of
-    its items, counting as if filters kept all of them; ``chunks`` the number of its cells.
+    its items, counting as if filters kept all of them; ``chunks`` the number of its cells, or of
+    the jobs that a source is for.
     """
 
     cells: list[int] | None
@@ -58,7 +63,7 @@ def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSo
             source = graph.nodes[name]["stage"].data
             if source.is_late:
                 continue
-            files = min(len(source), MOST_JOBS)
+            files = min(len(source), MOST_JOBS, 1 + source.stored_bytes() // STORED_FILE)
             found.append(StoredSource(name, source, tuple(chunking.even(len(source), files))))
     return tuple(found)
 
@@ -171,7 +176,8 @@ def _chunked(
         chunks = node.jobs or min(flows[0].chunks, MOST_JOBS)
     else:
         chunks = len(boundaries) - 1
-    reason = reason_of(node, flows[0].chunks, estimate, chunks, known, MOST_JOBS)
+    reasons = [left_out(node, [flow.estimate for flow in flows]) if known else ""]
+    reasons.append(reason_of(node, flows[0].chunks, estimate, chunks, known, MOST_JOBS))
     return replace(
         node,
         items=estimate if known else None,
@@ -179,7 +185,7 @@ def _chunked(
         boundaries=tuple(boundaries) if known else (),
         dynamic=not known,
         per_job=per_job,
-        reasons=(*node.reasons, *filter(None, [reason])),
+        reasons=(*node.reasons, *filter(None, reasons)),
     )
 
 
@@ -287,7 +293,7 @@ def flow_of(
     if stream.source is not None:
         edges = stored[stream.stage].boundaries
         cells = [b - a for a, b in pairwise(edges)]
-        return Flow(cells, len(stream.source), len(cells), True)
+        return Flow(cells, len(stream.source), min(len(stream.source), MOST_JOBS), True)
     node = done[str(stream.node)]
     output = next(output for output in node.outputs if output.stage == stream.stage)
     if node.reduction is not None:

@@ -58,7 +58,7 @@ def followed(node: Node, total: int, layouts: Layouts) -> tuple[int, ...]:
 
     Examples
     --------
-    >>> from htdag.plan.model import Input
+    >>> from htdag.plan.parts import Input
     >>> node = Node("a", ("a",), Input(()))
     >>> followed(node, 7, {"a": Layout((0, 2, 4))})
     (0, 2, 4, 6, 7)

@@ -1,4 +1,4 @@
-"""The first pass: which stages share a node.
+"""The pass *fuse*: which stages share a node.
 
 Neighbouring per-item stages flow through one job together, so that their values need no file, no
 job start and no turn of DAGMan in between. What combines items, or sends them to others with the
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from htdag._graph import upstreams
 from htdag._options import Options
 from htdag.environments import Environment
-from htdag.plan.model import Bind, Input, Node, Operation, Output, Reduction, Stream
+from htdag.plan.model import Node
+from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import os
 import types
 from typing import TYPE_CHECKING, Any
 
+from htdag._graph import inner_graphs
 from htdag.stages import Stage
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
             if len(key) > _LONGEST:
                 key = key[: _LONGEST - 17] + "/" + _digest(key.encode())
             keys[name] = key
+    return keys
+
+
+def all_stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
+    """Return the keys of all stages, those that loops repeat too; all names differ."""
+    keys = stage_keys(graph, pipeline)
+    for inner in inner_graphs(graph):
+        keys.update(stage_keys(inner, pipeline))
     return keys
 
 

@@ -1,4 +1,4 @@
-"""The second pass: what each node writes, and which node each input and bind comes from."""
+"""The pass *join*: what each node writes, and which node each input and bind comes from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from htdag._names import unique_name
 from htdag.plan.fuse import job_options
-from htdag.plan.model import Input, Node, Output
+from htdag.plan.model import Node
+from htdag.plan.parts import Input, Output
 from htdag.runtime.chunking import BY_HASH
 from htdag.stages import KEYED, Stage
 

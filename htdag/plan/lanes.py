@@ -1,4 +1,6 @@
-"""Cut chains of nodes into lanes, where that is faster: a chunk's successor need not wait for all.
+"""The pass *lane*: cut chains of nodes into lanes where that is faster.
+
+Then what comes after a chunk need not wait for all chunks.
 
 A node whose chunks are those of the node before it can begin a chunk when that chunk is there. For
 DAGMan a lane, a range of the chunks, is a node of its own, and so has a turn of its own.

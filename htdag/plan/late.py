@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from htdag._text import counted
-from htdag.plan.model import Bind, Node
+from htdag.plan.model import Node
+from htdag.plan.parts import Bind
 
 if TYPE_CHECKING:
     import networkx as nx

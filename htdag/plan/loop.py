@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from htdag._sources import LateSource
 from htdag._throttles import Throttles
 from htdag.plan.chunk import Flow, flow_of
-from htdag.plan.model import Bind, Check, Node, Plan, Round, StoredSource
+from htdag.plan.model import Node, Plan, Round
+from htdag.plan.parts import Bind, Check, StoredSource
 from htdag.stages import STATE, Loop, Stage
 
 if TYPE_CHECKING:

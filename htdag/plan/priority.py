@@ -1,4 +1,7 @@
-"""The fourth pass: which node goes first where several are ready, the critical path by default."""
+"""The pass *prioritize*: which node goes first where several are ready.
+
+By default that on the critical path.
+"""
 
 from __future__ import annotations
 

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from htdag._text import counted
 from htdag.plan.model import Node
+
+
+def jobs_of(node: Node) -> str:
+    """Return how many jobs a node has, in words: about so many where data decides."""
+    known = node.settled or node.input.view == "sort_by"  # which is always one job
+    size = counted(node.chunks, "job") if known else f"about {counted(node.chunks, 'job')}"
+    return f"{size} in {node.lanes} lanes" if node.lanes > 1 else size
+
+
+def left_out(node: Node, totals: Sequence[int]) -> str:
+    """Return what a `zip` of stages with so many items leaves out, in words; else nothing."""
+    if node.input.view != "zip" or len(set(totals)) == 1:
+        return ""
+    longer = {
+        stream.stage: f"{total - min(totals):,} of {stream.stage}"
+        for stream, total in zip(node.input.streams, totals, strict=True)
+        if total > min(totals)
+    }
+    return f"zip ends with the shortest, and leaves out {', '.join(longer.values())}"
 
 
 def reason_of(

@@ -1,4 +1,4 @@
-"""The pass between `connect` and `chunk`: what earlier runs say of the jobs of each node.
+"""The pass *tune*: what earlier runs say of the jobs of each node.
 
 Where the user left the size of chunks, the memory or the disk open, they follow from what was
 measured. What is given by hand stays; nothing here decides which stages share a node.
@@ -276,6 +276,7 @@ def _tuned(
             jobs, reason = _jobs(items, each, slots, settings)
             reasons.append(reason)
     options, asked = _requests(node, known, _items_a_job(node, items, jobs))
+    before = node.options.given()
     return replace(
         node,
         options=options,
@@ -290,6 +291,7 @@ def _tuned(
             min(part.median(lambda run: run.jobs) for part in known),
         ),
         measured=_measured(known, each if node.reduction is None or not unknown else None),
+        proposed=tuple(name for name in options.given() if name not in before),
         reasons=(*node.reasons, *reasons, *asked),
     )
 
@@ -328,7 +330,7 @@ def _measured(known: Sequence[_Part], each: float | None) -> str:
             text += f" ({slow.key.split('/')[1]}: {duration(slow.seconds())})"
         text += ", "
     memory, disk = (max(run.memory_mb for run in runs), max(run.disk_mb for run in runs))
-    return text + f"{size(memory)} at the peak besides Python, {size(disk)} of disk an item"
+    return text + f"{size(memory)} at the peak, disk {size(disk)} an item"
 
 
 def _jobs(items: float, each: float, slots: int, settings: Settings) -> tuple[int, str]:

@@ -34,6 +34,13 @@ class Control(RunFiles):
         ------
         RunActive
             If it has not ended, or another process is about to go on with it.
+        BackendError
+            If HTCondor refuses it.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> htdag.load("survey").resume().wait()  # doctest: +SKIP
         """
         with alone(self.path):
             return self._resume()
@@ -79,6 +86,12 @@ class Control(RunFiles):
         ------
         BackendError
             If HTCondor does not answer.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> for run in htdag.runs("survey-*"):
+        ...     run.remove()
         """
         ticket = self._ticket()
         self._backend(ticket["backend"]).remove(self.path, ticket["ticket"], force)
@@ -88,11 +101,10 @@ class Control(RunFiles):
         """Do what Ctrl-C means for a run that was started by `Pipeline.run`, and say so."""
         if self.backend_name == "local":
             self.remove()
-            state = "stopped; what is done is kept"
+            state, command = "is stopped; what is done is kept", "resume"
         else:
-            state = "goes on; htdag remove would end it"
+            state, command = "goes on; htdag remove would end it", "wait"
         print(
-            f"\nhtdag: interrupted. The run {state}. "
-            f"Go on with: htdag {'resume' if 'stopped' in state else 'wait'} {quote(self.tag)}",
+            f"\nhtdag: interrupted. The run {state}. Go on with: htdag {command} {quote(self.tag)}",
             file=sys.stderr,
         )

@@ -46,6 +46,7 @@ class RunFiles:
     def _submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
         old = _read_json(self.path / TICKET) or {}
         before = None if IMPORTED in old else old.get("ticket", before)
+        _tell_tag(self.path, self.tag)
         ticket = backend.submit(self.path, self._manifest["dag"], before)
         content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
         layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
@@ -217,6 +218,24 @@ def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
         if node["mode"] == "loop":
             step = run / layout.step(node["name"])
             yield from _stage_names(step, progress.read_plan(str(step)))
+
+
+def _tell_tag(run: Path, tag: str) -> None:
+    """Let what jobs are told have the run's tag, which may be another one than when it was made."""
+    for node in progress.read_plan(str(run))["nodes"]:
+        name = node["name"]
+        if node["mode"] == "loop":
+            last = layout.last_round(str(run), name)
+            # A loop that is gone on with may go back by one round.
+            rounds = [layout.one_round(name, number) for number in (last - 1, last) if number > 0]
+            for folder in (layout.step(name), *rounds):
+                _tell_tag(run / folder, tag)
+            continue
+        path = run / layout.program(name)
+        program = _read_json(path) or {"run": tag}
+        if program["run"] != tag:
+            content = json.dumps(program | {"run": tag}, ensure_ascii=False)
+            layout.write_aside(str(path), content.encode())
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

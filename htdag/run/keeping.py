@@ -42,7 +42,19 @@ class Keeping(RunFiles):
         return datetime.fromtimestamp(max(times, default=self._manifest["created"])).astimezone()
 
     def size(self) -> int:
-        """Return how many bytes its directory occupies on disk, without what links lead to."""
+        """Tell how much of the disk its directory occupies, without what links lead to.
+
+        Returns
+        -------
+        int
+            Bytes.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> sum(run.size() for run in htdag.runs("survey-*"))
+        0
+        """
         total = 0
         seen: set[tuple[int, int]] = set()
         for folder, _, files in os.walk(self.path):
@@ -75,6 +87,11 @@ class Keeping(RunFiles):
             If there is such a run already, or it cannot be a tag.
         RunActive
             If it has not ended: DAGMan works in its directory, whose name must stay.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> htdag.load("walks-20261125-103000").retag("walks")  # doctest: +SKIP
         """
         target = self.path.with_name(check_tag(tag))
         self._check_at_rest("renamed")
@@ -112,6 +129,11 @@ class Keeping(RunFiles):
             If the run has not ended.
         UsageError
             If the name ends otherwise.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> htdag.load("survey").export("survey.tar.xz")  # doctest: +SKIP
         """
         target = _checks.path(path, "path")
         bundle.kind_of(target)
@@ -129,6 +151,12 @@ class Keeping(RunFiles):
         ------
         RunActive
             If the run has not ended; remove it first.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> for run in htdag.runs("trial-*"):
+        ...     run.delete()
         """
         self._check_at_rest("deleted")
         # First out of sight: what is half deleted is no run.

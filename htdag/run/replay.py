@@ -9,7 +9,7 @@ import pickle
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -312,8 +312,10 @@ class _Kept:
     def rewind(self, mark: int) -> None:
         del self._values[mark:]
 
-    def value(self, key: str, payload: bytes, kind: int = 0, buffers: tuple[Any, ...] = ()) -> None:
-        del kind
+    def value(
+        self, key: str, payload: bytes, buffers: Sequence[Any] = (), files: Sequence[str] = ()
+    ) -> None:
+        del files
         packed = bool(self.partition) or not payload.startswith(b"\x80")
         value = keyed.value(payload) if packed else pickle.loads(payload, buffers=buffers)
         self._values.append((key, value))
@@ -322,6 +324,15 @@ class _Kept:
         del first, last
         own = [step for step in self._done.steps if step[0] != self._done.stage]
         self._done.steps[:] = own + [(self._done.stage, key, v) for key, v in self._values]
+
+    def abandon(self) -> None:
+        """Nothing to drop: an error ends it all."""
+
+    def close(self, sync: bool = False) -> int:
+        return 0
+
+    def discard(self) -> None:
+        """No file to close."""
 
 
 def _reduction(

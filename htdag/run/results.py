@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from htdag import _checks
+from htdag._warn import warn
 from htdag.backends.base import RunState
 from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
@@ -47,6 +47,13 @@ class Results(Watching):
         -----
         ItemsMissing
             If items that failed were let go on the way to it (``on_error="skip"``).
+
+        Examples
+        --------
+        >>> run.result()  # doctest: +SKIP
+        499500
+        >>> run.result("squares", timeout=60)  # doctest: +SKIP
+        [0, 1, 4]
         """
         name = self._target(target)
         entry = outcomes.stage_entry(self._plan, name)
@@ -83,6 +90,11 @@ class Results(Watching):
         -----
         ItemsMissing
             As for `result`, with ``errors="raise"``.
+
+        Examples
+        --------
+        >>> for item in run.items("squares"):  # doctest: +SKIP
+        ...     print(item.source, item.value)
         """
         if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
             raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
@@ -98,7 +110,7 @@ class Results(Watching):
         where = outcomes.stage_entry(self._plan, name)["where"]
         lacking = sum(outcomes.let_go(self.path, node) for node in ancestors(self._plan, where))
         if lacking:
-            warnings.warn(warning(name, lacking, self.tag), ItemsMissing, stacklevel=3)
+            warn(warning(name, lacking, self.tag), ItemsMissing)
 
     def _items(self, name: str, errors: str) -> Iterator[Item]:
         sources, root = self._origin(name)
@@ -126,6 +138,11 @@ class Results(Watching):
         ------
         RunFailed, RunHeld
             After the last item that there is, if the run does not give all of them.
+
+        Examples
+        --------
+        >>> for item in run.as_completed():  # doctest: +SKIP
+        ...     print(item.key, item.value)
         """
         name = self._target(target)
         return self._as_completed(name)

@@ -12,6 +12,7 @@ from htdag.observe import failures, final, groups, missing
 from htdag.observe.failures import ItemError
 from htdag.observe.final import FinalCall
 from htdag.observe.groups import ErrorGroup, Hold
+from htdag.observe.holds import explain
 from htdag.observe.missing import MissingItem
 from htdag.run.files import RunFiles
 from htdag.runtime import lanes
@@ -98,7 +99,9 @@ class Troubles(RunFiles):
             self._stage(stage)
         activity = self._activity()
         errors = failures.errors(self.path, self._plan, stage, streams=False)
-        found = groups.groups(errors, self._plan, self._reader.counts(activity), holds(activity))
+        found = groups.groups(
+            errors, self._plan, self._reader.counts(activity), holds(activity, self.tag)
+        )
         return [
             self._with_example(group) for group in found if stage in (None, group.stage, group.node)
         ]
@@ -119,7 +122,7 @@ class Troubles(RunFiles):
     _said_differences = False
 
 
-def holds(activity: Activity) -> list[Hold]:
+def holds(activity: Activity, tag: str) -> list[Hold]:
     """Return the jobs on hold of which a backend tells, by text or by a job's state."""
     found = []
     held: tuple[Any, ...] = activity.held
@@ -131,5 +134,9 @@ def holds(activity: Activity) -> list[Hold]:
         elif not isinstance(job, str):
             name = f"{job.cluster}.{job.proc}"
             node = lanes.unit(job.node).node
-            found.append(Hold(node, name, job.code, job.subcode, job.reason, job.slot))
+            told = explain(job, tag)
+            host = job.slot.partition("@")[2] or job.slot
+            found.append(
+                Hold(node, name, job.code, job.subcode, job.reason, host, told.why, told.remedy)
+            )
     return found

@@ -77,7 +77,7 @@ def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     read, write = os.pipe()
-    started = time.time()
+    started, begun = time.time(), time.monotonic()
     me = os.getpid()
     child = os.fork()
     if child == 0:
@@ -112,7 +112,7 @@ def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
         "function": entry["name"],
         "stem": os.path.basename(stem),
         "time": started,
-        "seconds": round(time.time() - started, 6),
+        "seconds": round(time.monotonic() - begun, 6),
         "error": error,
     }
     recordfile.append(layout.final_record(node), "final", content, sync=True)

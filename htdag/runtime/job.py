@@ -9,6 +9,7 @@ import struct
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import layout
+from .claim import Claim
 
 STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED = 0, 1, 2, 3, 4
 
@@ -99,7 +100,8 @@ class Shared:
     # For the note, which becomes a part of a record's last line: see `recordfile.end`.
     _ROOM = 32_768
 
-    def __init__(self) -> None:
+    def __init__(self, claim: Optional[Claim] = None) -> None:
+        self.claim = claim
         self._memory = mmap.mmap(-1, self._NOTE_AT + self._ROOM)
 
     def put(self, state: int, position: int, items: int, done: int, failed: int) -> None:

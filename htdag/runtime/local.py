@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from . import final, lanes, layout, looping, postlog, progress, requests, worker
+from . import final, judgement, lanes, layout, looping, postlog, progress, requests, worker
 from .lanes import Unit
 
 
@@ -358,7 +358,7 @@ class _Scheduler:
         """Judge a try of a unit and go on accordingly."""
         node = self._node(unit)
         last_try = self._tries[unit] > node["retries"]
-        verdict = progress.judge(self._run, self._plan, node, last_try=last_try, lane=unit.lane)
+        verdict = judgement.judge(self._run, self._plan, node, last_try=last_try, lane=unit.lane)
         postlog.note(self._run, unit, "try %d: %s" % (self._tries[unit], verdict.text))
         if verdict.succeeded:
             self._done.add(unit)

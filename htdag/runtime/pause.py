@@ -56,14 +56,16 @@ def _cost(job: Job) -> float:
         return 0.0
     if lines[0]["checkpoint"]["scratch"] != (job.root or os.getcwd()):
         return 0.0  # it was evicted meanwhile
-    return max(0.0, float(lines[1]["start"]["time"] - lines[0]["checkpoint"]["time"]))
+    # By the time since the machine was started, which does not jump.
+    return max(0.0, time.monotonic() - float(lines[0]["checkpoint"]["monotonic"]))
 
 
 def note(job: Job, seconds: float) -> int:
     """Note a pause in the record, and return the exit status that tells HTCondor of it."""
     for path in job.files:
         layout.sync(path)
-    content = {"time": time.time(), "seconds": round(seconds, 6), "scratch": os.getcwd()}
+    content: Dict[str, Any] = {"time": time.time(), "monotonic": time.monotonic()}
+    content.update({"seconds": round(seconds, 6), "scratch": os.getcwd()})
     recordfile.append(job.record, "checkpoint", content, sync=True)
     return EXIT
 

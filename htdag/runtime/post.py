@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 
-from . import lanes, looping, postlog, progress
+from . import judgement, lanes, looping, postlog, progress
 
 
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
@@ -18,13 +18,13 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
     unit = lanes.unit(name)
     node = plan["by_name"][unit.node]
     last_try = retry >= max_retries
-    verdict = progress.judge(run, plan, node, last_try=last_try, lane=unit.lane)
+    verdict = judgement.judge(run, plan, node, last_try=last_try, lane=unit.lane)
     postlog.note(run, unit, "try %d of %d: %s" % (retry + 1, max_retries + 1, verdict.text))
     if verdict.succeeded:
         return 0
     if (last_try or verdict.hopeless) and node["on_error"] == "stop":
         return 3
-    return progress.NO_RETRY if verdict.hopeless else 1
+    return judgement.NO_RETRY if verdict.hopeless else 1
 
 
 def loop_post(name: str, returned: int) -> int:

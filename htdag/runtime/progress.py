@@ -28,10 +28,6 @@ from .lanes import Unit
 Plan = Dict[str, Any]
 
 
-NO_RETRY = 4
-"""The exit status of a POST script for a node that another try would not help."""
-
-
 class Attempt(NamedTuple):
     """One job that has ended, with an outcome that can be used."""
 
@@ -113,7 +109,7 @@ def _chunk_state(
     if any(attempt.end["whole"] and attempt.end["remaining"] == 0 for attempt in sound):
         complete = True
     else:
-        complete = len(sound) > 1 and _left(run, node, chunk, sound) == []
+        complete = len(sound) > 1 and ranges_left(run, node, chunk, sound) == []
     return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged, mismatch)
 
 
@@ -143,7 +139,7 @@ def _problem(
     return outfiles.problem(run, folder, [os.path.join(run, stem) for stem in stems])
 
 
-def _left(
+def ranges_left(
     run: str, node: Dict[str, Any], chunk: str, sound: List[Attempt]
 ) -> Optional[List[Tuple[int, int]]]:
     """Return the ranges of items that no sound attempt finished; None means all of them."""
@@ -260,7 +256,7 @@ def prepare(
     left = [state for state in states if not state.complete]
     jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
     for state in left or states[-1:]:
-        todo = _left(run, node, layout.chunk_name(state.number), state.attempts)
+        todo = ranges_left(run, node, layout.chunk_name(state.number), state.attempts)
         jobs.append((state.number, state.last_attempt + 1, todo))
     return write_list(run, node, jobs, reading, lane)
 
@@ -277,7 +273,7 @@ def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
         os.path.join(run, layout.loop_end(node["name"]))
     ):
         return False
-    done = _was_skipped(run, node) or _complete(examine(run, node, lane=lane))
+    done = _was_skipped(run, node) or all_complete(examine(run, node, lane=lane))
     return done and not _is_undelivered(run, node, lane)
 
 
@@ -288,10 +284,11 @@ def _is_undelivered(run: str, node: Dict[str, Any], lane: int) -> bool:
     """
     if not deliver.is_left(run, node) or lane != lanes.units(node)[-1].lane:
         return False
-    return _was_skipped(run, node) or _complete(examine(run, node))
+    return _was_skipped(run, node) or all_complete(examine(run, node))
 
 
-def _complete(states: List[ChunkState]) -> bool:
+def all_complete(states: List[ChunkState]) -> bool:
+    """Tell whether nothing is left to do in these chunks."""
     return all(state.complete for state in states)
 
 
@@ -314,59 +311,6 @@ def prepare_rest(run: str, plan: Plan) -> List[str]:
     return [unit.name for unit in units if unit in done]
 
 
-class Verdict(NamedTuple):
-    """What to make of an attempt of a node."""
-
-    succeeded: bool
-    states: List[ChunkState]
-    text: str
-    hopeless: bool = False  # no job found an environment that fits: another try would not either
-
-
-def judge(run: str, plan: Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0) -> Verdict:
-    """Decide whether a node, or a lane of it, is done, and prepare what comes next.
-
-    On success the lists of its children are brought up to date; else its own list is cut to what
-    is left. To be called when no job of the node, or of that lane, is running.
-    """
-    close_killed(run, node, lane)
-    states = examine(run, node, lane=lane)
-    left = [state for state in states if not state.complete]
-    succeeded = not left
-    text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
-    hopeless = bool(left) and all(state.mismatch for state in states)
-    if hopeless:
-        text += "; the environment does not fit"
-    elif left and last_try and node["on_error"] == "skip":
-        errors, items = _errors(run, node, states)
-        limit = node["max_errors"]
-        allowed = limit * items if isinstance(limit, float) else limit
-        untouched = [state for state in left if not state.attempts or state.mismatch]
-        succeeded = errors <= allowed and not untouched
-        if succeeded:
-            content = json.dumps({"items": errors}).encode()
-            layout.write_aside(os.path.join(run, layout.skipped(node["name"])), content)
-        text += "; %d failed items, %g may be skipped" % (errors, allowed)
-    for state in states:
-        for problem in state.damaged:
-            text += "\n" + problem
-    if succeeded and node["delivers"]:
-        every = examine(run, node) if lane else states
-        problem = deliver.deliver(run, node, every) if not lane or _complete(every) else ""
-        text += "\n" + problem if problem else ""
-        succeeded = not problem
-    if succeeded:
-        unit = Unit(node["name"], lane)
-        examined: Examined = {unit: states}
-        for child in lanes.children(plan, unit):
-            prepare_child(run, plan, child, examined)
-    else:
-        learnt = memory.learn(run, node)
-        text += "; " + learnt if learnt else ""
-        prepare(run, plan, node, states, lane=lane)
-    return Verdict(succeeded, states, text, hopeless)
-
-
 def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
     """Bring the list of a child up to date when the last of its parents is done.
 
@@ -377,7 +321,7 @@ def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
     as_planned = not child["dynamic"] and not reuse.is_wanted(run, child, unit.lane)
     for parent in lanes.parents(plan, unit):
         states = _examined(run, plan, parent, parents)
-        complete = _complete(states)
+        complete = all_complete(states)
         if not complete and not _was_skipped(run, plan["by_name"][parent.node]):
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
@@ -392,20 +336,6 @@ def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
 
 def _carries_files(states: List[ChunkState]) -> bool:
     return any(sum(a.end.get("carrying", ())) for state in states for a in state.attempts)
-
-
-def _errors(run: str, node: Dict[str, Any], states: List[ChunkState]) -> Tuple[int, int]:
-    """Return how many items of a node are not done, and how many it has."""
-    errors = 0
-    for state in (state for state in states if not state.complete):
-        ranges = _left(run, node, layout.chunk_name(state.number), state.attempts)
-        errors += sum(last - first + 1 for first, last in ranges or [(0, 0)])
-    items = sum(
-        attempts[0].end["items"] or 0
-        for attempts in (state.attempts for state in states)
-        if attempts
-    )
-    return errors, items
 
 
 def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:

@@ -29,7 +29,11 @@ from . import (
     views,
     workplace,
 )
+from .claim import Claim
 from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
+
+_NEXT = 0.2  # seconds
+_LOST = 143  # as of a job that was told to end
 
 
 def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
@@ -39,9 +43,10 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     make DAGMan remove the other jobs of its cluster. Only ``on_error="stop"`` wants just that; and
     where nothing but the status judges, and DAGMan removes nothing, it is 1 as well (`tells`).
     """
+    _die_with_starter()
     job = read_job(node, chunk, attempt)
     os.makedirs(layout.outcomes(node), exist_ok=True)
-    started = time.time()
+    started = time.monotonic()  # the clock may jump
     begun = evicted.left_behind(job)
     host, asked = os.uname().nodename, memory.asked()
     recordfile.start(job.record, node, chunk, attempt, host, _python(), asked, anew=begun is None)
@@ -50,7 +55,8 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         for path in job.files:
             itemfile.ItemWriter(path).discard()
     workplace.prepare(job, begun is None)
-    shared = Shared()
+    claim = Claim(job.record)
+    shared = Shared(claim)
     mismatch = environment.mismatch(job.program)
     if mismatch is not None:
         # No item was tried, so none has failed.
@@ -62,14 +68,16 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         if differs:
             recordfile.append(job.record, "differs", differs)
         outcome = _supervise(job, shared, begun)
+        if claim.is_lost():
+            return _LOST
         if outcome is None:
-            return pause.note(job, time.time() - started)
+            return pause.note(job, time.monotonic() - started)
         items, done, failed = outcome
     if failed:
         _reconcile_outputs(job)
     end = _end(job, items, done if not failed and begun is None else None, failed)
     before = 0.0 if begun is None else begun.seconds
-    end["seconds"] = round(before + time.time() - started, 6)
+    end["seconds"] = round(before + time.monotonic() - started, 6)
     end.update(measure.whole_job(job))
     end["measured"] = shared.noted()
     end.update(_files(job))
@@ -92,6 +100,12 @@ def _supervise(
     failed = 0 if begun is None else begun.failed
     while True:
         status = _run_child(job, shared, skip)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            # Who ends a whole job kills one process after another: then this one is next, and no
+            # item is to blame.
+            time.sleep(_NEXT)
+        if shared.claim is not None and shared.claim.is_lost():
+            return None
         state, position, items, done, failed_here = shared.get()
         if status == 0 and state == PAUSED:
             return None
@@ -191,6 +205,21 @@ def _run_child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> int:
 
 def _python() -> str:
     return "%s %s" % (sys.version.split()[0], sys.executable)
+
+
+def _die_with_starter() -> None:
+    """End with the condor_starter: a job without one is lost, and another is started for it.
+
+    Only with that: it forks in its main thread, and the kernel goes by threads.
+    """
+    parent = os.getppid()
+    try:
+        with open("/proc/%d/comm" % parent) as file:
+            is_starter = file.read().strip() == "condor_starter"
+    except OSError:
+        return
+    if is_starter:
+        die_with_parent(parent)
 
 
 def die_with_parent(parent: int) -> None:

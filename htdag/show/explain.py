@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from htdag._pickling import function_name
 from htdag._text import counted, duration
 from htdag.plan import Chain, Node, Output, Plan
 from htdag.plan.fuse import BUILT_IN
-from htdag.stages import COMBINING, IMPORT, KEYED, MISSING, STATE, VIEWS, Stage
+from htdag.plan.reasons import jobs_of
+from htdag.stages import COMBINING, IMPORT, MISSING, STATE, Stage
 
 if TYPE_CHECKING:
     from htdag.reuse.report import Verdict
 
-WIDTH = 96
+WIDTH = 100
 _LABEL = 9  # the longest label of a node's lines, and a space
 _LONGEST_VALUE = 30
 
@@ -32,7 +34,7 @@ def explain(plan: Plan) -> str:
     Returns
     -------
     str
-        Lines of at most 96 characters, longer only for a word that is; the same plan gives the
+        Lines of at most 100 characters, longer only for a word that is; the same plan gives the
         same text.
     """
     stages = counted(len(plan.stages), "stage")
@@ -42,13 +44,15 @@ def explain(plan: Plan) -> str:
     limits = ", ".join(f"{name}={value}" for name, value in plan.throttles.given().items())
     if limits:
         lines += _hanging("  with ", limits, 7)
-    lines += ["", "Stages", *_stage_lines(plan), "", "DAGMan nodes"]
-    lines += _nodes_of(plan)
+    shared = _shared_proposal(plan)
+    lines += _hanging("  with ", f"{shared}, as measured", 7) if shared else []
+    numbers = dict(_numbers(plan))
+    lines += [*_stage_lines(plan, numbers), "", *_nodes_of(plan, numbers)]
     if plan.chains:
         lines += ["", "Lanes"]
         for chain in plan.chains:
             lines += _chain_lines(chain)
-    lines += ["", "What would change it", *_change_lines(plan)]
+    lines += ["", *_change_lines(plan)]
     return "\n".join(lines)
 
 
@@ -84,30 +88,66 @@ def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
     return kind if name in ("", stage) else f"{kind} {_shortened(name)}()"
 
 
-def _nodes_of(plan: Plan, before: str = "", margin: str = "") -> Iterator[str]:
-    """Yield the lines of all nodes, those of a loop's rounds after the loop."""
-    numbers = {node.name: f"{before}{number}" for number, node in enumerate(plan.nodes, 1)}
-    for node in plan.nodes:
-        yield from (margin + line for line in _node_lines(plan, node, numbers))
+def _numbers(plan: Plan, before: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each node with its number, ``2.1`` for one in the rounds of a loop, ``""`` outside.
+
+    Names of nodes in a round are theirs alone there, so they go with the number of the loop.
+    """
+    for position, node in enumerate(plan.nodes, 1):
+        number = f"{before}{position}"
+        yield f"{before}{node.name}", number
         if node.round is not None:
-            within = f"{numbers[node.name]}."
-            yield from _nodes_of(node.round.plan, within, margin + "  ")
+            yield from _numbers(node.round.plan, f"{number}.")
 
 
-def _stage_lines(plan: Plan, margin: str = "  ") -> Iterator[str]:
-    rounds = {node.stages[0]: node.round for node in plan.nodes if node.round is not None}
+def _nodes_of(
+    plan: Plan, numbers: dict[str, str], before: str = "", margin: str = ""
+) -> Iterator[str]:
+    """Yield the lines of all nodes, those of a loop's rounds after the loop."""
+    here = {node.name: numbers[f"{before}{node.name}"] for node in plan.nodes}
+    for node in plan.nodes:
+        yield from (margin + line for line in _node_lines(plan, node, here))
+        if node.round is not None:
+            within = f"{here[node.name]}."
+            yield from _nodes_of(node.round.plan, numbers, within, margin + "  ")
+
+
+def _stage_lines(
+    plan: Plan, numbers: dict[str, str], before: str = "", margin: str = ""
+) -> Iterator[str]:
+    """Yield the stages, each with the nodes that it is computed in."""
+    rounds = {node.stages[0]: node for node in plan.nodes if node.round is not None}
     # What comes from outside is told where it is made.
     names = [name for name, stage in plan.stages.nodes(data="stage") if stage.kind != IMPORT]
     width = min(max(map(len, names)), 30)
+    places = dict(_places(plan, numbers, before))
+    column = max(4, *(len(places.get(name, "")) for name in names))
+    if not before:
+        yield f"  {'node':<{column}}  stage"
     for name in names:
         stage: Stage = plan.stages.nodes[name]["stage"]
-        start = f"{margin}{name:<{width}}  "
+        start = f"  {places.get(name, ''):<{column}}  {margin}{name:<{width}}  "
         if len(name) > width:
-            yield f"{margin}{name}"
-            start = " " * len(start)
+            yield start.rstrip()
+            start = " " * (len(start) - len(name) + width)
         yield from _hanging(start, "; ".join(_stage_facts(plan, stage)), len(start))
         if name in rounds:
-            yield from _stage_lines(rounds[name].plan, margin + "  ")
+            loop = rounds[name]
+            assert loop.round is not None
+            within = f"{numbers[before + loop.name]}."
+            yield from _stage_lines(loop.round.plan, numbers, within, margin + "  ")
+
+
+def _places(plan: Plan, numbers: dict[str, str], before: str) -> Iterator[tuple[str, str]]:
+    """Yield each stage with the numbers of the nodes that work on it: a reduce is in several."""
+    found: dict[str, list[str]] = {}
+    for node in plan.nodes:
+        begun = [output.stage for output in node.outputs if not output.whole]
+        begun += [node.reduction.stage] if node.reduction is not None else []
+        for name in dict.fromkeys([*node.stages, *begun]):
+            found.setdefault(name, []).append(numbers[before + node.name])
+    for name, places in found.items():
+        yield name, ", ".join(places)
 
 
 def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
@@ -172,16 +212,60 @@ def _stage_arguments(stage: Stage) -> Iterator[str]:
 def _node_lines(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
     start = f"  {numbers[node.name]}. "
     yield from _hanging(start, f"{node.name}: {_size(node)}", len(start))
-    yield from _entry("reads", "; ".join(_reads(plan, node, numbers)))
-    runs = _runs(node)
-    if node.check is not None:
-        runs += ", and ask whether the loop is over"
-    yield from _entry("runs", runs)
-    yield from _entry("writes", "; ".join(_written(plan, node, output) for output in node.outputs))
+    reads = "; ".join(_reads(plan, node, numbers))
+    writes = ", ".join(_written(plan, node, output) for output in node.outputs)
+    if reads and writes and len(f"     {reads}; writes {writes}") + _LABEL <= WIDTH:
+        yield from _entry("reads", f"{reads}; writes {writes}")
+    else:
+        yield from _entry("reads", reads)
+        yield from _entry("writes", writes)
+    yield from _entry("asks", _asks(node))
     yield from _entry("options", ", ".join(_options(node)))
+    if not _shared_proposal(plan):
+        yield from _entry("proposed", _proposal(node))
     yield from _entry("measured", node.measured)
-    for position, reason in enumerate(node.reasons):
-        yield from _entry("why" if position == 0 else "", reason, bullet="- ")
+    yield from _entry("why", _with_numbers("; ".join(_joined_reasons(node)), numbers))
+
+
+_FUSED = re.compile(r"(?P<stage>\S+) is fused with (?P<other>\S+): (?P<why>.*)")
+
+# What the lines before, of what is read and proposed, say too.
+_TOLD = re.compile(r"\S+ begins a node: it reads the source \S+|(memory|disk).*: as measured.*")
+
+
+def _with_numbers(text: str, numbers: dict[str, str]) -> str:
+    """Return a text with the numbers of nodes in place of names that are made of several."""
+    for name in sorted(numbers, key=len, reverse=True):
+        if "." in name:
+            text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", f"node {numbers[name]}", text)
+    return text
+
+
+def _joined_reasons(node: Node) -> Iterator[str]:
+    """Yield the reasons of a node: one for all stages that are fused for the same one."""
+    fused: dict[str, list[str]] = {}
+    for reason in node.reasons:
+        match = _FUSED.fullmatch(reason)
+        if match is not None:
+            fused.setdefault(match["why"], []).append(match["stage"])
+    told = set()
+    for reason in node.reasons:
+        match = _FUSED.fullmatch(reason)
+        if match is None:
+            if not _TOLD.fullmatch(reason):
+                yield reason
+        elif match["why"] not in told:
+            told.add(match["why"])
+            stages = fused[match["why"]]
+            verb = "is" if len(stages) == 1 else "are"
+            yield f"{', '.join(stages)} {verb} fused with {match['other']}: {match['why']}"
+
+
+def _asks(node: Node) -> str:
+    """Return what is asked of a loop's state by this node, if it is."""
+    if node.is_check_alone:
+        return "whether the loop is over, of all items of the state"
+    return "" if node.check is None else "whether the loop is over"
 
 
 def _chain_lines(chain: Chain) -> Iterator[str]:
@@ -196,21 +280,18 @@ def _chain_lines(chain: Chain) -> Iterator[str]:
 
 def _change_lines(plan: Plan) -> Iterator[str]:
     """Yield what a user can do to have another plan, as far as it would change this one."""
-    ways = ["chunk_size=N on a stage or its source sets the items of a job"]
+    ways = ["chunk_size=N (items of a job)"]
     if any(len(node.stages) > 1 for node in plan.nodes):
-        ways[0] += "; fuse=False gives a stage jobs of its own"
+        ways.append("fuse=False (a stage in jobs of its own)")
     if not any(node.measured for node in plan.nodes):
-        ways.append(
-            "earlier runs: jobs, memory and disk that are left open follow what they measured, "
-            "unless history=False"
-        )
+        ways.append("earlier runs, by what they measured")
     else:
-        ways.append("request_memory=... and request_disk=... set what jobs ask for")
+        ways.append("request_memory=... and request_disk=... (what jobs ask for)")
         if any(node.jobs for node in plan.nodes):
-            ways.append("target_job_seconds=... or other slots give another number of jobs")
-        ways.append("every run is measured, and later plans follow; history=False plans without")
-    for way in ways:
-        yield from _hanging("  - ", way, 4)
+            ways.append("target_job_seconds=... or other slots (the number of jobs)")
+        ways.append("a new run, which is measured too")
+        ways.append("history=False (a plan without earlier runs)")
+    yield from _hanging("What would change it: ", "; ".join(ways), 2)
 
 
 def _size(node: Node) -> str:
@@ -218,9 +299,7 @@ def _size(node: Node) -> str:
         made = node.round
         each = f"{counted(len(made.plan.nodes), 'node')}, {counted(made.plan.jobs, 'job')}"
         return f"at most {counted(made.max_rounds, 'round')} of {each}"
-    size = counted(node.chunks, "job")
-    if node.lanes > 1:
-        size += f" in {node.lanes} lanes"
+    size = jobs_of(node)
     if node.reduction is not None:
         return size
     if node.items is None:
@@ -253,46 +332,17 @@ def _reads(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
         yield f"{what} of {bind.stage} from {where}, in every job"
 
 
-def _runs(node: Node) -> str:
-    if node.round is not None:
-        return "a DAG of its own for each round"
-    if node.is_check_alone:
-        return "collect the items of the state"
-    if node.reduction is not None:
-        what = "reduce" if node.reduction.final else "combine"
-        return f"{what} {node.reduction.stage}"
-    view = node.input.view if node.input.limit is None else f"take {node.input.limit}"
-    steps = [] if view == "items" else [f"{view} {node.stages[0]}" if view in _VIEWED else view]
-    steps += [f"{step.kind} {step.stage}" for step in node.operations]
-    steps += [
-        f"{_FIRST_PARTS[output.kind]} {output.stage}" for output in node.outputs if not output.whole
-    ]
-    return ", ".join(steps)
-
-
-_VIEWED = KEYED | VIEWS
-_FIRST_PARTS = {
-    "reduce": "combine",
-    "fold": "accumulate",
-    "reduce_by_key": "combine by key",
-    "distinct": "drop repeated",
-    "group_by": "part by key",
-    "sort_by": "find keys of",
-}
-
-
 def _written(plan: Plan, node: Node, output: Output) -> str:
     inside_tree = node.reduction is not None and not node.reduction.final
     if output.split == "hash":
-        return f"{output.stage}, in {counted(output.parts, 'partition')} from each job"
+        return f"{output.stage} (in {counted(output.parts, 'partition')} from each job)"
     if output.kind == "sort_by":
-        return f"{output.stage}, with keys"
+        return f"{output.stage} (with keys)"
     if not output.whole or inside_tree:
-        return f"parts of {output.stage}, one from each job"
+        return f"parts of {output.stage} (one from each job)"
     if output.split == "rank" and output.parts > 1:
-        return f"{output.stage}, in {output.parts:,} files" + (
-            f" ({_end_of(plan)})" if output.stage in plan.targets else ""
-        )
+        end = f"{_end_of(plan)}, " if output.stage in plan.targets else ""
+        return f"{output.stage} ({end}in {output.parts:,} files)"
     return output.stage + (f" ({_end_of(plan)})" if output.stage in plan.targets else "")
 
 
@@ -300,8 +350,21 @@ def _options(node: Node) -> Iterator[str]:
     """Yield the options of a node that were given; its reasons tell of the chunk size."""
     default = BUILT_IN.given()
     for name, value in node.options.given().items():
-        if name != "chunk_size" and default.get(name) != value:
+        told = name == "chunk_size" or name in node.proposed
+        if not told and default.get(name) != value:
             yield f"{name}={_option(name, value)}"
+
+
+def _proposal(node: Node) -> str:
+    """Return the options that earlier runs have led to, as a script would give them."""
+    given = node.options.given()
+    return ", ".join(f"{name}={_option(name, given[name])}" for name in node.proposed)
+
+
+def _shared_proposal(plan: Plan) -> str:
+    """Return what is proposed for every node of a plan, if it is the same for several."""
+    found = {_proposal(node) for node in plan.nodes}
+    return found.pop() if len(found) == 1 and len(plan.nodes) > 1 else ""
 
 
 def _option(name: str, value: Any) -> str:
@@ -321,10 +384,10 @@ def _shortened(text: str) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
-def _entry(label: str, text: str, bullet: str = "") -> Iterator[str]:
+def _entry(label: str, text: str) -> Iterator[str]:
     if not text:
         return
-    start = f"     {label:<{_LABEL}}{bullet}"
+    start = f"     {label:<{_LABEL}}"
     yield from _hanging(start, text, len(start))
 
 

@@ -146,7 +146,7 @@ class Frame:
             return ""
         pace = self._paces[bar.node]
         left = pace.left(bar.total - bar.done - bar.failed)
-        if pace.rate is None or left is None:
+        if pace.rate is None or not left:
             return ""
         return f"{rate_text(pace.rate)}, {duration(left)} left"
 

@@ -28,6 +28,8 @@ GRAPH = {
     "pad": "0.2",
     "nodesep": "0.4",
     "ranksep": "0.36",
+    # The renderer without a system Graphviz knows its widths; in SVG, Graphviz names a general
+    # sans-serif font as its replacement.
     "fontname": "Helvetica",
 }
 NODE = {

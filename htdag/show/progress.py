@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show.pace import Pace, duration
 
@@ -136,7 +137,7 @@ def progress_line(status: Status, paces: Mapping[str, Pace] | None = None) -> st
         pace = (paces or {}).get(bar.node)
         if pace is not None and bar.total is not None and not bar.complete:
             left = pace.left(bar.total - bar.done - bar.failed)
-            if left is not None and not status.state.ended:
+            if left and not status.state.ended:
                 notes.append(f"{duration(left)} left")
         parts.append(f"{bar.label} {bar.count}" + (f" ({', '.join(notes)})" if notes else ""))
     return f"{status.tag}: {status.state.value}: {', '.join(parts)}"
@@ -147,10 +148,12 @@ def jobs_text(status: Status) -> str:
     nodes = {stage.node: stage for stage in status.stages}.values()
     running = sum(stage.jobs_running for stage in nodes)
     done = sum(stage.jobs_done for stage in nodes)
-    others = sum(stage.jobs for stage in nodes) - running - done
-    # Of a run that has ended, jobs that are not done have failed or did not run.
-    counts = [(running, "running"), (others, "open" if status.state.ended else "waiting")]
-    counts += [(done, "done")]
+    held = sum(stage.jobs_held for stage in nodes)
+    others = sum(stage.jobs for stage in nodes) - running - held - done
+    what = "waiting"
+    if status.state.ended:  # they have failed or did not run; or their failed items were let go
+        what = "with items let go" if status.state is RunState.DONE else "not done"
+    counts = [(running, "running"), (held, "on hold"), (others, what), (done, "done")]
     return "jobs: " + ", ".join(f"{count} {what}" for count, what in counts if count)
 
 

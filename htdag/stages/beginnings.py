@@ -95,6 +95,23 @@ def files(
 def map(function: Callable[..., Any], iterable: Iterable[Any], **options: Any) -> Stage:
     """Call a function on every element: ``source(iterable).map(function, **options)``.
 
+    Parameters
+    ----------
+    function, **options
+        As for `Stage.map`.
+    iterable : iterable
+        As for `source`.
+
+    Returns
+    -------
+    Stage
+        The results, one for each element, in the same order.
+
+    Raises
+    ------
+    FunctionError, OptionError, EmptySourceError, UsageError
+        As for `source` and `Stage.map`.
+
     Examples
     --------
     >>> import htdag
@@ -105,6 +122,23 @@ def map(function: Callable[..., Any], iterable: Iterable[Any], **options: Any) -
 
 def starmap(function: Callable[..., Any], iterable_of_args: Iterable[Any], **options: Any) -> Stage:
     """Call a function with every element's arguments: ``source(...).starmap(function)``.
+
+    Parameters
+    ----------
+    function, **options
+        As for `Stage.starmap`.
+    iterable_of_args : iterable
+        Tuples, lists or dicts of arguments; else as for `source`.
+
+    Returns
+    -------
+    Stage
+        The results, one for each element, in the same order.
+
+    Raises
+    ------
+    FunctionError, OptionError, EmptySourceError, UsageError
+        As for `source` and `Stage.starmap`.
 
     Examples
     --------

@@ -93,8 +93,10 @@ class Combining(Handle):
             The value that each part begins with, each time a copy, and the value of a fold that no
             item reaches. Combined with another value it must change nothing: 0 for sums, an empty
             dict for counts.
-        fan_in, name, bind, **options
+        fan_in
             As for `reduce`.
+        name, bind, **options
+            As for `map`.
 
         Returns
         -------

@@ -50,7 +50,7 @@ def stage(function: Any = None, /, *, name: str | None = None, **options: Any) -
     name : str, optional
         A name for the stage; by default the function's.
     **options
-        Options of the stage; see the reference.
+        Options of the stage, such as ``retries=2``: all are in the :ref:`reference <options>`.
 
     Returns
     -------

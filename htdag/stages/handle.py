@@ -79,7 +79,22 @@ class Handle:
         return self.kind in COMBINING or self.single
 
     def with_options(self, **options: Any) -> Stage:
-        """Return a copy of this handle with options added or replaced; None takes one away.
+        """Return a copy of this stage with options added or replaced.
+
+        Parameters
+        ----------
+        **options
+            As for `map`; None takes one away. A source takes ``chunk_size`` only.
+
+        Returns
+        -------
+        Stage
+            The copy. Stages that were made of this one before still have the old options.
+
+        Raises
+        ------
+        OptionError
+            If an option does not exist, has a wrong value, or has no meaning for a source.
 
         Examples
         --------

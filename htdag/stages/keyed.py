@@ -86,8 +86,10 @@ class Keyed(Handle):
             `accumulated` in place.
         key : callable, optional
             Called as ``key(item)``; the item is the value. None: items are pairs ``(key, value)``.
-        partitions, name, **options
+        partitions
             As for `group_by`, which also says what can be a key.
+        name, **options
+            As for `map`.
 
         Returns
         -------
@@ -124,8 +126,10 @@ class Keyed(Handle):
         ----------
         key : callable, optional
             Called as ``key(item)``. None: the item itself is the key.
-        partitions, name, **options
+        partitions
             As for `group_by`, which also says what can be a key.
+        name, **options
+            As for `map`.
 
         Returns
         -------

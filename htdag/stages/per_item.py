@@ -34,7 +34,7 @@ class PerItem(Handle):
             Keyword arguments taken from other stages: the value of a reduce, or the list of all
             items of any other stage.
         **options
-            Options of the stage; see the reference.
+            Options of the stage, such as ``retries=2``: all are in the :ref:`reference <options>`.
 
         Returns
         -------
@@ -47,6 +47,8 @@ class PerItem(Handle):
             If `function` cannot be called or pickled.
         OptionError
             If an option does not exist or has a wrong value.
+        StageNameError
+            If DAGMan cannot take the name.
 
         Examples
         --------
@@ -67,8 +69,23 @@ class PerItem(Handle):
     ) -> Stage:
         """Call a function on every item, an item being the arguments.
 
-        Items are tuples or lists (positional arguments) or dicts (keyword arguments). Parameters
-        and errors are those of `map`.
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(*item, **bound)`` for items that are tuples or lists, and as
+            ``function(**item, **bound)`` for dicts.
+        name, bind, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The results, one for each item, in the same order.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
 
         Examples
         --------
@@ -87,7 +104,22 @@ class PerItem(Handle):
     ) -> Stage:
         """Call a function that returns an iterable; every element of it becomes an item.
 
-        Parameters and errors are those of `map`.
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(item, **bound)``; may be a generator function.
+        name, bind, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The elements, in order. The key of each is that of its item with its number behind it.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
 
         Examples
         --------
@@ -106,7 +138,22 @@ class PerItem(Handle):
     ) -> Stage:
         """Keep the items for which a predicate is true.
 
-        Parameters and errors are those of `map`. To filter everything away is no error.
+        Parameters
+        ----------
+        predicate : callable
+            Called as ``predicate(item, **bound)``. It may be true for no item.
+        name, bind, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The items that are kept, with their keys.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
 
         Examples
         --------

@@ -1,4 +1,7 @@
-"""Stages that only say how the items of other stages are read: no job runs for them alone."""
+"""Stages that only say how the items of other stages are read: no job runs for them alone.
+
+Their options hold for the jobs that read the items.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,25 @@ class Views(Handle):
         The stages before it still compute all theirs, but for a source, of which only so many
         items are sent.
 
+        Options hold for the jobs that read the items, here and in all stages that only say how
+        items are read.
+
         Parameters
         ----------
         n : int
             How many, from 1; where there are fewer, all of them.
         name, **options
-            As for `map`; the options hold for the jobs that read the items.
+            As for `map`.
 
         Returns
         -------
         Stage
             The items, with their keys.
+
+        Raises
+        ------
+        OptionError
+            If `n` is no whole number from 1, or as for `map`.
 
         Examples
         --------
@@ -48,12 +59,17 @@ class Views(Handle):
         n : int
             How many items a list has, from 1; the last one may have fewer.
         name, **options
-            As for `take`. A `chunk_size` counts lists.
+            As for `map`. A `chunk_size` counts lists.
 
         Returns
         -------
         Stage
             Lists of items, in their order. Each has the key of its first item.
+
+        Raises
+        ------
+        OptionError
+            If `n` is no whole number from 1, or as for `map`.
 
         Examples
         --------
@@ -70,7 +86,7 @@ class Views(Handle):
         *others : Stage
             One stage or more.
         name, **options
-            As for `take`.
+            As for `map`.
 
         Returns
         -------
@@ -102,7 +118,7 @@ class Views(Handle):
         *others : Stage
             One stage or more.
         name, **options
-            As for `take`.
+            As for `map`.
 
         Returns
         -------
@@ -132,12 +148,17 @@ class Views(Handle):
         r : int
             How many items a tuple has, from 1.
         name, **options
-            As for `take`.
+            As for `map`.
 
         Returns
         -------
         Stage
             Tuples, as `itertools.combinations` gives them, with keys as for `product`.
+
+        Raises
+        ------
+        OptionError
+            If `r` is no whole number from 1, or as for `map`.
 
         Examples
         --------
@@ -154,7 +175,7 @@ class Views(Handle):
         *others : Stage
             One stage or more.
         name, **options
-            As for `take`.
+            As for `map`.
 
         Returns
         -------

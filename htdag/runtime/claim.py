@@ -1,0 +1,63 @@
+"""Whether a job that runs is still the one whose outcome counts.
+
+Where HTCondor has lost sight of a job it starts it again, and then two may run at once. Where both
+see the same files the later one counts: it has item files of its own, or HTCondor brings those that
+it made. The earlier one must not write any more, neither to these nor to the record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+_START = b'{"start": '
+_EVERY = 1.0  # seconds
+
+
+class Claim:
+    """To be made when a job has written its start into the record.
+
+    Parameters
+    ----------
+    record : str
+        The path of the record.
+    """
+
+    def __init__(self, record: str) -> None:
+        self._record = os.path.abspath(record)
+        with open(record, "rb") as file:
+            data = file.read()
+        self._offset = max(0, data.rfind(_START))
+        self._own = data[self._offset :]
+        self._read = len(data)
+        self._next = time.monotonic() + _EVERY
+        self._lost = False
+
+    def is_lost_by_now(self) -> bool:
+        """Tell as `is_lost`, but look no more than once a second; items may be short."""
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + _EVERY
+        return self.is_lost()
+
+    def is_lost(self) -> bool:
+        """Tell whether another job has taken the place of this one."""
+        self._lost = self._lost or self._look()
+        return self._lost
+
+    def _look(self) -> bool:
+        try:
+            with open(self._record, "rb") as file:
+                file.seek(self._offset)
+                if file.read(len(self._own)) != self._own:
+                    return True
+                file.seek(self._read)
+                data = file.read()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return (
+                False  # it cannot be told now, such as where a function has opened too many files
+            )
+        self._read += data.rfind(b"\n") + 1
+        return _START in data
