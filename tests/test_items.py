@@ -163,6 +163,10 @@ def test_the_traceback_is_on_standard_error_too(runs_dir: Path, tmp_path: Path):
     assert text.endswith("\nValueError: not one\n")
     assert run.stderr("work", 2) == "before\n"
     assert run.errors()[0].stderr == "before\n"  # what it printed, and not once more the error
+    with pytest.raises(htdag.RunFailed):
+        run.rerun(errors=True).wait(60, progress=False)
+    assert [job.attempt for job in run.usage("work") if job.chunk == 0] == [2]
+    assert run.stderr("work", 1) == text
     assert run.stderr("work").count("Traceback") == 1
 
 

@@ -414,7 +414,7 @@ def test_each_item_knows_what_it_printed(run):
             os.write(2, b"err %d\n" % x)
 
     outcome = do(compile_map(run, talk, [0, 1, 2]))
-    spans = {entry["key"]: entry for entry in outcome.streams}
+    spans = {str(entry["sequence"]): entry for entry in outcome.streams}
     assert set(spans) == {"0", "2"}
     for which, path in (("out", layout.stdout), ("err", layout.stderr)):
         text = (run / path(NODE, "0000", 1)).read_bytes()
@@ -432,7 +432,7 @@ def test_what_an_item_printed_before_it_died_is_its_own(run):
 
     outcome = do(compile_map(run, die, [0, 1, 2]))
     text = (run / layout.stdout(NODE, "0000", 1)).read_bytes()
-    printed = {e["key"]: text[slice(*e["out"])].decode() for e in outcome.streams}
+    printed = {str(e["sequence"]): text[slice(*e["out"])].decode() for e in outcome.streams}
     assert printed == {key: f"before {key}\n" for key in "012"}
 
 

@@ -112,7 +112,7 @@ class Activity:
     running : dict of str to set of int
         For each node, the chunks that run now.
     waiting : dict of str to set of int
-        For each node, the chunks whose jobs wait in the queue or are on hold.
+        For each node, the chunks whose jobs are on hold, or had begun and wait in the queue again.
     held : tuple of JobState
         The jobs that are on hold. Of a job in a round of a loop the node is the loop's.
     suspended : int

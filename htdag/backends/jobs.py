@@ -125,6 +125,9 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
     suspended = active = 0
     chunks = Chunks(log.run)
     for job in log.jobs.values():
+        if job.state == "idle" and not job.slot:  # it has never begun
+            active += job.node not in log.loops
+            continue
         chunk = chunks.of(job)
         there = running if job.state in ("running", "suspended") else waiting
         if chunk is not None:

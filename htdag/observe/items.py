@@ -166,8 +166,8 @@ def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
         for attempt in attempts:
             path = str(run / layout.record(name, layout.chunk_name(chunk), attempt))
             end = recordfile.end(path)
-            if end is None or "seconds" not in end:
-                continue  # it was killed, or taken over from another run
+            if end is None or "peak_kb" not in end:
+                continue  # it was killed, or stands for what was taken over from another run
             start: dict[str, Any] = next(iter(recordfile.lines(path)), {}).get("start", {})
             measured = end.get("measured") or {}
             tried = end["done"] + end["failed"]
