@@ -315,7 +315,9 @@ class Pool:
             )
         self.install = find_htcondor()
         self.python = job_python()
-        self.folder = area.path / name
+        # A process that comes back to a module has had its pool already.
+        before = len(list(area.path.glob(f"{name}*")))
+        self.folder = area.path / (f"{name}-{before + 1}" if before else name)
         self._area = area
         self._blind: subprocess.Popen[bytes] | None = None
         with self._environment(self._bare_config()):

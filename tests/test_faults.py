@@ -30,6 +30,7 @@ from pool import FAST, POINTS, Area, Pool, wait_until
 import htdag
 from htdag import history
 from htdag.backends import abilities
+from htdag.backends.condor import why_unusable
 from htdag.errors import DirectoryError, RunNotFound
 from htdag.runtime import recordfile
 
@@ -228,6 +229,7 @@ def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
     assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
     # It was asked before, and the new one is another; it may tell that no jobs run by now.
     wait_until(answers, 60, "the new schedd")
+    assert why_unusable() == ""  # although this process still has a session with the old one
     assert len(disturbed.run.jobs(ask=True)) == ITEMS // CHUNK
     assert disturbed.finish() == 0
     disturbed.check(fault_pool)

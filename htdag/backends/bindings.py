@@ -18,6 +18,7 @@ with warnings.catch_warnings():
 
 __all__ = [
     "evaluate",
+    "greet",
     "htcondor2",
     "queue",
     "short",
@@ -62,6 +63,22 @@ def _reload() -> None:
         # No configuration at all is what some machines have.
         warnings.simplefilter("ignore")
         htcondor2.reload_config()
+
+
+def greet() -> None:
+    """Ask the schedd that the bindings work with for nothing, and raise where it does not answer.
+
+    One that was started again refuses the first question of each process that had asked the one
+    before, as it does not know their session; the next is answered. So ask for nothing first.
+    """
+    for refused in (False, True):
+        try:
+            htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+        except htcondor2.HTCondorException as error:
+            if refused or "session id" not in str(error):
+                raise
+        else:
+            return
 
 
 def queue(setup: Setup | None, constraint: str = "true") -> list[Any]:

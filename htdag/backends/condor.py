@@ -17,7 +17,7 @@ from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
 from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
-from htdag.backends.bindings import htcondor2, using
+from htdag.backends.bindings import greet, htcondor2, using
 from htdag.backends.bindings import short as _short
 from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
@@ -45,7 +45,7 @@ def why_unusable(setup: Setup | None = None) -> str:
         return "HTCondor refuses the jobs of root"
     try:
         with using(setup):
-            htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
+            greet()
             if shutil.which("condor_dagman") is None:
                 return "HTCondor answers, but its program condor_dagman is not on PATH"
     except Exception as error:

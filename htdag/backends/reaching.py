@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from htdag.backends.base import HOW_TO_START
-from htdag.backends.bindings import htcondor2, short, using
+from htdag.backends.bindings import greet, htcondor2, short, using
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.setup import Setup
 from htdag.errors import BackendError
@@ -35,17 +35,8 @@ def reached(setup: Setup) -> Iterator[None]:
     if stopped:
         raise BackendError(stopped)
     with using(setup):
-        _renew_session()
+        greet()
         yield
-
-
-def _renew_session() -> None:
-    """Begin anew with a schedd that was started anew: it rejects the session of before, once."""
-    try:
-        htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
-    except htcondor2.HTCondorException as error:
-        if "session" not in str(error):
-            raise
 
 
 @contextlib.contextmanager
