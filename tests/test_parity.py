@@ -186,7 +186,7 @@ def parity(pool: Pool, pool_area: Area) -> Iterator[Parity]:
             server.shutdown()
             server.server_close()
         ads: dict[str, list[Any]] = {}
-        for ad in pool.job_ads('JobUniverse == 5 && JobBatchName == "parity"'):
+        for ad in pool.job_ads(f"DAGManJobId == {run._ticket()['ticket']['cluster']}"):
             ads.setdefault(ad["DAGNodeName"], []).append(ad)
         yield Parity(run, home, ads)
 
