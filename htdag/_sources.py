@@ -154,9 +154,9 @@ class FileSource:
             if not given:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
         self.items = [_file_item(each, stage) for each in given]
-        self._check(given)
+        self._check()
 
-    def _check(self, given: Sequence[Any]) -> None:
+    def _check(self) -> None:
         problems = []
         for item in self.items:
             try:

@@ -254,6 +254,7 @@ def check_nothing_is_left(run: htdag.Run, folder: Path, pool: Pool | None = None
     for point in POINTS:
         left = scratch(pool, point)
         wait_until(lambda point=point: not scratch(pool, point), 30, f"{left} to go")
+    wait_until(lambda: not spooled(pool), 30, f"{spooled(pool)} to go")
 
 
 def check_files(directory: Path) -> None:
@@ -296,6 +297,12 @@ def queued(pool: Pool, run: htdag.Run) -> list[str]:
     names = ["ClusterId", "ProcId", "JobStatus", "Iwd", "UserLog", "Arguments", "DAGManJobId"]
     ads = pool.schedd.query("true", names)
     return [str(ad) for ad in ads if str(run.path) in str(ad)]
+
+
+def spooled(pool: Pool) -> list[str]:
+    """What the schedd keeps for jobs, such as their checkpoints."""
+    folder = pool.folder / "seeing" / "spool"
+    return [str(path.relative_to(folder)) for path in folder.rglob("cluster*")]
 
 
 def scratch(pool: Pool, point: str) -> list[str]:

@@ -160,12 +160,15 @@ def test_items_that_failed_before_a_pause_are_not_tried_again(tmp_path: Path):
             ),
             {0: 20, 1: 25},
         ),
+        (lambda s: s.sort_by(lambda x: -x, name="out"), list(range(9, -1, -1))),
         (lambda s: s.flat_map(lambda x: [x] * (x % 3), name="out"), None),
     ],
 )
 def test_what_is_combined_outlives_a_pause(tmp_path: Path, build: Any, result: Any):
-    items = htdag.source(range(10)).map(napping, chunk_size=10, checkpoint_interval=0.12)
-    jobs = Started(build(items), tmp_path / "run")
+    often = {"checkpoint_interval": 0.12}
+    items = htdag.source(range(10)).map(napping, chunk_size=10, **often)
+    # With the same options, so that it begins in the node that pauses.
+    jobs = Started(build(items).with_options(**often), tmp_path / "run")
     (first,) = (path.name for path in (jobs.run / "nodes").iterdir() if "napping" in path.name)
     assert jobs.finish(first) >= 1
     (jobs.run / layout.RUN).write_text("{}")

@@ -1,4 +1,4 @@
-"""Containers, run for real by Apptainer, on a pool and on this machine: a folder, and a file."""
+"""Containers, run for real by Apptainer, on a pool and on this machine: a folder, a file, a URL."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
 import pytest
+import registry
 from pool import APPTAINER as PREFIX
 from pool import FAST, Area, Pool
 
@@ -64,29 +66,53 @@ def explode(image: Path, python: Path) -> None:
     (image / MARK[1:]).touch()
 
 
-def build(file: Path, folder: Path) -> None:
-    """Make an image file of a folder; without compression, which takes half a minute."""
-    plain = "--mksquashfs-args=-noI -noD -noF -noX"
-    built = [APPTAINER, "build", plain, file, folder]
-    done = subprocess.run(built, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+def runner(folder: Path) -> Path:
+    """A program that runs Apptainer with a registry without encryption, and without compression."""
+    folder.mkdir()
+    program, squash = folder / "apptainer", folder / "mksquashfs"
+    program.write_text(
+        f"#!/bin/sh\nexport APPTAINER_NOHTTPS=1 APPTAINER_CACHEDIR={folder}/cache "
+        f'PATH={folder}:$PATH\nexec {APPTAINER} "$@"\n'
+    )
+    own = APPTAINER.with_name("mksquashfs")
+    own = own if own.exists() else Path(shutil.which("mksquashfs") or own)
+    squash.write_text(f'#!/bin/sh\nexec {own} "$@" -noI -noD -noF -noX\n')
+    for path in (program, squash):
+        path.chmod(0o755)
+    return program
+
+
+@dataclass(frozen=True)
+class Containers:
+    """A pool that runs containers, and images.
+
+    Its points see the folder; they do not see the file; the other is in a registry.
+    """
+
+    pool: Pool
+    program: Path
+    folder: Path
+    file: Path
+    url: str
 
 
 @pytest.fixture(scope="module")
-def containers(pool_area: Area) -> Iterator[tuple[Pool, Path, Path]]:
-    """A pool that runs containers, an image that its points see, and one that they do not."""
+def containers(pool_area: Area) -> Iterator[Containers]:
     if not APPTAINER.exists():
         pytest.fail("There is no Apptainer for the tests: tools/get-apptainer .apptainer", False)
+    program = runner(pool_area.path / "bin")
     # The pool lies below /var/tmp, which containers otherwise have one of their own of.
-    settings = {**FAST, "SINGULARITY": str(APPTAINER), "MOUNT_UNDER_SCRATCH": ""}
+    settings = {**FAST, "SINGULARITY": str(program), "MOUNT_UNDER_SCRATCH": ""}
     # HTCondor tries an image of its own to know this, and Debian's packages leave that out.
     settings |= {"STARTD_ATTRS": "HasSIF", "HasSIF": "True"}
     pool = Pool("containers", pool_area, settings)
-    image = pool_area.path / "image"
-    explode(image, pool.python)
+    folder = pool_area.path / "image"
+    explode(folder, pool.python)
     file = pool_area.new_runs_dir() / "an image; #1.sif"
-    build(file, image)
-    yield pool, image, file
+    built = subprocess.run([program, "build", file, folder], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    with registry.serving(folder, pool_area.path / "layer.tar") as address:
+        yield Containers(pool, program, folder, file, f"docker://{address}/lab/python:1")
     pool.stop()
 
 
@@ -96,34 +122,45 @@ def root(x: float) -> tuple[float, bool]:
     return float(numpy.sqrt(x)), os.path.exists(MARK)
 
 
+def inside(x: int) -> bool:
+    return os.path.exists(MARK)
+
+
 @pytest.mark.pool
 def test_delivery_in_images(
-    containers: tuple[Pool, Path, Path], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+    containers: Containers, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    pool, folder, file = containers
+    image, container = containers, htdag.Environment.container
     source = htdag.source([4, 9], chunk_size=1)
-    here = htdag.Environment.container(folder)
-    there = htdag.Environment.container(folder, requirements=BLIND)
-    sent = htdag.Environment.container(file, requirements=BLIND)
+    one = htdag.source([1])
+    here = container(image.folder)
+    there = container(image.folder, requirements=BLIND)
+    sent = container(image.file, requirements=BLIND)
+    pulled = container(image.url, requirements=BLIND)
     flow = htdag.Pipeline(
         source.map(root, name="seeing", environment=here, requirements="TARGET.Memory > 1"),
         source.map(root, name="blind", environment=there),
         source.map(root, name="sent", environment=sent),
+        one.map(inside, name="pulled", environment=pulled),
     )
-    with pool.use():
-        run = flow.submit(on="condor").wait(timeout=90)
+    with image.pool.use():
+        run = flow.submit(on="condor").wait(timeout=120)
         for stage in ("seeing", "blind", "sent"):
             assert run.result(stage) == [(2, True), (3, True)]
-        ads = {ad["DAGNodeName"]: ad for ad in pool.job_ads("JobUniverse == 5")}
+        assert run.result("pulled") == [True]
+        ads = {ad["DAGNodeName"]: ad for ad in image.pool.job_ads("JobUniverse == 5")}
     # Facts that the environment rests on.
     assert "FileSystemDomain" in ads["seeing"]
     assert "FileSystemDomain" not in ads["blind"]
-    assert "TARGET.HasSandboxImage" in str(ads["seeing"].lookup("Requirements"))
-    assert "TARGET.HasSIF" in str(ads["sent"].lookup("Requirements"))
-    monkeypatch.setenv("PATH", f"{APPTAINER.parent}:{os.environ['PATH']}")
+    needs = {"seeing": "HasSandboxImage", "sent": "HasSIF", "pulled": "HasDockerURL"}
+    for stage, attribute in needs.items():
+        assert f"TARGET.{attribute}" in str(ads[stage].lookup("Requirements"))
+    monkeypatch.setenv("PATH", f"{image.program.parent}:{os.environ['PATH']}")
     local = htdag.Pipeline(
         source.map(root, name="folder", environment=here),
-        source.map(root, name="file", environment=htdag.Environment.container(file)),
+        source.map(root, name="file", environment=container(image.file)),
+        one.map(inside, name="url", environment=container(image.url)),
     )
     found = local.submit(on="local").wait(timeout=60)
     assert found.result("folder") == found.result("file") == [(2, True), (3, True)]
+    assert found.result("url") == [True]

@@ -119,8 +119,13 @@ def test_stages_are_grouped_by_the_node_that_runs_them():
     }
 
 
+def closed(drawing):
+    """The source, without the room that frames leave behind their labels."""
+    return re.sub(r" +\\l", r"\\l", drawing.source)
+
+
 def test_counts_are_shown():
-    source = book_analysis().render().source
+    source = closed(book_analysis().render())
     assert r'label="books\n1 file"' in source
     assert r'label="count_words.long_enough\l1 job · 1 item\l"' in source
     assert r'label="vocabulary\l1 job\l"' in source
@@ -147,7 +152,7 @@ def test_levels_of_a_tree_are_nodes():
     }
     assert "up to 10 parts a job" in node_line(drawing, "total.combine-1/total")
     assert "of 10 parts" in node_line(drawing, "total/total")
-    assert r'label="total.combine-1\l100 jobs\l"' in drawing.source
+    assert r'label="total.combine-1\l100 jobs\l"' in closed(drawing)
 
 
 def test_edges_follow_the_items():

@@ -223,14 +223,22 @@ def test_startds_are_killed(fault_pool: Pool, home: Path, tmp_path: Path):
 @pytest.mark.pool
 def test_the_schedd_is_killed(fault_pool: Pool, home: Path, tmp_path: Path):
     disturbed = Disturbed(tmp_path).wait_for_the_middle()
+    assert len(disturbed.run.jobs(ask=True)) == ITEMS // CHUNK
     kill_daemon(fault_pool, "condor_schedd")
     # Nobody answers for a moment; files are enough.
     assert disturbed.run.status()["work"].jobs == ITEMS // CHUNK
-    wait_until(lambda: subprocess.run("condor_q", capture_output=True).returncode == 0, 30)
+    # It was asked before, and the new one is another; it may tell that no jobs run by now.
+    wait_until(answers, 60, "the new schedd")
     assert why_unusable() == ""  # although this process still has a session with the old one
+    assert len(disturbed.run.jobs(ask=True)) == ITEMS // CHUNK
     assert disturbed.finish() == 0
     disturbed.check(fault_pool)
     assert max(disturbed.begun().values()) <= 2
+
+
+def answers() -> bool:
+    """Tell whether the schedd answers to another process."""
+    return subprocess.run(["condor_q"], capture_output=True, timeout=60).returncode == 0
 
 
 # --- What happens to the run directory --------------------------------------------------

@@ -288,6 +288,18 @@ def test_a_name_that_no_url_takes_is_an_error_of_the_item(home: Path, server: st
     assert second.startswith("OutputFile('folder'): a directory cannot go to a URL")
 
 
+def test_the_plain_path_of_a_file_that_would_be_lost_is_an_error(home: Path):
+    def plain(name: str) -> Path:
+        Path("made.txt").touch()
+        return Path(name)
+
+    (home / "given.txt").touch()
+    stage = htdag.map(plain, ["made.txt", "given.txt", "/etc", "nowhere"], chunk_size=4)
+    with pytest.raises(htdag.RunFailed, match=r"return htdag\.OutputFile\('made.txt'\)") as caught:
+        finished(htdag.Pipeline(stage, input_files=home / "given.txt"))
+    assert [error.key for error in caught.value.errors] == ["0"]
+
+
 def named(number: int) -> list[Path]:
     Path("folder").mkdir()
     Path("folder", "inside.txt").write_text(f"inside {number}")
@@ -322,7 +334,14 @@ def test_urls_and_folders_in_and_out(place: str, home: Path, server: str):
     put = one_each.map(named, name="put", output_destination=folder)
     urls = [f"{server}/one/data.txt", f"{server}/two/data.txt", f"{server}/a, b/data two.txt"]
     fetched = htdag.files(urls, chunk_size=3).map(lambda path: (path.name, path.read_text()))
-    targets = [read, sent, put, fetched.with_options(retries=1)]
+    # Two URLs that end in the same name: HTCondor brings one of them.
+    inputs = {"one": f"{server}/one/input.txt", "two": f"{server}/two/input.txt"}
+    given = htdag.source([0]).map(
+        lambda _: [Path("one").read_text(), Path("two").read_text()],
+        name="given",
+        input_files=inputs,
+    )
+    targets = [read, sent, put, fetched.with_options(retries=1), given]
     if place != "local" and daemons_version() < SENDS_FOLDERS:
         with pytest.raises(BackendError, match=r"'sent' has .*23\.10\.1 does\); give a folder"):
             finished(htdag.Pipeline(*targets, name="urls"), place)
@@ -342,6 +361,9 @@ def test_urls_and_folders_in_and_out(place: str, home: Path, server: str):
         ("data.txt", "you asked for /one/data.txt"),
         ("data.txt", "you asked for /two/data.txt"),
         ("data two.txt", "you asked for /a%2C%20b/data%20two.txt"),
+    ]
+    assert run.result("given") == [
+        [f"you asked for /{which}/input.txt" for which in ("one", "two")]
     ]
 
 

@@ -828,7 +828,7 @@ def test_held_jobs_are_reported(pool: Any, runs_dir: Path):
 @pytest.mark.pool
 def test_a_node_that_cannot_be_submitted_is_explained(pool: Any, runs_dir: Path):
     for options, told in (
-        ({"requirements": "((("}, r"requirements = \(\(\(: HTCondor cannot read this"),
+        ({"requirements": "((("}, r"requirements: \(\(\( is no ClassAd expression"),
         ({"submit": {"+Project": "night sky"}}, r"a text stands in quotes: '\"night sky\"'"),
     ):
         with pytest.raises(OptionError, match=f"stage 'square': .*{told}"):

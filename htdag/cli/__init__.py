@@ -1,6 +1,6 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
-from htdag.cli import again, jobs, keep, look, runs
+from htdag.cli import again, items, jobs, keep, look, runs
 from htdag.cli._group import main
 from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
@@ -24,9 +24,12 @@ main.add_section(
     "Look closer",
     jobs.why,
     jobs.jobs,
+    items.items,
     look.stdout,
     look.stderr,
     look.debug,
+    items.usage,
+    items.path,
 )
 main.add_section(
     "Whole runs",

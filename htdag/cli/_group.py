@@ -116,6 +116,7 @@ def _complete_tags(
 
 TAG = click.argument("tag", metavar="TAG", shell_complete=_complete_tags)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+CSV = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
 NO_PROGRESS = click.option(
     "--no-progress", is_flag=True, help="Show no progress on standard error."
 )
@@ -155,3 +156,13 @@ def print_json(content: Any) -> None:
     from htdag.show.values import json_text
 
     click.echo(json_text(content))
+
+
+def print_csv(rows: list[dict[str, Any]]) -> None:
+    """Print rows as CSV with a line of titles; nothing where there are none."""
+    import csv
+
+    if rows:
+        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

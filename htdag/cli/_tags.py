@@ -195,18 +195,24 @@ def choose(tags: Sequence[str], every: bool) -> Chosen:
         if not found:
             raise UsageError("there are no runs")
         return Chosen(tuple(found), True)
-    words = list(tags)
-    if words.count(STDIN):
-        at = words.index(STDIN)
-        words[at : at + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
-        if not words:
-            raise UsageError("there is no tag on standard input")
+    words = with_stdin(tags)
     if not words:
         raise UsageError("name a run by its tag, several by tags or patterns, or --all of them")
     runs: dict[str, Run] = {}
     for word in words:
         runs.update((run.tag, run) for run in _named(word))
     return Chosen(tuple(runs.values()), len(tags) > 1 or STDIN in tags or is_pattern(tags[0]))
+
+
+def with_stdin(words: Sequence[str]) -> list[str]:
+    """Return words with the tags on standard input in place of ``-``."""
+    found = list(words)
+    if STDIN in found:
+        at = found.index(STDIN)
+        found[at : at + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        if not found:
+            raise UsageError("there is no tag on standard input")
+    return found
 
 
 def is_pattern(word: str) -> bool:

@@ -237,7 +237,7 @@ def list_cache(as_json: bool) -> None:
     help="Only what was not used for so long: 30d, 12h, 2w, 90m.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clear(older_than: str | None, yes: bool) -> None:
+def clear(older_than: str | None, yes: bool) -> int:
     """Remove what is in the cache. Runs keep what is theirs.
 
     \b
@@ -255,13 +255,15 @@ def clear(older_than: str | None, yes: bool) -> None:
     found = [entry for entry in store.entries() if entry.used <= limit]
     if not found:
         click.echo("the cache is empty" if older_than is None else "nothing in it is that old")
-        return
+        return DONE
     size = size_of_file(sum(entry.size for entry in found))
     what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size}"
-    if not yes:
-        click.confirm(f"Remove {what}?", abort=True, err=True)
+    if not yes and not click.confirm(f"Remove {what}?", err=True):
+        click.echo("nothing was removed", err=True)
+        return FAILED
     store.clear(age)
     click.echo(f"removed {what}")
+    return DONE
 
 
 def _seconds(text: str) -> float:

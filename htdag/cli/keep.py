@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json
-from htdag.cli._tags import complete_tags
+from htdag.cli._tags import STDIN, complete_tags, with_stdin
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def clean(
 ) -> int:
     """Delete the directories of runs that have ended, with their results.
 
-    Without PATTERN only transient runs, whose tags were made up by htdag. It shows which runs, and
+    Without PATTERN only transient runs, whose tags were made up by htdag; - stands for the tags on
+    standard input, one a line. It shows which runs, and
     what they occupy, and asks. Runs that have not ended are left alone.
 
     \b
@@ -89,7 +90,7 @@ def clean(
     """
     if every and patterns:
         raise UsageError("--all means all runs: leave the patterns out, or --all")
-    chosen: list[str | None] = ["*"] if every else [*patterns] or [None]
+    chosen: list[str | None] = ["*"] if every else [*with_stdin(patterns)] or [None]
     found = _cleaned(chosen, states, older_than, dry_run=True)
     if as_json:
         print_json([entry.__dict__ | {"changed": entry.changed.isoformat()} for entry in found])
@@ -103,7 +104,7 @@ def clean(
     if not found or dry_run:
         return DONE
     if not yes:
-        if not sys.stdin.isatty():
+        if STDIN in patterns or not sys.stdin.isatty():
             raise UsageError("to delete them without a question: htdag clean --yes")
         runs = f"{len(found)} run{'' if len(found) == 1 else 's'}"
         if not click.confirm(f"Delete {runs} with all results?", err=True):

@@ -23,12 +23,12 @@ def _complete_stages(
     return [stage.name for stage in stages if stage.name.startswith(incomplete)]
 
 
-_STAGE = click.argument("stage", shell_complete=_complete_stages)
+STAGE = click.argument("stage", shell_complete=_complete_stages)
 
 
 @click.command(short_help="Print what a stage, or an item of it, has printed.")
 @TAG
-@_STAGE
+@STAGE
 @click.argument("key", required=False)
 def stdout(tag: str, stage: str, key: str | None) -> None:
     """Print what an item has printed; without KEY, what all jobs of the stage have.
@@ -48,7 +48,7 @@ def stdout(tag: str, stage: str, key: str | None) -> None:
 
 @click.command(short_help="Print what a stage, or an item of it, wrote to standard error.")
 @TAG
-@_STAGE
+@STAGE
 @click.argument("key", required=False)
 def stderr(tag: str, stage: str, key: str | None) -> None:
     """Print what an item wrote to standard error; as htdag stdout.
@@ -64,7 +64,7 @@ def stderr(tag: str, stage: str, key: str | None) -> None:
 
 @click.command(short_help="Do an item again here, in Python's debugger.")
 @TAG
-@_STAGE
+@STAGE
 @click.argument("key")
 @click.option("--no-pdb", is_flag=True, help="Only print what was called, and what it returned.")
 @click.option("--step", is_flag=True, help="Stop where the stage's function begins.")

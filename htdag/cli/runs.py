@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import INTERRUPTED, JSON, NO_PROGRESS, TAG, print_json
+from htdag.cli._group import CSV, INTERRUPTED, JSON, NO_PROGRESS, TAG, print_csv, print_json
 from htdag.cli._tags import Chosen, complete_tags, takes_runs
 from htdag.errors import BackendError, FinalFailed, HtdagError, NotDone, RunDamaged, RunNotFound
 
@@ -35,9 +35,14 @@ STATES = ("waiting", "running", "held", "done", "failed", "removed", "stopped", 
     help="Only runs in this state; may be given several times.",
 )
 @click.option("--tags", "only_tags", is_flag=True, help="Print tags only, one a line.")
+@CSV
 @JSON
 def runs(
-    patterns: tuple[str, ...], states: tuple[str, ...], only_tags: bool, as_json: bool
+    patterns: tuple[str, ...],
+    states: tuple[str, ...],
+    only_tags: bool,
+    as_csv: bool,
+    as_json: bool,
 ) -> None:
     """List runs, oldest first.
 
@@ -59,8 +64,9 @@ def runs(
         rows = [_run_row(run) for run in chosen.values()]
     rows.sort(key=lambda row: (row.created, row.tag))
     rows = [row for row in rows if not states or row.state in states]
-    if as_json:
-        print_json([row.__dict__ | {"created": row.created.isoformat()} for row in rows])
+    if as_json or as_csv:
+        show = print_csv if as_csv else print_json
+        show([row.__dict__ | {"created": row.created.isoformat()} for row in rows])
     elif only_tags:
         for row in rows:
             click.echo(row.tag)
@@ -96,8 +102,9 @@ def _run_row(run: Run) -> RunRow:
 @click.command()
 @takes_runs
 @click.option("--ask", is_flag=True, help="Ask the schedd too, not the run's files alone.")
+@CSV
 @JSON
-def status(chosen: Chosen, ask: bool, as_json: bool) -> int:
+def status(chosen: Chosen, ask: bool, as_csv: bool, as_json: bool) -> int:
     """Show how far runs have come, stage by stage.
 
     Stages that HTCondor computes together in one node share their counts. The exit status is 0
@@ -112,6 +119,9 @@ def status(chosen: Chosen, ask: bool, as_json: bool) -> int:
 
     def show(run: Run) -> None:
         found = run.status(ask)
+        if as_csv:
+            contents.extend(_status_rows(run, found))
+            return
         if as_json:
             contents.append(_status_content(run, found))
             return
@@ -123,9 +133,21 @@ def status(chosen: Chosen, ask: bool, as_json: bool) -> int:
         print_status(found, str(run.path))
 
     worst = chosen.each(show)
-    if as_json:
+    if as_csv:
+        print_csv(contents)
+    elif as_json:
         print_json(chosen.json(contents))
     return worst
+
+
+def _status_rows(run: Run, found: Status) -> list[dict[str, Any]]:
+    """Return a row for each stage, for a spreadsheet."""
+    counts = ("total", "done", "running", "waiting", "held", "failed", "jobs", "jobs_done")
+    return [
+        {"tag": run.tag, "state": found.state.value, "stage": stage.name, "node": stage.node}
+        | {count: getattr(stage, count) for count in counts}
+        for stage in found.stages
+    ]
 
 
 def _status_content(run: Run, found: Status) -> dict[str, Any]:
@@ -152,8 +174,9 @@ def _status_content(run: Run, found: Status) -> dict[str, Any]:
     metavar="SECONDS",
     help="Wait no longer than this; 0 only looks. The exit status is 3 then.",
 )
+@click.option("--holds-ok", is_flag=True, help="Go on waiting while jobs are on hold.")
 @NO_PROGRESS
-def wait(chosen: Chosen, timeout: float | None, no_progress: bool) -> int:
+def wait(chosen: Chosen, timeout: float | None, holds_ok: bool, no_progress: bool) -> int:
     """Wait until runs have ended.
 
     The exit status is 0 when all of it succeeded, and 1 when it failed or waits for a person (is
@@ -164,22 +187,22 @@ def wait(chosen: Chosen, timeout: float | None, no_progress: bool) -> int:
       htdag wait "my survey" && htdag result "my survey"
       htdag wait "my survey" --timeout 3600 --no-progress
     """
-    return wait_for(chosen, timeout, not no_progress)
+    return wait_for(chosen, timeout, not no_progress, holds_ok)
 
 
-def wait_for(chosen: Chosen, timeout: float | None, progress: bool) -> int:
+def wait_for(chosen: Chosen, timeout: float | None, progress: bool, holds_ok: bool = False) -> int:
     """Wait for one run, or for several in one display, and return the highest exit status."""
     if len(chosen) > 1:
         try:
-            _watch(list(chosen), timeout, progress)
+            _watch(list(chosen), timeout, progress, holds_ok)
         except KeyboardInterrupt:
             click.echo(f"\nhtdag: interrupted; the {len(chosen)} runs go on", err=True)
             return INTERRUPTED
         timeout, progress = 0.0, False  # what is left is to tell how each has ended
-    return chosen.each(lambda run: _wait(run, timeout, progress))
+    return chosen.each(lambda run: _wait(run, timeout, progress, holds_ok))
 
 
-def _watch(runs: list[Run], timeout: float | None, progress: bool) -> None:
+def _watch(runs: list[Run], timeout: float | None, progress: bool, holds_ok: bool) -> None:
     from htdag.run import RunState
     from htdag.run.watching import looks
     from htdag.show.progress import Display
@@ -190,7 +213,7 @@ def _watch(runs: list[Run], timeout: float | None, progress: bool) -> None:
             for run in runs:
                 status = run.status()
                 display.update(status)
-                if not status.state.ended and status.state is not RunState.HELD:
+                if not status.state.ended and (holds_ok or status.state is not RunState.HELD):
                     going_on.append(run)
             runs = going_on
             if not runs:
@@ -209,12 +232,12 @@ def _warnings_told() -> Iterator[None]:
                 click.echo(f"htdag: {warning.message}", err=True)
 
 
-def _wait(run: Run, timeout: float | None, progress: bool) -> None:
+def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FinalFailed)  # a note of the status says it too
             try:
-                run.wait(timeout, progress)
+                run.wait(timeout, progress, holds_ok=holds_ok)
             finally:
                 for note in run.status().notes:
                     click.echo(f"htdag: {note}", err=True)

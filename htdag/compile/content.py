@@ -79,7 +79,7 @@ def _mode(node: Node) -> str:
     return "items" if node.reduction is None else "reduce"
 
 
-def _loop_content(plan: Plan, node: Node) -> dict[str, Any] | None:
+def _loop_content(node: Node) -> dict[str, Any] | None:
     """Return what is known of a loop: what its rounds begin with is told in that order."""
     if node.round is None:
         return None
@@ -102,7 +102,7 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "parents": list(node.parents),
         "children": list(plan.graph.successors(node.name)),
         "mode": _mode(node),
-        "loop": _loop_content(plan, node),
+        "loop": _loop_content(node),
         "check": node.check is not None,
         "input": {
             "view": reads.view,

@@ -184,6 +184,8 @@ class _Fold:
             if end.items is not None:
                 self.items += end.items - self.totals.get(chunk, 0)
                 self.totals[chunk] = end.items
+        # A reduce that is done again does all of its items again.
+        done = min(done, self.totals.get(chunk, done))
         self.finished += done - self.done.get(chunk, 0)
         self.done[chunk] = done
         if complete:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from htdag._throttles import Throttles
 from htdag.plan.chunk import chunk, stored_sources
+from htdag.plan.early import stop_early
 from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.fuse import fuse
 from htdag.plan.join import add_outputs, connect, name_nodes
@@ -76,6 +77,7 @@ def make_plan(
         connected, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
         if loop is not None:
             connected = add_check(graph, connected, where, loop)
+        connected = stop_early(connected, targets)
         sources = stored_sources(graph, connected)
 
         def layout(followers: frozenset[str]) -> tuple[Node, ...]:

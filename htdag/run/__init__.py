@@ -15,15 +15,15 @@ from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
 from htdag.run.again import Again
 from htdag.run.debugging import Debugging
-from htdag.run.jobs import JobControl
 from htdag.run.keeping import Keeping
+from htdag.run.looking import Looking
 from htdag.run.results import Results
 from htdag.run.streams import Streams
 
 __all__ = ["Item", "ItemError", "MissingItem", "Run", "RunState", "Status"]
 
 
-class Run(Results, JobControl, Again, Debugging, Streams, Keeping):
+class Run(Results, Looking, Again, Debugging, Streams, Keeping):
     """One execution of a pipeline.
 
     Made by `Pipeline.submit`, `load` and `runs`. All that a run is lies in its directory, so any

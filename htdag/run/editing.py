@@ -107,6 +107,7 @@ class Editing(Control):
         >>> run.release("fit")  # doctest: +SKIP
         12
         """
+        self._nodes(stage)  # refuses what is no stage, before anything is asked with it
         what = stage or self.tag
         changes: dict[str, str] = {}
         sizes = {"request_memory": request_memory, "request_disk": request_disk}

@@ -241,7 +241,7 @@ class JobControl(Editing):
 
     def _act(self, action: str, stage: str | None, keys: Iterable[str] | None) -> int:
         nodes = self._nodes(stage)
-        which = None if keys is None else self._with_keys(stage, nodes, keys)
+        which = None if keys is None else self._with_keys(stage, keys)
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         return backend.act(self.path, ticket["ticket"], action, nodes, which)
@@ -254,9 +254,7 @@ class JobControl(Editing):
                 f"to go on with what is left: htdag resume {quote(self.tag)}"
             )
 
-    def _with_keys(
-        self, stage: str | None, nodes: list[str], keys: Iterable[str]
-    ) -> list[JobState]:
+    def _with_keys(self, stage: str | None, keys: Iterable[str]) -> list[JobState]:
         """Return the jobs in the queue that have any of some items."""
         if stage is None:
             raise UsageError("keys need a stage: items of each stage have keys of their own")

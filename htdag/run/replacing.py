@@ -205,7 +205,7 @@ def _start_again(
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)
-        if _is_as_before(old, new, content):
+        if _is_as_before(old, new, content["nodes"]):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
             return old
         _say(found)
@@ -240,12 +240,11 @@ def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[V
             remove_quietly(new)
 
 
-def _is_as_before(old: Run, new: Path, content: dict[str, object]) -> bool:
+def _is_as_before(old: Run, new: Path, nodes: list[dict[str, Any]]) -> bool:
     """Whether a run is done, and one of the same plan has nothing left to do."""
     before, now = read_identity(old.path), read_identity(new)
     if before is None or now is None or old.state is not RunState.DONE:
         return False
-    nodes = progress.read_plan(str(new))["nodes"]
     return (
         before["stages"] == now["stages"]
         and _computations(before) == _computations(now)

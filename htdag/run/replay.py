@@ -325,6 +325,15 @@ class _Kept:
         own = [step for step in self._done.steps if step[0] != self._done.stage]
         self._done.steps[:] = own + [(self._done.stage, key, v) for key, v in self._values]
 
+    def abandon(self) -> None:
+        """Nothing to drop: an error ends it all."""
+
+    def close(self, sync: bool = False) -> int:
+        return 0
+
+    def discard(self) -> None:
+        """No file to close."""
+
 
 def _reduction(
     run: Path,

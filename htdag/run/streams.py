@@ -55,6 +55,8 @@ class Streams(RunFiles):
     def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
         """Return what an item has written to standard error, such as the output of logging.
 
+        For an item that failed its traceback follows.
+
         Parameters
         ----------
         stage, key, round
@@ -134,12 +136,12 @@ class Streams(RunFiles):
         if todo is not None and not any(a <= place.sequence <= b for a, b in todo):
             return None
         if place.sequence in spans:
-            start, stop = spans[place.sequence][which]
-            return whole[start:stop]
+            span = spans[place.sequence]
+            return whole[span[which][0] : _end(span, which)]
         last = max(spans, default=-1)
         if ended or place.sequence < last:
             return b""
-        return whole[spans[last][which][1] if spans else 0 :]
+        return whole[_end(spans[last], which) if spans else 0 :]
 
     def _whole(self, node: dict[str, Any], chunk: str, attempt: int, which: str) -> bytes:
         path = (layout.stdout if which == "out" else layout.stderr)(node["name"], chunk, attempt)
@@ -164,6 +166,12 @@ class Streams(RunFiles):
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         return backend.peek(self.path, ticket["ticket"], node["name"], chunk, what)
+
+
+def _end(span: dict[str, Any], which: str) -> int:
+    """Return where an item's output ends, its traceback on standard error included."""
+    found: int = span.get("trace", span["err"][1]) if which == "err" else span["out"][1]
+    return found
 
 
 def _lines(record: bytes) -> Iterator[dict[str, Any]]:

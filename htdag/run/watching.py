@@ -57,7 +57,12 @@ class Watching(Troubles):
         return self._reader.read(self.tag, self.backend_name, self._activity())
 
     def wait(
-        self: _Self, timeout: float | timedelta | None = None, progress: bool | None = None
+        self: _Self,
+        timeout: float | timedelta | None = None,
+        progress: bool | None = None,
+        *,
+        errors_ok: bool = False,
+        holds_ok: bool = False,
     ) -> _Self:
         """Wait until the run has ended.
 
@@ -68,6 +73,10 @@ class Watching(Troubles):
         progress : bool, optional
             Show the progress: a live display in a terminal, HTML in a notebook, else a line now
             and then on stderr. None: in a terminal and a notebook only.
+        errors_ok : bool
+            Return also where it ended and not all of it succeeded; `state` tells.
+        holds_ok : bool
+            Go on waiting while jobs are on hold and nothing else is under way.
 
         Returns
         -------
@@ -77,9 +86,9 @@ class Watching(Troubles):
         Raises
         ------
         RunFailed
-            If it ended and not all of it succeeded.
+            If it ended and not all of it succeeded, unless `errors_ok`.
         RunHeld
-            If jobs are on hold and nothing else is under way.
+            If jobs are on hold and nothing else is under way, unless `holds_ok`.
         TimeoutError
             If it has not ended in time.
 
@@ -105,11 +114,11 @@ class Watching(Troubles):
                     self._remember(again=True, done=status.state is RunState.DONE)
                     self._warn_of_final()
                     self._say_differences()
-                if status.state is RunState.DONE:
+                if status.state is RunState.DONE or (errors_ok and status.state.ended):
                     return self
                 if status.state.ended:
                     raise RunFailed(self._failure(status), self.errors())
-                if status.state is RunState.HELD:
+                if status.state is RunState.HELD and not holds_ok:
                     raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
 

@@ -55,5 +55,9 @@ class Claim:
                 data = file.read()
         except FileNotFoundError:
             return True
+        except OSError:
+            return (
+                False  # it cannot be told now, such as where a function has opened too many files
+            )
         self._read += data.rfind(b"\n") + 1
         return _START in data

@@ -7,7 +7,7 @@ import os
 import pickle
 import signal
 import sys
-from typing import Any, Dict, List, NoReturn, Optional, Set
+from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Set
 
 from . import (
     checking,
@@ -29,6 +29,9 @@ from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
 from .parted import PartedWriter
 from .program import MISSING, Cursor, StageError, chain, pickler
 from .sinks import Sink
+
+if TYPE_CHECKING:
+    from .parted import Writer
 
 
 def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
@@ -126,7 +129,9 @@ def run(
     shared.put(FINISHED, position, items, done, failed)
 
 
-def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, resume: bool) -> Any:
+def _writer(
+    job: Job, output: Dict[str, Any], main: str, parts: List[str], *, resume: bool
+) -> "Writer":
     if not parts:
         return itemfile.ItemWriter(main, resume=resume, flush=True)
     total = views.total(job.description) if output["split"] == "rank" else None
@@ -135,7 +140,7 @@ def _writer(job: Job, output: Dict[str, Any], main: str, parts: List[str], *, re
 
 def make_sink(
     output: Dict[str, Any],
-    writer: Any,
+    writer: "Writer",
     content: Dict[str, List[Any]],
     cursor: Cursor,
     files: bool = True,
@@ -147,6 +152,7 @@ def make_sink(
 
     dumps = pickler(files)
     stage, kind = output["stage"], output["kind"]
+    parts: Any = writer  # of a keyed output, but for one to be sorted, which sets no partition
     if kind == "items":
         return Sink(writer, dumps, stage, cursor)
     if kind == "reduce":
@@ -158,9 +164,9 @@ def make_sink(
         )
     if kind in ("reduce_by_key", "distinct"):
         return sinks.KeyedReduceSink(
-            writer, dumps, stage, cursor, kind, function("key"), function("combine")
+            parts, dumps, stage, cursor, kind, function("key"), function("combine")
         )
-    return sinks.KeyedSink(writer, dumps, stage, cursor, kind, function("key"))
+    return sinks.KeyedSink(parts, dumps, stage, cursor, kind, function("key"))
 
 
 def _each(
@@ -192,6 +198,7 @@ def _each(
         cursor.item(key)
         cursor.stage = first_stage
         keeper.item(sequence)
+        trace = ""
         try:
             emit(key, load(stored))
             _leave_if_lost(shared)
@@ -202,11 +209,11 @@ def _each(
         except BaseException as error:
             _leave_if_lost(shared)
             failed += 1
-            reporter.item(cursor.stage, key, sequence, error)
+            trace = reporter.item(cursor.stage, key, sequence, error)
             for sink in sinks:
                 sink.abandon()
             keeper.end(done=False)
-        streams.item(sequence, key)
+        streams.item(sequence, trace)
         del stored
         if keeper.pauser.is_due() and sequence + 1 != total:
             shared.put(RUNNING, 0, sequence + 1, done, failed)
@@ -248,7 +255,7 @@ def _reduce(
             total = item if total is MISSING else function(total, item, **keywords)
             number += 1
             del frame, item  # not to be kept while the next one is read
-        streams.item(0, key)
+        streams.item(0)
         if total is MISSING and reduction["final"]:
             total = initial
         if total is not MISSING:
@@ -265,7 +272,7 @@ def _reduce(
     except BaseException as error:
         for sink in sinks:
             sink.abandon()
-        report.Reporter(job).item(cursor.stage, key or None, number, error)
+        streams.write(report.Reporter(job).item(cursor.stage, key or None, number, error))
         shared.put(RUNNING, 0, number, 0, 1)
 
 
@@ -286,13 +293,24 @@ class _Streams:
         sys.stderr.flush()
         return [os.fstat(1).st_size, os.fstat(2).st_size]
 
-    def item(self, sequence: int, key: str) -> None:
+    def write(self, trace: str) -> None:
+        """Write what failed to standard error, whatever functions have made of `sys.stderr`."""
+        self._sizes()  # which flushes
+        os.write(2, trace.encode(errors="backslashreplace"))
+
+    def item(self, sequence: int, trace: str = "") -> None:
+        """Note what an item printed; `trace` is written behind that, and is no part of it."""
         after = self._sizes()
         if self._paused.get("sequence") == sequence:
             self._before = [min(pair) for pair in zip(self._paused["from"], self._before)]
-        if after != self._before:
-            entry = {"sequence": sequence, "key": key, "out": [self._before[0], after[0]]}
+        if after != self._before or trace:
+            entry: Dict[str, Any] = {"sequence": sequence}
+            entry["out"] = [self._before[0], after[0]]
             entry["err"] = [self._before[1], after[1]]
+            if trace:
+                self.write(trace)
+                after = self._sizes()
+                entry["trace"] = after[1]
             recordfile.append(self._record, "streams", entry)
             self._before = after
 

@@ -110,12 +110,23 @@ def first_of_user(error: BaseException) -> Optional[TracebackType]:
 def traceback_of(error: BaseException) -> str:
     """Return an error's traceback as text, from the first frame that is not htdag's own.
 
-    That of a program's error, which has none of the user's code in it, is empty.
+    That of an error which has none of the user's code in it is empty: of a program, or where a
+    function could not even be called, or is not written in Python.
     """
     trace = first_of_user(error)
-    if trace is None and type(error).__module__ == "htdag":
+    if trace is None and (type(error).__module__ == "htdag" or _at_the_call(error)):
         return ""
     return text_of(error, error.__traceback__ if trace is None else trace)
+
+
+def _at_the_call(error: BaseException) -> bool:
+    """Whether an error comes from the call of a user's function, and from nothing before."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or error.__cause__ is not None or error.__context__ is not None:
+        return False
+    return last.tb_frame.f_code.co_filename.endswith("measure.py")
 
 
 def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:

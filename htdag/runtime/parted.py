@@ -6,9 +6,37 @@ written last, so it tells which items are finished, as the file of an output in 
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 
 from . import itemfile, keyed
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class Writer(Protocol):
+        """Where a sink writes: an `ItemWriter`, a `PartedWriter`, or what stands for one."""
+
+        @property
+        def mark(self) -> Any: ...
+
+        def value(
+            self, key: str, payload: bytes, buffers: Sequence[Any] = (), files: Sequence[str] = ()
+        ) -> None: ...
+
+        def end(self, first: int, last: int) -> None: ...
+
+        def abandon(self) -> None: ...
+
+        def rewind(self, mark: Any) -> None: ...
+
+        def close(self, sync: bool = False) -> int: ...
+
+        def discard(self) -> None: ...
+
+    class Parts(Writer, Protocol):
+        """One that writes each value to the partition of the digest that was set before it."""
+
+        partition: bytes
 
 
 class PartedWriter:
@@ -74,3 +102,9 @@ class PartedWriter:
         """End the files and return their size in bytes."""
         self._pending = []
         return sum(writer.close(sync=sync) for writer in (*self._parts, self._main))
+
+    def discard(self) -> None:
+        """Close the files as they are, without making them whole."""
+        self._pending = []
+        for writer in (*self._parts, self._main):
+            writer.discard()

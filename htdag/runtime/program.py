@@ -7,6 +7,7 @@ may follow one. Values leave it at *outputs*, whose item files the worker writes
 from __future__ import annotations
 
 import io
+import os
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
 
 from . import travel
@@ -20,6 +21,20 @@ MISSING = object()
 
 class StageError(Exception):
     """A mistake that htdag itself finds in what a stage's function did."""
+
+
+def check_lasts(path: Any) -> None:
+    """Refuse the plain path of a file that a function made where all is removed after the job."""
+    if hasattr(path, "_reference"):  # it travels
+        return
+    where, here = os.path.realpath(path), os.path.realpath(os.curdir)
+    # Input files are links that lead elsewhere.
+    if where.startswith(here + os.sep) and os.path.exists(where):
+        raise StageError(
+            "the result is the path %r of a file in the working directory of the job, which is "
+            "removed when the job ends; return htdag.OutputFile(%r), and the file comes back"
+            % (os.fspath(path), os.fspath(path))
+        )
 
 
 class Cursor:

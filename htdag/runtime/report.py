@@ -31,8 +31,8 @@ class Reporter:
         self._record = job.record
         self._details: Optional[Details] = None
 
-    def item(self, stage: str, key: Optional[str], sequence: int, error: BaseException) -> None:
-        """Add the error of one item."""
+    def item(self, stage: str, key: Optional[str], sequence: int, error: BaseException) -> str:
+        """Add the error of one item; return it as text, for the error stream."""
         if self._details is None:
             from .detail import Details
 
@@ -52,6 +52,9 @@ class Reporter:
         if isinstance(error, StageError):
             content.update({"traceback": "", "locals": []})
         recordfile.append(self._record, "error", content)
+        what = "item %s" % key if key else "a whole job"
+        trace = user_traceback(error).rstrip("\n") or "%s: %s" % (name, message)
+        return "%s, %s failed:\n%s\n" % (stage, what, trace)
 
 
 def child_error(job: Job, error: BaseException) -> None:
@@ -93,11 +96,11 @@ def blame(job: Job, sequence: int, message: str) -> None:
     recordfile.append(job.record, "error", content)
     seen = [line["streams"] for line in recordfile.lines(job.record) if "streams" in line]
     last = seen[-1] if seen else {"out": [0, 0], "err": [0, 0]}
+    before = last.get("trace", last["err"][1])
     entry = {
         "sequence": sequence,
-        "key": key,
         "out": [last["out"][1], os.fstat(1).st_size],
-        "err": [last["err"][1], os.fstat(2).st_size],
+        "err": [before, os.fstat(2).st_size],
     }
     recordfile.append(job.record, "streams", entry)
 

@@ -7,13 +7,16 @@ Whatever a sink does, what it has written counts for whole input items only: tho
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from . import keyed
 from .frames import Pickled
-from .program import MISSING, Cursor, StageError, in_one_piece
+from .program import MISSING, Cursor, StageError, check_lasts, in_one_piece
 
 Dumps = Callable[[Any], Pickled]
+
+if TYPE_CHECKING:
+    from .parted import Parts, Writer
 
 _PENDING = 1000  # values of one input item that are kept apart before they are folded
 _MOST_UNSAVED = 20_000  # keys that are new since what was combined was saved last
@@ -25,7 +28,7 @@ class Sink:
 
     Parameters
     ----------
-    writer : itemfile.ItemWriter
+    writer : Writer
         Where they are written.
     dumps : callable
         Pickles a value.
@@ -38,7 +41,7 @@ class Sink:
     combines = False
     """Whether values are combined, by a function that may change them in place."""
 
-    def __init__(self, writer: Any, dumps: Dumps, stage: str, cursor: Cursor) -> None:
+    def __init__(self, writer: Writer, dumps: Dumps, stage: str, cursor: Cursor) -> None:
         self.writer = writer
         self._dumps = dumps
         self._stage = stage
@@ -47,6 +50,8 @@ class Sink:
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
+        if hasattr(type(value), "__fspath__"):
+            check_lasts(value)
         self._write(key, value, "result")
 
     def take_copy(self, key: str, value: Any) -> None:
@@ -79,9 +84,11 @@ class Sink:
         except StageError:
             raise
         except Exception as error:
+            name = type(value).__name__
+            hint = "; return a list, or use flat_map to make an item of each of its elements"
             raise StageError(
-                "the %s, a %s, cannot be pickled: %s: %s"
-                % (what, type(value).__name__, type(error).__name__, error)
+                "the %s, a %s, cannot be pickled: %s: %s%s"
+                % (what, name, type(error).__name__, error, hint if name == "generator" else "")
             ) from error
 
 
@@ -98,9 +105,10 @@ class KeyedSink(Sink):
     """
 
     def __init__(
-        self, writer: Any, dumps: Dumps, stage: str, cursor: Cursor, kind: str, key: Any
+        self, writer: Parts, dumps: Dumps, stage: str, cursor: Cursor, kind: str, key: Any
     ) -> None:
         super().__init__(writer, dumps, stage, cursor)
+        self._parts = writer
         self._sorts = kind == "sort_by"
         self._key = key
         self._digest = _digest_of_keys()
@@ -114,7 +122,7 @@ class KeyedSink(Sink):
             digest = b""
             pickled_key = Pickled(b"") if self._key is None else self._whole(own, "key")
         else:
-            self.writer.partition = digest = self._digest(own)
+            self._parts.partition = digest = self._digest(own)
             pickled_key = self._whole(own, "key")
         payload = keyed.pack(digest, pickled_key.payload, pickled.payload)
         self.writer.value(key, payload, (), pickled_key.files + pickled.files)
@@ -131,7 +139,7 @@ class _Combining(Sink):
 
     combines = True
 
-    def __init__(self, writer: Any, dumps: Dumps, stage: str, cursor: Cursor) -> None:
+    def __init__(self, writer: Writer, dumps: Dumps, stage: str, cursor: Cursor) -> None:
         super().__init__(writer, dumps, stage, cursor)
         self._range: Optional[List[int]] = None
         self._saved: Any = None  # where in the file the open range is kept
@@ -207,7 +215,9 @@ class _Combining(Sink):
 class ReduceSink(_Combining):
     """Values combined into one by an associative function."""
 
-    def __init__(self, writer: Any, dumps: Dumps, stage: str, cursor: Cursor, combine: Any) -> None:
+    def __init__(
+        self, writer: Writer, dumps: Dumps, stage: str, cursor: Cursor, combine: Any
+    ) -> None:
         super().__init__(writer, dumps, stage, cursor)
         self._combine = combine
         self._item: Any = MISSING
@@ -245,7 +255,7 @@ class FoldSink(_Combining):
 
     def __init__(
         self,
-        writer: Any,
+        writer: Writer,
         dumps: Dumps,
         stage: str,
         cursor: Cursor,
@@ -308,7 +318,7 @@ class KeyedReduceSink(_Combining):
 
     def __init__(
         self,
-        writer: Any,
+        writer: Parts,
         dumps: Dumps,
         stage: str,
         cursor: Cursor,
@@ -317,6 +327,7 @@ class KeyedReduceSink(_Combining):
         combine: Any,
     ) -> None:
         super().__init__(writer, dumps, stage, cursor)
+        self._parts = writer
         self._digest = _digest_of_keys()
         self._keeps_first = kind == "distinct"
         self._key = key
@@ -379,6 +390,6 @@ class KeyedReduceSink(_Combining):
             pickled = self._whole(value, "value")
             payload = keyed.pack(digest, pickled_key.payload, pickled.payload)
             self._bytes += len(payload)
-            self.writer.partition = digest
+            self._parts.partition = digest
             self.writer.value(key, payload, (), pickled_key.files + pickled.files)
         self._average = self._bytes / max(1, len(self._totals))

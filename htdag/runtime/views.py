@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tu
 from . import chunkfile, keyed, sorting
 from .chunking import BY_HASH, combination_at
 from .frames import Frame, own_buffers
+from .program import StageError
 
 _HELD = 32 << 20  # bytes of a stream that is read again and again which are held in memory
 
@@ -180,8 +181,21 @@ def _sorted(parts: List[Dict[str, Any]], reverse: bool) -> View:
         sorting.Entry(keyed.sort_key(frame.payload), frame.key, frame.payload)
         for frame in chunkfile.frames(parts)
     )
-    found = sorting.sort(entries, keyed.sort_key, reverse=reverse)
+    found = _compared(sorting.sort(entries, keyed.sort_key, reverse=reverse))
     return View(((entry.key, entry.payload) for entry in found), keyed.value)
+
+
+def _compared(found: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
+    """Yield what is sorted, and say what the user can do where keys have no order."""
+    try:
+        yield from found
+    except TypeError as error:
+        if "not supported between instances" not in str(error):
+            raise
+        raise StageError(
+            "the keys to sort by cannot be compared: %s; give sort_by a key that makes them of one "
+            "kind, such as str" % error
+        ) from error
 
 
 def _grouped(kind: str, parts: List[Dict[str, Any]], function: Any) -> View:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Any, Callable
 
-from . import layout, travel
+from . import fetch, layout, travel
 from .job import Job
 
 
@@ -50,7 +50,8 @@ def settle(job: Job) -> Job:
     os.makedirs(working, mode=0o700, exist_ok=True)
     collect = _collector(job, root, own) if job.program.get("returns_files") else _unexpected
     inputs = job.program.get("input_files", ())
-    brought = [*job.description.get("urls", ()), *(each["url"] for each in inputs if "url" in each)]
+    brought = fetch.transferable(each["url"] for each in inputs if "url" in each)
+    brought += job.description.get("urls", ())
     here = travel.Here(root, os.path.join(own, "fetched"), frozenset(brought), collect)
     travel.enter(here)
     link_inputs(job, here, working)

@@ -316,7 +316,7 @@ def _name_in_rows(name: str) -> list[str]:
 
 def _roomy(lines: tuple[str, ...]) -> tuple[str, ...]:
     """Return lines with room behind them: a frame is as wide as its label, and fonts differ."""
-    return tuple(line + "\N{NO-BREAK SPACE}" * (1 + len(line) // 8) for line in lines)
+    return tuple(line + " " * (1 + len(line) // 6) for line in lines)
 
 
 def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:

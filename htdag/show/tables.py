@@ -15,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from htdag._settings import Value
-from htdag._text import size_of_file
+from htdag._text import size, size_of_file
 from htdag.backends.base import JobState
 from htdag.housekeeping import Cleaned
 from htdag.observe.holds import explain
+from htdag.observe.items import ItemState, JobUsage
 from htdag.observe.reasons import age_text
 from htdag.observe.status import Status
 from htdag.show.frame import STATE_STYLES
@@ -183,6 +184,51 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
     _print_table(titles, cells, right=["chunk", "since"], extra=["by"])
 
 
+def print_items(items: Sequence[ItemState]) -> None:
+    """Print a table of items with their states on standard output."""
+    now = time.time()
+    cells = [
+        [
+            Text(item.key or "all"),
+            Text(item.state, _ITEM_STYLES.get(item.state, "")),
+            Text("" if item.since is None else age_text(item.since, now)),
+            Text(str(item.chunk)),
+            Text(item.job, "dim"),
+            Text(item.source, "dim"),
+        ]
+        for item in items
+    ]
+    titles = ["item", "state", "since", "chunk", "job", "by"]
+    _print_table(titles, cells, right=["since", "chunk"], extra=["by"])
+
+
+def print_usage(jobs: Sequence[JobUsage]) -> None:
+    """Print a table of what jobs have used on standard output."""
+    cells = [
+        [
+            Text("".join(f"round {number}, " for number in job.rounds) + job.node),
+            Text(f"{job.chunk}.{job.attempt}"),
+            Text(job.key or ""),
+            Text(str(job.items)),
+            Text(f"{job.seconds:.3g} s"),
+            Text(size(job.memory)),
+            Text(size(job.disk / 1024)),
+            Text(job.host, "dim"),
+        ]
+        for job in jobs
+    ]
+    titles = ["node", "chunk.attempt", "item", "items", "time", "memory", "disk", "on"]
+    _print_table(titles, cells, right=["items", "time", "memory", "disk"], extra=["on"])
+
+
+_ITEM_STYLES = {
+    "done": "green",
+    "failed": "red",
+    "running": "cyan",
+    "suspended": "blue",
+    "held": "magenta",
+    "idle": "yellow",
+}
 _JOB_STYLES = {"idle": "yellow", "running": "cyan", "suspended": "blue", "held": "magenta"}
 
 

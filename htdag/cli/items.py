@@ -1,0 +1,121 @@
+"""The verbs that look at single items, and at what jobs have used."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from htdag.cli._group import CSV, JSON, TAG, print_csv, print_json
+from htdag.cli._tags import Chosen, takes_runs, takes_stage
+from htdag.cli.look import STAGE
+
+if TYPE_CHECKING:
+    from htdag.run import Run
+
+_STATES = ("done", "failed", "running", "suspended", "held", "idle", "waiting")
+
+
+@click.command(short_help="List the items of a stage, each with its state.")
+@TAG
+@STAGE
+@click.option(
+    "--state",
+    "wanted",
+    multiple=True,
+    type=click.Choice(_STATES),
+    help="Only items in this state; may be given several times.",
+)
+@click.option("--keys", "only_keys", is_flag=True, help="Print keys only, one a line.")
+@click.option("--ask", is_flag=True, help="Ask the schedd too, not the run's files alone.")
+@CSV
+@JSON
+def items(
+    tag: str,
+    stage: str,
+    wanted: tuple[str, ...],
+    only_keys: bool,
+    ask: bool,
+    as_csv: bool,
+    as_json: bool,
+) -> None:
+    """List the items of a stage, each with its state, its job, and since when.
+
+    Items are those that the stage's node takes; "waiting" are those that have no job now, "idle"
+    those whose job waits in the queue.
+
+    \b
+    Examples:
+      htdag items "my survey" calibrate
+      htdag items "my survey" calibrate --state failed --keys
+    """
+    import htdag
+
+    found = [
+        item
+        for item in htdag.load(tag).item_states(stage, ask=ask)
+        if not wanted or item.state in wanted
+    ]
+    if as_json:
+        print_json([asdict(item) for item in found])
+    elif as_csv:
+        print_csv([asdict(item) for item in found])
+    elif only_keys:
+        for item in found:
+            click.echo(item.key)
+    else:
+        from htdag.show.tables import print_items
+
+        print_items(found)
+
+
+@click.command(short_help="Show the time, memory and disk that jobs have used.")
+@takes_stage
+@CSV
+@JSON
+def usage(chosen: Chosen, stage: str | None, as_csv: bool, as_json: bool) -> int:
+    """Show the time, the memory and the disk that jobs have used, of those that have ended.
+
+    Memory is the largest process of a job at its peak, Python included. With chunk_size=1 each job
+    has one item, whose key is shown.
+
+    \b
+    Examples:
+      htdag usage "my survey" calibrate
+      htdag usage "survey-*" --csv > usage.csv
+    """
+    rows: list[dict[str, Any]] = []
+
+    def show(run: Run) -> None:
+        found = run.usage(stage)
+        if as_json or as_csv:
+            rows.extend({"tag": run.tag, **asdict(entry)} for entry in found)
+            return
+        from htdag.show.tables import print_usage
+
+        if chosen.several:
+            click.echo(f"== {run.tag}" if run is chosen.runs[0] else f"\n== {run.tag}")
+        print_usage(found)
+
+    worst = chosen.each(show)
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        for row in rows:
+            row["rounds"] = ".".join(map(str, row["rounds"]))
+            row["stages"] = "; ".join(f"{name} {sec:g}" for name, sec in row["stages"].items())
+        print_csv(rows)
+    return worst
+
+
+@click.command(short_help="Print the folders of runs.")
+@takes_runs
+def path(chosen: Chosen) -> int:
+    """Print the folder of each run, one a line.
+
+    \b
+    Example:
+      cd "$(htdag path 'my survey')"
+    """
+    return chosen.each(lambda run: click.echo(str(run.path)))

@@ -1,0 +1,69 @@
+"""A job notices that another one has taken its place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from htdag.runtime import recordfile
+from htdag.runtime.claim import Claim
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> str:
+    path = str(tmp_path / "0000.1.record")
+    start(path, anew=True)
+    return path
+
+
+def start(path: str, *, anew: bool) -> None:
+    recordfile.start(path, "work", "0000", 1, "here", "3.8", anew=anew)
+
+
+def test_what_the_job_itself_writes_does_not_count(record: str):
+    claim = Claim(record)
+    recordfile.append(record, "streams", {"sequence": 0})
+    assert not claim.is_lost()
+    recordfile.append(record, "error", {"message": '{"start": is a text'})
+    assert not claim.is_lost()
+
+
+def test_another_start_counts_whatever_comes_after_it(record: str):
+    claim = Claim(record)
+    start(record, anew=False)
+    recordfile.append(record, "end", {})
+    assert claim.is_lost()
+    assert claim.is_lost()  # also when that was read
+    assert not Claim(record).is_lost()  # of the later one
+
+
+def test_a_record_that_was_brought_from_elsewhere_counts(record: str, tmp_path: Path):
+    claim = Claim(record)
+    other = str(tmp_path / "other")
+    start(other, anew=True)
+    recordfile.append(other, "end", {})
+    Path(record).write_bytes(Path(other).read_bytes())  # as HTCondor does, in the same file
+    assert claim.is_lost()
+    os.remove(record)
+    assert Claim(other).is_lost() is False
+
+
+def test_a_record_that_is_gone_counts_and_one_that_cannot_be_read_does_not(record: str):
+    claim = Claim(record)
+    os.remove(record)
+    os.mkdir(record)  # opening it fails, with another error
+    assert not claim.is_lost()
+    os.rmdir(record)
+    assert claim.is_lost()
+
+
+def test_items_that_are_short_do_not_look_each_time(record: str, monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr("htdag.runtime.claim.time.monotonic", lambda: now[0])
+    claim = Claim(record)
+    start(record, anew=False)
+    assert not claim.is_lost_by_now()
+    now[0] += 1.1
+    assert claim.is_lost_by_now()
