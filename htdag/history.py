@@ -21,9 +21,11 @@ from typing import Any
 from htdag._home import runs_directory
 from htdag._logging import LOGGER
 from htdag.observe.ended import has_ended
-from htdag.plan.identity import PARTS
-from htdag.plan.tune import Measured, Measures, weighted_median
+from htdag.plan.costs import weighted_median
+from htdag.plan.identity import GROUPS, PARTS
+from htdag.plan.tune import Measured, Measures
 from htdag.runtime import layout, progress, recordfile
+from htdag.runtime.chunking import BY_HASH
 
 FORMAT = 1
 KEPT_RUNS = 5
@@ -57,7 +59,7 @@ def measures_for(keys: Mapping[str, str]) -> Measures:
     keys : mapping
         The keys of the stages (`htdag.plan.identity.stage_keys`).
     """
-    wanted = {key + end for key in keys.values() for end in ("", PARTS)}
+    wanted = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
     found = {key: runs for key, runs in _load()["stages"].items() if key in wanted}
     return {key: tuple(_measured(run) for run in runs) for key, runs in found.items()}
 
@@ -136,6 +138,8 @@ def _measure_plan(
         name = node["name"]
         if node.get("mode") != "loop":
             yield from _measure_node(runs, created, name, node["stages"], keys)
+            if node.get("input", {}).get("view") in BY_HASH:
+                yield from _count_groups(runs, created, name, keys.get(node["stages"][0]))
             continue
         rounds = [
             run / layout.one_round(name, number)
@@ -199,6 +203,18 @@ def _measure_node(
             ),
         )
         rest = 0.0
+
+
+def _count_groups(
+    runs: list[Path], created: float, node: str, key: str | None
+) -> Iterator[tuple[str, Measured]]:
+    """Yield how many keys a keyed stage has found: the items of its node, of each of the rounds."""
+    ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
+    if key is None or not ends:
+        return
+    jobs = sum(len(layout.attempts(str(run), node)) for run in runs)
+    groups = sum(end["measured"]["items"] for end in ends) * jobs / len(ends) / len(runs)
+    yield key + GROUPS, Measured(created, node, jobs, round(groups), 0, 1, 0, 0, 0, 0)
 
 
 def _merged(stages: list[Any]) -> dict[tuple[str, str], tuple[int, float, int]]:

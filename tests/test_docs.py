@@ -125,7 +125,8 @@ def test_the_pictures_are_those_that_the_code_draws(ran: tuple[Path, list[Block]
 
 def texts(picture: Path) -> list[str]:
     """Return the texts of a drawing; where they stand depends on who drew it."""
-    return sorted(re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text(encoding="utf-8")))
+    found = re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text(encoding="utf-8"))
+    return sorted(text.replace("&#160;", " ").strip() for text in found)
 
 
 MODULES = sorted(

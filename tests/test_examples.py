@@ -14,6 +14,7 @@ import itertools
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 import time
@@ -412,7 +413,9 @@ def finds_pulses(on: str, home: Path, monkeypatch: pytest.MonkeyPatch, printed: 
     folder = home / f"of {on}"
     arguments = ["--on", on, "--recordings", "4", "--seconds", "40", "--jobs", "2"]
     script.main([*arguments, "--tag", on, "--write", str(folder)])
-    assert "5 of 5 pulses found, and 0 that are none" in printed.readouterr().out
+    text = printed.readouterr().out
+    assert "5 of 5 pulses found, and 0 that are none" in text
+    assert len(re.findall(r"^ +\d+ +\d+\.\d+ +\d+\.\d+$", text, re.MULTILINE)) == 5
 
     made = script.recordings(4, 40)
     planted = [(r.number, second) for r in made for second in script.planted(r)]

@@ -106,6 +106,18 @@ def test_the_second_plan_follows_the_first_run(home):
     assert len(history.read()["flow/slow/map"]) == 2
 
 
+def test_how_many_keys_were_found_is_remembered():
+    groups = htdag.source(range(60)).group_by(lambda n: n % 7, name="groups")
+    counted = groups.map(len, name="sizes").map(slow, name="next", fuse=False)
+    htdag.Pipeline(counted, name="flow").submit(on="local").wait()
+    (found,) = history.read()["flow/groups/group_by/groups"]
+    assert found.calls == 7
+    last = htdag.Pipeline(counted, name="flow").plan(on="local").nodes[-1]
+    assert "so little work" in " ".join(last.reasons)
+    assert last.cost is not None
+    assert last.cost.items == 7
+
+
 def _cores():
     from htdag.backends.local import cores
 

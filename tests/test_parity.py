@@ -124,11 +124,11 @@ def granted(number: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Parity:
-    """The run, where its files went, and the ads of its jobs."""
+    """The run, where its files went, and the ads of the jobs of `granted`."""
 
     run: htdag.Run
     home: Path
-    ads: dict[str, list[Any]]
+    ads: list[Any]
 
 
 def the_pipeline(home: Path, server: str) -> htdag.Pipeline:
@@ -193,9 +193,11 @@ def parity(pool: Pool, pool_area: Area) -> Iterator[Parity]:
         finally:
             server.shutdown()
             server.server_close()
-        ads: dict[str, list[Any]] = {}
-        for ad in pool.job_ads('JobUniverse == 5 && JobBatchName == "parity"'):
-            ads.setdefault(ad["DAGNodeName"], []).append(ad)
+        # The ad of a job that has just ended may be on its way from the queue to the history.
+        dagman = run._ticket()["ticket"]["cluster"]
+        of_granted = f'DAGNodeName == "granted" && DAGManJobId == {dagman}'
+        pool.wait_until(lambda: len(pool.job_ads(of_granted)) == 2, 30, "the ads of two jobs")
+        ads = pool.job_ads(of_granted)
         yield Parity(run, home, ads)
 
 
@@ -278,7 +280,7 @@ def test_delivery_of_ones_own(parity: Parity):
 
 
 def asked(parity: Parity, name: str) -> list[Any]:
-    return [ad.eval(name) for ad in parity.ads["granted"]]
+    return [ad.eval(name) for ad in parity.ads]
 
 
 def test_options_input_files_for_all_items(parity: Parity):
@@ -302,7 +304,7 @@ def test_options_of_the_call_go_before_the_functions_and_these_before_the_pipeli
 
 
 def test_options_requirements_all_hold(parity: Parity):
-    text = str(parity.ads["granted"][0].lookup("Requirements"))
+    text = str(parity.ads[0].lookup("Requirements"))
     assert '(TARGET.FileSystemDomain == "blind.test") && (TARGET.Memory > 1)' in text
 
 

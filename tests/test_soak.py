@@ -25,6 +25,7 @@ from faults import SECOND, SETTINGS, Disturbed, check_nothing_is_left, dagman_of
 from pool import FAST, Area, Pool, wait_until
 
 import htdag
+from htdag.backends.local import cores
 from htdag.runtime import layout
 
 pytestmark = pytest.mark.soak
@@ -123,6 +124,9 @@ def test_ten_thousand_items_killed_ten_times_here(
         run.resume()
     run.wait(900, progress=False)
     kept.check(run, tmp_path)
+    # Here also what jobs had stored that were killed is kept: all but the items at hand.
+    again = sum(number - 1 for number in calls(tmp_path).values())
+    assert again <= MOMENTS * cores()
 
 
 @pytest.mark.pool

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import htdag
 from htdag.plan import make_plan
-from htdag.plan.identity import PARTS, origin, stage_keys
+from htdag.plan.identity import GROUPS, PARTS, origin, stage_keys
 from htdag.plan.schedule import Capacity
 from htdag.plan.tune import Measured, Settings, rounded
 
@@ -45,7 +45,7 @@ def measured(**values):
     return Measured(**(known | values))
 
 
-def planned(flow, slots=4, settings=None, parts=None, **by_stage):
+def planned(flow, slots=4, settings=None, parts=None, groups=None, **by_stage):
     """The plan of a pipeline with measures of some of its stages."""
     keys = stage_keys(flow.graph, flow.name)
     measures = {
@@ -53,6 +53,8 @@ def planned(flow, slots=4, settings=None, parts=None, **by_stage):
         for stage, runs in by_stage.items()
     }
     measures |= {keys[stage] + PARTS: (runs,) for stage, runs in (parts or {}).items()}
+    for stage, found in (groups or {}).items():
+        measures[keys[stage] + GROUPS] = tuple(measured(calls=number) for number in found)
     return make_plan(
         flow.graph,
         flow.targets,
@@ -332,3 +334,48 @@ def test_keys_have_an_end():
 
     assert len(long("a")) <= 300
     assert long("a") == long("a") != long("b")
+
+
+def grouped(items=10_000, **options):
+    groups = htdag.source(range(items)).group_by(abs, name="groups", **options)
+    after = groups.map(work, name="work").map(work, name="after", fuse=False)
+    return htdag.Pipeline(after, name="flow", lanes=1)
+
+
+def test_after_a_keyed_stage_there_are_as_many_items_as_it_found_keys_before():
+    given = {"work": measured(), "after": measured(), "slots": 100}
+    _, _, after = planned(grouped(), **given).nodes
+    assert after.jobs == 10_000 // 60
+    _, _, after = planned(grouped(), groups={"groups": [400, 500, 9_999]}, **given).nodes
+    assert after.jobs == 100
+    assert "about 100 jobs of 5 s: 500 items of 1 s" in " ".join(after.reasons)
+    _, _, after = planned(grouped(200), groups={"groups": [500]}, **given).nodes
+    assert "200 items of 1 s" in " ".join(after.reasons)
+
+
+def test_partitions_follow_what_was_measured():
+    def parts(seconds, slots=4, found=1000, **options):
+        first, second, _ = planned(
+            grouped(**options),
+            slots=slots,
+            groups={"groups": [found]},
+            parts={"groups": measured(seconds=0.001)},
+            work=measured(seconds=seconds),
+        ).nodes
+        assert second.chunks == first.outputs[0].parts
+        return second.chunks
+
+    default = parts(0.01)  # 10 s of work are not worth other partitions
+    assert default == 8
+    assert parts(60.0) == 100  # jobs of ten minutes
+    assert parts(60.0, chunk_size=500) == 20
+    assert parts(60.0, partitions=3) == 3
+    assert parts(1.0, slots=30) == 60
+    assert parts(3600.0, found=10_000) == 1000  # the most there may be
+
+
+def test_partitions_are_not_more_files_than_a_run_may_have():
+    numbers = htdag.source(range(1000)).map(work, name="first", chunk_size=1)
+    flow = htdag.Pipeline(numbers.distinct(name="some").map(work, name="work"), name="flow")
+    first, second = planned(flow, groups={"some": [900]}, work=measured(seconds=600.0)).nodes
+    assert (first.chunks, second.chunks) == (1000, 10)

@@ -175,6 +175,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         run.interrupted()
         raise
     catalogue = run.result()
+    rows = sorted(read(catalogue), key=lambda row: -float(row[2]))
+    print("The strongest:\nrecording   second   strength")
+    for number, second, strength in rows[:5]:
+        print(f"{number:>9} {second:>8} {strength:>10}")
     pulses, found, other = compared(catalogue, made)
     print(f"{found} of {pulses} pulses found, and {other} that are none.")
     print(f"The catalogue: {args.write / catalogue.name if args.write else catalogue}")

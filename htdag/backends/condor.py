@@ -26,6 +26,7 @@ from htdag.backends.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
+_NO_NAME = re.compile(r'["\\$]')  # they mean something where a batch name goes
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
 _QUEUE_CHECK_EVERY = 15.0  # seconds between questions to the schedd while waiting
 _REMOVE_TIMEOUT = 120.0
@@ -127,7 +128,8 @@ class CondorBackend:
         else:
             setup = self._new_runs or find()[0] or Setup.current()
         # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
-        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": run.name}
+        name = _NO_NAME.sub("_", run.name)
+        options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
             with mapped(f"removing cluster {before['cluster']}"):

@@ -132,7 +132,7 @@ def config_lines(plan: Plan) -> Iterator[str]:
     yield f"DAGMAN_HOLD_CLAIM_TIME = {settings.pop('DAGMAN_HOLD_CLAIM_TIME', 0)}"
     if settings:
         yield ""
-        yield "# Of the pipeline."
+        yield "# Limits that the pipeline was given."
         for name, value in settings.items():
             yield f"{name} = {value}"
 

@@ -26,12 +26,11 @@ FEW_JOBS = 10
 """So few jobs are not worth a turn of DAGMan, in which a POST script counts their items."""
 MOST_TUNED = 10_000
 """How many jobs a node may have where earlier runs say how long they take."""
-STORED_FILE = 1 << 20
-"""About how many bytes at least a file of a source has that is read by ranges, or whole: each one
-more is sent with each job that reads it."""
 FAN_IN = 100
 MOST_FILES = 2000
 """How many files the partitions of a stage may have, about."""
+MOST_TUNED_FILES = 10_000
+"""How many where earlier runs ask for more partitions, since each is much work."""
 
 
 class Flow(NamedTuple):
@@ -46,26 +45,6 @@ class Flow(NamedTuple):
     estimate: int
     chunks: int
     settled: bool  # whether the number of cells is known
-
-
-def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSource, ...]:
-    """Return the sources that are not simply cut into the chunks of one node."""
-    names = {
-        stream.stage
-        for node in nodes
-        for stream in node.input.streams
-        if stream.source is not None and node.input.source is None
-    }
-    names.update(bind.stage for node in nodes for bind in node.binds if bind.node is None)
-    found = []
-    for name in graph:
-        if name in names:
-            source = graph.nodes[name]["stage"].data
-            if source.is_late:
-                continue
-            files = min(len(source), MOST_JOBS, 1 + source.stored_bytes() // STORED_FILE)
-            found.append(StoredSource(name, source, tuple(chunking.even(len(source), files))))
-    return tuple(found)
 
 
 def chunk(
@@ -94,10 +73,11 @@ def chunk(
     """
     stored = {source.stage: source for source in sources}
     done: dict[str, Node] = {}
+    wanted = {node.input.stage: node.jobs for node in nodes if node.input.view in BY_HASH}
     for node in nodes:
         if node.reduction is None:
             laid_out = _chunked(graph, node, done, stored, layouts)
-            made = [_with_parts(graph, laid_out, done, layouts)]
+            made = [_with_parts(graph, laid_out, done, layouts, wanted)]
         else:
             made = _reduce_levels(graph, node, done, stored)
         for level in made:
@@ -259,8 +239,17 @@ def _jobs_before(node: Node, flows: list[Flow], estimate: int) -> int:
     return max(1, min(wanted, MOST_JOBS, estimate))
 
 
-def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node], layouts: Layouts) -> Node:
-    """Say in how many files what leaves a node by key, or sorted, is written."""
+def _with_parts(
+    graph: nx.DiGraph,
+    node: Node,
+    done: dict[str, Node],
+    layouts: Layouts,
+    wanted: dict[str, int | None],
+) -> Node:
+    """Say in how many files what leaves a node by key, or sorted, is written.
+
+    ``wanted`` are the partitions that earlier runs ask for, by the keyed stage.
+    """
     outputs = []
     for output in node.outputs:
         stage: Stage = graph.nodes[output.stage]["stage"]
@@ -274,6 +263,9 @@ def _with_parts(graph: nx.DiGraph, node: Node, done: dict[str, Node], layouts: L
                 parts = min(MOST_PARTITIONS, math.ceil(estimate / stage.options.chunk_size))
             elif split == "hash" and followed_parts(node, output.stage, layouts):
                 parts = followed_parts(node, output.stage, layouts)
+            elif split == "hash" and wanted.get(output.stage):
+                most = max(8, MOST_TUNED_FILES // max(1, node.chunks))
+                parts = min(wanted[output.stage] or 1, MOST_PARTITIONS, most)
             elif split == "hash":
                 parts = min(node.chunks, MOST_JOBS, max(8, MOST_FILES // max(1, node.chunks)))
             else:

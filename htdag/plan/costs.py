@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -53,3 +54,20 @@ class Chain:
     plain: float | None = None
     laned: float | None = None
     tried: int = 1
+
+
+def weighted_median(pairs: Iterable[tuple[float, int]]) -> float:
+    """Return the median of values with weights; 0 of nothing.
+
+    Examples
+    --------
+    >>> weighted_median([(1.0, 1), (2.0, 5), (9.0, 1)])
+    2.0
+    """
+    ordered = sorted(pairs)
+    half = sum(weight for _, weight in ordered) / 2
+    for value, weight in ordered:
+        half -= weight
+        if half <= 0:
+            return value
+    return 0.0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PARTS = "/parts"
 """Ends the key of what a reduce does chunk by chunk, in the jobs that make its items."""
+GROUPS = "/groups"
+"""Ends the key of how many different keys a keyed stage has found."""
 
 _LONGEST = 300
 

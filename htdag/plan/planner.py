@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from htdag._throttles import Throttles
-from htdag.plan.chunk import chunk, stored_sources
+from htdag.plan.chunk import chunk
 from htdag.plan.early import stop_early
 from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.fuse import fuse
@@ -18,6 +18,7 @@ from htdag.plan.loop import add_check, plan_rounds
 from htdag.plan.model import Node, Plan
 from htdag.plan.priority import prioritize
 from htdag.plan.schedule import Capacity
+from htdag.plan.stored import stored_sources
 from htdag.plan.tune import Measures, Settings, tune
 from htdag.stages import Loop
 

@@ -7,15 +7,15 @@ measured. What is given by hand stays; nothing here decides which stages share a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from htdag._options import Options
 from htdag._text import duration, short_number, size
 from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
-from htdag.plan.costs import Cost
-from htdag.plan.identity import PARTS, stage_keys
+from htdag.plan.costs import Cost, weighted_median
+from htdag.plan.identity import GROUPS, PARTS, stage_keys
 from htdag.plan.model import Node
 from htdag.runtime.chunking import BY_HASH, view_total
 
@@ -138,7 +138,8 @@ def tune(
         items = flow.items_into(node)
         followed = jobs.get(str(node.input.node)) if node.follows else None
         if any(part.runs for part in parts):
-            node = _tuned(node, parts, items, slots, settings, followed)
+            free = _decides(graph, node, flow)
+            node = _tuned(node, parts, items, slots, settings, followed, free)
         flow.pass_on(node, items)
         share = max(1.0, _items_a_job(node, items, node.jobs))
         jobs[node.name] = max(1.0, items / share) if followed is None else followed
@@ -165,23 +166,6 @@ class _Part:
     def median(self, value: Callable[[Measured], float]) -> float:
         """Return the median over runs, in which a run counts by its calls, but not without end."""
         return weighted_median((value(run), min(run.calls, 1000) or 1) for run in self.runs)
-
-
-def weighted_median(pairs: Iterable[tuple[float, int]]) -> float:
-    """Return the median of values with weights; 0 of nothing.
-
-    Examples
-    --------
-    >>> weighted_median([(1.0, 1), (2.0, 5), (9.0, 1)])
-    2.0
-    """
-    ordered = sorted(pairs)
-    half = sum(weight for _, weight in ordered) / 2
-    for value, weight in ordered:
-        half -= weight
-        if half <= 0:
-            return value
-    return 0.0
 
 
 class _Flow:
@@ -225,7 +209,16 @@ class _Flow:
             else round(self._items.get((str(stream.node), stream.stage), 1.0))
             for stream in reads.streams
         ]
-        return float(view_total(reads.view, reads.number, reads.limit, totals))
+        total = float(view_total(reads.view, reads.number, reads.limit, totals))
+        groups = self.groups(node)
+        return total if groups is None else min(total, groups)
+
+    def groups(self, node: Node) -> float | None:
+        """Return how many keys the stage of a partition found; None where nothing says so."""
+        if node.input.view not in BY_HASH:
+            return None
+        runs = self._measures.get(self._keys[node.stages[0]] + GROUPS)
+        return weighted_median((run.calls, 1) for run in runs) if runs else None
 
     def pass_on(self, node: Node, items: float) -> None:
         """Note how many items a node writes of those that it reads."""
@@ -246,6 +239,16 @@ class _Flow:
         return _Part(key, 1.0, runs).median(lambda run: run.ratio) if runs else 1.0
 
 
+def _decides(graph: nx.DiGraph, node: Node, flow: _Flow) -> bool:
+    """Whether measures may decide how many jobs a node has.
+
+    Of a keyed stage that is the number of its partitions, if it is not given.
+    """
+    if node.input.view in BY_HASH:
+        return flow.groups(node) is not None and not graph.nodes[node.stages[0]]["stage"].partitions
+    return node.reduction is None and node.input.view != "sort_by"
+
+
 def _tuned(
     node: Node,
     parts: Sequence[_Part],
@@ -253,8 +256,13 @@ def _tuned(
     slots: int,
     settings: Settings,
     followed: float | None,
+    free: bool,
 ) -> Node:
-    """Return a node with what was measured of it; ``followed`` is the number of jobs it takes."""
+    """Return a node with what was measured of it.
+
+    ``followed`` is the number of jobs that it takes from the node before it, ``free`` whether the
+    measures decide, where there is none.
+    """
     unknown = [part.key for part in parts if not part.runs]
     known = [part for part in parts if part.runs]
     reasons = []
@@ -262,7 +270,6 @@ def _tuned(
     rest = max(part.median(lambda run: run.rest) for part in known)
     each += rest
     jobs = None if followed is None else round(followed)
-    free = node.reduction is None and node.input.view not in (*BY_HASH, "sort_by")
     if free and node.options.chunk_size is None and followed is None:
         if unknown:
             names = ", ".join(dict.fromkeys(key.split("/")[1] for key in unknown))

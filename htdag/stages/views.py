@@ -21,8 +21,8 @@ class Views(Handle):
     def take(self, n: int, *, name: str | None = None, **options: Any) -> Stage:
         """Take the first items.
 
-        The stages before it still compute all theirs, but for a source, of which only so many
-        items are sent.
+        Of a source only so many items are sent, and stages of `map` and `starmap` before it compute
+        no more, where nothing else needs them. Other stages compute all their items.
 
         Options hold for the jobs that read the items, here and in all stages that only say how
         items are read.
