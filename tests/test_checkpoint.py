@@ -128,7 +128,7 @@ def test_a_job_pauses_and_goes_on(tmp_path: Path):
     text = (jobs.run / layout.stdout("napping", "0000", 1)).read_bytes()
     for entry in jobs.lines("napping", "streams"):
         start, stop = entry["out"]
-        assert text[start:stop].decode() == f"nap {entry['key']}\n"
+        assert text[start:stop].decode() == f"nap {entry['sequence']}\n"
     assert len(jobs.lines("napping", "streams")) == 10
 
 
@@ -248,9 +248,9 @@ def test_a_function_goes_on_from_its_checkpoint(tmp_path: Path):
     assert list((jobs.run / layout.checkpoints("counting", "0000", 1)).iterdir()) == []
     assert list(jobs.scratch.iterdir()) == []
     text = (jobs.run / layout.stdout("counting", "0000", 1)).read_bytes()
-    spans = {entry["key"]: entry["out"] for entry in jobs.lines("counting", "streams")}
-    assert text[slice(*spans["0"])].decode() == "step 0\nstep 1\nstep 2\n"
-    assert text[slice(*spans["1"])].decode() == "step 0\nstep 1\n"
+    spans = {entry["sequence"]: entry["out"] for entry in jobs.lines("counting", "streams")}
+    assert text[slice(*spans[0])].decode() == "step 0\nstep 1\nstep 2\n"
+    assert text[slice(*spans[1])].decode() == "step 0\nstep 1\n"
 
 
 def half_done(x: int) -> list[str]:
