@@ -397,6 +397,10 @@ def test_version(monkeypatch, tmp_path):
     assert json.loads(command("version", "--json").stdout)["htcondor"] == "25.1.2"
 
 
+def test_the_version_alone():
+    assert command("--version").stdout == f"htdag {htdag.__version__}\n"
+
+
 def test_version_without_htcondor(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "HTCondor was not found" in command("version").stdout

@@ -11,6 +11,7 @@ import click
 
 from htdag import _logging
 from htdag._logging import LOGGER
+from htdag._version import VERSION
 from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
 
 DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -137,6 +138,7 @@ Exit status:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EXIT_STATUS,
 )
+@click.version_option(VERSION, message="%(prog)s %(version)s", prog_name="htdag")
 def main() -> None:
     """Look at htdag runs, wait for them, and take their results.
 
