@@ -100,7 +100,7 @@ def test_the_state_of_each_item_on_htcondor(pool: Any, runs_dir: Path, tmp_path:
         run.wait(0, progress=False, holds_ok=True)
     with pytest.raises(htdag.RunHeld):
         run.wait(60, progress=False)
-    assert "htdag release" in command("wait", "items", "--timeout", "0", status=1).stderr
+    assert "htdag release" in command("wait", "items", "--timeout", "60", status=1).stderr
     command("wait", "items", "--timeout", "0", "--holds-ok", "--no-progress", status=3)
     run.remove()
     assert states(run)[3] == ("3", "waiting")
