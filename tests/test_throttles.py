@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 import htdag
@@ -9,6 +12,7 @@ from htdag import _throttles
 from htdag._options import PIPELINE_ONLY
 from htdag._throttles import Throttles, parse
 from htdag.errors import OptionError
+from htdag.runtime import layout
 
 
 def stage(**options):
@@ -82,3 +86,23 @@ def test_a_limit_needs_a_category():
 def test_a_misspelt_one_names_a_near_one():
     with pytest.raises(OptionError, match="did you mean 'max_jobs_submitted'"):
         htdag.Pipeline(stage(), max_job_submitted=3)
+
+
+@pytest.mark.pool
+@pytest.mark.parametrize(("interval", "late"), [("1", {"some"}), ("60", {"plain", "some"})])
+def test_jobs_are_made_late_where_negotiations_are_rare(
+    pool: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, interval: str, late: set[str]
+):
+    from htdag.backends.negotiating import settle_materialisation
+
+    plain = htdag.source(range(4)).map(abs, name="plain")
+    some = plain.map(abs, name="some", max_idle=2)
+    htdag.Pipeline(some).compile(runs_dir / "run")
+    monkeypatch.setenv("_CONDOR_NEGOTIATOR_INTERVAL", interval)
+    with pool.use():
+        settle_materialisation(runs_dir / "run")
+    texts = {
+        name: (runs_dir / "run" / layout.submit(name)).read_text() for name in ("plain", "some")
+    }
+    assert {name for name, text in texts.items() if "\nmax_materialize = " in text} == late
+    assert all("\nqueue chunk" in text for text in texts.values())

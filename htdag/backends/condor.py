@@ -15,7 +15,7 @@ from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
-from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
+from htdag.backends import abilities, capacity, jobs, judging, negotiating, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import greet, htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -150,6 +150,7 @@ class CondorBackend:
                 for folder, file in abilities.written(run, dag):
                     judging.spare_scripts(folder, file, dagman)
                     abilities.settle_throttles(folder, dagman)
+                    negotiating.settle_materialisation(folder)
             if loops_of(run):
                 # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
                 description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])

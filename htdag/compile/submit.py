@@ -9,9 +9,7 @@ from htdag.compile.environments import Placed
 from htdag.compile.requests import per_item
 from htdag.compile.travelling import Travel
 from htdag.plan import Node
-from htdag.runtime import layout, pause
-
-_MOST_MATERIALIZED = 10_000
+from htdag.runtime import atonce, layout, pause
 
 _PASSED_ON = (
     "request_cpus",
@@ -99,11 +97,9 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
     given = node.options.given()
     yield from _requests(node)
     if "max_materialize" not in given:
-        # Late materialisation, whatever the number: a schedd asks for a negotiation when it
-        # materialises jobs, while after a plain submit the jobs of the second and later nodes
-        # often wait for the negotiator's next periodic cycle.
-        yield "# Of jobs that are materialised late the schedd tells the negotiator at once."
-        yield f"max_materialize = {_MOST_MATERIALIZED}"
+        # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
+        # jobs of the second and later nodes often wait for the negotiator's next periodic cycle.
+        yield from atonce.LATE.splitlines()
     if "request_cpus" not in given:
         yield "request_cpus = 1"
     sends = _SENDS_FOLDERS if travel.output_url else ""

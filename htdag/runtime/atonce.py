@@ -12,6 +12,12 @@ from .lanes import Unit
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
 
+LATE = """\
+# Of jobs that are materialised late the schedd tells the negotiator at once.
+max_materialize = 10000
+"""
+"""The lines by which a submit description has jobs materialised late, whatever the number."""
+
 _LIMITS = ("max_materialize", "max_idle")
 
 
