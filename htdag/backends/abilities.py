@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from htdag.compile.submit import SENDS_FOLDERS
 from htdag.errors import BackendError
@@ -55,6 +56,13 @@ def written(run: Path, dag: str) -> Iterator[tuple[Path, str]]:
                 yield from written(run / folder, layout.ROUND_DAG)
 
 
+def described(run: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Yield the nodes of a run directory that have jobs, each with its submit description."""
+    for node in progress.read_plan(str(run))["nodes"]:
+        if node["mode"] != "loop":
+            yield node, run / layout.submit(node["name"])
+
+
 def check_destinations(run: Path, dagman: Path) -> None:
     """Refuse files of jobs that are to go to a URL, where HTCondor cannot send them.
 
@@ -73,10 +81,8 @@ def check_destinations(run: Path, dagman: Path) -> None:
     found = version(dagman)
     if found is None or found >= SENDS_FOLDERS:
         return
-    for node in progress.read_plan(str(run))["nodes"]:
-        if node["mode"] == "loop":
-            continue
-        match = _URL.search((run / layout.submit(node["name"])).read_text(encoding="utf-8"))
+    for node, submit in described(run):
+        match = _URL.search(submit.read_text(encoding="utf-8"))
         if match is not None:
             raise BackendError(
                 f"{node['name']!r} has output_destination={match[1]!r}, but HTCondor "
@@ -102,15 +108,15 @@ def settle_throttles(run: Path, dagman: Path) -> None:
     found = version(dagman)
     if found is None or found >= _MATERIALIZES:
         return
-    nodes = [node for node in progress.read_plan(str(run))["nodes"] if node["mode"] != "loop"]
-    if any(_has_throttle(run / layout.submit(node["name"]), node) for node in nodes):
+    if any(has_throttle(node, submit) for node, submit in described(run)):
         path = run / layout.CONFIG
         text = path.read_text(encoding="utf-8")
         if _SUBMIT_BY_PROGRAM not in text:
             layout.write_aside(str(path), (text + _SUBMIT_BY_PROGRAM).encode(), sync=False)
 
 
-def _has_throttle(submit: Path, node: dict[str, object]) -> bool:
+def has_throttle(node: dict[str, Any], submit: Path) -> bool:
+    """Return whether a stage of a node limits how many of its jobs are in the queue."""
     if node["max_materialize"] is not None:
         return True
     text = submit.read_text(encoding="utf-8")

@@ -74,10 +74,8 @@ def spare_scripts(run: Path, dag: str, dagman: Path) -> None:
 def restore_scripts(run: Path, dag: str) -> None:
     """Give all nodes their POST scripts again: what is left to do is no longer as planned."""
     _edit(run / dag, _SPARED, "")
-    for node in progress.read_plan(str(run))["nodes"]:
-        if node["mode"] == "loop":
-            continue
-        _edit(run / layout.submit(node["name"]), "arguments = work-status ", "arguments = work ")
+    for _, submit in abilities.described(run):
+        _edit(submit, "arguments = work-status ", "arguments = work ")
 
 
 _CONFIG = f"""

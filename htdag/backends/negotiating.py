@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from htdag.backends import abilities
 from htdag.backends.bindings import htcondor2
-from htdag.runtime import atonce, layout, progress
+from htdag.runtime import atonce, layout
 
 _OFTEN = 5.0  # seconds from one periodic negotiation to the next
 
@@ -27,14 +28,10 @@ def settle_materialisation(run: Path) -> None:
     """
     if _interval() > _OFTEN:
         return
-    for node in progress.read_plan(str(run))["nodes"]:
-        if node["mode"] == "loop":
-            continue
-        path = run / layout.submit(node["name"])
-        text = path.read_text(encoding="utf-8")
-        # Beside a limit of idle jobs it says how many there may be in all.
-        if atonce.LATE in text and "\nmax_idle = " not in text:
-            layout.write_aside(str(path), text.replace(atonce.LATE, "").encode(), sync=False)
+    for node, submit in abilities.described(run):
+        text = submit.read_text(encoding="utf-8")
+        if atonce.LATE in text and not abilities.has_throttle(node, submit):
+            layout.write_aside(str(submit), text.replace(atonce.LATE, "").encode(), sync=False)
 
 
 def _interval() -> float:
