@@ -84,6 +84,11 @@ class Chosen:
                 worst = max(worst, found)
         return worst
 
+    def head(self, run: Run) -> None:
+        """Print the tag above what is printed of a run, where there could be several."""
+        if self.several:
+            click.echo(f"== {run.tag}" if run is self.runs[0] else f"\n== {run.tag}")
+
     def json(self, contents: Sequence[Any]) -> Any:
         """Return what to print as JSON, of the contents for each run."""
         return list(contents) if self.several else contents[0]

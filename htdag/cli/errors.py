@@ -57,8 +57,8 @@ def errors(
             click.echo(line)
 
     def titled(run: Run) -> None:
-        if chosen.several and not as_json:
-            click.echo(f"== {run.tag}" if run is chosen.runs[0] else f"\n== {run.tag}")
+        if not as_json:
+            chosen.head(run)
         show(run)
 
     worst = chosen.each(titled)

@@ -94,8 +94,7 @@ def usage(chosen: Chosen, stage: str | None, as_csv: bool, as_json: bool) -> int
             return
         from htdag.show.tables import print_usage
 
-        if chosen.several:
-            click.echo(f"== {run.tag}" if run is chosen.runs[0] else f"\n== {run.tag}")
+        chosen.head(run)
         print_usage(found)
 
     worst = chosen.each(show)

@@ -71,8 +71,7 @@ def _show(
             entries = [asdict(entry) for entry in found]
             contents.extend({"tag": run.tag, **entry} for entry in entries)
             return
-        if chosen.several:
-            click.echo(f"== {run.tag}" if run is chosen.runs[0] else f"\n== {run.tag}")
+        chosen.head(run)
         tell(found)
 
     worst = chosen.each(one)
