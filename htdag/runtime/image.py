@@ -298,7 +298,7 @@ class Image:
         self._own: Dict[str, Any] = {}  # its modules, by name
         self._installed = False
         self._state: Dict[int, Any] = {}  # of groups: True while in the making, values, an error
-        self._postponed: List[int] = []
+        self._postponed: List[Name] = []
         self._depth = 0
         self._lock = threading.RLock()
         self._sources: Dict[str, Any] = {}
@@ -540,28 +540,26 @@ class Image:
         return found
 
     def _bring(self, names: Sequence[Name]) -> None:
-        """Make names that functions look up in the names of their module."""
+        """Make names that functions look up when they run: until then errors do no harm."""
         for key in names:
-            if key in self._pieces:
-                self._fill(self._pieces[key][0])
-            elif key in self._refused:
-                vars(self.module(key[0])).setdefault(key[1], Absent(self._refusal(key)))
-            elif key[1] not in vars(self.module(key[0])):
-                try:
-                    self._from_source(*key)
-                except Exception as error:
-                    vars(self.module(key[0]))[key[1]] = Absent(error)
-
-    def _fill(self, group: int) -> None:
-        """Make a group that is needed when functions run: until then its errors do no harm."""
-        if group in self._state:
-            return
-        try:
-            self._load(group)
-        except _NotYet:
-            self._postponed.append(group)
-        except Exception as error:
-            self._give_up(group, error)
+            module, name = key
+            own = vars(self.module(module))
+            if key in self._refused:
+                own.setdefault(name, Absent(self._refusal(key)))
+                continue
+            group = self._pieces[key][0] if key in self._pieces else None
+            try:
+                if group is None and name not in own:
+                    self._from_source(module, name)
+                elif group is not None and group not in self._state:
+                    self._load(group)
+            except _NotYet:
+                self._postponed.append(key)
+            except Exception as error:
+                if group is None:
+                    own[name] = Absent(error)
+                else:
+                    self._give_up(group, error)
 
     def _give_up(self, group: int, error: Exception) -> None:
         """Put what says why in the place of names that cannot be made."""
@@ -615,12 +613,12 @@ class Image:
     def _finish(self) -> None:
         while not self._depth and self._postponed:
             left, self._postponed = self._postponed, []
-            for group in left:
-                self._fill(group)
+            self._bring(left)
             if self._postponed == left:
                 self._postponed = []
-                for group in left:
-                    self._give_up(group, pickle.PicklingError("it needs itself to be made"))
+                error = pickle.PicklingError("it needs itself to be made")
+                for module, name in left:
+                    vars(self.module(module)).setdefault(name, Absent(error))
 
     def found(self, module: str, name: str) -> Any:
         """Return what a pickle refers to by a qualified name."""
@@ -659,6 +657,8 @@ class Image:
                 return True
             if (module, other) in self._pieces or (module, other) in self._refused:
                 self._bring([(module, other)])
+                if other not in own:
+                    raise _NotYet
             elif other not in source.names and not hasattr(builtins, other):
                 self._by_star(module, other, source)
             return other in own

@@ -61,7 +61,7 @@ class Statements:
                     if other not in seen and not is_there(other) and other in self.names:
                         names.append(other)
                     seen.add(other)
-        for number in sorted(wanted):
+        for number in sorted(wanted - self._done):  # asking for others may have done some
             self._done.add(number)
             node = self._bodies[number]
             code = compile(ast.Module([node], []), self._file, "exec", dont_inherit=True)
