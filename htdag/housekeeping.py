@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from htdag import _checks
-from htdag._home import runs_directory
+from htdag._home import make_folder, runs_directory
 from htdag._names import check_tag
 from htdag.backends.base import RunState
 from htdag.errors import RunNotFound, StageNameError, UsageError
@@ -147,8 +147,7 @@ def import_run(
         raise UsageError(f"on={on!r}: it takes 'condor' or 'local'")
     if tag is not None:
         _check_free(tag)
-    home = runs_directory()
-    home.mkdir(parents=True, exist_ok=True)
+    home = make_folder(runs_directory())
     aside = home / f".import.{os.getpid()}.new"
     aside.mkdir(mode=0o700)
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from htdag import _checks
 from htdag._home import runs_directory
 from htdag._names import check_tag
-from htdag.errors import RunDamaged, RunNotFound
+from htdag.errors import DirectoryError, RunDamaged, RunNotFound
 from htdag.run import Run
 from htdag.runtime import layout
 
@@ -76,7 +76,7 @@ def runs(pattern: str = "*") -> list[Run]:
             found.append(Run(path))
         except RunNotFound:
             continue  # removed meanwhile
-        except RunDamaged as error:
+        except (RunDamaged, DirectoryError) as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     return sorted(found, key=lambda run: (run.created, run.tag))
 

@@ -276,6 +276,27 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
         raise
 
 
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it that are missing, for this user alone; it may be there.
+
+    The umask, which may leave more to others or take from the user herself, does not matter.
+    """
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    if above:
+        make_folder(above)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+        return  # another process has just made it
+    mode = os.stat(path).st_mode
+    if mode & 0o777 != 0o700:
+        os.chmod(path, mode & 0o7000 | 0o700)
+
+
 def sync(path: str) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
