@@ -100,6 +100,8 @@ def gather_finished() -> int:
             if not has_ended(path):
                 continue
             fresh.append(measure_run(path))
+        except FileNotFoundError:
+            continue  # it is no run (yet)
         except (OSError, ValueError, KeyError, TypeError) as error:
             LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", path, error)
         names[path.name] = inode  # also where it is damaged: it will not be better the next time

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -67,12 +68,12 @@ def write_run(
         If an environment cannot be packed.
     """
     placed = environments.prepare(plan)
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
+    _check_empty(directory)
     try:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise DirectoryError(f"{str(directory)!r} exists already and is not empty")
         make_folder(directory.parent)
-        aside.mkdir(mode=0o700)
+        aside = Path(
+            tempfile.mkdtemp(".new", f".{directory.name}.{os.getpid()}.", dir=directory.parent)
+        )
     except OSError as error:
         raise DirectoryError(
             f"cannot make the run directory {str(directory)!r}: {error}"
@@ -87,11 +88,20 @@ def write_run(
         _fill(plan, aside, tag, placed, take, functions)
         begin_loops(aside)
         os.sync()
-        os.replace(aside, directory)
+        try:
+            os.replace(aside, directory)
+        except OSError:
+            _check_empty(directory)  # others may have been faster
+            raise
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return directory / dag_name(plan)
+
+
+def _check_empty(directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise DirectoryError(f"{str(directory)!r} exists already and is not empty")
 
 
 def dag_name(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from _thread import get_ident
 from typing import Dict, List
 
 RUN = "run.json"
@@ -261,7 +262,7 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
 
     ``sync`` False is for what can be written again after a crash of the machine.
     """
-    aside = "%s.%d.tmp" % (path, os.getpid())
+    aside = "%s.%d.%d.tmp" % (path, os.getpid(), get_ident())
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
