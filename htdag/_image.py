@@ -27,6 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
 from htdag._project import is_project_module
 from htdag._reach import imported_names
@@ -421,7 +422,7 @@ class Image:
 
     def write(self, run: Path) -> None:
         """Write the image into a run directory."""
-        (run / layout.CODE).mkdir()
+        make_folder(run / layout.CODE)
         for file, payload in self._files.items():
             _write(run / file, payload)
         _write(run / layout.IMAGE, pickle.dumps(self._content(), PROTOCOL))

@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from htdag import _paths
+from htdag._home import make_folder
 from htdag._image import Image
 from htdag._options import Options
 from htdag._version import VERSION
@@ -67,27 +69,42 @@ def write_run(
         If an environment cannot be packed.
     """
     placed = environments.prepare(plan)
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
+    _check_empty(directory)
     try:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise DirectoryError(f"{str(directory)!r} exists already and is not empty")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        aside.mkdir(mode=0o700)
+        make_folder(directory.parent)
+        aside = Path(
+            tempfile.mkdtemp(".new", f".{directory.name}.{os.getpid()}.", dir=directory.parent)
+        )
     except OSError as error:
         raise DirectoryError(
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
+    if aside.stat().st_mode & 0o700 != 0o700:
+        aside.rmdir()
+        raise DirectoryError(
+            "the umask of this process takes the right to read and write its files from itself; "
+            "before it starts, set one such as: umask 077"
+        )
     try:
         stored = dict(_store(plan, aside))
         code = _Code(aside, stored, functions)
         _fill(plan, aside, tag, placed, code, take, functions)
         begin_loops(aside)
         os.sync()
-        os.replace(aside, directory)
+        try:
+            os.replace(aside, directory)
+        except OSError:
+            _check_empty(directory)  # others may have been faster
+            raise
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return directory / dag_name(plan)
+
+
+def _check_empty(directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise DirectoryError(f"{str(directory)!r} exists already and is not empty")
 
 
 def dag_name(plan: Plan) -> str:
@@ -106,10 +123,10 @@ def _store(plan: Plan, run: Path) -> Iterator[tuple[Path, tuple[Plan, dict[str, 
     for node in plan.nodes:
         if node.round is None:
             for folder in (layout.inputs, layout.outcomes, layout.logs):
-                (run / folder(node.name)).mkdir(parents=True)
+                make_folder(run / folder(node.name))
         else:
             for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
-                (run / folder(node.name)).mkdir(parents=True)
+                make_folder(run / folder(node.name))
             yield from _store(node.round.plan, run / layout.step(node.name))
     yield run, (plan, _write_sources(plan, run))
 
@@ -305,7 +322,7 @@ def _write_final(
 ) -> str:
     """Write the FINAL node and return its name."""
     name = final.node_name({node.name for node in plan.nodes})
-    (run / layout.logs(name)).mkdir(parents=True)
+    make_folder(run / layout.logs(name))
     _write(run / layout.payload(name), pickled)
     _write_json(run / layout.program(name), final.program(functions))
     lines = final.submit_lines(name)
