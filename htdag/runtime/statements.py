@@ -32,6 +32,10 @@ class Statements:
         self._file = file
         self._bodies = [node for node in body if not _is_of_script(node)]
         self._binds = [_bound(node) for node in self._bodies]
+        self._imported: Set[str] = set()
+        for node, names in zip(self._bodies, self._binds):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self._imported |= names
         self.names: Set[str] = set().union(*self._binds)
         self._stars = [
             node
@@ -53,8 +57,9 @@ class Statements:
             for number, binds in enumerate(self._binds):
                 if number in wanted or number in self._done:
                     continue
-                changes = _changed(self._bodies[number])
-                if current not in binds and current not in changes:
+                if current not in binds and (
+                    current in self._imported or current not in _changed(self._bodies[number])
+                ):
                     continue
                 wanted.add(number)
                 for other in sorted(_used(self._bodies[number])):
