@@ -343,9 +343,7 @@ def test_results_can_be_had_while_others_fail_or_are_under_way(on: str, shared: 
 def test_values_that_no_file_has_are_named(home: Path):
     doubled = htdag.source([1, 2]).map(lambda x: 2 * x, name="doubled")
     run = finished(htdag.Pipeline(doubled.map(str, name="texts")).submit(on="local"))
-    with pytest.raises(
-        UsageError, match=r"no values of stage .doubled. .* values of: texts"
-    ):
+    with pytest.raises(UsageError, match=r"no values of stage .doubled. .* values of: texts"):
         run.result("doubled")
     assert run.get("texts", 1) == "4"
     with pytest.raises(UsageError, match="no item '2' of 'texts'"):
