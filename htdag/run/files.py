@@ -188,11 +188,19 @@ class RunFiles:
                     f"run {self.tag!r} has several targets, name one: {', '.join(self.targets)}"
                 )
             return self.targets[0]
-        if _checks.text(target, "target") not in self.targets:
+        stored = [entry["name"] for entry in self._plan["stages"] if entry["where"] is not None]
+        if _checks.text(target, "target") in (*self.targets, *stored):
+            return target
+        if target not in self.stages:
             raise UsageError(
                 f"run {self.tag!r} has no target {target!r}; it has: {', '.join(self.targets)}"
             )
-        return target
+        raise UsageError(
+            f"run {self.tag!r} has no values of stage {target!r} on disk: its jobs hand them on to "
+            f"the stage after it, or it is a source or in a loop. There are values of: "
+            f"{', '.join(stored)}. A run in which {target!r} is a target too, or the stage after "
+            f"it has fuse=False, keeps them"
+        )
 
     def _stage(self, stage: str) -> None:
         names = self.stages
