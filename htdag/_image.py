@@ -32,10 +32,27 @@ from htdag._paths import TransferPath, TransferURL
 from htdag._project import is_project_module
 from htdag._reach import imported_names
 from htdag.runtime import layout
-from htdag.runtime.image import arrived, cached, make_class, namespace, set_class_state
+from htdag.runtime.image import (
+    arrived,
+    cached,
+    make_class,
+    make_function,
+    set_class_state,
+    set_function_state,
+)
 from htdag.runtime.pickling import PROTOCOL, Pickler, name_of
 
-__all__ = ["Image", "arrived", "cached", "is_own", "make_class", "namespace", "set_class_state"]
+__all__ = [
+    "Image",
+    "arrived",
+    "cached",
+    "certain",
+    "is_own",
+    "make_class",
+    "make_function",
+    "set_class_state",
+    "set_function_state",
+]
 
 Name = tuple[str, str]
 

@@ -27,12 +27,10 @@ from .travel import arrived
 __all__ = [
     "Image",
     "Module",
-    "Namespace",
     "arrived",
     "cached",
     "enter",
     "make_class",
-    "namespace",
     "set_class_state",
 ]
 
@@ -54,22 +52,31 @@ def _known_as(thing: Any) -> Any:
 # What pickles refer to
 
 
-class Namespace:
-    """Stands in a pickle for the names of a module."""
-
-    def __init__(self, module: str) -> None:
-        self._module = module
-
-    def __reduce__(self) -> Any:
-        return namespace, (self._module,)
+@_known_as
+def make_function(code: types.CodeType, module: str, closure: Any) -> Any:
+    """Return a function, without its state, that looks its variables up in a module."""
+    if module not in sys.modules:
+        importlib.import_module(module)
+    names = vars(sys.modules[module])
+    loader = names.get("__loader__")
+    if isinstance(loader, Loader):
+        loader.image.bring(module, code)
+    return types.FunctionType(code, names, None, None, closure)
 
 
 @_known_as
-def namespace(module: str) -> Dict[str, Any]:
-    """Return the names of a module."""
-    if module not in sys.modules:
-        importlib.import_module(module)
-    return vars(sys.modules[module])
+def set_function_state(function: Any, state: Any) -> None:
+    """Give a function its defaults, the values of its closure, and so on."""
+    attributes, slots = state
+    vars(function).update(attributes)
+    del slots["__globals__"], slots["_cloudpickle_submodules"]
+    for number, cell in enumerate(slots.pop("__closure__") or ()):
+        try:
+            function.__closure__[number].cell_contents = cell.cell_contents
+        except ValueError:
+            continue  # it is empty
+    for name, value in slots.items():
+        setattr(function, name, value)
 
 
 @_known_as
@@ -539,6 +546,16 @@ class Image:
             self._finish()
         return found
 
+    def bring(self, module: str, code: types.CodeType) -> None:
+        """Make the names that a function of a module looks up which came with a value."""
+        with self._lock:
+            names, codes = set(code.co_names), [code]
+            while codes:
+                inner = [each for each in codes.pop().co_consts if isinstance(each, types.CodeType)]
+                codes += inner
+                names.update(*(each.co_names for each in inner))
+            self._bring([(module, name) for name in names - set(vars(self.module(module)))])
+
     def _bring(self, names: Sequence[Name]) -> None:
         """Make names that functions look up when they run: until then errors do no harm."""
         for key in names:
@@ -694,13 +711,12 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if module in self._image:
             return self._image.found(module, name)
-        if (module, name) == (_PACKAGE, namespace.__qualname__):
-            return self._namespace
+        if (module, name) == (_PACKAGE, make_function.__qualname__):
+            return self._function
         return super().find_class(module, name)
 
-    def _namespace(self, module: str) -> Dict[str, Any]:
-        names: Dict[str, Any] = vars(self._image.module(module))
-        return names
+    def _function(self, code: types.CodeType, module: str, closure: Any) -> Any:
+        return types.FunctionType(code, vars(self._image.module(module)), None, None, closure)
 
 
 # What did not travel

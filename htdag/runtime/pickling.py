@@ -86,9 +86,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         module = sys.modules.get(namespace) if isinstance(namespace, str) else None
         if module is None or getattr(module, "__dict__", None) is not value.__globals__:
             return reduced  # code that was executed in a dict of its own
-        make, (code, _, *rest), (state, slots), *others = reduced
+        _, (code, _, _, _, closure), (attributes, slots), *_ = reduced
         slots["__globals__"] = {}
-        return (make, (code, image.Namespace(namespace), *rest), (state, slots), *others)
+        state = (attributes, slots)
+        setter = image.set_function_state
+        return image.make_function, (code, namespace, closure), state, None, None, setter
 
     def class_(self, value: Any) -> Any:
         """Return how a class is made that has no name."""
