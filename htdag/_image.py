@@ -24,7 +24,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from htdag._home import make_folder
@@ -101,6 +101,7 @@ class Image:
         self._names: set[str] = set()
         self._reached: dict[str, types.ModuleType] = {}
         self._modules: dict[str, dict[str, Any]] = {}
+        self._folders: dict[str, str] = {}  # of packages whose files travel
         self._cells: dict[str, bytes] = {}
         self._index: dict[int, Name] = {}
         self._own: dict[str, bool] = {}
@@ -108,6 +109,7 @@ class Image:
         self._groups: list[Any] = []
         self._files: dict[str, bytes] = {}
         self._roots: list[_Piece] = []
+        self._always: set[str] = set()  # files that all jobs get
         self._indexed: set[str] = set()
         self._is_whole = whole
         if whole:
@@ -118,7 +120,7 @@ class Image:
 
     # What is pickled
 
-    def dump(self, content: Any) -> bytes:
+    def dump(self, content: Any) -> Payload:
         """Return the pickle of what the jobs of a node begin with.
 
         Raises
@@ -128,9 +130,8 @@ class Image:
         """
         root = _Piece(content)
         payload = self._pickle(root, content, frozenset())
-        self._roots.append(root)
         self._follow(root)
-        return pickle.dumps({"content": payload, "needs": sorted(root.needs)}, PROTOCOL)
+        return Payload(payload, root)
 
     def check(self, value: Any) -> None:
         """Raise what the pickling of a value raises, which may have a name of its own."""
@@ -264,7 +265,7 @@ class Image:
         piece.needs |= {(module, name) for name in words}
         self._module(module)
         if use.names & _ASKS_FOR_FILES:
-            self._modules[module]["asks"] = True
+            self._asks(self._modules[module])
         for name in use.imports(own.__dict__.get("__package__") or ""):
             self._import(name, piece)
         for word in use.dotted:
@@ -302,11 +303,11 @@ class Image:
         path = getattr(module, "__path__", None)
         given = {
             key: vars(module)[key]
-            for key in ("__package__", "__doc__", "__file__", "__annotations__")
+            for key in ("__package__", "__doc__")
             if isinstance(vars(module).get(key), str)
         }
         if file is not None:
-            file = given["__file__"] = os.path.abspath(file)
+            file = os.path.abspath(file)
         entry = self._entry(name, file, None if path is None else list(path), loaded=True)
         entry |= {"doc": module.__doc__, "given": given}
         entry["package"] = given.get("__package__", "")
@@ -325,10 +326,9 @@ class Image:
             "source": None,
             "binary": None,
             "doc": None,
-            "data": {},
+            "data": b"",
             "given": {},
             "loaded": loaded,
-            "asks": False,
         }
         if file is None:
             return entry
@@ -375,7 +375,7 @@ class Image:
             return
         use = _use(code)
         if use.names & _ASKS_FOR_FILES:
-            entry["asks"] = True
+            self._asks(entry)
         if not entry["loaded"]:
             self._names |= use.names
         for name in use.imports(entry["package"]):
@@ -430,19 +430,15 @@ class Image:
         for piece in pieces:
             piece.group = len(self._groups)
             piece.holds, piece.payload = {}, b""
-        if len(payload) >= _LARGE:
-            digest = hashlib.sha256(payload).hexdigest()[:32]
-            self._files[layout.large_piece(digest)] = payload
-            self._groups.append(layout.large_piece(digest))
-        else:
-            self._groups.append(payload)
+        self._groups.append(self._file(payload) if len(payload) >= _LARGE else payload)
 
     def write(self, run: Path) -> None:
         """Write the image into a run directory."""
+        content = self._content()
         make_folder(run / layout.CODE)
         for file, payload in self._files.items():
             _write(run / file, payload)
-        _write(run / layout.IMAGE, pickle.dumps(self._content(), PROTOCOL))
+        _write(run / layout.IMAGE, pickle.dumps(content, PROTOCOL))
 
     def _content(self) -> dict[str, Any]:
         pieces: dict[Name, tuple[int, int]] = {}
@@ -457,11 +453,12 @@ class Image:
             pieces[name] = (piece.group, position[piece.group])
             position[piece.group] += 1
             needs[piece.group] |= piece.needs
-        for module, entry in self._modules.items():
-            if entry["asks"]:
-                package = module if entry["path"] is not None else entry["package"]
-                if package in self._modules and not self._modules[package]["data"]:
-                    self._modules[package]["data"] = _data_of(self._modules[package])
+        for top in set(self._folders.values()):
+            entry = self._modules[top]
+            entry["data"] = data = _data_of(entry)
+            if data is not None and len(data) >= _LARGE:
+                entry["data"] = file = self._file(data)
+                self._always.add(file)
         return {
             "modules": self._modules,
             "pieces": pieces,
@@ -470,6 +467,28 @@ class Image:
             "refused": refused,
             "cells": self._cells,
         }
+
+    def _asks(self, entry: dict[str, Any]) -> None:
+        """Note a module whose code asks for files: those of its package travel."""
+        top = entry["name"].partition(".")[0]
+        path = (self._modules.get(top) or {}).get("path")
+        if path:
+            self._folders.update({folder + os.sep: top for folder in path})
+
+    def within(self, path: str) -> tuple[str, str] | None:
+        """Return the package that a path is in whose files travel, and the path in it."""
+        if path.endswith(".py"):
+            return None  # as code names it, for tracebacks
+        for folder, top in self._folders.items():
+            if path.startswith(folder) or path + os.sep == folder:
+                return top, path[len(folder) :]
+        return None
+
+    def _file(self, content: bytes) -> str:
+        """Keep something in a file of its own, and return its name."""
+        name = layout.large_piece(hashlib.sha256(content).hexdigest()[:32])
+        self._files[name] = content
+        return name
 
     def _is_statement(self, name: Name) -> bool:
         """Tell whether the module's source defines a name by `class` or `def`."""
@@ -481,10 +500,42 @@ class Image:
             )
         )
 
-    def files_of(self, payloads: Iterable[bytes]) -> list[str]:
-        """Return the files of large pieces that jobs may need which begin with these."""
-        del payloads
-        return sorted(self._files)
+    def files_of(self, payload: Payload) -> list[str]:
+        """Return the files of large values that jobs may need which begin with this."""
+        if not self._files:
+            return []
+        kinds = [name for name, piece in self._pieces.items() if isinstance(piece.value, type)]
+        # Items may be of any class.
+        found, left = set[Name](), [*payload.root.refers, *payload.root.needs, *kinds]
+        names, modules = set(payload.root.names), set(payload.root.modules)
+        while left:
+            name = left.pop()
+            if name in found or name not in self._pieces:
+                continue
+            found.add(name)
+            piece = self._pieces[name]
+            left += piece.refers | piece.needs
+            names |= piece.names
+            modules |= piece.modules
+            if not left:
+                left = [(module, each) for module in modules for each in names]
+                left = [name for name in left if name in self._pieces and name not in found]
+        groups = {self._pieces[name].group for name in found}
+        files = {self._groups[group] for group in groups if group >= 0}
+        return sorted(self._always | {file for file in files if isinstance(file, str)})
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What the jobs of a node begin with, pickled."""
+
+    content: bytes
+    root: _Piece
+
+    def encode(self) -> bytes:
+        """Return what is to be written."""
+        envelope = {"content": self.content, "needs": sorted(self.root.needs)}
+        return pickle.dumps(envelope, PROTOCOL)
 
 
 class _ImagePickler(Pickler):
@@ -498,6 +549,9 @@ class _ImagePickler(Pickler):
 
     def persistent_id(self, value: Any) -> Any:
         if type(value) in _ATOMS:
+            if type(value) is str and value.startswith(os.sep):
+                found = self._image.within(value)
+                return found and (found[0], "", found[1])  # a path that is another one in jobs
             return None
         name = self._image.name(value)
         if name is None:
@@ -508,7 +562,7 @@ class _ImagePickler(Pickler):
         self._piece.refers.add(top)
         if not name[1]:
             self._piece.modules.add(name[0])
-        return name
+        return (*name, None)
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, TransferPath | TransferURL):
@@ -516,6 +570,8 @@ class _ImagePickler(Pickler):
                 f"{value!r} travels as a part of an item only; a file that all jobs of a stage "
                 f"need is for its option input_files"
             )
+        if isinstance(value, PurePath) and self._image.within(str(value)) is not None:
+            return type(value), (str(value),)
         if isinstance(value, types.ModuleType) and value.__name__.startswith("htdag."):
             # cloudpickle takes `subprocess.run` for a use of `htdag.run`, which no job has.
             name = value.__name__.partition(".")[2]
@@ -565,23 +621,22 @@ def _is_own_spec(spec: importlib.machinery.ModuleSpec) -> bool:
     return is_project_module(stand_in)
 
 
-def _data_of(entry: dict[str, Any]) -> dict[str, bytes]:
-    """Return the files of a package, with their paths in its folder."""
+def _data_of(entry: dict[str, Any]) -> bytes | None:
+    """Return the files of a package, pickled with their paths in it; None where they are many."""
     found: dict[str, bytes] = {}
     size = 0
-    for folder in entry["path"] or ():
+    for folder in entry["path"]:
         for where, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for file in sorted(files):
                 path = os.path.join(where, file)
+                if not os.path.isfile(path):
+                    continue
                 size += os.path.getsize(path)
                 if size > _MOST_DATA:
-                    raise pickle.PicklingError(
-                        f"the package {entry['name']} has more than {_MOST_DATA >> 20} MB of files "
-                        f"beside its modules; give the stages that need them input_files"
-                    )
+                    return None
                 found.setdefault(os.path.relpath(path, folder), Path(path).read_bytes())
-    return found
+    return pickle.dumps(found, PROTOCOL)
 
 
 def _components(edges: dict[Name, set[Name]]) -> Iterator[list[Name]]:

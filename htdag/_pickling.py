@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from htdag import _fingerprints
-from htdag._image import Image, certain, is_own
+from htdag._image import Image, Payload, certain, is_own
 from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import variables
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
@@ -135,7 +135,9 @@ class _ItemPickler(pickling.Pickler):
         return super().class_(value)
 
 
-def dump_content(image: Image, content: dict[str, Any], functions: list[tuple[str, Any]]) -> bytes:
+def dump_content(
+    image: Image, content: dict[str, Any], functions: list[tuple[str, Any]]
+) -> Payload:
     """Return the payload of a node: what its jobs unpickle before the first item.
 
     Parameters

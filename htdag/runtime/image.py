@@ -406,7 +406,7 @@ class Image:
             return binary
         loader: Any = self._loader
         if name == "__main__":
-            spec: Any = MainSpec(_SPAWNED, loader, origin=entry["file"])
+            spec: Any = MainSpec(_SPAWNED, loader, origin=self._located(name, entry))
             spec.package = entry["package"]
             main: importlib.machinery.ModuleSpec = spec
             return main
@@ -422,30 +422,48 @@ class Image:
     def _located(self, name: str, entry: Dict[str, Any]) -> Optional[str]:
         """Return the file of a module: its own, or a copy if it asks for files beside it."""
         file: Optional[str] = entry["file"]
-        if entry["data"] and file is not None and not os.path.exists(file):
-            return os.path.join(self.folder(name), os.path.basename(file))
-        return file
+        top = self.modules.get(name.partition(".")[0], entry)
+        if file is None or file.startswith("<"):
+            return None
+        if top["data"] == b"" or os.path.exists(file):
+            return file
+        package = name if entry["path"] is not None else entry["package"]
+        return os.path.join(self.folder(package), os.path.basename(file))
 
     def folder(self, package: str) -> str:
         """Return the folder of a package with its files in it."""
-        entry = self.modules[package]
-        own = os.path.dirname(entry["file"] or "")
-        if not entry["data"] or os.path.isdir(own):
-            return own
-        folder = os.path.join(self._place(), *package.split("."))
+        top, _, inner = package.partition(".")
+        entry = self.modules[top]
+        for own in self.modules[package]["path"]:
+            if entry["data"] == b"" or os.path.isdir(own):
+                return str(own)
+        folder = os.path.join(self._place(), top)
         if not os.path.isdir(folder):
-            aside = "%s.%d" % (folder, os.getpid())
-            for within, content in entry["data"].items():
-                path = os.path.join(aside, within)
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "wb") as file:
-                    file.write(content)
-            try:
-                os.rename(aside, folder)
-            except OSError:
-                if not os.path.isdir(folder):
-                    raise
-        return folder
+            self._unpack(entry, folder)
+        return os.path.join(folder, *inner.split(".")) if inner else folder
+
+    def _unpack(self, entry: Dict[str, Any], folder: str) -> None:
+        data = entry["data"]
+        if data is None:
+            raise pickle.PicklingError(
+                "the package %s asks for files beside its modules, and there are too many of them "
+                "to travel by themselves; give the stages that need them input_files"
+                % entry["name"]
+            )
+        if isinstance(data, str):
+            with open(os.path.join(self.root, data), "rb") as opened:
+                data = opened.read()
+        aside = "%s.%d" % (folder, os.getpid())
+        for within, content in pickle.loads(data).items():
+            path = os.path.join(aside, within)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(content)
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
 
     def _place(self) -> str:
         if not self._scratch:
@@ -680,10 +698,10 @@ class Image:
                 self._by_star(module, other, source)
             return other in own
 
+        before = {key: value for key, value in own.items() if key != name}
         for statement in source.needed(name, is_there):
-            kept = {each: own[each] for each in statement.names if each in own}
             exec(statement.code, own)
-            own.update({each: value for each, value in kept.items() if each != name})
+            own.update({key: before[key] for key in statement.names & before.keys()})
         return name in own
 
     def _by_star(self, module: str, name: str, source: Any) -> bool:
@@ -705,7 +723,9 @@ class _Unpickler(pickle.Unpickler):
         self._image = image
 
     def persistent_load(self, pid: Any) -> Any:
-        module, name = pid
+        module, name, within = pid
+        if within is not None:
+            return os.path.join(self._image.folder(module), within)
         return self._image.found(module, name) if name else self._image.module(module)
 
     def find_class(self, module: str, name: str) -> Any:
