@@ -133,6 +133,11 @@ def enter(here: Here) -> None:
     sys.modules.setdefault(arrived.__module__, sys.modules[__name__])
 
 
+def here() -> Optional[Here]:
+    """Return where the job of this process is; None outside of jobs."""
+    return _job
+
+
 @contextlib.contextmanager
 def entered(here: Here) -> Iterator[None]:
     """Let this process be the one of a job for a while."""
