@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import functools
 import os
-import pickle
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Set
@@ -15,6 +14,7 @@ from . import (
     checking,
     checkpoint,
     chunkfile,
+    image,
     inside,
     itemfile,
     measure,
@@ -24,7 +24,6 @@ from . import (
     sinks,
     surroundings,
     telling,
-    usermodules,
     views,
     workplace,
 )
@@ -97,10 +96,9 @@ def run(
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()
-    with open(job.payload, "rb") as file:
-        envelope = pickle.loads(file.read())
-    usermodules.install(envelope["modules"])
-    content = pickle.loads(envelope["content"])
+    content = image.enter(
+        job.root, job.payload, os.path.join(os.path.dirname(os.getcwd()), "modules")
+    )
     functions, initials = content["functions"], content["initials"]
     values = bound.BoundValues(
         chunkfile.bound_values(job.description["binds"]), pickler(), job.copies_bound
