@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dis
+import enum
 import hashlib
 import importlib.machinery
 import importlib.util
@@ -244,25 +245,21 @@ class Image:
 
     def code(self, piece: _Piece, function: types.FunctionType) -> None:
         """Note what a function looks up when it runs, and what it imports."""
+        if not self._is_whole:
+            return
+        self._quote(function.__code__.co_filename)
         module = function.__globals__.get("__name__")
         own = sys.modules.get(module) if isinstance(module, str) else None
         if own is None or vars(own) is not function.__globals__ or not self.is_own(own.__name__):
             return
-        if not self._is_whole:
-            return
         module = own.__name__
         use = _use(function.__code__)
         piece.names |= use.names
-        there = vars(own).keys()
+        there = {name for name in vars(own) if not _is_special(name)}
         piece.needs |= {(module, name) for name in use.variables & there}
-        words = {name for name in use.words & there if not _is_of_htdag(vars(own)[name])}
-        if use.is_dynamic:
-            words = {
-                name
-                for name, value in list(vars(own).items())
-                if not _is_special(name) and not _is_of_htdag(value)
-            }
-        piece.needs |= {(module, name) for name in words}
+        words = there if use.is_dynamic else there & use.words
+        self._need_words(piece, module, words)
+        self.annotations(piece, module, function.__annotations__)
         self._module(module)
         if use.names & _ASKS_FOR_FILES:
             self._asks(self._modules[module])
@@ -271,7 +268,27 @@ class Image:
         for word in use.dotted:
             if word in sys.modules and self.is_own(word):
                 piece.modules.add(word)
-        file = function.__code__.co_filename
+
+    def annotations(self, piece: _Piece, module: str, found: Any) -> None:
+        """Note the names in annotations that are texts."""
+        if not self.is_own(module) or not isinstance(found, dict):
+            return
+        there = vars(sys.modules[module])
+        words = {
+            word for text in found.values() if type(text) is str for word in _WORD.findall(text)
+        }
+        self._need_words(piece, module, words & there.keys())
+
+    def _need_words(self, piece: _Piece, module: str, words: Iterable[str]) -> None:
+        there = vars(sys.modules[module])
+        piece.needs |= {
+            (module, name)
+            for name in words
+            if not _is_special(name) and not _is_of_htdag(there[name])
+        }
+
+    def _quote(self, file: str) -> None:
+        """Note the text of a notebook's cell, which is in no file: tracebacks quote it."""
         if file not in self._cells and not os.path.exists(file):
             text = "".join(linecache.getlines(file))
             if text:
@@ -293,6 +310,7 @@ class Image:
         if name not in self._reached and name != "__main__":
             self._reached[name] = sys.modules[name]
             self._module(name)
+            self._want((name, "__getattr__"))
 
     def _module(self, name: str) -> None:
         """Add what is to be known of a loaded module, and of those that its source imports."""
@@ -447,7 +465,7 @@ class Image:
         refused: dict[Name, tuple[str, str]] = {}
         for name, piece in self._pieces.items():
             if piece.problem is not None:
-                if not self._is_statement(name):
+                if not self._is_made_by_statement(name):
                     refused[name] = piece.problem
                 continue
             pieces[name] = (piece.group, position[piece.group])
@@ -490,15 +508,20 @@ class Image:
         self._files[name] = content
         return name
 
-    def _is_statement(self, name: Name) -> bool:
+    def is_defined(self, kind: type) -> bool:
+        """Tell whether a class is what its module's source defines under its name."""
+        name = name_of(kind)
+        return name is not None and self.is_own(name[0]) and self._is_made_by_statement(name)
+
+    def _is_made_by_statement(self, name: Name) -> bool:
         """Tell whether the module's source defines a name by `class` or `def`."""
         module, attribute = name
+        if not self._is_whole:
+            return False
+        self._module(module)
         source = self._modules[module]["source"]
-        return source is not None and bool(
-            re.search(
-                rb"^(class|def|async def) +%s\b" % re.escape(attribute.encode()), source, re.M
-            )
-        )
+        pattern = rb"^(class|def|async def) +%s\b" % re.escape(attribute.encode())
+        return source is not None and re.search(pattern, source, re.MULTILINE) is not None
 
     def files_of(self, payload: Payload) -> list[str]:
         """Return the files of large values that jobs may need which begin with this."""
@@ -586,13 +609,28 @@ class _ImagePickler(Pickler):
         self._image.code(self._piece, value)
         return super().function(value)
 
+    def class_(self, value: Any) -> Any:
+        own = vars(value).get("__annotations__")
+        self._image.annotations(self._piece, str(value.__module__), own)
+        if isinstance(value, enum.EnumMeta) and self._image.is_defined(value):
+            # What makes its members would run again, and cloudpickle leaves some of that out.
+            raise pickle.PicklingError("it is made by its statement")
+        return super().class_(value)
+
 
 def _top(name: Name) -> Name:
     return name[0], name[1].partition(".")[0]
 
 
 def _is_special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
+    """Tell whether a name is not the user's, but one by which Python describes a module."""
+    return name in _OF_PYTHON
+
+
+_OF_PYTHON = frozenset(
+    ("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__path__")
+    + ("__builtins__", "__cached__", "__annotations__", "__warningregistry__")
+)
 
 
 def _is_of_htdag(value: Any) -> bool:

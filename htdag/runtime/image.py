@@ -130,10 +130,12 @@ def set_class_state(kind: Any, state: Any) -> Any:
     """Give a class its members, past what its metaclass does about that."""
     members, _ = state
     registered = members.pop("_abc_impl", ())
+    setters = (vars(each).get("__setattr__") for each in type(kind).__mro__)
+    put = next(each for each in setters if each is not None and _is_installed(each))
     for name, value in members.items():
-        type.__setattr__(kind, name, value)
+        put(kind, name, value)
     if "__firstlineno__" in members:  # which the others have made Python forget
-        type.__setattr__(kind, "__firstlineno__", members["__firstlineno__"])
+        put(kind, "__firstlineno__", members["__firstlineno__"])
     for subclass in registered:
         kind.register(subclass)
     return kind
@@ -542,7 +544,13 @@ class Image:
                 return self.module(inner)
             if self._from_source(module, name):
                 return vars(own)[name]
+            if name != "__getattr__" and self._has(module, "__getattr__"):
+                return self.attribute(module, "__getattr__")(name)
         raise AttributeError("module %r has no attribute %r" % (module, name))
+
+    def _has(self, module: str, name: str) -> bool:
+        source = self._source(module)
+        return (module, name) in self._pieces or (source is not None and name in source.names)
 
     def _refusal(self, key: Name) -> Exception:
         kind, reason = self._refused[key]
