@@ -22,7 +22,7 @@ from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import is_project_module, project_modules_by_value, variables
 from htdag._reach import reach
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
-from htdag.runtime import identity, travel
+from htdag.runtime import identity, reducers, travel
 from htdag.runtime.frames import Pickled, large_buffers, plain
 
 PROTOCOL = 5
@@ -148,6 +148,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, value: Any) -> Any:
         if value is travel.arrived:
             return super().reducer_override(value)  # jobs have it
+        made = reducers.reduced(value)
+        if made is not NotImplemented:
+            return made
         if isinstance(value, type | types.FunctionType) and _is_no_part_of_python(value):
             self.classes.add(value)
         if isinstance(value, TransferPath | TransferURL):
@@ -176,7 +179,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             for name, content in vars(value).items()
             if (self._names is None or name in self._names) and not name.startswith("__")
         }
-        state["__file__"] = value.__file__
+        state["__file__"] = getattr(value, "__file__", None)
         return types.ModuleType, (value.__name__, value.__doc__), state
 
 

@@ -55,6 +55,8 @@ class _Inside(ModuleType):
             value = named(name)
             setattr(self, name, value)
             return value
+        if name == "_reducers":  # what pickles of odd objects refer to
+            return importlib.import_module(".reducers", __package__)
         if not name.startswith("_") and self._take_installed(name):
             return getattr(self, name)
         raise AttributeError(

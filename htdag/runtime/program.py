@@ -199,6 +199,8 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
     allowed = files
     import cloudpickle
 
+    from . import reducers
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Notes which files travel with a value."""
 
@@ -209,7 +211,8 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
                 if value._reference is not None:
                     self.files += (value._reference,)
                 return NotImplemented
-            return super().reducer_override(value)
+            made = reducers.reduced(value)
+            return super().reducer_override(value) if made is NotImplemented else made
 
     def dumps(value: Any) -> Pickled:
         if type(value) in _PLAIN:
