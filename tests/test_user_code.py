@@ -114,10 +114,10 @@ def classified(tmp_path_factory):
     return found, sources, [Path(folder).name for folder in folders]
 
 
-OWN = """
-    beside pack pack.sub pack.sub.deep bare bare.inner yaml helper loose spaced.mine of_the_group
-    by_path by_link by_link_file in_zip
-""".split()
+OWN = [
+    *("beside", "pack", "pack.sub", "pack.sub.deep", "bare", "bare.inner", "yaml", "helper"),
+    *("spaced.mine", "loose", "of_the_group", "by_path", "by_link", "by_link_file", "in_zip"),
+]
 
 
 def test_own_and_installed(classified):

@@ -19,7 +19,6 @@ import sys
 import threading
 import types
 import typing
-import warnings
 import weakref
 from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
 
@@ -48,7 +47,7 @@ def reduced(value: Any) -> Any:
 
 def _reducer(kind: type) -> Optional[Reducer]:
     """Return what knows how objects of a class travel; None where they do so by themselves."""
-    writes = False
+    names = set()
     for base in static.bases(kind)[:-1]:
         name = "%s.%s" % (static.module_name(base), base.__qualname__)
         if name in _MADE:
@@ -56,12 +55,19 @@ def _reducer(kind: type) -> Optional[Reducer]:
         if name in _REFUSED:
             return _refusal(_REFUSED[name])
         own = static.members(base)
-        if ("__reduce__" in own or "__reduce_ex__" in own) and base.__flags__ & _HEAP_TYPE:
-            break
-        writes = writes or "write" in own
-    return _standard_stream if writes else None
+        if base.__flags__ & _HEAP_TYPE:
+            if "__reduce__" in own or "__reduce_ex__" in own:
+                break
+        else:
+            names.add("__new__")  # more than an object
+        names.update(own)
+    else:
+        if "__getattr__" in names and not names & _HOW_TO_TRAVEL:
+            return _catch_all
+    return _standard_stream if "write" in names else None
 
 
+_HOW_TO_TRAVEL = {"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__new__"}
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a statement `class`, in general
 
 
@@ -103,6 +109,21 @@ def _simple_queue(value: Any) -> Any:
 
 def _system_random(value: Any) -> Any:
     return type(value), ()
+
+
+# Objects with a `__getattr__`, which pickle asks for what it looks for, before there is any state
+
+
+def _catch_all(value: Any) -> Any:
+    state = dict(static.attributes(value))
+    return new_object, (type(value),), state, None, None, set_attributes
+
+
+@known
+def set_attributes(made: Any, attributes: Dict[str, Any]) -> None:
+    """Give an object its attributes, past what its class does about that."""
+    for name, value in attributes.items():
+        object.__setattr__(made, name, value)
 
 
 # Weak references: the objects are there as long as the references to them
@@ -387,14 +408,13 @@ def set_context_variable(variable: Any, values: Any) -> None:
 
 
 def _iterator(value: Any) -> Any:
-    """Reduce an iterator of itertools as Python does until 3.13, in the end with a warning."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        if "__reduce__" in static.members(type(value)):
+    """Reduce an iterator of itertools as Python does; it warns of that from 3.12 on, until 3.13."""
+    if "__reduce__" in static.members(type(value)):
+        with contextlib.suppress(DeprecationWarning):  # where warnings are errors
             return value.__reduce__()
     raise pickle.PicklingError(
-        "an %s cannot be copied; use a list of its elements, or make it inside of the function"
-        % type(value).__qualname__
+        "a %s of itertools cannot be copied; use a list of its elements, or make it inside of the "
+        "function" % type(value).__qualname__
     )
 
 
@@ -490,8 +510,11 @@ def _exception(value: Any) -> Any:
     parts = value.__reduce__()
     state = parts[2] if len(parts) > 2 else None
     slots = {name: held for name, held in static.attributes(value) if name in _slots(own)}
-    more = (state, slots, cause, value.__suppress_context__)
-    return new_exception, (kind, parts[1]), more, None, None, set_exception
+    more = (value.args, state, slots, cause, value.__suppress_context__)
+    made_of = parts[1]
+    if any(base.__name__ == "BaseExceptionGroup" for base in static.bases(kind)):
+        made_of = value.message, list(value.exceptions)
+    return new_exception, (kind, made_of), more, None, None, set_exception
 
 
 def _slots(kinds: Any) -> Any:
@@ -528,7 +551,7 @@ def new_exception(kind: Any, arguments: Any) -> Any:
 @known
 def set_exception(made: Any, state: Any) -> None:
     """Give an exception its attributes, and what it was raised from."""
-    attributes, slots, cause, suppress = state
+    made.args, attributes, slots, cause, suppress = state
     if attributes is not None:
         made.__setstate__(attributes)
     for name, held in slots.items():
