@@ -27,32 +27,11 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import cloudpickle
-
 from htdag.runtime.static import module_name, namespace
 
 _SITES = ("site-packages", "dist-packages")
 _OF_THE_MACHINE = ("/usr/lib/", "/usr/lib32/", "/usr/lib64/", "/usr/share/", "/cvmfs/")
 _OF_CYTHON = re.compile(r"cython_runtime|_cython_[0-9_]+")
-
-
-@contextlib.contextmanager
-def project_modules_by_value() -> Iterator[None]:
-    """Have cloudpickle pickle the modules of the user's project by value, for this block."""
-    registry = set(cloudpickle.list_registry_pickle_by_value())
-    added = []
-    for module in list(sys.modules.values()):
-        # One module may stand there under several names.
-        if is_project_module(module) and module.__name__ not in {"__main__", *registry}:
-            with contextlib.suppress(ValueError):
-                cloudpickle.register_pickle_by_value(module)
-                added.append(module)
-                registry.add(module.__name__)
-    try:
-        yield
-    finally:
-        for module in added:
-            cloudpickle.unregister_pickle_by_value(module)
 
 
 def is_project_module(module: Any) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from htdag import _checks, _settings, backends, history
-from htdag._home import runs_directory
+from htdag._home import check_private, runs_directory
 from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
@@ -32,6 +32,7 @@ class RunFiles:
     """What all that can be done with a run builds on."""
 
     def __init__(self, path: Path) -> None:
+        check_private(path)
         self.path = path
         manifest = _read_json(path / layout.RUN)
         if manifest is None:
@@ -187,11 +188,19 @@ class RunFiles:
                     f"run {self.tag!r} has several targets, name one: {', '.join(self.targets)}"
                 )
             return self.targets[0]
-        if _checks.text(target, "target") not in self.targets:
+        stored = [entry["name"] for entry in self._plan["stages"] if entry["where"] is not None]
+        if _checks.text(target, "target") in (*self.targets, *stored):
+            return target
+        if target not in self.stages:
             raise UsageError(
                 f"run {self.tag!r} has no target {target!r}; it has: {', '.join(self.targets)}"
             )
-        return target
+        raise UsageError(
+            f"run {self.tag!r} has no values of stage {target!r} on disk: its jobs hand them on to "
+            f"the stage after it, or it is a source or in a loop. There are values of: "
+            f"{', '.join(stored)}. A run in which {target!r} is a target too, or the stage after "
+            f"it has fuse=False, keeps them"
+        )
 
     def _stage(self, stage: str) -> None:
         names = self.stages

@@ -15,7 +15,7 @@ from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
 from htdag.compile.final import FinalFunction
-from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
+from htdag.errors import DirectoryError, RunActive, RunNotFound, StageNameError, UsageError
 from htdag.plan import Plan
 from htdag.plan.follow import Layouts, layouts_of
 from htdag.reuse import cache
@@ -24,7 +24,7 @@ from htdag.reuse.matching import EVERY_STAGE
 from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.takeover import Takeover
 from htdag.run import Run
-from htdag.runtime import progress
+from htdag.runtime import layout, progress, reuse
 
 
 def check_at_rest(run: Run, doing: str) -> None:
@@ -54,18 +54,22 @@ def earlier(directory: Path, again: bool) -> Run | None:
     `RunActive` where it has not ended.
     """
     restore(directory)
-    if not directory.exists():
+    if not directory.exists() or not any(directory.iterdir()):
         return None
-    tag = directory.name
     if not again:
-        raise StageNameError(
-            f"there is a run with the tag {tag!r} already; take another tag, or submit with "
-            f"resume=True to go on from what it has finished, or htdag.load({tag!r}) to look at "
-            f"it, or remove its directory {str(directory)!r}"
-        )
+        raise _taken(directory)
     old = Run(directory)
     check_at_rest(old, "gone on with")
     return old
+
+
+def _taken(directory: Path) -> StageNameError:
+    tag = directory.name
+    return StageNameError(
+        f"there is a run with the tag {tag!r} already; take another tag, or submit with "
+        f"resume=True to go on from what it has finished, or htdag.load({tag!r}) to look at "
+        f"it, or remove its directory {str(directory)!r}"
+    )
 
 
 def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
@@ -163,7 +167,12 @@ def start_new(
 ) -> Run:
     """Write and start a run, with what the cache has."""
     takeover = Takeover()
-    write_run(plan, directory, tag, takeover, functions)
+    try:
+        write_run(plan, directory, tag, takeover, functions)
+    except DirectoryError:
+        if (directory / layout.RUN).exists():  # another process was faster
+            raise _taken(directory) from None
+        raise
     _mark(directory)
     if takeover.matches:
         content = progress.read_plan(str(directory))
@@ -205,7 +214,7 @@ def _start_again(
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)
-        if _is_as_before(old, new, content["nodes"]):
+        if _is_as_before(old, new, content):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
             return old
         _say(found)
@@ -221,7 +230,8 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
     os.sync()
     swap(new, directory)
     try:
-        submit()
+        with alone(directory):
+            submit()
     except BaseException:
         swap_back(directory)
         raise
@@ -240,8 +250,23 @@ def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[V
             remove_quietly(new)
 
 
-def _is_as_before(old: Run, new: Path, nodes: list[dict[str, Any]]) -> bool:
-    """Whether a run is done, and one of the same plan has nothing left to do."""
+_SETTLED = (
+    "name",
+    "stages",
+    "parents",
+    "mode",
+    "input",
+    "outputs",
+    "delivers",
+    "on_error",
+    "max_errors",
+    "binds",
+)
+"""What of a node must be as it was for a run to stay as it is: all but where and how it runs."""
+
+
+def _is_as_before(old: Run, new: Path, plan: dict[str, Any]) -> bool:
+    """Whether a run is done, and one of the same plan reads the same and has nothing left to do."""
     before, now = read_identity(old.path), read_identity(new)
     if before is None or now is None or old.state is not RunState.DONE:
         return False
@@ -249,9 +274,21 @@ def _is_as_before(old: Run, new: Path, nodes: list[dict[str, Any]]) -> bool:
         before["stages"] == now["stages"]
         and _computations(before) == _computations(now)
         and list(old.targets) == list(Run(new).targets)
-        and [node["name"] for node in nodes] == [node["name"] for node in old._plan["nodes"]]
-        and all(state.complete for node in nodes for state in progress.examine(str(new), node))
+        and _settled(old._plan) == _settled(plan)
+        and all(_reads_the_same(new, node) for node in plan["nodes"])
+        and all(
+            state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
+        )
     )
+
+
+def _settled(plan: dict[str, Any]) -> list[list[Any]]:
+    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
+
+
+def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
+    taken = reuse.taken(str(run), node)
+    return taken is not None and taken.same
 
 
 def _computations(identity: dict[str, Any]) -> dict[str, Any]:

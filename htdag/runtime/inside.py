@@ -55,8 +55,6 @@ class _Inside(ModuleType):
             value = named(name)
             setattr(self, name, value)
             return value
-        if name == "_reducers":  # what pickles of odd objects refer to
-            return importlib.import_module(".reducers", __package__)
         if not name.startswith("_") and self._take_installed(name):
             return getattr(self, name)
         raise AttributeError(
@@ -64,6 +62,24 @@ class _Inside(ModuleType):
             "belongs outside of the functions that run in jobs"
             % (name, ", ".join("htdag." + known for known in sorted(self.__dir__())))
         )
+
+    @property
+    def _image(self) -> Any:
+        """What pickles of functions and classes refer to."""
+        return importlib.import_module(".image", __package__)
+
+    @_image.setter
+    def _image(self, value: Any) -> None:
+        """Keep to it, also where a module of an installed htdag of that name is imported."""
+
+    @property
+    def _reducers(self) -> Any:
+        """What pickles of odd objects refer to."""
+        return importlib.import_module(".reducers", __package__)
+
+    @_reducers.setter
+    def _reducers(self, value: Any) -> None:
+        """Keep to it."""
 
     def __dir__(self) -> Any:
         return [*PUBLIC, "stage"]
