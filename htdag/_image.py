@@ -627,10 +627,10 @@ def _is_special(name: str) -> bool:
     return name in _OF_PYTHON
 
 
-_OF_PYTHON = frozenset(
-    ("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__path__")
-    + ("__builtins__", "__cached__", "__annotations__", "__warningregistry__")
-)
+_OF_PYTHON = {
+    *("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__path__"),
+    *("__builtins__", "__cached__", "__annotations__", "__warningregistry__"),
+}
 
 
 def _is_of_htdag(value: Any) -> bool:
