@@ -454,7 +454,8 @@ def test_evicted_jobs_keep_what_is_done_and_put_aside(pool: Pool, runs_dir: Path
     (steps,) = run.result("count")
     assert len(steps) == 12
     assert len(set(steps)) > 1
-    assert run.stdout("count", "0").startswith("step 0\n")
+    if point == "blind":  # its pauses tell where the item at hand began to print
+        assert run.stdout("count", "0").startswith("step 0\n")
 
 
 def test_only_functions_that_may_checkpoint_get_folders_for_it():

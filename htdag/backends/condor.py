@@ -15,7 +15,7 @@ from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
-from htdag.backends import abilities, capacity, jobs, judging, negotiating, peek, reaching
+from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import greet, htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -23,6 +23,7 @@ from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.reaching import mapped, reached, why_stopped
 from htdag.backends.setup import Setup
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
@@ -57,6 +58,21 @@ def why_unusable(setup: Setup | None = None) -> str:
 def never_usable() -> bool:
     """Tell, without asking anyone, whether no run can be submitted from here."""
     return os.getuid() == 0 or (shutil.which("condor_dagman") is None and not OwnPool().is_running)
+
+
+def at_hand() -> Scheduler:
+    """Return what the HTCondor can do that is on this machine, whether it answers or not.
+
+    That is the one that is configured, else the user's own pool, where that runs.
+    """
+    setup = Setup.current()
+    if not setup.programs:
+        own = OwnPool()
+        if not own.is_running:
+            return ANY
+        setup = own.setup
+    with using(setup):
+        return abilities.scheduler()
 
 
 def find() -> tuple[Setup | None, str]:
@@ -119,14 +135,23 @@ class CondorBackend:
         folder = os.path.dirname(sys.executable)
         return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
 
+    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+        """Return what the HTCondor can do to which a run goes."""
+        with using(self._setup(before)):
+            return abilities.scheduler()
+
+    def _setup(self, before: dict[str, Any] | None) -> Setup:
+        """Return the HTCondor to submit to: the one of before, else that of new runs."""
+        if before is not None:
+            return Setup.of_ticket(before)
+        self._new_runs = self._new_runs or find()[0]
+        return self._new_runs or Setup.current()
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
         if os.getuid() == 0:
             raise BackendError("HTCondor refuses the jobs of root; submit as an ordinary user")
-        if before is not None:
-            setup = Setup.of_ticket(before)
-        else:
-            setup = self._new_runs or find()[0] or Setup.current()
+        setup = self._setup(before)
         # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
         name = _NO_NAME.sub("_", run.name)
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": name}
@@ -144,13 +169,6 @@ class CondorBackend:
                 _write_rescue(run, dag)
             with _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
-            if first:
-                dagman = Path(description["executable"])
-                abilities.check_destinations(run, dagman)
-                for folder, file in abilities.written(run, dag):
-                    judging.spare_scripts(folder, file, dagman)
-                    abilities.settle_throttles(folder, dagman)
-                    negotiating.settle_materialisation(folder)
             if loops_of(run):
                 # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
                 description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])

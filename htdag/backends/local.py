@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from htdag._home import environments_directory
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
 
@@ -35,6 +36,10 @@ class LocalBackend:
     def finds_packages(self) -> bool:
         """Jobs are of this very Python."""
         return True
+
+    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+        """Nothing is known: there is none."""
+        return ANY
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""

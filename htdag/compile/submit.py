@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from htdag._resources import written
 from htdag.compile.environments import Placed
 from htdag.compile.requests import per_item
+from htdag.compile.scheduler import Scheduler
 from htdag.compile.travelling import Travel
+from htdag.errors import BackendError
 from htdag.plan import Node
 from htdag.runtime import atonce, layout, pause
 
@@ -33,7 +35,32 @@ _VERSION = ".".join(map(str, SENDS_FOLDERS))
 _SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
 
 
-def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool) -> Iterator[str]:
+def check_destination(node: Node, travel: Travel, scheduler: Scheduler) -> None:
+    """Refuse files of jobs that are to go to a URL, where HTCondor cannot send them.
+
+    Raises
+    ------
+    BackendError
+        If a stage has a URL as ``output_destination``, and this HTCondor would never end its jobs.
+    """
+    version = scheduler.version
+    if travel.output_url and version is not None and version < SENDS_FOLDERS:
+        raise BackendError(
+            f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor "
+            f"{'.'.join(map(str, version))} never ends a job whose files go to a URL ({_VERSION} "
+            "does); give a folder of this machine, or let the function send its files itself"
+        )
+
+
+def submit_lines(
+    node: Node,
+    place: Placed,
+    travel: Travel,
+    *,
+    checkpoints: bool,
+    judged_by_status: bool,
+    scheduler: Scheduler,
+) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -46,6 +73,10 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
         What files have to do with the node.
     checkpoints : bool
         Whether the node's functions call `htdag.checkpoint`.
+    judged_by_status : bool
+        Whether the exit status of a job tells that all of its items are done.
+    scheduler : Scheduler
+        The HTCondor that is to run it.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -62,15 +93,17 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
     if travel.returns:
         back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
+    yield f"# One job for each line that {layout.LIST} prints."
     if node.lanes > 1:
-        yield "# One job for each line of a lane's list, which VARS in the DAG names."
-    else:
-        yield f"# One job for each line of {layout.chunk_list(name)}."
+        yield "# VARS in the DAG name the lane."
     yield ""
     for key, value in place.prepared.submit:
         yield f"{key} = {value}"
-    yield f"executable = {place.executable}"
-    yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
+    # A shell that is there reads the script: so it runs on a file system without execution, too.
+    yield "executable = /bin/sh"
+    yield "transfer_executable = False"
+    work = "work-status" if judged_by_status else "work"
+    yield f"arguments = {place.script} {work} {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
     if "should_transfer_files" not in dict(place.prepared.submit):
         # Where a file system is shared HTCondor would fetch no URLs.
@@ -96,9 +129,11 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
     yield ""
     given = node.options.given()
     yield from _requests(node)
-    if "max_materialize" not in given:
+    is_late = "max_materialize" not in given
+    if is_late and (not scheduler.negotiates_often or "max_idle" in given):
         # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
         # jobs of the second and later nodes often wait for the negotiator's next periodic cycle.
+        # Where it looks each second, late materialisation is what comes late.
         yield from atonce.LATE.splitlines()
     if "request_cpus" not in given:
         yield "request_cpus = 1"
@@ -112,8 +147,8 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
         yield f"{key} = {value}"
     yield ""
     variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
-    lines = "$(list)" if node.lanes > 1 else layout.chunk_list(name)
-    yield f"queue {variables} from {lines}"
+    unit = "$(unit)" if node.lanes > 1 else name
+    yield f"queue {variables} from ./{layout.LIST} {unit} |"
 
 
 def _requests(node: Node) -> Iterator[str]:

@@ -163,7 +163,7 @@ def start_new(
 ) -> Run:
     """Write and start a run, with what the cache has."""
     takeover = Takeover()
-    write_run(plan, directory, tag, takeover, functions)
+    write_run(plan, directory, tag, takeover, functions, backend.scheduler())
     _mark(directory)
     if takeover.matches:
         content = progress.read_plan(str(directory))
@@ -201,7 +201,7 @@ def _start_again(
     directory = old.path
     new = aside(directory, "again")
     takeover = Takeover(directory, keep_finished)
-    write_run(plan, new, old.tag, takeover, functions)
+    write_run(plan, new, old.tag, takeover, functions, backend.scheduler(before))
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)
