@@ -22,6 +22,7 @@ _HAS_DOCSTRING = 0x4000000  # a flag since Python 3.13
 _FLAGS = ~(inspect.CO_NESTED | _HAS_DOCSTRING)
 _JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs])
 _SILENT = frozenset({"EXTENDED_ARG", "CACHE", "NOP"})
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def digest(data: bytes) -> str:
@@ -70,19 +71,28 @@ def _constant(constant: Any) -> str:
     return f"{type(constant).__name__} {constant!r}"
 
 
-def of_source(source: str) -> str:
-    """Return a digest of a module by its syntax tree, without its docstrings."""
+def of_source(source: str | bytes) -> str:
+    """Return a digest of a module by its syntax tree, without its docstrings.
+
+    These count where the module speaks of ``__doc__``, since then what it does may depend on them.
+    What cannot be parsed counts letter by letter.
+    """
+    raw = source.encode(errors="surrogatepass") if isinstance(source, str) else source
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             tree = ast.parse(source)
-        except SyntaxError:
-            return digest(source.encode(errors="surrogatepass"))
+            if b"__doc__" not in raw:
+                _drop_docstrings(tree)
+            return digest(ast.dump(tree).encode(errors="surrogatepass"))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return digest(raw)
+
+
+def _drop_docstrings(tree: ast.Module) -> None:
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and ast.get_docstring(node, clean=False) is not None:  # type: ignore[arg-type]
-            del body[0]
-    return digest(ast.dump(tree).encode(errors="surrogatepass"))
+        if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
 
 
 def canonical(value: Any, reference: Callable[[Any], Any]) -> bytes:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from htdag import _settings
-from htdag._home import log_file
+from htdag._home import log_file, make_folder
+from htdag.errors import DirectoryError
 
 _SIZE = 1 << 20  # bytes of one file
 _FILES = 3  # older ones that are kept
@@ -25,7 +26,7 @@ class _File(RotatingFileHandler):
 
     def _open(self) -> Any:
         path = Path(self.baseFilename)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
@@ -43,7 +44,10 @@ def to_file() -> None:
     Handlers and levels that the program has set for the logger ``htdag`` stay as they are.
     """
     level = _settings.resolve("log_level").value
-    path = str(log_file())
+    try:
+        path = str(log_file())
+    except DirectoryError:
+        return  # whatever needs the folder says so
     ours = [handler for handler in LOGGER.handlers if isinstance(handler, _File)]
     if level != "off" and any(handler.baseFilename == path for handler in ours):
         return

@@ -234,12 +234,12 @@ def link(run: pathlib.Path, at: str, path: str) -> None:
         return
     target = folder / os.path.basename(path)
     if not os.path.isdir(path):
-        folder.mkdir(parents=True)
+        layout.make_folder(str(folder))
         target.symlink_to(path)
         return
-    target.mkdir(parents=True)
+    layout.make_folder(str(target))
     for within, whole in entries(path):
         if os.path.isdir(whole):
-            (target / within).mkdir()
+            layout.make_folder(str(target / within))
         else:
             (target / within).symlink_to(whole)

@@ -13,6 +13,7 @@ import os
 import site
 import sys
 import sysconfig
+import threading
 import types
 from collections.abc import Iterator
 from functools import lru_cache
@@ -20,10 +21,20 @@ from typing import Any
 
 import cloudpickle
 
+_registry_lock = threading.RLock()
+
 
 @contextlib.contextmanager
 def project_modules_by_value() -> Iterator[None]:
-    """Have cloudpickle pickle the modules of the user's project by value, for this block."""
+    """Have cloudpickle pickle the modules of the user's project by value, for this block.
+
+    What cloudpickle knows of modules belongs to the whole process: one thread at a time.
+    """
+    with _registry_lock:
+        yield from _registered()
+
+
+def _registered() -> Iterator[None]:
     registry = set(cloudpickle.list_registry_pickle_by_value())
     added = []
     for module in list(sys.modules.values()):

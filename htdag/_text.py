@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+
+class Text(str):
+    """Text that a notebook and an interactive session show as lines, not with ``\\n`` in quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
 
 def counted(number: int, what: str) -> str:
     """Return a number of things, as ``1,000 items`` or ``1 item``.

@@ -18,7 +18,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from htdag._home import runs_directory
+from htdag._home import make_folder, runs_directory
 from htdag._logging import LOGGER
 from htdag.observe.ended import has_ended
 from htdag.plan.costs import weighted_median
@@ -100,6 +100,8 @@ def gather_finished() -> int:
             if not has_ended(path):
                 continue
             fresh.append(measure_run(path))
+        except FileNotFoundError:
+            continue  # it is no run (yet)
         except (OSError, ValueError, KeyError, TypeError) as error:
             LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", path, error)
         names[path.name] = inode  # also where it is damaged: it will not be better the next time
@@ -109,14 +111,15 @@ def gather_finished() -> int:
 
 
 def _newest_first() -> list[tuple[Path, int]]:
+    runs = runs_directory()
     try:
-        with os.scandir(runs_directory()) as found:
+        with os.scandir(runs) as found:
             entries = [(entry.name, entry.inode()) for entry in found if entry.name[0] != "."]
     except OSError:
         return []
     # By inode, which mostly grows: the time of each would have to be asked for.
     entries.sort(key=lambda entry: -entry[1])
-    return [(runs_directory() / name, inode) for name, inode in entries]
+    return [(runs / name, inode) for name, inode in entries]
 
 
 # What a run measured
@@ -354,7 +357,7 @@ def _locked() -> Iterator[None]:
     the file says from which runs it was.
     """
     path = store_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         deadline = time.monotonic() + _LOCK_TIMEOUT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from htdag import _checks
-from htdag._home import runs_directory
+from htdag._home import make_folder, runs_directory
 from htdag._names import check_tag
 from htdag.backends.base import RunState
-from htdag.errors import RunNotFound, StageNameError, UsageError
+from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
 from htdag.run import Run, bundle
 from htdag.run.files import IMPORTED, TICKET
 from htdag.runtime import layout
@@ -95,14 +96,18 @@ def clean(
     age = None if older_than is None else _checks.seconds(older_than, "older_than")
     found = []
     for run in runs("*" if pattern is None else pattern):
-        state = _state(run)
-        if state not in wanted or (pattern is None and not run.transient):
-            continue
-        if age is not None and time.time() - run.changed.timestamp() < age:
-            continue
-        found.append(Cleaned(run.tag, state, run.size(), run.changed))
-        if not dry_run:
-            run.delete()
+        try:
+            state = _state(run)
+            if state not in wanted or (pattern is None and not run.transient):
+                continue
+            if age is not None and time.time() - run.changed.timestamp() < age:
+                continue
+            entry = Cleaned(run.tag, state, run.size(), run.changed)
+            if not dry_run:
+                run.delete()
+        except (RunActive, RunNotFound):
+            continue  # it was submitted, gone on with or deleted just now
+        found.append(entry)
     return found
 
 
@@ -147,10 +152,8 @@ def import_run(
         raise UsageError(f"on={on!r}: it takes 'condor' or 'local'")
     if tag is not None:
         _check_free(tag)
-    home = runs_directory()
-    home.mkdir(parents=True, exist_ok=True)
-    aside = home / f".import.{os.getpid()}.new"
-    aside.mkdir(mode=0o700)
+    home = make_folder(runs_directory())
+    aside = Path(tempfile.mkdtemp(".new", f".import.{os.getpid()}.", dir=home))
     try:
         about = bundle.read(source, aside)
         name = _check_free(about["tag"] if tag is None else tag)

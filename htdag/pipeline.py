@@ -21,7 +21,7 @@ from htdag.plan.tune import Settings
 from htdag.reuse import cache
 from htdag.run import Run, replacing
 from htdag.stages import Stage
-from htdag.store import new_tag
+from htdag.store import new_tag, release_tag
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -218,7 +218,18 @@ class Pipeline(Planned, AtEnd):
         _logging.to_file()
         asked = replacing.asked(self.name, tag, resume, keep_finished)
         checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
-        directory = runs_directory() / checked
+        try:
+            run = self._start(checked, on, asked)
+        except BaseException:
+            release_tag(checked)
+            raise
+        asked.taken()
+        if asked.tag is None and hasattr(sys, "ps1"):
+            print(f"htdag: the run has the tag {run.tag!r}", file=sys.stderr)
+        return run
+
+    def _start(self, tag: str, on: str, asked: replacing.Asked) -> Run:
+        directory = runs_directory() / tag
         old = replacing.earlier(directory, asked.again)
         backend, why = backends.choose(replacing.place(old, on))
         if why:
@@ -234,16 +245,9 @@ class Pipeline(Planned, AtEnd):
         if backend.name == "condor":
             expressions.check(plan)
         if old is None:
-            run = replacing.start_new(directory, checked, plan, backend, self._final)
-        else:
-            before = replacing.ticket(old, on)
-            run = replacing.start_again(
-                old, plan, backend, asked.keep_finished, before, self._final
-            )
-        asked.taken()
-        if asked.tag is None and hasattr(sys, "ps1"):
-            print(f"htdag: the run has the tag {run.tag!r}", file=sys.stderr)
-        return run
+            return replacing.start_new(directory, tag, plan, backend, self._final)
+        before = replacing.ticket(old, on)
+        return replacing.start_again(old, plan, backend, asked.keep_finished, before, self._final)
 
     def run(
         self,
@@ -285,9 +289,7 @@ class Pipeline(Planned, AtEnd):
         except KeyboardInterrupt:
             run.interrupted()
             raise
-        if len(self._targets) == 1:
-            return run.result()
-        return {target: run.result(target) for target in self._targets}
+        return run.result()
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 import warnings
@@ -9,13 +10,13 @@ from datetime import datetime
 from pathlib import Path
 
 from htdag import _checks
-from htdag._home import runs_directory
+from htdag._home import make_folder, runs_directory
 from htdag._names import check_tag
-from htdag.errors import RunDamaged, RunNotFound
+from htdag.errors import DirectoryError, RunDamaged, RunNotFound
 from htdag.run import Run
 from htdag.runtime import layout
 
-__all__ = ["load", "new_tag", "runs", "tags"]
+__all__ = ["load", "new_tag", "release_tag", "runs", "tags"]
 
 
 def load(tag: str) -> Run:
@@ -76,7 +77,7 @@ def runs(pattern: str = "*") -> list[Run]:
             found.append(Run(path))
         except RunNotFound:
             continue  # removed meanwhile
-        except RunDamaged as error:
+        except (RunDamaged, DirectoryError) as error:
             warnings.warn(f"passed over: {error}", stacklevel=2)
     return sorted(found, key=lambda run: (run.created, run.tag))
 
@@ -102,10 +103,24 @@ def _run_paths(pattern: str) -> list[Path]:
 
 
 def new_tag(pipeline: str) -> str:
-    """Return a tag that is not taken, of the pipeline's name and the time."""
+    """Return a tag that is not taken, of the pipeline's name and the time.
+
+    An empty folder keeps it from other processes, and other threads, until the run is in its place.
+    """
+    runs = make_folder(runs_directory())
     stem = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}"
     tag, number = stem, 1
-    while (runs_directory() / tag).exists():
-        number += 1
-        tag = f"{stem}-{number}"
-    return tag
+    while True:
+        try:
+            (runs / tag).mkdir(mode=0o700)
+        except FileExistsError:
+            number += 1
+            tag = f"{stem}-{number}"
+        else:
+            return tag
+
+
+def release_tag(tag: str) -> None:
+    """Give back a tag for which no run was made."""
+    with contextlib.suppress(OSError):
+        (runs_directory() / tag).rmdir()  # of a run there are files in it

@@ -523,7 +523,7 @@ def test_one_process_at_a_time_and_what_a_killed_one_left(shared: Path, home: Pa
     run = ended(survey(shared, range(4), bad=[30]).submit("survey", "local"))
     left = [
         run.path.with_name(name)
-        for name in (".survey.77.again", ".survey.77.rerun", "..survey.77.again.77.new")
+        for name in (".survey.77.again", ".survey.77.rerun", "..survey.77.again.77.x.new")
     ]
     for path in left:
         path.mkdir()

@@ -649,7 +649,9 @@ def test_run_returns_the_result_or_a_dict_of_them(home: Path, capfd: pytest.Capt
     squares = htdag.map(square, range(4))
     assert htdag.Pipeline(squares).run(on="local") == [0, 1, 4, 9]
     total = squares.reduce(operator.add, name="total")
-    assert htdag.Pipeline(total, squares).run(on="local") == {"total": 14, "square": [0, 1, 4, 9]}
+    both = {"total": 14, "square": [0, 1, 4, 9]}
+    assert htdag.Pipeline(total, squares).run("both", on="local") == both
+    assert htdag.load("both").result() == htdag.load("both").result(timeout=None) == both
 
 
 def test_a_failed_compilation_leaves_nothing_behind(home: Path):

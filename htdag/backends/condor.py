@@ -167,7 +167,8 @@ class CondorBackend:
         with mapped(f"submitting {str(run / dag)!r}"), reached(setup):
             if not first or _has_outcomes(run):
                 _write_rescue(run, dag)
-            with _quiet_stdout():
+            # Of a first submission the bindings say nothing, and standard output is everyone's.
+            with contextlib.nullcontext() if first else _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if loops_of(run):
                 # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.

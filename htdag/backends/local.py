@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from htdag._home import environments_directory
+from htdag._home import environments_directory, make_folder
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import BackendError, UsageError
@@ -48,8 +48,7 @@ class LocalBackend:
         (run / layout.halt(dag)).unlink(missing_ok=True)
         command = [sys.executable, "-E", str(run / layout.RUNTIME), "local", str(run)]
         command.append(str(cores()))
-        store = environments_directory() / "unpacked"  # here they may stay
-        store.mkdir(parents=True, exist_ok=True, mode=0o700)
+        store = make_folder(environments_directory() / "unpacked")  # here they may stay
         with open(run / layout.LOCAL_LOG, "ab", opener=_closed_to_others) as log:
             # It detaches itself once it holds the lock and has written its state.
             status = subprocess.run(

@@ -143,7 +143,7 @@ class OwnPool:
             raise DirectoryError(f"{str(self.path)!r} belongs to another user")
         self.path.chmod(0o700)
         for name in poolconfig.FOLDERS:
-            (self.path / name).mkdir(exist_ok=True)
+            (self.path / name).mkdir(mode=0o700, exist_ok=True)
 
     def _check_size(self, cpus: int | None, memory: int | None) -> None:
         known = self._known()

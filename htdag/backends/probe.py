@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from htdag._home import make_folder
 from htdag.backends.bindings import htcondor2, short, using
 from htdag.backends.setup import Setup
 
@@ -45,7 +46,7 @@ def look(
     dict of str to (str, str)
         For each point the version of its Python ("" where it has none), and what went wrong.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    make_folder(parent)
     folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=parent))
     try:
         with using(setup):

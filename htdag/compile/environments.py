@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from htdag._home import make_folder
 from htdag._packages import Package, packages_of
 from htdag.compile.content import functions_of
 from htdag.environments import Environment, EnvironmentWarning, Prepared
@@ -189,7 +190,7 @@ def write(run: Path, placed: Iterable[Placed]) -> None:
         if not each.folder:
             continue
         folder = run / each.folder
-        folder.mkdir(parents=True, mode=0o700)
+        make_folder(folder)
         what = str(each.environment).replace("\n", " ").replace("\r", " ")
         if each.prepared.setup:
             script = _RUN.format(what=what, here=each.folder, setup=each.prepared.setup.strip("\n"))

@@ -7,6 +7,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from htdag import _paths
+from htdag._home import make_folder
 from htdag._sources import LateSource, Source
 from htdag.errors import UsageError
 from htdag.plan import Node, StoredSource
@@ -28,7 +29,7 @@ def write_source(run: Path, node: Node) -> None:
 
 def write_stored_source(run: Path, stored: StoredSource) -> None:
     """Write the items of a source that is read by ranges."""
-    (run / layout.source(stored.stage)).mkdir(parents=True)
+    make_folder(run / layout.source(stored.stage))
     _write(
         run,
         stored.source,

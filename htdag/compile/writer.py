@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from htdag import _paths
+from htdag._home import make_folder
 from htdag._options import Options
 from htdag._version import VERSION
 from htdag.compile import archive, dag, environments, final, judges, requests, submit, travelling
@@ -73,25 +75,40 @@ def write_run(
         If an environment cannot be packed.
     """
     placed = environments.prepare(plan)
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}.new")
+    _check_empty(directory)
     try:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise DirectoryError(f"{str(directory)!r} exists already and is not empty")
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        aside.mkdir(mode=0o700)
+        make_folder(directory.parent)
+        aside = Path(
+            tempfile.mkdtemp(".new", f".{directory.name}.{os.getpid()}.", dir=directory.parent)
+        )
     except OSError as error:
         raise DirectoryError(
             f"cannot make the run directory {str(directory)!r}: {error}"
         ) from error
+    if aside.stat().st_mode & 0o700 != 0o700:
+        aside.rmdir()
+        raise DirectoryError(
+            "the umask of this process takes the right to read and write its files from itself; "
+            "before it starts, set one such as: umask 077"
+        )
     try:
         _fill(plan, aside, tag, placed, take, functions, scheduler=scheduler)
         begin_loops(aside)
         os.sync()
-        os.replace(aside, directory)
+        try:
+            os.replace(aside, directory)
+        except OSError:
+            _check_empty(directory)  # others may have been faster
+            raise
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     return directory / dag_name(plan)
+
+
+def _check_empty(directory: Path) -> None:
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise DirectoryError(f"{str(directory)!r} exists already and is not empty")
 
 
 def dag_name(plan: Plan) -> str:
@@ -114,7 +131,7 @@ def _fill(
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     for node in with_jobs:
         for folder in (layout.inputs, layout.outcomes, layout.logs):
-            (run / folder(node.name)).mkdir(parents=True)
+            make_folder(run / folder(node.name))
     of_source = _write_sources(plan, run)
     classes = set().union(*of_source.values())
     travels = travelling.travels(plan)
@@ -225,7 +242,7 @@ def _write_rounds(
     for node in plan.nodes:
         if node.round is not None:
             for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
-                (run / folder(node.name)).mkdir(parents=True)
+                make_folder(run / folder(node.name))
             # DAGMan before 24 refuses a DAG with a DIR that is not there when it begins.
             begin = os.path.basename(layout.rounds(node.name))
             (run / layout.current(node.name)).symlink_to(begin)
@@ -277,7 +294,7 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
 def _write_final(plan: Plan, run: Path, functions: Sequence[final.FinalFunction]) -> str:
     """Write the FINAL node and return its name."""
     name = final.node_name({node.name for node in plan.nodes})
-    (run / layout.logs(name)).mkdir(parents=True)
+    make_folder(run / layout.logs(name))
     _write(run / layout.payload(name), final.payload(functions))
     _write_json(run / layout.program(name), final.program(functions))
     lines = final.submit_lines(name)

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from htdag._home import environments_directory
+from htdag._home import environments_directory, make_folder
 from htdag.errors import PackingError
 
 LARGE = 250_000_000  # bytes; above that a word is said about it
@@ -59,8 +59,7 @@ def archive(requirements: tuple[str, ...] | None, file: str) -> Archive:
     whole = requirements is None and not file
     tool = "conda-pack" if whole and is_conda(sys.prefix) else "pex"
     content = _content(tool, requirements, file)
-    home = environments_directory()
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home = make_folder(environments_directory())
     folder = home / _digest(json.dumps(content, sort_keys=True).encode())[:20]
     found = _read(folder, tool)
     if found is not None:

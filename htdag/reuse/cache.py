@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag._home import cache_directory, runs_directory
+from htdag._home import cache_directory, make_folder, runs_directory
 from htdag.observe.ended import has_ended
 from htdag.reuse.directories import read_identity
 from htdag.runtime import keeping, layout, progress, reuse
@@ -129,7 +129,7 @@ def _gather(run: Path) -> None:
         own = f"{run.name}-{int(manifest['created'] * 1000):x}"
         folder = cache_directory() / known / own
         aside = folder.with_name(f".{own}.{os.getpid()}.new")
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder.parent)
         try:
             writer = keeping.Writer(str(aside))
             writer.add_node(str(run), plan["by_name"][name])

@@ -79,7 +79,7 @@ def alone(directory: Path) -> Iterator[None]:
         if directory.stat().st_ino != before:
             raise RunActive(f"another process has just gone on with run {directory.name!r}")
         left = re.compile(
-            rf"\.{{1,2}}{re.escape(directory.name)}\.\d+\.({'|'.join(ASIDE)})(\.\d+\.new)?"
+            rf"\.{{1,2}}{re.escape(directory.name)}\.\d+\.({'|'.join(ASIDE)})(\.\d+\.\w+\.new)?"
         )
         for path in directory.parent.iterdir():
             if path.name.startswith(".") and left.fullmatch(path.name):

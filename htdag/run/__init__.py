@@ -13,6 +13,7 @@ from htdag.observe.failures import ItemError
 from htdag.observe.missing import MissingItem
 from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
+from htdag.reuse.directories import alone
 from htdag.run.again import Again
 from htdag.run.debugging import Debugging
 from htdag.run.keeping import Keeping
@@ -44,7 +45,8 @@ class Run(Results, Looking, Again, Debugging, Streams, Keeping):
 
         run = cls(path)
         try:
-            run._submit(backend)
+            with alone(path):  # one that is not submitted may be cleaned up
+                run._submit(backend)
         except BaseException:
             shutil.rmtree(path, ignore_errors=True)
             raise

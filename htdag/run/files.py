@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from htdag import _checks, _settings, backends, history
-from htdag._home import runs_directory
+from htdag._home import check_private, runs_directory
 from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
@@ -32,6 +32,7 @@ class RunFiles:
     """What all that can be done with a run builds on."""
 
     def __init__(self, path: Path) -> None:
+        check_private(path)
         self.path = path
         manifest = _read_json(path / layout.RUN)
         if manifest is None:

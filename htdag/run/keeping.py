@@ -16,6 +16,7 @@ from htdag._names import check_tag
 from htdag._version import VERSION
 from htdag.backends.base import RunState
 from htdag.errors import RunActive, StageNameError
+from htdag.reuse.directories import alone
 from htdag.run import bundle
 from htdag.run.files import RunFiles
 from htdag.runtime import layout
@@ -158,10 +159,11 @@ class Keeping(RunFiles):
         >>> for run in htdag.runs("trial-*"):
         ...     run.delete()
         """
-        self._check_at_rest("deleted")
-        # First out of sight: what is half deleted is no run.
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.deleted")
-        os.rename(self.path, aside)
+        with alone(self.path):
+            self._check_at_rest("deleted")
+            # First out of sight: what is half deleted is no run.
+            aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.deleted")
+            os.rename(self.path, aside)
         LOGGER.info("run %r: deleted", self.tag)
         shutil.rmtree(aside)
 

@@ -40,8 +40,7 @@ class Place:
 def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
     """Return where the input of an item lies.
 
-    To be called in the run directory. The files that hold items are read as far as the item, of
-    their values none is unpickled.
+    The files that hold items are read as far as the item, of their values none is unpickled.
 
     Raises
     ------
@@ -53,20 +52,20 @@ def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
     missing = False
     for node in nodes_of(plan, stage):
         for chunk in _likely(run, node, key):
-            job = job_of(Path(), node["name"], chunk)
+            job = job_of(run, node["name"], chunk)
             if job is None:
                 missing = True
                 continue
             if node["mode"] == "reduce":
                 return Place(job, 0, "")
             try:
-                for sequence, found in enumerate(_keys(job)):
+                for sequence, found in enumerate(_keys(job.at(str(run)))):
                     if key == found or key.startswith(found + "."):
                         return Place(job, sequence, found)
             except FileNotFoundError:
                 missing = True  # what it reads is not there yet
         missing = missing or not all(
-            progress.is_done(".", plan["by_name"][name]) for name in node["parents"]
+            progress.is_done(str(run), plan["by_name"][name]) for name in node["parents"]
         )
     if missing:
         raise NotDone(

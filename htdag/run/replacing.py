@@ -15,7 +15,7 @@ from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
 from htdag.compile.final import FinalFunction
-from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
+from htdag.errors import DirectoryError, RunActive, RunNotFound, StageNameError, UsageError
 from htdag.plan import Plan
 from htdag.plan.follow import Layouts, layouts_of
 from htdag.reuse import cache
@@ -24,7 +24,7 @@ from htdag.reuse.matching import EVERY_STAGE
 from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.takeover import Takeover
 from htdag.run import Run
-from htdag.runtime import progress
+from htdag.runtime import layout, progress
 
 
 def check_at_rest(run: Run, doing: str) -> None:
@@ -54,18 +54,22 @@ def earlier(directory: Path, again: bool) -> Run | None:
     `RunActive` where it has not ended.
     """
     restore(directory)
-    if not directory.exists():
+    if not directory.exists() or not any(directory.iterdir()):
         return None
-    tag = directory.name
     if not again:
-        raise StageNameError(
-            f"there is a run with the tag {tag!r} already; take another tag, or submit with "
-            f"resume=True to go on from what it has finished, or htdag.load({tag!r}) to look at "
-            f"it, or remove its directory {str(directory)!r}"
-        )
+        raise _taken(directory)
     old = Run(directory)
     check_at_rest(old, "gone on with")
     return old
+
+
+def _taken(directory: Path) -> StageNameError:
+    tag = directory.name
+    return StageNameError(
+        f"there is a run with the tag {tag!r} already; take another tag, or submit with "
+        f"resume=True to go on from what it has finished, or htdag.load({tag!r}) to look at "
+        f"it, or remove its directory {str(directory)!r}"
+    )
 
 
 def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
@@ -163,7 +167,12 @@ def start_new(
 ) -> Run:
     """Write and start a run, with what the cache has."""
     takeover = Takeover()
-    write_run(plan, directory, tag, takeover, functions, backend.scheduler())
+    try:
+        write_run(plan, directory, tag, takeover, functions, backend.scheduler())
+    except DirectoryError:
+        if (directory / layout.RUN).exists():  # another process was faster
+            raise _taken(directory) from None
+        raise
     _mark(directory)
     if takeover.matches:
         content = progress.read_plan(str(directory))
@@ -221,7 +230,8 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
     os.sync()
     swap(new, directory)
     try:
-        submit()
+        with alone(directory):
+            submit()
     except BaseException:
         swap_back(directory)
         raise

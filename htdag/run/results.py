@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -22,19 +23,20 @@ class Results(Watching):
     """The values that a run has made."""
 
     def result(self, target: str | None = None, timeout: float | timedelta | None = 0) -> Any:
-        """Return the result of a target.
+        """Return the result of a target, or of all.
 
         Parameters
         ----------
         target : str, optional
-            The name of a target; not needed where there is only one.
+            The name of a target; by default all of them.
         timeout : float (seconds), timedelta or None
             How long to wait for it; by default not at all, None for ever.
 
         Returns
         -------
         object
-            The value of a reduce, else the list of the stage's items, in order.
+            The value of a reduce, else the list of the stage's items, in order. Without a `target`,
+            where the run has several, a dict of them by name, as `Pipeline.run` returns it.
 
         Raises
         ------
@@ -55,6 +57,11 @@ class Results(Watching):
         >>> run.result("squares", timeout=60)  # doctest: +SKIP
         [0, 1, 4]
         """
+        if target is None and len(self.targets) > 1:
+            if timeout is None:
+                return {name: self.result(name, None) for name in self.targets}
+            end = time.monotonic() + _checks.seconds(timeout, "timeout")
+            return {name: self.result(name, end - time.monotonic()) for name in self.targets}
         name = self._target(target)
         entry = outcomes.stage_entry(self._plan, name)
         self._await(name, timeout)

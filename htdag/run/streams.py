@@ -94,8 +94,7 @@ class Streams(RunFiles):
             if not texts:
                 raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
             return b"".join(texts).decode(errors="replace")
-        with locating.in_folder(self.path):
-            place = locating.find(self.path, self._plan, stage, str(key))
+        place = locating.find(self.path, self._plan, stage, str(key))
         node, chunk = self._plan["by_name"][place.job.node], place.job.chunk
         for number in range(place.job.attempt, 0, -1):
             text = self._of_item(node, chunk, number, place, which)

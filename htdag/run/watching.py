@@ -25,6 +25,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 class Watching(Troubles):
     """The state of a run, and waiting for it."""
 
+    _displayed_in: int | None = None
+    """The cell of a notebook in which `wait` has shown the progress."""
+
     def status(self, ask: bool = False) -> Status:
         """Return counts by stage and by the state of items.
 
@@ -106,6 +109,7 @@ class Watching(Troubles):
         from htdag.show.progress import Display
 
         shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
+        self._displayed_in = notebook.cell_number() if shown else None
         with Display(shown) as display:
             for _ in looks(timeout):
                 status = self.status()
@@ -130,9 +134,11 @@ class Watching(Troubles):
 
     def _repr_html_(self) -> str:
         """Show how far it has come where a notebook shows a value."""
-        from htdag.show.notebook import status_html
+        from htdag.show import notebook
 
-        return status_html(self.status())
+        if self._displayed_in is not None and self._displayed_in == notebook.cell_number():
+            return notebook.tag_html(self.tag)  # its bars are in the output of this cell already
+        return notebook.status_html(self.status())
 
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""

@@ -196,7 +196,7 @@ class Keeper:
         number = self._calls[stage] = self._calls.get(stage, -1) + 1
         name = "%d.%s.%d" % (self._sequence, stage, number)
         here = _Call(os.path.join(self._folder, name + ".tar"), os.path.join(self._scratch, name))
-        os.mkdir(here.folder)
+        os.mkdir(here.folder, 0o700)
         if os.path.exists(here.archive):
             from . import checkpointfile
 

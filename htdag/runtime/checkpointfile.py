@@ -59,7 +59,7 @@ def restore(path: str, folder: str) -> None:
         sys.stderr.write("htdag: a checkpoint cannot be read, so begin anew: %s\n" % error)
         os.replace(path, path + ".damaged")
         layout.remove_tree(folder)
-        os.mkdir(folder)
+        os.mkdir(folder, 0o700)
 
 
 class _Summed:

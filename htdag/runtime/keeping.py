@@ -15,9 +15,11 @@ class Writer:
     """Fills a folder with what nodes have finished, those of one run or of several."""
 
     def __init__(self, folder: str) -> None:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        layout.make_folder(folder)
         self._folder = folder
-        self._index = open(os.path.join(folder, kept.INDEX), "a", encoding="utf-8")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        index = os.open(os.path.join(folder, kept.INDEX), flags, 0o600)
+        self._index = os.fdopen(index, "a", encoding="utf-8")
         self._files = len(os.listdir(folder)) - 1
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from _thread import get_ident
 from typing import Dict, List
 
 RUN = "run.json"
@@ -267,7 +268,7 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
 
     ``sync`` False is for what can be written again after a crash of the machine.
     """
-    aside = "%s.%d.tmp" % (path, os.getpid())
+    aside = "%s.%d.%d.tmp" % (path, os.getpid(), get_ident())
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -280,6 +281,27 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):
             os.unlink(aside)  # on a full disk it would be in the way of what comes next
         raise
+
+
+def make_folder(path: str) -> None:
+    """Make a folder, and those above it that are missing, for this user alone; it may be there.
+
+    The umask, which may leave more to others or take from the user herself, does not matter.
+    """
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    if above:
+        make_folder(above)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+        return  # another process has just made it
+    mode = os.stat(path).st_mode
+    if mode & 0o777 != 0o700:
+        os.chmod(path, mode & 0o7000 | 0o700)
 
 
 def sync(path: str) -> None:

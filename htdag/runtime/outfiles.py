@@ -70,7 +70,7 @@ class Collector(NamedTuple):
 
     def _new_folder(self) -> str:
         folder = os.path.join(self.root, self.folder)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        layout.make_folder(folder)
         number = len(os.listdir(folder))
         before = self._prefix() if self.url else ""
         while True:

@@ -89,7 +89,7 @@ def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Give
     with open(os.path.join(place, layout.PLAN), encoding="utf-8") as file:
         plan = json.load(file)
     for position, (stage, (folder, cells)) in enumerate(zip(node["loop"]["sources"], given)):
-        os.makedirs(os.path.join(place, layout.source(stage)))
+        layout.make_folder(os.path.join(place, layout.source(stage)))
         files, edges = [], [0]
         for number, cell in enumerate(cells):
             files.append(

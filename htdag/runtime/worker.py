@@ -45,7 +45,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     """
     _die_with_starter()
     job = read_job(node, chunk, attempt)
-    os.makedirs(layout.outcomes(node), exist_ok=True)
+    os.makedirs(layout.outcomes(node), mode=0o700, exist_ok=True)
     started = time.monotonic()  # the clock may jump
     begun = evicted.left_behind(job)
     host, asked = os.uname().nodename, memory.asked()

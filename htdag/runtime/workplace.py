@@ -36,7 +36,7 @@ def prepare(job: Job, anew: bool) -> None:
         folder = layout.returned(job.node, job.chunk, job.attempt)
         if anew:
             layout.remove_tree(folder)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+        layout.make_folder(folder)
 
 
 def settle(job: Job) -> Job:
@@ -47,7 +47,7 @@ def settle(job: Job) -> Job:
     root = os.getcwd()
     own = folder_of(job)
     working = _working(job)
-    os.makedirs(working, mode=0o700, exist_ok=True)
+    layout.make_folder(working)
     collect = _collector(job, root, own) if job.program.get("returns_files") else _unexpected
     inputs = job.program.get("input_files", ())
     brought = fetch.transferable(each["url"] for each in inputs if "url" in each)
