@@ -20,7 +20,12 @@ def scheduler() -> Scheduler:
     if program is None:
         return ANY
     dagman = Path(program)
-    return Scheduler(version(dagman), keeps_jobs(dagman), _negotiation_interval() <= _OFTEN)
+    return Scheduler(
+        version(dagman),
+        keeps_jobs(dagman),
+        _negotiation_interval() <= _OFTEN,
+        _setting("FILESYSTEM_DOMAIN"),
+    )
 
 
 def version(program: Path) -> Version | None:
@@ -40,9 +45,17 @@ def keeps_jobs(dagman: Path) -> bool:
         return False
 
 
-def _negotiation_interval() -> float:
-    """Return the seconds between periodic negotiations, as far as this machine knows."""
+def _setting(name: str) -> str:
+    """Return a setting, as far as this machine knows; "" where there is none."""
     try:
-        return float(htcondor2.param["NEGOTIATOR_INTERVAL"])
-    except (KeyError, ValueError):
+        return str(htcondor2.param[name])
+    except KeyError:
+        return ""
+
+
+def _negotiation_interval() -> float:
+    """Return the seconds between periodic negotiations."""
+    try:
+        return float(_setting("NEGOTIATOR_INTERVAL"))
+    except ValueError:
         return 60.0

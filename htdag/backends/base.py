@@ -202,7 +202,7 @@ class Backend(Protocol):
         nodes: list[str],
         which: list[JobState] | None,
     ) -> int:
-        """Hold, release, suspend, continue or vacate the jobs of nodes, or some; return how many.
+        """Hold, release, pause, continue or vacate the jobs of nodes, or some; return how many.
 
         Raises `UsageError` where that means nothing here.
         """

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
-from htdag.backends import abilities, capacity, jobs, judging, peek, reaching
+from htdag.backends import abilities, capacity, descriptions, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import greet, htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -106,6 +107,9 @@ def schedd_name() -> str:
     return "the local schedd"
 
 
+_DOING = {"pause": jobs.pause, "continue": jobs.go_on}
+
+
 class CondorBackend:
     """Runs a run directory as a DAGMan workflow of the local schedd.
 
@@ -160,6 +164,7 @@ class CondorBackend:
             with mapped(f"removing cluster {before['cluster']}"):
                 jobs.settle(setup, run, before["cluster"])
         jobs.halt(run, dag, False)
+        descriptions.release(run)
         if not first:
             reaching.wait_for_dagman(run / dag)
             judging.restore_scripts(run, dag)
@@ -249,7 +254,9 @@ class CondorBackend:
         with mapped(f"asking to {action} jobs of cluster {ticket['cluster']}"), reached(setup):
             if action == "release" and which is None:
                 jobs.release_dagman(ticket["cluster"])
-            number = jobs.act(ticket["cluster"], action, nodes, which)
+            number = _DOING.get(action, partial(jobs.act, action=action))(
+                ticket["cluster"], nodes=nodes, which=which
+            )
             # So that who looks at once sees what was done: the event log comes a moment later.
             self._heal(ticket, self._log(run, ticket))
         return number

@@ -109,10 +109,10 @@ class LocalBackend:
         which: list[JobState] | None,
     ) -> int:
         """Suspend jobs or let them go on; the rest means nothing here."""
-        signals = {"suspend": signal.SIGSTOP, "continue": signal.SIGCONT}
+        signals = {"pause": signal.SIGSTOP, "continue": signal.SIGCONT}
         if action not in signals:
             refuse(action)
-        fitting = {"suspend": "running", "continue": "suspended"}[action]
+        fitting = {"pause": "running", "continue": "suspended"}[action]
         number = 0
         for job in _jobs(run) if which is None else which:
             if job.node in nodes and job.state == fitting:

@@ -189,7 +189,11 @@ list={layout.NODES}/$node/chunks${{1#"$node"}}.txt
 if [ -e "$list.outdated" ] || [ ! -e "$list" ]; then
     python={shlex.quote(python)}
     [ -x "$python" ] || python=python3
-    "$python" -S -E {layout.RUNTIME} list "$1" </dev/null >&2 || exit 1
+    "$python" -S -E {layout.RUNTIME} list "$1" </dev/null >&2 || {{
+        # A line that HTCondor refuses; it tells what it refuses.
+        echo "{layout.UNLISTED}{layout.NODES}/$node/log/post.log\\", 0,"
+        exit 1
+    }}
 fi
 : >"$list.outdated"
 exec cat "$list"

@@ -19,11 +19,14 @@ class Scheduler:
         Whether DAGMan can leave the other jobs of a node alone when one has failed.
     negotiates_often : bool
         Whether its negotiator looks so often that late materialisation would delay jobs.
+    file_system_domain : str
+        The ``FILESYSTEM_DOMAIN`` of the submit side; "" where it is not known.
     """
 
     version: Version | None = None
     keeps_jobs: bool = False
     negotiates_often: bool = False
+    file_system_domain: str = ""
 
 
 ANY = Scheduler()

@@ -30,6 +30,7 @@ _PASSED_ON = (
 
 SENDS_FOLDERS = (23, 10, 1)
 """The first version of HTCondor that ends a job whose files go to a URL by their folder."""
+_OWN_DOMAIN = "MY.FileSystemDomain"
 _VERSION = ".".join(map(str, SENDS_FOLDERS))
 # It is the execute point that waits for ever.
 _SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
@@ -105,9 +106,11 @@ def submit_lines(
     work = "work-status" if judged_by_status else "work"
     yield f"arguments = {place.script} {work} {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
-    if "should_transfer_files" not in dict(place.prepared.submit):
+    always = dict(place.prepared.submit).get("should_transfer_files") == "YES"
+    if not always:
         # Where a file system is shared HTCondor would fetch no URLs.
-        yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
+        always = travel.urls or bool(node.options.transfer_files)
+        yield f"should_transfer_files = {'YES' if always else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
@@ -127,8 +130,49 @@ def submit_lines(
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""
+    yield from _requests(node, scheduler)
+    environment = place.prepared.requirements
+    if always:
+        environment = _with_domain(environment, scheduler)
+    sends = _SENDS_FOLDERS if travel.output_url else ""
+    yield from _requirements(environment, node.options.requirements, sends)
+    for key, value in node.options.submit or ():
+        yield f"{key} = {value}"
+    yield ""
+    yield f"include ifexist : {layout.held(name)}"
+    variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
+    unit = "$(unit)" if node.lanes > 1 else name
+    yield f"queue {variables} from ./{layout.LIST} {unit} |"
+
+
+def _with_domain(requirements: str, scheduler: Scheduler) -> str:
+    """Return requirements of an environment for jobs whose files are always transferred.
+
+    In their ads HTCondor leaves out where they are from. Where nobody knows it they may start
+    anywhere, and say themselves what they lack.
+    """
+    if _OWN_DOMAIN not in requirements:
+        return requirements
+    if not scheduler.file_system_domain:
+        return ""
+    return requirements.replace(_OWN_DOMAIN, f'"{scheduler.file_system_domain}"')
+
+
+def _requirements(*given: str | None) -> Iterator[str]:
+    needs = [each for each in given if each]
+    if needs:
+        both = " && ".join(f"({each})" for each in needs)
+        yield f"requirements = {both if len(needs) > 1 else needs[0]}"
+
+
+def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
     given = node.options.given()
-    yield from _requests(node)
+    vary = per_item(node)
+    for key in _PASSED_ON:
+        if key in vary:
+            yield f"{key} = {written(key, f'$({_variable(key)})')}"
+        elif key in given:
+            yield f"{key} = {given[key]}"
     is_late = "max_materialize" not in given
     if is_late and (not scheduler.negotiates_often or "max_idle" in given):
         # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
@@ -137,28 +181,6 @@ def submit_lines(
         yield from atonce.LATE.splitlines()
     if "request_cpus" not in given:
         yield "request_cpus = 1"
-    sends = _SENDS_FOLDERS if travel.output_url else ""
-    asked = (place.prepared.requirements, node.options.requirements, sends)
-    needs = [each for each in asked if each]
-    if needs:
-        both = " && ".join(f"({each})" for each in needs)
-        yield f"requirements = {both if len(needs) > 1 else needs[0]}"
-    for key, value in node.options.submit or ():
-        yield f"{key} = {value}"
-    yield ""
-    variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
-    unit = "$(unit)" if node.lanes > 1 else name
-    yield f"queue {variables} from ./{layout.LIST} {unit} |"
-
-
-def _requests(node: Node) -> Iterator[str]:
-    given = node.options.given()
-    vary = per_item(node)
-    for key in _PASSED_ON:
-        if key in vary:
-            yield f"{key} = {written(key, f'$({_variable(key)})')}"
-        elif key in given:
-            yield f"{key} = {given[key]}"
 
 
 def _variable(option: str) -> str:

@@ -17,6 +17,7 @@ PLAN = "plan.json"
 RUNTIME = "runtime.pyz"
 POST = "post.sh"
 LIST = "list.sh"
+UNLISTED = "could-not-be-listed:see:"
 FINAL = "final.sh"
 CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
@@ -73,6 +74,11 @@ def submit(name: str) -> str:
 def chunk_list(name: str, lane: int = 0) -> str:
     """Return the list that a node, or one lane of it, is queued from: a line a job."""
     return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
+
+
+def held(name: str) -> str:
+    """Return what a submit description includes while its jobs are to come on hold."""
+    return node(name) + "/held.sub"
 
 
 def outdated(name: str, lane: int = 0) -> str:

@@ -7,7 +7,11 @@ list=nodes/$node/chunks${1#"$node"}.txt
 if [ -e "$list.outdated" ] || [ ! -e "$list" ]; then
     python=/the/python
     [ -x "$python" ] || python=python3
-    "$python" -S -E runtime.pyz list "$1" </dev/null >&2 || exit 1
+    "$python" -S -E runtime.pyz list "$1" </dev/null >&2 || {
+        # A line that HTCondor refuses; it tells what it refuses.
+        echo "could-not-be-listed:see:nodes/$node/log/post.log\", 0,"
+        exit 1
+    }
 fi
 : >"$list.outdated"
 exec cat "$list"
