@@ -130,31 +130,16 @@ def test_submit_commands_that_would_not_do_are_refused(name, why):
         parse({"submit": {name: "x"}}, "words")
 
 
+TAKEN = """
++ProjectName MY.Colour periodic_release on_exit_hold max_retries kill_sig request_fpgas
+accounting_group_user concurrency_limits_expr use_oauth_services transfer_plugins nice_user
+docker_network_type job_lease_duration description cron_minute deferral_time encrypt_input_files
+max_transfer_input_mb retry_request_disk gs_access_key_id_file
+"""
+
+
 def test_other_submit_commands_are_taken():
-    names = [
-        "+ProjectName",
-        "MY.Colour",
-        "periodic_release",
-        "on_exit_hold",
-        "max_retries",
-        "kill_sig",
-        "request_fpgas",
-        "accounting_group_user",
-        "concurrency_limits_expr",
-        "use_oauth_services",
-        "transfer_plugins",
-        "docker_network_type",
-        "job_lease_duration",
-        "nice_user",
-        "description",
-        "cron_minute",
-        "deferral_time",
-        "encrypt_input_files",
-        "max_transfer_input_mb",
-        "retry_request_disk",
-        "gs_access_key_id_file",
-    ]
-    given = dict.fromkeys(names, "1")
+    given = dict.fromkeys(TAKEN.split(), "1")
     assert dict(parse({"submit": given}, "words").submit or ()) == given
 
 
