@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from htdag._resources import written
 from htdag.compile.environments import Placed
@@ -57,6 +57,7 @@ def submit_lines(
     node: Node,
     place: Placed,
     travel: Travel,
+    code: Sequence[str],
     *,
     checkpoints: bool,
     judged_by_status: bool,
@@ -72,6 +73,8 @@ def submit_lines(
         The environment of its jobs.
     travel : Travel
         What files have to do with the node.
+    code : sequence of str
+        The files that its functions need.
     checkpoints : bool
         Whether the node's functions call `htdag.checkpoint`.
     judged_by_status : bool
@@ -88,7 +91,7 @@ def submit_lines(
     if checkpoints:
         back.append(_with_macros(layout.checkpoints, name))
     description = _with_macros(layout.chunk, name)
-    sent = [*place.sent, layout.program(name), layout.payload(name), description]
+    sent = [*place.sent, layout.program(name), *code, layout.payload(name), description]
     sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
     sent.append("$(inputs)")
     if travel.returns:

@@ -14,7 +14,7 @@ from htdag import _checks
 from htdag._logging import LOGGER
 from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import BackendError, FinalFailed, NotDone, RunFailed, RunHeld
+from htdag.errors import BackendError, FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
 from htdag.observe.reasons import unmatched
 from htdag.observe.status import Status
@@ -99,6 +99,7 @@ class Watching(Troubles):
         *,
         errors_ok: bool = False,
         holds_ok: bool = False,
+        until: str = "end",
     ) -> _Self:
         """Wait until the run has ended.
 
@@ -113,6 +114,9 @@ class Watching(Troubles):
             Return also where it ended and not all of it succeeded; `state` tells.
         holds_ok : bool
             Go on waiting while jobs are on hold and nothing else is under way.
+        until : {"end", "first error"}
+            ``"first error"``: raise `RunFailed` as soon as a job tells of an item that failed; the
+            run itself goes on.
 
         Returns
         -------
@@ -122,7 +126,7 @@ class Watching(Troubles):
         Raises
         ------
         RunFailed
-            If it ended and not all of it succeeded, unless `errors_ok`.
+            If it ended and not all of it succeeded, unless `errors_ok`; or at the first error.
         RunHeld
             If jobs are on hold and nothing else is under way, unless `holds_ok`.
         TimeoutError
@@ -141,6 +145,8 @@ class Watching(Troubles):
         from htdag.show import notebook
         from htdag.show.progress import Display
 
+        if until not in ("end", "first error"):
+            raise UsageError(f"until={_checks.shown(until)}: it takes 'end' or 'first error'")
         shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
         self._displayed_in = notebook.cell_number() if shown else None
         with Display(shown) as display:
@@ -154,6 +160,8 @@ class Watching(Troubles):
                 if status.state is RunState.DONE or (errors_ok and status.state.ended):
                     return self
                 if status.state.ended:
+                    raise RunFailed(self._failure(status), self.errors())
+                if until == "first error" and any(stage.failed for stage in status.stages):
                     raise RunFailed(self._failure(status), self.errors())
                 if status.state is RunState.HELD and not holds_ok:
                     raise RunHeld(held_text(status))
@@ -194,7 +202,7 @@ class Watching(Troubles):
 
     def _failure(self, status: Status) -> str:
         errors = self.errors()
-        what = f"run {self.tag!r} {_ENDINGS[status.state]}"
+        what = f"run {self.tag!r} {_ENDINGS.get(status.state, 'has errors, and goes on')}"
         if status.reason:
             what += f" ({status.reason})"
         if errors:
