@@ -224,7 +224,7 @@ def test_an_own_environment(tmp_path: Path, note: str):
     assert submit["requirements"] == f"({BLIND}) && (Mips > 1 || Lab)"
     assert submit["+Lab"] == '"blue"'
     sent = submit["transfer_input_files"].split(", ")
-    assert sent[:2] == [layout.RUNTIME, f"{name}/name.txt"]
+    assert sent[:3] == [f"{name}/run.sh", layout.RUNTIME, f"{name}/name.txt"]
     assert os.access(folder / "run.sh", os.X_OK)
     assert (folder / "name.txt").read_text() == "python3\n"
     assert folder.stat().st_mode & 0o77 == 0
