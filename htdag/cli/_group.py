@@ -11,6 +11,7 @@ import click
 
 from htdag import _logging
 from htdag._logging import LOGGER
+from htdag._text import visible
 from htdag._version import VERSION
 from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
 
@@ -80,11 +81,11 @@ class _Htdag(Verbs):
             error.show()
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            click.echo("htdag: interrupted", err=True)
+            say("htdag: interrupted", err=True)
             status = INTERRUPTED
         except HtdagError as error:
             LOGGER.debug("%s", error, exc_info=True)
-            click.echo(f"htdag: {error}", err=True)
+            say(f"htdag: {error}", err=True)
             status = status_of(error)
         except OSError as error:
             if error.errno == errno.EPIPE:
@@ -92,12 +93,17 @@ class _Htdag(Verbs):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             else:
                 LOGGER.error("%s", error, exc_info=True)
-                click.echo(f"htdag: {error}", err=True)
+                say(f"htdag: {error}", err=True)
             status = FAILED
         except Exception:
             LOGGER.exception("the command failed")
             raise
         sys.exit(status if isinstance(status, int) else DONE)
+
+
+def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text on standard output, or standard error, so that it cannot steer a terminal."""
+    click.echo(visible(text), err=err, nl=nl)
 
 
 def status_of(error: HtdagError) -> int:
@@ -157,7 +163,7 @@ def print_json(content: Any) -> None:
     """Print a value as JSON on standard output."""
     from htdag.show.values import json_text
 
-    click.echo(json_text(content))
+    click.echo(json_text(content))  # which writes all but ASCII out
 
 
 def print_csv(rows: list[dict[str, Any]]) -> None:
@@ -167,4 +173,10 @@ def print_csv(rows: list[dict[str, Any]]) -> None:
     if rows:
         writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {
+                name: visible(value) if isinstance(value, str) else value
+                for name, value in row.items()
+            }
+            for row in rows
+        )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import JSON, print_json
+from htdag.cli._group import JSON, print_json, say
 from htdag.cli._tags import Chosen, takes_stage
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def errors(
             contents.append([entry.as_dict() for entry in found])
             return
         for line in _lines(run, found, listed, key, limit):
-            click.echo(line)
+            say(line)
 
     def titled(run: Run) -> None:
         if not as_json:

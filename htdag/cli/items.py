@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import CSV, JSON, TAG, print_csv, print_json
+from htdag.cli._group import CSV, JSON, TAG, print_csv, print_json, say
 from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.cli.look import STAGE
 
@@ -63,7 +63,7 @@ def items(
         print_csv([asdict(item) for item in found])
     elif only_keys:
         for item in found:
-            click.echo(item.key)
+            say(item.key)
     else:
         from htdag.show.tables import print_items
 
@@ -117,4 +117,4 @@ def path(chosen: Chosen) -> int:
     Example:
       cd "$(htdag path 'my survey')"
     """
-    return chosen.each(lambda run: click.echo(str(run.path)))
+    return chosen.each(lambda run: say(str(run.path)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from htdag._text import visible
 from htdag.observe.outcomes import Sources
 from htdag.runtime import deliver, layout, progress, recordfile
 from htdag.runtime.environment import MISMATCHES
@@ -116,11 +117,12 @@ class ItemError:
 
     def __str__(self) -> str:
         if self.type == _NOT_DELIVERED:
-            return f"{self.stage}: {self.message}"
+            return visible(f"{self.stage}: {self.message}")
         item = "a whole job" if self.key is None else f"item {self.key}"
         differs = f" [{self.differs}]" if self.differs else ""
         where = "".join(f"round {number}, " for number in self.rounds)
-        return f"{self.stage}, {where}{item} ({self.host}): {self.type}: {self.message}{differs}"
+        text = f"{self.stage}, {where}{item} ({self.host}): {self.type}: {self.message}{differs}"
+        return visible(text)
 
     @property
     def source(self) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag._text import counted
+from htdag._text import counted, visible
 from htdag.backends.base import Activity, RunState
 from htdag.observe import final, holds, outcomes
 from htdag.observe.ends import End, Ends
@@ -117,7 +117,7 @@ class Status:
             total = "?" if stage.total is None else stage.total
             counts = f"{stage.done}/{total} done, {stage.running} running, {stage.failed} failed"
             lines.append(f"{'  ' * len(stage.rounds)}  {stage.name}: {stage.note or counts}")
-        return "\n".join([*lines, *self.held, *self.notes])
+        return visible("\n".join([*lines, *self.held, *self.notes]))
 
 
 def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:

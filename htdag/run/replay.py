@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from htdag._text import visible
 from htdag.errors import HtdagError
 from htdag.run.locating import Place, PlanContent, find, in_folder
 from htdag.runtime import (
@@ -106,7 +107,7 @@ class Replay:
             kind = type(self.error).__name__
             message = shorten.cut(str(self.error).partition("\n")[0], shorten.LONGEST)
             lines.append(f"  {self.failed_in} raised: {kind}: {message}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
 
 
 def _is_own(frame: FrameType) -> bool:

@@ -50,7 +50,7 @@ class Streams(RunFiles):
         --------
         >>> print(run.stdout("fit", 7))  # doctest: +SKIP
         """
-        return self._stream(stage, key, "out", round)
+        return self._printed(stage, key, "out", round).decode(errors="replace")
 
     def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
         """Return what an item has written to standard error, such as the output of logging.
@@ -76,14 +76,17 @@ class Streams(RunFiles):
         --------
         >>> print(run.stderr("fit", 7))  # doctest: +SKIP
         """
-        return self._stream(stage, key, "err", round)
+        return self._printed(stage, key, "err", round).decode(errors="replace")
 
-    def _stream(self, stage: str, key: str | int | None, which: str, round: int | None) -> str:
+    def _printed(
+        self, stage: str, key: str | int | None, which: str, round: int | None = None
+    ) -> bytes:
+        """Return what was printed as it is: ``which`` is ``"out"`` or ``"err"``."""
         self._stage(stage)
         waiting: NotDone | None = None
         for inner in self._rounds_with(stage, round):
             try:
-                return inner._stream(stage, key, which, None)
+                return inner._printed(stage, key, which)
             except NotDone as error:
                 waiting = waiting or error
         if waiting is not None:
@@ -93,13 +96,13 @@ class Streams(RunFiles):
             texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
             if not texts:
                 raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
-            return b"".join(texts).decode(errors="replace")
+            return b"".join(texts)
         place = locating.find(self.path, self._plan, stage, str(key))
         node, chunk = self._plan["by_name"][place.job.node], place.job.chunk
         for number in range(place.job.attempt, 0, -1):
             text = self._of_item(node, chunk, number, place, which)
             if text is not None:
-                return text.decode(errors="replace")
+                return text
         raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has begun with item {key} yet")
 
     def _jobs(self, node: dict[str, Any]) -> Iterator[tuple[str, int]]:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from typing import Any
 
+from htdag._text import visible
 from htdag.backends.base import Activity
 from htdag.observe import failures, final, groups, missing
 from htdag.observe.failures import ItemError
@@ -117,7 +118,7 @@ class Troubles(RunFiles):
             self._said_differences = True
             found = failures.differences(self.path, self._plan)
             if found:
-                print(f"htdag: other versions of packages: {found}", file=sys.stderr)
+                print(f"htdag: other versions of packages: {visible(found)}", file=sys.stderr)
 
     _said_differences = False
 
