@@ -39,7 +39,8 @@ def shout(x):
     sys.stderr.flush()
     local = HOSTILE
     if x != "calm":
-        raise type("E" + HOSTILE.replace("\0", ""), (ValueError,), {})(f"{local} red {x}\nand {HOSTILE} more")
+        kind = type("E" + HOSTILE.replace("\0", ""), (ValueError,), {})
+        raise kind(f"{local} red {x}\nand {HOSTILE} more")
     return x
 
 
@@ -52,7 +53,9 @@ def module_home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTDAG_HOME", str(home))
-        shouted = htdag.source([HOSTILE, "calm"]).map(shout, name="shout", on_error="skip")
+        shouted = htdag.source([HOSTILE, "calm"]).map(
+            shout, name="shout", on_error="skip", max_errors=1
+        )
         grouped = shouted.group_by(key, name="grouped")
         htdag.Pipeline(grouped).submit("keyed", on="local").wait(progress=False)
         failing = htdag.source([HOSTILE, "calm"]).map(shout, name="failing")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -75,7 +76,10 @@ class _Htdag(Verbs):
         try:
             _logging.to_file()
             LOGGER.debug("command: %s", args[0] if args else sys.argv[1:])
-            status = super().main(*args, **extra)
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", UserWarning)
+                warnings.showwarning = _told
+                status = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
             error.show()
@@ -99,6 +103,11 @@ class _Htdag(Verbs):
             LOGGER.exception("the command failed")
             raise
         sys.exit(status if isinstance(status, int) else DONE)
+
+
+def _told(message: Warning | str, *place: object, **more: object) -> None:
+    """Say what is warned of as a message, not as a line of htdag's source."""
+    say(f"htdag: {message}", err=True)
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:

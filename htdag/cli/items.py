@@ -52,11 +52,9 @@ def items(
     """
     import htdag
 
-    found = [
-        item
-        for item in htdag.load(tag).item_states(stage, ask=ask)
-        if not wanted or item.state in wanted
-    ]
+    run = htdag.load(tag)
+    every = run.item_states(stage, ask=ask)
+    found = [item for item in every if not wanted or item.state in wanted]
     if as_json:
         print_json([asdict(item) for item in found])
     elif as_csv:
@@ -64,10 +62,13 @@ def items(
     elif only_keys:
         for item in found:
             say(item.key)
-    else:
+    elif found:
         from htdag.show.tables import print_items
 
         print_items(found)
+    else:
+        what = f"is {' or '.join(wanted)}" if every else "is known yet: stages before make them"
+        say(f"htdag: no item of {stage!r} in run {tag!r} {what}", err=True)
 
 
 @click.command(short_help="Show the time, memory and disk that jobs have used.")

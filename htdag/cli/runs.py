@@ -91,8 +91,9 @@ def _run_row(run: Run) -> RunRow:
         state = run.state.value
     except RunNotFound:
         state = "not submitted"
-    except RunDamaged:
+    except RunDamaged as error:
         state = "damaged"
+        say(f"htdag: {error}", err=True)
     except (BackendError, ImportError) as error:
         state = "unknown"
         say(f"htdag: {run.tag}: {error}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,10 +122,10 @@ class Status:
 def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
     """Return how many rounds a loop had, and what its predicate said; None while it goes on."""
     try:
-        text = (run / layout.loop_end(node["name"])).read_text(encoding="utf-8")
+        path = str(run / layout.loop_end(node["name"]))
+        found: dict[str, Any] = layout.read_json(path, "until")
     except FileNotFoundError:
         return None
-    found: dict[str, Any] = json.loads(text)
     return found
 
 

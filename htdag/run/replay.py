@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import sys
@@ -110,6 +109,19 @@ class Replay:
         return visible("\n".join(lines))
 
 
+def _envelope(path: str) -> dict[str, Any]:
+    """Return what a node's functions travel in, itself of simple types."""
+    with open(path, "rb", opener=layout.unblocked) as file:
+        data = file.read()
+    try:
+        found: dict[str, Any] = pickle.loads(data)
+        found["modules"], found["content"]
+    except Exception as error:
+        problem = f"it holds no functions ({type(error).__name__})"
+        raise layout.DamagedFile(os.path.abspath(path), problem) from error
+    return found
+
+
 def _is_own(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__package__")).partition(".")[0] == "htdag"
 
@@ -151,7 +163,7 @@ def replay(
         with in_folder(run):
             place = find(run, plan, stage, key)
             job = place.job
-            envelope = pickle.loads(Path(layout.payload(job.node)).read_bytes())
+            envelope = _envelope(layout.payload(job.node))
             usermodules.install(envelope["modules"])
             content = pickle.loads(envelope["content"])
             bound = chunkfile.bound_values(job.description["binds"])
@@ -174,7 +186,7 @@ def replay(
 
 
 def _check_python(run: Path) -> None:
-    wanted = json.loads((run / layout.RUN).read_text(encoding="utf-8"))["python"]
+    wanted = layout.read_json(str(run / layout.RUN), "python")["python"]
     if list(sys.version_info[:2]) != wanted[:2]:
         raise HtdagError(
             f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from htdag.errors import NotDone
@@ -134,7 +135,7 @@ class Streams(RunFiles):
         }
         ended = any("end" in line for line in lines)
         task = self.path / layout.chunk(node["name"], chunk, attempt)
-        todo = json.loads(task.read_text(encoding="utf-8"))["todo"]
+        todo = layout.read_json(str(task), "todo")["todo"]
         if todo is not None and not any(a <= place.sequence <= b for a, b in todo):
             return None
         if place.sequence in spans:
@@ -149,7 +150,7 @@ class Streams(RunFiles):
         path = (layout.stdout if which == "out" else layout.stderr)(node["name"], chunk, attempt)
         file = self.path / path
         if file.exists() and (file.stat().st_size or self._has_ended(node, chunk, attempt)):
-            return file.read_bytes()
+            return _content(file)
         return self._peek(node, chunk, which) or b""
 
     def _has_ended(self, node: dict[str, Any], chunk: str, attempt: int) -> bool:
@@ -158,7 +159,7 @@ class Streams(RunFiles):
 
     def _fetched(self, node: dict[str, Any], chunk: str, path: str) -> bytes | None:
         try:
-            return (self.path / path).read_bytes()
+            return _content(self.path / path)
         except FileNotFoundError:
             return self._peek(node, chunk, path)
 
@@ -168,6 +169,11 @@ class Streams(RunFiles):
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         return backend.peek(self.path, ticket["ticket"], node["name"], chunk, what)
+
+
+def _content(path: Path) -> bytes:
+    with open(path, "rb", opener=layout.unblocked) as file:
+        return file.read()
 
 
 def _end(span: dict[str, Any], which: str) -> int:
