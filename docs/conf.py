@@ -34,7 +34,7 @@ nitpick_ignore_regex = [
     (r"py:.*", rf"({'|'.join(map(re.escape, _outside))})(\..*)?"),
     (r"py:.*", rf"({'|'.join(map(re.escape, [*_short, *_builtin]))})"),
     # Type variables.
-    (r"py:.*", r"(.*\.)?(_?[A-Z]|Function)"),
+    (r"py:.*", r"(.*\.)?(_?[A-Z]|_Self|Function)"),
 ]
 
 html_theme = "furo"

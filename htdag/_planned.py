@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from htdag import _settings, backends, history
+from htdag._text import Text
 from htdag._throttles import Throttles
+from htdag.errors import HtdagError
 from htdag.plan import Plan, make_plan
 from htdag.plan.follow import NO_LAYOUTS, Layouts
 from htdag.plan.identity import all_stage_keys
@@ -138,11 +141,11 @@ class Planned:
         from htdag.show.explain import explain, explain_reuse
 
         if tag is None:
-            return explain(self.plan(on))
+            return Text(explain(self.plan(on)))
         old = load(tag)
         plan = self._plan(place(on), replacing.layouts(old), lanes=False)
         found = replacing.compare(old, plan, replacing.kept_stages(keep_finished))
-        return f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}"
+        return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}")
 
     def render(
         self, path: str | os.PathLike[str] | None = None, level: str = "stages"
@@ -176,6 +179,15 @@ class Planned:
         from htdag.show.diagram import draw
 
         return draw(self.plan(), path, level)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """Show the diagram of stages where a notebook shows a value."""
+        from htdag.show.rendering import rendered
+
+        bundle = {"text/plain": repr(self)}
+        with contextlib.suppress(HtdagError):  # without the picture where none can be drawn
+            bundle["image/svg+xml"] = rendered(self.render(), "svg").decode()
+        return bundle
 
 
 def place(on: str | None) -> str:

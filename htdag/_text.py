@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 _UNUSUAL = re.compile(r"[^\n\t -~]")
 
@@ -28,6 +29,18 @@ def _written_out(match: re.Match[str]) -> str:
     if sign.isprintable() or unicodedata.category(sign) == "Zs":  # blanks of other widths
         return sign
     return sign.encode("unicode_escape").decode()
+
+
+class Text(str):
+    """Text that a notebook and an interactive session show as lines, not with ``\\n`` in quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
 
 
 def counted(number: int, what: str) -> str:

@@ -285,9 +285,7 @@ class Pipeline(Planned, AtEnd):
         except KeyboardInterrupt:
             run.interrupted()
             raise
-        if len(self._targets) == 1:
-            return run.result()
-        return {target: run.result(target) for target in self._targets}
+        return run.result()
 
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"

@@ -99,6 +99,7 @@ FILES = (
     "local.jobs.json",
     "local.lock",
     "identity.json",
+    "code/modules.image",
     "nodes/half/node.json",
     "nodes/half/functions.pickle",
     "nodes/half/in/0000.items",

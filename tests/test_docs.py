@@ -183,6 +183,18 @@ def test_the_reference_has_every_name(name: str):
         assert name in entries or f"`htdag.{name}`" in text
 
 
+@pytest.mark.parametrize("kind", [htdag.Run, htdag.Pipeline, htdag.Stage])
+def test_the_reference_has_every_method(kind: type):
+    text = (DOCS / "api.md").read_text()
+    entry = re.search(rf"^\.\. autoclass:: {kind.__name__}.*\n((?:   :.*\n)*)", text, re.MULTILINE)
+    assert entry is not None
+    options = set(re.findall(r":([\w-]+):", entry[1]))
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    inherited = public - set(vars(kind))
+    assert "members" in options
+    assert not inherited or "inherited-members" in options
+
+
 def test_the_page_of_the_command_line_has_every_command():
     import click
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import operator
 import os
@@ -9,6 +10,7 @@ import pickle
 import signal
 from collections import Counter
 
+import numpy as np
 import pytest
 import reference
 
@@ -243,3 +245,43 @@ def test_descriptions_of_jobs_are_json(tmp_path):
     found = json.loads((run / layout.chunk("pairs.sum", "0001", 1)).read_text())
     assert (found["view"], found["start"], found["stop"]) == ("combinations", 10, 20)
     assert found["streams"][0]["first"] == 1  # the first item is in none of these pairs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_are_those_of_a_dict(tmp_path, monkeypatch, kind):
+    day, nan = datetime.timedelta(1), float("nan")
+    keys = [1, 1.0, True, "a", nan, 10**5000, day, np.timedelta64(24, "h"), np.bool_(True)]
+    keys += [np.float64("nan"), np.timedelta64(1, "Y"), (1, "a"), np.str_("a")]
+    right = {1: 4, "a": 2, nan: 2, 10**5000: 1, day: 2, np.timedelta64(1, "Y"): 1, (1, "a"): 1}
+    source = htdag.source(keys, chunk_size=3)
+    if kind == "group_by":
+        stage = source.group_by(lambda key: key, partitions=4, name="out")
+    elif kind == "distinct":
+        stage = source.distinct(partitions=4, name="out")
+    else:
+        pairs = source.map(lambda key: (key, 1))
+        stage = pairs.reduce_by_key(operator.add, partitions=4, name="out")
+    run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
+    with reference.without_fork(monkeypatch):
+        assert reference.run_nodes(run) == []
+    found = reference.result(run, "out")
+    if kind == "distinct":
+        found = [(key, right[key] if key == key else 2) for key in found]
+    elif kind == "group_by":
+        found = [(key, len(values)) for key, values in found]
+    assert len(found) == len(right)
+    assert {key if key == key else nan: count for key, count in found} == right
+
+
+@pytest.mark.parametrize(
+    ("key", "why"), [([1], "Python has no hash"), (object(), "equal to no other"), (abs, "own")]
+)
+def test_a_key_that_cannot_be_one_is_an_error_of_its_item(tmp_path, monkeypatch, key, why):
+    stage = htdag.source([1]).group_by(lambda _: key, name="groups")
+    run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
+    with reference.without_fork(monkeypatch):
+        assert reference.run_nodes(run) == ["groups.combine"]
+    lines = recordfile.lines(str(run / layout.record("groups.combine", "0000", 1)))
+    (message,) = [line["error"]["message"] for line in lines if "error" in line]
+    assert "cannot be a key" in message
+    assert why in message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import linecache
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -64,3 +65,58 @@ def test_a_warning_names_the_line_of_the_user(failed):
         with pytest.warns(errors.ItemsMissing) as caught:
             ask()
         assert caught[0].filename == __file__
+
+
+CELLS = (
+    """
+import htdag
+
+def square(x):
+    return x * x
+
+flow = htdag.Pipeline(htdag.source(range(4)).map(square), name="squares")
+flow
+""",
+    "flow.explain()",
+    "run = flow.submit('one', on='local')\nrun.wait()",
+    "run",
+    "import pandas\npandas.DataFrame(run.items())",
+)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """What a kernel shows for each cell: for each output its kind and its data."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setenv("HTDAG_HOME", str(tmp_path_factory.mktemp("home")))
+        nbclient.NotebookClient(notebook, timeout=60).execute()
+    return [[output["data"] for output in cell["outputs"]] for cell in notebook["cells"]]
+
+
+def test_a_pipeline_is_shown_as_its_diagram(shown):
+    (pipeline,) = shown[0]
+    assert pipeline["text/plain"] == "<htdag.Pipeline 'squares': 2 stages>"
+    assert "<svg" in pipeline["image/svg+xml"]
+    assert ">square<" in pipeline["image/svg+xml"]
+
+
+def test_the_plan_in_words_is_shown_in_lines(shown):
+    (plan,) = shown[1]
+    assert plan["text/plain"].startswith("Pipeline squares: 2 stages in 1 DAGMan node, 4 jobs\n  ")
+
+
+def test_the_bars_of_a_run_are_shown_once_a_cell(shown):
+    bars = "border-collapse"
+    waited, asked = shown[2:4]
+    assert [bars in output["text/html"] for output in waited] == [True, False]
+    assert "one" in waited[1]["text/html"]
+    assert [bars in output["text/html"] for output in asked] == [True]
+
+
+def test_items_become_rows_with_a_column_for_each_field(shown):
+    (table,) = shown[4]
+    assert table["text/plain"].split()[:5] == ["key", "value", "0", "0", "0"]

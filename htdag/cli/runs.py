@@ -13,7 +13,15 @@ import click
 
 from htdag.cli._group import CSV, INTERRUPTED, JSON, NO_PROGRESS, TAG, print_csv, print_json, say
 from htdag.cli._tags import Chosen, complete_tags, takes_runs
-from htdag.errors import BackendError, FinalFailed, HtdagError, NotDone, RunDamaged, RunNotFound
+from htdag.errors import (
+    BackendError,
+    FinalFailed,
+    HtdagError,
+    NotDone,
+    RunDamaged,
+    RunNotFound,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     from htdag.observe.status import Status
@@ -270,6 +278,8 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
       htdag result "my survey" --target by_star --json > by_star.json
     """
     run = _load(tag)
+    if target is None and len(run.targets) > 1:
+        raise UsageError(f"run {tag!r} has several targets, name one: {', '.join(run.targets)}")
     try:
         with _warnings_told():
             value = run.result(target)

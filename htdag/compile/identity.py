@@ -48,7 +48,7 @@ WITHOUT_EFFECT = frozenset(
 )
 """Options that do not change what a function gives. Any other counts."""
 
-FORMAT = 2
+FORMAT = 3
 """Changes with what digests are made of, and with what jobs do: then nothing is the same."""
 
 _UNNEEDED = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +32,19 @@ class Item:
 
     key: str
     value: Any
-    _origin: tuple[Any, str] | None = field(default=None, repr=False, compare=False)
+    origin: InitVar[tuple[Sources, str] | None] = None
+
+    def __post_init__(self, origin: tuple[Sources, str] | None) -> None:
+        # No field: an item becomes a row of a table with a column for each field.
+        object.__setattr__(self, "_origin", origin)
 
     @property
     def source(self) -> Any:
         """The item of the source that it was made from; for files the path. None for a reduce."""
-        if self._origin is None:
+        origin: tuple[Sources, str] | None = self._origin  # type: ignore[attr-defined]
+        if origin is None:
             return None
-        sources, node = self._origin
+        sources, node = origin
         return sources.value(node, self.key)
 
 

@@ -20,11 +20,11 @@ from htdag.run.locating import Place, PlanContent, find, in_folder
 from htdag.runtime import (
     chunkfile,
     compute,
+    image,
     keyed,
     layout,
     shorten,
     travel,
-    usermodules,
     views,
     workplace,
 )
@@ -109,17 +109,15 @@ class Replay:
         return visible("\n".join(lines))
 
 
-def _envelope(path: str) -> dict[str, Any]:
-    """Return what a node's functions travel in, itself of simple types."""
+def _content(modules: image.Image, path: str) -> Any:
+    """Return the functions of a node."""
     with open(path, "rb", opener=layout.unblocked) as file:
         data = file.read()
     try:
-        found: dict[str, Any] = pickle.loads(data)
-        found["modules"], found["content"]
-    except Exception as error:
+        return modules.loads(data)
+    except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
         problem = f"it holds no functions ({type(error).__name__})"
         raise layout.DamagedFile(os.path.abspath(path), problem) from error
-    return found
 
 
 def _is_own(frame: FrameType) -> bool:
@@ -163,9 +161,9 @@ def replay(
         with in_folder(run):
             place = find(run, plan, stage, key)
             job = place.job
-            envelope = _envelope(layout.payload(job.node))
-            usermodules.install(envelope["modules"])
-            content = pickle.loads(envelope["content"])
+            modules = _image(run)
+            stack.enter_context(modules.entered())
+            content = _content(modules, layout.payload(job.node))
             bound = chunkfile.bound_values(job.description["binds"])
         done = Replay(stage, place.key or key)
         if job.program["mode"] == "reduce":
@@ -183,6 +181,15 @@ def replay(
         if look is not None:
             look(done)
     return done
+
+
+def _image(run: Path) -> image.Image:
+    try:
+        return image.Image.read(os.path.abspath(run))
+    except FileNotFoundError:
+        raise HtdagError(
+            "this run was submitted by an older htdag, and only that can do its items again"
+        ) from None
 
 
 def _check_python(run: Path) -> None:
@@ -293,7 +300,7 @@ def _up_to(
 class _Noting:
     """Notes what an operation returns."""
 
-    combines = False
+    keeps = False
 
     def __init__(self, done: Replay, stage: str) -> None:
         self._done = done

@@ -18,6 +18,7 @@ from htdag.observe.holds import explain
 from htdag.observe.missing import MissingItem
 from htdag.run.files import RunFiles
 from htdag.runtime import lanes
+from htdag.stages import Stage
 
 _HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
@@ -25,12 +26,12 @@ _HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 class Troubles(RunFiles):
     """Errors of a run."""
 
-    def errors(self, stage: str | None = None) -> list[ItemError]:
+    def errors(self, stage: str | Stage | None = None) -> list[ItemError]:
         """Return what failed, in the order of the pipeline.
 
         Parameters
         ----------
-        stage : str, optional
+        stage : str or Stage, optional
             Only the errors of this stage; of a loop, those of all stages in it.
 
         Returns
@@ -39,10 +40,10 @@ class Troubles(RunFiles):
             The errors of the last attempt of each job; [] where nothing failed.
         """
         if stage is not None:
-            self._stage(stage)
+            stage = self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
 
-    def missing(self, target: str | None = None) -> list[MissingItem]:
+    def missing(self, target: str | Stage | None = None) -> list[MissingItem]:
         """Return the items that a result lacks: those that failed and were let go.
 
         With ``on_error="skip"`` a run goes on without items that failed. This lists them for all
@@ -50,7 +51,7 @@ class Troubles(RunFiles):
 
         Parameters
         ----------
-        target : str, optional
+        target : str or Stage, optional
             The name of a target; not needed where there is only one.
 
         Returns
@@ -75,7 +76,7 @@ class Troubles(RunFiles):
         """
         return final.calls(self.path, self._plan)
 
-    def error_groups(self, stage: str | None = None) -> list[ErrorGroup]:
+    def error_groups(self, stage: str | Stage | None = None) -> list[ErrorGroup]:
         """Return what failed, and what is on hold, in groups of one cause each.
 
         Errors with the same traceback whose messages differ in numbers, names and paths only are
@@ -83,7 +84,7 @@ class Troubles(RunFiles):
 
         Parameters
         ----------
-        stage : str, optional
+        stage : str or Stage, optional
             Only what happened in this stage.
 
         Returns
@@ -99,16 +100,15 @@ class Troubles(RunFiles):
         """
         return self._with_examples(self._groups(stage))
 
-    def _groups(self, stage: str | None) -> list[ErrorGroup]:
+    def _groups(self, stage: str | Stage | None) -> list[ErrorGroup]:
         """Return the groups, whose examples lack what the items printed."""
-        if stage is not None:
-            self._stage(stage)
+        name = None if stage is None else self._stage(stage)
         activity = self._activity()
-        errors = failures.errors(self.path, self._plan, stage, streams=False)
+        errors = failures.errors(self.path, self._plan, name, streams=False)
         found = groups.groups(
             errors, self._plan, self._reader.counts(activity), holds(activity, self.tag)
         )
-        return [group for group in found if stage in (None, group.stage, group.node)]
+        return [group for group in found if name in (None, group.stage, group.node)]
 
     def _with_examples(self, groups: Sequence[ErrorGroup]) -> list[ErrorGroup]:
         examples = [group.example for group in groups if group.example is not None]

@@ -12,7 +12,7 @@ from typing import TypeVar
 from htdag import _checks
 from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld
+from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
@@ -24,6 +24,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 
 class Watching(Troubles):
     """The state of a run, and waiting for it."""
+
+    _displayed_in: int | None = None
+    """The cell of a notebook in which `wait` has shown the progress."""
 
     def status(self, ask: bool = False) -> Status:
         """Return counts by stage and by the state of items.
@@ -63,6 +66,7 @@ class Watching(Troubles):
         *,
         errors_ok: bool = False,
         holds_ok: bool = False,
+        until: str = "end",
     ) -> _Self:
         """Wait until the run has ended.
 
@@ -77,6 +81,9 @@ class Watching(Troubles):
             Return also where it ended and not all of it succeeded; `state` tells.
         holds_ok : bool
             Go on waiting while jobs are on hold and nothing else is under way.
+        until : {"end", "first error"}
+            ``"first error"``: raise `RunFailed` as soon as a job tells of an item that failed; the
+            run itself goes on.
 
         Returns
         -------
@@ -86,7 +93,7 @@ class Watching(Troubles):
         Raises
         ------
         RunFailed
-            If it ended and not all of it succeeded, unless `errors_ok`.
+            If it ended and not all of it succeeded, unless `errors_ok`; or at the first error.
         RunHeld
             If jobs are on hold and nothing else is under way, unless `holds_ok`.
         TimeoutError
@@ -105,7 +112,10 @@ class Watching(Troubles):
         from htdag.show import notebook
         from htdag.show.progress import Display
 
+        if until not in ("end", "first error"):
+            raise UsageError(f"until={_checks.shown(until)}: it takes 'end' or 'first error'")
         shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
+        self._displayed_in = notebook.cell_number() if shown else None
         with Display(shown) as display:
             for _ in looks(timeout):
                 status = self.status()
@@ -117,6 +127,8 @@ class Watching(Troubles):
                 if status.state is RunState.DONE or (errors_ok and status.state.ended):
                     return self
                 if status.state.ended:
+                    raise RunFailed(self._failure(status), self.errors())
+                if until == "first error" and any(stage.failed for stage in status.stages):
                     raise RunFailed(self._failure(status), self.errors())
                 if status.state is RunState.HELD and not holds_ok:
                     raise RunHeld(held_text(status))
@@ -130,9 +142,11 @@ class Watching(Troubles):
 
     def _repr_html_(self) -> str:
         """Show how far it has come where a notebook shows a value."""
-        from htdag.show.notebook import status_html
+        from htdag.show import notebook
 
-        return status_html(self.status())
+        if self._displayed_in is not None and self._displayed_in == notebook.cell_number():
+            return notebook.tag_html(self.tag)  # its bars are in the output of this cell already
+        return notebook.status_html(self.status())
 
     def _await(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""
@@ -155,7 +169,7 @@ class Watching(Troubles):
 
     def _failure(self, status: Status) -> str:
         errors = self.errors()
-        what = f"run {self.tag!r} {_ENDINGS[status.state]}"
+        what = f"run {self.tag!r} {_ENDINGS.get(status.state, 'has errors, and goes on')}"
         if status.reason:
             what += f" ({status.reason})"
         if errors:

@@ -28,10 +28,18 @@ _PARTS = (("done", "#2e7d32"), ("failed", "#c62828"), ("running", "#268bd2"))
 
 
 def is_here() -> bool:
-    """Tell whether this process is the kernel of a notebook."""
+    """Return whether this process is the kernel of a notebook."""
+    return getattr(_shell(), "kernel", None) is not None
+
+
+def cell_number() -> int | None:
+    """Return the number of the cell that is being executed; None outside of a notebook."""
+    return int(_shell().execution_count) if is_here() else None
+
+
+def _shell() -> Any:
     ipython = sys.modules.get("IPython")
-    shell = None if ipython is None else ipython.get_ipython()
-    return getattr(shell, "kernel", None) is not None
+    return None if ipython is None else ipython.get_ipython()
 
 
 class Cell:
@@ -105,6 +113,11 @@ def status_html(
         f"<span style='opacity:.7'>{_text(', '.join(facts))}</span>{reason}"
         f"<table style='border-collapse:collapse;margin:.2em 0'>{rows}</table>{held}</div>"
     )
+
+
+def tag_html(tag: str) -> str:
+    """Return what stands for a run whose status is shown above."""
+    return f"<code>{_text(tag)}</code>"
 
 
 def _row(bar: Bar, pace: Pace | None, status: Status) -> str:

@@ -39,9 +39,9 @@ class Keyed(Handle):
         Parameters
         ----------
         key : callable
-            Called as ``key(item)``. A key is made of numbers, texts, bytes, None, dates, enum
-            members, paths, and tuples, frozen sets or frozen dataclasses of them; keys that are
-            equal in Python (``1 == 1.0``) are one key.
+            Called as ``key(item)``. Keys that are equal in Python (``1 == 1.0``) are one key. A key
+            is made of numbers, texts, bytes, None, dates and times, paths, members of enums, and
+            tuples, frozen sets or frozen dataclasses of them.
         partitions : int, optional
             How many jobs share the groups; None: the planner decides.
         name, **options
