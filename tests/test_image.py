@@ -17,8 +17,8 @@ from test_pickling import compile_project, run_project, write_project  # noqa: F
 
 import htdag
 from htdag._image import Image
-from htdag.errors import FunctionError
-from htdag.runtime import image, layout, pickling
+from htdag.errors import FunctionError, ItemPickleError, ValueUnreadable
+from htdag.runtime import image, layout, pickling, program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,8 +46,9 @@ class Base:
 class Sub(Base, tag="x"):
     def __init__(self, v):
         self.v = v
+    one = 1
 class SubSub(Sub, tag="y"):
-    pass
+    one = Sub.one
 class Meta(type):
     made = []
     def __new__(meta, name, bases, names, *, need):
@@ -176,6 +177,7 @@ CHECKS = {
     "a sentinel": lambda: sentinel() is SENTINEL,
     "the script": lambda: sys.modules["__main__"].Sub is Sub,
     "an error": lambda: Own(3).a == 3,
+    "members as inherited": lambda: "one" in vars(SubSub) and SubSub.one is Sub.one,
 }
 ITEM = [Sub(1), Point(2), Typed(3), Named(4), Color.RED, Flags(3), Slots(), WithMeta(), IntBox]
 KINDS = [Sub, Point, Typed, Named, Color, Flags, Slots, WithMeta]
@@ -505,3 +507,96 @@ def test_a_large_value_is_a_file_of_its_own(tmp_path: Path):
     assert f"code/{piece.name}" in large
     assert f"code/{piece.name}" not in (run / layout.submit("out")).read_text()
     assert (run / layout.payload("large")).stat().st_size < 1000
+
+
+# What cannot be pickled, or read
+
+
+class Link:
+    """An object that holds the next one."""
+
+    def __init__(self, following: Link | None) -> None:
+        self.following = following
+
+
+def _chain(length: int) -> Link | None:
+    found = None
+    for _ in range(length):
+        found = Link(found)
+    return found
+
+
+def _longest_chain() -> int:
+    """How long a chain plain pickle takes, less what a few frames of the stack take."""
+    length = 10
+    try:
+        while True:
+            pickle.dumps(_chain(length + 3), 5)
+            length += 1
+    except RecursionError:
+        return length
+
+
+def test_chains_of_objects_are_taken_as_long_as_plain_pickle_takes_them():
+    length = _longest_chain()
+    assert len(list(htdag.source([_chain(length)]).data.pickles())) == 1
+    assert program.pickler()(_chain(length)).payload
+    with pytest.raises(ItemPickleError, match=r"item 0, a Link.* in a chain .* a list"):
+        list(htdag.source([_chain(100_000)]).data.pickles())
+
+
+class Bad:
+    """It pickles, but what it pickles does not give it."""
+
+    def __init__(self, sensor: str) -> None:
+        self.sensor = sensor
+
+    def __reduce__(self) -> Any:
+        return Bad, ()
+
+
+def _bad(x: int) -> Any:
+    return Bad("a") if x == 1 else x
+
+
+class Later:
+    """Can be unpickled but where it holds a zero."""
+
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+    def __setstate__(self, state: Any) -> None:
+        self.x = state["x"]
+        self.y = 1 / self.x
+
+
+def test_the_stage_that_makes_a_value_that_cannot_be_read_is_to_blame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    bad = htdag.source([0, 1, 2]).map(_bad, fuse=False)
+    run = htdag.Pipeline(bad.map(repr, fuse=False), history=False).submit(on="local")
+    run.wait(progress=False, errors_ok=True)
+    (error,) = run.errors()
+    assert (error.stage, error.key) == ("bad", "1")
+    assert "its pickle cannot be read: TypeError" in error.message
+
+
+def test_other_items_can_be_read_than_one_that_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    later = htdag.source([1, 0, 2], chunk_size=3).map(Later)
+    run = htdag.Pipeline(later, history=False).submit(on="local")
+    run.wait(progress=False)
+    assert [item.value.y for item in run.items(errors="skip")] == [1, 0.5]
+    one, wrong, _ = run.items(errors="return")
+    assert one.value.x == 1
+    assert isinstance(wrong.value, ValueUnreadable)
+    with pytest.raises(ValueUnreadable, match=r"'Later', item 1.*ZeroDivisionError"):
+        run.result()
+
+
+def test_a_source_item_that_cannot_be_read_is_refused():
+    with pytest.raises(ItemPickleError, match=r"item 1, a Bad.*cannot be read: TypeError"):
+        list(htdag.source([0, Bad("a")]).data.pickles())
