@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import _destination, _inputfiles, environments
+from htdag import _destination, _inputfiles, _variables, environments
 from htdag._resources import PER_ITEM, PerItem
 from htdag._units import duration, size
 from htdag.environments import Environment
@@ -24,7 +24,8 @@ _MEANT = {
     **dict.fromkeys(("gpus", "gpu"), "request_gpus"),
     **dict.fromkeys(("disk", "scratch"), "request_disk"),
     **dict.fromkeys(("license", "licenses", "limits"), "concurrency_limits"),
-    **dict.fromkeys(("container", "container_image", "image", "env"), "environment"),
+    **dict.fromkeys(("container", "container_image", "image"), "environment"),
+    **dict.fromkeys(("env", "envs", "variables", "environment_variables"), "environ"),
 }
 
 # What htdag itself writes into every submit description; submit={...} must not fight with it.
@@ -91,11 +92,13 @@ class Options:
     fuse: bool | None = None
     cache: bool | None = None
     environment: Environment | None = None
+    environ: tuple[tuple[str, str], ...] | None = None
 
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands, input and output files are merged.
+        Requirements are joined with ``&&``; submit commands, variables, input and output files are
+        merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -107,6 +110,9 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        if self.environ and defaults.environ:
+            both = {**dict(defaults.environ), **dict(self.environ)}
+            merged["environ"] = tuple(sorted(both.items()))
         merged["output_files"] = _destination.merged(self.output_files, defaults.output_files)
         merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
@@ -258,6 +264,11 @@ def _submit(value: Any) -> tuple[tuple[str, str], ...]:
     for name, content in value.items():
         if not isinstance(name, str) or not re.fullmatch(r"\+?[A-Za-z_][\w.]*", name):
             raise OptionError(f"{name!r} is not the name of a submit command")
+        if name.lower() in ("environment", "env", "getenv"):
+            raise OptionError(
+                f"{name!r} means nothing on this machine, and there it is htdag that sets the "
+                f"variables of jobs; give the stage, or the pipeline, environ={{'NAME': 'value'}}"
+            )
         if name.lower() in _OURS:
             raise OptionError(f"{name!r} is set by htdag itself")
         if name.lower() in _CHECKS:
@@ -294,6 +305,7 @@ _CHECKS: dict[str, Any] = {
     "fuse": _flag,
     "cache": _flag,
     "environment": environments.parse,
+    "environ": _variables.environ,
 }
 OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from htdag import _fingerprints
-from htdag.compile.content import functions, initials, program
+from htdag import _fingerprints, _surroundings
+from htdag.compile.content import functions, functions_of, initials, program
 from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 
@@ -117,6 +117,9 @@ def node_identity(node: Node, classes: dict[str, set[Any]], travel: Travel) -> d
         for name, value in node.options.given().items()
         if name not in WITHOUT_EFFECT and name != "submit"
     }
+    deciding = _surroundings.of_node(functions_of(node))["deciding"]
+    # Nothing that is as ever: then an earlier run that knew nothing of this has the same.
+    options |= {name: _text(value) for name, value in deciding.items() if value}
     options |= {name: value for name, value in node.options.submit or () if name.lower() in _SUBMIT}
     if travel.inputs:
         # By size and time of change: what a job finds under each name.
