@@ -379,6 +379,7 @@ def test_the_state_of_the_script_on_this_machine(script):
 
 
 @pytest.mark.pool
+@pytest.mark.filterwarnings("ignore::htdag.environments.EnvironmentWarning")
 @pytest.mark.parametrize("point", ["blind", "seeing"])
 def test_the_state_of_the_script_on_a_pool(pool, runs_dir, point, script):
     with pool.only(point):
