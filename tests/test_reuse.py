@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -757,3 +758,31 @@ def test_programs_are_reused_until_they_change(shared: Path, home: Path):
     assert not calls(shared)
     ended(flow("b:").submit("programs", "local", resume=True))
     assert calls(shared) == Counter({"b:": 2, "1": 1, "2": 1})
+
+
+def test_another_minor_version_of_python(
+    shared: Path, home: Path, capfd: pytest.CaptureFixture[str]
+):
+    def flow(bad: Any) -> Any:
+        return htdag.Pipeline(htdag.source(range(4)).map(fit(shared, 1, bad), cache=True))
+
+    run = ended(flow([2]).submit("old", "local"))
+    for name in (layout.RUN, layout.IDENTITY):
+        content = json.loads((run.path / name).read_text())
+        content["python"][:2] = [3, 9]
+        (run.path / name).write_text(json.dumps(content))
+    calls(shared)
+    run = htdag.load("old")
+    before = sorted(path for path in run.path.rglob("*") if path.name != "again.lock")
+    for go_on in (run.resume, run.rerun):
+        with pytest.raises(UsageError, match=r"was made by Python 3\.9.*cannot read its functions"):
+            go_on()
+    after = sorted(path for path in run.path.rglob("*") if path.name != "again.lock")
+    assert [path for path in after if path not in before] == []
+    explained = flow([]).explain("local", "old")
+    assert re.search(r"fit +recompute: Python is 3\.\d+ now, and was 3\.9", explained)
+    capfd.readouterr()
+    run = ended(flow([]).submit("old", "local", resume=True))
+    assert "fit: recompute: Python is" in capfd.readouterr().err
+    assert run.result() == [1, 2, 3, 4]
+    assert calls(shared) == once("fit", range(4))
