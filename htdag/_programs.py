@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from htdag import _checks
+from htdag._units import whole
 from htdag.errors import UsageError
 from htdag.runtime import command as commands
 from htdag.runtime.command import Command
@@ -108,7 +109,7 @@ def _check_types(template: Any, returns: Any, output: Any, ok_exit: Any, env: An
         refuse("returns", returns, "a text or a function")
     if not isinstance(output, str):
         refuse("output", output, "the name of a file")
-    if not isinstance(ok_exit, Collection) or not all(isinstance(each, int) for each in ok_exit):
+    if not isinstance(ok_exit, Collection) or None in map(whole, ok_exit):
         refuse("ok_exit", ok_exit, "a list of whole numbers")
     if env is not None and not isinstance(env, Mapping):
         refuse("env", env, "a dict of name to value")

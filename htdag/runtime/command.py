@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import shlex
 import shutil
@@ -254,7 +255,11 @@ def command(
     if unused:
         raise ValueError("%s is in no field of the template" % ", ".join(unused))
     seconds = timeout.total_seconds() if hasattr(timeout, "total_seconds") else timeout
-    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
-        raise ValueError("timeout=%r is no number of seconds" % (timeout,))
+    if seconds is not None:
+        if not isinstance(seconds, numbers.Real) or not float(seconds) > 0:
+            raise ValueError("timeout=%r is no number of seconds" % (timeout,))
+        seconds = float(seconds)
     environment = {name: str(value) for name, value in (env or {}).items()}
-    return Command(words, returns, output, tuple(ok_exit), environment, seconds, dict(values))
+    return Command(
+        words, returns, output, tuple(map(int, ok_exit)), environment, seconds, dict(values)
+    )

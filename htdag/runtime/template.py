@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import shlex
 import string
@@ -87,7 +88,7 @@ def _filled(template: str, fields: Fields, quote: Callable[[str], str]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, (str, os.PathLike)):
         text = os.fsdecode(value)
-    elif isinstance(value, (int, float)):
+    elif isinstance(value, numbers.Number):  # numpy's, too
         text = str(value)
     else:
         raise FieldError(
