@@ -150,6 +150,45 @@ def test_items_in_another_order_and_other_chunks(shared: Path, home: Path):
     assert calls(shared) == once("parse", [100]) + once("fit", [1000])
 
 
+EDITS = {
+    "reversed": [3, 2, 1],
+    "fewer": [1, 2],
+    "one left out": [1, 3],
+    "one twice": [1, 1, 2, 3],
+    "one more in front": [0, 1, 2, 3],
+}
+
+
+def fitted_items(folder: Path, items: Any, taken: int = 9) -> Any:
+    fitted = htdag.source(items, chunk_size=2).take(taken).map(fit(folder, 1))
+    return htdag.Pipeline(fitted, name="edit")
+
+
+@pytest.mark.parametrize("items", EDITS.values(), ids=EDITS)
+def test_a_run_that_is_done_follows_the_items_of_today(shared: Path, home: Path, items: Any):
+    ended(fitted_items(shared, [1, 2, 3]).submit("edit", "local"))
+    calls(shared)
+    run = ended(fitted_items(shared, items).submit("edit", "local", resume=True))
+    assert run.result("fit") == [item + 1 for item in items]
+    assert [item.key for item in run.items("fit")] == [str(n) for n in range(len(items))]
+    kept = Counter(["fit:1", "fit:2", "fit:3"])
+    assert calls(shared) == once("fit", items) - kept
+
+
+def test_a_run_that_is_done_follows_what_is_taken_and_asked_of_it(shared: Path, home: Path):
+    run = ended(fitted_items(shared, [1, 2, 3, 4], 4).submit("edit", "local"))
+    run = ended(fitted_items(shared, [1, 2, 3, 4], 2).submit("edit", "local", resume=True))
+    assert run.result("fit") == [2, 3]
+
+    def concatenated(*parts: Any) -> Any:
+        first, *others = [htdag.source(part).map(abs, name=f"abs{part[0]}") for part in parts]
+        return htdag.Pipeline(first.concat(*others), name="concat")
+
+    ended(concatenated([1, 2], [3]).submit("concat", "local"))
+    run = ended(concatenated([3], [1, 2]).submit("concat", "local", resume=True))
+    assert run.result() == [3, 1, 2]
+
+
 def test_without_the_items_that_failed_nothing_is_left_to_do(on: str, shared: Path, home: Path):
     def flow(items: Any) -> Any:
         return htdag.Pipeline(htdag.source(items, chunk_size=3).map(fit(shared, 1, [4])))

@@ -30,6 +30,7 @@ from htdag.errors import (
     OptionError,
     RunActive,
     StageNameError,
+    UsageError,
 )
 from htdag.runtime import itemfile, layout
 
@@ -304,6 +305,56 @@ def test_as_completed_gives_everything_once(on: str):
     assert sorted((item.value, item.source) for item in run.as_completed()) == [
         (x * x, x) for x in range(12)
     ]
+
+
+def test_results_can_be_had_while_others_fail_or_are_under_way(on: str, shared: Path):
+    gate = shared / "gate"
+
+    def late(x: int) -> int:
+        import time
+
+        while x == 4 and not gate.exists():
+            time.sleep(0.05)
+        return 10 // x
+
+    stage = htdag.source(range(6), chunk_size=2).map(late, name="late")
+    flow = htdag.Pipeline(stage.map(lambda y: -y, name="after", fuse=False), name="gates")
+    run = flow.submit(on=on)
+    with pytest.raises(htdag.RunFailed, match="has errors, and goes on"):
+        run.wait(120, until="first error")
+    assert not run.state.ended
+    assert run.get("late", 3, timeout=60) == 3
+    with pytest.raises(TimeoutError, match="'late' is not complete yet"):
+        run.get("late", "4")
+    with pytest.raises(TimeoutError):
+        list(run.as_completed("late", timeout=0))
+    gate.touch()
+    run.wait(100, errors_ok=True, progress=False)
+    values = {1: 10, 2: 5, 3: 3, 4: 2, 5: 2}
+    assert {item.source: item.value for item in run.as_completed("late", errors="skip")} == values
+    *items, failed = run.as_completed("late", errors="return")
+    assert (len(items), failed.source, failed.value.type) == (5, 0, "ZeroDivisionError")
+    with pytest.raises(htdag.RunFailed, match="ZeroDivisionError"):
+        run.get("late", 0)
+    with pytest.raises(htdag.RunFailed):
+        list(run.as_completed("late"))
+
+
+def test_values_that_no_file_has_are_named(home: Path):
+    doubled = htdag.source([1, 2]).map(lambda x: 2 * x, name="doubled")
+    run = finished(htdag.Pipeline(doubled.map(str, name="texts")).submit(on="local"))
+    with pytest.raises(UsageError, match=r"no values of stage .doubled. .* values of: texts"):
+        run.result("doubled")
+    texts = doubled.map(str, name="texts")
+    assert run.get("texts", 1) == run.get(texts, 1) == "4"
+    assert run.result(texts) == ["2", "4"]
+    again = doubled.map(str).map(str, fuse=False)
+    run = finished(htdag.Pipeline(again).submit(on="local"))
+    with pytest.raises(UsageError, match="several stages called 'str'"):
+        run.result(again)
+    assert run.result("str") == run.result("str-2")
+    with pytest.raises(UsageError, match="no item '2' of 'str'"):
+        run.get("str", 2)
 
 
 def test_skip_lets_failed_items_go(on: str):

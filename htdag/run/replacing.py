@@ -24,7 +24,7 @@ from htdag.reuse.matching import EVERY_STAGE
 from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.takeover import Takeover
 from htdag.run import Run
-from htdag.runtime import layout, progress
+from htdag.runtime import layout, progress, reuse
 
 
 def check_at_rest(run: Run, doing: str) -> None:
@@ -214,7 +214,7 @@ def _start_again(
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)
-        if _is_as_before(old, new, content["nodes"]):
+        if _is_as_before(old, new, content):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
             return old
         _say(found)
@@ -250,8 +250,23 @@ def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[V
             remove_quietly(new)
 
 
-def _is_as_before(old: Run, new: Path, nodes: list[dict[str, Any]]) -> bool:
-    """Whether a run is done, and one of the same plan has nothing left to do."""
+_SETTLED = (
+    "name",
+    "stages",
+    "parents",
+    "mode",
+    "input",
+    "outputs",
+    "delivers",
+    "on_error",
+    "max_errors",
+    "binds",
+)
+"""What of a node must be as it was for a run to stay as it is: all but where and how it runs."""
+
+
+def _is_as_before(old: Run, new: Path, plan: dict[str, Any]) -> bool:
+    """Whether a run is done, and one of the same plan reads the same and has nothing left to do."""
     before, now = read_identity(old.path), read_identity(new)
     if before is None or now is None or old.state is not RunState.DONE:
         return False
@@ -259,9 +274,21 @@ def _is_as_before(old: Run, new: Path, nodes: list[dict[str, Any]]) -> bool:
         before["stages"] == now["stages"]
         and _computations(before) == _computations(now)
         and list(old.targets) == list(Run(new).targets)
-        and [node["name"] for node in nodes] == [node["name"] for node in old._plan["nodes"]]
-        and all(state.complete for node in nodes for state in progress.examine(str(new), node))
+        and _settled(old._plan) == _settled(plan)
+        and all(_reads_the_same(new, node) for node in plan["nodes"])
+        and all(
+            state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
+        )
     )
+
+
+def _settled(plan: dict[str, Any]) -> list[list[Any]]:
+    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
+
+
+def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
+    taken = reuse.taken(str(run), node)
+    return taken is not None and taken.same
 
 
 def _computations(identity: dict[str, Any]) -> dict[str, Any]:

@@ -17,18 +17,21 @@ from htdag.observe.missing import ancestors, warning
 from htdag.observe.outcomes import Item
 from htdag.run.watching import Watching, held_text, looks
 from htdag.runtime import progress, streams
+from htdag.stages import Stage
 
 
 class Results(Watching):
     """The values that a run has made."""
 
-    def result(self, target: str | None = None, timeout: float | timedelta | None = 0) -> Any:
+    def result(
+        self, target: str | Stage | None = None, timeout: float | timedelta | None = 0
+    ) -> Any:
         """Return the result of a target, or of all.
 
         Parameters
         ----------
-        target : str, optional
-            The name of a target; by default all of them.
+        target : str or Stage, optional
+            A target, or another stage whose values are on disk; by default all targets.
         timeout : float (seconds), timedelta or None
             How long to wait for it; by default not at all, None for ever.
 
@@ -72,13 +75,14 @@ class Results(Watching):
         )
         return next(values) if entry["one"] else list(values)
 
-    def items(self, target: str | None = None, errors: str = "raise") -> Iterator[Item]:
+    def items(self, target: str | Stage | None = None, errors: str = "raise") -> Iterator[Item]:
         """Iterate over the items of a target in order, one in memory at a time.
 
         Parameters
         ----------
-        target : str, optional
-            The name of a target; not needed where there is only one.
+        target : str or Stage, optional
+            A target, or another stage whose values are on disk; not needed where there is only one
+            target.
         errors : {"raise", "skip", "return"}
             What to do about items that failed: raise `RunFailed` before the first item, pass over
             them, or yield an `Item` whose value is the `ItemError`, after the others.
@@ -103,8 +107,7 @@ class Results(Watching):
         >>> for item in run.items("squares"):  # doctest: +SKIP
         ...     print(item.source, item.value)
         """
-        if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
-            raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
+        _check_errors(errors)
         name = self._target(target)
         if errors == "raise":
             self._await(name, 0)
@@ -124,17 +127,28 @@ class Results(Watching):
         for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=errors == "raise"):
             yield _item(frame, self.path, sources, root)
         if errors == "return":
-            for error in self.errors():
-                origin = None if root is None or not error.key else (sources, root)
-                yield Item(error.key or "", error, origin)
+            yield from self._failed_items(sources, root)
 
-    def as_completed(self, target: str | None = None) -> Iterator[Item]:
+    def as_completed(
+        self,
+        target: str | Stage | None = None,
+        *,
+        timeout: float | timedelta | None = None,
+        errors: str = "raise",
+    ) -> Iterator[Item]:
         """Iterate over the items of a target as the jobs that make them end.
 
         Parameters
         ----------
-        target : str, optional
-            The name of a target; not needed where there is only one.
+        target : str or Stage, optional
+            A target, or another stage whose values are on disk; not needed where there is only one
+            target.
+        timeout : float (seconds) or timedelta, optional
+            How long to wait for all of them together; by default for ever.
+        errors : {"raise", "skip", "return"}
+            What to do when the run has ended and items are lacking, after the last one that there
+            is: raise `RunFailed`, end, or yield an `Item` for each error, whose value is the
+            `ItemError`.
 
         Yields
         ------
@@ -145,27 +159,71 @@ class Results(Watching):
         ------
         RunFailed, RunHeld
             After the last item that there is, if the run does not give all of them.
+        TimeoutError
+            If they are not all there in time.
 
         Examples
         --------
         >>> for item in run.as_completed():  # doctest: +SKIP
         ...     print(item.key, item.value)
         """
-        name = self._target(target)
-        return self._as_completed(name)
+        _check_errors(errors)
+        return self._as_completed(self._target(target), timeout, errors)
 
-    def _as_completed(self, name: str) -> Iterator[Item]:
+    def get(
+        self, target: str | Stage, key: str | int, timeout: float | timedelta | None = 0
+    ) -> Any:
+        """Return the value of one item, also while others are under way.
+
+        Parameters
+        ----------
+        target : str or Stage
+            A target, or another stage whose values are on disk.
+        key : str or int
+            The key of the item.
+        timeout : float (seconds), timedelta or None
+            How long to wait for it; by default not at all, None for ever.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        TimeoutError
+            If the item is not there in time.
+        RunFailed
+            If the run ended without it.
+        UsageError
+            If the run is done and has no such item.
+
+        Examples
+        --------
+        >>> run.get("spectra", 17, timeout=60)  # doctest: +SKIP
+        """
+        name, wanted = self._target(target), str(key)
+        try:
+            for item in self._as_completed(name, timeout, "raise"):
+                if item.key == wanted:
+                    return item.value
+        except RunFailed as error:
+            failed = [one for one in error.errors if one.key == wanted]
+            raise RunFailed(str(failed[0] if failed else error), failed or error.errors) from None
+        raise UsageError(f"run {self.tag!r} has no item {wanted!r} of {name!r}")
+
+    def _as_completed(
+        self, name: str, timeout: float | timedelta | None, errors: str
+    ) -> Iterator[Item]:
         sources, root = self._origin(name)
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, name)["where"]]
         given: set[int] = set()
-        for _ in looks(None):
+        for _ in looks(timeout):
             status = self.status()
-            # At the end also what failed items left of chunks, if they were let go.
-            whole = status.state is not RunState.DONE
+            ended = status.state.ended
+            states = list(progress.examine(str(self.path), node))
+            # At the end also what failed items left of chunks.
             fresh = [
-                state
-                for state in progress.examine(str(self.path), node)
-                if state.number not in given and (state.complete or not whole)
+                state for state in states if state.number not in given and (state.complete or ended)
             ]
             for state in fresh:
                 given.add(state.number)
@@ -174,17 +232,33 @@ class Results(Watching):
                     self.path, self._plan, name, state.number, attempts
                 ):
                     yield _item(frame, self.path, sources, root)
-            if len(given) == streams.chunks(str(self.path), node):
+            complete = len(given) == streams.chunks(str(self.path), node)
+            if status.state is RunState.DONE or (complete and all(s.complete for s in states)):
                 return
-            if status.state.ended and not fresh:
-                raise RunFailed(self._failure(status), self.errors())
+            if ended:
+                if errors == "raise":
+                    raise RunFailed(self._failure(status), self.errors())
+                if errors == "return":
+                    yield from self._failed_items(sources, root)
+                return
             if status.state is RunState.HELD and not fresh:
                 raise RunHeld(held_text(status))
+        raise NotDone(f"run {self.tag!r} is {status.state.value}: {name!r} is not complete yet")
+
+    def _failed_items(self, sources: outcomes.Sources, root: str | None) -> Iterator[Item]:
+        for error in self.errors():
+            origin = None if root is None or not error.key else (sources, root)
+            yield Item(error.key or "", error, origin)
 
     def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
         sources = outcomes.Sources(self.path, self._plan)
         where = outcomes.stage_entry(self._plan, target)["where"]
         return sources, sources.root(self._plan["by_name"][where])
+
+
+def _check_errors(errors: str) -> None:
+    if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
+        raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
 
 
 def _item(frame: Any, path: Path, sources: outcomes.Sources, root: str | None) -> Item:

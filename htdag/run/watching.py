@@ -12,7 +12,7 @@ from typing import TypeVar
 from htdag import _checks
 from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld
+from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
@@ -66,6 +66,7 @@ class Watching(Troubles):
         *,
         errors_ok: bool = False,
         holds_ok: bool = False,
+        until: str = "end",
     ) -> _Self:
         """Wait until the run has ended.
 
@@ -80,6 +81,9 @@ class Watching(Troubles):
             Return also where it ended and not all of it succeeded; `state` tells.
         holds_ok : bool
             Go on waiting while jobs are on hold and nothing else is under way.
+        until : {"end", "first error"}
+            ``"first error"``: raise `RunFailed` as soon as a job tells of an item that failed; the
+            run itself goes on.
 
         Returns
         -------
@@ -89,7 +93,7 @@ class Watching(Troubles):
         Raises
         ------
         RunFailed
-            If it ended and not all of it succeeded, unless `errors_ok`.
+            If it ended and not all of it succeeded, unless `errors_ok`; or at the first error.
         RunHeld
             If jobs are on hold and nothing else is under way, unless `holds_ok`.
         TimeoutError
@@ -108,6 +112,8 @@ class Watching(Troubles):
         from htdag.show import notebook
         from htdag.show.progress import Display
 
+        if until not in ("end", "first error"):
+            raise UsageError(f"until={_checks.shown(until)}: it takes 'end' or 'first error'")
         shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
         self._displayed_in = notebook.cell_number() if shown else None
         with Display(shown) as display:
@@ -121,6 +127,8 @@ class Watching(Troubles):
                 if status.state is RunState.DONE or (errors_ok and status.state.ended):
                     return self
                 if status.state.ended:
+                    raise RunFailed(self._failure(status), self.errors())
+                if until == "first error" and any(stage.failed for stage in status.stages):
                     raise RunFailed(self._failure(status), self.errors())
                 if status.state is RunState.HELD and not holds_ok:
                     raise RunHeld(held_text(status))
@@ -161,7 +169,7 @@ class Watching(Troubles):
 
     def _failure(self, status: Status) -> str:
         errors = self.errors()
-        what = f"run {self.tag!r} {_ENDINGS[status.state]}"
+        what = f"run {self.tag!r} {_ENDINGS.get(status.state, 'has errors, and goes on')}"
         if status.reason:
             what += f" ({status.reason})"
         if errors:

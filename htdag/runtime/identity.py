@@ -49,14 +49,18 @@ class Reader:
         self._same = read_same(run)
         self._bound: Dict[str, bytes] = {}
 
-    def items(self, description: Dict[str, Any], mode: str) -> Iterator[Tuple[str, bytes]]:
-        """Yield key and digest of each item of a chunk.
+    def items(
+        self, description: Dict[str, Any], node: Dict[str, Any]
+    ) -> Iterator[Tuple[str, bytes]]:
+        """Yield key and digest of each item of a chunk of a node.
 
-        The bound values, which the functions get with every item, are a part of each digest.
+        The bound values, which the functions get with every item, are a part of each digest; so is
+        the key, where functions may ask for it (`htdag.current`).
         """
         here = self._at(description)
         bound = b"".join(self._bound_digest(name, bind) for name, bind in _sorted(here["binds"]))
-        if mode == "reduce":
+        asks = node.get("asks_key", False)
+        if node["mode"] == "reduce":
             found: Any = (
                 (frame.key, frame) for frame in chunkfile.frames(here["streams"][0]["parts"])
             )
@@ -64,6 +68,8 @@ class Reader:
             found = views.open_view(here, None).items
         for key, stored in found:
             own = self._digest(stored)
+            if asks:
+                own = digest(b"key", key.encode(), own)
             yield key, digest(bound, own) if bound else own
 
     def _bound_digest(self, name: str, bind: Dict[str, Any]) -> bytes:

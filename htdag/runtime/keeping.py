@@ -34,9 +34,13 @@ class Writer:
         """
         progress.close_killed(run, node)
         reader = identity.Reader(run)
-        for state in progress.examine(run, node):
-            if state.last_attempt:
-                self._add_chunk(run, node, state, reader, keep)
+        chunks = [
+            self._add_chunk(run, node, state, reader, keep) if state.last_attempt else None
+            for state in progress.examine(run, node)
+        ]
+        read = [chunk for chunk in chunks if chunk is not None]
+        if len(read) == len(chunks):
+            self._write("sequence", {"digest": kept.sequence_digest(node["name"], read).hex()})
 
     def add_pack(self, folder: str) -> None:
         """Add all of another such folder, which waits to be used."""
@@ -62,15 +66,16 @@ class Writer:
         state: progress.ChunkState,
         reader: identity.Reader,
         keep: Optional[Keep],
-    ) -> None:
+    ) -> Optional[Tuple[List[bytes], List[str]]]:
+        """Add what is finished of a chunk; return what it reads, None where nobody can tell."""
         name, chunk = node["name"], layout.chunk_name(state.number)
         description = _description(run, name, chunk, state.last_attempt)
         if description is None:
-            return
+            return None
         try:
-            items = list(reader.items(description, node["mode"]))
+            items = list(reader.items(description, node))
         except itemfile.DamagedFile:
-            return  # what it read is not there any more, so nobody can tell what it was
+            return None  # what it read is not there any more, so nobody can tell what it was
         ids = [own for _, own in items]
         keys = [key for key, _ in items]
         refused = {n for n, key in enumerate(keys) if keep is not None and not keep(key)}
@@ -98,6 +103,7 @@ class Writer:
         left = [ids[n].hex() for n in range(len(ids)) if n not in done]
         if left:
             self._write("left", {"ids": left})
+        return ids, keys
 
     def _add_whole(
         self,

@@ -10,7 +10,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from . import identity, layout
 
@@ -64,6 +75,13 @@ def whole_digest(ids: Sequence[bytes], keys: Sequence[str]) -> bytes:
     return identity.digest(*ids, "\n".join(keys).encode())
 
 
+def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[str]]]) -> bytes:
+    """Return the digest of all that a node reads: its items and their keys, in their order."""
+    every = [(own, key) for ids, keys in chunks for own, key in zip(ids, keys)]
+    whole = whole_digest([own for own, _ in every], [key for _, key in every])
+    return identity.digest(node.encode(), whole)
+
+
 def lines(folder: str) -> Iterator[Dict[str, Any]]:
     """Yield the lines of the index of a folder; none where there is no folder."""
     try:
@@ -81,6 +99,7 @@ class Pack(NamedTuple):
     atoms: List[Atom]
     chunks: Dict[bytes, Chunk]
     left: List[bytes]
+    sequences: Set[bytes]
 
     def path(self, number: int) -> str:
         """Return the path of a file of the folder."""
@@ -92,6 +111,7 @@ def read(folder: str) -> Pack:
     atoms = []
     chunks = {}
     left = []
+    sequences = set()
     for line in lines(folder):
         kind, content = line["kind"], line["content"]
         if kind == "atom":
@@ -100,6 +120,8 @@ def read(folder: str) -> Pack:
         elif kind == "chunk":
             digest = bytes.fromhex(content["digest"])
             chunks[digest] = Chunk(**dict(content, digest=digest))
+        elif kind == "sequence":
+            sequences.add(bytes.fromhex(content["digest"]))
         else:
             left += [bytes.fromhex(own) for own in content["ids"]]
-    return Pack(folder, atoms, chunks, left)
+    return Pack(folder, atoms, chunks, left, sequences)

@@ -23,6 +23,7 @@ class Taken(NamedTuple):
     items: int
     reused: int
     unfinished: int  # of the rest: items that the other run had, but not finished
+    same: bool = False  # whether all that it reads is as in the other run, in the same order
 
 
 def is_wanted(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
@@ -49,7 +50,8 @@ def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
                 found.append(Taken(**json.load(file)))
         except FileNotFoundError:
             return None
-    return Taken(*map(sum, zip(*found)))
+    items, reused, unfinished, same = zip(*found)
+    return Taken(sum(items), sum(reused), sum(unfinished), all(same))
 
 
 def take_over(run: str, node: Dict[str, Any], reading: streams.Reading, lane: int = 0) -> None:
@@ -78,7 +80,7 @@ class _Chunks:
         for number in self._numbers:
             description, _ = reading.describe(number, None)
             self._descriptions.append(description)
-            items = list(reader.items(description, node["mode"]))
+            items = list(reader.items(description, node))
             self._ids.append([own for _, own in items])
             self._keys.append([key for key, _ in items])
         with open(os.path.join(run, layout.program(node["name"])), encoding="utf-8") as file:
@@ -123,7 +125,9 @@ class _Chunks:
         )
         known = Counter(pack.left)
         unfinished = sum(min(count, known[own]) for own, count in missing.items())
-        return Taken(sum(map(len, self._ids)), reused, unfinished)
+        sequence = kept.sequence_digest(self._node["name"], zip(self._ids, self._keys))
+        same = not self._lane and sequence in pack.sequences
+        return Taken(sum(map(len, self._ids)), reused, unfinished, same)
 
     def _used_by(self, whole: Any) -> Counter[Tuple[bytes, str]]:
         """Return the items, with their keys, that chunks which were taken as they are have used."""
