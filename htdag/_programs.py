@@ -47,8 +47,8 @@ def command(
         status; or what a function returns that is called with the path of the output. By default
         ``"file"`` where the template has ``{output}``, else ``"stdout"``.
     output : str
-        The name of the file ``{output}``, since many programs go by its suffix. Each call has a
-        folder of its own for it.
+        The name of the file ``{output}``, since many programs go by its suffix. It may have fields,
+        such as ``"{stem}.bam"``, but for ``{output}``. Each call has a folder of its own for it.
     ok_exit : sequence of int
         The exit statuses that are none of a failure.
     env : mapping of str to str, optional

@@ -213,8 +213,7 @@ def _keeps_chunks(graph: nx.DiGraph, node: Node, flow: Flow, done: dict[str, Nod
 
 def _source_chunked(node: Node, layouts: Layouts) -> Node:
     assert node.input.source is not None
-    items = len(node.input.source)
-    items = items if node.input.limit is None else min(items, node.input.limit)
+    items = node.input.source.count(node.input.limit)
     size = node.options.chunk_size
     earlier = followed(node, items, layouts)
     if earlier:
@@ -341,11 +340,14 @@ def _estimate(node: Node, done: dict[str, Node]) -> int:
     """Return how many items a node reads, counting as if filters kept all of them."""
     if node.items is not None:
         return node.items
+    reads = node.input
     totals = [
-        len(stream.source) if stream.source is not None else _estimate(done[str(stream.node)], done)
-        for stream in node.input.streams
+        stream.source.count(reads.limit if reads.view == "items" else None)
+        if stream.source is not None
+        else _estimate(done[str(stream.node)], done)
+        for stream in reads.streams
     ]
-    return chunking.view_total(node.input.view, node.input.number, node.input.limit, totals)
+    return chunking.view_total(reads.view, reads.number, reads.limit, totals)
 
 
 def _reduce_levels(

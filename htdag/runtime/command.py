@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import inside
 from .inside import public
-from .template import FieldError, Fields, Words, filled_words, parsed
+from .template import FieldError, Fields, Words, filled_name, filled_words, name_fields, parsed
 
 _TAIL = 4000  # bytes of the standard error that an error quotes
 _RETURNS = ("file", "text", "bytes", "stdout", "status")
@@ -81,9 +81,9 @@ class Command:
             prefix="htdag-command-", dir=os.environ.get("_CONDOR_SCRATCH_DIR")
         )
         try:
-            path = os.path.join(folder, self.output)
-            fields = Fields(arguments, {**self.values, **keywords}, path)
+            fields = Fields(arguments, {**self.values, **keywords})
             try:
+                path = fields.path = os.path.join(folder, filled_name(self.output, fields))
                 words = filled_words(self.template, fields)
             except FieldError as error:
                 raise CommandError("%r: %s" % (self, error)) from None
@@ -249,9 +249,7 @@ def command(
         )
     if not writes and returns not in ("stdout", "status"):
         raise ValueError("returns=%r needs {output} in the template" % (returns,))
-    if os.path.basename(output) != output or output in ("", ".", ".."):
-        raise ValueError("output=%r is no name of a file" % (output,))
-    unused = sorted(set(values) - set(fields))
+    unused = sorted(set(values) - set(fields) - set(name_fields(output)))
     if unused:
         raise ValueError("%s is in no field of the template" % ", ".join(unused))
     seconds = timeout.total_seconds() if hasattr(timeout, "total_seconds") else timeout
