@@ -216,7 +216,8 @@ class Pipeline(Planned, AtEnd):
         try:
             run = self._start(checked, on, asked)
         except BaseException:
-            release_tag(checked)
+            if asked.tag is None:
+                release_tag(checked)
             raise
         asked.taken()
         if asked.tag is None and hasattr(sys, "ps1"):

@@ -321,7 +321,7 @@ def let_go(run: Path, cluster: int) -> None:
 def was_let_go(run: Path, cluster: int) -> bool:
     """Tell whether a run was removed while its schedd did not answer, and waits to be settled."""
     try:
-        content = json.loads((run / _LET_GO_FILE).read_text(encoding="utf-8"))
+        content = layout.read_json(str(run / _LET_GO_FILE), "cluster")
     except FileNotFoundError:
         return False
     return bool(content["cluster"] == cluster)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -131,7 +130,7 @@ class LocalBackend:
 
     def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
         """Let no further nodes begin, or let them again."""
-        manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
+        manifest = layout.read_json(str(run / layout.RUN), "dag")
         path = run / layout.halt(manifest["dag"])
         if on:
             path.touch(mode=0o600)
@@ -169,7 +168,7 @@ def refuse(action: str) -> NoReturn:
 def _jobs(run: Path) -> list[JobState]:
     """Return the jobs of a run that is alive, and whether they are stopped."""
     try:
-        content = json.loads((run / layout.LOCAL_JOBS).read_text(encoding="utf-8"))
+        content = layout.read_json(str(run / layout.LOCAL_JOBS), kind=list)
     except FileNotFoundError:
         return []
     import psutil
@@ -200,15 +199,21 @@ def cores() -> int:
 
 def _read_state(run: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads((run / layout.LOCAL_STATE).read_text())
+        path = str(run / layout.LOCAL_STATE)
+        content: dict[str, Any] = layout.read_json(path, "state", "message", "pid")
     except FileNotFoundError:
         return None
+    if content["state"] not in _STATES:
+        raise layout.DamagedFile(path, f"it names no state, but {content['state']!r}")
     return content
+
+
+_STATES = ("halted", *(state.value for state in RunState))
 
 
 def _is_alive(run: Path) -> bool:
     try:
-        lock = os.open(run / layout.LOCAL_LOCK, os.O_RDONLY)
+        lock = os.open(run / layout.LOCAL_LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:

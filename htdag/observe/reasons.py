@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from htdag._text import counted
+from htdag._text import counted, visible
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
 from htdag.observe import holds, matching
 from htdag.observe.status import Status
@@ -41,7 +41,8 @@ class Reason:
             text += f".\n  {self.remedy}"
         if self.clauses:
             text += "\n  Slots that meet each part of its requirements:"
-        return text + "".join(f"\n    {part.slots:>5}  {part.text}" for part in self.clauses)
+        text += "".join(f"\n    {part.slots:>5}  {part.text}" for part in self.clauses)
+        return visible(text)
 
 
 def reasons(

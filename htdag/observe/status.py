@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag._text import counted
+from htdag._text import counted, visible
 from htdag.backends.base import Activity, RunState
 from htdag.observe import final, holds, outcomes
 from htdag.observe.ends import End, Ends
@@ -117,16 +116,16 @@ class Status:
             total = "?" if stage.total is None else stage.total
             counts = f"{stage.done}/{total} done, {stage.running} running, {stage.failed} failed"
             lines.append(f"{'  ' * len(stage.rounds)}  {stage.name}: {stage.note or counts}")
-        return "\n".join([*lines, *self.held, *self.notes])
+        return visible("\n".join([*lines, *self.held, *self.notes]))
 
 
 def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
     """Return how many rounds a loop had, and what its predicate said; None while it goes on."""
     try:
-        text = (run / layout.loop_end(node["name"])).read_text(encoding="utf-8")
+        path = str(run / layout.loop_end(node["name"]))
+        found: dict[str, Any] = layout.read_json(path, "until")
     except FileNotFoundError:
         return None
-    found: dict[str, Any] = json.loads(text)
     return found
 
 

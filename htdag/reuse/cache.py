@@ -1,13 +1,12 @@
 """What stages with ``cache=True`` have finished, kept for all later runs.
 
-A folder for each computation, named by the digest of what it does (`htdag.compile.identity`); in it
+A folder for each computation, named by the digest of what it does (`htdag.reuse.matching`); in it
 one for each run, as `htdag.runtime.kept` reads it, with links to the run's own files. So it takes
 no more room until the runs are deleted.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import cache_directory, make_folder, runs_directory
+from htdag._logging import LOGGER
 from htdag.observe.ended import has_ended
 from htdag.reuse.directories import read_identity
+from htdag.reuse.matching import key
 from htdag.runtime import keeping, layout, progress, reuse
 
 TODO = "cache.todo"
@@ -53,22 +54,6 @@ class Entry:
     used: float
 
 
-def key(node: dict[str, Any], identity: dict[str, Any]) -> str | None:
-    """Return the name of what a node computes; None where it cannot be told for certain."""
-    parts = [*node["functions"], *node["values"], node["classes"]]
-    if node["loop"] or any(part["unsure"] for part in parts):
-        return None
-    components = [part["components"] for part in parts]
-    content = [
-        node["structure"],
-        components,
-        node["options"],
-        identity["format"],
-        identity["python"],
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
 def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
     """Add what the cache has of a node to its folder; tell whether it has any."""
     name = key(node, identity)
@@ -99,7 +84,7 @@ def gather(run: Path) -> None:
         return
     try:
         _gather(run)
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         warnings.warn(f"what {run.name!r} has finished is not in the cache: {error}", stacklevel=3)
 
 
@@ -110,7 +95,14 @@ def gather_ended() -> None:
     except FileNotFoundError:
         return
     for run in paths:
-        if not run.name.startswith(".") and (run / TODO).exists() and has_ended(run):
+        if run.name.startswith(".") or not (run / TODO).exists():
+            continue
+        try:
+            ended = has_ended(run)
+        except (OSError, ValueError, KeyError) as error:
+            LOGGER.info("%s is damaged; nothing of it is in the cache: %s", run, error)
+            continue
+        if ended:
             gather(run)
 
 
@@ -119,7 +111,7 @@ def _gather(run: Path) -> None:
     if identity is None:
         return
     plan = progress.read_plan(str(run))
-    manifest = json.loads((run / layout.RUN).read_bytes())
+    manifest = layout.read_json(str(run / layout.RUN), "created")
     for name, node in identity["nodes"].items():
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
         taken = reuse.taken(str(run), plan["by_name"][name])
@@ -161,11 +153,14 @@ def entries() -> Iterator[Entry]:
     for folder in folders:
         for path in _packs(folder):
             try:
-                about = json.loads((path / _ABOUT).read_bytes())
+                about = layout.read_json(str(path / _ABOUT), "tag", "stages")
                 size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 used = path.stat().st_mtime
             except FileNotFoundError:
                 continue  # it was cleared meanwhile
+            except layout.DamagedFile as error:
+                warnings.warn(f"passed over: {error}", stacklevel=2)
+                continue
             yield Entry(path, about["tag"], tuple(about["stages"]), size, used)
 
 

@@ -52,8 +52,8 @@ Examined = Dict[Unit, List[ChunkState]]
 
 def read_plan(run: str) -> Plan:
     """Return the plan of a run directory, its nodes by name in topological order."""
-    with open(os.path.join(run, layout.PLAN), encoding="utf-8") as file:
-        plan: Plan = json.load(file)
+    path = os.path.join(run, layout.PLAN)
+    plan: Plan = layout.read_json(path, "nodes", "stages", "sources")
     plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
     return plan
 

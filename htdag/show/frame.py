@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from htdag._text import visible
 from htdag.backends.base import RunState
 from htdag.observe.status import Status
 from htdag.show.pace import Pace, duration, rate_text
@@ -109,6 +110,7 @@ class Frame:
             lines.append(_text(f"({after} nodes more)", "dim"))
         lines += [_text(held, "magenta") for held in status.held[:_MOST_HELD_LINES]]
         for line in lines:
+            line.plain = visible(line.plain)
             _fit(line, width, encoding)
         return lines
 

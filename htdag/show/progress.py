@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from htdag._text import visible
 from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show.pace import Pace, duration
@@ -111,7 +112,7 @@ class _Lines:
     def _print(self, tag: str) -> None:
         counts, line = self._line[tag]
         if counts != self._printed.get(tag):  # the time that is left changes always
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(visible(line) + "\n")
             sys.stderr.flush()
             self._printed[tag], self._time[tag] = counts, time.monotonic()
 
