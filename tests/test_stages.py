@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import operator
-import threading
 import types
 from collections import Counter
 from pathlib import Path
@@ -216,8 +215,10 @@ def test_a_stage_is_refused_as_a_source(numbers):
 
 
 def test_an_item_that_cannot_be_pickled_is_named(tmp_path):
-    flow = htdag.Pipeline(htdag.source([1, threading.Lock()], name="locks").map(inc))
-    with pytest.raises(ItemPickleError, match=r"source 'locks': item 1, a lock, cannot be pickled"):
+    flow = htdag.Pipeline(htdag.source([1, (n for n in ())], name="made").map(inc))
+    with pytest.raises(
+        ItemPickleError, match=r"source 'made': item 1, a generator, cannot be pickled"
+    ):
         write_run(flow.plan(), tmp_path / "run", "run")
     assert list(tmp_path.iterdir()) == []
 
@@ -267,31 +268,30 @@ def test_what_cannot_be_called_is_refused(numbers, thing):
 
 
 def test_a_closure_that_cannot_be_pickled_names_the_variable(numbers):
-    lock = threading.Lock()
+    lock = (number for number in ())
 
     def locked(x):
-        with lock:
-            return x
+        return lock
 
     with pytest.raises(FunctionError) as caught:
         numbers.map(locked)
     message = str(caught.value)
     assert "stage 'locked': the function" in message
     assert f"({__file__}:{locked.__code__.co_firstlineno})" in message
-    assert "the enclosing variable 'lock', a lock, which cannot travel" in message
+    assert "the enclosing variable 'lock', a generator, which cannot travel" in message
 
 
-LOCK = threading.Lock()
+LOCK = (number for number in ())
 
 
 def test_a_global_that_cannot_be_pickled_is_named(numbers):
-    with pytest.raises(FunctionError, match="the global variable 'LOCK', a lock"):
+    with pytest.raises(FunctionError, match="the global variable 'LOCK', a generator"):
         numbers.map(lambda x: LOCK, name="locked")
 
 
 def test_an_initial_value_that_cannot_be_pickled_is_refused(numbers):
     with pytest.raises(FunctionError, match=r"stage 'add \(initial\)'"):
-        numbers.reduce(add, initial=threading.Lock())
+        numbers.reduce(add, initial=LOCK)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_functions_named_as_words_of_dagman(numbers):
     def parent(x):
         return x
 
-    assert numbers.map(parent).name == "parent_map"
+    assert numbers.map(parent).name == "parent"
 
 
 def test_derived_names_are_numbered(numbers):
@@ -433,7 +433,7 @@ def test_given_names_must_differ(numbers):
             htdag.Pipeline(numbers.map(inc, name="a").map(inc, name=other))
 
 
-@pytest.mark.parametrize("name", ["a b", "job", "", "a/b", 5])
+@pytest.mark.parametrize("name", ["a b", "wörter", "", "a/b", 5])
 def test_names_that_cannot_be_used_are_refused_at_once(numbers, name):
     for make in (
         lambda: numbers.map(inc, name=name),

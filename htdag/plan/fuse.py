@@ -110,7 +110,8 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     mine, theirs = options.of_jobs().given(), node.options.of_jobs().given()
     differing = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
     if differing and not (_is_bare(node) and stage.kind in PER_ITEM and _includes(mine, theirs)):
-        return f"other {', '.join(sorted(differing))}"
+        names = ", ".join(sorted(differing))
+        return f"other {names}: with_options gives it the same, and they share jobs"
     sized = stage.kind not in KEYED and options.chunk_size not in (None, node.options.chunk_size)
     takes = _is_bare(node) and node.options.chunk_size is None and stage.kind in PER_ITEM
     if sized and not takes:
