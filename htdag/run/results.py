@@ -122,17 +122,16 @@ class Results(Watching):
             warn(warning(name, lacking, self.tag), ItemsMissing)
 
     def _items(self, name: str, errors: str) -> Iterator[Item]:
-        sources, root = self._origin(name)
+        sources, where = self._origin(name)
         for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=errors == "raise"):
-            yield from self._item(frame, name, sources, root, errors)
+            yield from self._item(frame, name, sources, where, errors)
         if errors == "return":
-            yield from self._failed_items(sources, root)
+            yield from self._failed_items(sources)
 
     def _item(
-        self, frame: Any, name: str, sources: outcomes.Sources, root: str | None, errors: str
+        self, frame: Any, name: str, sources: outcomes.Sources, where: str, errors: str
     ) -> Iterator[Item]:
         """Yield an item; what cannot be unpickled here counts as one that failed."""
-        origin = None if root is None else (sources, root)
         try:
             value = outcomes.load_value(frame, self.path, name)
         except ValueUnreadable as error:
@@ -141,7 +140,7 @@ class Results(Watching):
             if errors == "skip":
                 return
             value = error
-        yield Item(frame.key, value, origin)
+        yield Item(frame.key, value, (sources, where))
 
     def as_completed(
         self,
@@ -228,7 +227,7 @@ class Results(Watching):
     def _as_completed(
         self, name: str, timeout: float | timedelta | None, errors: str
     ) -> Iterator[Item]:
-        sources, root = self._origin(name)
+        sources, where = self._origin(name)
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, name)["where"]]
         given: set[int] = set()
         for _ in looks(timeout):
@@ -245,7 +244,7 @@ class Results(Watching):
                 for frame in outcomes.chunk_frames(
                     self.path, self._plan, name, state.number, attempts
                 ):
-                    yield from self._item(frame, name, sources, root, errors)
+                    yield from self._item(frame, name, sources, where, errors)
             complete = len(given) == streams.chunks(str(self.path), node)
             if status.state is RunState.DONE or (complete and all(s.complete for s in states)):
                 return
@@ -253,21 +252,22 @@ class Results(Watching):
                 if errors == "raise":
                     raise RunFailed(self._failure(status), self.errors())
                 if errors == "return":
-                    yield from self._failed_items(sources, root)
+                    yield from self._failed_items(sources)
                 return
             if status.state is RunState.HELD and not fresh:
                 raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}: {name!r} is not complete yet")
 
-    def _failed_items(self, sources: outcomes.Sources, root: str | None) -> Iterator[Item]:
+    def _failed_items(self, sources: outcomes.Sources) -> Iterator[Item]:
         for error in self.errors():
-            origin = None if root is None or not error.key else (sources, root)
+            known = error.key and error.node in self._plan["by_name"] and not error.rounds
+            origin = (sources, error.node) if known else None
             yield Item(error.key or "", error, origin)
 
-    def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
+    def _origin(self, target: str) -> tuple[outcomes.Sources, str]:
         sources = outcomes.Sources(self.path, self._plan)
         where = outcomes.stage_entry(self._plan, target)["where"]
-        return sources, sources.root(self._plan["by_name"][where])
+        return sources, str(where)
 
 
 def _check_errors(errors: str) -> None:
