@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import _destination, _inputfiles, environments
+from htdag import _destination, _inputfiles, _submitcommands, environments
 from htdag._resources import PER_ITEM, PerItem
 from htdag._units import duration, size
 from htdag.environments import Environment
@@ -26,34 +26,6 @@ _MEANT = {
     **dict.fromkeys(("license", "licenses", "limits"), "concurrency_limits"),
     **dict.fromkeys(("container", "container_image", "image", "env"), "environment"),
 }
-
-# What htdag itself writes into every submit description; submit={...} must not fight with it.
-_OURS = frozenset(
-    [
-        "executable",
-        "arguments",
-        "transfer_executable",
-        "transfer_input_files",
-        "transfer_output_files",
-        "should_transfer_files",
-        "when_to_transfer_output",
-        "checkpoint_exit_code",
-        "transfer_checkpoint_files",
-        "preserve_relative_paths",
-        "output",
-        "error",
-        "log",
-        "universe",
-        "queue",
-        "initialdir",
-        "input",
-        "batch_name",
-        "jobbatchname",
-        "transfer_output_remaps",
-        "notification",
-        "dagmanjobid",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -91,6 +63,7 @@ class Options:
     fuse: bool | None = None
     cache: bool | None = None
     environment: Environment | None = None
+    transfer_files: bool | None = None
 
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
@@ -198,6 +171,10 @@ def one_line(value: Any) -> str:
         raise OptionError("it is empty")
     if any(character in value for character in "\n\r\0"):
         raise OptionError("it must be one line: a submit description has one command a line")
+    if value.rstrip().endswith("\\"):
+        raise OptionError(
+            "it ends with a backslash, by which HTCondor would join it with the next line"
+        )
     return value.strip()
 
 
@@ -254,14 +231,17 @@ def _accounting_group(value: Any) -> str:
 def _submit(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
         raise OptionError("it takes a dict of submit commands")
-    commands = {}
+    commands: dict[str, str] = {}
     for name, content in value.items():
         if not isinstance(name, str) or not re.fullmatch(r"\+?[A-Za-z_][\w.]*", name):
             raise OptionError(f"{name!r} is not the name of a submit command")
-        if name.lower() in _OURS:
-            raise OptionError(f"{name!r} is set by htdag itself")
+        why = _submitcommands.why_refused(name)
+        if why:
+            raise OptionError(f"{name!r} {why}")
         if name.lower() in _CHECKS:
             raise OptionError(f"give {name}=... as an option of the stage instead")
+        if name.lower() in {other.lower() for other in commands}:
+            raise OptionError(f"{name!r} is given twice: capital letters make no difference")
         commands[name] = one_line(content)
     return tuple(sorted(commands.items()))
 
@@ -294,6 +274,7 @@ _CHECKS: dict[str, Any] = {
     "fuse": _flag,
     "cache": _flag,
     "environment": environments.parse,
+    "transfer_files": _flag,
 }
 OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from htdag._graph import upstreams
 from htdag._sources import FileSource
 from htdag.compile import write_run
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.observe import outcomes
 from htdag.runtime import compute, judgement, keyhash, lanes, layout, looping, progress, worker
 from htdag.stages import MISSING
@@ -155,9 +156,9 @@ MEANINGS: dict[str, Callable[..., Any]] = {
 }
 
 
-def compiled(flow: htdag.Pipeline, run: Path) -> Path:
+def compiled(flow: htdag.Pipeline, run: Path, scheduler: Scheduler = ANY) -> Path:
     """A run directory, anywhere (under /tmp too, where only DAGMan minds)."""
-    write_run(flow.plan(), run, run.name)
+    write_run(flow.plan(), run, run.name, scheduler=scheduler)
     return run
 
 

@@ -34,7 +34,7 @@ LAYERS = [
     ),
     ("htdag._names", "htdag._checks", "htdag._home", "htdag._settings", "htdag._logging"),
     ("htdag.environments",),
-    ("htdag._options", "htdag._resuming"),
+    ("htdag._submitcommands", "htdag._options", "htdag._resuming"),
     (
         "htdag._programs",
         "htdag._project",

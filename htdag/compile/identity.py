@@ -53,6 +53,7 @@ WITHOUT_EFFECT = frozenset(
         "max_errors",
         "fuse",
         "cache",
+        "transfer_files",
         # What is in them counts, and where HTCondor puts returned files: see `node_identity`.
         "input_files",
         "output_files",

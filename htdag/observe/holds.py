@@ -15,6 +15,8 @@ from shlex import quote
 from htdag.backends.base import JobState
 
 USER_REQUEST = 1
+PAUSED = "htdag pause"
+"""How the reason of a hold begins by which a pause keeps a job from beginning."""
 OUT_OF_RESOURCES = 34
 _POLICIES = (3, 21, 26)  # of the job, of the execute point and of the access point
 _MEMORY, _DISK = 102, 104
@@ -82,7 +84,10 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     ),
     13: ("its input could not be sent to it", _INPUT),
     14: ("its folder could not be entered", _LOOK),
-    15: ("it was submitted on hold", "To let it begin: " + _RELEASE),
+    15: (
+        "it was submitted on hold, as htdag hold and pause have it",
+        "To let it begin: " + _RELEASE + " (or htdag continue, after a pause)",
+    ),
     16: ("its input is still being copied to the access point", "Wait; it is released by itself"),
     17: ("the access point changed under the job", _ADMIN),
     18: ("the transfer of files was refused, as a network fault does", _ADMIN),
@@ -144,6 +149,8 @@ def explain(job: JobState, tag: str) -> Hold:
         The run's tag, for commands.
     """
     words = {"tag": quote(tag), "node": quote(job.node), "time": _more_time(job.reason)}
+    if job.code == USER_REQUEST and job.reason.startswith(PAUSED):
+        return Hold("paused before it began", "htdag continue {tag} {node}".format(**words))
     resource = _resource(job)
     if resource == _MEMORY:
         return _memory(job, words)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from htdag._text import visible
 from htdag.observe import failures, outcomes
 from htdag.observe.failures import ItemError
 
@@ -33,7 +34,8 @@ class MissingItem:
     error: ItemError
 
     def __str__(self) -> str:
-        return f"{self.stage}, item {self.key}: {self.error.type}: {self.error.message}"
+        text = f"{self.stage}, item {self.key}: {self.error.type}: {self.error.message}"
+        return visible(text)
 
 
 def missing(run: Path, plan: dict[str, Any], target: str) -> Iterator[MissingItem]:

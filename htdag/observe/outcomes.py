@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from pathlib import Path
@@ -160,7 +159,7 @@ def let_go(run: Path, node: dict[str, Any]) -> int:
     if node["on_error"] != "skip":
         return 0
     try:
-        content = json.loads((run / layout.skipped(node["name"])).read_text(encoding="utf-8"))
+        content = layout.read_json(str(run / layout.skipped(node["name"])), "items")
     except FileNotFoundError:
         return 0
     return int(content["items"])

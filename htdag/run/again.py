@@ -87,7 +87,7 @@ class Again(Control):
     ) -> None:
         """Give the nodes of the new directory what is to stay."""
         plan = progress.read_plan(str(self.path))
-        content = json.loads((new / layout.PLAN).read_text(encoding="utf-8"))
+        content = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
             node["name"]
             for node in plan["nodes"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from shlex import quote
 from typing import TypeVar
 
 from htdag._logging import LOGGER
-from htdag.backends.base import HOW_TO_START, RunState
+from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.errors import RunActive
 from htdag.reuse.directories import alone
 from htdag.run.files import RunFiles
-from htdag.runtime import looping, progress
+from htdag.runtime import layout, looping, progress
 
 _Self = TypeVar("_Self", bound="Control")
 
@@ -46,7 +48,7 @@ class Control(RunFiles):
             return self._resume()
 
     def _resume(self: _Self) -> _Self:
-        activity = self._activity()
+        activity = self._activity_at_rest()
         if not activity.state.ended:
             if activity.reason.endswith(HOW_TO_START):
                 raise RunActive(f"run {self.tag!r} goes on by itself: {activity.reason}")
@@ -63,6 +65,17 @@ class Control(RunFiles):
         self._discard_damaged()
         self._submit(self._backend(self.backend_name))
         return self
+
+    def _activity_at_rest(self) -> Activity:
+        """Return what goes on; a damaged state is set aside: the outcomes tell what is done."""
+        try:
+            return self._activity()
+        except layout.DamagedFile as error:
+            if Path(error.path).name != layout.LOCAL_STATE:
+                raise
+            os.replace(error.path, error.path + ".damaged")
+            LOGGER.warning("run %r: %s", self.tag, error)
+            return self._activity()
 
     def _discard_damaged(self) -> None:
         """Set aside the records of outcomes that are damaged, so that they are made again."""
