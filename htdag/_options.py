@@ -10,7 +10,7 @@ from typing import Any
 
 from htdag import _destination, _inputfiles, _submitcommands, environments
 from htdag._resources import PER_ITEM, PerItem
-from htdag._units import duration, size
+from htdag._units import duration, real, size, whole
 from htdag.environments import Environment
 from htdag.errors import OptionError
 
@@ -152,19 +152,22 @@ def whole_number(low: int, high: int = 2**31 - 1) -> Any:
     """Return a check for a whole number in a range, both ends included."""
 
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+        number = whole(value)
+        if number is None:
             raise OptionError("it takes a whole number")
-        if not low <= value <= high:
+        if not low <= number <= high:
             raise OptionError(f"it must be from {low} to {high}")
-        return value
+        return number
 
     return check
 
 
 def one_line(value: Any) -> str:
     """Return a text (or a number as text) that can be the value of a command of HTCondor's."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool):
         value = str(value)
+    elif (number := real(value)) is not None:
+        value = str(number)
     if not isinstance(value, str):
         raise OptionError("it takes a text")
     if not value.strip():
@@ -198,11 +201,12 @@ def _on_error(value: Any) -> str:
 
 
 def _max_errors(value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = real(value)
+    if number is None:
         raise OptionError("it takes a number of items, or a share such as 0.05")
-    if value < 0 or (isinstance(value, float) and not value <= 1):
+    if number < 0 or (isinstance(number, float) and not number <= 1):
         raise OptionError("it takes a whole number from 0, or a share from 0.0 to 1.0")
-    return value
+    return number
 
 
 def _concurrency_limits(value: Any) -> str:
