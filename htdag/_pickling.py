@@ -19,7 +19,7 @@ from htdag._image import Image, Payload, certain, is_own
 from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import variables
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
-from htdag.runtime import identity, pickling, travel
+from htdag.runtime import culprit, identity, pickling, travel
 from htdag.runtime.frames import Pickled, large_buffers, plain
 
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
@@ -61,8 +61,8 @@ class ItemPickler:
             raise UsageError(f"source {self._stage!r}, item {number}: {error}") from error
         except Exception as error:
             raise ItemPickleError(
-                f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
-                f"pickled for the jobs: {error}"
+                f"source {self._stage!r}: item {number}, a {type(item).__name__}"
+                f"{_place(item, error)}, cannot be pickled for the jobs: {error}"
             ) from error
 
     def _pickled(self, item: Any) -> Pickled:
@@ -101,6 +101,12 @@ class ItemPickler:
 
 def _is_of_python(module: str) -> bool:
     return module.partition(".")[0] in sys.stdlib_module_names
+
+
+def _place(item: Any, error: Exception) -> str:
+    if isinstance(error, pickling.TooDeep):
+        return ""
+    return culprit.place(item, "item", pickling.dumps)
 
 
 class _ItemPickler(pickling.Pickler):
@@ -187,7 +193,7 @@ def check_function(function: Any, stage: str) -> None:
         except Exception as error:
             raise FunctionError(
                 f"stage {stage!r}: the function {_described(user)} cannot be pickled for the "
-                f"jobs: {error}{_of_variable('global', name, value)}"
+                f"jobs: {error}{_of_variable(image, 'global', name, value)}"
             ) from error
 
 
@@ -226,14 +232,15 @@ def _culprit(image: Image, function: Any) -> str:
             try:
                 image.check(value)
             except Exception:
-                return _of_variable(kind, name, value)
+                return _of_variable(image, kind, name, value)
     return ""
 
 
-def _of_variable(kind: str, name: str, value: Any) -> str:
+def _of_variable(image: Image, kind: str, name: str, value: Any) -> str:
+    part = culprit.place(value, name, image.check)
     return (
-        f". It uses the {kind} variable {name!r}, a {type(value).__name__}, which cannot travel: "
-        f"make it inside the function instead"
+        f". It uses the {kind} variable {name!r}, a {type(value).__name__}{part}, which cannot "
+        f"travel: make it inside the function instead"
     )
 
 
