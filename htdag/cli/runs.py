@@ -249,7 +249,8 @@ def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> No
                 run.wait(timeout, progress, holds_ok=holds_ok)
             finally:
                 for note in run.status().notes:
-                    say(f"htdag: {note}", err=True)
+                    if note not in run._said:
+                        say(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)
         say(

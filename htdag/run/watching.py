@@ -10,6 +10,7 @@ from shlex import quote
 from typing import TypeVar
 
 from htdag import _checks
+from htdag._text import visible
 from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
@@ -54,7 +55,7 @@ class Watching(Troubles):
         >>> run.status()["squares"].done  # doctest: +SKIP
         1000
         """
-        if ask:
+        if ask and not self._is_imported:
             ticket = self._ticket()
             self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], True)
         return self._reader.read(self.tag, self.backend_name, self._activity())
@@ -109,6 +110,23 @@ class Watching(Troubles):
         >>> pipeline.submit().wait().result()  # doctest: +SKIP
         499500
         """
+        try:
+            return self._wait(timeout, progress, until, errors_ok, holds_ok)
+        except KeyboardInterrupt:
+            tag = quote(self.tag)
+            raise KeyboardInterrupt(
+                f"the run {self.tag!r} goes on; to wait again: htdag wait {tag}, "
+                f"to end it: htdag remove {tag}"
+            ) from None
+
+    def _wait(
+        self: _Self,
+        timeout: float | timedelta | None,
+        progress: bool | None,
+        until: str,
+        errors_ok: bool,
+        holds_ok: bool,
+    ) -> _Self:
         from htdag.show import notebook
         from htdag.show.progress import Display
 
@@ -124,6 +142,7 @@ class Watching(Troubles):
                     self._remember(again=True, done=status.state is RunState.DONE)
                     self._warn_of_final()
                     self._say_differences()
+                    self._say_let_go(status)
                 if status.state is RunState.DONE or (errors_ok and status.state.ended):
                     return self
                 if status.state.ended:
@@ -133,6 +152,13 @@ class Watching(Troubles):
                 if status.state is RunState.HELD and not holds_ok:
                     raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
+
+    def _say_let_go(self, status: Status) -> None:
+        """Say once which items were let go, before anyone takes the result for whole."""
+        for note in status.notes:
+            if note not in self._said and note.startswith("node ") and "let go" in note:
+                self._said.add(note)
+                sys.stderr.write(f"htdag: {visible(note)}\n")
 
     def _warn_of_final(self) -> None:
         calls = self.final()
@@ -172,6 +198,7 @@ class Watching(Troubles):
         what = f"run {self.tag!r} {_ENDINGS.get(status.state, 'has errors, and goes on')}"
         if status.reason:
             what += f" ({status.reason})"
+        what += "".join(f"; {text}" for text in self._too_many(status))
         if errors:
             first = errors[0]
             more = f", the first of {len(errors)} errors" if len(errors) > 1 else ""
@@ -184,6 +211,22 @@ class Watching(Troubles):
             f"`htdag resume {tag}`, with a corrected script `htdag resume {tag} --script`; what is "
             f"done is kept. Files: {self.path}"
         )
+
+    def _too_many(self, status: Status) -> Iterator[str]:
+        """Yield of which nodes more items failed than may be let go."""
+        seen: set[str] = set()
+        for stage in status.stages:
+            node = self._plan["by_name"].get(stage.node)
+            if node is None or stage.node in seen or node["on_error"] != "skip":
+                continue
+            seen.add(stage.node)
+            limit = node["max_errors"]
+            allowed = limit * (stage.total or 0) if isinstance(limit, float) else limit
+            if stage.failed > allowed:
+                yield (
+                    f"{stage.failed} of {stage.total} items of {stage.node} failed, and "
+                    f"max_errors={limit:g} lets {int(allowed)} go"
+                )
 
 
 _ENDINGS = {
