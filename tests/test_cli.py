@@ -510,15 +510,6 @@ def test_usage_of_many_jobs_is_summed_up(own_home):
     assert len(json.loads(command("usage", "many", "--json").stdout)) == 30
 
 
-def test_more_failures_than_may_be_let_go_are_counted(own_home):
-    failing = htdag.source(range(20)).map(no_threes, on_error="skip", max_errors=1, name="threes")
-    run = htdag.Pipeline(failing).submit("threes", on="local")
-    with pytest.raises(
-        htdag.RunFailed, match="2 of 20 items of threes failed, and max_errors=1 lets 1 go"
-    ):
-        run.wait(progress=False)
-
-
 def test_wait_says_what_was_let_go(own_home, capsys):
     failing = htdag.source(range(20)).map(no_threes, on_error="skip", max_errors=2, name="threes")
     run = htdag.Pipeline(failing).submit("threes", on="local").wait(progress=False)

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from htdag._home import environments_directory, make_folder
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
 
@@ -34,6 +35,10 @@ class LocalBackend:
     def finds_packages(self) -> bool:
         """Jobs are of this very Python."""
         return True
+
+    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+        """Nothing is known: there is none."""
+        return ANY
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
@@ -103,10 +108,10 @@ class LocalBackend:
         which: list[JobState] | None,
     ) -> int:
         """Suspend jobs or let them go on; the rest means nothing here."""
-        signals = {"suspend": signal.SIGSTOP, "continue": signal.SIGCONT}
+        signals = {"pause": signal.SIGSTOP, "continue": signal.SIGCONT}
         if action not in signals:
             refuse(action)
-        fitting = {"suspend": "running", "continue": "suspended"}[action]
+        fitting = {"pause": "running", "continue": "suspended"}[action]
         number = 0
         for job in _jobs(run) if which is None else which:
             if job.node in nodes and job.state == fitting:

@@ -132,6 +132,11 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
             f"the script {made['file']!r}, which made run {run.tag!r}, is gone; "
             f"name another one: --script SCRIPT"
         )
+    if not Path(made["python"]).is_file():
+        raise UsageError(
+            f"{made['python']!r}, which ran the script of run {run.tag!r}, is gone; to run the "
+            f"script by this Python: --script {shlex.quote(made['file'])}"
+        )
     start = ["-m", made["module"]] if made["module"] else [made["file"]]
     return [made["python"], *start, *made["arguments"]], made["folder"]
 

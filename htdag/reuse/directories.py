@@ -27,7 +27,7 @@ _ROOT = re.compile(
     r".*\.dag\.halt|removed\.json"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
+    r"chunks(\.\d+)?\.txt(\.outdated)?|held\.sub|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
     r"kept|kept(\.\d+)?\.json|final\.jsonl|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")

@@ -71,6 +71,7 @@ class Again(Control):
         wanted = None if keys is None else _checked(keys)
         with alone(self.path):
             check_at_rest(self, "computed again")  # type: ignore[arg-type]
+            self._check_python()
             backend = self._backend(self.backend_name)
             before = self._ticket()["ticket"]
             new = aside(self.path, "rerun")

@@ -5,22 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
 from htdag import _checks
+from htdag._logging import LOGGER
 from htdag._text import visible
 from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import BackendError, FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
+from htdag.observe.reasons import unmatched
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
 from htdag.runtime import progress as progress_of
 
 _Self = TypeVar("_Self", bound="Watching")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_IDLE_FOR, _ASK_EVERY = 60.0, 180.0  # seconds
 
 
 class Watching(Troubles):
@@ -58,7 +62,36 @@ class Watching(Troubles):
         if ask and not self._is_imported:
             ticket = self._ticket()
             self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], True)
-        return self._reader.read(self.tag, self.backend_name, self._activity())
+        status = self._reader.read(self.tag, self.backend_name, self._activity())
+        if status.state is not RunState.RUNNING or self._around is not None:
+            return status
+        return replace(status, notes=(*status.notes, *self._unmatched(time.time())))
+
+    def _unmatched(self, now: float) -> tuple[str, ...]:
+        """Return which jobs wait for what no slot of the pool has.
+
+        The pool is asked when jobs have been idle for a minute, and then every few minutes.
+        """
+        if now < self._next_question:
+            return self._answers
+        self._next_question, self._answers = now + _IDLE_FOR, ()
+        ticket = self._ticket()
+        backend = self._backend(ticket["backend"])
+        jobs = backend.jobs(self.path, ticket["ticket"], False)
+        idle = (job for job in jobs if job.state == "idle" and not job.slot)
+        if any(now - job.since > _IDLE_FOR for job in idle):
+            self._next_question = now + _ASK_EVERY
+            try:
+                facts = backend.facts(self.path, ticket["ticket"])
+            except BackendError as error:
+                LOGGER.info("run %r: why jobs wait is not known: %s", self.tag, error)
+                return ()
+            found = unmatched(facts, jobs, quote(self.tag), now)
+            self._answers = tuple(f"{each.about}: {each.why}. {each.remedy}" for each in found)
+        return self._answers
+
+    _next_question = 0.0
+    _answers: tuple[str, ...] = ()
 
     def wait(
         self: _Self,
@@ -198,7 +231,6 @@ class Watching(Troubles):
         what = f"run {self.tag!r} {_ENDINGS.get(status.state, 'has errors, and goes on')}"
         if status.reason:
             what += f" ({status.reason})"
-        what += "".join(f"; {text}" for text in self._too_many(status))
         if errors:
             first = errors[0]
             more = f", the first of {len(errors)} errors" if len(errors) > 1 else ""
@@ -211,22 +243,6 @@ class Watching(Troubles):
             f"`htdag resume {tag}`, with a corrected script `htdag resume {tag} --script`; what is "
             f"done is kept. Files: {self.path}"
         )
-
-    def _too_many(self, status: Status) -> Iterator[str]:
-        """Yield of which nodes more items failed than may be let go."""
-        seen: set[str] = set()
-        for stage in status.stages:
-            node = self._plan["by_name"].get(stage.node)
-            if node is None or stage.node in seen or node["on_error"] != "skip":
-                continue
-            seen.add(stage.node)
-            limit = node["max_errors"]
-            allowed = limit * (stage.total or 0) if isinstance(limit, float) else limit
-            if stage.failed > allowed:
-                yield (
-                    f"{stage.failed} of {stage.total} items of {stage.node} failed, and "
-                    f"max_errors={limit:g} lets {int(allowed)} go"
-                )
 
 
 _ENDINGS = {

@@ -19,6 +19,8 @@ RUN = "run.json"
 PLAN = "plan.json"
 RUNTIME = "runtime.pyz"
 POST = "post.sh"
+LIST = "list.sh"
+UNLISTED = "could-not-be-listed:see:"
 FINAL = "final.sh"
 CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
@@ -82,6 +84,16 @@ def submit(name: str) -> str:
 def chunk_list(name: str, lane: int = 0) -> str:
     """Return the list that a node, or one lane of it, is queued from: a line a job."""
     return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
+
+
+def held(name: str) -> str:
+    """Return what a submit description includes while its jobs are to come on hold."""
+    return node(name) + "/held.sub"
+
+
+def outdated(name: str, lane: int = 0) -> str:
+    """Return the mark of a list that is to be made anew when its node is submitted."""
+    return chunk_list(name, lane) + ".outdated"
 
 
 def skipped(name: str) -> str:
