@@ -175,7 +175,8 @@ class Watching(Troubles):
                     self._remember(again=True, done=status.state is RunState.DONE)
                     self._warn_of_final()
                     self._say_differences()
-                    self._say_let_go(status)
+                    if not shown:
+                        self._say_let_go(status)
                 if status.state is RunState.DONE or (errors_ok and status.state.ended):
                     return self
                 if status.state.ended:

@@ -107,7 +107,7 @@ class _Lines:
             self._print(tag)
         for note in status.notes:
             if note not in self._notes.get(tag, ()):
-                sys.stderr.write(f"{tag}: {note}\n")
+                sys.stderr.write(f"{tag}: {visible(note)}\n")
                 sys.stderr.flush()
         self._notes[tag] = status.notes
 
