@@ -414,9 +414,8 @@ def test_a_list_may_come_from_a_program(pool: Pool, pool_area: Area):
         for name, more in {
             "plain": "",
             "late": "max_materialize = 10\n",
-            "held": "max_materialize = 10\ninclude ifexist : more.sub\n",
+            "held": "max_materialize = 10\ninclude : more.sub\n",
             "paused": "max_materialize = 10\nMY.JobMaterializePaused = 1\n",
-            "free": "max_materialize = 10\ninclude ifexist : none.sub\n",
         }.items():
             text = COMMON.format(name=name) + NOWHERE + more + queue.format(name)
             found[name] = submit(folder, name, text)
@@ -425,7 +424,7 @@ def test_a_list_may_come_from_a_program(pool: Pool, pool_area: Area):
             ads = pool.schedd.query(f"ClusterId == {found[name]}", ["Colour", "JobStatus"])
             return {ad["Colour"]: ad["JobStatus"] for ad in ads}
 
-        for name in ("plain", "late", "free"):
+        for name in ("plain", "late"):
             pool.wait_until(lambda name=name: len(states(name)) == 2, 30, name)
             assert states(name) == {name: IDLE, "green": IDLE}
         assert states("held") == {"held": HELD, "green": HELD}
