@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import operator
-import threading
+import sqlite3
 
 import numpy as np
 import pytest
@@ -198,13 +198,13 @@ def add_in_place(a, b):
 
 
 def test_what_cannot_be_copied_goes_to_one_stage_only():
-    def lock(item):
-        return threading.Lock()
+    def connect(item):
+        return sqlite3.connect(":memory:")
 
-    def name(lock):
-        return lock.locked()
+    def name(connection):
+        return connection.in_transaction
 
-    one = htdag.source([1]).map(lock)
+    one = htdag.source([1]).map(connect)
     assert htdag.Pipeline(one.map(name)).run(on="local") == [False]
     with pytest.raises(htdag.RunFailed, match="goes to several stages"):
         htdag.Pipeline(one.map(name), one.map(name, name="again"), name="two").run(on="local")
@@ -238,6 +238,35 @@ def test_a_predicate_that_says_neither_yes_nor_no(answer):
     with pytest.raises(htdag.RunFailed, match="the predicate returned a") as caught:
         htdag.Pipeline(stage).run(on="local")
     assert {error.stage for error in caught.value.errors} == {"unclear"}
+
+
+class Async:
+    async def __call__(self, item):
+        return True
+
+
+def makes(item):
+    yield item
+
+
+async def makes_later(item):
+    yield item
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (lambda s: s.map(Async()), "map calls.*asyncio.run"),
+        (lambda s: s.filter(functools.partial(Async())), "filter.*asyncio.run"),
+        (lambda s: s.flat_map(makes_later), "'makes_later': flat_map.*asyncio.run"),
+        (lambda s: s.map(makes), "'makes': map.*use flat_map"),
+        (lambda s: s.filter(makes), "'makes': filter.*not yield"),
+        (lambda s: s.sort_by(makes, name="by"), "'by': sort_by.*not yield"),
+    ],
+)
+def test_functions_that_do_no_work_are_refused_at_once(stage, words):
+    with pytest.raises(htdag.errors.FunctionError, match=words):
+        stage(htdag.source([1]))
 
 
 # ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import htdag
@@ -43,6 +44,14 @@ from htdag.errors import OptionError
         ("submit", {"+B": 1, "a": True}, (("+B", "1"), ("a", "True"))),
         ("submit", {"MY.Project": '"x"'}, (("MY.Project", '"x"'),)),
         ("submit", {}, ()),
+        ("chunk_size", np.int64(5), 5),
+        ("retries", np.array(1), 1),
+        ("max_errors", np.float32(0.5), 0.5),
+        ("max_errors", np.uint8(3), 3),
+        ("request_memory", np.int32(512), "512MB"),
+        ("allowed_job_duration", np.float64(60), 60),
+        ("rank", np.float32(3.5), "3.5"),
+        ("submit", {"a": np.int8(3)}, (("a", "3"),)),
     ],
 )
 def test_good_values_have_one_normal_form(option, value, normal):
@@ -55,6 +64,8 @@ def test_good_values_have_one_normal_form(option, value, normal):
         ("request_cpus", 0),
         ("request_cpus", 1.0),
         ("request_cpus", True),
+        ("request_cpus", np.bool_(True)),
+        ("request_cpus", np.float64(2)),
         ("request_cpus", "2"),
         ("request_memory", 0),
         ("request_memory", -1),

@@ -52,12 +52,10 @@ def missing(run: Path, plan: dict[str, Any], target: str) -> Iterator[MissingIte
     """
     sources = outcomes.Sources(run, plan)
     needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
-    roots = {node["name"]: sources.root(node) for node in needed if outcomes.let_go(run, node)}
-    for error in failures.errors(run, plan) if roots else ():
-        if error.node in roots:
-            root = roots[error.node]
-            known = root is not None and error.key
-            source = sources.value(str(root), str(error.key)) if known else None
+    lossy = {node["name"] for node in needed if outcomes.let_go(run, node)}
+    for error in failures.errors(run, plan) if lossy else ():
+        if error.node in lossy:
+            source = sources.of(error.node, error.key) if error.key else None
             yield MissingItem(error.stage, error.key, source, error)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from htdag import _checks, _resuming
+from htdag._warn import say
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
@@ -263,4 +263,4 @@ def _say(found: list[Verdict], only_reused: bool = False) -> None:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"htdag: {text}\n")
+    say(f"htdag: {text}")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from htdag import _checks
 from htdag._warn import warn
 from htdag.backends.base import RunState
-from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError, ValueUnreadable
 from htdag.observe import outcomes
 from htdag.observe.missing import ancestors, warning
 from htdag.observe.outcomes import Item
@@ -70,7 +69,7 @@ class Results(Watching):
         self._await(name, timeout)
         self._warn_of_missing(name)
         values = (
-            outcomes.load_value(frame, self.path)
+            outcomes.load_value(frame, self.path, name)
             for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=True)
         )
         return next(values) if entry["one"] else list(values)
@@ -123,11 +122,25 @@ class Results(Watching):
             warn(warning(name, lacking, self.tag), ItemsMissing)
 
     def _items(self, name: str, errors: str) -> Iterator[Item]:
-        sources, root = self._origin(name)
+        sources, where = self._origin(name)
         for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=errors == "raise"):
-            yield _item(frame, self.path, sources, root)
+            yield from self._item(frame, name, sources, where, errors)
         if errors == "return":
-            yield from self._failed_items(sources, root)
+            yield from self._failed_items(sources)
+
+    def _item(
+        self, frame: Any, name: str, sources: outcomes.Sources, where: str, errors: str
+    ) -> Iterator[Item]:
+        """Yield an item; what cannot be unpickled here counts as one that failed."""
+        try:
+            value = outcomes.load_value(frame, self.path, name)
+        except ValueUnreadable as error:
+            if errors == "raise":
+                raise
+            if errors == "skip":
+                return
+            value = error
+        yield Item(frame.key, value, (sources, where))
 
     def as_completed(
         self,
@@ -214,7 +227,7 @@ class Results(Watching):
     def _as_completed(
         self, name: str, timeout: float | timedelta | None, errors: str
     ) -> Iterator[Item]:
-        sources, root = self._origin(name)
+        sources, where = self._origin(name)
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, name)["where"]]
         given: set[int] = set()
         for _ in looks(timeout):
@@ -231,7 +244,7 @@ class Results(Watching):
                 for frame in outcomes.chunk_frames(
                     self.path, self._plan, name, state.number, attempts
                 ):
-                    yield _item(frame, self.path, sources, root)
+                    yield from self._item(frame, name, sources, where, errors)
             complete = len(given) == streams.chunks(str(self.path), node)
             if status.state is RunState.DONE or (complete and all(s.complete for s in states)):
                 return
@@ -239,28 +252,24 @@ class Results(Watching):
                 if errors == "raise":
                     raise RunFailed(self._failure(status), self.errors())
                 if errors == "return":
-                    yield from self._failed_items(sources, root)
+                    yield from self._failed_items(sources)
                 return
             if status.state is RunState.HELD and not fresh:
                 raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}: {name!r} is not complete yet")
 
-    def _failed_items(self, sources: outcomes.Sources, root: str | None) -> Iterator[Item]:
+    def _failed_items(self, sources: outcomes.Sources) -> Iterator[Item]:
         for error in self.errors():
-            origin = None if root is None or not error.key else (sources, root)
+            known = error.key and error.node in self._plan["by_name"] and not error.rounds
+            origin = (sources, error.node) if known else None
             yield Item(error.key or "", error, origin)
 
-    def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
+    def _origin(self, target: str) -> tuple[outcomes.Sources, str]:
         sources = outcomes.Sources(self.path, self._plan)
         where = outcomes.stage_entry(self._plan, target)["where"]
-        return sources, sources.root(self._plan["by_name"][where])
+        return sources, str(where)
 
 
 def _check_errors(errors: str) -> None:
     if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
         raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
-
-
-def _item(frame: Any, path: Path, sources: outcomes.Sources, root: str | None) -> Item:
-    origin = None if root is None else (sources, root)
-    return Item(frame.key, outcomes.load_value(frame, path), origin)

@@ -13,7 +13,14 @@ from htdag._pickling import check_function, function_name
 from htdag._sources import LateSource
 from htdag.errors import FunctionError, UsageError
 from htdag.stages.beginnings import source
-from htdag.stages.handle import LOOP, STATE, Handle, checked_name, whole_number
+from htdag.stages.handle import (
+    LOOP,
+    STATE,
+    Handle,
+    check_works,
+    checked_name,
+    whole_number,
+)
 from htdag.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -125,7 +132,7 @@ def iterate(
             f"loop {loop_name!r} needs a function from stage to stage, but got a "
             f"{type(step).__name__}: {step!r}"
         )
-    whole_number(loop_name, "max_rounds", max_rounds)
+    max_rounds = whole_number(loop_name, "max_rounds", max_rounds)
     previous = _checked_until(until, loop_name)
     if not isinstance(start, Handle):
         begun, one = _begun(start, loop_name), True
@@ -186,6 +193,7 @@ def _checked_until(until: Any, loop: str) -> bool:
     if until is None:
         return False
     check_function(until, f"{loop} (until)")
+    check_works(until, "until", loop)
     try:
         signature = inspect.signature(until)
     except (TypeError, ValueError):
