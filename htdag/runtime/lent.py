@@ -13,7 +13,7 @@ from typing import Dict, Optional, Set, Tuple
 
 from . import layout
 
-LARGEST_COPY = 64 << 20
+LARGEST_COPY = 16 << 20
 """Bytes; to copy more might take longer than a job that reads only a part of it."""
 
 _Signature = Optional[Tuple[int, int, int]]
