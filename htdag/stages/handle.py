@@ -243,7 +243,8 @@ def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[
 def check_signature(
     function: Any, kind: str, arguments: Sequence[str], keywords: Sequence[str], stage: str
 ) -> None:
-    """Find arguments that can never fit now, not in a job."""
+    """Find arguments that can never fit, and results that are none, now, not in a job."""
+    _check_result(function, kind, stage)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -262,3 +263,19 @@ def check_signature(
             f"stage {stage!r}: {kind} calls the function as f({', '.join(called)}), "
             f"but its arguments are {signature}: {error}"
         ) from None
+
+
+def _check_result(function: Any, kind: str, stage: str) -> None:
+    """Refuse functions of which a call does nothing yet but give what could be run or read."""
+    called = (function, inspect.getattr_static(type(function), "__call__", None))
+    asynchronous = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    if any(is_so(each) for is_so in asynchronous for each in called):
+        raise FunctionError(
+            f"stage {stage!r}: {kind} takes an ordinary function, and this one is async, so that a "
+            f"call only gives a coroutine; call asyncio.run inside of a function"
+        )
+    if kind != "flat_map" and any(map(inspect.isgeneratorfunction, called)):
+        raise FunctionError(
+            f"stage {stage!r}: the function of {kind} is a generator function (it has a yield), so "
+            f"that a call only gives a generator; return the value, or make items with flat_map"
+        )
