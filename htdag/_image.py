@@ -29,9 +29,9 @@ from typing import Any
 
 from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
-from htdag._project import is_project_module
+from htdag._project import is_project_module, source_of
 from htdag._reach import imported_names
-from htdag.runtime import layout
+from htdag.runtime import culprit, layout
 from htdag.runtime.image import arrived, cached, make_class, namespace, set_class_state
 from htdag.runtime.pickling import PROTOCOL, Pickler, name_of
 
@@ -154,7 +154,8 @@ class Image:
         try:
             piece.payload = self._pickle(piece, (piece.value,), {name})
         except Exception as error:
-            piece.problem = (type(piece.value).__name__, _reason(error))
+            where = culprit.place(piece.value, ".".join(name), self.check)
+            piece.problem = (type(piece.value).__name__ + where, _reason(error))
             piece.refers, piece.needs, piece.holds = set(), set(), {}
         self._follow(piece)
 
@@ -318,8 +319,8 @@ class Image:
         with contextlib.suppress(OSError):
             if file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
                 entry["binary"] = Path(file).read_bytes()
-            elif not file.endswith((".pyc", ".pyo")):
-                entry["source"] = Path(file).read_bytes()
+            else:
+                entry["source"] = source_of(name)
         return entry
 
     def _unloaded(self, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import _destination, _inputfiles, _submitcommands, environments
+from htdag import _destination, _inputfiles, _submitcommands, _variables, environments
 from htdag._resources import PER_ITEM, PerItem
 from htdag._units import duration, real, size, whole
 from htdag.environments import Environment
@@ -24,7 +24,8 @@ _MEANT = {
     **dict.fromkeys(("gpus", "gpu"), "request_gpus"),
     **dict.fromkeys(("disk", "scratch"), "request_disk"),
     **dict.fromkeys(("license", "licenses", "limits"), "concurrency_limits"),
-    **dict.fromkeys(("container", "container_image", "image", "env"), "environment"),
+    **dict.fromkeys(("container", "container_image", "image"), "environment"),
+    **dict.fromkeys(("env", "envs", "variables", "environment_variables"), "environ"),
 }
 
 
@@ -63,12 +64,14 @@ class Options:
     fuse: bool | None = None
     cache: bool | None = None
     environment: Environment | None = None
+    environ: tuple[tuple[str, str], ...] | None = None
     transfer_files: bool | None = None
 
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands, input and output files are merged.
+        Requirements are joined with ``&&``; submit commands, variables, input and output files are
+        merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -80,6 +83,9 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        if self.environ and defaults.environ:
+            both = {**dict(defaults.environ), **dict(self.environ)}
+            merged["environ"] = tuple(sorted(both.items()))
         merged["output_files"] = _destination.merged(self.output_files, defaults.output_files)
         merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
@@ -278,6 +284,7 @@ _CHECKS: dict[str, Any] = {
     "fuse": _flag,
     "cache": _flag,
     "environment": environments.parse,
+    "environ": _variables.environ,
     "transfer_files": _flag,
 }
 OPTION_NAMES = tuple(_CHECKS)

@@ -18,7 +18,7 @@ from htdag._image import Image, certain, is_own
 from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import variables
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
-from htdag.runtime import identity, pickling, travel
+from htdag.runtime import culprit, identity, pickling, travel
 from htdag.runtime.frames import Pickled, large_buffers, plain
 
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
@@ -68,8 +68,9 @@ class ItemPickler:
             raise UsageError(f"source {self._stage!r}, item {number}: {error}") from error
         except Exception as error:
             raise ItemPickleError(
-                f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
-                f"pickled for the jobs: {error}{_hint(error)}"
+                f"source {self._stage!r}: item {number}, a {type(item).__name__}"
+                f"{culprit.place(item, 'item', pickling.dumps)}, cannot be pickled for the jobs: "
+                f"{error}{_hint(error)}"
             ) from error
 
     def _first_of_a_kind(self, pickled: Pickled, item: Any, new: list[Any]) -> None:
@@ -188,7 +189,7 @@ def check_function(function: Any, stage: str) -> None:
         except Exception as error:
             raise FunctionError(
                 f"stage {stage!r}: the function {_described(user)} cannot be pickled for the "
-                f"jobs: {error}{_of_variable('global', name, value)}"
+                f"jobs: {error}{_of_variable(image, 'global', name, value)}"
             ) from error
 
 
@@ -225,14 +226,15 @@ def _culprit(image: Image, function: Any) -> str:
             try:
                 image.check(value)
             except Exception:
-                return _of_variable(kind, name, value)
+                return _of_variable(image, kind, name, value)
     return ""
 
 
-def _of_variable(kind: str, name: str, value: Any) -> str:
+def _of_variable(image: Image, kind: str, name: str, value: Any) -> str:
+    part = culprit.place(value, name, image.check)
     return (
-        f". It uses the {kind} variable {name!r}, a {type(value).__name__}, which cannot travel: "
-        f"make it inside the function instead"
+        f". It uses the {kind} variable {name!r}, a {type(value).__name__}{part}, which cannot "
+        f"travel: make it inside the function instead"
     )
 
 

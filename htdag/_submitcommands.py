@@ -34,6 +34,11 @@ _REFUSED: dict[str, str] = {
         "are to have copies of files also where the file system seems to be shared",
     ),
     **dict.fromkeys(
+        ("environment", "env", "getenv"),
+        "is not for jobs of htdag, which sets their variables, on this machine too; give the "
+        "stage, or the pipeline, environ={'NAME': 'value'}",
+    ),
+    **dict.fromkeys(
         ("hold", "jobmaterializepaused"),
         "would be forgotten for jobs that are materialised late; call run.hold() after submit",
     ),

@@ -82,6 +82,14 @@ def test_files_go_to_a_url_where_htcondor_can_send_them_only(tmp_path: Path):
     reference.compiled(other, tmp_path / "other", Scheduler(version=(23, 9, 6)))
 
 
+def test_files_do_not_go_to_a_file_url_on_htcondor(tmp_path: Path):
+    stage = htdag.map(made, [1, 2], name="away", output_destination=f"file://{tmp_path}/put")
+    flow = htdag.Pipeline(stage, name="flow")
+    with pytest.raises(BackendError, match=r"makes no folders.*give the path of a folder"):
+        reference.compiled(flow, tmp_path / "run", Scheduler(version=(25, 14, 1)))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("older", [False, True])
 def test_bindings_may_log_in_to_older_daemons_of_ones_own(tmp_path: Path, older: bool):
     text = poolconfig.pool_config(tmp_path, {}, 2, None, "/bin", older)

@@ -828,6 +828,7 @@ def test_delivery_packed_brings_numpy(
         name="interpreter",
         environment=Environment.interpreter(sys.executable),
         requirements="TARGET.Memory > 1",
+        input_files="file:///etc/hostname",  # so that files are always transferred
     )
     own = source.map(lambda x: sys.flags.dont_write_bytecode, name="own", environment=Named(note))
     run = htdag.Pipeline(packed, interpreter, own).submit(on="condor").wait(timeout=120)

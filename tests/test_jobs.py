@@ -190,6 +190,25 @@ def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
 
 
 @pytest.mark.pool
+def test_a_machine_that_seems_to_share_files(pool: Any, runs_dir: Path):
+    stage = htdag.source(range(2), chunk_size=1).map(abs, name="work")
+    sent = htdag.source(range(2), chunk_size=1).map(abs, name="sent", transfer_files=True)
+    with pool.only("blind", pretends=True):
+        run = htdag.Pipeline(stage, sent).submit("seems", on="condor")
+        wait_for(lambda: states(run).count("held") == 2 and run.status()["sent"].done == 2)
+        (told,) = run.status().held
+        assert "2 jobs, such as" in told
+        assert "does not see the run's directory" in told
+        command = re.search(r"htdag (edit seems work --transfer-files); then: htdag rel", told)
+        assert command, told
+        assert cli(*command[1].split())["jobs"] == 2
+        assert run.release("work") == 2
+        assert run.wait(timeout=90, progress=False).result("work") == [0, 1]
+    written = submitfile.commands(str(run.path), "work")
+    assert written["should_transfer_files"] == "YES"
+
+
+@pytest.mark.pool
 def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
     first = htdag.source(range(2), chunk_size=1).map(abs, name="first", request_memory="64GB")
     run = htdag.Pipeline(first.map(abs, name="second", fuse=False)).submit("why", on="condor")

@@ -187,6 +187,9 @@ def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> i
     metavar="NAME=EXPRESSION",
     help="Any other attribute of the jobs' ads; may be given several times.",
 )
+@click.option(
+    "--transfer-files", is_flag=True, help="Send files also where they seem to be shared."
+)
 @JSON
 def edit(
     chosen: Chosen,
@@ -195,6 +198,7 @@ def edit(
     request_disk: str | None,
     time: str | None,
     attributes: tuple[str, ...],
+    transfer_files: bool,
     as_json: bool,
 ) -> int:
     """Change what the jobs of a stage ask HTCondor for.
@@ -221,6 +225,7 @@ def edit(
             request_disk=_size(request_disk),
             time=time,
             attributes=given,
+            transfer_files=transfer_files,
         )
         text = f"{counted(changed, 'job')} in the queue, and all to come, are changed"
         return {"stage": stage, "jobs": changed}, text

@@ -45,6 +45,12 @@ def check_destination(node: Node, travel: Travel, scheduler: Scheduler) -> None:
         If a stage has a URL as ``output_destination``, and this HTCondor would never end its jobs.
     """
     version = scheduler.version
+    if version is not None and travel.output_url.lower().startswith("file:"):
+        raise BackendError(
+            f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor's plugin "
+            f"for file: makes no folders, and tries on and on to write into one that is not there; "
+            f"give the path of a folder, without file:, into which htdag puts the files at the end"
+        )
     if travel.output_url and version is not None and version < SENDS_FOLDERS:
         raise BackendError(
             f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor "

@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from htdag import _paths
+from htdag import _paths, _surroundings
 from htdag._home import make_folder
 from htdag._image import Image
 from htdag._options import Options
 from htdag._version import VERSION
 from htdag.compile import archive, dag, environments, final, judges, requests, submit, travelling
-from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_content, program
+from htdag.compile.content import (
+    FORMAT,
+    calls_checkpoint,
+    functions_of,
+    payload,
+    plan_content,
+    program,
+)
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.identity import identity_content
 from htdag.compile.scheduler import ANY, Scheduler
@@ -199,7 +206,12 @@ def _fill(
             continue
         own = environments.content(node, placed)
         calls = node.name in checkpoints
-        of_node = {**program(node, travels[node.name], tag, checkpoints=calls), **own}
+        of_node = {
+            **program(node, travels[node.name], tag, checkpoints=calls),
+            **own,
+            "environ": list(node.options.environ or ()),
+            "surroundings": _surroundings.of_node(functions_of(node)),
+        }
         _write_json(run / layout.program(node.name), of_node)
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])

@@ -152,6 +152,20 @@ class NodeCounts:
     jobs_held: int = 0
 
 
+def _exceeded(node: dict[str, Any], counts: NodeCounts) -> str:
+    """Return that more items of a node have failed than may be let go; "" where that is not so."""
+    limit = node["max_errors"]
+    if node["on_error"] != "skip" or limit is None:
+        return ""
+    allowed = limit * (counts.total or 0) if isinstance(limit, float) else limit
+    if counts.failed <= allowed:
+        return ""
+    return (
+        f"of {node['name']} {counts.failed} of {counts.total} items failed, {allowed:g} allowed "
+        f"(max_errors={limit})"
+    )
+
+
 _TO_COME = {
     "hold": "jobs that are yet to be submitted will be on hold until htdag release %s",
     "pause": "jobs that are yet to be submitted will not begin until htdag continue %s",
@@ -222,13 +236,21 @@ class Reader:
         return Status(
             tag,
             activity.state,
-            activity.reason,
+            self._reason(activity),
             backend,
             tuple(self._stages(activity)),
             holds.lines(activity.held, tag),
             time.time(),
             tuple(self._notes(tag, backend, activity)),
         )
+
+    def _reason(self, activity: Activity) -> str:
+        """Return why a run is in its state, also where too many items failed to be let go."""
+        if activity.state is not RunState.FAILED:
+            return activity.reason
+        nodes = self._plan["nodes"]
+        found = [_exceeded(node, self._counts(node, activity)) for node in nodes]
+        return "; ".join(filter(None, [activity.reason, *found]))
 
     def _notes(self, tag: str, backend: str, activity: Activity) -> Iterator[str]:
         if activity.halted and not activity.state.ended:

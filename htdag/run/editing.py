@@ -30,6 +30,7 @@ _COMMANDS = {
     "jobprio": "priority",
     "allowedexecuteduration": "allowed_execute_duration",
     "allowedjobduration": "allowed_job_duration",
+    "shouldtransferfiles": "should_transfer_files",
 }
 _SIZES = {"request_memory": ("RequestMemory", "MB"), "request_disk": ("RequestDisk", "KB")}
 
@@ -65,6 +66,7 @@ class Editing(Control):
         request_disk: str | int | None = None,
         time: str | float | timedelta | None = None,
         attributes: Mapping[str, Any] | None = None,
+        transfer_files: bool = False,
     ) -> int:
         """Change what the jobs of a stage ask for.
 
@@ -86,6 +88,8 @@ class Editing(Control):
         attributes : mapping, optional
             Any other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Texts are
             expressions of HTCondor's.
+        transfer_files : bool
+            Have files transferred also where the file system seems to be shared.
 
         Returns
         -------
@@ -136,9 +140,12 @@ class Editing(Control):
                 changes[name] = _options.one_line(value)
             except OptionError as error:
                 raise OptionError(f"attribute {name}={value!r}: {error}") from None
+        if transfer_files:
+            changes["ShouldTransferFiles"] = '"YES"'
         if not changes:
             raise UsageError(
-                "there is nothing to change: give request_memory, request_disk, time or attributes"
+                "there is nothing to change: give request_memory, request_disk, time, attributes "
+                "or transfer_files"
             )
         return self._change(stage, changes)
 
@@ -159,6 +166,8 @@ class Editing(Control):
         values = {
             _COMMANDS.get(name.lower(), f"MY.{name}"): value for name, value in attributes.items()
         }
+        if "should_transfer_files" in values:  # a word there, a text in the ad
+            values["should_transfer_files"] = values["should_transfer_files"].strip('"')
         self._describe(stage, lambda run, node: submitfile.change(run, node, values))
         # DAGMan may have submitted jobs by the description of before.
         return max(number, edit_queue())
