@@ -818,7 +818,9 @@ def run_command(command: list[str], cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("directory", ["/tmp/htdag-never", "/var/tmp/a $(macro)", "/var/tmp/a\nb"])
+@pytest.mark.parametrize(
+    "directory", ["/tmp/htdag-never", "/var/tmp/a $(macro)", "/var/tmp/a|b", "/var/tmp/a\nb"]
+)
 def test_compile_refuses_what_dagman_refuses(directory: str):
     with pytest.raises(DirectoryError, match=r"choose another|choose a directory"):
         htdag.Pipeline(htdag.map(square, [1])).compile(directory)

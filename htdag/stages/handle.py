@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -240,11 +241,34 @@ def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[
     return tuple(bind.items())
 
 
+def check_works(function: Any, kind: str, stage: str) -> None:
+    """Refuse a function whose call only makes something that would work later."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    for each in (function, vars(type(function)).get("__call__")):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise FunctionError(
+                f"stage {stage!r}: {kind} calls the function as it is, and a call of an async "
+                f"function does nothing yet. Give a function that calls "
+                f"asyncio.run(...) itself and returns the result"
+            )
+        if inspect.isgeneratorfunction(each) and kind != "flat_map":
+            way = (
+                "return a list, or use flat_map, which makes an item of each element"
+                if kind in ("map", "starmap")
+                else "let it return, not yield"
+            )
+            raise FunctionError(
+                f"stage {stage!r}: {kind} takes what the function returns, and a generator "
+                f"function returns a generator, which has not begun: {way}"
+            )
+
+
 def check_signature(
     function: Any, kind: str, arguments: Sequence[str], keywords: Sequence[str], stage: str
 ) -> None:
-    """Find arguments that can never fit, and results that are none, now, not in a job."""
-    _check_result(function, kind, stage)
+    """Find arguments that can never fit now, not in a job, and functions that do no work."""
+    check_works(function, kind, stage)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -263,19 +287,3 @@ def check_signature(
             f"stage {stage!r}: {kind} calls the function as f({', '.join(called)}), "
             f"but its arguments are {signature}: {error}"
         ) from None
-
-
-def _check_result(function: Any, kind: str, stage: str) -> None:
-    """Refuse functions of which a call does nothing yet but give what could be run or read."""
-    called = (function, inspect.getattr_static(type(function), "__call__", None))
-    asynchronous = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
-    if any(is_so(each) for is_so in asynchronous for each in called):
-        raise FunctionError(
-            f"stage {stage!r}: {kind} takes an ordinary function, and this one is async, so that a "
-            f"call only gives a coroutine; call asyncio.run inside of a function"
-        )
-    if kind != "flat_map" and any(map(inspect.isgeneratorfunction, called)):
-        raise FunctionError(
-            f"stage {stage!r}: the function of {kind} is a generator function (it has a yield), so "
-            f"that a call only gives a generator; return the value, or make items with flat_map"
-        )
