@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from htdag._text import visible
 from htdag._warn import say
 from htdag.backends.base import Activity, RunState
 from htdag.observe import failures, final, groups, missing
@@ -126,7 +125,7 @@ class Troubles(RunFiles):
             self._said_differences = True
             found = failures.differences(self.path, self._plan)
             if found:
-                say(f"htdag: other versions of packages: {visible(found)}")
+                say(f"htdag: other versions of packages: {found}")
 
     _said_differences = False
 
