@@ -23,5 +23,13 @@ def script_of_this_process() -> dict[str, Any] | None:
         "module": module,
         "arguments": sys.argv[1:],
         "python": sys.executable,
-        "folder": os.getcwd(),
+        "folder": _folder(),
     }
+
+
+def _folder() -> str:
+    """Return where this process works; where it worked, if that folder was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.environ.get("PWD", os.sep)
