@@ -16,6 +16,7 @@ import importlib.machinery
 import importlib.util
 import io
 import linecache
+import marshal
 import os
 import pickle
 import re
@@ -344,6 +345,7 @@ class Image:
             "package": name if path is not None else name.rpartition(".")[0],
             "source": None,
             "binary": None,
+            "compiled": None,
             "doc": None,
             "data": b"",
             "given": {},
@@ -354,6 +356,9 @@ class Image:
         with contextlib.suppress(OSError):
             if file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
                 entry["binary"] = Path(file).read_bytes()
+            elif file.endswith((".pyc", ".pyo")):
+                loader = importlib.machinery.SourcelessFileLoader(name, file)
+                entry["compiled"] = marshal.dumps(loader.get_code(name))
             else:
                 entry["source"] = source_of(name)
         return entry
@@ -386,12 +391,15 @@ class Image:
 
     def _imports_of(self, entry: dict[str, Any]) -> None:
         """Add the modules that a module imports: its names may have to be made from its source."""
-        if entry["source"] is None:
+        if entry["compiled"] is not None:
+            code = marshal.loads(entry["compiled"])
+        elif entry["source"] is None:
             return
-        try:
-            code = compile(entry["source"], entry["file"], "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):
-            return
+        else:
+            try:
+                code = compile(entry["source"], entry["file"], "exec", dont_inherit=True)
+            except (SyntaxError, ValueError):
+                return
         use = _use(code)
         if use.names & _ASKS_FOR_FILES:
             self._asks(entry)

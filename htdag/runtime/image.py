@@ -498,7 +498,11 @@ class Image:
         vars(module).update(entry["given"])
         if entry["loaded"]:
             return
-        if entry["source"] is not None:
+        if entry["compiled"] is not None:
+            import marshal
+
+            exec(marshal.loads(entry["compiled"]), vars(module))
+        elif entry["source"] is not None:
             self._complete_for_stars(name, entry)
             exec(compile(entry["source"], entry["file"], "exec"), vars(module))
 
