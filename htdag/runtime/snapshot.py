@@ -189,14 +189,18 @@ def _is_whole(value: Any) -> bool:
         referents = _referents(value)
     for each in referents:
         if type(each) not in _ATOMS:
-            break
-    else:
-        return True
+            each = None
+            return _is_closed(value, referents)
+    return True
+
+
+def _is_closed(value: Any, referents: List[Any]) -> bool:
+    """Whether all references to what a value refers to, over any number of steps, are in it."""
     graph = _Graph()
     graph.counts[id(value)] = 0
     if not graph.add(referents):
         return False
-    del referents
+    referents.clear()  # they are ours, and would be counted
     if graph.counts[id(value)]:
         return False  # it refers to itself: its references cannot be told from those of others
     number = 0
@@ -216,7 +220,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _in_graph() -> int:
-    """Return how many references to an object are ours where `_is_whole` counts them."""
+    """Return how many references to an object are ours where `_is_closed` counts them."""
     objects = [[]]  # type: List[List[Any]]
     each = None
     references = sys.getrefcount
