@@ -1,31 +1,25 @@
-"""Pickle functions and items so that a job needs none of the user's own files.
+"""Pickle items and functions so that a job needs none of the user's own files.
 
-Functions and classes of ``__main__`` and of the user's project travel by value. Modules that
-functions import only when they run travel as source.
+What the user's modules have under a name is pickled by that name: jobs find it in the run's image
+of these modules (`htdag._image`), and the user's own process in the modules themselves.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import io
 import pickle
-import sys
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import cloudpickle
-
-from htdag import _fingerprints, runtime
+from htdag import _fingerprints
+from htdag._image import Image, certain, is_own
 from htdag._paths import TransferPath, TransferURL, Travelling
-from htdag._project import is_project_module, project_modules_by_value, variables
-from htdag._reach import reach
+from htdag._project import variables
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
-from htdag.runtime import identity, travel
+from htdag.runtime import identity, pickling, travel
 from htdag.runtime.frames import Pickled, large_buffers, plain
 
-PROTOCOL = 5
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
@@ -38,7 +32,7 @@ class ItemPickler:
     stage : str
         The source's name, for errors.
     classes : set
-        Receives the classes and functions that unpickling the items needs, but Python's own.
+        Receives the classes and functions of the user's that unpickling the items needs.
     same : dict of bytes to bytes
         Receives the digests of pickles that are others in another process, and those of the items.
     travelling : Travelling
@@ -52,28 +46,43 @@ class ItemPickler:
         self._classes = classes
         self._same = same
         self._travelling = travelling
+        self._seen: set[Any] = set()
+        self._own: dict[str, bool] = {}
 
     def __call__(self, item: Any, number: int) -> Pickled:
         if type(item) in _PLAIN:
             return plain(item)
         try:
-            with project_modules_by_value(), _named_as_in_jobs():
-                file = io.BytesIO()
-                buffers: list[Any] = []
-                pickler = _Pickler(file, None, large_buffers(buffers), self._travelling)
-                pickler.dump(item)
-                self._classes |= pickler.classes
-                found = Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
-                if pickler.classes or any(code in found.payload for code in _SETS):
-                    self._note(item, found)
-                return found
+            file = io.BytesIO()
+            buffers: list[Any] = []
+            pickler = _ItemPickler(file, large_buffers(buffers), self._travelling, self._seen)
+            pickler.dump(item)
+            found = Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
+            if pickler.new:
+                self._first_of_a_kind(found, item, pickler.new)
+            if pickler.by_value or any(code in found.payload for code in _SETS):
+                self._note(item, found)
+            return found
         except HtdagError as error:
             raise UsageError(f"source {self._stage!r}, item {number}: {error}") from error
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
-                f"pickled for the jobs: {error}"
+                f"pickled for the jobs: {error}{_hint(error)}"
             ) from error
+
+    def _first_of_a_kind(self, pickled: Pickled, item: Any, new: list[Any]) -> None:
+        """Note classes and functions that no item before had, and try to read the item."""
+        pickling.try_to_load(pickled, item)
+        for each in new:
+            if not isinstance(each, type | types.FunctionType):
+                continue
+            module = str(each.__module__)
+            if module not in self._own:
+                self._own[module] = is_own(module)
+            if self._own[module] or "<locals>" in each.__qualname__:
+                self._classes.add(each)
+            self._seen.add(each)
 
     def _note(self, item: Any, pickled: Pickled) -> None:
         own = _fingerprints.of_item(item)
@@ -83,129 +92,119 @@ class ItemPickler:
             self._same[identity.digest(pickled.payload, *pickled.buffers)] = same
 
 
-@contextlib.contextmanager
-def _named_as_in_jobs() -> Iterator[None]:
-    """Let pickles name what finds files in jobs by the name of its module there."""
-    package, _, _ = travel.arrived.__module__.partition(".")
-    names = {package: runtime, travel.arrived.__module__: travel}
-    sys.modules.update(names)
-    try:
-        yield
-    finally:
-        for name in names:
-            del sys.modules[name]
+def _hint(error: BaseException) -> str:
+    if isinstance(error.__cause__, RecursionError):
+        return (
+            " It is a chain of too many objects, each of which holds the next one; give a list of "
+            "them, or a class with __reduce__"
+        )
+    return ""
 
 
-def dump_content(
-    content: dict[str, Any], functions: Sequence[tuple[str, Any]], classes: set[Any]
-) -> bytes:
+class _ItemPickler(pickling.Pickler):
+    """Pickles an item; files in it become references."""
+
+    def __init__(
+        self, file: Any, buffer_callback: Any, travelling: Travelling, seen: set[Any]
+    ) -> None:
+        super().__init__(file, pickling.PROTOCOL, buffer_callback=buffer_callback)
+        self._travelling = travelling
+        self._seen = seen
+        self.new: list[Any] = []
+        self.by_value = False
+
+    def reducer_override(self, value: Any) -> Any:
+        if value is travel.arrived:
+            return NotImplemented
+        kind = type(value)
+        if isinstance(value, type | types.FunctionType):
+            if value not in self._seen:
+                self.new.append(value)
+        elif issubclass(kind, TransferPath | TransferURL):
+            return travel.arrived, (self._travelling.reference(value),)
+        elif kind not in self._seen:
+            self.new.append(kind)
+        return super().reducer_override(value)
+
+    def function(self, value: Any) -> Any:
+        self.by_value = True
+        return super().function(value)
+
+    def class_(self, value: Any) -> Any:
+        self.by_value = True
+        return super().class_(value)
+
+
+def dump_content(image: Image, content: dict[str, Any], functions: list[tuple[str, Any]]) -> bytes:
     """Return the payload of a node: what its jobs unpickle before the first item.
 
     Parameters
     ----------
+    image : Image
+        The run's image of the user's modules, which receives what the functions reach.
     content : dict
         ``functions`` and ``initials``, as the worker expects them.
-    functions : sequence of (str, callable)
+    functions : list of (str, callable)
         The functions again, with the stage to name in errors.
-    classes : set
-        Classes that the items are of: methods of the user's own may import modules.
 
     Raises
     ------
     FunctionError
         Naming the stage and, where it can be found, the variable at fault.
     """
-    reached = reach([*(function for _, function in functions), content["initials"], *classes])
-    with project_modules_by_value():
-        try:
-            buffer = io.BytesIO()
-            _Pickler(buffer, reached.names).dump(content)
-        except Exception as error:
-            for stage, function in functions:
-                check_function(function, stage)
-            raise FunctionError(f"the functions cannot be pickled: {error}") from error
-    return pickle.dumps({"modules": reached.modules, "content": buffer.getvalue()}, PROTOCOL)
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles modules of the user's project with only those of their names that are used.
-
-    The rest of a module may need what an execute node does not have. `names` None stands for all.
-    """
-
-    def __init__(
-        self,
-        file: Any,
-        names: frozenset[str] | None,
-        buffer_callback: Any = None,
-        travelling: Travelling | None = None,
-    ) -> None:
-        super().__init__(file, PROTOCOL, buffer_callback=buffer_callback)
-        self._names = names
-        self._travelling = travelling
-        self.classes: set[Any] = set()
-
-    def reducer_override(self, value: Any) -> Any:
-        if value is travel.arrived:
-            return super().reducer_override(value)  # jobs have it
-        if isinstance(value, type | types.FunctionType) and _is_no_part_of_python(value):
-            self.classes.add(value)
-        if isinstance(value, TransferPath | TransferURL):
-            if self._travelling is None:
-                raise pickle.PicklingError(
-                    f"{value!r} travels as a part of an item only; a file that all jobs of a stage "
-                    f"need is for its option input_files"
-                )
-            return travel.arrived, (self._travelling.reference(value),)
-        if isinstance(value, types.CodeType):
-            # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
-            make, parts = self.dispatch_table[types.CodeType](value)
-            return make, tuple(value.co_filename if p == "<dynamic-code>" else p for p in parts)
-        if isinstance(value, functools._lru_cache_wrapper):
-            parameters = value.cache_parameters()
-            cache = lambda function, size, typed: functools.lru_cache(size, typed)(function)  # noqa: E731
-            return cache, (value.__wrapped__, parameters["maxsize"], parameters["typed"])
-        if isinstance(value, types.ModuleType) and value.__name__.startswith("htdag."):
-            # cloudpickle takes `subprocess.run` for a use of `htdag.run`, which no job has.
-            name = value.__name__.partition(".")[2]
-            return getattr, (sys.modules["htdag"], name, sys.modules["htdag"])
-        if not is_project_module(value) or value.__name__ == "__main__":
-            return super().reducer_override(value)
-        state = {
-            name: content
-            for name, content in vars(value).items()
-            if (self._names is None or name in self._names) and not name.startswith("__")
-        }
-        state["__file__"] = value.__file__
-        return types.ModuleType, (value.__name__, value.__doc__), state
-
-
-def _is_no_part_of_python(value: Any) -> bool:
-    return str(value.__module__).partition(".")[0] not in sys.stdlib_module_names
-
-
-class _Nowhere(io.RawIOBase):
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        return len(data)
+    try:
+        return image.dump(content)
+    except Exception as error:
+        for stage, function in functions:
+            check_function(function, stage)
+        raise FunctionError(f"the functions cannot be pickled: {error}") from error
 
 
 def check_function(function: Any, stage: str) -> None:
-    """Raise `FunctionError` unless a function can be called and pickled."""
+    """Raise `FunctionError` unless a function can be called and pickled.
+
+    That holds also for what it is certain to use when it is called.
+    """
     if not callable(function):
         raise FunctionError(
             f"stage {stage!r} needs a function, but got a {type(function).__name__}: {function!r}"
         )
-    with project_modules_by_value():
+    image = Image(whole=False)
+    try:
+        image.check(function)
+    except Exception as error:
+        raise FunctionError(
+            f"stage {stage!r}: the function {_described(function)} cannot be pickled for the "
+            f"jobs: {error}{_culprit(image, function)}"
+        ) from error
+    for user, name, value in _certain(function):
         try:
-            _Pickler(_Nowhere(), reach([function]).names).dump(function)
+            image.check(value)
         except Exception as error:
             raise FunctionError(
-                f"stage {stage!r}: the function {_described(function)} cannot be pickled for the "
-                f"jobs: {error}{_culprit(function)}"
+                f"stage {stage!r}: the function {_described(user)} cannot be pickled for the "
+                f"jobs: {error}{_of_variable('global', name, value)}"
             ) from error
+
+
+def _certain(function: Any) -> Iterator[tuple[Any, str, Any]]:
+    """Yield global variables that a function, or one that it uses, is certain to look up."""
+    seen: set[int] = set()
+    names = ("func", "__func__")
+    left = [function, *(getattr(function, name, None) for name in names)]
+    left.append(vars(type(function)).get("__call__"))
+    while left:
+        user = left.pop()
+        if id(user) in seen or not isinstance(user, types.FunctionType):
+            continue
+        seen.add(id(user))
+        if not is_own(str(user.__globals__.get("__name__"))):
+            continue
+        for name, value in certain(user):
+            if isinstance(value, types.FunctionType):
+                left.append(value)
+            elif not isinstance(value, type | types.ModuleType):
+                yield user, name, value
 
 
 def _described(function: Any) -> str:
@@ -214,17 +213,22 @@ def _described(function: Any) -> str:
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
 
 
-def _culprit(function: Any) -> str:
+def _culprit(image: Image, function: Any) -> str:
     """Name the variable that a function drags along and that cannot be pickled."""
     for kind, name, value in variables(function):
-        try:
-            _Pickler(_Nowhere(), reach([function]).names).dump(value)
-        except Exception:
-            return (
-                f". It uses the {kind} variable {name!r}, a {type(value).__name__}, which cannot "
-                f"travel: make it inside the function instead"
-            )
+        if kind == "enclosing":
+            try:
+                image.check(value)
+            except Exception:
+                return _of_variable(kind, name, value)
     return ""
+
+
+def _of_variable(kind: str, name: str, value: Any) -> str:
+    return (
+        f". It uses the {kind} variable {name!r}, a {type(value).__name__}, which cannot travel: "
+        f"make it inside the function instead"
+    )
 
 
 def function_name(function: Callable[..., Any] | Any) -> str:

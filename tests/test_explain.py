@@ -199,3 +199,29 @@ def test_called_takes_names_that_cannot_be_printed():
     assert text.startswith("map größe???xxx")
     assert text.isprintable()
     assert len(text) < 40
+
+
+def test_what_is_alike_is_told_once(runs_dir):
+    branches = []
+    for number in range(40):
+        items = htdag.source(range(3), name=f"s{number}")
+        kept = items.map(keep, name=f"m{number}")
+        branches.append(kept.reduce(merge, name=f"r{number}"))
+    odd = htdag.source(range(5), name="odd").map(keep, name="single", retries=3)
+    text = htdag.Pipeline(*branches, odd, name="wide").explain("local")
+    lines = text.splitlines()
+    assert len(lines) < 30
+    (told,) = [line.split(maxsplit=2) for line in lines if line.split()[1:2] == ["m0"]]
+    assert told == ["1", "m0", "map keep() over s0; and 39 more like it, the last m39"]
+    assert "  39 more nodes like node 1; the last is 79, m39" in lines
+    assert any(line.endswith("single: 5 jobs, 5 items") for line in lines)
+
+
+def test_a_long_chain_is_told_in_a_few_lines(runs_dir):
+    stage = htdag.source(range(3), name="items")
+    for number in range(300):
+        stage = stage.map(keep, name=f"step-{number}")
+    text = htdag.Pipeline(stage).explain("local")
+    assert len(text.splitlines()) < 20
+    assert "and 298 more like it, the last step-298" in text
+    assert "step-6, and 293 more are fused with step-0" in text

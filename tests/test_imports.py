@@ -43,7 +43,7 @@ LAYERS = [
         "htdag._digests",
         "htdag._fingerprints",
     ),
-    ("htdag._pickling",),
+    ("htdag._image", "htdag._pickling"),
     ("htdag._sources", "htdag._throttles"),
     ("htdag.stages",),
     ("htdag._graph",),

@@ -345,9 +345,16 @@ def test_values_that_no_file_has_are_named(home: Path):
     run = finished(htdag.Pipeline(doubled.map(str, name="texts")).submit(on="local"))
     with pytest.raises(UsageError, match=r"no values of stage .doubled. .* values of: texts"):
         run.result("doubled")
-    assert run.get("texts", 1) == "4"
-    with pytest.raises(UsageError, match="no item '2' of 'texts'"):
-        run.get("texts", 2)
+    texts = doubled.map(str, name="texts")
+    assert run.get("texts", 1) == run.get(texts, 1) == "4"
+    assert run.result(texts) == ["2", "4"]
+    again = doubled.map(str).map(str, fuse=False)
+    run = finished(htdag.Pipeline(again).submit(on="local"))
+    with pytest.raises(UsageError, match="several stages called 'str'"):
+        run.result(again)
+    assert run.result("str") == run.result("str-2")
+    with pytest.raises(UsageError, match="no item '2' of 'str'"):
+        run.get("str", 2)
 
 
 def test_skip_lets_failed_items_go(on: str):

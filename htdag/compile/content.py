@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from htdag._image import Image
 from htdag._pickling import dump_content
 from htdag._reach import reach
 from htdag._resources import fixed
@@ -266,12 +267,11 @@ def calls_checkpoint(node: Node) -> bool:
     return node.reduction is None and "checkpoint" in reach(given).names
 
 
-def payload(node: Node, classes: set[Any]) -> bytes:
+def payload(node: Node, image: Image) -> bytes:
     """Return the pickled functions of a node."""
     found = functions(node)
     content = {
         "functions": [function for _, function in found],
         "initials": initials(node),
     }
-    named = [(stage, function) for (_, stage), function in found]
-    return dump_content(content, named, classes)
+    return dump_content(image, content, [(stage, function) for (_, stage), function in found])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from htdag._image import Image
 from htdag._pickling import dump_content, function_name
 from htdag.runtime import layout
 
@@ -42,11 +43,11 @@ def node_name(taken: Collection[str]) -> str:
     return name
 
 
-def payload(functions: Collection[FinalFunction]) -> bytes:
+def payload(functions: Collection[FinalFunction], image: Image) -> bytes:
     """Return the pickled functions."""
     content = {"functions": [each.function for each in functions], "initials": []}
     named = [(f"on_{each.when}", each.function) for each in functions]
-    return dump_content(content, named, set())
+    return dump_content(image, content, named)
 
 
 def program(functions: Collection[FinalFunction]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class _Unpickler(pickle.Unpickler):
     """Takes the user's own files, or texts of URLs, for those that will be in a job."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == (travel.arrived.__module__, travel.arrived.__name__):
+        if (module, name) in travel.ARRIVED:
             return _file
         return super().find_class(module, name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from htdag._resources import written
 from htdag.compile.environments import Placed
@@ -33,7 +33,9 @@ _VERSION = ".".join(map(str, SENDS_FOLDERS))
 _SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
 
 
-def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool) -> Iterator[str]:
+def submit_lines(
+    node: Node, place: Placed, travel: Travel, code: Sequence[str], *, checkpoints: bool
+) -> Iterator[str]:
     """Yield the lines of a submit description.
 
     Parameters
@@ -44,6 +46,8 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
         The environment of its jobs.
     travel : Travel
         What files have to do with the node.
+    code : sequence of str
+        The files that its functions need.
     checkpoints : bool
         Whether the node's functions call `htdag.checkpoint`.
     """
@@ -56,7 +60,7 @@ def submit_lines(node: Node, place: Placed, travel: Travel, *, checkpoints: bool
     if checkpoints:
         back.append(_with_macros(layout.checkpoints, name))
     description = _with_macros(layout.chunk, name)
-    sent = [*place.sent, layout.program(name), layout.payload(name), description]
+    sent = [*place.sent, layout.program(name), *code, layout.payload(name), description]
     sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
     sent.append("$(inputs)")
     if travel.returns:

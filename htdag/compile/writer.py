@@ -8,12 +8,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from htdag import _paths
 from htdag._home import make_folder
+from htdag._image import Image
 from htdag._options import Options
 from htdag._version import VERSION
 from htdag.compile import archive, dag, environments, final, requests, submit, travelling
@@ -85,7 +86,9 @@ def write_run(
             "before it starts, set one such as: umask 077"
         )
     try:
-        _fill(plan, aside, tag, placed, take, functions)
+        stored = dict(_store(plan, aside))
+        code = _Code(aside, stored, functions)
+        _fill(plan, aside, tag, placed, code, take, functions)
         begin_loops(aside)
         os.sync()
         try:
@@ -109,11 +112,64 @@ def dag_name(plan: Plan) -> str:
     return f"{plan.name}.dag"
 
 
+Stored = dict[Path, tuple[Plan, dict[str, set[Any]]]]
+
+
+def _store(plan: Plan, run: Path) -> Iterator[tuple[Path, tuple[Plan, dict[str, set[Any]]]]]:
+    """Write the items of sources, also of loops.
+
+    Yields each run directory with its plan, and what unpickling the items of each source needs.
+    """
+    for node in plan.nodes:
+        if node.round is None:
+            for folder in (layout.inputs, layout.outcomes, layout.logs):
+                make_folder(run / folder(node.name))
+        else:
+            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
+                make_folder(run / folder(node.name))
+            yield from _store(node.round.plan, run / layout.step(node.name))
+    yield run, (plan, _write_sources(plan, run))
+
+
+class _Code:
+    """The functions of all nodes, and the image of the modules that they are from.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory, into which the image is written.
+    stored : dict
+        All that there is to run: what `_store` has found.
+    functions : sequence of FinalFunction
+        What to call when the run has ended.
+    """
+
+    def __init__(self, run: Path, stored: Stored, functions: Sequence[final.FinalFunction]) -> None:
+        self.run = run
+        self.stored = stored
+        image = Image()
+        self.payloads: dict[tuple[Path, str], bytes] = {}
+        for folder, (plan, classes) in stored.items():
+            image.add_classes(set[Any]().union(*classes.values()))
+            for node in plan.nodes:
+                if node.round is None:
+                    self.payloads[folder, node.name] = payload(node, image)
+        self.of_end = final.payload(functions, image) if functions else b""
+        image.finish()
+        image.write(run)
+        self._image = image
+
+    def files(self, run: Path, node: str) -> list[str]:
+        """Return the files that the jobs of a node need beside its functions."""
+        return [layout.IMAGE, *self._image.files_of([self.payloads[run, node]])]
+
+
 def _fill(
     plan: Plan,
     run: Path,
     tag: str,
     placed: Mapping[Environment, Placed],
+    code: _Code,
     take: Take | None = None,
     functions: Sequence[final.FinalFunction] = (),
     around: Path | None = None,
@@ -121,15 +177,11 @@ def _fill(
     """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
     with_jobs = [node for node in plan.nodes if node.round is None]
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
-    for node in with_jobs:
-        for folder in (layout.inputs, layout.outcomes, layout.logs):
-            make_folder(run / folder(node.name))
-    of_source = _write_sources(plan, run)
-    classes = set().union(*of_source.values())
+    _, of_source = code.stored[run]
     travels = travelling.travels(plan)
-    checkpoints = _write_nodes(plan, run, placed, travels, classes)
+    checkpoints = _write_nodes(plan, run, placed, travels, code)
     content = plan_content(plan, travels, checkpoints)
-    last = _write_final(plan, run, functions) if functions else None
+    last = _write_final(plan, run, functions, code.of_end) if functions else None
     content["final"] = last
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
         if node.round is not None:
@@ -155,13 +207,14 @@ def _fill(
         archive.write_archive(str(run / layout.RUNTIME))
     else:
         layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
+        shutil.copytree(around / layout.CODE, run / layout.CODE, copy_function=layout.link_or_copy)
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     name = dag_name(plan) if around is None else layout.ROUND_DAG
     lines = dag.dag_lines(plan, around is not None, last)
     _write(run / name, "\n".join(lines) + "\n")
     _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
-    _write_rounds(plan, run, tag, placed)
+    _write_rounds(plan, run, tag, placed, code)
 
 
 def _write_nodes(
@@ -169,7 +222,7 @@ def _write_nodes(
     run: Path,
     placed: Mapping[Environment, Placed],
     travels: Mapping[str, Travel],
-    classes: set[Any],
+    code: _Code,
 ) -> set[str]:
     """Write what HTCondor is to know of nodes, and their functions.
 
@@ -183,12 +236,14 @@ def _write_nodes(
         for each in travel.inputs:
             if "at" in each:
                 _paths.link(run, each["at"], each["path"])
-        _write(run / layout.payload(node.name), payload(node, classes))
+        _write(run / layout.payload(node.name), code.payloads[run, node.name])
         calls = calls_checkpoint(node)
         if calls:
             checkpoints.add(node.name)
         place = placed[environment_of(node)]
-        lines = submit.submit_lines(node, place, travel, checkpoints=calls)
+        lines = submit.submit_lines(
+            node, place, travel, code.files(run, node.name), checkpoints=calls
+        )
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         asked = requests.of_chunks(node)
         if asked:
@@ -214,16 +269,16 @@ def _write_sources(plan: Plan, run: Path) -> dict[str, set[Any]]:
     return found
 
 
-def _write_rounds(plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed]) -> None:
+def _write_rounds(
+    plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed], code: _Code
+) -> None:
     """Write what the rounds of loops are copies of."""
     for node in plan.nodes:
         if node.round is not None:
-            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
-                make_folder(run / folder(node.name))
             # DAGMan before 24 refuses a DAG with a DIR that is not there when it begins.
             begin = os.path.basename(layout.rounds(node.name))
             (run / layout.current(node.name)).symlink_to(begin)
-            _fill(node.round.plan, run / layout.step(node.name), tag, placed, around=run)
+            _fill(node.round.plan, run / layout.step(node.name), tag, placed, code, around=run)
 
 
 def begin_loops(run: Path) -> None:
@@ -262,11 +317,13 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
                 progress.write_list(str(run), node, jobs, reading, unit.lane)
 
 
-def _write_final(plan: Plan, run: Path, functions: Sequence[final.FinalFunction]) -> str:
+def _write_final(
+    plan: Plan, run: Path, functions: Sequence[final.FinalFunction], pickled: bytes
+) -> str:
     """Write the FINAL node and return its name."""
     name = final.node_name({node.name for node in plan.nodes})
     make_folder(run / layout.logs(name))
-    _write(run / layout.payload(name), final.payload(functions))
+    _write(run / layout.payload(name), pickled)
     _write_json(run / layout.program(name), final.program(functions))
     lines = final.submit_lines(name)
     _write(run / layout.submit(name), "\n".join(lines) + "\n")

@@ -34,7 +34,7 @@ class _Unpickler(pickle.Unpickler):
     run: Path | None = None
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == (travel.arrived.__module__, travel.arrived.__name__):
+        if (module, name) in travel.ARRIVED:
             return self._file
         if module == cloudpickle.__name__ and name in _REPLACED:
             return _REPLACED[name]
@@ -62,9 +62,10 @@ def _own(module: object, name: str, kind: type) -> type | None:
 def _make_class(
     kind: type, name: str, bases: Any, keywords: dict[str, Any], tracker: Any, extra: Any
 ) -> Any:
-    own = _own(keywords.get("__module__"), name, kind)
-    if own is not None:
-        return own
+    if "<locals>" not in keywords.get("__qualname__", ""):
+        own = _own(keywords.get("__module__"), name, kind)
+        if own is not None:
+            return own
     return cloudpickle._make_skeleton_class(kind, name, bases, keywords, tracker, extra)
 
 

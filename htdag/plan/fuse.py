@@ -18,6 +18,8 @@ from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import networkx as nx
 
 BUILT_IN = Options(
@@ -134,7 +136,7 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
     The nodes are in topological order and not yet named, joined or chunked: their inputs and binds
     name stages.
     """
-    nodes: list[Node] = []
+    nodes = _Nodes()
     for name in graph:
         if graph.nodes[name]["stage"].data is not None:
             continue
@@ -143,12 +145,11 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
             nodes.append(_view_node(graph, wanted))
             continue
         reason = ""
-        for number, node in enumerate(nodes):
-            if wanted.upstream.name in node.stages or _reads(node, wanted.upstream):
-                reason = can_fuse(graph, wanted, node)
-                if not reason:
-                    nodes[number] = _joined(node, wanted)
-                    break
+        for number, node in nodes.with_items_of(wanted.upstream):
+            reason = can_fuse(graph, wanted, node)
+            if not reason:
+                nodes.replace(number, _joined(node, wanted))
+                break
         else:
             if wanted.stage.kind in PER_ITEM:
                 nodes.append(_new_node(graph, wanted, reason))
@@ -160,7 +161,41 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
             nodes.append(_final_node(graph, wanted, reason))
         elif wanted.stage.kind in KEYED:
             nodes.append(_keyed_node(graph, wanted))
-    return tuple(nodes)
+    return nodes.all()
+
+
+class _Nodes:
+    """The nodes so far, found by the stages whose items they make or read."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Node] = []
+        self._by_stage: dict[str, list[int]] = {}
+
+    def append(self, node: Node) -> None:
+        """Add a node."""
+        self._nodes.append(node)
+        self._note(len(self._nodes) - 1, (node.input.stage, *node.stages))
+
+    def replace(self, number: int, node: Node) -> None:
+        """Put the node that a stage has joined in place of the one that it was."""
+        added = node.stages[len(self._nodes[number].stages) :]
+        self._nodes[number] = node
+        self._note(number, added)
+
+    def _note(self, number: int, stages: Iterable[str]) -> None:
+        for name in dict.fromkeys(stages):
+            self._by_stage.setdefault(name, []).append(number)
+
+    def with_items_of(self, stage: Stage) -> Iterator[tuple[int, Node]]:
+        """Yield the nodes, with their numbers, in which a stage can find the items of another."""
+        for number in sorted(self._by_stage.get(stage.name, ())):
+            node = self._nodes[number]
+            if stage.name in node.stages or _reads(node, stage):
+                yield number, node
+
+    def all(self) -> tuple[Node, ...]:
+        """Return all of them, in the order in which they began."""
+        return tuple(self._nodes)
 
 
 def _reads(node: Node, source: Stage) -> bool:

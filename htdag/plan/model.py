@@ -12,6 +12,7 @@ from htdag.plan.costs import Chain, Cost
 from htdag.plan.parts import Bind, Check, Input, Operation, Output, Reduction, StoredSource
 from htdag.runtime.chunking import BY_HASH, even
 from htdag.runtime.lanes import Unit
+from htdag.stages import STATE
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -196,6 +197,16 @@ class Plan:
     sources: tuple[StoredSource, ...] = ()
     throttles: Throttles = field(default_factory=Throttles)
     chains: tuple[Chain, ...] = ()
+
+    @cached_property
+    def is_round(self) -> bool:
+        """Whether it is the plan of a round: one of its stages is the state of a loop."""
+        return any(stage.kind == STATE for _, stage in self.stages.nodes(data="stage"))
+
+    @cached_property
+    def checked_alone(self) -> frozenset[str]:
+        """The stages of nodes that only ask whether a loop is over."""
+        return frozenset(n for node in self.nodes if node.is_check_alone for n in node.stages)
 
     @cached_property
     def graph(self) -> nx.DiGraph:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -21,6 +22,7 @@ from htdag.observe.status import Reader
 from htdag.reuse import cache
 from htdag.reuse.directories import discard_replaced
 from htdag.runtime import layout, progress
+from htdag.stages import Stage
 
 _Self = TypeVar("_Self", bound="RunFiles")
 TICKET = "submit.json"
@@ -181,15 +183,29 @@ class RunFiles:
     def _reader(self) -> Reader:
         return Reader(self.path, self._plan)
 
-    def _target(self, target: str | None) -> str:
+    def _name(self, stage: str | Stage) -> str:
+        """Return the name that a stage has in this run."""
+        if not isinstance(stage, Stage):
+            return _checks.text(stage, "stage")
+        alike = re.compile(rf"{re.escape(stage.name)}-\d+")
+        others = [] if stage.named else [name for name in self.stages if alike.fullmatch(name)]
+        if others:
+            raise UsageError(
+                f"run {self.tag!r} has several stages called {stage.name!r} by their functions: "
+                f"{', '.join([stage.name, *others])}; give the one that you mean by its name"
+            )
+        return stage.name
+
+    def _target(self, target: str | Stage | None) -> str:
         if target is None:
             if len(self.targets) > 1:
                 raise UsageError(
                     f"run {self.tag!r} has several targets, name one: {', '.join(self.targets)}"
                 )
             return self.targets[0]
+        target = self._name(target)
         stored = [entry["name"] for entry in self._plan["stages"] if entry["where"] is not None]
-        if _checks.text(target, "target") in (*self.targets, *stored):
+        if target in (*self.targets, *stored):
             return target
         if target not in self.stages:
             raise UsageError(
@@ -202,12 +218,14 @@ class RunFiles:
             f"it has fuse=False, keeps them"
         )
 
-    def _stage(self, stage: str) -> None:
+    def _stage(self, stage: str | Stage) -> str:
         names = self.stages
-        if _checks.text(stage, "stage") not in names:
+        stage = self._name(stage)
+        if stage not in names:
             near = difflib.get_close_matches(stage, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
+        return stage
 
     def _remember(self, again: bool = False, done: bool = False) -> None:
         """Keep what the run has measured, and finished, for later ones."""

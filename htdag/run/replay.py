@@ -20,11 +20,11 @@ from htdag.run.locating import Place, PlanContent, find, in_folder
 from htdag.runtime import (
     chunkfile,
     compute,
+    image,
     keyed,
     layout,
     shorten,
     travel,
-    usermodules,
     views,
     workplace,
 )
@@ -150,9 +150,9 @@ def replay(
         with in_folder(run):
             place = find(run, plan, stage, key)
             job = place.job
-            envelope = pickle.loads(Path(layout.payload(job.node)).read_bytes())
-            usermodules.install(envelope["modules"])
-            content = pickle.loads(envelope["content"])
+            modules = _image(run)
+            stack.enter_context(modules.entered())
+            content = modules.loads(Path(layout.payload(job.node)).read_bytes())
             bound = chunkfile.bound_values(job.description["binds"])
         done = Replay(stage, place.key or key)
         if job.program["mode"] == "reduce":
@@ -170,6 +170,15 @@ def replay(
         if look is not None:
             look(done)
     return done
+
+
+def _image(run: Path) -> image.Image:
+    try:
+        return image.Image.read(os.path.abspath(run))
+    except FileNotFoundError:
+        raise HtdagError(
+            "this run was submitted by an older htdag, and only that can do its items again"
+        ) from None
 
 
 def _check_python(run: Path) -> None:

@@ -17,19 +17,21 @@ from htdag.observe.missing import ancestors, warning
 from htdag.observe.outcomes import Item
 from htdag.run.watching import Watching, held_text, looks
 from htdag.runtime import progress, streams
+from htdag.stages import Stage
 
 
 class Results(Watching):
     """The values that a run has made."""
 
-    def result(self, target: str | None = None, timeout: float | timedelta | None = 0) -> Any:
+    def result(
+        self, target: str | Stage | None = None, timeout: float | timedelta | None = 0
+    ) -> Any:
         """Return the result of a target, or of all.
 
         Parameters
         ----------
-        target : str, optional
-            The name of a target, or of another stage whose values are on disk; by default all
-            targets.
+        target : str or Stage, optional
+            A target, or another stage whose values are on disk; by default all targets.
         timeout : float (seconds), timedelta or None
             How long to wait for it; by default not at all, None for ever.
 
@@ -73,13 +75,14 @@ class Results(Watching):
         )
         return next(values) if entry["one"] else list(values)
 
-    def items(self, target: str | None = None, errors: str = "raise") -> Iterator[Item]:
+    def items(self, target: str | Stage | None = None, errors: str = "raise") -> Iterator[Item]:
         """Iterate over the items of a target in order, one in memory at a time.
 
         Parameters
         ----------
-        target : str, optional
-            The name of a target; not needed where there is only one.
+        target : str or Stage, optional
+            A target, or another stage whose values are on disk; not needed where there is only one
+            target.
         errors : {"raise", "skip", "return"}
             What to do about items that failed: raise `RunFailed` before the first item, pass over
             them, or yield an `Item` whose value is the `ItemError`, after the others.
@@ -128,7 +131,7 @@ class Results(Watching):
 
     def as_completed(
         self,
-        target: str | None = None,
+        target: str | Stage | None = None,
         *,
         timeout: float | timedelta | None = None,
         errors: str = "raise",
@@ -137,8 +140,9 @@ class Results(Watching):
 
         Parameters
         ----------
-        target : str, optional
-            The name of a target; not needed where there is only one.
+        target : str or Stage, optional
+            A target, or another stage whose values are on disk; not needed where there is only one
+            target.
         timeout : float (seconds) or timedelta, optional
             How long to wait for all of them together; by default for ever.
         errors : {"raise", "skip", "return"}
@@ -166,13 +170,15 @@ class Results(Watching):
         _check_errors(errors)
         return self._as_completed(self._target(target), timeout, errors)
 
-    def get(self, target: str, key: str | int, timeout: float | timedelta | None = 0) -> Any:
+    def get(
+        self, target: str | Stage, key: str | int, timeout: float | timedelta | None = 0
+    ) -> Any:
         """Return the value of one item, also while others are under way.
 
         Parameters
         ----------
-        target : str
-            The name of a target.
+        target : str or Stage
+            A target, or another stage whose values are on disk.
         key : str or int
             The key of the item.
         timeout : float (seconds), timedelta or None

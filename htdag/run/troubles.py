@@ -16,6 +16,7 @@ from htdag.observe.holds import explain
 from htdag.observe.missing import MissingItem
 from htdag.run.files import RunFiles
 from htdag.runtime import lanes
+from htdag.stages import Stage
 
 _HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
@@ -23,12 +24,12 @@ _HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 class Troubles(RunFiles):
     """Errors of a run."""
 
-    def errors(self, stage: str | None = None) -> list[ItemError]:
+    def errors(self, stage: str | Stage | None = None) -> list[ItemError]:
         """Return what failed, in the order of the pipeline.
 
         Parameters
         ----------
-        stage : str, optional
+        stage : str or Stage, optional
             Only the errors of this stage; of a loop, those of all stages in it.
 
         Returns
@@ -37,10 +38,10 @@ class Troubles(RunFiles):
             The errors of the last attempt of each job; [] where nothing failed.
         """
         if stage is not None:
-            self._stage(stage)
+            stage = self._stage(stage)
         return list(failures.errors(self.path, self._plan, stage))
 
-    def missing(self, target: str | None = None) -> list[MissingItem]:
+    def missing(self, target: str | Stage | None = None) -> list[MissingItem]:
         """Return the items that a result lacks: those that failed and were let go.
 
         With ``on_error="skip"`` a run goes on without items that failed. This lists them for all
@@ -48,7 +49,7 @@ class Troubles(RunFiles):
 
         Parameters
         ----------
-        target : str, optional
+        target : str or Stage, optional
             The name of a target; not needed where there is only one.
 
         Returns
@@ -73,7 +74,7 @@ class Troubles(RunFiles):
         """
         return final.calls(self.path, self._plan)
 
-    def error_groups(self, stage: str | None = None) -> list[ErrorGroup]:
+    def error_groups(self, stage: str | Stage | None = None) -> list[ErrorGroup]:
         """Return what failed, and what is on hold, in groups of one cause each.
 
         Errors with the same traceback whose messages differ in numbers, names and paths only are
@@ -81,7 +82,7 @@ class Troubles(RunFiles):
 
         Parameters
         ----------
-        stage : str, optional
+        stage : str or Stage, optional
             Only what happened in this stage.
 
         Returns
@@ -96,7 +97,7 @@ class Troubles(RunFiles):
         40 x ValueError in calibrate: no star in frame 7 on node3 node12
         """
         if stage is not None:
-            self._stage(stage)
+            stage = self._stage(stage)
         activity = self._activity()
         errors = failures.errors(self.path, self._plan, stage, streams=False)
         found = groups.groups(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import pickle
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Set
@@ -13,6 +12,7 @@ from . import (
     checking,
     checkpoint,
     chunkfile,
+    image,
     inside,
     itemfile,
     measure,
@@ -21,7 +21,6 @@ from . import (
     report,
     sinks,
     telling,
-    usermodules,
     views,
     workplace,
 )
@@ -77,10 +76,9 @@ def run(
     program = job.program
     pickler()  # what it imports is the worker's own
     watch = measure.Watch()
-    with open(job.payload, "rb") as file:
-        envelope = pickle.loads(file.read())
-    usermodules.install(envelope["modules"])
-    content = pickle.loads(envelope["content"])
+    content = image.enter(
+        job.root, job.payload, os.path.join(os.path.dirname(os.getcwd()), "modules")
+    )
     functions, initials = content["functions"], content["initials"]
     bound = chunkfile.bound_values(job.description["binds"])
     keeper = checkpoint.Keeper(job)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import sys
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from . import layout, progress, recordfile, report, usermodules, worker
+from . import image, layout, progress, recordfile, report, worker
 
 DONE, REMOVED, HALTED = 0, 4, 6  # DAGMan's $DAG_STATUS; all others are failures
 _MOST_ERRORS = 1_000
@@ -132,10 +131,7 @@ def _redirect(stem: str) -> None:
 
 
 def _function(node: str, number: int) -> Any:
-    with open(layout.payload(node), "rb") as file:
-        envelope = pickle.loads(file.read())
-    usermodules.install(envelope["modules"])
-    return pickle.loads(envelope["content"])["functions"][number]
+    return image.enter(os.getcwd(), layout.payload(node), "")["functions"][number]
 
 
 def _summary(state: str) -> RunSummary:

@@ -63,6 +63,15 @@ class _Inside(ModuleType):
             % (name, ", ".join("htdag." + known for known in sorted(self.__dir__())))
         )
 
+    @property
+    def _image(self) -> Any:
+        """What pickles of functions and classes refer to."""
+        return importlib.import_module(".image", __package__)
+
+    @_image.setter
+    def _image(self, value: Any) -> None:
+        """Keep to it, also where a module of an installed htdag of that name is imported."""
+
     def __dir__(self) -> Any:
         return [*PUBLIC, "stage"]
 

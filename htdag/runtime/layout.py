@@ -30,8 +30,15 @@ IDENTITY = "identity.json"
 REPLACED = "replaced"
 FILES = "files"
 ENVIRONMENTS = "environments"
+CODE = "code"
+IMAGE = CODE + "/modules.image"
 
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
+
+
+def large_piece(digest: str) -> str:
+    """Return the file of a large value that the user's modules hold."""
+    return CODE + "/" + digest + ".piece"
 
 
 def halt(dag: str) -> str:

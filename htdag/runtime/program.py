@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Set, Tuple
 
 from . import travel
 from .frames import Pickled, large_buffers, plain
@@ -192,24 +192,31 @@ _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
 def pickler(files: bool = True) -> Callable[[Any], Pickled]:
-    """Return a function that pickles any value, classes of ``__main__`` by value.
+    """Return a function that pickles any value; classes and functions by name where they have one.
 
     Without `files` a value with the path of a file that travels is an error.
     """
     allowed = files
-    import cloudpickle
+    from . import pickling
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        """Notes which files travel with a value."""
+    class Pickler(pickling.Pickler):
+        """Notes which files travel with a value, and types that were not seen before."""
 
         files: Tuple[str, ...] = ()
+        new: Tuple[Any, ...] = ()
 
         def reducer_override(self, value: Any) -> Any:
+            kind = type(value)
+            if kind not in tried:
+                self.new += (kind,)
+                tried.add(kind)
             if isinstance(value, travel.FilePath):
                 if value._reference is not None:
                     self.files += (value._reference,)
                 return NotImplemented
             return super().reducer_override(value)
+
+    tried: Set[Any] = set()
 
     def dumps(value: Any) -> Pickled:
         if type(value) in _PLAIN:
@@ -217,14 +224,21 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
         buffers: List[Any] = []
         file = io.BytesIO()
         pickler = Pickler(file, 5, buffer_callback=large_buffers(buffers))
-        pickler.dump(value)
+        try:
+            pickler.dump(value)
+            found = Pickled(file.getvalue(), tuple(buffers), pickler.files)
+            if pickler.new:
+                pickling.try_to_load(found, value)
+        except BaseException:
+            tried.difference_update(pickler.new)
+            raise
         if pickler.files and not allowed:
             raise StageError(
                 "the result holds the path of a file that came with the item, although the "
                 "annotation of the function says that it returns something else; correct the "
                 "annotation, or return what is in the file"
             )
-        return Pickled(file.getvalue(), tuple(buffers), pickler.files)
+        return found
 
     return dumps
 
@@ -233,6 +247,6 @@ def in_one_piece(pickled: Pickled, value: Any) -> Pickled:
     """Return a pickle that holds its buffers too."""
     if not pickled.buffers:
         return pickled
-    import cloudpickle
+    from . import pickling
 
-    return Pickled(cloudpickle.dumps(value, 5), (), pickled.files)
+    return Pickled(pickling.dumps(value), (), pickled.files)

@@ -127,19 +127,16 @@ def enter(here: Here) -> None:
     """Make this process, which is to run the user's functions, the one of a job."""
     global _job
     _job = here
-    # The name in pickles, whatever package this module is in.
-    package = arrived.__module__.partition(".")[0]
-    sys.modules.setdefault(package, sys.modules[__package__])
-    sys.modules.setdefault(arrived.__module__, sys.modules[__name__])
+    for name, module in _former_names().items():
+        sys.modules.setdefault(name, module)
 
 
 @contextlib.contextmanager
 def entered(here: Here) -> Iterator[None]:
     """Let this process be the one of a job for a while."""
     global _job
-    package = arrived.__module__.partition(".")[0]
-    names = {package: sys.modules[__package__], arrived.__module__: sys.modules[__name__]}
-    before, added = _job, {name: own for name, own in names.items() if name not in sys.modules}
+    before = _job
+    added = {name: own for name, own in _former_names().items() if name not in sys.modules}
     sys.modules.update(added)
     _job = here
     try:
@@ -157,7 +154,16 @@ def arrived(reference: str) -> FilePath:
     return FilePath.made(located(json.loads(reference), _job), reference)
 
 
-arrived.__module__ = "htdag_runtime.travel"
+# As pickles name it, in jobs and where runs are read.
+arrived.__module__, arrived.__qualname__ = "htdag", "_image.arrived"
+
+ARRIVED = frozenset({("htdag", "_image.arrived"), ("htdag_runtime.travel", "arrived")})
+"""How pickles refer to `arrived`; the second name is that of htdag 0.1."""
+
+
+def _former_names() -> Dict[str, Any]:
+    package, _, _ = "htdag_runtime.travel".partition(".")
+    return {package: sys.modules[__package__], "htdag_runtime.travel": sys.modules[__name__]}
 
 
 def located(file: Dict[str, Any], here: Here) -> str:

@@ -105,11 +105,50 @@ def _nodes_of(
 ) -> Iterator[str]:
     """Yield the lines of all nodes, those of a loop's rounds after the loop."""
     here = {node.name: numbers[f"{before}{node.name}"] for node in plan.nodes}
+    proposal = _shared_proposal(plan)
+    blocks = {node.name: list(_node_lines(plan, node, here, proposal)) for node in plan.nodes}
+    alike = _alike({name: " ".join(lines) for name, lines in blocks.items()}, plan)
     for node in plan.nodes:
-        yield from (margin + line for line in _node_lines(plan, node, here))
+        group = alike[node.name]
+        if group[0] != node.name:
+            continue
+        yield from (margin + line for line in blocks[node.name])
         if node.round is not None:
             within = f"{here[node.name]}."
             yield from _nodes_of(node.round.plan, numbers, within, margin + "  ")
+        if len(group) > 1:
+            first, last = here[node.name], here[group[-1]]
+            more = f"{counted(len(group) - 1, 'more node')} like node {first}; the last is {last}"
+            yield from (margin + line for line in _hanging("  ", f"{more}, {group[-1]}", 5))
+
+
+def _alike(texts: dict[str, str], plan: Plan) -> dict[str, list[str]]:
+    """Return for each node or stage those that are told in the same words, but for names.
+
+    Those of a small group are told one by one: each is a group of its own.
+
+    Parameters
+    ----------
+    texts : dict of str to str
+        What is said of each.
+    plan : Plan
+        The names in the texts.
+    """
+    names = {*plan.stages, *(node.name for node in plan.nodes)}
+    groups: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        words = ("" if word in names else word for word in _WORD.split(_NODE_NUMBER.sub("", text)))
+        groups.setdefault(" ".join(filter(None, words)), []).append(name)
+    found = {}
+    for group in groups.values():
+        for name in group:
+            found[name] = group if len(group) >= _MANY else [name]
+    return found
+
+
+_MANY = 8
+_WORD = re.compile(r"[\s,;:()=]+")
+_NODE_NUMBER = re.compile(r"node [\d.]+|^ *[\d.]+\. ")
 
 
 def _stage_lines(
@@ -124,13 +163,20 @@ def _stage_lines(
     column = max(4, *(len(places.get(name, "")) for name in names))
     if not before:
         yield f"  {'node':<{column}}  stage"
+    facts = {
+        name: "; ".join(_stage_facts(plan, plan.stages.nodes[name]["stage"])) for name in names
+    }
+    alike = _alike(facts, plan)
     for name in names:
-        stage: Stage = plan.stages.nodes[name]["stage"]
+        if alike[name][0] != name:
+            continue
         start = f"  {places.get(name, ''):<{column}}  {margin}{name:<{width}}  "
         if len(name) > width:
             yield start.rstrip()
             start = " " * (len(start) - len(name) + width)
-        yield from _hanging(start, "; ".join(_stage_facts(plan, stage)), len(start))
+        more = len(alike[name]) - 1
+        like = f"; and {more:,} more like it, the last {alike[name][-1]}" if more else ""
+        yield from _hanging(start, facts[name] + like, len(start))
         if name in rounds:
             loop = rounds[name]
             assert loop.round is not None
@@ -155,7 +201,7 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
     if stage.kind == STATE:
         what = "value" if stage.single else "items"
         yield f"the {what} that a round begins with"
-    elif any(node.is_check_alone and stage.name in node.stages for node in plan.nodes):
+    elif stage.name in plan.checked_alone:
         yield f"asks of all items of {', '.join(upstreams(plan.stages, stage.name))} whether to end"
         return
     elif stage.loop is not None:
@@ -189,8 +235,7 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
 
 def _end_of(plan: Plan) -> str:
     """Return what the targets of a plan are called: those of a round go into the next one."""
-    within = any(stage.kind == STATE for _, stage in plan.stages.nodes(data="stage"))
-    return "the next state" if within else "result"
+    return "the next state" if plan.is_round else "result"
 
 
 def _stage_arguments(stage: Stage) -> Iterator[str]:
@@ -209,7 +254,9 @@ def _stage_arguments(stage: Stage) -> Iterator[str]:
             yield f"fan_in={stage.fan_in}"
 
 
-def _node_lines(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
+def _node_lines(
+    plan: Plan, node: Node, numbers: dict[str, str], shared_proposal: str
+) -> Iterator[str]:
     start = f"  {numbers[node.name]}. "
     yield from _hanging(start, f"{node.name}: {_size(node)}", len(start))
     reads = "; ".join(_reads(plan, node, numbers))
@@ -221,7 +268,7 @@ def _node_lines(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str
         yield from _entry("writes", writes)
     yield from _entry("asks", _asks(node))
     yield from _entry("options", ", ".join(_options(node)))
-    if not _shared_proposal(plan):
+    if not shared_proposal:
         yield from _entry("proposed", _proposal(node))
     yield from _entry("measured", node.measured)
     yield from _entry("why", _with_numbers("; ".join(_joined_reasons(node)), numbers))
@@ -258,7 +305,13 @@ def _joined_reasons(node: Node) -> Iterator[str]:
             told.add(match["why"])
             stages = fused[match["why"]]
             verb = "is" if len(stages) == 1 else "are"
-            yield f"{', '.join(stages)} {verb} fused with {match['other']}: {match['why']}"
+            yield f"{_listed(stages)} {verb} fused with {match['other']}: {match['why']}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    if len(names) <= _MANY:
+        return ", ".join(names)
+    return f"{', '.join(names[: _MANY - 2])}, and {len(names) - _MANY + 2:,} more"
 
 
 def _asks(node: Node) -> str:

@@ -1,0 +1,716 @@
+"""What the jobs of a run need of the user's modules, pickled once for all of them.
+
+Functions, classes and values that a module of the user's has under a name are pickled under that
+name, wherever anything refers to them, and each of these *pieces* once. What a function looks up
+when it runs is found in its code. `htdag.runtime.image` makes modules of the pieces again.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import dis
+import hashlib
+import importlib.machinery
+import importlib.util
+import io
+import linecache
+import os
+import pickle
+import re
+import sys
+import types
+from collections import deque
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from htdag._home import make_folder
+from htdag._paths import TransferPath, TransferURL
+from htdag._project import is_project_module
+from htdag._reach import imported_names
+from htdag.runtime import layout
+from htdag.runtime.image import arrived, cached, make_class, namespace, set_class_state
+from htdag.runtime.pickling import PROTOCOL, Pickler, name_of
+
+__all__ = ["Image", "arrived", "cached", "is_own", "make_class", "namespace", "set_class_state"]
+
+Name = tuple[str, str]
+
+_ATOMS = frozenset({str, int, float, complex, bytes, bool, type(None), type(...), range})
+_SHARED = frozenset({*_ATOMS, tuple, frozenset, types.CodeType, types.BuiltinFunctionType})
+"""Types of values of which nobody can tell whether two names mean the same one."""
+_LARGE = 1 << 20
+_WORD = re.compile(r"[^\W\d]\w*")
+_DYNAMIC = frozenset({"globals", "eval", "exec", "vars"})
+_ASKS_FOR_FILES = frozenset(
+    {"__file__", "__path__", "__spec__", "__loader__", "resources", "files", "get_data", "pkgutil"}
+)
+_MOST_DATA = 64 << 20
+
+
+def is_own(module: str) -> bool:
+    """Tell whether a module, by its name, is the user's own, or the script."""
+    return module == "__main__" or is_project_module(sys.modules.get(module))
+
+
+@dataclass
+class _Piece:
+    """A name of a module, with what it means."""
+
+    value: Any
+    payload: bytes = b""
+    refers: set[Name] = field(default_factory=set)  # needed to unpickle it
+    needs: set[Name] = field(default_factory=set)  # looked up when its functions run
+    names: set[str] = field(default_factory=set)  # that its functions use, of whatever
+    modules: set[str] = field(default_factory=set)
+    holds: dict[int, Any] = field(default_factory=dict)  # what may be changed in it
+    problem: tuple[str, str] | None = None
+    group: int = -1
+
+
+class Image:
+    """All that the jobs of a run need of the user's modules.
+
+    Functions are pickled with `dump`; when all are, `finish` settles what is to be known of the
+    modules, and `write` writes it.
+    """
+
+    def __init__(self, *, whole: bool = True) -> None:
+        self._pieces: dict[Name, _Piece] = {}
+        self._queue: deque[Name] = deque()
+        self._names: set[str] = set()
+        self._reached: dict[str, types.ModuleType] = {}
+        self._modules: dict[str, dict[str, Any]] = {}
+        self._cells: dict[str, bytes] = {}
+        self._index: dict[int, Name] = {}
+        self._own: dict[str, bool] = {}
+        self._kept: list[Any] = []
+        self._groups: list[Any] = []
+        self._files: dict[str, bytes] = {}
+        self._roots: list[_Piece] = []
+        self._indexed: set[str] = set()
+        self._is_whole = whole
+        if whole:
+            for name in list(sys.modules):
+                if self.is_own(name):
+                    self._add_to_index(name)
+            self._module("__main__")
+
+    # What is pickled
+
+    def dump(self, content: Any) -> bytes:
+        """Return the pickle of what the jobs of a node begin with.
+
+        Raises
+        ------
+        Exception
+            Whatever the pickling of it raises.
+        """
+        root = _Piece(content)
+        payload = self._pickle(root, content, frozenset())
+        self._roots.append(root)
+        self._follow(root)
+        return pickle.dumps({"content": payload, "needs": sorted(root.needs)}, PROTOCOL)
+
+    def check(self, value: Any) -> None:
+        """Raise what the pickling of a value raises, which may have a name of its own."""
+        name = self.name(value)
+        roots = frozenset() if name is None else frozenset({_top(name)})
+        _ImagePickler(_Nowhere(), self, _Piece(value), roots).dump(value)
+
+    def add_classes(self, classes: Iterable[Any]) -> None:
+        """Add classes, or functions, that items are of."""
+        root = _Piece(None)
+        for kind in classes:
+            name = name_of(kind)
+            if name is not None and self.is_own(name[0]):
+                root.refers.add(_top(name))
+        self._roots.append(root)
+        self._follow(root)
+
+    def finish(self) -> None:
+        """Find all pieces that anything refers to, and put together what belongs together."""
+        while self._queue or self._take_names():
+            while self._queue:
+                self._make(self._queue.popleft())
+        self._group()
+
+    def _pickle(self, piece: _Piece, value: Any, roots: Set[Name]) -> bytes:
+        buffer = io.BytesIO()
+        pickler = _ImagePickler(buffer, self, piece, roots)
+        pickler.dump(value)
+        piece.holds = {
+            key: held for key, (_, held) in pickler.memo.copy().items() if _can_change(held)
+        }
+        return buffer.getvalue()
+
+    def _make(self, name: Name) -> None:
+        """Pickle a piece."""
+        piece = self._pieces[name]
+        self._module(name[0])
+        try:
+            piece.payload = self._pickle(piece, (piece.value,), {name})
+        except Exception as error:
+            piece.problem = (type(piece.value).__name__, _reason(error))
+            piece.refers, piece.needs, piece.holds = set(), set(), {}
+        self._follow(piece)
+
+    def _follow(self, piece: _Piece) -> None:
+        for name in piece.refers | piece.needs:
+            self._want(name)
+        self._names |= piece.names
+        for module in piece.modules:
+            self._reach(module)
+
+    def _want(self, name: Name) -> None:
+        module, attribute = name
+        if name in self._pieces or not attribute:
+            self._module(module)
+            return
+        names = vars(sys.modules[module])
+        if attribute in names:
+            self._pieces[name] = _Piece(names[attribute])
+            self._queue.append(name)
+
+    def _take_names(self) -> bool:
+        """Want the names that code uses of any module that was reached; tell if there are new."""
+        before = len(self._queue)
+        for name, module in list(self._reached.items()):
+            for attribute in self._names & set(vars(module)):
+                if not _is_special(attribute):
+                    self._want((name, attribute))
+        return len(self._queue) > before
+
+    # Names of values
+
+    def is_own(self, module: str) -> bool:
+        """Tell whether a module is the user's own."""
+        found = self._own.get(module)
+        if found is None:
+            found = self._own[module] = is_own(module)
+        return found
+
+    def name(self, value: Any) -> Name | None:
+        """Return under which name of the user's modules a value is found; None for any other."""
+        kind = type(value)
+        if kind in _SHARED:
+            return None
+        if isinstance(value, types.ModuleType):
+            name = value.__name__
+            if sys.modules.get(name) is value and self.is_own(name):
+                return name, ""
+            return None
+        if kind is types.FunctionType or issubclass(kind, type):
+            found = name_of(value)
+            if found is not None:
+                return found if self.is_own(found[0]) else None
+        return self._index.get(id(value))
+
+    def _add_to_index(self, module: str) -> None:
+        self._indexed.add(module)
+        for name, value in list(vars(sys.modules[module]).items()):
+            kind = type(value)
+            if kind in _SHARED or _is_special(name) or isinstance(value, types.ModuleType):
+                continue
+            if kind is types.FunctionType or issubclass(kind, type):
+                found = name_of(value)
+                if found is not None:
+                    continue
+            self._index.setdefault(id(value), (module, name))
+            self._kept.append(value)
+
+    # Code
+
+    def code(self, piece: _Piece, function: types.FunctionType) -> None:
+        """Note what a function looks up when it runs, and what it imports."""
+        module = function.__globals__.get("__name__")
+        own = sys.modules.get(module) if isinstance(module, str) else None
+        if own is None or vars(own) is not function.__globals__ or not self.is_own(own.__name__):
+            return
+        if not self._is_whole:
+            return
+        module = own.__name__
+        use = _use(function.__code__)
+        piece.names |= use.names
+        there = vars(own).keys()
+        piece.needs |= {(module, name) for name in use.variables & there}
+        words = {name for name in use.words & there if not _is_of_htdag(vars(own)[name])}
+        if use.is_dynamic:
+            words = {
+                name
+                for name, value in list(vars(own).items())
+                if not _is_special(name) and not _is_of_htdag(value)
+            }
+        piece.needs |= {(module, name) for name in words}
+        self._module(module)
+        if use.names & _ASKS_FOR_FILES:
+            self._modules[module]["asks"] = True
+        for name in use.imports(own.__dict__.get("__package__") or ""):
+            self._import(name, piece)
+        for word in use.dotted:
+            if word in sys.modules and self.is_own(word):
+                piece.modules.add(word)
+        file = function.__code__.co_filename
+        if file not in self._cells and not os.path.exists(file):
+            text = "".join(linecache.getlines(file))
+            if text:
+                self._cells[file] = text.encode("utf-8", "surrogateescape")
+
+    def _import(self, name: str, piece: _Piece | None) -> None:
+        """Note a module that is imported while a function runs."""
+        if name in sys.modules:
+            if self.is_own(name):
+                if piece is not None:
+                    piece.modules.add(name)
+                self._module(name)
+        elif name not in self._modules:
+            self._unloaded(name)
+
+    # Modules
+
+    def _reach(self, name: str) -> None:
+        if name not in self._reached and name != "__main__":
+            self._reached[name] = sys.modules[name]
+            self._module(name)
+
+    def _module(self, name: str) -> None:
+        """Add what is to be known of a loaded module, and of those that its source imports."""
+        if name in self._modules or name not in sys.modules or not self.is_own(name):
+            return
+        module = sys.modules[name]
+        file = getattr(module, "__file__", None)
+        path = getattr(module, "__path__", None)
+        given = {
+            key: vars(module)[key]
+            for key in ("__package__", "__doc__", "__file__", "__annotations__")
+            if isinstance(vars(module).get(key), str)
+        }
+        if file is not None:
+            file = given["__file__"] = os.path.abspath(file)
+        entry = self._entry(name, file, None if path is None else list(path), loaded=True)
+        entry |= {"doc": module.__doc__, "given": given}
+        entry["package"] = given.get("__package__", "")
+        self._modules[name] = entry
+        self._parents(name)
+        self._imports_of(entry)
+
+    def _entry(
+        self, name: str, file: str | None, path: list[str] | None, *, loaded: bool
+    ) -> dict[str, Any]:
+        entry: dict[str, Any] = {
+            "name": name,
+            "file": file or f"<the module {name}>",
+            "path": path,
+            "package": name if path is not None else name.rpartition(".")[0],
+            "source": None,
+            "binary": None,
+            "doc": None,
+            "data": {},
+            "given": {},
+            "loaded": loaded,
+            "asks": False,
+        }
+        if file is None:
+            return entry
+        with contextlib.suppress(OSError):
+            if file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
+                entry["binary"] = Path(file).read_bytes()
+            elif not file.endswith((".pyc", ".pyo")):
+                entry["source"] = Path(file).read_bytes()
+        return entry
+
+    def _unloaded(self, name: str) -> None:
+        """Add a module that is not loaded, if it is the user's: jobs execute it."""
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError, AttributeError):
+            return
+        if spec is None or not _is_own_spec(spec):
+            return
+        path = spec.submodule_search_locations
+        file = spec.origin if spec.has_location else None
+        entry = self._entry(name, file, None if path is None else list(path), loaded=False)
+        self._modules[name] = entry
+        self._parents(name)
+        self._imports_of(entry)
+
+    def _parents(self, name: str) -> None:
+        parent = name.rpartition(".")[0]
+        if parent and parent not in self._modules:
+            if parent in sys.modules:
+                self._module(parent)
+            else:
+                self._unloaded(parent)
+            if parent not in self._modules:  # a folder
+                self._modules[parent] = self._entry(parent, None, [], loaded=parent in sys.modules)
+                self._parents(parent)
+
+    def _imports_of(self, entry: dict[str, Any]) -> None:
+        """Add the modules that a module imports: its names may have to be made from its source."""
+        if entry["source"] is None:
+            return
+        try:
+            code = compile(entry["source"], entry["file"], "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            return
+        use = _use(code)
+        if use.names & _ASKS_FOR_FILES:
+            entry["asks"] = True
+        if not entry["loaded"]:
+            self._names |= use.names
+        for name in use.imports(entry["package"]):
+            if entry["loaded"] and name not in sys.modules:
+                continue
+            self._import(name, None)
+            if not entry["loaded"] and name in sys.modules and self.is_own(name):
+                self._reach(name)
+
+    # Groups
+
+    def _group(self) -> None:
+        """Put pieces into one pickle that hold the same thing, or need each other to be made."""
+        names = [name for name, piece in self._pieces.items() if piece.problem is None]
+        parent = {name: name for name in names}
+
+        def find(name: Name) -> Name:
+            while parent[name] != name:
+                parent[name] = parent[parent[name]]
+                name = parent[name]
+            return name
+
+        owner: dict[int, Name] = {}
+        for name in names:
+            for key in self._pieces[name].holds:
+                first = owner.setdefault(key, name)
+                parent[find(name)] = find(first)
+        edges: dict[Name, set[Name]] = {}
+        for name in names:
+            into = edges.setdefault(find(name), set())
+            into |= {find(other) for other in self._pieces[name].refers if other in parent}
+        for component in _components(edges):
+            for name in component:
+                parent[find(name)] = find(component[0])
+        together: dict[Name, list[Name]] = {}
+        for name in names:
+            together.setdefault(find(name), []).append(name)
+        for members in together.values():
+            self._add_group(members)
+
+    def _add_group(self, members: list[Name]) -> None:
+        pieces = [self._pieces[name] for name in members]
+        payload = pieces[0].payload
+        if len(members) > 1:
+            values = tuple(piece.value for piece in pieces)
+            try:
+                payload = self._pickle(_Piece(values), values, frozenset(members))
+            except Exception as error:
+                for piece in pieces:
+                    piece.problem = (type(piece.value).__name__, _reason(error))
+                return
+        for piece in pieces:
+            piece.group = len(self._groups)
+            piece.holds, piece.payload = {}, b""
+        if len(payload) >= _LARGE:
+            digest = hashlib.sha256(payload).hexdigest()[:32]
+            self._files[layout.large_piece(digest)] = payload
+            self._groups.append(layout.large_piece(digest))
+        else:
+            self._groups.append(payload)
+
+    def write(self, run: Path) -> None:
+        """Write the image into a run directory."""
+        make_folder(run / layout.CODE)
+        for file, payload in self._files.items():
+            _write(run / file, payload)
+        _write(run / layout.IMAGE, pickle.dumps(self._content(), PROTOCOL))
+
+    def _content(self) -> dict[str, Any]:
+        pieces: dict[Name, tuple[int, int]] = {}
+        needs: list[set[Name]] = [set() for _ in self._groups]
+        position = [0] * len(self._groups)
+        refused: dict[Name, tuple[str, str]] = {}
+        for name, piece in self._pieces.items():
+            if piece.problem is not None:
+                if not self._is_statement(name):
+                    refused[name] = piece.problem
+                continue
+            pieces[name] = (piece.group, position[piece.group])
+            position[piece.group] += 1
+            needs[piece.group] |= piece.needs
+        for module, entry in self._modules.items():
+            if entry["asks"]:
+                package = module if entry["path"] is not None else entry["package"]
+                if package in self._modules and not self._modules[package]["data"]:
+                    self._modules[package]["data"] = _data_of(self._modules[package])
+        return {
+            "modules": self._modules,
+            "pieces": pieces,
+            "groups": self._groups,
+            "needs": [sorted(each) for each in needs],
+            "refused": refused,
+            "cells": self._cells,
+        }
+
+    def _is_statement(self, name: Name) -> bool:
+        """Tell whether the module's source defines a name by `class` or `def`."""
+        module, attribute = name
+        source = self._modules[module]["source"]
+        return source is not None and bool(
+            re.search(
+                rb"^(class|def|async def) +%s\b" % re.escape(attribute.encode()), source, re.M
+            )
+        )
+
+    def files_of(self, payloads: Iterable[bytes]) -> list[str]:
+        """Return the files of large pieces that jobs may need which begin with these."""
+        del payloads
+        return sorted(self._files)
+
+
+class _ImagePickler(Pickler):
+    """Pickles what a module has under its name by that name, but the roots."""
+
+    def __init__(self, file: Any, image: Image, piece: _Piece, roots: Set[Name]) -> None:
+        super().__init__(file, PROTOCOL)
+        self._image = image
+        self._piece = piece
+        self._roots = roots
+
+    def persistent_id(self, value: Any) -> Any:
+        if type(value) in _ATOMS:
+            return None
+        name = self._image.name(value)
+        if name is None:
+            return None
+        top = _top(name)
+        if top in self._roots:
+            return None
+        self._piece.refers.add(top)
+        if not name[1]:
+            self._piece.modules.add(name[0])
+        return name
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, TransferPath | TransferURL):
+            raise pickle.PicklingError(
+                f"{value!r} travels as a part of an item only; a file that all jobs of a stage "
+                f"need is for its option input_files"
+            )
+        if isinstance(value, types.ModuleType) and value.__name__.startswith("htdag."):
+            # cloudpickle takes `subprocess.run` for a use of `htdag.run`, which no job has.
+            name = value.__name__.partition(".")[2]
+            return getattr, (sys.modules["htdag"], name, sys.modules["htdag"])
+        return super().reducer_override(value)
+
+    def is_named(self, value: Any) -> bool:
+        name = name_of(value)
+        return name is not None and not self._image.is_own(name[0]) and super().is_named(value)
+
+    def function(self, value: Any) -> Any:
+        self._image.code(self._piece, value)
+        return super().function(value)
+
+
+def _top(name: Name) -> Name:
+    return name[0], name[1].partition(".")[0]
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _is_of_htdag(value: Any) -> bool:
+    return str(type(value).__module__).startswith("htdag.") or (
+        isinstance(value, types.ModuleType) and value.__name__.partition(".")[0] == "htdag"
+    )
+
+
+def _can_change(value: Any) -> bool:
+    return type(value) not in _SHARED and not isinstance(
+        value, type | types.FunctionType | types.ModuleType
+    )
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _is_own_spec(spec: importlib.machinery.ModuleSpec) -> bool:
+    stand_in = types.ModuleType(spec.name)
+    stand_in.__spec__ = spec
+    if spec.has_location and spec.origin is not None:
+        stand_in.__file__ = spec.origin
+    if spec.submodule_search_locations is not None:
+        stand_in.__path__ = spec.submodule_search_locations
+    return is_project_module(stand_in)
+
+
+def _data_of(entry: dict[str, Any]) -> dict[str, bytes]:
+    """Return the files of a package, with their paths in its folder."""
+    found: dict[str, bytes] = {}
+    size = 0
+    for folder in entry["path"] or ():
+        for where, folders, files in os.walk(folder):
+            folders[:] = sorted(name for name in folders if name != "__pycache__")
+            for file in sorted(files):
+                path = os.path.join(where, file)
+                size += os.path.getsize(path)
+                if size > _MOST_DATA:
+                    raise pickle.PicklingError(
+                        f"the package {entry['name']} has more than {_MOST_DATA >> 20} MB of files "
+                        f"beside its modules; give the stages that need them input_files"
+                    )
+                found.setdefault(os.path.relpath(path, folder), Path(path).read_bytes())
+    return found
+
+
+def _components(edges: dict[Name, set[Name]]) -> Iterator[list[Name]]:
+    """Yield the strongly connected components of a graph, without recursion."""
+    number: dict[Name, int] = {}
+    low: dict[Name, int] = {}
+    stack: list[Name] = []
+    on_stack: set[Name] = set()
+    for start in edges:
+        if start in number:
+            continue
+        work: list[tuple[Name, Iterator[Name]]] = [(start, iter(edges[start]))]
+        number[start] = low[start] = len(number)
+        stack.append(start)
+        on_stack.add(start)
+        while work:
+            node, targets = work[-1]
+            for target in targets:
+                if target not in number:
+                    number[target] = low[target] = len(number)
+                    stack.append(target)
+                    on_stack.add(target)
+                    work.append((target, iter(edges.get(target, ()))))
+                    break
+                if target in on_stack:
+                    low[node] = min(low[node], number[target])
+            else:
+                work.pop()
+                if work:
+                    low[work[-1][0]] = min(low[work[-1][0]], low[node])
+                if low[node] == number[node]:
+                    component: list[Name] = []
+                    while not component or component[-1] != node:
+                        component.append(stack.pop())
+                        on_stack.discard(component[-1])
+                    yield component
+
+
+class _Nowhere(io.RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
+
+
+def _write(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+# Code
+
+
+@dataclass(frozen=True)
+class _Use:
+    """What a piece of code uses, with the code inside of it.
+
+    Attributes
+    ----------
+    variables : frozenset of str
+        The global names that it looks up.
+    names : frozenset of str
+        These, the attributes that it takes, and the words in its texts.
+    words : frozenset of str
+        The words in its texts, but its docstrings.
+    dotted : frozenset of str
+        The texts that may be names of modules.
+    """
+
+    variables: frozenset[str]
+    names: frozenset[str]
+    words: frozenset[str]
+    dotted: frozenset[str]
+    codes: tuple[types.CodeType, ...]
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether it may look up names that it does not name."""
+        return bool(self.variables & _DYNAMIC)
+
+    def imports(self, package: str) -> Iterator[str]:
+        """Yield the absolute names that it imports, from within a package."""
+        for code in self.codes:
+            for _, name in imported_names(code, package):
+                yield name
+
+
+@lru_cache(maxsize=4096)
+def _use(code: types.CodeType) -> _Use:
+    variables: set[str] = set()
+    names: set[str] = set()
+    words: set[str] = set()
+    dotted: set[str] = set()
+    codes: list[types.CodeType] = []
+    left = [code]
+    while left:
+        current = left.pop()
+        names |= set(current.co_names)
+        importing = False
+        for instruction in dis.get_instructions(current):
+            if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                variables.add(str(instruction.argval))
+            importing = importing or instruction.opname == "IMPORT_NAME"
+        if importing:
+            codes.append(current)
+        for position, constant in enumerate(_constants(current.co_consts)):
+            if isinstance(constant, types.CodeType):
+                left.append(constant)
+            elif isinstance(constant, str) and len(constant) < 10_000:
+                if position == 0 and " " in constant.strip():
+                    continue  # a docstring
+                words.update(_WORD.findall(constant))
+                if constant.replace(".", "_").isidentifier():
+                    dotted.add(constant)
+    names |= words
+    return _Use(
+        frozenset(variables), frozenset(names), frozenset(words), frozenset(dotted), tuple(codes)
+    )
+
+
+def _constants(constants: Iterable[Any]) -> Iterator[Any]:
+    for constant in constants:
+        if isinstance(constant, tuple | frozenset):
+            yield from _constants(constant)
+        else:
+            yield constant
+
+
+# Checks before anything runs
+
+
+def certain(function: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the global variables that a function is certain to look up when it is called."""
+    code = getattr(function, "__code__", None)
+    own = getattr(function, "__globals__", {})
+    if not isinstance(code, types.CodeType):
+        return
+    for instruction in dis.get_instructions(code):
+        if instruction.opcode in _JUMPS or instruction.opname in ("RETURN_VALUE", "YIELD_VALUE"):
+            return
+        if instruction.opname == "LOAD_GLOBAL":
+            name = str(instruction.argval)
+            if name in own and not hasattr(builtins, name):
+                yield name, own[name]
+
+
+_JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs])

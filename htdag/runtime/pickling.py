@@ -1,0 +1,152 @@
+"""How values and functions are pickled, in jobs and where runs are submitted.
+
+What a module has under its own name is pickled by that name, as plain pickle does, also where the
+module is ``__main__``. What has no name (lambdas, what is defined inside of functions) is pickled
+by value, and its functions keep to the names of the module that they come from.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import sys
+import types
+from typing import Any, Dict, Optional, Tuple
+
+import cloudpickle
+from cloudpickle import cloudpickle as _inner
+
+from . import image
+from .frames import Pickled
+
+PROTOCOL = 5
+_NO_NAMES = (type(None), type(Ellipsis), type(NotImplemented))
+_MISSING = object()
+
+
+def name_of(value: Any) -> Optional[Tuple[str, str]]:
+    """Return the module and the qualified name under which a class or function is found."""
+    module_name = getattr(value, "__module__", None)
+    name = getattr(value, "__qualname__", None)
+    if not isinstance(module_name, str) or not isinstance(name, str):
+        return None
+    module = sys.modules.get(module_name)
+    if module is None or "<locals>" in name:
+        return None
+    first, _, rest = name.partition(".")
+    found = getattr(module, "__dict__", {}).get(first, _MISSING)
+    if found is _MISSING and not isinstance(module, image.Module):
+        found = getattr(module, first, _MISSING)
+    try:
+        for part in rest.split(".") if rest else ():
+            found = getattr(found, part)
+    except Exception:
+        return None
+    return (module_name, name) if found is value else None
+
+
+def _by_value(value: Any) -> bool:
+    """Tell whether the user has told cloudpickle to take the module of something along."""
+    registered = _inner._PICKLE_BY_VALUE_MODULES
+    return bool(registered) and str(value.__module__).partition(".")[0] in {
+        name.partition(".")[0] for name in registered
+    }
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles by name what has one, and the rest by value."""
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is types.FunctionType:
+            return NotImplemented if self.is_named(value) else self.function(value)
+        if issubclass(kind, type):
+            if value in _NO_NAMES or value.__module__ == "builtins":
+                return super().reducer_override(value)
+            return NotImplemented if self.is_named(value) else self.class_(value)
+        if kind is types.CodeType:
+            # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
+            make, parts = self.dispatch_table[types.CodeType](value)
+            return make, tuple(value.co_filename if p == "<dynamic-code>" else p for p in parts)
+        if kind is functools._lru_cache_wrapper:
+            if self.is_named(value):
+                return NotImplemented
+            return image.cached, (value.__wrapped__, value.cache_parameters(), _attributes(value))
+        return NotImplemented
+
+    def is_named(self, value: Any) -> bool:
+        """Tell whether a class or function is to be pickled by its name."""
+        return name_of(value) is not None and not _by_value(value)
+
+    def function(self, value: Any) -> Any:
+        """Return how a function is made that has no name."""
+        reduced = self._dynamic_function_reduce(value)
+        namespace = value.__globals__.get("__name__")
+        module = sys.modules.get(namespace) if isinstance(namespace, str) else None
+        if module is None or getattr(module, "__dict__", None) is not value.__globals__:
+            return reduced  # code that was executed in a dict of its own
+        make, (code, _, *rest), (state, slots), *others = reduced
+        slots["__globals__"] = {}
+        return (make, (code, image.Namespace(namespace), *rest), (state, slots), *others)
+
+    def class_(self, value: Any) -> Any:
+        """Return how a class is made that has no name."""
+        reduced = _inner._dynamic_class_reduce(value)
+        if reduced[0] is not _inner._make_skeleton_class:
+            return reduced
+        make, (metaclass, name, bases, names, *rest), (members, more), *_, set_state = reduced
+        names = {**names, "__qualname__": value.__qualname__}
+        if not _is_plain(value):
+            make, set_state = image.make_class, image.set_class_state
+            bases, rest[-1] = value.__bases__, bases
+            slots = vars(value).get("__slots__", _MISSING)
+            if slots is not _MISSING:
+                names["__slots__"] = (slots,) if isinstance(slots, str) else tuple(slots)
+            kind = types.MemberDescriptorType
+            members = {key: own for key, own in members.items() if not isinstance(own, kind)}
+        state = (members, more)
+        return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether nothing else has a say in how a class is made."""
+    return (
+        type(value) is type
+        and isinstance(value.__init_subclass__, types.BuiltinFunctionType)
+        and "__slots__" not in vars(value)
+    )
+
+
+def _attributes(value: Any) -> Dict[str, Any]:
+    return {name: own for name, own in vars(value).items() if name != "__wrapped__"}
+
+
+def dumps(value: Any) -> bytes:
+    """Return the pickle of a value, in one piece."""
+    file = io.BytesIO()
+    Pickler(file, PROTOCOL).dump(value)
+    return file.getvalue()
+
+
+def try_to_load(pickled: Pickled, value: Any) -> None:
+    """Raise `pickle.PicklingError` for a pickle that cannot be read."""
+    if pickled.files:
+        return  # it is read where these have arrived
+    try:
+        pickle.loads(pickled.payload, buffers=pickled.buffers)
+    except ImportError:
+        return  # where it is read there may be other modules
+    except Exception as error:
+        raise pickle.PicklingError(
+            "its pickle cannot be read: %s: %s%s" % (type(error).__name__, error, _hint(value))
+        ) from error
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, BaseException):
+        return (
+            "; give all arguments of %s to super().__init__(), or define __reduce__"
+            % type(value).__name__
+        )
+    return ""

@@ -1,0 +1,168 @@
+"""The statements at the top of a module that bind a name, to make it without the others."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set
+
+
+class Statement(NamedTuple):
+    """A statement: its code, and which names it binds."""
+
+    code: Any
+    names: Set[str]
+
+
+class Statements:
+    """The statements of a module.
+
+    Parameters
+    ----------
+    source : bytes
+        The module.
+    file : str
+        Its name, for tracebacks.
+    """
+
+    def __init__(self, source: bytes, file: str) -> None:
+        try:
+            body = ast.parse(source).body
+        except (SyntaxError, ValueError):
+            body = []
+        self._file = file
+        self._bodies = [node for node in body if not _is_of_script(node)]
+        self._binds = [_bound(node) for node in self._bodies]
+        self._imported: Set[str] = set()
+        for node, names in zip(self._bodies, self._binds):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                self._imported |= names
+        self.names: Set[str] = set().union(*self._binds)
+        self._stars = [
+            node
+            for node in self._bodies
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+        ]
+        self._done: Set[int] = set()
+
+    def needed(self, name: str, is_there: Callable[[str], bool]) -> Iterator[Statement]:
+        """Yield in order what has to be executed for a name, and was not yet.
+
+        ``is_there`` tells of another name whether the module has it already.
+        """
+        wanted: Set[int] = set()
+        names = [name]
+        seen = {name}
+        while names:
+            current = names.pop()
+            for number, binds in enumerate(self._binds):
+                if number in wanted or number in self._done:
+                    continue
+                if current not in binds and (
+                    current in self._imported or current not in _changed(self._bodies[number])
+                ):
+                    continue
+                wanted.add(number)
+                for other in sorted(_used(self._bodies[number])):
+                    if other not in seen and not is_there(other) and other in self.names:
+                        names.append(other)
+                    seen.add(other)
+        for number in sorted(wanted - self._done):  # asking for others may have done some
+            self._done.add(number)
+            node = self._bodies[number]
+            code = compile(ast.Module([node], []), self._file, "exec", dont_inherit=True)
+            yield Statement(code, self._binds[number])
+
+    def starred(self, entry: Dict[str, Any]) -> List[str]:
+        """Return the modules of which all public names are imported."""
+        package = entry["name"] if entry["path"] is not None else entry["package"]
+        return [_absolute(node, package) for node in self._stars]
+
+
+def starred(source: bytes, package: str) -> List[str]:
+    """Return the modules of which a module takes all public names."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
+        return []
+    return [
+        _absolute(node, package)
+        for top in body
+        for node in ast.walk(top)
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    ]
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    base = parts[: len(parts) - node.level + 1]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def _is_of_script(node: ast.stmt) -> bool:
+    """Tell whether a statement is for the script alone: ``if __name__ == "__main__"``."""
+    return isinstance(node, ast.If) and any(
+        isinstance(each, ast.Name) and each.id == "__name__" for each in ast.walk(node.test)
+    )
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+
+
+def _bound(node: ast.AST) -> Set[str]:
+    """Return the names that a statement binds in its own scope."""
+    found: Set[str] = set()
+    nodes = [node]
+    while nodes:
+        current = nodes.pop()
+        if isinstance(current, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(current.name)
+            continue
+        if isinstance(current, ast.Lambda):
+            continue
+        if isinstance(current, ast.Name) and isinstance(current.ctx, ast.Store):
+            found.add(current.id)
+        elif isinstance(current, (ast.Import, ast.ImportFrom)):
+            for alias in current.names:
+                if alias.name != "*":
+                    found.add(alias.asname or alias.name.partition(".")[0])
+        elif isinstance(current, ast.ExceptHandler) and current.name:
+            found.add(current.name)
+        elif type(current).__name__ in ("MatchAs", "MatchStar") and current.name:  # type: ignore[attr-defined]
+            found.add(current.name)  # type: ignore[attr-defined]
+        elif type(current).__name__ == "TypeAlias":
+            found.add(current.name.id)  # type: ignore[attr-defined]
+        nodes.extend(ast.iter_child_nodes(current))
+    return found
+
+
+def _changed(node: ast.AST) -> Set[str]:
+    """Return the names whose values a statement changes: by a method, an item, an attribute."""
+    found: Set[str] = set()
+    nodes = list(ast.walk(node))
+    decorators: List[ast.AST] = []
+    if isinstance(node, _SCOPES):
+        # As `@handlers.register`, which changes what it is taken from.
+        decorators = [*getattr(node, "decorator_list", ())]
+        nodes = decorators
+    for current in nodes:
+        target: Any = None
+        if current in decorators:
+            target = current.func if isinstance(current, ast.Call) else current
+        elif isinstance(current, ast.Expr) and isinstance(current.value, ast.Call):
+            target = current.value.func
+        elif isinstance(current, (ast.Attribute, ast.Subscript)) and not isinstance(
+            current.ctx, ast.Load
+        ):
+            target = current
+        while isinstance(target, (ast.Attribute, ast.Subscript)):
+            target = target.value
+            if isinstance(target, ast.Name):
+                found.add(target.id)
+    return found
+
+
+def _used(node: ast.AST) -> Set[str]:
+    """Return the names that a statement uses, in the functions that it defines too."""
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
