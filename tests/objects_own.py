@@ -577,7 +577,7 @@ class AllData:
 class Colour(enum.Enum):
     RED = 1
     GREEN = "green"
-    ROSE = 1  # an alias
+    ROSE = 1  # noqa: PIE796  (an alias)
 
     def shout(self):
         return self.name + "!"
@@ -785,7 +785,7 @@ class Insensitive:
 
 
 class Structure(ctypes.Structure):
-    _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_double)]  # noqa: RUF012
+    _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_double)]
 
 
 class OwnArray(np.ndarray):

@@ -263,7 +263,10 @@ class Runs:
 
         raisers = {slug: self.names[f"raise_{slug}"] for slug in slugs}
         stage = htdag.source(slugs).map(
-            functools.partial(make_one, raisers), on_error="skip", max_errors=len(slugs), **self.fuse
+            functools.partial(make_one, raisers),
+            on_error="skip",
+            max_errors=len(slugs),
+            **self.fuse,
         )
         return stage, functools.partial(self.read_exception, slugs)
 
@@ -282,10 +285,13 @@ class Runs:
 
     def read_key(self, slugs, run, target):
         for error in run.errors():
-            yield slugs[int(error.key.partition(":")[0].partition("+")[0])], [
-                "refused",
-                f"{error.type}: {error.message}",
-            ]
+            yield (
+                slugs[int(error.key.partition(":")[0].partition("+")[0])],
+                [
+                    "refused",
+                    f"{error.type}: {error.message}",
+                ],
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for item in run.items(target, errors="skip"):

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lives import EDITS, ITEM_EDITS, Life, Server, servers
+from lives import EDITS, FORMS, ITEM_EDITS, KNOWN, Life, Program, Server, Stage, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,3 +147,14 @@ def test_lives(shell: Server) -> None:
             print_blob=LONG,
         ),
     )
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_what_is_known_to_go_wrong_still_does(shell: Server, tmp_path: Path, name: str) -> None:
+    """An entry that is mended has to leave the table."""
+    life = Life(tmp_path, shell)
+    form, kind = (name, "map") if name in FORMS else ("literal", name)
+    life.program = Program(("a", "bc", "abc"), (Stage(1, kind, form, 1, 9, 0),))
+    life.write()
+    with pytest.raises(AssertionError):
+        life.run()
