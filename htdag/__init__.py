@@ -19,6 +19,7 @@ from htdag.housekeeping import clean, import_run
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, MissingItem, Run, RunState, Status
+from htdag.runtime import reducers as _reducers  # noqa: F401 (pickles refer to it)
 from htdag.runtime.checkpoint import checkpoint
 from htdag.runtime.command import Command, CommandError
 from htdag.runtime.current import Current, current

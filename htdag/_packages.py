@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dis
-import importlib.util
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from htdag._project import is_project_file
+from htdag._project import find_spec, is_project_module, is_project_spec
 from htdag._reach import imported_names, reach
 
 if TYPE_CHECKING:
@@ -117,13 +116,7 @@ def _modules_of(distribution: Distribution) -> set[str]:
 
 def _is_installed(module: str) -> bool:
     loaded = sys.modules.get(module)
-    file = getattr(loaded, "__file__", None)
-    if loaded is None:
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):
-            return False
-        if spec is None:
-            return False
-        file = spec.origin
-    return file is None or not is_project_file(file)
+    if loaded is not None:
+        return not is_project_module(loaded)
+    spec = find_spec(module)
+    return spec is not None and not is_project_spec(spec)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +33,7 @@ class ItemPickler:
     stage : str
         The source's name, for errors.
     classes : set
-        Receives the classes and functions of the user's that unpickling the items needs.
+        Receives the classes and functions that unpickling the items needs, but Python's own.
     same : dict of bytes to bytes
         Receives the digests of pickles that are others in another process, and those of the items.
     travelling : Travelling
@@ -79,7 +80,7 @@ class ItemPickler:
                 continue
             module = str(each.__module__)
             if module not in self._own:
-                self._own[module] = is_own(module)
+                self._own[module] = is_own(module) or not _is_of_python(module)
             if self._own[module] or "<locals>" in each.__qualname__:
                 self._classes.add(each)
             self._seen.add(each)
@@ -90,6 +91,10 @@ class ItemPickler:
             files = [file.encode() for file in pickled.files]
             same = identity.digest(own, *files) if files else own
             self._same[identity.digest(pickled.payload, *pickled.buffers)] = same
+
+
+def _is_of_python(module: str) -> bool:
+    return module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _hint(error: BaseException) -> str:

@@ -40,6 +40,7 @@ LAYERS = [
         "htdag._project",
         "htdag._reach",
         "htdag._packages",
+        "htdag._calls",
         "htdag._digests",
         "htdag._fingerprints",
     ),

@@ -1,4 +1,17 @@
-"""What the nodes of a plan compute, by content, for a later run to compare with its own.
+"""What makes an item reusable: stated here, for all that reuses.
+
+An item that another run has finished is taken over, and not computed again, where all of this is
+the same as there:
+
+- the item, by its content (`htdag.runtime.identity`): its pickle, the files in it, the values that
+  are bound to it, and of the classes, functions and packages that the pickle names what these are;
+- what its node does with it: the structure of its stages, and the code of their functions with all
+  that they reach (`htdag._fingerprints`);
+- its key, where these functions may ask for it;
+- the initial values, the options that matter, and the input files;
+- the minor version of Python, and `FORMAT`.
+
+`htdag.reuse.matching` compares it, for `resume`, the cache and `explain` alike.
 
 Written beside each plan as ``identity.json``. What is not in it does not matter for results: names
 of stages, how many jobs there are, and what they ask for.
@@ -8,11 +21,11 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from htdag import _fingerprints
-from htdag.compile.content import functions, initials, program
+from htdag.compile.content import functions, functions_of, initials, program
 from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
 
@@ -48,7 +61,7 @@ WITHOUT_EFFECT = frozenset(
 )
 """Options that do not change what a function gives. Any other counts."""
 
-FORMAT = 3
+FORMAT = 4
 """Changes with what digests are made of, and with what jobs do: then nothing is the same."""
 
 _UNNEEDED = (
@@ -88,30 +101,53 @@ def identity_content(
     travels : mapping
         What files have to do with each node.
     """
+    memo: _fingerprints.Memo = {}
+    nodes: dict[str, Any] = {}
+    reached: list[set[Any]] = []
+    for node in plan.nodes:
+        nodes[node.name], kinds = _node_identity(node, travels[node.name], memo)
+        reached.append(kinds)
     return {
         "format": FORMAT,
         "python": list(sys.version_info[:2]),
-        "nodes": {
-            node.name: node_identity(node, classes, travels[node.name]) for node in plan.nodes
-        },
+        "nodes": nodes,
         "stages": {name: data["stage"].kind for name, data in plan.stages.nodes(data=True)},
+        "kinds": _kinds(plan, set[Any]().union(*classes.values(), *reached), memo),
     }
 
 
-def node_identity(node: Node, classes: dict[str, set[Any]], travel: Travel) -> dict[str, Any]:
-    """Return what a node computes: its structure, functions, values and options."""
-    reads = node.input
-    sources = [stream.stage for stream in reads.streams if stream.node is None]
-    sources += [bind.stage for bind in node.binds if bind.node is None]
-    kinds = [kind for source in sources for kind in classes.get(source, ())]
-    kinds.sort(key=lambda kind: (str(kind.__module__), getattr(kind, "__qualname__", "")))
-    found = [
-        {"stage": stage, **_fingerprints.of_function(function).content()}
+def _kinds(plan: Plan, kinds: set[Any], memo: _fingerprints.Memo) -> dict[str, dict[str, str]]:
+    """Return what items may name: by module, the digests of classes, functions, and of packages.
+
+    What stands under no name is that of a whole module, or package.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for kind in kinds:
+        digest = _fingerprints.of_kind(kind, memo).digest()
+        found.setdefault(str(kind.__module__), {})[kind.__qualname__] = digest
+    for name, digest in _fingerprints.of_imports([*_functions(plan), *kinds]).items():
+        found.setdefault(name, {})[""] = digest
+    return {module: dict(sorted(names.items())) for module, names in sorted(found.items())}
+
+
+def _functions(plan: Plan) -> Iterator[Any]:
+    """Yield the functions of a plan, and those of its loops."""
+    for node in plan.nodes:
+        yield from functions_of(node)
+        if node.round is not None:
+            yield from _functions(node.round.plan)
+
+
+def _node_identity(
+    node: Node, travel: Travel, memo: _fingerprints.Memo
+) -> tuple[dict[str, Any], set[type]]:
+    """Return what a node computes, and the classes that its functions reach."""
+    made = [
+        (stage, _fingerprints.of_function(function, memo))
         for (_, stage), function in functions(node)
     ]
-    values = [
-        _fingerprints.of_value(value, "its initial value").content() for value in initials(node)
-    ]
+    values = [_fingerprints.of_value(v, "its initial value", memo) for v in initials(node)]
+    reached = {kind for each in [*(each for _, each in made), *values] for kind in each.classes}
     options = {
         name: _text(value)
         for name, value in node.options.given().items()
@@ -119,24 +155,25 @@ def node_identity(node: Node, classes: dict[str, set[Any]], travel: Travel) -> d
     }
     options |= {name: value for name, value in node.options.submit or () if name.lower() in _SUBMIT}
     if travel.inputs:
-        # By size and time of change: what a job finds under each name.
+        # What a job finds under each name.
         options["input_files"] = _text(
             [(each["as"], each.get("url") or each["state"]) for each in travel.inputs]
         )
     if travel.output_url:
         options["output_destination"] = _text(travel.output_url)
-    return {
+    content = {
         "stages": list(node.stages),
         "outputs": [output.stage for output in node.outputs],
         "structure": _structure(node, travel),
-        "functions": found,
-        "values": values,
-        "classes": _fingerprints.of_classes(kinds).content(),
+        "functions": [{"stage": stage, **each.content()} for stage, each in made],
+        "values": [each.content() for each in values],
+        "asks_key": any(each.asks_key for _, each in made),
         "loop": node.round is not None,
         "options": options,
         "cache": bool(node.options.cache),
         "mixed": False,  # True where another function's finished items were said to be right
     }
+    return content, reached
 
 
 def _text(value: Any) -> str:

@@ -198,6 +198,7 @@ def _fill(
         taking = set() if take is None else set(take(run, found))
         for entry in content["nodes"]:
             entry["reuse"] = entry["name"] in taking
+            entry["asks_key"] = found["nodes"][entry["name"]]["asks_key"]
         _write_json(run / layout.IDENTITY, found)
     _write_json(run / layout.PLAN, content)
     if around is None:

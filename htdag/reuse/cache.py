@@ -1,13 +1,12 @@
 """What stages with ``cache=True`` have finished, kept for all later runs.
 
-A folder for each computation, named by the digest of what it does (`htdag.compile.identity`); in it
+A folder for each computation, named by the digest of what it does (`htdag.reuse.matching`); in it
 one for each run, as `htdag.runtime.kept` reads it, with links to the run's own files. So it takes
 no more room until the runs are deleted.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from typing import Any
 from htdag._home import cache_directory, make_folder, runs_directory
 from htdag.observe.ended import has_ended
 from htdag.reuse.directories import read_identity
+from htdag.reuse.matching import key
 from htdag.runtime import keeping, layout, progress, reuse
 
 TODO = "cache.todo"
@@ -51,22 +51,6 @@ class Entry:
     stages: tuple[str, ...]
     size: int
     used: float
-
-
-def key(node: dict[str, Any], identity: dict[str, Any]) -> str | None:
-    """Return the name of what a node computes; None where it cannot be told for certain."""
-    parts = [*node["functions"], *node["values"], node["classes"]]
-    if node["loop"] or any(part["unsure"] for part in parts):
-        return None
-    components = [part["components"] for part in parts]
-    content = [
-        node["structure"],
-        components,
-        node["options"],
-        identity["format"],
-        identity["python"],
-    ]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:

@@ -1,8 +1,15 @@
-"""Which nodes of a plan compute what a node of another run has computed, and why others do not."""
+"""Which nodes of a plan compute what a node of another run has computed, and why others do not.
+
+What has to be the same is stated in `htdag.compile.identity`. `computation` returns it, for
+`match`, which compares it and finds words for what differs, and for `key`, by which the cache finds
+it again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +42,19 @@ class Match:
     reasons: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class _Change:
+    """A component that is not as it was, with the file that it is in, and why that is not known."""
+
+    name: str
+    place: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        name = "the function itself" if self.name == "its function" else self.name
+        return name + (f" in {self.place}" if self.place else "") + (self.why and f", {self.why}")
+
+
 def match(new: Identity, old: Identity, keep_finished: Collection[str] = ()) -> dict[str, Match]:
     """Compare what the nodes of two runs compute.
 
@@ -50,26 +70,77 @@ def match(new: Identity, old: Identity, keep_finished: Collection[str] = ()) -> 
     dict of str to Match
         By the names of the new nodes.
     """
-    python = ""
-    if new["python"] != old["python"]:
-        python = f"Python is {_version(new)} now, and was {_version(old)}"
+    everywhere = ""
+    if old["format"] != new["format"]:
+        everywhere = "the earlier run was made by another version of htdag"
+    elif new["python"] != old["python"]:
+        everywhere = f"Python is {_version(new)} now, and was {_version(old)}"
     found = {}
     for name, node in new["nodes"].items():
         same = []
         reasons: dict[str, str] = {}
+        stages = tuple(node["stages"] or node["outputs"])
+        if everywhere:
+            found[name] = Match(name, stages, (), dict.fromkeys(stages, everywhere))
+            continue
         for other in _likely_first(name, node, old["nodes"]):
-            differing = _differences(node, old["nodes"][other], keep_finished)
-            if not differing and not python:
+            theirs = old["nodes"][other]
+            if _is_certain(node, theirs, keep_finished) and (
+                computation(node, keep_finished) == computation(theirs, keep_finished, node)
+            ):
                 same.append(other)
             elif not reasons:
-                reasons = differing
-        stages = tuple(node["stages"] or node["outputs"])
+                reasons = _differences(node, theirs, keep_finished)
         if not reasons:
             reasons = dict.fromkeys(stages, "it is new")
-        if python:
-            reasons = dict.fromkeys(stages, python)
         found[name] = Match(name, stages, tuple(same), {} if same else reasons)
     return found
+
+
+def computation(
+    node: dict[str, Any],
+    keep_finished: Collection[str] = (),
+    named_by: dict[str, Any] | None = None,
+) -> list[Any]:
+    """Return all that decides what a node computes of its items.
+
+    Of stages in `keep_finished` the functions are left out; their names are those of the node that
+    it is `named_by`.
+    """
+    stages = [each["stage"] for each in (named_by or node)["functions"]]
+    kept = [_is_kept(stage, keep_finished) for stage in stages]
+    kept += [False] * (len(node["functions"]) - len(kept))
+    return [
+        node["structure"],
+        [None if k else f["components"] for k, f in zip(kept, node["functions"], strict=False)],
+        [each["components"] for each in node["values"]],
+        node["asks_key"],
+        node["options"],
+    ]
+
+
+def key(node: dict[str, Any], identity: Identity) -> str | None:
+    """Return the name of what a node computes; None where it cannot be told for certain."""
+    if not _is_certain(node, node, ()):
+        return None
+    content = [computation(node), identity["format"], identity["python"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _is_certain(new: dict[str, Any], old: dict[str, Any], keep_finished: Collection[str]) -> bool:
+    """Tell whether equal digests mean that two nodes compute the same."""
+    if new["loop"] or old["loop"] or len(new["functions"]) != len(old["functions"]):
+        return False
+    return not any(
+        part["unsure"]
+        for mine, its in zip(new["functions"], old["functions"], strict=True)
+        if not _is_kept(mine["stage"], keep_finished)
+        for part in (mine, its)
+    ) and not any(part["unsure"] for part in (*new["values"], *old["values"]))
+
+
+def _is_kept(stage: str, keep_finished: Collection[str]) -> bool:
+    return stage in keep_finished or EVERY_STAGE in keep_finished
 
 
 def _version(identity: Identity) -> str:
@@ -102,17 +173,13 @@ def _differences(
         reason = _structural(stages, theirs, new, old)
         return dict.fromkeys(stages, reason)
     for mine, its in zip(new["functions"], old["functions"], strict=True):
-        kept = mine["stage"] in keep_finished or EVERY_STAGE in keep_finished
-        changed = [] if kept else _changed(mine, its)
+        changed = [] if _is_kept(mine["stage"], keep_finished) else list(_changed(mine, its))
         if changed and mine["stage"] not in found:
             found[mine["stage"]] = _function_text(changed)
     last = stages[-1]
     for mine, its in zip(new["values"], old["values"], strict=True):
-        if _changed(mine, its):
+        if any(_changed(mine, its)):
             found.setdefault(last, "its initial value changed")
-    changed = _changed(new["classes"], old["classes"])
-    if changed:
-        found.setdefault(stages[0], f"the class of its items changed: {_named(changed)}")
     options = sorted(
         name
         for name in {*new["options"], *old["options"]}
@@ -120,8 +187,8 @@ def _differences(
     )
     if options:
         found.setdefault(stages[0], f"options changed: {', '.join(options)}")
-    if not found:
-        return {}
+    if new["asks_key"] != old["asks_key"]:
+        found.setdefault(stages[0], "whether it asks for the key of its item changed")
     others = ", ".join(f"{name}" for name in found)
     return {
         name: found.get(name) or f"it shares its jobs with {others}, which changed"
@@ -146,40 +213,42 @@ def _structural(
     return "what is asked of it changed: its kind, its parameters or what is stored of it"
 
 
-def _changed(new: dict[str, Any], old: dict[str, Any]) -> list[str]:
-    """Return the components that are not the same in both."""
+def _changed(new: dict[str, Any], old: dict[str, Any]) -> Iterator[_Change]:
+    """Yield the components that are not the same in both, the likely cause first."""
     mine, its = new["components"], old["components"]
+    places = {**old["places"], **new["places"]}
     names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
-    unsure = [f"{name}, {why}" for name, why in {**old["unsure"], **new["unsure"]}.items()]
-    return [*sorted(names, key=_importance), *unsure]
+    for name in sorted(names, key=_importance):
+        yield _Change(name, places.get(name, ""))
+    for name, why in {**old["unsure"], **new["unsure"]}.items():
+        yield _Change(name, places.get(name, ""), why)
 
 
 def _importance(name: str) -> tuple[int, str]:
     # That a name stands for something else, or refers to what changed, says less than what changed.
-    kinds = ("its function", "helper", "module", "class", "variable", "enclosing", "defaults")
+    kinds = ("its function", "helper", "module", "class", "package", "variable", "enclosing")
     place = next((n for n, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
     return place, name
 
 
-def _function_text(changed: list[str]) -> str:
-    if changed == ["its function"]:
+def _function_text(changed: list[_Change]) -> str:
+    if [(each.name, each.why) for each in changed] == [("its function", "")]:
         return "its function changed"
     return f"its function changed: {_named(changed)}"
 
 
-def _named(changed: list[str]) -> str:
+def _named(changed: list[_Change]) -> str:
     # A reference to a function holds what it does, so with the function the variable changes too.
-    files = [name.rpartition(" in ") for name in changed]
     helpers = {
-        (name.removeprefix("helper "), file) for name, _, file in files if name.startswith("helper")
+        (each.name.removeprefix("helper "), each.place)
+        for each in changed
+        if each.name.startswith("helper ")
     }
     left = [
-        full
-        for full, (name, _, file) in zip(changed, files, strict=True)
-        if (name.removeprefix("variable "), file) not in helpers or not name.startswith("variable")
-    ]
-    named = [
-        "the function itself" if name == "its function" else name for name in left[:_MOST_NAMED]
+        each
+        for each in changed
+        if (each.name.removeprefix("variable "), each.place) not in helpers
+        or not each.name.startswith("variable ")
     ]
     more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
-    return ", ".join(named) + more
+    return ", ".join(map(str, left[:_MOST_NAMED])) + more

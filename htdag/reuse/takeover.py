@@ -64,14 +64,8 @@ class Takeover:
         self, old: Path, run: Path, identity: Identity, nodes: Collection[str] | None = None
     ) -> set[str]:
         theirs = read_identity(old)
-        if theirs is None or theirs["format"] != identity["format"]:
-            why = "the earlier run was made by another version of htdag"
-            self.matches = {
-                name: Match(name, stages, (), dict.fromkeys(stages, why))
-                for name, node in identity["nodes"].items()
-                for stages in [tuple(node["stages"] or node["outputs"])]
-            }
-            return set()
+        if theirs is None:
+            theirs = {"format": None, "nodes": {}}
         self.matches = match(identity, theirs, self._keep_finished)
         strictly = match(identity, theirs)
         for name, found in self.matches.items():
@@ -79,6 +73,8 @@ class Takeover:
             identity["nodes"][name]["mixed"] |= (found.same != strictly[name].same) or any(
                 theirs["nodes"][same]["mixed"] for same in found.same
             )
+        if not any(found.same for found in self.matches.values()):
+            return set()
         plan = progress.read_plan(str(old))
         filled = set()
         for name, found in self.matches.items():

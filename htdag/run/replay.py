@@ -289,7 +289,7 @@ def _up_to(
 class _Noting:
     """Notes what an operation returns."""
 
-    combines = False
+    keeps = False
 
     def __init__(self, done: Replay, stage: str) -> None:
         self._done = done

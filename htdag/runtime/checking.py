@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Dict
 
 from . import recordfile
-from .program import Cursor
+from .bound import Bound
+from .program import Cursor, truth
 
 
 class CheckSink:
@@ -25,13 +26,13 @@ class CheckSink:
         Kept up to date for error reports.
     """
 
-    combines = False
+    keeps = True
 
     def __init__(
         self,
         check: Dict[str, Any],
         function: Any,
-        bound: Dict[str, Any],
+        bound: Dict[str, Bound],
         record: str,
         cursor: Cursor,
     ) -> None:
@@ -44,5 +45,6 @@ class CheckSink:
     def take(self, key: str, value: Any) -> None:
         """Ask the predicate."""
         self._cursor.stage = self._stage
-        over = bool(self._function(value, *self._previous))
+        previous = [each.fresh() for each in self._previous]
+        over = truth(self._function(value, *previous))
         recordfile.append(self._record, "until", over)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Set
 
 from . import (
+    bound,
     checking,
     checkpoint,
     chunkfile,
@@ -20,14 +22,17 @@ from . import (
     recordfile,
     report,
     sinks,
+    surroundings,
     telling,
     views,
     workplace,
 )
-from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
+from .chunking import BY_HASH
+from .job import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
 from .parted import PartedWriter
-from .program import MISSING, Cursor, StageError, chain, pickler
+from .program import MISSING, Cursor, StageError, chain, keywords_of, pickler
 from .sinks import Sink
+from .surroundings import NO_SURROUNDINGS, Surroundings
 
 if TYPE_CHECKING:
     from .parted import Writer
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
     """Be the child: run, record what goes wrong as a whole, and end this process."""
     status = 1
+    opened = surroundings.open_files()
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # fork keeps an empty stdin: a function that asks for input gets the end of file
@@ -45,20 +51,30 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         inside.install()
         _show_lines_at_once()
         job = workplace.settle(job)
-        run(job, shared, skip, telling.enter(job))
+        cursor = telling.enter(job)
+        around = Surroundings(lambda: workplace.fill(job))
+        run(job, shared, skip, cursor, around)
         status = 0
     except BaseException as error:
+        surroundings.leave_fork(error)
         report.child_error(job, error)
         _, position, items, done, failed = shared.get()
         shared.put(GAVE_UP, position, items, done, failed + 1)
         status = 0
     finally:
-        try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            # Threads and exit handlers of the user's modules must not keep a finished job alive.
-            os._exit(status)
+        end_process(status, opened)
+
+
+def end_process(status: int, opened: Optional[Set[str]] = None) -> NoReturn:
+    """End the process of the functions; what their files hold back is written.
+
+    Threads and exit handlers of the user's modules must not keep a finished job alive. ``opened``
+    are the files that were open before the functions were there.
+    """
+    try:
+        surroundings.flush_files(opened)
+    finally:
+        os._exit(status)
 
 
 def _show_lines_at_once() -> None:
@@ -69,7 +85,11 @@ def _show_lines_at_once() -> None:
 
 
 def run(
-    job: Job, shared: Shared, skip: Optional[Set[int]], cursor: Optional[Cursor] = None
+    job: Job,
+    shared: Shared,
+    skip: Optional[Set[int]],
+    cursor: Optional[Cursor] = None,
+    around: Surroundings = NO_SURROUNDINGS,
 ) -> None:
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
     cursor = Cursor() if cursor is None else cursor
@@ -80,11 +100,14 @@ def run(
         job.root, job.payload, os.path.join(os.path.dirname(os.getcwd()), "modules")
     )
     functions, initials = content["functions"], content["initials"]
-    bound = chunkfile.bound_values(job.description["binds"])
+    values = bound.BoundValues(
+        chunkfile.bound_values(job.description["binds"]), pickler(), job.copies_bound
+    )
+    if values.shared:
+        recordfile.append(job.record, "sound", -1)
     keeper = checkpoint.Keeper(job)
     functions = keeper.over(program["operations"], functions)
-    functions = telling.over(cursor, program, functions)
-    content["functions"] = functions = watch.over(program, functions)
+    content["functions"] = functions = watch.over(program, functions, around)
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
@@ -96,28 +119,21 @@ def run(
     asked: List[Any] = []
     if check is not None:
         function = functions[check["function"]]
-        asked.append(checking.CheckSink(check, function, bound, job.record, cursor))
+        asked.append(checking.CheckSink(check, function, values.values, job.record, cursor))
         by_position.setdefault(check["after"], []).extend(asked)
-    if program["mode"] == "reduce":
-        _reduce(job, functions, initials, bound, every, asked, cursor, shared)
-    else:
-        emit = chain(program["operations"], functions, bound, by_position, cursor)
-        combine = program["combine"]
-        view = views.open_view(job.description, None if combine is None else functions[combine])
-        cursor.stage = program["stages"][0]
-        streams = _Streams(job.record, again=skip is not None)
-
-        def pause_here() -> None:
-            streams.pause(shared.get().position - 1)
-            for sink in every:
-                sink.close()
-                sink.writer.discard()
-            keeper.close()
-            shared.put(PAUSED, *shared.get()[1:])
-            os._exit(0)
-
-        keeper.pauser = pause.Pauser(job, pause_here)
-        _each(job, view, emit, every, cursor, shared, skip or set(), keeper, streams)
+    try:
+        if program["mode"] == "reduce":
+            _reduce(job, functions, initials, values, every, asked, cursor, shared, around)
+        else:
+            _items(job, functions, values, every, by_position, cursor, shared, skip, keeper, around)
+        if values.look(due=True):
+            recordfile.append(job.record, "sound", shared.get().items)
+    except bound.Altered:
+        for sink in every:
+            sink.writer.discard()
+        keeper.close()
+        shared.put(ALTERED, 0, 0, 0, 0)
+        return
     for sink in every:
         sink.close()
         sink.writer.close(sync=True)
@@ -125,6 +141,42 @@ def run(
     _, position, items, done, failed = shared.get()
     shared.note(watch.report(done + failed))
     shared.put(FINISHED, position, items, done, failed)
+
+
+def _items(
+    job: Job,
+    functions: List[Any],
+    values: bound.BoundValues,
+    every: List[Sink],
+    by_position: Dict[int, List[Sink]],
+    cursor: Cursor,
+    shared: Shared,
+    skip: Optional[Set[int]],
+    keeper: checkpoint.Keeper,
+    around: Surroundings,
+) -> None:
+    """Take the items of a chunk through the operations of its node."""
+    program = job.program
+    emit = chain(program["operations"], functions, values.values, by_position, cursor)
+    combine = program["combine"]
+    view = views.open_view(job.description, None if combine is None else functions[combine])
+    cursor.stage = program["stages"][0]
+    streams = _Streams(job.record, around, again=skip is not None)
+
+    def pause_here() -> None:
+        sequence = shared.get().position - 1
+        if values.look(due=True):
+            recordfile.append(job.record, "sound", sequence)
+        streams.pause(sequence)
+        for sink in every:
+            sink.close()
+            sink.writer.discard()
+        keeper.close()
+        shared.put(PAUSED, *shared.get()[1:])
+        end_process(0)
+
+    keeper.pauser = pause.Pauser(job, pause_here)
+    _each(job, view, emit, every, values, cursor, shared, skip or set(), keeper, streams, around)
 
 
 def _writer(
@@ -172,11 +224,13 @@ def _each(
     view: views.View,
     emit: Any,
     sinks: List[Sink],
+    values: bound.BoundValues,
     cursor: Cursor,
     shared: Shared,
     skip: Set[int],
     keeper: checkpoint.Keeper,
     streams: "_Streams",
+    around: Surroundings,
 ) -> None:
     todo = job.description["todo"]
     wanted = None if todo is None else set(chunkfile.chosen(todo, None))
@@ -186,6 +240,7 @@ def _each(
     reporter = report.Reporter(job)
     first_stage = cursor.stage
     load = view.load
+    calls = job.description["view"] in BY_HASH  # whether loading an item calls functions
     # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
     for key, stored in view.items:
         sequence += 1
@@ -205,14 +260,22 @@ def _each(
             done += 1
             keeper.end(done=True)
         except BaseException as error:
+            surroundings.leave_fork(error)
+            if isinstance(error, bound.Altered):
+                raise
+            around.restore()
             _leave_if_lost(shared)
             failed += 1
-            trace = reporter.item(cursor.stage, key, sequence, error)
+            again = None if calls else functools.partial(load, stored)
+            trace = reporter.item(cursor.stage, key, sequence, error, again)
+            del again
             for sink in sinks:
                 sink.abandon()
             keeper.end(done=False)
         streams.item(sequence, trace)
         del stored
+        if values.shared and values.look():
+            recordfile.append(job.record, "sound", sequence)
         if keeper.pauser.is_due() and sequence + 1 != total:
             shared.put(RUNNING, 0, sequence + 1, done, failed)
             keeper.pauser.pause()
@@ -229,20 +292,24 @@ def _reduce(
     job: Job,
     functions: List[Any],
     initials: List[Any],
-    bound: Dict[str, Any],
+    values: bound.BoundValues,
     sinks: List[Sink],
     asked: List[Any],
     cursor: Cursor,
     shared: Shared,
+    around: Surroundings,
 ) -> None:
     reduction = job.program["reduction"]
-    keywords = {name: bound[source] for name, source in reduction["bind"].items()}
+    keywords = keywords_of(reduction["bind"], values.values) or dict
     function = functions[reduction["function"]]
     cursor.stage = reduction["stage"]
-    initial: Any = MISSING if reduction["initial"] is None else initials[reduction["initial"]]
+    initial: Any = MISSING
+    if reduction["initial"] is not None:
+        # A copy: the functions may reach the very object by another way, and change it.
+        initial = pickler()(initials[reduction["initial"]]).load_copy()
     # A fold's parts began with its initial value; it is the value where there are none.
     total: Any = MISSING if reduction["begun"] else initial
-    streams = _Streams(job.record)
+    streams = _Streams(job.record, around)
     number = 0
     key = ""
     try:
@@ -250,7 +317,7 @@ def _reduce(
             key = frame.key
             shared.put(RUNNING, number + 1, number, 0, 0)
             item = chunkfile.value(frame)
-            total = item if total is MISSING else function(total, item, **keywords)
+            total = item if total is MISSING else function(total, item, **keywords())
             number += 1
             del frame, item  # not to be kept while the next one is read
         streams.item(0)
@@ -268,6 +335,8 @@ def _reduce(
             sink.end(0)
         shared.put(RUNNING, 0, number, number, 0)
     except BaseException as error:
+        surroundings.leave_fork(error)
+        around.restore()
         for sink in sinks:
             sink.abandon()
         streams.write(report.Reporter(job).item(cursor.stage, key or None, number, error))
@@ -277,19 +346,14 @@ def _reduce(
 class _Streams:
     """Note which part of the job's output streams each item printed."""
 
-    def __init__(self, record: str, again: bool = False) -> None:
+    def __init__(self, record: str, around: Surroundings, again: bool = False) -> None:
         self._record = record
+        self._sizes = around.sizes
         self._before = self._sizes()
         self._paused: Dict[str, Any] = {}
         if again:
             for line in recordfile.lines(record):
                 self._paused = line.get("paused", self._paused)
-
-    @staticmethod
-    def _sizes() -> List[int]:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        return [os.fstat(1).st_size, os.fstat(2).st_size]
 
     def write(self, trace: str) -> None:
         """Write what failed to standard error, whatever functions have made of `sys.stderr`."""

@@ -7,12 +7,13 @@ job with its first error.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 import traceback
 from types import FrameType, TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Set, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Union
 
 from . import layout, recordfile, shorten
 
@@ -42,13 +43,16 @@ class Details:
         self._of_kind: Dict[str, int] = {}
         self._told = False
 
-    def of(self, error: BaseException) -> Dict[str, Any]:
-        """Return what an error's entry in the record has besides its type and message."""
+    def of(self, error: BaseException, load: Optional[Callable[[], Any]] = None) -> Dict[str, Any]:
+        """Return what an error's entry in the record has besides its type and message.
+
+        ``load`` gives the item of the node, as it was before any function had it.
+        """
         self.tell()
         trace = first_of_user(error)
         pieces = self.folded(traceback_of(error))
         content: Dict[str, Any] = {"traceback": pieces, "time": round(time.time(), 3)}
-        item, argument = _inputs(error)
+        item, argument = _inputs(error, load)
         if item is not None:
             content["item"] = item
             if argument != item:
@@ -126,7 +130,7 @@ def _at_the_call(error: BaseException) -> bool:
         last = last.tb_next
     if last is None or error.__cause__ is not None or error.__context__ is not None:
         return False
-    return last.tb_frame.f_code.co_filename.endswith("measure.py")
+    return last.tb_frame.f_code.co_filename.endswith(("measure.py", "program.py"))
 
 
 def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:
@@ -138,9 +142,12 @@ def _is_own(frame: FrameType) -> bool:
     return frame.f_globals.get("__package__") == __package__
 
 
-def _inputs(error: BaseException) -> List[Optional[str]]:
+def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> List[Optional[str]]:
     """Return the item of the node, and what the stage that failed was given, as short texts."""
     found: List[Any] = []
+    if load is not None:
+        with contextlib.suppress(Exception):
+            found.append(load())
     trace = error.__traceback__
     while trace is not None and _is_own(trace.tb_frame):
         names = trace.tb_frame.f_locals

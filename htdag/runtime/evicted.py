@@ -73,10 +73,27 @@ def cut_back(job: Job) -> List[Tuple[int, int]]:
     for path in job.files:
         itemfile.repair(path)
     common = itemfile.reconcile(job.outputs)
+    last = _last_sound(job)
+    if last is not None and any(end > last for _, end in common):
+        common = itemfile.to_ranges(
+            each for first, end in common for each in range(first, min(end, last) + 1)
+        )
+        for path in job.outputs:
+            itemfile.keep(path, common)
+        common = itemfile.reconcile(job.outputs)
     for parts in job.parts:
         for path in parts:
             itemfile.keep(path, common)
     return common
+
+
+def _last_sound(job: Job) -> Optional[int]:
+    """Return the last item up to which no bound value was changed; None where none is shared."""
+    if not job.description["binds"]:
+        return None
+    lines = recordfile.lines(job.record)
+    sound = [int(line["sound"]) for line in lines if "sound" in line]
+    return sound[-1] if sound else None
 
 
 def failed_sequences(job: Job) -> Set[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from typing import Any, Dict, Iterator, List, Tuple
 
 from . import chunkfile, layout, views
@@ -14,6 +15,11 @@ SIZE = 16
 
 Same = Dict[bytes, bytes]
 """Digests of pickles that differ from process to process, each with that of the item itself."""
+
+
+Kinds = List[Tuple[bytes, List[Tuple[bytes, bytes]]]]
+
+_NAMES = pickle.STACK_GLOBAL
 
 
 def digest(*parts: Any) -> bytes:
@@ -35,6 +41,19 @@ def read_same(run: str) -> Same:
     return {data[at : at + SIZE]: data[at + SIZE : at + size] for at in range(0, len(data), size)}
 
 
+def read_kinds(run: str) -> Kinds:
+    """Return what the run directory says of that which items name: modules, and names in them."""
+    try:
+        with open(os.path.join(run, layout.IDENTITY), encoding="utf-8") as file:
+            found = json.load(file).get("kinds", {})
+    except FileNotFoundError:
+        return []
+    return [
+        (module.encode(), [(name.encode(), own.encode()) for name, own in sorted(names.items())])
+        for module, names in sorted(found.items())
+    ]
+
+
 class Reader:
     """Tells the items of chunks by content.
 
@@ -47,6 +66,7 @@ class Reader:
     def __init__(self, run: str) -> None:
         self._run = os.path.abspath(run)
         self._same = read_same(run)
+        self._kinds = read_kinds(run)
         self._bound: Dict[str, bytes] = {}
 
     def items(
@@ -82,10 +102,22 @@ class Reader:
     def _digest(self, stored: Any) -> bytes:
         if isinstance(stored, Frame):
             found = digest(stored.payload, *stored.buffers)
-            return self._same.get(found, found)
+            found = self._same.get(found, found)
+            named = self._named(stored.payload) if _NAMES in stored.payload else ()
+            return digest(found, *named) if named else found
         if isinstance(stored, (bytes, bytearray, memoryview)):
             return digest(stored)
         return digest(b"%d of" % len(stored), *map(self._digest, stored))
+
+    def _named(self, payload: bytes) -> List[bytes]:
+        """Return digests of the classes, functions and packages that a pickle may name."""
+        return [
+            own
+            for module, names in self._kinds
+            if module in payload
+            for name, own in names
+            if name in payload
+        ]
 
     def _at(self, description: Dict[str, Any]) -> Dict[str, Any]:
         """Return a description whose files are found from any folder."""

@@ -72,6 +72,15 @@ class _Inside(ModuleType):
     def _image(self, value: Any) -> None:
         """Keep to it, also where a module of an installed htdag of that name is imported."""
 
+    @property
+    def _reducers(self) -> Any:
+        """What pickles of odd objects refer to."""
+        return importlib.import_module(".reducers", __package__)
+
+    @_reducers.setter
+    def _reducers(self, value: Any) -> None:
+        """Keep to it."""
+
     def __dir__(self) -> Any:
         return [*PUBLIC, "stage"]
 

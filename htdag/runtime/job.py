@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from . import layout
 from .claim import Claim
 
-STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED = 0, 1, 2, 3, 4
+STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 
 
 class Job(NamedTuple):
@@ -23,6 +23,7 @@ class Job(NamedTuple):
     program: Dict[str, Any]
     description: Dict[str, Any]
     root: str = ""
+    copies_bound: bool = False  # whether each call has bound values for itself, however large
 
     def at(self, root: str) -> Job:
         """Return the job with absolute paths, for a process that works somewhere else."""

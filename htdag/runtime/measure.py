@@ -7,6 +7,7 @@ call of a function around it cost some tenths of a microsecond (``benchmarks/mea
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import resource
@@ -17,9 +18,14 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from . import itemfile, layout, workplace
 from .itemfile import DamagedFile
 from .job import Job
+from .program import pickler, truth
+from .snapshot import Owner
+from .surroundings import NO_SURROUNDINGS, Surroundings
 
 _MOST_ENTRIES = 20_000  # of a scratch directory: a function may leave millions of files there
 _SIZED = (list, tuple, dict, set, frozenset, str, bytes, range)
+
+Meter = Callable[[], Tuple[int, float, int]]
 
 _clock = time.perf_counter
 
@@ -33,17 +39,26 @@ class Watch:
 
     def __init__(self) -> None:
         self._base_kb = resident_kb()
-        self._meters: List[Tuple[str, str, Callable[[], Tuple[int, float, int]]]] = []
+        self._meters: List[Tuple[str, str, Meter]] = []
         self._begun = 0.0
 
-    def over(self, program: Dict[str, Any], functions: List[Any]) -> List[Any]:
-        """Return the functions of a node, timed; begin to take the time."""
+    def over(
+        self,
+        program: Dict[str, Any],
+        functions: List[Any],
+        surroundings: Optional[Surroundings] = None,
+    ) -> List[Any]:
+        """Return the functions of a node, timed; begin to take the time.
+
+        After each call the `surroundings` are put back, if they are given.
+        """
         timed = list(functions)
+        around = NO_SURROUNDINGS if surroundings is None else surroundings
 
         def put(index: Optional[int], stage: str, role: str, kind: str) -> None:
             if index is not None:
-                make = _MAKERS.get(kind, _timed)
-                timed[index], meter = make(functions[index])
+                make: Callable[..., Tuple[Any, Meter]] = _MAKERS.get(kind, _timed)
+                timed[index], meter = make(functions[index], around)
                 self._meters.append((stage, role, meter))
 
         for operation in program["operations"]:
@@ -74,7 +89,7 @@ class Watch:
         }
 
 
-def _timed(function: Any) -> Any:
+def _timed(function: Any, around: Surroundings) -> Tuple[Any, Meter]:
     calls = 0
     seconds = 0.0
 
@@ -82,32 +97,46 @@ def _timed(function: Any) -> Any:
         nonlocal calls, seconds
         begun = _clock()
         result = function(*arguments, **keywords)
-        seconds += _clock() - begun
+        now = _clock()
+        seconds += now - begun
         calls += 1
+        if around.is_changed(now):
+            around.restore()
         return result
 
     return call, lambda: (calls, seconds, calls)
 
 
-def _timed_filter(function: Any) -> Any:
+def _timed_filter(function: Any, around: Surroundings) -> Tuple[Any, Meter]:
     calls = kept = 0
     seconds = 0.0
 
     def call(value: Any, **keywords: Any) -> bool:
         nonlocal calls, kept, seconds
         begun = _clock()
-        keep = bool(function(value, **keywords))
-        seconds += _clock() - begun
+        keep = function(value, **keywords)
+        if keep is not True and keep is not False:
+            keep = truth(keep)
+        now = _clock()
+        seconds += now - begun
         calls += 1
         if keep:
             kept += 1
+        if around.is_changed(now):
+            around.restore()
         return keep
 
     return call, lambda: (calls, seconds, kept)
 
 
-def _timed_flat_map(function: Any) -> Any:
-    """Time a function whose result may do its work only when it is iterated."""
+def _timed_flat_map(  # noqa: C901  (one closure, for speed)
+    function: Any, around: Surroundings
+) -> Tuple[Any, Meter]:
+    """Time a function whose result may do its work only when it is iterated.
+
+    Where it changes its surroundings, such as by ``with``, it gives all its elements at once: the
+    stages after it are not to see that, nor it what it has changed put back.
+    """
     calls = given = 0
     seconds = 0.0
 
@@ -115,36 +144,73 @@ def _timed_flat_map(function: Any) -> Any:
         nonlocal calls, given, seconds
         begun = _clock()
         result = function(value, **keywords)
-        if type(result) not in _SIZED:
-            try:
-                elements = iter(result)
-            except TypeError:
-                return result  # the caller says what is wrong with it
-            seconds += _clock() - begun
-            calls += 1
-            return each(elements)
-        seconds += _clock() - begun
+        now = _clock()
+        seconds += now - begun
         calls += 1
-        given += len(result)
+        if type(result) in _SIZED:
+            given += len(result)
+        elif hasattr(type(result), "__iter__"):  # else the caller says what is wrong with it
+            result = Elements(iter(result))
+            now = _clock()
+        if around.is_changed(now):
+            if type(result) is Elements and around.is_different():
+                result.take_all()
+            around.restore()
         return result
 
-    def each(elements: Iterator[Any]) -> Iterator[Any]:
-        nonlocal given, seconds
-        while True:
+    class Elements:
+        """What a function gives one by one; none of it is kept here."""
+
+        def __init__(self, elements: Iterator[Any]) -> None:
+            self._elements = elements
+            self._rest: Optional[List[Any]] = None
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            nonlocal given, seconds
+            if self._rest is not None:
+                if not self._rest:
+                    raise StopIteration
+                return self._rest.pop()
             begun = _clock()
             try:
-                element = next(elements)
+                element = next(self._elements)
             except StopIteration:
-                seconds += _clock() - begun
-                return
-            seconds += _clock() - begun
+                now = _clock()
+                seconds += now - begun
+                if around.is_changed(now):
+                    around.restore()
+                raise
+            now = _clock()
+            seconds += now - begun
             given += 1
-            yield element
+            if around.is_changed(now):
+                if around.is_different():
+                    element = self.take_all(element)
+                around.restore()
+            return element
+
+        def take_all(self, *first: Any) -> Any:
+            """Take all elements; return the one that was taken before, as it was then."""
+            nonlocal given, seconds
+            own = Owner(pickler()).own
+            begun = _clock()
+            taken = [own(each) for each in itertools.chain(first, self._elements)]
+            seconds += _clock() - begun
+            given += len(taken) - len(first)
+            taken.reverse()
+            self._rest = taken
+            return taken.pop() if first else None
 
     return call, lambda: (calls, seconds, given)
 
 
-_MAKERS: Dict[str, Callable[[Any], Any]] = {"filter": _timed_filter, "flat_map": _timed_flat_map}
+_MAKERS: Dict[str, Callable[..., Tuple[Any, Meter]]] = {
+    "filter": _timed_filter,
+    "flat_map": _timed_flat_map,
+}
 
 
 def resident_kb() -> int:

@@ -17,7 +17,7 @@ from typing import Any, Dict, Optional, Tuple
 import cloudpickle
 from cloudpickle import cloudpickle as _inner
 
-from . import image
+from . import image, reducers
 from .frames import Pickled
 
 PROTOCOL = 5
@@ -58,6 +58,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by name what has one, and the rest by value."""
 
     def reducer_override(self, value: Any) -> Any:
+        made = reducers.reduced(value)
+        if made is not NotImplemented:
+            return made
         kind = type(value)
         if kind is types.FunctionType:
             return NotImplemented if self.is_named(value) else self.function(value)

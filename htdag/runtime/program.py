@@ -8,10 +8,23 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from . import travel
+from .bound import Bound
 from .frames import Pickled, large_buffers, plain
+from .snapshot import ATOM, KINDS, CannotCopy, Owner, is_immutable
 
 if TYPE_CHECKING:
     from .sinks import Sink
@@ -42,6 +55,9 @@ class Cursor:
 
     __slots__ = ("key", "stage")
 
+    enter: Optional[Callable[[bytes], None]] = None
+    """Tells programs too which stage begins."""
+
     def __init__(self) -> None:
         self.stage = ""
         self.key = ""
@@ -52,16 +68,71 @@ class Cursor:
 
 
 Emit = Callable[[str, Any], None]
+Load = Callable[[], Any]
 
 
-def chain(
+class _Step:
+    """An operation, and what becomes of its values.
+
+    Attributes
+    ----------
+    bound : callable or None
+        Returns the keywords of bound values for one call.
+    sinks, takers : list
+        The outputs that do no more than pickle a value, and those that call functions with it or
+        keep it.
+    after : list of _Step
+        The operations that follow.
+    only, last : _Step or callable or None
+        The operation, or the output, that alone takes its values.
+    """
+
+    __slots__ = (
+        *("after", "bound", "function", "kind", "last", "name"),
+        *("only", "sinks", "stage", "takers"),
+    )
+
+    def __init__(self, kind: str, stage: str, function: Any = None, bound: Any = None) -> None:
+        self.kind = kind
+        self.stage = stage
+        self.name = stage.encode()
+        self.function = function
+        self.bound = bound
+        self.after: List[_Step] = []
+        self.settle([])
+
+    def settle(self, sinks: Sequence[Sink]) -> None:
+        """Take note of what follows, once all of it is known."""
+        self.sinks = [sink.take for sink in sinks if not sink.keeps]
+        self.takers = [sink.take for sink in sinks if sink.keeps]
+        self.only = self.after[0] if len(self.after) == 1 and not sinks else None
+        self.last = self.sinks[0] if len(self.sinks) == 1 == len(sinks) + len(self.after) else None
+
+
+class _Elements:
+    """What a function of `flat_map` has returned, to be gone through."""
+
+    __slots__ = ("elements", "key", "number", "step", "works")
+
+    def __init__(self, step: _Step, key: str, held: List[Any], own: Callable[[Any], Any]) -> None:
+        self.step = step
+        self.key = key
+        self.number = 0
+        self.works = type(held[0]) not in (list, tuple)  # whether the user's code makes them
+        self.elements = _elements(held, own)
+
+
+def chain(  # noqa: C901  (with the loop in it)
     operations: List[Dict[str, Any]],
     functions: List[Any],
     bound: Dict[str, Any],
-    sinks: Dict[int, List["Sink"]],
+    sinks: Dict[int, List[Sink]],
     cursor: Cursor,
 ) -> Emit:
     """Return the function that takes a key and a value through all operations of a node.
+
+    Whoever takes a value has it for itself, as if alone in a job: see ``snapshot.py``. However many
+    operations there are, nothing here calls itself from one to the next.
 
     Parameters
     ----------
@@ -77,114 +148,205 @@ def chain(
     cursor : Cursor
         Kept up to date for error reports.
     """
-
-    # Combining functions may change their first argument, which none of the others may see.
-    several = sum(sink.combines for group in sinks.values() for sink in group) > 1
-
-    def following(number: int) -> Emit:
-        # Sinks first: a combining sink may change a value in place only after all others saw it.
-        plain = [s.take for s in sinks.get(number, []) if not s.combines]
-        combining = [
-            s.take_copy if several else s.take for s in sinks.get(number, []) if s.combines
-        ]
-        after = [build(n) for n, op in enumerate(operations) if op["after"] == number]
-        emits = plain + after + combining
-        if len(emits) == 1:
-            return emits[0]
-
-        def all_of_them(key: str, value: Any) -> None:
-            for emit in emits:
-                emit(key, value)
-
-        return all_of_them
-
-    def build(number: int) -> Emit:
-        operation = operations[number]
-        keywords = {name: bound[source] for name, source in operation["bind"].items()}
-        function = functions[operation["function"]]
-        return _KINDS[operation["kind"]](
-            function, keywords, operation["stage"], following(number), cursor
+    steps = [
+        _Step(
+            operation["kind"],
+            operation["stage"],
+            functions[operation["function"]],
+            keywords_of(operation["bind"], bound),
         )
+        for operation in operations
+    ]
+    start = _Step("", "")
+    for operation, step in zip(operations, steps):
+        (start if operation["after"] < 0 else steps[operation["after"]]).after.append(step)
+    for number, step in enumerate([start, *steps], -1):
+        step.settle(sinks.get(number, []))
+    owner = Owner(pickler(), _refuse_lazy)
+    own, kinds, atom = owner.own, KINDS, ATOM
+    enter = cursor.enter if len({step.stage for step in steps}) > 1 else None
 
-    return following(-1)
-
-
-def _map(function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor) -> Emit:
-    if not keywords:
-
-        def run(key: str, value: Any) -> None:
-            cursor.stage = stage
-            emit(key, function(value))
-
-    else:
-
-        def run(key: str, value: Any) -> None:
-            cursor.stage = stage
-            emit(key, function(value, **keywords))
-
-    return run
-
-
-def _starmap(
-    function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor
-) -> Emit:
-    def run(key: str, value: Any) -> None:
-        cursor.stage = stage
-        if isinstance(value, dict):
-            emit(key, function(**value, **keywords))
-        elif isinstance(value, (tuple, list)):
-            emit(key, function(*value, **keywords))
-        else:
-            raise StageError(
-                "starmap needs items that are tuples, lists or dicts of arguments, "
-                "but this item is a %s" % type(value).__name__
-            )
-
-    return run
-
-
-def _flat_map(
-    function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor
-) -> Emit:
-    def run(key: str, value: Any) -> None:
-        cursor.stage = stage
-        result = function(value, **keywords)
-        try:
-            elements = iter(result)
-        except TypeError:
-            raise StageError(
-                "flat_map needs a function that returns an iterable, but it returned a %s"
-                % type(result).__name__
-            ) from None
-        number = 0
+    def emit(key: str, value: Any) -> None:  # noqa: C901  (the one loop that all items go through)
+        waiting: List[Any] = []
+        step = told = start
+        made = True  # whether `value` is one that `step` has made
         while True:
-            cursor.stage = stage
-            try:
-                element = next(elements)
-            except StopIteration:
-                return
-            emit("%s.%d" % (key, number), element)
-            number += 1
+            following: Optional[_Step] = None
+            if made:
+                following = step.only
+                if following is not None:
+                    if kinds.get(type(value)) != atom and step is not start:
+                        value = own(value)
+                elif step.last is not None:
+                    step.last(key, value)
+                else:
+                    held = [value]
+                    value = None  # who counts references is to find none of ours
+                    spread(step, key, held, waiting)
+            while following is None:
+                if not waiting:
+                    return
+                value = None
+                top = waiting[-1]
+                if type(top) is _Elements:
+                    step = top.step
+                    if top.works:
+                        cursor.stage = step.stage
+                        if enter is not None and told is not step:
+                            told = step
+                            enter(step.name)
+                    try:
+                        value = next(top.elements)
+                    except StopIteration:
+                        waiting.pop()
+                        continue
+                    key = "%s.%d" % (top.key, top.number)
+                    top.number += 1
+                    break
+                following, key, load = waiting.pop()
+                value = load()
+            top = load = None
+            made = True
+            if following is None:
+                continue
+            step = following
+            cursor.stage = step.stage
+            if enter is not None and told is not step:
+                told = step
+                enter(step.name)
+            function, bound = step.function, step.bound
+            kind = step.kind
+            if kind == "map":
+                value = function(value) if bound is None else function(value, **bound())
+            elif kind == "filter":
+                made = function(value) if bound is None else function(value, **bound())
+                if made is not True:
+                    made = truth(made)
+            elif kind == "starmap":
+                value = _spread_arguments(function, value, {} if bound is None else bound())
+            else:
+                held = [function(value) if bound is None else function(value, **bound())]
+                waiting.append(_Elements(step, key, held, own))
+                made = False
 
-    return run
+    def spread(step: _Step, key: str, held: List[Any], waiting: List[Any]) -> None:
+        """Give a value to all that take it; operations wait until it is their turn."""
+        value = held.pop()
+        for take in step.sinks:
+            take(key, value)
+        others = len(step.takers) + len(step.after)
+        if not others:
+            return
+        copy: Optional[Load] = None
+        if not is_immutable(value):
+            value = own(value)
+            if others > 1:
+                # The last one gets the value itself, when the others have their copies.
+                try:
+                    copy = owner.source(value)
+                except CannotCopy as error:
+                    raise StageError(
+                        "the result, a %s, goes to several stages, each of which is to have it "
+                        "for itself, and it cannot be copied: %s" % (type(value).__name__, error)
+                    ) from error
+        itself = _constant(value)
+        value = None
+        loads = [copy or itself] * (others - 1) + [itself]
+        for take in step.takers:
+            take(key, loads.pop(0)())
+        for following in reversed(step.after):
+            waiting.append((following, key, loads.pop()))
+
+    return emit
 
 
-def _filter(
-    function: Any, keywords: Dict[str, Any], stage: str, emit: Emit, cursor: Cursor
-) -> Emit:
-    def run(key: str, value: Any) -> None:
-        cursor.stage = stage
-        if function(value, **keywords):
-            emit(key, value)
+def keywords_of(binds: Dict[str, str], bound: Dict[str, Any]) -> Optional[Load]:
+    """Return what makes the bound values of one call; None where there are none."""
+    if not binds:
+        return None
+    makers = {name: bound[source] for name, source in binds.items()}
 
-    return run
+    def keywords() -> Dict[str, Any]:
+        return {
+            name: value.fresh() if isinstance(value, Bound) else value
+            for name, value in makers.items()
+        }
+
+    return keywords
 
 
-_KINDS: Dict[str, Callable[..., Emit]] = {
-    "map": _map,
-    "starmap": _starmap,
-    "flat_map": _flat_map,
-    "filter": _filter,
+def _constant(value: Any) -> Load:
+    return lambda: value
+
+
+def _spread_arguments(function: Any, value: Any, keywords: Dict[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return function(**value, **keywords)
+    if isinstance(value, (tuple, list)):
+        return function(*value, **keywords)
+    raise StageError(
+        "starmap needs items that are tuples, lists or dicts of arguments, "
+        "but this item is a %s" % type(value).__name__
+    )
+
+
+def _elements(held: List[Any], own: Callable[[Any], Any]) -> Iterator[Any]:
+    """Return what goes through the elements of a result, and keeps none of them."""
+    result = held.pop()
+    if type(result) in (list, tuple) and not all(
+        KINDS.get(cls) == ATOM for cls in set(map(type, result))
+    ):
+        result = own(result)
+        rest = list(result)
+        result = None
+        rest.reverse()
+        return _popped(rest)
+    try:
+        return iter(result)
+    except TypeError:
+        raise StageError(
+            "flat_map needs a function that returns an iterable, but it returned a %s"
+            % type(result).__name__
+        ) from None
+
+
+def _popped(rest: List[Any]) -> Iterator[Any]:
+    while rest:
+        yield rest.pop()
+
+
+def truth(kept: Any) -> bool:
+    """Return whether a predicate that returned this keeps its item."""
+    if hasattr(kept, "__await__") or type(kept).__name__ in ("generator", "async_generator"):
+        close = getattr(kept, "close", None)
+        if close is not None:
+            close()
+        raise StageError(
+            "the predicate returned a %s, which has not begun to work and says nothing of the "
+            "item; return True or False" % type(kept).__name__
+        )
+    try:
+        return bool(kept)
+    except Exception as error:
+        raise StageError(
+            "the predicate returned a %s, which is neither true nor false (%s: %s); return True "
+            "or False, for an array by .any() or .all()"
+            % (type(kept).__name__, type(error).__name__, error)
+        ) from error
+
+
+def _refuse_lazy(value: Any, error: Exception) -> None:
+    """Refuse what no later stage could take over, were it in a job of its own."""
+    name = type(value).__name__
+    if name in ("generator", "coroutine", "async_generator"):
+        raise StageError(
+            "the result, a %s, cannot be pickled%s" % (name, HINTS.get(name, ""))
+        ) from error
+
+
+HINTS = {
+    "generator": "; return a list, or use flat_map to make an item of each of its elements",
+    "coroutine": "; call asyncio.run inside of the function, and return what that returns",
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from . import recordfile, views
 from .job import RUNNING, Job
@@ -31,8 +31,18 @@ class Reporter:
         self._record = job.record
         self._details: Optional[Details] = None
 
-    def item(self, stage: str, key: Optional[str], sequence: int, error: BaseException) -> str:
-        """Add the error of one item; return it as text, for the error stream."""
+    def item(
+        self,
+        stage: str,
+        key: Optional[str],
+        sequence: int,
+        error: BaseException,
+        load: Optional[Callable[[], Any]] = None,
+    ) -> str:
+        """Add the error of one item; return it as text, for the error stream.
+
+        ``load`` gives the item again.
+        """
         if self._details is None:
             from .detail import Details
 
@@ -48,7 +58,7 @@ class Reporter:
             "type": name,
             "message": _explained(name, message),
         }
-        content.update(self._details.of(error))
+        content.update(self._details.of(error, load))
         if isinstance(error, StageError):
             content.update({"traceback": "", "locals": []})
         recordfile.append(self._record, "error", content)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from . import keyed
 from .frames import Pickled
-from .program import MISSING, Cursor, StageError, check_lasts, in_one_piece
+from .program import HINTS, MISSING, Cursor, StageError, check_lasts, in_one_piece
+from .snapshot import is_immutable
 
 Dumps = Callable[[Any], Pickled]
 
@@ -38,8 +39,8 @@ class Sink:
         Kept up to date for error reports.
     """
 
-    combines = False
-    """Whether values are combined, by a function that may change them in place."""
+    keeps = False
+    """Whether functions are called with values, or values kept while others are made."""
 
     def __init__(self, writer: Writer, dumps: Dumps, stage: str, cursor: Cursor) -> None:
         self.writer = writer
@@ -53,11 +54,6 @@ class Sink:
         if hasattr(type(value), "__fspath__"):
             check_lasts(value)
         self._write(key, value, "result")
-
-    def take_copy(self, key: str, value: Any) -> None:
-        """Take a copy of a value, for the combining function to do with as it likes."""
-        self._cursor.stage = self._stage
-        self.take(key, self._pickled(value, "value").load_copy())
 
     def end(self, sequence: int) -> None:
         """End the current input item: now its values count."""
@@ -85,10 +81,9 @@ class Sink:
             raise
         except Exception as error:
             name = type(value).__name__
-            hint = "; return a list, or use flat_map to make an item of each of its elements"
             raise StageError(
                 "the %s, a %s, cannot be pickled: %s: %s%s"
-                % (what, name, type(error).__name__, error, hint if name == "generator" else "")
+                % (what, name, type(error).__name__, error, HINTS.get(name, ""))
             ) from error
 
 
@@ -108,6 +103,7 @@ class KeyedSink(Sink):
         self, writer: Parts, dumps: Dumps, stage: str, cursor: Cursor, kind: str, key: Any
     ) -> None:
         super().__init__(writer, dumps, stage, cursor)
+        self.keeps = key is not None
         self._parts = writer
         self._sorts = kind == "sort_by"
         self._key = key
@@ -137,7 +133,7 @@ class _Combining(Sink):
     the items in it are left undone rather than miscounted.
     """
 
-    combines = True
+    keeps = True
 
     def __init__(self, writer: Writer, dumps: Dumps, stage: str, cursor: Cursor) -> None:
         super().__init__(writer, dumps, stage, cursor)
@@ -351,6 +347,8 @@ class KeyedReduceSink(_Combining):
                     "but this item is a %s" % type(value).__name__
                 )
             own, value = value
+        if not is_immutable(own):
+            own = self._pickled(own, "key").load_copy()
         self._item.append((self._digest(own), own, value, key))
 
     def _combine_item(self) -> None:

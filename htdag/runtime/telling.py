@@ -6,8 +6,9 @@ By variables of the environment, and to `current`, which is imported only where 
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
+from . import surroundings
 from .job import Job
 from .program import Cursor
 
@@ -29,6 +30,7 @@ def enter(job: Job) -> Cursor:
     HERE.job = job
     HERE.granted = None
     HERE.cursor = _TellingCursor()
+    os.environ["HTDAG_STAGE"] = job.program["stages"][0]
     os.environ["HTDAG_RUN"] = job.program["run"]
     os.environ["HTDAG_NODE"] = job.node
     os.environ["HTDAG_CHUNK"] = job.chunk
@@ -43,41 +45,8 @@ class _TellingCursor(Cursor):
 
     def item(self, key: str) -> None:
         self.key = key
-        os.environ["HTDAG_ITEM"] = key
+        surroundings.tell(b"HTDAG_ITEM", key.encode())
 
-
-def over(cursor: Cursor, program: Dict[str, Any], functions: List[Any]) -> List[Any]:
-    """Return the functions of a node so that the environment tells the stage of each.
-
-    A variable takes longer to set than a stage's name to note, so where it is the same for all
-    functions it is set once.
-    """
-    if not isinstance(cursor, _TellingCursor):
-        return functions
-    operations = program["operations"]
-    os.environ["HTDAG_STAGE"] = program["stages"][0]
-    if len({operation["stage"] for operation in operations}) < 2:
-        return functions
-    found = list(functions)
-    for operation in operations:
-        number = operation["function"]
-        found[number] = _told(functions[number], operation["stage"])
-    return found
-
-
-def _told(function: Any, stage: str) -> Any:
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        os.environ["HTDAG_STAGE"] = stage
-        result = function(*arguments, **keywords)
-        return elements(result) if hasattr(result, "__next__") else result
-
-    def elements(result: Any) -> Any:
-        while True:
-            os.environ["HTDAG_STAGE"] = stage  # the stages after it have changed it
-            try:
-                element = next(result)
-            except StopIteration:
-                return
-            yield element
-
-    return call
+    def enter(self, name: bytes) -> None:
+        surroundings.VARIABLES[b"HTDAG_STAGE"] = name
+        surroundings.putenv(b"HTDAG_STAGE", name)

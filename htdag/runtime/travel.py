@@ -131,6 +131,11 @@ def enter(here: Here) -> None:
         sys.modules.setdefault(name, module)
 
 
+def here() -> Optional[Here]:
+    """Return where the job of this process is; None outside of jobs."""
+    return _job
+
+
 @contextlib.contextmanager
 def entered(here: Here) -> Iterator[None]:
     """Let this process be the one of a job for a while."""

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Dict, Optional, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from . import (
     checkpoint,
@@ -30,7 +30,17 @@ from . import (
     workplace,
 )
 from .claim import Claim
-from .job import FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
+from .job import (
+    ALTERED,
+    FINISHED,
+    GAVE_UP,
+    PAUSED,
+    RUNNING,
+    STARTING,
+    Job,
+    Shared,
+    read_job,
+)
 
 _NEXT = 0.2  # seconds
 _LOST = 143  # as of a job that was told to end
@@ -99,6 +109,7 @@ def _supervise(
     skip: Optional[Set[int]] = None if begun is None else begun.skip
     failed = 0 if begun is None else begun.failed
     while True:
+        before = _Before.of(job)
         status = _run_child(job, shared, skip)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
             # Who ends a whole job kills one process after another: then this one is next, and no
@@ -109,6 +120,12 @@ def _supervise(
         state, position, items, done, failed_here = shared.get()
         if status == 0 and state == PAUSED:
             return None
+        if status == 0 and state == ALTERED:
+            before.restore(job, skip)
+            shared.claim = Claim(job.record)
+            job = job._replace(copies_bound=True)
+            recordfile.append(job.record, "copies_bound", True)
+            continue
         failed += failed_here
         if status == 0 and state == FINISHED:
             return items, done, failed
@@ -121,6 +138,31 @@ def _supervise(
         sound = evicted.cut_back(job)
         report.blame(job, position - 1, report.death(status))
         skip = set(chunkfile.chosen(sound, None)) | evicted.failed_sequences(job)
+
+
+class _Before(NamedTuple):
+    """What a job's files held before a child wrote to them, to go back to.
+
+    That is for a job with bound values, which its functions may turn out to have changed.
+    """
+
+    record: int
+    done: List[Tuple[int, int]]
+
+    @classmethod
+    def of(cls, job: Job) -> "_Before":
+        if not job.description["binds"]:
+            return cls(0, [])
+        whole = all(os.path.exists(path) for path in job.outputs)
+        return cls(os.path.getsize(job.record), itemfile.finished(job.outputs) if whole else [])
+
+    def restore(self, job: Job, skip: Optional[Set[int]]) -> None:
+        """Drop what was written since; without `skip` the next child writes files anew anyway."""
+        os.truncate(job.record, self.record)
+        if skip is not None:
+            evicted.cut_back(job)
+            for path in job.files:
+                itemfile.keep(path, self.done)
 
 
 def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Dict[str, Any]:

@@ -59,6 +59,13 @@ def settle(job: Job) -> Job:
     return job.at(root)
 
 
+def fill(job: Job) -> None:
+    """Put the input files into the working directory, where a function has removed it."""
+    here = travel.here()
+    if here is not None:
+        link_inputs(job, here, os.curdir)
+
+
 def _collector(job: Job, root: str, own: str) -> Callable[[str], Any]:
     from . import outfiles  # it takes time, which most jobs need not spend
 

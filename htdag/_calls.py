@@ -1,0 +1,142 @@
+"""What code uses by name, and which of its calls take names that only show when it runs."""
+
+from __future__ import annotations
+
+import dis
+import re
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+_ATTRIBUTES = re.compile(r"(STORE|DELETE|IMPORT)_.*|LOAD_(ATTR|METHOD|SUPER_.*)")
+_WORD = re.compile(r"[A-Za-z_]\w*")
+_NO_PART_OF_CALLS = frozenset({"EXTENDED_ARG", "CACHE", "NOP", "KW_NAMES", "PUSH_NULL", "RESUME"})
+_MAKES = frozenset({"exec", "eval", "__import__", "import_module"})
+_LOOKS_UP = frozenset({"getattr", "globals", "vars"})
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What a piece of code uses, with the code inside of it.
+
+    Attributes
+    ----------
+    globals : frozenset of str
+        The names of global variables that it reads.
+    words : frozenset of str
+        The words in its texts, which may be names too: of `getattr`, or of a query.
+    looked_up : tuple of (str, str or None)
+        The calls by which it may come to any name of a module: of `globals`, and of `getattr` and
+        `vars` with the name of the global variable that is asked; None where it asks another value.
+    made : frozenset of str
+        Those of `exec`, `eval`, `__import__` and `import_module` that it calls with a text which
+        is made when it runs.
+    imported : frozenset of str
+        The constant names that it imports by a call.
+    """
+
+    globals: frozenset[str]
+    words: frozenset[str]
+    looked_up: tuple[tuple[str, str | None], ...]
+    made: frozenset[str]
+    imported: frozenset[str]
+
+
+@lru_cache(maxsize=8192)
+def uses_of(code: types.CodeType) -> Uses:
+    """Return what a piece of code uses."""
+    names: set[str] = set()
+    words: set[str] = set()
+    looked_up: list[tuple[str, str | None]] = []
+    made: set[str] = set()
+    imported: set[str] = set()
+    for each in _with_inner(code):
+        instructions = list(dis.get_instructions(each))
+        for place, instruction in enumerate(instructions):
+            name, op = instruction.argval, instruction.opname
+            if instruction.opcode in dis.hasconst and instruction.arg is not None:
+                words.update(_words(each.co_consts[instruction.arg]))
+            by_global = instruction.opcode in dis.hasname and not _ATTRIBUTES.fullmatch(op)
+            if by_global:
+                names.add(name)
+            if (name == "import_module" and op.startswith("LOAD_")) or (
+                by_global and name in _MAKES
+            ):
+                text = _argument(each, instructions, place, 0)
+                if isinstance(text, str):
+                    imported.add(text)
+                else:
+                    made.add(name)
+            if (
+                by_global
+                and name in _LOOKS_UP
+                and not (
+                    name == "getattr" and isinstance(_argument(each, instructions, place, 1), str)
+                )
+            ):
+                asked = _argument(each, instructions, place, 0)
+                looked_up.append((name, asked.name if isinstance(asked, _Global) else None))
+    return Uses(
+        frozenset(names),
+        frozenset(words),
+        tuple(dict.fromkeys(looked_up)),
+        frozenset(made),
+        frozenset(imported),
+    )
+
+
+@dataclass(frozen=True)
+class _Global:
+    name: str
+
+
+def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _with_inner(constant)
+
+
+def _words(constant: object) -> Iterator[str]:
+    if isinstance(constant, str):
+        yield from _WORD.findall(constant)
+    elif isinstance(constant, tuple | frozenset):
+        for each in constant:
+            yield from _words(each)
+
+
+def _argument(
+    code: types.CodeType, instructions: list[dis.Instruction], place: int, which: int
+) -> object:
+    """Return an argument of the call of what is loaded somewhere: a constant, or a global's name.
+
+    None where it is neither, or where no call of it follows.
+    """
+    stack: list[dis.Instruction] = []
+    for instruction in instructions[place + 1 :]:
+        name = instruction.opname
+        if name in _NO_PART_OF_CALLS:
+            continue
+        if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
+            return None
+        effect = dis.stack_effect(instruction.opcode, instruction.arg)
+        if name.startswith(("CALL", "PRECALL")) and len(stack) + effect <= 0:
+            return _known(code, stack[which]) if which < len(stack) else None
+        if effect > 0:
+            stack += [instruction] * effect
+        else:
+            del stack[len(stack) + effect :]
+            if not stack:
+                return None
+            stack[-1] = instruction
+    return None
+
+
+def _known(code: types.CodeType, instruction: dis.Instruction) -> object:
+    if instruction.opcode in dis.hasconst and instruction.arg is not None:
+        constant: object = code.co_consts[instruction.arg]
+        return constant
+    if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+        return _Global(str(instruction.argval))
+    return None

@@ -1,0 +1,117 @@
+"""Which part of a value cannot be pickled: asked only when one cannot."""
+
+from __future__ import annotations
+
+import types
+from typing import Any, Callable, Iterator, NamedTuple, Tuple
+
+from . import static
+
+_MOST_TRIES = 20_000
+_PLAIN = (str, bytes, int, float, complex, bool, type(None))
+
+
+class Culprit(NamedTuple):
+    """The smallest part of a value that cannot be pickled.
+
+    Attributes
+    ----------
+    path : str
+        What leads to it, as in ``CONFIG['db'].lock``.
+    value : Any
+        The part.
+    error : Exception
+        What its pickling raised.
+    """
+
+    path: str
+    value: Any
+    error: Exception
+
+    @property
+    def kind(self) -> str:
+        """The name of its class, with the module unless it is one of Python's builtins."""
+        kind = type(self.value)
+        module = static.module_name(kind)
+        name = kind.__qualname__
+        return name if module in ("builtins", "__main__", "") else "%s.%s" % (module, name)
+
+
+def find(value: Any, name: str, dumps: Callable[[Any], Any]) -> Culprit:
+    """Return the smallest part of a value that `dumps` fails for; the value itself does.
+
+    Parameters
+    ----------
+    value : Any
+        What cannot be pickled.
+    name : str
+        How to call it.
+    dumps : callable
+        Pickles a value, or raises.
+    """
+    found = Culprit(name, value, _failure(value, dumps) or TypeError("it cannot be pickled"))
+    seen = {id(value)}
+    left = _MOST_TRIES
+    inside = True
+    while inside and left:
+        inside = False
+        for step, part in _parts(found.value):
+            if type(part) in _PLAIN or id(part) in seen:
+                continue
+            seen.add(id(part))
+            error = _failure(part, dumps)
+            left -= 1
+            if error is not None:
+                found, inside = Culprit(found.path + step, part, error), True
+            if inside or not left:
+                break
+    return found
+
+
+def _failure(value: Any, dumps: Callable[[Any], Any]) -> Any:
+    try:
+        dumps(value)
+    except Exception as error:
+        return error
+    return None
+
+
+def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
+    """Yield what a value consists of, each with how Python writes the way to it."""
+    kind = type(value)
+    if issubclass(kind, dict):
+        for key, part in list(dict.items(value)):
+            yield "[%s]" % _short(key), part
+            yield ", its key %s" % _short(key), key
+    elif issubclass(kind, (list, tuple)):
+        base = list if issubclass(kind, list) else tuple
+        for number, part in enumerate(base.__iter__(value)):
+            yield "[%d]" % number, part
+    elif issubclass(kind, (set, frozenset)):
+        base_set: Any = set if issubclass(kind, set) else frozenset
+        for part in base_set.__iter__(value):
+            yield ", its element %s" % _short(part), part
+    if kind is types.FunctionType:
+        yield from _parts_of_function(value)
+    for name, part in static.attributes(value):
+        yield "." + name, part
+
+
+def _parts_of_function(function: Any) -> Iterator[Tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
+        try:
+            yield ", its variable %s" % name, cell.cell_contents
+        except ValueError:
+            continue  # an empty cell
+    for number, default in enumerate(function.__defaults__ or ()):
+        yield ".__defaults__[%d]" % number, default
+    for name, default in (function.__kwdefaults__ or {}).items():
+        yield ".__kwdefaults__[%r]" % name, default
+
+
+def _short(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = type(value).__name__
+    return text if len(text) <= 40 else text[:37] + "..."
