@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from htdag._units import real
 from htdag.errors import UsageError
 
 
@@ -39,12 +40,13 @@ def seconds(value: Any, what: str) -> float:
     """Return a duration in seconds."""
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    number = real(value)
+    if number is None or math.isnan(number):
         raise UsageError(f"{what}={shown(value)}: it takes seconds or a timedelta")
     try:
-        return float(value)
+        return float(number)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf if number > 0 else -math.inf
 
 
 def shown(value: Any) -> str:

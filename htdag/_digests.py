@@ -212,8 +212,9 @@ class Seen:
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
-        self.speaks_of_htdag = self.speaks_of_htdag or VARIABLES.encode() in bytes(data)
-        return len(data)
+        if type(data) is bytes:
+            self.speaks_of_htdag = self.speaks_of_htdag or VARIABLES.encode() in data
+        return memoryview(data).nbytes
 
     def raw(self) -> bytes:
         """Return the digest."""

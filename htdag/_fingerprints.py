@@ -16,6 +16,7 @@ import copyreg
 import functools
 import os
 import pickle
+import re
 import sys
 import threading
 import types
@@ -27,6 +28,7 @@ from typing import Any
 from htdag import _calls, _digests
 from htdag._digests import of_text
 from htdag._packages import packages_of
+from htdag._paths import file_state
 from htdag._project import is_installed_code, is_project_module
 from htdag._reach import reach, used_names
 from htdag.runtime.current import current
@@ -318,16 +320,14 @@ class _Walk:
         if not isinstance(module, types.ModuleType):
             return ""
         self._modules[id(module)] = module
-        if not is_project_module(module):
-            return ""
         self._kept.append(module)
-        return self._native(module.__name__)
+        name = self._native(module.__name__)
+        return name if is_project_module(module) else ""
 
     def _native(self, name: str | None) -> str:
         """Return the name of a module, with its bytes where it is native code of the user's."""
         module = sys.modules.get(str(name))
-        if _is_native(module) and is_project_module(module):
-            assert module is not None
+        if module is not None and _is_native(module):
             try:
                 with open(str(module.__file__), "rb") as file:
                     self._references += 1
@@ -411,6 +411,7 @@ class _Walk:
         if {"htdag", "current"} <= names or any(map(_is_told, names)):
             self._asks_key = True
         self._looked_at(scope, file, names, uses)
+        self._files_of(scope, names)
         for name in uses.made:
             if name == "import_module" or name not in scope:
                 self._unsure[f"{name} in {label}"] = _WHY[name]
@@ -420,6 +421,17 @@ class _Walk:
                 source = str(module.__file__)
                 with contextlib.suppress(OSError), open(source, "rb") as opened:
                     self._source(name, opened.read(), source)
+
+    def _files_of(self, scope: dict[str, Any], names: Set[str]) -> None:
+        """Add the files in the package of a module whose code asks for files beside it."""
+        package = sys.modules.get(str(scope.get("__package__") or ""))
+        if package is None or not is_project_module(package) or not hasattr(package, "__path__"):
+            return
+        label = f"files of package {package.__name__}"
+        if label in self._found or not (names & _ASKS_FOR_FILES or _asks_for_files(scope)):
+            return
+        self._kept.append(package)
+        self._found[label] = [of_text(list(_files_in(list(package.__path__))))]
 
     def _looked_at(
         self, scope: dict[str, Any], file: str, names: Set[str], uses: _calls.Uses
@@ -571,6 +583,9 @@ _READS_NAMES = frozenset({"__name__", "__qualname__"})
 _OF_BODIES = frozenset({"__doc__", "__annotations__", "__annotate__"})  # which all bodies set
 _READS_SOURCE = frozenset({"getsource", "getsourcelines", "findsource"})
 _HANDLES = ("htdag.stages", "htdag.pipeline", "htdag.run.")
+_ASKS_FOR_FILES = frozenset(
+    {"__file__", "__path__", "__spec__", "__loader__", "resources", "get_data", "pkgutil"}
+)
 _OF_MODULES = frozenset(
     {"__builtins__", "__spec__", "__loader__", "__cached__", "__package__", "__path__"}
 )
@@ -642,6 +657,27 @@ _PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 def _again_made(value: Any) -> Any:
     """Return how a job makes an object again that pickle cannot take; None where it does not."""
     return None
+
+
+def _asks_for_files(scope: dict[str, Any]) -> bool:
+    """Tell whether the source of a module speaks of files beside it."""
+    try:
+        with open(str(scope.get("__file__")), "rb") as file:
+            words = set(re.findall(rb"\w+", file.read()))
+    except OSError:
+        return False
+    return any(name.encode() in words for name in _ASKS_FOR_FILES)
+
+
+def _files_in(folders: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the files in folders that are no modules, each with its digest."""
+    for folder in folders:
+        for where, inside, names in os.walk(folder):
+            inside[:] = sorted(name for name in inside if name != "__pycache__")
+            for name in sorted(names):
+                path = os.path.join(where, name)
+                if not name.endswith((".py", ".pyc")):
+                    yield os.path.relpath(path, folder), file_state(path)
 
 
 def _content(cell: types.CellType) -> Any:
@@ -744,8 +780,11 @@ def _is_own_class(kind: type) -> bool:
 
 
 def _is_native(module: Any) -> bool:
+    """Tell whether a module is native code of the user's."""
     file = getattr(module, "__file__", None)
-    return isinstance(file, str) and file.endswith((".so", ".pyd", ".dylib"))
+    if not isinstance(file, str) or not file.endswith((".so", ".pyd", ".dylib")):
+        return False
+    return not is_installed_code(file)
 
 
 def _plain(value: Any) -> str:

@@ -190,6 +190,11 @@ def check_for_dagman(directory: Path) -> None:
             f"machine may clear it at any time; choose a directory that lasts, by HTDAG_HOME or "
             f"Pipeline.compile(directory)"
         )
+    if "|" in str(directory):
+        raise DirectoryError(
+            f"{str(directory)!r} holds '|', and DAGMan would take the path of its configuration "
+            f"for a command; choose another name"
+        )
     if _MACRO.search(str(directory)):
         raise DirectoryError(
             f"{str(directory)!r} holds '$(', which HTCondor would take for a macro in the submit "

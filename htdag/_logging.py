@@ -11,12 +11,20 @@ from typing import Any
 
 from htdag import _settings
 from htdag._home import log_file, make_folder
+from htdag._text import visible
 from htdag.errors import DirectoryError
 
 _SIZE = 1 << 20  # bytes of one file
 _FILES = 3  # older ones that are kept
 
 LOGGER = logging.getLogger("htdag")
+
+
+class _Formatter(logging.Formatter):
+    """Writes out what would steer the terminal of who looks at the file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 class _File(RotatingFileHandler):
@@ -58,9 +66,7 @@ def to_file() -> None:
         return
     fresh = _File(path, maxBytes=_SIZE, backupCount=_FILES, delay=True)
     fresh.setLevel(level.upper())
-    fresh.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
-    )
+    fresh.setFormatter(_Formatter("%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"))
     LOGGER.addHandler(fresh)
     if LOGGER.level == logging.NOTSET:
         LOGGER.setLevel(level.upper())

@@ -38,14 +38,9 @@ def check_stage_name(name: object, what: str = "stage") -> str:
         raise StageNameError(f"the name of a {what} is a str, not {type(name).__name__}: {name!r}")
     if not _STAGE.fullmatch(name):
         raise StageNameError(
-            f"{name!r} cannot name a {what}: it also names a DAGMan node and files, so use 1 to 80 "
+            f"{name!r} cannot name a {what}: it also names DAGMan nodes and files, so use 1 to 80 "
             f"ASCII letters, digits, '_' and '-', beginning with a letter or '_' "
             f"(for instance {derived_name(name)!r})"
-        )
-    if name.lower() in _RESERVED:
-        raise StageNameError(
-            f"{name!r} cannot name a {what}: it is a word of DAGMan's own language; "
-            f"{name + '_' + what!r} would do"
         )
     return name
 
@@ -57,9 +52,12 @@ def derived_name(text: str, fallback: str = "stage") -> str:
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_text).strip("_-")[:60]
     if not name or not re.match(r"[A-Za-z_]", name):
         name = f"{fallback}_{name}".rstrip("_")
-    if name.lower() in _RESERVED:
-        name += f"_{fallback}"
     return name
+
+
+def node_name(name: str) -> str:
+    """Return the name of a node in the DAG: that of its stages, unless it is a word of DAGMan's."""
+    return name + "_" if name.lower() in _RESERVED else name
 
 
 def unique_name(name: str, taken: set[str] | frozenset[str]) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from htdag import _destination, _inputfiles, environments
+from htdag import _destination, _inputfiles, _submitcommands, _variables, environments
 from htdag._resources import PER_ITEM, PerItem
-from htdag._units import duration, size
+from htdag._units import duration, real, size, whole
 from htdag.environments import Environment
 from htdag.errors import OptionError
 
@@ -24,36 +24,9 @@ _MEANT = {
     **dict.fromkeys(("gpus", "gpu"), "request_gpus"),
     **dict.fromkeys(("disk", "scratch"), "request_disk"),
     **dict.fromkeys(("license", "licenses", "limits"), "concurrency_limits"),
-    **dict.fromkeys(("container", "container_image", "image", "env"), "environment"),
+    **dict.fromkeys(("container", "container_image", "image"), "environment"),
+    **dict.fromkeys(("env", "envs", "variables", "environment_variables"), "environ"),
 }
-
-# What htdag itself writes into every submit description; submit={...} must not fight with it.
-_OURS = frozenset(
-    [
-        "executable",
-        "arguments",
-        "transfer_executable",
-        "transfer_input_files",
-        "transfer_output_files",
-        "should_transfer_files",
-        "when_to_transfer_output",
-        "checkpoint_exit_code",
-        "transfer_checkpoint_files",
-        "preserve_relative_paths",
-        "output",
-        "error",
-        "log",
-        "universe",
-        "queue",
-        "initialdir",
-        "input",
-        "batch_name",
-        "jobbatchname",
-        "transfer_output_remaps",
-        "notification",
-        "dagmanjobid",
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -91,11 +64,14 @@ class Options:
     fuse: bool | None = None
     cache: bool | None = None
     environment: Environment | None = None
+    environ: tuple[tuple[str, str], ...] | None = None
+    transfer_files: bool | None = None
 
     def over(self, defaults: Options) -> Options:
         """Return these options, with `defaults` where none is given.
 
-        Requirements are joined with ``&&``; submit commands, input and output files are merged.
+        Requirements are joined with ``&&``; submit commands, variables, input and output files are
+        merged.
         """
         merged = {
             item.name: getattr(self, item.name)
@@ -107,6 +83,9 @@ class Options:
             merged["requirements"] = f"({defaults.requirements}) && ({self.requirements})"
         if self.submit and defaults.submit:
             merged["submit"] = tuple(sorted({**dict(defaults.submit), **dict(self.submit)}.items()))
+        if self.environ and defaults.environ:
+            both = {**dict(defaults.environ), **dict(self.environ)}
+            merged["environ"] = tuple(sorted(both.items()))
         merged["output_files"] = _destination.merged(self.output_files, defaults.output_files)
         merged["input_files"] = _inputfiles.merged(self.input_files, defaults.input_files)
         return Options(**merged)
@@ -179,25 +158,32 @@ def whole_number(low: int, high: int = 2**31 - 1) -> Any:
     """Return a check for a whole number in a range, both ends included."""
 
     def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int):
+        number = whole(value)
+        if number is None:
             raise OptionError("it takes a whole number")
-        if not low <= value <= high:
+        if not low <= number <= high:
             raise OptionError(f"it must be from {low} to {high}")
-        return value
+        return number
 
     return check
 
 
 def one_line(value: Any) -> str:
     """Return a text (or a number as text) that can be the value of a command of HTCondor's."""
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool):
         value = str(value)
+    elif (number := real(value)) is not None:
+        value = str(number)
     if not isinstance(value, str):
         raise OptionError("it takes a text")
     if not value.strip():
         raise OptionError("it is empty")
     if any(character in value for character in "\n\r\0"):
         raise OptionError("it must be one line: a submit description has one command a line")
+    if value.rstrip().endswith("\\"):
+        raise OptionError(
+            "it ends with a backslash, by which HTCondor would join it with the next line"
+        )
     return value.strip()
 
 
@@ -221,11 +207,12 @@ def _on_error(value: Any) -> str:
 
 
 def _max_errors(value: Any) -> int | float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    number = real(value)
+    if number is None:
         raise OptionError("it takes a number of items, or a share such as 0.05")
-    if value < 0 or (isinstance(value, float) and not value <= 1):
+    if number < 0 or (isinstance(number, float) and not number <= 1):
         raise OptionError("it takes a whole number from 0, or a share from 0.0 to 1.0")
-    return value
+    return number
 
 
 def _concurrency_limits(value: Any) -> str:
@@ -254,14 +241,17 @@ def _accounting_group(value: Any) -> str:
 def _submit(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, Mapping):
         raise OptionError("it takes a dict of submit commands")
-    commands = {}
+    commands: dict[str, str] = {}
     for name, content in value.items():
         if not isinstance(name, str) or not re.fullmatch(r"\+?[A-Za-z_][\w.]*", name):
             raise OptionError(f"{name!r} is not the name of a submit command")
-        if name.lower() in _OURS:
-            raise OptionError(f"{name!r} is set by htdag itself")
+        why = _submitcommands.why_refused(name)
+        if why:
+            raise OptionError(f"{name!r} {why}")
         if name.lower() in _CHECKS:
             raise OptionError(f"give {name}=... as an option of the stage instead")
+        if name.lower() in {other.lower() for other in commands}:
+            raise OptionError(f"{name!r} is given twice: capital letters make no difference")
         commands[name] = one_line(content)
     return tuple(sorted(commands.items()))
 
@@ -294,6 +284,8 @@ _CHECKS: dict[str, Any] = {
     "fuse": _flag,
     "cache": _flag,
     "environment": environments.parse,
+    "environ": _variables.environ,
+    "transfer_files": _flag,
 }
 OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (

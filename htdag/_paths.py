@@ -179,17 +179,32 @@ def reference_of(value: pathlib.PurePath | TransferURL) -> dict[str, str]:
 def _state(path: str) -> str:
     """Return what tells a file, or a directory, from what it is when it was changed."""
     if not os.path.isdir(path):
-        return _file_state(path)
+        return file_state(path)
     states = [
-        f"{within}: {'' if os.path.isdir(whole) else _file_state(whole)}"
+        f"{within}: {'' if os.path.isdir(whole) else file_state(whole)}"
         for within, whole in entries(path)
     ]
     return hashlib.sha256("\n".join(states).encode(errors="surrogateescape")).hexdigest()
 
 
-def _file_state(path: str) -> str:
+_SMALL = 64 << 10
+
+
+def file_state(path: str) -> str:
+    """Return what tells a file from what it is when it was changed.
+
+    That is what a small file holds. To read a large one takes time, so of such it is the size and
+    the times of the last change, of the content and of anything about it: programs that unpack and
+    copy set the first to what it was elsewhere, but no program sets the other.
+    """
     found = os.stat(path)
-    return f"{found.st_size} bytes of {found.st_mtime_ns}"
+    if found.st_size > _SMALL:
+        return f"{found.st_size} bytes of {found.st_mtime_ns}, {found.st_ctime_ns}"
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return hashlib.sha256(os.read(descriptor, _SMALL)).hexdigest()[:32]
+    finally:
+        os.close(descriptor)
 
 
 def check_readable(path: str) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 from htdag import _checks
+from htdag._units import whole
 from htdag.errors import UsageError
 from htdag.runtime import command as commands
 from htdag.runtime.command import Command
@@ -46,8 +47,8 @@ def command(
         status; or what a function returns that is called with the path of the output. By default
         ``"file"`` where the template has ``{output}``, else ``"stdout"``.
     output : str
-        The name of the file ``{output}``, since many programs go by its suffix. Each call has a
-        folder of its own for it.
+        The name of the file ``{output}``, since many programs go by its suffix. It may have fields,
+        such as ``"{stem}.bam"``, but for ``{output}``. Each call has a folder of its own for it.
     ok_exit : sequence of int
         The exit statuses that are none of a failure.
     env : mapping of str to str, optional
@@ -108,7 +109,7 @@ def _check_types(template: Any, returns: Any, output: Any, ok_exit: Any, env: An
         refuse("returns", returns, "a text or a function")
     if not isinstance(output, str):
         refuse("output", output, "the name of a file")
-    if not isinstance(ok_exit, Collection) or not all(isinstance(each, int) for each in ok_exit):
+    if not isinstance(ok_exit, Collection) or None in map(whole, ok_exit):
         refuse("ok_exit", ok_exit, "a list of whole numbers")
     if env is not None and not isinstance(env, Mapping):
         refuse("env", env, "a dict of name to value")

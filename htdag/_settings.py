@@ -16,6 +16,7 @@ from typing import Any
 
 import platformdirs
 
+from htdag._units import real
 from htdag.errors import OptionError
 
 if sys.version_info >= (3, 11):
@@ -84,10 +85,10 @@ class Value:
 
 
 def _seconds(value: Any) -> float:
-    right = isinstance(value, int | float) and not isinstance(value, bool)
-    if not right or not 0 < value < math.inf:
+    number = real(value)
+    if number is None or not 0 < number < math.inf:
         raise ValueError("it takes a number of seconds, more than 0")
-    return float(value)
+    return float(number)
 
 
 def _read_seconds(text: str) -> float | str:

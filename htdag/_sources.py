@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import itertools
+import operator
 import os
 import tempfile
 import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from htdag._paths import TransferPath, TransferURL, Travelling, is_url, reference_of
@@ -22,26 +24,25 @@ _SAMPLE = 5
 class IterableSource:
     """The items of an iterable, read once.
 
-    A list or tuple is kept and read when it is needed; anything else is streamed to a temporary
-    file, pickled, the first time that its number of items is asked for.
+    A list, tuple or range is kept and read when it is needed. Of anything else as many items as are
+    needed are streamed to a temporary file, pickled.
     """
 
     is_late = False
 
     def __init__(self, iterable: Iterable[Any], stage: str) -> None:
-        if isinstance(iterable, str | bytes):
-            raise UsageError(
-                f"source {stage!r}: a {type(iterable).__name__} is one value, not many items; "
-                f"give a list, for instance [{iterable[:20]!r}]"
-            )
+        _refuse_containers(iterable, stage)
         try:
             self._iterator: Iterator[Any] | None = iter(iterable)
         except TypeError:
+            hint = "a source takes a list, a range, a generator, ..."
+            if isinstance(iterable, os.PathLike):
+                hint = "htdag.files(path) makes an item of a file"
             raise UsageError(
-                f"source {stage!r}: a {type(iterable).__name__} is not iterable; "
-                f"a source takes a list, a range, a generator, ..."
+                f"source {stage!r}: a {type(iterable).__name__} is not iterable; {hint}"
             ) from None
         self._stage = stage
+        self._endless = _is_endless(iterable)
         self._sequence: Sequence[Any] | None = None
         self._spool: IO[bytes] | None = None
         self._ends = array("Q")
@@ -57,10 +58,26 @@ class IterableSource:
             self._check_not_empty(len(iterable))
 
     def __len__(self) -> int:
+        return self.count()
+
+    def count(self, most: int | None = None) -> int:
+        """Return how many items there are, and of more than `most` so many: no more are read."""
         if self._sequence is not None:
-            return len(self._sequence)
-        self._drain()
-        return len(self._ends)
+            return len(self._sequence) if most is None else min(most, len(self._sequence))
+        if self._endless and most is None:
+            raise UsageError(
+                f"source {self._stage!r}: its iterable never ends; take the first items of it, "
+                f"with take(n), or give itertools.islice(iterable, n)"
+            )
+        self._read(most)
+        return len(self._ends) if most is None else min(most, len(self._ends))
+
+    @property
+    def read(self) -> tuple[int, bool]:
+        """How many items are known, and whether that is all."""
+        if self._sequence is not None:
+            return len(self._sequence), True
+        return len(self._ends), self._iterator is None
 
     def pickles(self) -> Iterator[Pickled]:
         """Yield the pickle of each item, with its buffers, in order."""
@@ -69,64 +86,104 @@ class IterableSource:
             for number, item in enumerate(self._sequence):
                 yield dumps(item, number)
             return
-        self._drain()
-        assert self._spool is not None
-        self._spool.seek(0)
-        start = 0
-        for number, end in enumerate(self._ends):
+        start = number = 0
+        while number < len(self._ends) or self._read(number + 1):
+            assert self._spool is not None
+            self._spool.seek(start)  # another may have read or written meanwhile
             sizes = self._buffers.get(number, [])
+            end = self._ends[number]
             payload = self._spool.read(end - start - sum(sizes))
             buffers = tuple(map(self._spool.read, sizes))
             yield Pickled(payload, buffers, self._files.get(number, ()))
-            start = end
+            start, number = end, number + 1
 
     def stored_bytes(self) -> int:
         """Return about how many bytes the items take when they are stored."""
         if self._sequence is None:
-            self._drain()
+            self.count()
             return self._ends[-1]
         dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
         return _about(self._sequence, dumps)
 
-    def _drain(self) -> None:
+    def _read(self, most: int | None) -> bool:
+        """Stream items to disk until so many are there; return whether they are."""
         if self._broken:
             raise UsageError(
                 f"source {self._stage!r}: reading its iterable failed before, and it can be read "
                 f"only once; make the source anew"
             )
-        if self._iterator is not None:
-            iterator, self._iterator = self._iterator, None
+        if self._iterator is not None and (most is None or len(self._ends) < most):
+            if self._spool is None:
+                self._spool = tempfile.TemporaryFile(  # noqa: SIM115
+                    prefix="htdag-source-", buffering=1 << 20
+                )
+                weakref.finalize(self, self._spool.close)
             self._broken = True
-            self._spool = self._spooled(iterator)
+            self._stream(self._iterator, self._spool, most)
             self._broken = False
         self._check_not_empty(len(self._ends))
+        return most is None or len(self._ends) >= most
 
-    def _spooled(self, iterator: Iterator[Any]) -> IO[bytes]:
+    def _stream(self, iterator: Iterator[Any], spool: IO[bytes], most: int | None) -> None:
         dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
-        spool = tempfile.TemporaryFile(prefix="htdag-source-", buffering=1 << 20)  # noqa: SIM115
-        weakref.finalize(self, spool.close)
-        end = 0
-        try:
-            for number, item in enumerate(iterator):
-                payload, buffers, files = dumps(item, number)
-                for part in (payload, *buffers):
-                    end += spool.write(part)
-                self._ends.append(end)
-                if buffers:
-                    self._buffers[number] = list(map(len, buffers))
-                if files:
-                    self._files[number] = files
-        except BaseException:
-            spool.close()
-            raise
-        return spool
+        end = spool.seek(0, os.SEEK_END)
+        number = len(self._ends)
+        while most is None or number < most:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                self._iterator = None
+                return
+            except Exception as error:
+                if hasattr(error, "add_note"):  # Python 3.11
+                    error.add_note(f"(from the iterable of source {self._stage!r}, item {number})")
+                raise
+            payload, buffers, files = dumps(item, number)
+            for part in (payload, *buffers):
+                end += spool.write(part)
+            self._ends.append(end)
+            if buffers:
+                self._buffers[number] = list(map(len, buffers))
+            if files:
+                self._files[number] = files
+            number += 1
 
     def _check_not_empty(self, count: int) -> None:
         if count == 0:
             raise EmptySourceError(
-                f"source {self._stage!r} has no items: there is nothing to run; "
-                f"check what the iterable was made from"
+                f"source {self._stage!r} has no items: there is nothing to run; check what the "
+                f"iterable was made from (an iterator gives its items once)"
             )
+
+
+def _is_endless(iterable: Iterable[Any]) -> bool:
+    if isinstance(iterable, itertools.repeat):
+        try:
+            return operator.length_hint(iterable, -1) < 0
+        except TypeError:
+            return True
+    return isinstance(iterable, itertools.count | itertools.cycle)
+
+
+def _refuse_containers(iterable: Any, stage: str) -> None:
+    """Refuse what would be taken apart into something else than its owner thinks of as items."""
+    kind = type(iterable).__name__
+    if isinstance(iterable, str | bytes | bytearray):
+        raise UsageError(
+            f"source {stage!r}: a {kind} is one value, not many items; "
+            f"give a list, for instance [{iterable[:20]!r}]"
+        )
+    gives, write = "", ""
+    if isinstance(iterable, Mapping) and len(iterable):
+        gives, write = "keys", "its .items(), .values() or .keys()"
+    elif hasattr(iterable, "itertuples"):
+        gives, write = "columns", 'its rows: df.to_dict("records") or df.itertuples(name=None)'
+    elif hasattr(iterable, "iter_rows"):
+        gives, write = "columns", "its rows: .iter_rows()"
+    if gives:
+        raise UsageError(
+            f"source {stage!r}: the items of a {kind} would be its {gives} alone; give {write}"
+        )
 
 
 class FileSource:
@@ -169,6 +226,15 @@ class FileSource:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def count(self, most: int | None = None) -> int:
+        """Return how many items there are, and of more than `most` so many."""
+        return len(self.items) if most is None else min(most, len(self.items))
+
+    @property
+    def read(self) -> tuple[int, bool]:
+        """How many items are known, and whether that is all."""
+        return len(self.items), True
 
     def pickles(self) -> Iterator[Pickled]:
         """Yield the pickle of each item in order."""
@@ -242,6 +308,15 @@ class LateSource:
 
     def __len__(self) -> int:
         return self.items
+
+    def count(self, most: int | None = None) -> int:
+        """Return how many items there are, or an estimate, and of more than `most` so many."""
+        return self.items if most is None else min(most, self.items)
+
+    @property
+    def read(self) -> tuple[int, bool]:
+        """How many items are known, and whether that is all."""
+        return self.items, True
 
 
 Source = IterableSource | FileSource | LateSource

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Any
+
+_UNUSUAL = re.compile(r"[^\n\t -~]")
+
+
+def visible(text: str) -> str:
+    r"""Return a text with all that steers a terminal, or cannot be seen, written as in Python.
+
+    To be used on whatever jobs, files or other machines have said before a person sees it: escape
+    sequences, carriage returns, signs that turn the direction of writing. Line feeds and tabs stay.
+
+    Examples
+    --------
+    >>> print(visible("red: \x1b[31m, two lines:\r\n as they are"))
+    red: \x1b[31m, two lines:
+     as they are
+    """
+    return _UNUSUAL.sub(_written_out, text.replace("\r\n", "\n"))
+
+
+def _written_out(match: re.Match[str]) -> str:
+    sign = match[0]
+    if sign.isprintable() or unicodedata.category(sign) == "Zs":  # blanks of other widths
+        return sign
+    return sign.encode("unicode_escape").decode()
 
 
 class Text(str):

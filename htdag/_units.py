@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
+import numbers
+import operator
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,14 +27,33 @@ _SECONDS = {
 }
 
 
+def whole(value: Any) -> int | None:
+    """Return a whole number of any type (numpy's, say) as an int; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
+
+
+def real(value: Any) -> int | float | None:
+    """Return a number of any type as an int or a float; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    found = whole(value)
+    return float(value) if found is None and isinstance(value, numbers.Real) else found
+
+
 def size(default_unit: str) -> Callable[[Any], str]:
     """Return a check for a size, which gives it as HTCondor takes it; ``"MB"`` or ``"KB"``."""
 
     def check(value: Any) -> str:
-        if isinstance(value, int) and not isinstance(value, bool):
-            if not 0 < value < _LARGEST:
+        number = whole(value)
+        if number is not None:
+            if not 0 < number < _LARGEST:
                 raise OptionError("it must be more than 0, and less than 10^15")
-            return f"{value}{default_unit}"
+            return f"{number}{default_unit}"
         if isinstance(value, str):
             match = _SIZE.fullmatch(value)
             if match and 0 < float(match[1]) < _LARGEST:
@@ -77,8 +98,9 @@ def duration(least: int = 1) -> Callable[[Any], int]:
 def _seconds(value: Any) -> int | None:
     if isinstance(value, datetime.timedelta):
         return math.ceil(value.total_seconds())
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return math.ceil(value)
+    number = real(value)
+    if number is not None and math.isfinite(number):
+        return math.ceil(number)
     if not isinstance(value, str) or not value.strip():
         return None
     clock = _CLOCK.fullmatch(value)

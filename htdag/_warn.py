@@ -6,6 +6,8 @@ import os
 import sys
 import warnings
 
+from htdag._text import visible
+
 _PACKAGE = os.path.dirname(__file__) + os.sep
 
 
@@ -16,4 +18,4 @@ def warn(message: str, category: type[Warning]) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
         level += 1
-    warnings.warn(message, category, stacklevel=level)
+    warnings.warn(visible(message), category, stacklevel=level)

@@ -30,6 +30,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from htdag._text import visible
+
 __all__ = [
     "BackendError",
     "DirectoryError",
@@ -56,6 +58,9 @@ __all__ = [
 
 class HtdagError(Exception):
     """Base of all exceptions that htdag raises."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())  # jobs may have had their say in it
 
 
 class UsageError(HtdagError):

@@ -127,7 +127,7 @@ def _newest_first() -> list[tuple[Path, int]]:
 
 def measure_run(run: Path) -> dict[str, Measured]:
     """Return what the jobs of a run measured, by the keys of stages."""
-    created = float(json.loads((run / layout.RUN).read_bytes())["created"])
+    created = float(layout.read_json(str(run / layout.RUN), "created")["created"])
     plan = progress.read_plan(str(run))
     return dict(_measure_plan([run], created, plan))
 

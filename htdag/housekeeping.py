@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,14 @@ from htdag import _checks
 from htdag._home import make_folder, runs_directory
 from htdag._names import check_tag
 from htdag.backends.base import RunState
-from htdag.errors import RunActive, RunNotFound, StageNameError, UsageError
+from htdag.errors import (
+    BackendError,
+    RunActive,
+    RunDamaged,
+    RunNotFound,
+    StageNameError,
+    UsageError,
+)
 from htdag.run import Run, bundle
 from htdag.run.files import IMPORTED, TICKET
 from htdag.runtime import layout
@@ -107,6 +115,9 @@ def clean(
                 run.delete()
         except (RunActive, RunNotFound):
             continue  # it was submitted, gone on with or deleted just now
+        except (RunDamaged, BackendError) as error:
+            warnings.warn(f"passed over: {error}", stacklevel=2)
+            continue
         found.append(entry)
     return found
 
@@ -174,7 +185,7 @@ def _check_free(tag: str) -> str:
 
 def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
     """Give a run its new tag, and note that what it was submitted to is not here."""
-    manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
+    manifest = layout.read_json(str(run / layout.RUN), "tag")
     manifest["tag"] = tag
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     layout.write_aside(str(run / layout.RUN), text.encode())
@@ -182,7 +193,7 @@ def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
     for log in [*run.glob("*.dagman.log"), *run.glob("*.nodes.log")]:
         log.rename(log.with_name(log.name + ".exported"))
     if state is not None:
-        ticket = json.loads((run / TICKET).read_text(encoding="utf-8"))
+        ticket = layout.read_json(str(run / TICKET), "backend", "ticket")
         ticket[IMPORTED] = state
         ticket["backend"] = ticket["backend"] if on is None else on
         layout.write_aside(str(run / TICKET), json.dumps(ticket).encode())

@@ -133,6 +133,9 @@ class Pipeline(Planned, AtEnd):
     def compile(self, directory: str | os.PathLike[str]) -> Path:
         """Write a run directory that ``condor_submit_dag`` runs unaided.
 
+        It is the same that `submit` would write. What HTCondor's version decides goes by the one
+        on this machine; where there is none, the DAG is one for any.
+
         Parameters
         ----------
         directory : path
@@ -159,7 +162,9 @@ class Pipeline(Planned, AtEnd):
         plan = self.plan()
         environments.check(plan, "condor")
         expressions.check(plan)
-        return write_run(plan, path, path.name, functions=self._final)
+        return write_run(
+            plan, path, path.name, functions=self._final, scheduler=backends.scheduler()
+        )
 
     def submit(
         self,
@@ -216,7 +221,8 @@ class Pipeline(Planned, AtEnd):
         try:
             run = self._start(checked, on, asked)
         except BaseException:
-            release_tag(checked)
+            if asked.tag is None:
+                release_tag(checked)
             raise
         asked.taken()
         if asked.tag is None and hasattr(sys, "ps1"):

@@ -45,7 +45,7 @@ def load(tag: str) -> Run:
     htdag.errors.RunNotFound: there is no run with the tag 'no such run'
     """
     path = runs_directory() / check_tag(tag)
-    if not (path / layout.RUN).exists():
+    if not any((path / name).exists() for name in (layout.RUN, layout.PLAN)):
         near = difflib.get_close_matches(tag, [path.name for path in _run_paths("*")], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise RunNotFound(f"there is no run with the tag {tag!r}{hint}")
@@ -98,7 +98,7 @@ def _run_paths(pattern: str) -> list[Path]:
         for path in paths
         if fnmatch.fnmatchcase(path.name, pattern)
         and not path.name.startswith(".")
-        and (path / layout.RUN).exists()
+        and any((path / name).exists() for name in (layout.RUN, layout.PLAN))
     ]
 
 

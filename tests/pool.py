@@ -51,6 +51,8 @@ COMMON = {
     "SHARED_PORT_PORT": "0",
 }
 
+BLIND_DOMAIN = "blind.test"
+
 # Jobs with +EnforceMemory = True may not use more memory than their slot has, as on real pools.
 # Those rule by cgroups, which need an administrator.
 _EXCEEDED = "(TARGET.EnforceMemory =?= True && TARGET.MemoryUsage > Memory)"
@@ -426,7 +428,7 @@ class Pool:
             "DAEMON_LIST": "MASTER, STARTD",
             "COLLECTOR_HOST": address,
             "STARTD_NAME": "blind",
-            "FILESYSTEM_DOMAIN": "blind.test",
+            "FILESYSTEM_DOMAIN": BLIND_DOMAIN,
         }
         config = folder / "condor_config"
         text = self._personal.config_file.read_text()
@@ -537,33 +539,42 @@ class Pool:
         """The execute point of a slot's name, such as slot1_3@blind@machine."""
         return slot.split("@")[1]
 
-    def _slots(self, names: tuple[str, ...] = ("Name", "Start")) -> list[Any]:
+    def _slots(self, names: tuple[str, ...] = ("Name", "Start", "FileSystemDomain")) -> list[Any]:
         kind = self._htcondor.AdType.Startd
         return list(self._collector.query(kind, "PartitionableSlot", list(names)))
 
     @contextlib.contextmanager
-    def only(self, point: str) -> Iterator[None]:
-        """Inside, new jobs start on `point` only; jobs that run elsewhere go on."""
+    def only(self, point: str, *, pretends: bool = False) -> Iterator[None]:
+        """Inside, new jobs start on `point` only; jobs that run elsewhere go on.
+
+        With `pretends` the blind point says that it shares files with the submit side.
+        """
         if point not in POINTS:
             raise ValueError(f"{point!r} is none of {', '.join(POINTS)}")
-        self._steer({name: name == point for name in POINTS})
+        self._steer({name: name == point for name in POINTS}, pretends)
         try:
             yield
         finally:
             self._steer(dict.fromkeys(POINTS, True))
 
-    def _steer(self, start: Mapping[str, bool]) -> None:
+    def _steer(self, start: Mapping[str, bool], pretends: bool = False) -> None:
+        domains = dict.fromkeys(POINTS, COMMON["FILESYSTEM_DOMAIN"])
+        if not pretends:
+            domains["blind"] = BLIND_DOMAIN
         for name, master in (("seeing", self._personal.condor_master), ("blind", self._blind)):
             file = self.folder / f"{name}.start"
             aside = file.with_suffix(".new")
-            aside.write_text(f"START = {start[name]}\n")
+            aside.write_text(f"START = {start[name]}\nFILESYSTEM_DOMAIN = {domains[name]}\n")
             aside.replace(file)
             assert master is not None
             master.send_signal(signal.SIGHUP)  # read the settings again
 
         def steered() -> bool:
-            ads = {self._point(slot["Name"]): slot.eval("Start") for slot in self._slots()}
-            return ads == dict(start)
+            ads = {self._point(slot["Name"]): slot for slot in self._slots()}
+            shared = {name: ad["FileSystemDomain"] for name, ad in ads.items()}
+            return {name: ad.eval("Start") for name, ad in ads.items()} == dict(start) and (
+                shared == domains
+            )
 
         wait_until(steered, 15, f"the execute points to take jobs as in {dict(start)}")
 

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 from htdag._graph import upstreams
 from htdag._sources import FileSource
 from htdag.compile import write_run
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.observe import outcomes
 from htdag.runtime import compute, judgement, keyhash, lanes, layout, looping, progress, worker
-from htdag.stages import MISSING
+from htdag.stages import MISSING, PER_ITEM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -61,8 +62,32 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
             results[name] = source_items(stage)
         else:
             call = functools.partial(_call_on_copies, stage.function, bound)
-            results[name] = MEANINGS[stage.kind](stage, call, *inputs)
+            mean = _without_failed if stage.options.on_error == "skip" else MEANINGS[stage.kind]
+            results[name] = mean(stage, call, *inputs)
     return results
+
+
+def _without_failed(stage: htdag.Stage, call: Callable[..., Any], *inputs: list[Any]) -> Any:
+    """What a stage gives of the items that do not fail in it: each is tried alone."""
+    if stage.kind == "group_by":
+        inputs = (_accepted(stage.key, inputs[0]),)
+    if stage.kind not in PER_ITEM:
+        return MEANINGS[stage.kind](stage, call, *inputs)
+    found: list[Any] = []
+    for item in inputs[0]:
+        with contextlib.suppress(Exception):
+            found += MEANINGS[stage.kind](stage, call, [item])
+    return found
+
+
+def _accepted(function: Callable[..., Any], items: list[Any]) -> list[Any]:
+    """The items with which a function does not fail."""
+    found = []
+    for item in items:
+        with contextlib.suppress(Exception):
+            function(item)
+            found.append(item)
+    return found
 
 
 def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
@@ -155,9 +180,9 @@ MEANINGS: dict[str, Callable[..., Any]] = {
 }
 
 
-def compiled(flow: htdag.Pipeline, run: Path) -> Path:
+def compiled(flow: htdag.Pipeline, run: Path, scheduler: Scheduler = ANY) -> Path:
     """A run directory, anywhere (under /tmp too, where only DAGMan minds)."""
-    write_run(flow.plan(), run, run.name)
+    write_run(flow.plan(), run, run.name, scheduler=scheduler)
     return run
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import reference
 
 import htdag
 from htdag.backends import abilities, poolconfig
+from htdag.compile.scheduler import Scheduler
 from htdag.errors import BackendError
 from htdag.runtime import layout
 
@@ -30,30 +32,27 @@ def test_a_program_tells_its_version(tmp_path: Path):
 
 
 def test_only_a_newer_dagman_can_keep_other_jobs(tmp_path: Path):
-    assert not abilities.keeps_others(program(tmp_path, OLD))
-    assert abilities.keeps_others(program(tmp_path, NEW))
-    assert not abilities.keeps_others(tmp_path / "none")
+    assert not abilities.keeps_jobs(program(tmp_path, OLD))
+    assert abilities.keeps_jobs(program(tmp_path, NEW))
+    assert not abilities.keeps_jobs(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "told"),
+    ("options", "told"),
     [
-        (OLD, {"max_materialize": 2}, True),
-        (OLD, {"max_idle": 2}, True),
-        (OLD, {}, False),
-        (NEW, {"max_materialize": 2}, False),
-        (b"a script", {"max_materialize": 2}, False),
+        ({"max_materialize": 2}, True),
+        ({"max_idle": 2}, True),
+        ({}, False),
     ],
 )
 def test_an_old_dagman_is_told_to_heed_throttles(
-    tmp_path: Path, content: bytes, options: dict[str, int], told: bool
+    tmp_path: Path, options: dict[str, Any], told: bool
 ):
     stage = htdag.source(range(4), chunk_size=1).map(abs, **options)
     run = reference.compiled(htdag.Pipeline(stage, name="flow"), tmp_path / "run")
-    for _ in range(2):
-        abilities.settle_throttles(run, program(tmp_path, content))
     text = (run / layout.CONFIG).read_text()
-    assert text.count("\nDAGMAN_USE_DIRECT_SUBMIT = False\n") == told
+    block = "\nif version < 23.10.1\nDAGMAN_USE_DIRECT_SUBMIT = False\nendif\n"
+    assert (block in text) == told
 
 
 def made(number: int) -> htdag.OutputFile:
@@ -65,22 +64,30 @@ def test_files_go_to_a_url_where_htcondor_can_send_them_only(tmp_path: Path):
     url = "https://data.example.org/run-7"
     away = htdag.map(made, [1, 2], name="away", output_destination=url)
     here = htdag.map(made, [1, 2], name="here", output_destination=tmp_path / "put")
-    run = reference.compiled(htdag.Pipeline(away, here, name="flow"), tmp_path / "run")
-    abilities.check_destinations(run, program(tmp_path, NEW))
-    abilities.check_destinations(run, program(tmp_path, b"a script"))
+    flow = htdag.Pipeline(away, here, name="flow")
+    reference.compiled(flow, tmp_path / "new", Scheduler(version=(23, 10, 1)))
     with pytest.raises(BackendError) as caught:
-        abilities.check_destinations(run, program(tmp_path, OLD))
+        reference.compiled(flow, tmp_path / "old", Scheduler(version=(23, 9, 6)))
     assert str(caught.value) == (
         "'away' has output_destination='https://data.example.org/run-7', but HTCondor 23.9.6 never "
         "ends a job whose files go to a URL (23.10.1 does); give a folder of this machine, or let "
         "the function send its files itself"
     )
+    assert not (tmp_path / "old").exists()
     # An old execute point does not get such jobs in any pool.
     newer = 'requirements = versionGE(split(TARGET.CondorVersion)[1], "23.10.1")\n'
-    assert newer in (run / layout.submit("away")).read_text()
-    assert "requirements" not in (run / layout.submit("here")).read_text()
-    run = reference.compiled(htdag.Pipeline(here, name="other"), tmp_path / "other")
-    abilities.check_destinations(run, program(tmp_path, OLD))
+    assert newer in (tmp_path / "new" / layout.submit("away")).read_text()
+    assert "requirements" not in (tmp_path / "new" / layout.submit("here")).read_text()
+    other = htdag.Pipeline(here, name="other")
+    reference.compiled(other, tmp_path / "other", Scheduler(version=(23, 9, 6)))
+
+
+def test_files_do_not_go_to_a_file_url_on_htcondor(tmp_path: Path):
+    stage = htdag.map(made, [1, 2], name="away", output_destination=f"file://{tmp_path}/put")
+    flow = htdag.Pipeline(stage, name="flow")
+    with pytest.raises(BackendError, match=r"makes no folders.*give the path of a folder"):
+        reference.compiled(flow, tmp_path / "run", Scheduler(version=(25, 14, 1)))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("older", [False, True])

@@ -5,6 +5,7 @@ What each kind means in every shape of pipeline is tested by test_hypothesis_pla
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +180,33 @@ def test_items_tell_their_source(runs_dir: Path):
     ]
     assert next(run.items("twice")).source == "to be"
     assert next(run.items("number")).source is None
+
+
+def test_items_made_of_several_tell_the_sources_of_all(runs_dir: Path):
+    a = htdag.source(["x", "y"], name="a")
+    b = htdag.source([1, 2, 3], name="b").map(abs, name="absolute", fuse=False)
+    both = a.product(b, name="both")
+    pairs = b.combinations(2, name="pairs")
+    flow = htdag.Pipeline(
+        both.map(str, name="shown"),
+        pairs.product(both, a, name="nested").flat_map(lambda item: [1, 2], name="parts").take(9),
+        a.concat(both, name="chain"),
+        a.product(b.count(), name="counted"),
+        a.product(b.group_by(abs), name="grouped"),
+    )
+    run = flow.submit(on="local").wait()
+
+    def sources(stage):
+        return [item.source for item in run.items(stage)]
+
+    assert sources("shown") == [*itertools.product("xy", [1, 2, 3])]
+    nested = itertools.product(
+        itertools.combinations([1, 2, 3], 2), itertools.product("xy", [1, 2, 3]), "xy"
+    )
+    assert sources("take") == [each for each in nested for _ in range(2)][:9]
+    assert sources("chain") == ["x", "y", *itertools.product("xy", [1, 2, 3])]
+    assert sources("counted") == [("x", None), ("y", None)]
+    assert set(sources("grouped")) == {None}
 
 
 def test_no_pair_of_a_product_is_ever_stored(tmp_path: Path):

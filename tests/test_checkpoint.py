@@ -68,11 +68,15 @@ def vacate(pool: Pool, run: htdag.Run, *options: str) -> None:
 
 
 class Started:
-    """The jobs of a run directory, started as on a point to which files were transferred."""
+    """The jobs of a run directory, started as on a point to which files were transferred.
 
-    def __init__(self, stage: htdag.Stage, run: Path) -> None:
+    Or, if `shared`, as on one that sees the run directory itself.
+    """
+
+    def __init__(self, stage: htdag.Stage, run: Path, *, shared: bool = False) -> None:
         self.run = reference.compiled(htdag.Pipeline(stage, history=False), run)
-        (self.run / layout.RUN).unlink()
+        if not shared:
+            (self.run / layout.RUN).unlink()
         self.scratch = run.with_name("scratch")
         self.scratch.mkdir()
 
@@ -253,6 +257,39 @@ def test_a_function_goes_on_from_its_checkpoint(tmp_path: Path):
     assert text[slice(*spans[1])].decode() == "step 0\nstep 1\n"
 
 
+def counting_slowly(last: int) -> list[int]:
+    """Count in steps that are put aside; return the processes that made them."""
+    state = Path("state.json")
+    made = json.loads(state.read_text()) if state.exists() else []
+    while len(made) < last:
+        made.append(os.getpid())
+        state.write_text(json.dumps(made))
+        htdag.checkpoint(state)
+        time.sleep(0.2)
+    return made
+
+
+@pytest.mark.parametrize("outputs", ["empty", "missing"])
+def test_a_checkpoint_of_the_first_item_outlives_an_eviction(tmp_path: Path, outputs: str):
+    """Where the file system is shared: nothing was finished yet, so the item files are empty."""
+    stage = htdag.source([8]).map(counting_slowly, name="slowly")
+    jobs = Started(stage, tmp_path / "run", shared=True)
+    job = jobs.start("slowly")
+    folder = jobs.run / layout.checkpoints("slowly", "0000", 1)
+    deadline = time.monotonic() + 30
+    while not list(folder.glob("*.tar")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(timeout=30) == 143
+    items = jobs.run / layout.output("slowly", "0000", 1, "slowly")
+    assert items.stat().st_size == 0
+    if outputs == "missing":
+        items.unlink()
+    assert jobs.finish("slowly") == 0
+    (made,) = reference.result(jobs.run, "slowly")
+    assert (len(made), len(set(made))) == (8, 2)
+
+
 def half_done(x: int) -> list[str]:
     state = Path("state")
     before = state.read_text().split() if state.exists() else []
@@ -398,11 +435,12 @@ def test_a_job_without_a_folder_for_it_says_so(tmp_path, monkeypatch):
 
 
 @pytest.mark.pool
-def test_evicted_jobs_keep_what_is_done_and_put_aside(pool: Pool, runs_dir: Path):
+@pytest.mark.parametrize("point", ["blind", "seeing"])
+def test_evicted_jobs_keep_what_is_done_and_put_aside(pool: Pool, runs_dir: Path, point: str):
     """Also when the second eviction comes before anything more was put aside."""
     done = htdag.source([1.5] * 6).map(slow, chunk_size=6, checkpoint_interval=1)
     aside = htdag.source([12]).map(count, checkpoint_interval=1)
-    with pool.only("blind"):
+    with pool.only(point):
         run = htdag.Pipeline(done, aside, name="evicted").submit(on="condor")
         pool.wait_until(lambda: job_events(run, "001") == 2, 60, "the jobs' start")
         time.sleep(4.5)
@@ -416,7 +454,8 @@ def test_evicted_jobs_keep_what_is_done_and_put_aside(pool: Pool, runs_dir: Path
     (steps,) = run.result("count")
     assert len(steps) == 12
     assert len(set(steps)) > 1
-    assert run.stdout("count", "0").startswith("step 0\n")
+    if point == "blind":  # its pauses tell where the item at hand began to print
+        assert run.stdout("count", "0").startswith("step 0\n")
 
 
 def test_only_functions_that_may_checkpoint_get_folders_for_it():

@@ -39,6 +39,12 @@ def test_another_start_counts_whatever_comes_after_it(record: str):
     assert not Claim(record).is_lost()  # of the later one
 
 
+def test_an_end_that_somebody_else_wrote_counts(record: str):
+    claim = Claim(record)
+    recordfile.append(record, "end", {"killed": True})
+    assert claim.is_lost()
+
+
 def test_a_record_that_was_brought_from_elsewhere_counts(record: str, tmp_path: Path):
     claim = Claim(record)
     other = str(tmp_path / "other")

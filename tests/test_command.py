@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import os
 import pickle
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,6 +84,34 @@ def test_what_was_written(returns, result):
         assert write(file) == file.read_text()
 
 
+@dataclasses.dataclass
+class Sample:
+    name: str
+
+
+ODD = ["a b", "it's", '"', "-rf", "ü\n", "$HOME", "{x}", "*", ".hidden", "..."]
+
+
+@pytest.mark.parametrize("shell", [False, True])
+@pytest.mark.parametrize("name", ODD)
+def test_the_name_of_what_is_written_is_made_of_the_item(name, shell):
+    make = partial(htdag.command, "touch {output}", returns=os.path.basename, shell=shell)
+    assert make(output="{name}.bam")({"name": name}) == f"{name}.bam"
+    assert make(output="{name}")(Sample(name)) == name
+    assert make(output="{0}-{1}")((name, 3)) == f"{name}-3"
+    assert make(output="{{{left}}}{right}")(Pair(1, name)) == "{1}" + name
+    assert make(output="{stem}.{kind}", kind="bai")(Path("/x") / f"{name}.bam") == f"{name}.bai"
+
+
+@pytest.mark.parametrize("name", ["a/b", "/etc/passwd", "..", "."])
+def test_what_is_no_name_is_refused_for_its_item(name):
+    write = htdag.command("touch {output}", output="{name}")
+    with pytest.raises(htdag.CommandError, match=r"output='\{name\}' is .* no name of a file"):
+        write({"name": name})
+    with pytest.raises(htdag.CommandError, match=r"\{name\} is not known: the item is a dict"):
+        write({"sample": name})
+
+
 def test_the_status():
     status = htdag.command("sh -c 'exit 3'", returns="status", ok_exit=(0, 3))
     assert status(None) == 3
@@ -138,6 +169,11 @@ def test_the_environment_is_added_to():
         ("echo", {"returns": "text"}, "needs {output}"),
         ("echo", {"returns": "json"}, "none of"),
         ("echo {output}", {"output": "a/b"}, "name of a file"),
+        ("echo {output}", {"output": "{x}/b"}, "name of a file"),
+        ("echo {output}", {"output": ".."}, "name of a file"),
+        ("echo {output}", {"output": "{output}.txt"}, "part of itself"),
+        ("echo {output}", {"output": "{x!r}"}, "no field"),
+        ("echo {output}", {"output": "{x"}, "doubled"),
         ("echo", {"db": "x"}, "db is in no field"),
         ("echo", {"timeout": 0}, "timeout"),
     ],

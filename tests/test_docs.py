@@ -28,7 +28,7 @@ SCRIPTS = {
         f"{name}.py": DOCS / f"{name}.md"
         for name in (
             *("per-item", "combining", "keyed", "views", "loops", "files"),
-            *("resources", "checkpoints", "programs", "inside"),
+            *("resources", "checkpoints", "programs", "inside", "surroundings"),
             *("environments", "errors", "htmap", "recipes"),
         )
     },

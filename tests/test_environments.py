@@ -210,7 +210,7 @@ def test_without_an_environment_nothing_is_added(tmp_path: Path):
     run = reference.compiled(one_stage(), tmp_path / "run")
     assert not (run / layout.ENVIRONMENTS).exists()
     submit = read_submit(run, "double")
-    assert submit["executable"] == layout.RUNTIME
+    assert submit["arguments"].split()[0] == layout.RUNTIME
     assert "requirements" not in submit
 
 
@@ -220,11 +220,11 @@ def test_an_own_environment(tmp_path: Path, note: str):
     submit = read_submit(run, "double")
     folder = next((run / layout.ENVIRONMENTS).iterdir())
     name = folder.relative_to(run).as_posix()
-    assert submit["executable"] == f"{name}/run.sh"
+    assert submit["arguments"].split()[0] == f"{name}/run.sh"
     assert submit["requirements"] == f"({BLIND}) && (Mips > 1 || Lab)"
     assert submit["+Lab"] == '"blue"'
     sent = submit["transfer_input_files"].split(", ")
-    assert sent[:2] == [layout.RUNTIME, f"{name}/name.txt"]
+    assert sent[:3] == [f"{name}/run.sh", layout.RUNTIME, f"{name}/name.txt"]
     assert os.access(folder / "run.sh", os.X_OK)
     assert (folder / "name.txt").read_text() == "python3\n"
     assert folder.stat().st_mode & 0o77 == 0
@@ -274,7 +274,7 @@ def test_containers_are_htcondors(tmp_path: Path, kind: str):
     folder = kind in ("folder", "elsewhere")
     assert submit["universe"] == "container"
     assert submit["container_image"] == (f"{image}/" if folder else str(given))
-    assert submit["executable"] == layout.RUNTIME
+    assert submit["arguments"].split()[0] == layout.RUNTIME
     assert submit.get("transfer_container") == ("False" if folder else None)
     # A shared file system is asked for only where the image is not sent, and then used.
     needs = {"folder": f"({same}) && (Mips > 1)", "elsewhere": f"({where}) && (Mips > 1)"}
@@ -828,6 +828,7 @@ def test_delivery_packed_brings_numpy(
         name="interpreter",
         environment=Environment.interpreter(sys.executable),
         requirements="TARGET.Memory > 1",
+        input_files="file:///etc/hostname",  # so that files are always transferred
     )
     own = source.map(lambda x: sys.flags.dont_write_bytecode, name="own", environment=Named(note))
     run = htdag.Pipeline(packed, interpreter, own).submit(on="condor").wait(timeout=120)

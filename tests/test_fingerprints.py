@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -360,3 +361,62 @@ def test_a_class_of_items():
             return 2
 
     assert first.components != of_kind(One).components
+
+
+def test_files_of_a_package_count_where_it_asks_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "stations"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "names.py").write_text(
+        "from pathlib import Path\nFOLDER = Path(__file__).parent\n"
+        "def name(number):\n    return (FOLDER / 'names.txt').read_text().split()[number]\n"
+    )
+    (package / "names.txt").write_text("Oslo Lima")
+    names = importlib.import_module("stations.names")
+    before = of_function(names.name).components
+    assert before == of_function(names.name).components
+    (package / "names.txt").write_text("Oslo Pune")
+    after = of_function(names.name).components
+    assert {k for k in after if before[k] != after[k]} == {"files of package stations"}
+
+
+def test_native_code_of_the_user_counts_by_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import _bisect
+
+    if not getattr(_bisect, "__file__", None):
+        pytest.skip("this Python has no extension module to copy")
+    copied = tmp_path / Path(_bisect.__file__).name
+    shutil.copy(_bisect.__file__, copied)
+    monkeypatch.delitem(sys.modules, "_bisect")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = importlib.import_module("_bisect")
+    assert own.__file__ == str(copied)
+    before = of_function(own.bisect_left).components
+    by_name = of_function(lambda numbers: own.bisect_left(numbers, 1)).components
+    with copied.open("ab") as file:
+        file.write(b"changed")
+    assert before != of_function(own.bisect_left).components
+    assert by_name != of_function(lambda numbers: own.bisect_left(numbers, 1)).components
+
+
+def test_numpy_and_pandas(monkeypatch: pytest.MonkeyPatch):
+    numpy = pytest.importorskip("numpy")
+    table = numpy.arange(100_000)
+
+    def look_up(item):
+        return table[item], numpy.sin(item)
+
+    found = of_function(look_up)
+    assert found.unsure == {}
+    assert "package numpy" in found.components
+    table[7] = 0
+    after = of_function(look_up).components
+    assert {k for k in after if after[k] != found.components[k]} == {
+        "enclosing variable table of its function"
+    }
+    assert of_function(numpy.sin).components != of_function(numpy.cos).components

@@ -110,7 +110,7 @@ def tree():
 
 
 def files():
-    texts = htdag.files([GOLDEN / "dagman.config", GOLDEN / "post.sh"], name="texts")
+    texts = htdag.files([GOLDEN / "list.sh", GOLDEN / "post.sh"], name="texts")
     return htdag.Pipeline(texts.map(os.path.getsize), name="files")
 
 
@@ -171,10 +171,14 @@ def read_submit(path):
     return commands
 
 
+def tells_by_status(path):
+    return read_submit(path)["arguments"][0].split()[1] == "work-status"
+
+
 def read_script(path):
     """The commands of a shell script, without what names this machine's Python."""
     lines = [line for line in path.read_text().splitlines() if not line.startswith("# ")]
-    return [re.sub(r"^python=/.*", "python=PYTHON", line) for line in lines]
+    return [re.sub(r"^( *)python=/.*", r"\1python=PYTHON", line) for line in lines]
 
 
 def read_config(path):
@@ -193,8 +197,9 @@ def write_golden(run, golden):
         (golden / path.name).write_text(text, encoding="utf-8")
     text = (run / layout.POST).read_text()
     (GOLDEN / "post.sh").write_text(re.sub(r"(?m)^python=/.*", "python=/the/python", text))
-    place = golden if golden.name == "throttles" else GOLDEN
-    shutil.copyfile(run / layout.CONFIG, place / "dagman.config")
+    text = (run / layout.LIST).read_text()
+    (GOLDEN / "list.sh").write_text(re.sub(r"(?m)python=/.*", "python=/the/python", text))
+    shutil.copyfile(run / layout.CONFIG, golden / "dagman.config")
 
 
 def test_the_files_are_the_golden_ones(made):
@@ -204,18 +209,16 @@ def test_the_files_are_the_golden_ones(made):
     (dag,) = run.glob("*.dag")
     assert read_dag(dag) == read_dag(golden / dag.name)
     subs = submit_files(run)
-    own = {layout.CONFIG} if golden.name == "throttles" else set()
-    assert {dag.name, *subs, *own} == {path.name for path in golden.iterdir()}
+    assert {dag.name, *subs, layout.CONFIG} == {path.name for path in golden.iterdir()}
     for name, path in subs.items():
         assert read_submit(path) == read_submit(golden / name), name
-    assert read_config(run / layout.CONFIG) == read_config(
-        (golden if own else GOLDEN) / layout.CONFIG
-    )
-    assert read_script(run / layout.POST) == read_script(GOLDEN / "post.sh")
+    assert read_config(run / layout.CONFIG) == read_config(golden / layout.CONFIG)
+    for name in (layout.POST, layout.LIST):
+        assert read_script(run / name) == read_script(GOLDEN / name)
 
 
 def test_no_golden_file_is_left_over():
-    assert {path.name for path in GOLDEN.iterdir()} == {*PIPELINES, "dagman.config", "post.sh"}
+    assert {path.name for path in GOLDEN.iterdir()} == {*PIPELINES, "list.sh", "post.sh"}
 
 
 def test_node_names_parse_back_from_the_dag(made):
@@ -231,11 +234,12 @@ def test_node_names_parse_back_from_the_dag(made):
     assert edges == {(above.name, u.name) for u in units for above in parents(plan, u)}
     assert edges == {(u.name, below.name) for u in units for below in children(plan, u)}
     lists = {words[1]: words[2:] for words in statements if words[0] == "VARS"}
-    assert lists == {
-        u.name: ("PREPEND", f'list="{layout.chunk_list(*u)}"') for u in units if u.lane
-    }
+    assert lists == {u.name: ("PREPEND", f'unit="{u.name}"') for u in units if u.lane}
     scripts = {words[2]: words[3:] for words in statements if words[:2] == ("SCRIPT", "POST")}
-    assert scripts == {name: (layout.POST, name, "$RETRY", "$MAX_RETRIES") for name in jobs}
+    by_status = {name for name, file in jobs.items() if tells_by_status(run / file)}
+    assert scripts == {
+        name: (layout.POST, name, "$RETRY", "$MAX_RETRIES") for name in jobs.keys() - by_status
+    }
     retried = {words[1]: int(words[2]) for words in statements if words[0] == "RETRY"}
     assert retried == {name: n["retries"] for name, n in nodes.items() if n["retries"]}
     stopping = {words[1] for words in statements if words[0] == "ABORT-DAG-ON"}
@@ -246,7 +250,7 @@ def test_what_a_job_needs_is_transferred_and_there(made):
     run, _ = made
     for node in progress.read_plan(str(run))["nodes"]:
         commands = read_submit(run / layout.submit(node["name"]))
-        assert (run / commands["executable"][0]).stat().st_mode & stat.S_IXUSR
+        assert (commands["executable"], commands["transfer_executable"]) == (["/bin/sh"], ["False"])
         lists = [run / layout.chunk_list(*unit) for unit in units_of(node)]
         lines = [line for path in lists for line in path.read_text().splitlines()]
         assert len(lines) == node["chunks"]
@@ -277,8 +281,10 @@ def test_what_a_job_brings_back_is_what_it_writes(made):
             layout.record(node["name"], "0000", 1),
             *(layout.output(node["name"], "0000", 1, stage) for stage in node["outputs"]),
         ]
-        assert commands["arguments"][0].split() == [
-            "work",
+        words = commands["arguments"][0].split()
+        assert words[1] in ("work", "work-status")
+        assert [words[0], *words[2:]] == [
+            layout.RUNTIME,
             node["name"],
             "$(chunk)",
             "$(attempt)",
@@ -288,7 +294,9 @@ def test_what_a_job_brings_back_is_what_it_writes(made):
 
 def test_the_scripts_are_sound_shell(made):
     run, _ = made
-    subprocess.run(["sh", "-n", run / layout.POST], check=True)
+    for name in (layout.POST, layout.LIST):
+        assert (run / name).stat().st_mode & stat.S_IXUSR
+        subprocess.run(["sh", "-n", run / name], check=True)
     preamble = (run / layout.RUNTIME).read_bytes().split(b"PK\x03\x04")[0]
     subprocess.run(["sh", "-n"], input=preamble, check=True)
 

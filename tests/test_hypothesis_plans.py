@@ -72,7 +72,29 @@ def width_joined(a, b, bound):
     return f"{a}{b}{len(bound)}"[-40:]
 
 
+def fails(text):
+    """Fail on about a third of all texts, each time."""
+    if hashlib.sha1(text.encode()).digest()[0] < 80:
+        raise ValueError(text)
+    return text
+
+
+def letters_until(text):
+    """Yield letters, and fail at some."""
+    for number, letter in enumerate(text[:4]):
+        yield fails(letter + str(number))
+
+
+def fails_to_tell(text):
+    return len(fails(text)) % 2
+
+
+SKIP = {"on_error": "skip", "max_errors": 1.0}
+
 PER_ITEM = {
+    "loses": lambda stage, **o: stage.map(fails, **SKIP, **o),
+    "loses some": lambda stage, **o: stage.flat_map(letters_until, **SKIP, **o),
+    "keeps some": lambda stage, **o: stage.filter(fails_to_tell, **SKIP, **o),
     "upper": lambda stage, **o: stage.map(str.upper, **o),
     "short": lambda stage, **o: stage.map(lambda text: text[-6:], **o),
     "tail": lambda stage, **o: stage.filter(lambda text: len(text) % 2 == 0, **o),
@@ -132,6 +154,10 @@ VIEWS = {
     "combinations": lambda stage, other, n: stage.take(6).combinations(n).map("".join),
     "concat": lambda stage, other, n: stage.concat(other),
 }
+
+
+LOSING = ("loses", "loses some", "keeps some")
+WITH_HOLES = [*LOSING, *LOSING, "upper", "letters", *VIEWS]
 
 
 def ends(state, previous=None):
@@ -291,6 +317,36 @@ def test_a_run_gives_what_plain_python_gives(in_process, tmp_path, data):
         assert failed
         return
     assert failed == []
+    for target in flow.targets:
+        assert result(run, target) == expected[target]
+
+
+@given(data=st.data())
+@settings(
+    max_examples=max(20, EXAMPLES // 3),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_what_is_left_of_items_that_were_let_go(in_process, tmp_path, data):
+    """Stages and views of sequences with holes: plain Python over what is left."""
+    draw = data.draw
+    texts = draw(st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=12))
+    made = [htdag.source(texts, chunk_size=draw(st.integers(1, 5)))]
+    for kind in draw(st.lists(st.sampled_from(WITH_HOLES), min_size=1, max_size=5)):
+        upstream, other = draw(st.sampled_from([made[-1], *made])), draw(st.sampled_from(made))
+        given = draw(options())
+        if kind in VIEWS:
+            stage = VIEWS[kind](upstream, other, draw(st.integers(1, 4)))
+        else:
+            skips = {} if kind in LOSING else draw(st.sampled_from([{}, SKIP]))
+            stage = PER_ITEM[kind](upstream, **skips, **given)
+        made.append(stage)
+    targets = {id(stage): stage for stage in [made[-1], *draw(st.lists(st.sampled_from(made)))]}
+    flow = htdag.Pipeline(*targets.values(), name="flow")
+    shutil.rmtree(tmp_path / "run", ignore_errors=True)
+    run = compiled(flow, tmp_path / "run")
+    assert run_nodes(run) == []
+    expected = evaluate(flow.graph)
     for target in flow.targets:
         assert result(run, target) == expected[target]
 

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 import operator
-import threading
+import sqlite3
 
 import numpy as np
 import pytest
@@ -198,13 +198,13 @@ def add_in_place(a, b):
 
 
 def test_what_cannot_be_copied_goes_to_one_stage_only():
-    def lock(item):
-        return threading.Lock()
+    def connect(item):
+        return sqlite3.connect(":memory:")
 
-    def name(lock):
-        return lock.locked()
+    def name(connection):
+        return connection.in_transaction
 
-    one = htdag.source([1]).map(lock)
+    one = htdag.source([1]).map(connect)
     assert htdag.Pipeline(one.map(name)).run(on="local") == [False]
     with pytest.raises(htdag.RunFailed, match="goes to several stages"):
         htdag.Pipeline(one.map(name), one.map(name, name="again"), name="two").run(on="local")

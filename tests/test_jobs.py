@@ -167,7 +167,7 @@ def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
     wait_for(lambda: "held" in states(run))
     (told,) = run.status().held
     stage = run.status()["held"]
-    assert (stage.held, stage.waiting, stage.running) == (1, 1, 0)
+    assert (stage.held, stage.waiting, stage.running) == (1, 0, 0)
     assert "  held  " in text_of("status", "memory").splitlines()[1]
     shown = text_of("errors", "memory", "held")
     assert re.search(r"Held: memory exceeded.*\n.*\n.*says: .*\n   htdag edit memory held", shown)
@@ -190,6 +190,25 @@ def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
 
 
 @pytest.mark.pool
+def test_a_machine_that_seems_to_share_files(pool: Any, runs_dir: Path):
+    stage = htdag.source(range(2), chunk_size=1).map(abs, name="work")
+    sent = htdag.source(range(2), chunk_size=1).map(abs, name="sent", transfer_files=True)
+    with pool.only("blind", pretends=True):
+        run = htdag.Pipeline(stage, sent).submit("seems", on="condor")
+        wait_for(lambda: states(run).count("held") == 2 and run.status()["sent"].done == 2)
+        (told,) = run.status().held
+        assert "2 jobs, such as" in told
+        assert "does not see the run's directory" in told
+        command = re.search(r"htdag (edit seems work --transfer-files); then: htdag rel", told)
+        assert command, told
+        assert cli(*command[1].split())["jobs"] == 2
+        assert run.release("work") == 2
+        assert run.wait(timeout=90, progress=False).result("work") == [0, 1]
+    written = submitfile.commands(str(run.path), "work")
+    assert written["should_transfer_files"] == "YES"
+
+
+@pytest.mark.pool
 def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
     first = htdag.source(range(2), chunk_size=1).map(abs, name="first", request_memory="64GB")
     run = htdag.Pipeline(first.map(abs, name="second", fuse=False)).submit("why", on="condor")
@@ -202,10 +221,11 @@ def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
 
     assert run.hold() == 2
     assert run.state is htdag.RunState.HELD
-    assert "halted" in str(run.status())
+    yet = "jobs that are yet to be submitted will be on hold until htdag release why"
+    assert yet in str(run.status())
     assert run.release() == 2
     assert states(run, ask=True) == ["idle"] * 2
-    assert "halted" not in str(run.status(ask=True))
+    assert yet not in str(run.status(ask=True))
 
     run.halt()
     assert any("htdag unhalt why" in reason.remedy for reason in run.why())
@@ -215,6 +235,30 @@ def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
         run.wait(timeout=60, progress=False)
     assert run.state is htdag.RunState.STOPPED
     run.unhalt()
+    assert run.wait(timeout=60, progress=False).result() == [0, 1]
+
+
+@pytest.mark.pool
+def test_jobs_that_are_not_submitted_yet_are_held_and_paused(
+    pool: Any, runs_dir: Path, shared: Path
+):
+    first = htdag.source(range(2), chunk_size=1).map(
+        functools.partial(patient, shared), name="first"
+    )
+    second = first.map(abs, name="second", fuse=False)
+    (shared / "go").touch()
+    run = htdag.Pipeline(second).submit("fresh", on="condor")
+    run.pause("second")
+    run.hold("first")
+    with pytest.raises(htdag.RunHeld, match=r"node first, 2 jobs.*htdag release fresh first"):
+        run.wait(timeout=60, progress=False)
+    assert calls(shared) == []
+    assert run.release("first") == 2
+    pool.wait_until(lambda: run.status()["first"].done == 2, 60, "the first stage")
+    with pytest.raises(htdag.RunHeld, match=r"node second, 2 jobs.*htdag continue"):
+        run.wait(timeout=60, progress=False)
+    assert "will not begin until htdag continue fresh" in str(run.status())
+    assert run.continue_("second") == 2
     assert run.wait(timeout=60, progress=False).result() == [0, 1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import htdag
@@ -43,6 +44,14 @@ from htdag.errors import OptionError
         ("submit", {"+B": 1, "a": True}, (("+B", "1"), ("a", "True"))),
         ("submit", {"MY.Project": '"x"'}, (("MY.Project", '"x"'),)),
         ("submit", {}, ()),
+        ("chunk_size", np.int64(5), 5),
+        ("retries", np.array(1), 1),
+        ("max_errors", np.float32(0.5), 0.5),
+        ("max_errors", np.uint8(3), 3),
+        ("request_memory", np.int32(512), "512MB"),
+        ("allowed_job_duration", np.float64(60), 60),
+        ("rank", np.float32(3.5), "3.5"),
+        ("submit", {"a": np.int8(3)}, (("a", "3"),)),
     ],
 )
 def test_good_values_have_one_normal_form(option, value, normal):
@@ -55,6 +64,8 @@ def test_good_values_have_one_normal_form(option, value, normal):
         ("request_cpus", 0),
         ("request_cpus", 1.0),
         ("request_cpus", True),
+        ("request_cpus", np.bool_(True)),
+        ("request_cpus", np.float64(2)),
         ("request_cpus", "2"),
         ("request_memory", 0),
         ("request_memory", -1),
@@ -108,10 +119,51 @@ def test_bad_values_are_refused_by_name(option, value):
     assert str(caught.value).startswith(f"stage 'words': option {option}=")
 
 
-@pytest.mark.parametrize("name", ["Executable", "arguments", "queue", "LOG", "output"])
-def test_submit_commands_of_htdag_itself_are_refused(name):
-    with pytest.raises(OptionError, match="is set by htdag itself"):
+REFUSED = {
+    "set by htdag itself": "Executable arguments LOG output iwd InitialDir +Iwd MY.Cmd "
+    "remote_initialdir submit_event_notes stream_output log_xml batch_name universe shell "
+    "output_directory transfer_checkpoint_files transfer_output_remaps dagman_log notification",
+    "a word of the language": "if elif else endif include use queue Include",
+    "is a variable of htdag's": "chunk attempt inputs unit memory_of_chunk",
+    "give transfer_files=True": "should_transfer_files",
+    r"call run\.hold\(\)": "hold Hold",
+    "nothing would be computed": "noop_job skip_if_dataflow",
+    "keep jobs in the queue": "leave_in_queue",
+    "another universe": "ec2_ami_id grid_resource batch_queue vm_memory machine_count jar_files",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [(name, why) for why, names in REFUSED.items() for name in names.split()]
+)
+def test_submit_commands_that_would_not_do_are_refused(name, why):
+    with pytest.raises(OptionError, match=why):
         parse({"submit": {name: "x"}}, "words")
+
+
+TAKEN = """
++ProjectName MY.Colour periodic_release on_exit_hold max_retries kill_sig request_fpgas
+accounting_group_user concurrency_limits_expr use_oauth_services transfer_plugins nice_user
+docker_network_type job_lease_duration description cron_minute deferral_time encrypt_input_files
+max_transfer_input_mb retry_request_disk gs_access_key_id_file
+"""
+
+
+def test_other_submit_commands_are_taken():
+    given = dict.fromkeys(TAKEN.split(), "1")
+    assert dict(parse({"submit": given}, "words").submit or ()) == given
+
+
+def test_a_command_is_given_once_whatever_its_letters():
+    with pytest.raises(OptionError, match="'RANDOM' is given twice"):
+        parse({"submit": {"random": 1, "RANDOM": 2}}, "words")
+
+
+@pytest.mark.parametrize("option", ["rank", "requirements", "retry_request_memory"])
+def test_a_line_that_would_go_on_in_the_next_is_refused(option):
+    for given in ({option: "Mips > 1 \\ "}, {"submit": {"+A": "1\\"}}):
+        with pytest.raises(OptionError, match="it ends with a backslash"):
+            parse(given, "words")
 
 
 @pytest.mark.parametrize("name", ["request_cpus", "Requirements", "MAX_IDLE"])

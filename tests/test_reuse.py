@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -378,7 +379,7 @@ def test_a_damaged_file_is_computed_again(shared: Path, home: Path):
     assert set(calls(shared)) >= {"parse:0", "parse:1", "parse:2"}
 
 
-def test_files_count_by_size_and_time(tmp_path: Path, shared: Path, home: Path):
+def test_files_count_by_what_they_hold(tmp_path: Path, shared: Path, home: Path):
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text(name)
 
@@ -390,6 +391,23 @@ def test_files_count_by_size_and_time(tmp_path: Path, shared: Path, home: Path):
     (tmp_path / "b.txt").write_text("bb")
     assert ended(flow().submit("files", "local", resume=True)).result() == ["a", "bb", "c"]
     assert calls(shared) == once("read", ["b.txt"])
+    before = (tmp_path / "c.txt").stat()
+    (tmp_path / "c.txt").write_text("d")  # of the same size and time
+    os.utime(tmp_path / "c.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    (tmp_path / "a.txt").touch()
+    assert ended(flow().submit("files", "local", resume=True)).result() == ["a", "bb", "d"]
+    assert calls(shared) == once("read", ["c.txt"])
+    (tmp_path / "b.txt").unlink()
+    (tmp_path / "c.txt").rename(tmp_path / "a.txt")
+    assert ended(flow().submit("files", "local", resume=True)).result() == ["d"]
+    (tmp_path / "d.txt").write_bytes(b"1" * 100_000)
+    flow().submit("files", "local", resume=True).wait(progress=False)
+    calls(shared)
+    before = (tmp_path / "d.txt").stat()
+    (tmp_path / "d.txt").write_bytes(b"2" * 100_000)
+    os.utime(tmp_path / "d.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ended(flow().submit("files", "local", resume=True)).result()[1] == "2" * 100_000
+    assert calls(shared) == once("read", ["d.txt"])
 
 
 def read(folder: Path):
@@ -757,3 +775,83 @@ def test_programs_are_reused_until_they_change(shared: Path, home: Path):
     assert not calls(shared)
     ended(flow("b:").submit("programs", "local", resume=True))
     assert calls(shared) == Counter({"b:": 2, "1": 1, "2": 1})
+
+
+def test_another_minor_version_of_python(
+    shared: Path, home: Path, capfd: pytest.CaptureFixture[str]
+):
+    def flow(bad: Any) -> Any:
+        return htdag.Pipeline(htdag.source(range(4)).map(fit(shared, 1, bad), cache=True))
+
+    run = ended(flow([2]).submit("old", "local"))
+    for name in (layout.RUN, layout.IDENTITY):
+        content = json.loads((run.path / name).read_text())
+        content["python"][:2] = [3, 9]
+        (run.path / name).write_text(json.dumps(content))
+    calls(shared)
+    run = htdag.load("old")
+    before = sorted(path for path in run.path.rglob("*") if path.name != "again.lock")
+    for go_on in (run.resume, run.rerun):
+        with pytest.raises(UsageError, match=r"was made by Python 3\.9.*cannot read its functions"):
+            go_on()
+    after = sorted(path for path in run.path.rglob("*") if path.name != "again.lock")
+    assert [path for path in after if path not in before] == []
+    explained = flow([]).explain("local", "old")
+    assert re.search(r"fit +recompute: Python is 3\.\d+ now, and was 3\.9", explained)
+    capfd.readouterr()
+    run = ended(flow([]).submit("old", "local", resume=True))
+    assert "fit: recompute: Python is" in capfd.readouterr().err
+    assert run.result() == [1, 2, 3, 4]
+    assert calls(shared) == once("fit", range(4))
+
+
+OF_ITEMS = """
+import enum, htdag
+
+class Kind(enum.Enum):
+    A = %(member)s
+
+class Star:
+    def __init__(self, size):
+        self.number = size
+        self.kind = Kind.A
+
+    def size(self):
+        return self.number * %(factor)s
+
+def make(number):
+    return Star(number)
+
+def scale(number):
+    return number + %(factor)s
+
+class Task:
+    def __init__(self, function, number):
+        self.function, self.number = function, number
+
+stars = htdag.source([1, 2]).map(make, fuse=False)
+sizes = stars.map(lambda star: (star.size(), star.kind.value), name="sizes")
+tasks = htdag.source([Task(scale, 1)]).map(lambda task: task.function(task.number), name="tasks")
+flow = htdag.Pipeline(sizes, tasks, name="kinds")
+run = flow.submit("kinds", on="local", resume=True)
+run.wait(progress=False)
+assert run.result("sizes") == [(s * %(factor)s, %(member)s) for s in (1, 2)], run.result("sizes")
+assert run.result("tasks") == [1 + %(factor)s], run.result("tasks")
+"""
+
+
+def test_items_count_with_the_classes_and_functions_that_they_name(tmp_path: Path, home: Path):
+    told = []
+    for values in (
+        {"member": 1, "factor": 2},
+        {"member": 1, "factor": 3},
+        {"member": 5, "factor": 3},
+    ):
+        (tmp_path / "kinds.py").write_text(OF_ITEMS % values)
+        done = subprocess.run(
+            [sys.executable, str(tmp_path / "kinds.py")], capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        told.append(done.stderr)
+    assert "htdag: tasks: recompute: of 1 item 1 is new or changed" in told[1]
+    assert "htdag: tasks: reuse: unchanged, 1 item" in told[2]

@@ -379,8 +379,10 @@ def test_skip_lets_failed_items_go(on: str):
     assert len(run.errors()) == 5
     strict = stage.with_options(max_errors=4)
     run = htdag.Pipeline(strict, name="strict").submit(on=on)
-    with pytest.raises(htdag.RunFailed):
+    with pytest.raises(htdag.RunFailed, match=r"5 of 10 items failed, 4 allowed \(max_errors=4\)"):
         finished(run)
+    (log,) = run.path.glob("nodes/*/log/post.log")
+    assert "5 of 10 items failed, 4 allowed" in log.read_text()
 
 
 def test_stop_ends_the_run_at_the_first_error(on: str, shared: Path):

@@ -7,11 +7,13 @@ import decimal
 import gc
 import io
 import locale
+import logging
 import os
 import resource
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +21,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import htdag
 
@@ -263,3 +266,157 @@ def test_what_open_files_hold_back_is_written(tmp_path):
     stage = htdag.source([(n, str(path)) for n in range(3)], chunk_size=3).map(log)
     htdag.Pipeline(stage).run(on="local")
     assert path.read_text() == "0\n1\n2\n"
+
+
+# ---------------------------------------------------------------------------------------------
+# What of the script's process is there, on both backends
+# ---------------------------------------------------------------------------------------------
+
+ODD = 'it\'s "quoted" $HOME ; a=b\n\ttwo lines, ünïcode 漢字 \\ 100%'
+LOGGER = logging.getLogger("of this test")
+
+
+def deep(number):
+    return number and 1 + deep(number - 1)
+
+
+def found(item):
+    LOGGER.info("logged at %s", item)
+    shown = subprocess.run(["printenv", "ODD"], capture_output=True, check=True).stdout.decode()
+    mask = os.umask(0o77)
+    os.umask(mask)
+    return {
+        "given": os.environ["ODD"] == shown.removesuffix("\n") == ODD,
+        "empty": os.environ["EMPTY"],
+        "default of the pipeline": os.environ["EVERYWHERE"],
+        "named in the code": os.environ["OF_THE_SHELL"],
+        "set by the script": os.environ.get("SET_" + "BY_THE_SCRIPT"),
+        "threads": [os.environ[n] for n in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")],
+        "threads, given": os.environ["MKL_NUM_THREADS"],
+        "backend": os.environ["MPLBACKEND"],
+        "zone": (os.environ["TZ"], time.strftime("%H", time.localtime(0))),
+        "language": os.environ["LANG"],
+        "there": [bool(os.environ.get(name)) for name in ("PATH", "HOME", "PWD")],
+        "directory": os.environ["PWD"] == os.getcwd(),
+        "decimal": str(decimal.Decimal(1) / 7),
+        "numpy": np_geterr(),
+        "recursion": deep(3000),
+        "mask": oct(mask),
+        "cpus": htdag.current().cpus,
+    }
+
+
+def np_geterr():
+    try:
+        import numpy
+    except ImportError:
+        return None  # the Python of an execute point need not have it
+    return numpy.geterr()["over"]
+
+
+EXPECTED = {
+    "given": True,
+    "empty": "",
+    "default of the pipeline": "yes",
+    "named in the code": "from the shell",
+    "set by the script": "by hand",
+    "threads": ["2", "2"],
+    "threads, given": "7",
+    "backend": "Agg",
+    "zone": ("Asia/Tokyo", "09"),
+    "language": "C.UTF-8",
+    "there": [True] * 3,
+    "directory": True,
+    "decimal": "0.142857",
+    "recursion": 3000,
+    "mask": "0o37",
+    "cpus": 2,
+}
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The state that a script has set, and a pipeline that shows what of it is there in jobs."""
+    for name, value in {
+        "OF_THE_SHELL": "from the shell",
+        "SET_BY_THE_SCRIPT": "by hand",
+        "LANG": "C.UTF-8",
+        "TZ": "Asia/Tokyo",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    mask, limit = os.umask(0o037), sys.getrecursionlimit()
+    sys.setrecursionlimit(4000)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    environ = {"ODD": ODD, "EMPTY": "", "MKL_NUM_THREADS": "7"}
+    stage = htdag.source([1, 2], chunk_size=2).map(found, environ=environ, request_cpus=2)
+    flow = htdag.Pipeline(stage, name="state", environ={"EVERYWHERE": "yes", "EMPTY": "no"})
+    with decimal.localcontext() as context, np.errstate(over="ignore"):
+        context.prec = 6
+        yield flow
+    root.removeHandler(handler)
+    root.setLevel(before)
+    sys.setrecursionlimit(limit)
+    os.umask(mask)
+
+
+def check_state(run):
+    for number, value in enumerate(run.wait(timeout=120).result()):
+        assert value.pop("numpy") in ("ignore", None)
+        assert value == EXPECTED
+        assert run.stderr("found", str(number)) == f"of this test: logged at {number + 1}\n"
+
+
+def test_the_state_of_the_script_on_this_machine(script):
+    check_state(script.submit(on="local"))
+
+
+@pytest.mark.pool
+@pytest.mark.filterwarnings("ignore::htdag.environments.EnvironmentWarning")
+@pytest.mark.parametrize("point", ["blind", "seeing"])
+def test_the_state_of_the_script_on_a_pool(pool, runs_dir, point, script):
+    with pool.only(point):
+        check_state(script.submit(on="condor"))
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([("A", "b")], "takes a dict"),
+        ({"A": 3}, "the value of A is a int; give a text, such as '3'"),
+        ({"A B": "c"}, "'A B' is not the name of a variable"),
+        ({"A": "b\0c"}, "NUL"),
+        ({"HTDAG_ITEM": "1"}, "HTDAG_ITEM is htdag's own"),
+        ({"_CONDOR_SLOT": "1"}, "HTCondor gives each job"),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, "HTCondor gives each job"),
+        ({"PYTHONHASHSEED": "1"}, "takes no notice of PYTHONHASHSEED"),
+    ],
+)
+def test_variables_that_cannot_be_given(value, words):
+    with pytest.raises(htdag.errors.OptionError, match=words):
+        htdag.source([1]).map(abs, environ=value)
+
+
+@pytest.mark.parametrize("command", ["environment", "env", "getenv"])
+def test_commands_for_variables_lead_to_the_option(command):
+    with pytest.raises(htdag.errors.OptionError, match=r"environ=\{'NAME': 'value'\}"):
+        htdag.source([1]).map(abs, submit={command: "A=b"})
+
+
+def environ_of(*changes):
+    stage = htdag.source([1]).map(abs, environ=dict(changes), name="abs")
+    return htdag.Pipeline(stage, name="again")
+
+
+def test_variables_count_for_what_can_be_reused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    environ_of(("A", "1")).submit("tag", on="local").wait(progress=False)
+    assert "changed: environ" not in environ_of(("A", "1")).explain(tag="tag")
+    assert "changed: environ" in environ_of(("A", "2")).explain(tag="tag")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+import reference
 
 import htdag
 from htdag import _throttles
 from htdag._options import PIPELINE_ONLY
 from htdag._throttles import Throttles, parse
+from htdag.compile.scheduler import Scheduler
 from htdag.errors import OptionError
 from htdag.runtime import layout
 
@@ -88,21 +89,15 @@ def test_a_misspelt_one_names_a_near_one():
         htdag.Pipeline(stage(), max_job_submitted=3)
 
 
-@pytest.mark.pool
-@pytest.mark.parametrize(("interval", "late"), [("1", {"some"}), ("60", {"plain", "some"})])
+@pytest.mark.parametrize(("often", "late"), [(True, {"some"}), (False, {"plain", "some"})])
 def test_jobs_are_made_late_where_negotiations_are_rare(
-    pool: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch, interval: str, late: set[str]
+    tmp_path: Path, often: bool, late: set[str]
 ):
-    from htdag.backends.negotiating import settle_materialisation
-
     plain = htdag.source(range(4)).map(abs, name="plain")
     some = plain.map(abs, name="some", max_idle=2)
-    htdag.Pipeline(some).compile(runs_dir / "run")
-    monkeypatch.setenv("_CONDOR_NEGOTIATOR_INTERVAL", interval)
-    with pool.use():
-        settle_materialisation(runs_dir / "run")
-    texts = {
-        name: (runs_dir / "run" / layout.submit(name)).read_text() for name in ("plain", "some")
-    }
+    run = reference.compiled(
+        htdag.Pipeline(some), tmp_path / "run", Scheduler(negotiates_often=often)
+    )
+    texts = {name: (run / layout.submit(name)).read_text() for name in ("plain", "some")}
     assert {name for name, text in texts.items() if "\nmax_materialize = " in text} == late
     assert all("\nqueue chunk" in text for text in texts.values())

@@ -1,5 +1,5 @@
 """Who runs a run directory: HTCondor, or processes of this machine."""
 
-from htdag.backends.base import Backend, backend, check_name, choose, slots
+from htdag.backends.base import Backend, backend, check_name, choose, scheduler, slots
 
-__all__ = ["Backend", "backend", "check_name", "choose", "slots"]
+__all__ = ["Backend", "backend", "check_name", "choose", "scheduler", "slots"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import UsageError
 
 HOW_TO_START = "start it with: htdag pool start"
@@ -172,6 +173,12 @@ class Backend(Protocol):
     def finds_packages(self) -> bool:
         """Tell whether jobs without an environment of their own run in this very Python."""
 
+    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+        """Return what the HTCondor can do to which a run goes, for what is written for it.
+
+        Where it was started before, ``before`` is what `submit` returned then.
+        """
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.
 
@@ -195,7 +202,7 @@ class Backend(Protocol):
         nodes: list[str],
         which: list[JobState] | None,
     ) -> int:
-        """Hold, release, suspend, continue or vacate the jobs of nodes, or some; return how many.
+        """Hold, release, pause, continue or vacate the jobs of nodes, or some; return how many.
 
         Raises `UsageError` where that means nothing here.
         """
@@ -263,6 +270,15 @@ def choose(name: str) -> tuple[Backend, str]:
     if setup is None:
         return backend("local"), f"running on this machine: {what}"
     return condor.CondorBackend(setup), f"running on HTCondor: {what}"
+
+
+def scheduler() -> Scheduler:
+    """Return what the HTCondor on this machine can do; nothing is known where there is none."""
+    try:
+        from htdag.backends import condor
+    except ImportError:
+        return ANY
+    return condor.at_hand()
 
 
 def check_name(name: str) -> None:

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from htdag._home import check_for_dagman
 from htdag._logging import LOGGER
-from htdag.backends import abilities, capacity, jobs, judging, negotiating, peek, reaching
+from htdag.backends import abilities, capacity, descriptions, jobs, judging, peek, reaching
 from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, RunState
 from htdag.backends.bindings import greet, htcondor2, using
 from htdag.backends.bindings import short as _short
@@ -23,6 +24,7 @@ from htdag.backends.condorlog import RunLog, loops_of
 from htdag.backends.ownpool import OwnPool
 from htdag.backends.reaching import mapped, reached, why_stopped
 from htdag.backends.setup import Setup
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import BackendError
 from htdag.runtime import layout, progress
 
@@ -59,6 +61,21 @@ def never_usable() -> bool:
     return os.getuid() == 0 or (shutil.which("condor_dagman") is None and not OwnPool().is_running)
 
 
+def at_hand() -> Scheduler:
+    """Return what the HTCondor can do that is on this machine, whether it answers or not.
+
+    That is the one that is configured, else the user's own pool, where that runs.
+    """
+    setup = Setup.current()
+    if not setup.programs:
+        own = OwnPool()
+        if not own.is_running:
+            return ANY
+        setup = own.setup
+    with using(setup):
+        return abilities.scheduler()
+
+
 def find() -> tuple[Setup | None, str]:
     """Return the HTCondor for new runs and what to call it; None and why there is none.
 
@@ -90,6 +107,9 @@ def schedd_name() -> str:
     return "the local schedd"
 
 
+_DOING = {"pause": jobs.pause, "continue": jobs.go_on}
+
+
 class CondorBackend:
     """Runs a run directory as a DAGMan workflow of the local schedd.
 
@@ -119,14 +139,23 @@ class CondorBackend:
         folder = os.path.dirname(sys.executable)
         return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
 
+    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+        """Return what the HTCondor can do to which a run goes."""
+        with using(self._setup(before)):
+            return abilities.scheduler()
+
+    def _setup(self, before: dict[str, Any] | None) -> Setup:
+        """Return the HTCondor to submit to: the one of before, else that of new runs."""
+        if before is not None:
+            return Setup.of_ticket(before)
+        self._new_runs = self._new_runs or find()[0]
+        return self._new_runs or Setup.current()
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
         if os.getuid() == 0:
             raise BackendError("HTCondor refuses the jobs of root; submit as an ordinary user")
-        if before is not None:
-            setup = Setup.of_ticket(before)
-        else:
-            setup = self._new_runs or find()[0] or Setup.current()
+        setup = self._setup(before)
         # The jobs of the nodes get DAGMan's batch name, so condor_q shows the run by its tag.
         name = _NO_NAME.sub("_", run.name)
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": name}
@@ -135,6 +164,7 @@ class CondorBackend:
             with mapped(f"removing cluster {before['cluster']}"):
                 jobs.settle(setup, run, before["cluster"])
         jobs.halt(run, dag, False)
+        descriptions.release(run)
         if not first:
             reaching.wait_for_dagman(run / dag)
             judging.restore_scripts(run, dag)
@@ -145,13 +175,6 @@ class CondorBackend:
             # Of a first submission the bindings say nothing, and standard output is everyone's.
             with contextlib.nullcontext() if first else _quiet_stdout():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
-            if first:
-                dagman = Path(description["executable"])
-                abilities.check_destinations(run, dagman)
-                for folder, file in abilities.written(run, dag):
-                    judging.spare_scripts(folder, file, dagman)
-                    abilities.settle_throttles(folder, dagman)
-                    negotiating.settle_materialisation(folder)
             if loops_of(run):
                 # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.
                 description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])
@@ -231,7 +254,9 @@ class CondorBackend:
         with mapped(f"asking to {action} jobs of cluster {ticket['cluster']}"), reached(setup):
             if action == "release" and which is None:
                 jobs.release_dagman(ticket["cluster"])
-            number = jobs.act(ticket["cluster"], action, nodes, which)
+            number = _DOING.get(action, partial(jobs.act, action=action))(
+                ticket["cluster"], nodes=nodes, which=which
+            )
             # So that who looks at once sees what was done: the event log comes a moment later.
             self._heal(ticket, self._log(run, ticket))
         return number

@@ -15,7 +15,7 @@ from htdag.backends import dagmanout
 from htdag.backends.base import HALTED, JobState, RunState
 from htdag.backends.bindings import htcondor2
 from htdag.backends.eventlog import Event, EventLog
-from htdag.runtime import lanes, layout, progress
+from htdag.runtime import lanes, layout, progress, submitfile
 
 _KINDS = htcondor2.JobEventType
 _STATES = {
@@ -29,6 +29,7 @@ _STATES = {
     _KINDS.JOB_UNSUSPENDED: "running",
 }
 _A_MOMENT = 60  # seconds
+_SUBMITTED_ON_HOLD = 15  # the code of a hold
 # JobStatus in the queue; who is completed or removed leaves it, and 6 is on its way back.
 _IN_QUEUE = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "suspended"}
 
@@ -97,6 +98,8 @@ class JobsLog:
         self._nodes = EventLog(self._run / f"{self._dag}.nodes.log")
         self._node_of: dict[int, lanes.Unit] = {}
         self.jobs: dict[tuple[int, int], Job] = {}
+        # By node, the jobs of which the log tells no more than that they were submitted.
+        self._submitted: dict[str, set[tuple[int, int]]] = {}
 
     @property
     def run(self) -> Path:
@@ -112,6 +115,7 @@ class JobsLog:
         self._size = size
         for event in self._nodes.events(self.jobs):
             self._take(event)
+        self._hold_submitted()
         for loop in self.loops:
             number = layout.last_round(str(self._run), loop)
             if number and self.rounds.get(loop, (0, None))[0] != number:
@@ -120,14 +124,27 @@ class JobsLog:
         for _, log in self.rounds.values():
             log.read_jobs()
 
+    def _hold_submitted(self) -> None:
+        """Know jobs as held that were submitted so: the log does not tell it."""
+        for node in list(self._submitted):
+            if submitfile.held_by(str(self._run), node):
+                for job in self._submitted.pop(node):
+                    found = self.jobs.get(job)
+                    if found is not None and found.state == "idle":
+                        found.turn("held", found.since)
+                        found.reason, found.code = "submitted on hold", _SUBMITTED_ON_HOLD
+
     def _take(self, event: Event) -> None:
         kind, cluster, proc = event.type, event.cluster, event.proc
         job = (cluster, proc)
+        if job in self.jobs:
+            self._submitted.get(self.jobs[job].node, set()).discard(job)
         if kind == _KINDS.SUBMIT:
             if cluster not in self._node_of:
                 self._node_of[cluster] = lanes.unit(event.node)
             node, lane = self._node_of[cluster]
             self.jobs[job] = Job(node, cluster, proc, "idle", event.timestamp, lane=lane)
+            self._submitted.setdefault(node, set()).add(job)
             return
         if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
             self.jobs.pop(job, None)

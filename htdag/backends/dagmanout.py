@@ -26,6 +26,7 @@ _AT_LINE = re.compile(r"Processing error at (.*)")
 _FAILED_NODE = re.compile(
     r"Node Name: (\S+)\n(?:(?!.*Node Name:).*\n)*?\s*Node Status: STATUS_ERROR"
 )
+_UNLISTED = re.compile(re.escape(layout.UNLISTED) + r'([^\s"]+)')
 _LONGEST = 400
 # Said where items failed. Where a node's other jobs go on to their end
 # (DAGMAN_REMOVE_JOB_LIST_ON_FAILURE = False), DAGMan does not count it as failed, and wonders.
@@ -97,7 +98,12 @@ def _unreadable(text: str) -> list[str]:
 
 def _refused(text: str) -> list[str]:
     found = _SUBMIT_FAILURE.findall(text) or _OLD_SUBMIT_FAILURE.findall(text)
-    return [f"node {node} could not be submitted: {short(reason)}" for node, reason in found]
+    return [f"node {node} could not be submitted: {_reason(reason)}" for node, reason in found]
+
+
+def _reason(text: str) -> str:
+    unlisted = _UNLISTED.search(text)
+    return f"its jobs could not be listed, see {unlisted[1]}" if unlisted else short(text)
 
 
 def _scripts(text: str, loops: Collection[str]) -> list[str]:

@@ -45,15 +45,23 @@ _ACTIONS = {
     "suspend": htcondor2.JobAction.Suspend,
     "continue": htcondor2.JobAction.Continue,
     "vacate": htcondor2.JobAction.Vacate,
+    "pause": htcondor2.JobAction.Hold,
+    "unpause": htcondor2.JobAction.Release,
 }
-# In which states of a job (JobStatus) an action means something.
+# To which jobs an action means something.
 _FITTING = {
-    "hold": (1, 2, 6, 7),
-    "release": (5,),
-    "suspend": (2,),
-    "continue": (7,),
-    "vacate": (2,),
+    "hold": "JobStatus == 1 || JobStatus == 2 || JobStatus == 6 || JobStatus == 7",
+    "release": "JobStatus == 5",
+    "suspend": "JobStatus == 2",
+    "continue": "JobStatus == 7",
+    "vacate": "JobStatus == 2",
+    "pause": "JobStatus == 1",
+    "unpause": 'JobStatus == 5 && (regexp("^htdag pause", HoldReason) =?= true || '
+    '(HoldReasonCode == 15 && HtdagHeldBy =?= "pause"))',
 }
+# Where these are meant for whole nodes they go for the ads of clusters, too, of which more jobs may
+# be made.
+_FOR_CLUSTERS = ("hold", "release", "pause", "unpause")
 _SCHEDULER_UNIVERSE = 7  # of the DAGMan of a round
 _MOST_IDLE_ADS = 200
 _ORDERLY, _SETTLE_TIMEOUT = 30.0, 60.0  # seconds for jobs that are let go to leave the queue
@@ -186,7 +194,8 @@ def act(cluster: int, action: str, nodes: list[str], which: list[JobState] | Non
     cluster : int
         The DAGMan job.
     action : str
-        ``"hold"``, ``"release"``, ``"suspend"``, ``"continue"`` or ``"vacate"``.
+        ``"hold"``, ``"release"``, ``"suspend"``, ``"continue"`` or ``"vacate"``; ``"pause"`` holds
+        jobs that wait, and ``"unpause"`` releases these again.
     nodes : list of str
         To the jobs of which nodes. Where all are meant, holding stops late materialisation too.
     which : list of JobState, optional
@@ -196,16 +205,26 @@ def act(cluster: int, action: str, nodes: list[str], which: list[JobState] | Non
     if which is not None and not which:
         return 0
     where = f"{_of_nodes(cluster, nodes)} && ({'true' if which is None else _one_of(which)})"
-    states = " || ".join(f"JobStatus == {status}" for status in _FITTING[action])
-    fitting = f"{where} && ({states})"
+    fitting = f"{where} && ({_FITTING[action]})"
     found = schedd.query(constraint=fitting, projection=["ClusterId"])
-    # Where whole nodes are held or released, the ads of their clusters are to be met as well.
-    whole = which is None and action in ("hold", "release")
+    whole = which is None and action in _FOR_CLUSTERS
+    if whole:
+        fitting = f"{where} && ({_FITTING[action]} || ProcId =?= undefined)"
     if found or whole:
         # As a tuple: the bindings lose a reason that is given as a text.
         reason = (f"htdag {action}", 0)
-        schedd.act(_ACTIONS[action], where if whole else fitting, reason=reason)
+        schedd.act(_ACTIONS[action], fitting, reason=reason)
     return len(found)
+
+
+def pause(cluster: int, nodes: list[str], which: list[JobState] | None) -> int:
+    """Suspend jobs that run, and hold those that wait; return how many."""
+    return act(cluster, "suspend", nodes, which) + act(cluster, "pause", nodes, which)
+
+
+def go_on(cluster: int, nodes: list[str], which: list[JobState] | None) -> int:
+    """Take back what `pause` did; return how many jobs go on."""
+    return act(cluster, "continue", nodes, which) + act(cluster, "unpause", nodes, which)
 
 
 def _of_nodes(cluster: int, nodes: list[str], inside: Iterable[str] = ()) -> str:
@@ -321,7 +340,7 @@ def let_go(run: Path, cluster: int) -> None:
 def was_let_go(run: Path, cluster: int) -> bool:
     """Tell whether a run was removed while its schedd did not answer, and waits to be settled."""
     try:
-        content = json.loads((run / _LET_GO_FILE).read_text(encoding="utf-8"))
+        content = layout.read_json(str(run / _LET_GO_FILE), "cluster")
     except FileNotFoundError:
         return False
     return bool(content["cluster"] == cluster)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 
 from htdag._home import environments_directory, make_folder
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
 
@@ -35,6 +35,10 @@ class LocalBackend:
     def finds_packages(self) -> bool:
         """Jobs are of this very Python."""
         return True
+
+    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+        """Nothing is known: there is none."""
+        return ANY
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
@@ -104,10 +108,10 @@ class LocalBackend:
         which: list[JobState] | None,
     ) -> int:
         """Suspend jobs or let them go on; the rest means nothing here."""
-        signals = {"suspend": signal.SIGSTOP, "continue": signal.SIGCONT}
+        signals = {"pause": signal.SIGSTOP, "continue": signal.SIGCONT}
         if action not in signals:
             refuse(action)
-        fitting = {"suspend": "running", "continue": "suspended"}[action]
+        fitting = {"pause": "running", "continue": "suspended"}[action]
         number = 0
         for job in _jobs(run) if which is None else which:
             if job.node in nodes and job.state == fitting:
@@ -131,7 +135,7 @@ class LocalBackend:
 
     def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
         """Let no further nodes begin, or let them again."""
-        manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
+        manifest = layout.read_json(str(run / layout.RUN), "dag")
         path = run / layout.halt(manifest["dag"])
         if on:
             path.touch(mode=0o600)
@@ -169,7 +173,7 @@ def refuse(action: str) -> NoReturn:
 def _jobs(run: Path) -> list[JobState]:
     """Return the jobs of a run that is alive, and whether they are stopped."""
     try:
-        content = json.loads((run / layout.LOCAL_JOBS).read_text(encoding="utf-8"))
+        content = layout.read_json(str(run / layout.LOCAL_JOBS), kind=list)
     except FileNotFoundError:
         return []
     import psutil
@@ -200,15 +204,21 @@ def cores() -> int:
 
 def _read_state(run: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads((run / layout.LOCAL_STATE).read_text())
+        path = str(run / layout.LOCAL_STATE)
+        content: dict[str, Any] = layout.read_json(path, "state", "message", "pid")
     except FileNotFoundError:
         return None
+    if content["state"] not in _STATES:
+        raise layout.DamagedFile(path, f"it names no state, but {content['state']!r}")
     return content
+
+
+_STATES = ("halted", *(state.value for state in RunState))
 
 
 def _is_alive(run: Path) -> bool:
     try:
-        lock = os.open(run / layout.LOCAL_LOCK, os.O_RDONLY)
+        lock = os.open(run / layout.LOCAL_LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from typing import Any
 
 import click
 
 from htdag import _logging
 from htdag._logging import LOGGER
+from htdag._text import visible
 from htdag._version import VERSION
 from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
 
@@ -74,17 +76,20 @@ class _Htdag(Verbs):
         try:
             _logging.to_file()
             LOGGER.debug("command: %s", args[0] if args else sys.argv[1:])
-            status = super().main(*args, **extra)
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", UserWarning)
+                warnings.showwarning = _told
+                status = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
             error.show()
             status = error.exit_code
         except (click.Abort, KeyboardInterrupt):
-            click.echo("htdag: interrupted", err=True)
+            say("htdag: interrupted", err=True)
             status = INTERRUPTED
         except HtdagError as error:
             LOGGER.debug("%s", error, exc_info=True)
-            click.echo(f"htdag: {error}", err=True)
+            say(f"htdag: {error}", err=True)
             status = status_of(error)
         except OSError as error:
             if error.errno == errno.EPIPE:
@@ -92,12 +97,22 @@ class _Htdag(Verbs):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             else:
                 LOGGER.error("%s", error, exc_info=True)
-                click.echo(f"htdag: {error}", err=True)
+                say(f"htdag: {error}", err=True)
             status = FAILED
         except Exception:
             LOGGER.exception("the command failed")
             raise
         sys.exit(status if isinstance(status, int) else DONE)
+
+
+def _told(message: Warning | str, *place: object, **more: object) -> None:
+    """Say what is warned of as a message, not as a line of htdag's source."""
+    say(f"htdag: {message}", err=True)
+
+
+def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text on standard output, or standard error, so that it cannot steer a terminal."""
+    click.echo(visible(text), err=err, nl=nl)
 
 
 def status_of(error: HtdagError) -> int:
@@ -157,7 +172,7 @@ def print_json(content: Any) -> None:
     """Print a value as JSON on standard output."""
     from htdag.show.values import json_text
 
-    click.echo(json_text(content))
+    click.echo(json_text(content))  # which writes all but ASCII out
 
 
 def print_csv(rows: list[dict[str, Any]]) -> None:
@@ -167,4 +182,10 @@ def print_csv(rows: list[dict[str, Any]]) -> None:
     if rows:
         writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {
+                name: visible(value) if isinstance(value, str) else value
+                for name, value in row.items()
+            }
+            for row in rows
+        )

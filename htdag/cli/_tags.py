@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import DONE, status_of
+from htdag.cli._group import DONE, say, status_of
 from htdag.errors import HtdagError, UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Chosen:
                     raise
                 told = str(error)
                 about = "" if repr(run.tag) in told else f"{run.tag}: "
-                click.echo(f"htdag: {about}{told}", err=True)
+                say(f"htdag: {about}{told}", err=True)
                 found = status_of(error)
             if isinstance(found, int) and not isinstance(found, bool):
                 worst = max(worst, found)
@@ -87,7 +87,7 @@ class Chosen:
     def head(self, run: Run) -> None:
         """Print the tag above what is printed of a run, where there could be several."""
         if self.several:
-            click.echo(f"== {run.tag}" if run is self.runs[0] else f"\n== {run.tag}")
+            say(f"== {run.tag}" if run is self.runs[0] else f"\n== {run.tag}")
 
     def json(self, contents: Sequence[Any]) -> Any:
         """Return what to print as JSON, of the contents for each run."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag import _resuming
-from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, Verbs, print_json
+from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, Verbs, print_json, say
 from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.errors import UsageError
 
@@ -126,6 +126,11 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
             f"the script {made['file']!r}, which made run {run.tag!r}, is gone; "
             f"name another one: --script SCRIPT"
         )
+    if not Path(made["python"]).is_file():
+        raise UsageError(
+            f"{made['python']!r}, which ran the script of run {run.tag!r}, is gone; to run the "
+            f"script by this Python: --script {shlex.quote(made['file'])}"
+        )
     start = ["-m", made["module"]] if made["module"] else [made["file"]]
     return [made["python"], *start, *made["arguments"]], made["folder"]
 
@@ -179,12 +184,12 @@ def rerun(
 
 def _tell(run: Run) -> None:
     if run.state.value == "done":
-        click.echo(f"run {run.tag!r} is done")
+        say(f"run {run.tag!r} is done")
         return
     from htdag.show.progress import PLACES
 
     where = PLACES.get(run.backend_name, run.backend_name)
-    click.echo(
+    say(
         f"run {run.tag!r} is under way again {where}; to wait for it: "
         f"htdag wait {shlex.quote(run.tag)}"
     )
@@ -223,7 +228,7 @@ def list_cache(as_json: bool) -> None:
         )
         return
     if not found:
-        click.echo("the cache is empty")
+        say("the cache is empty")
         return
     from htdag.show.cache import print_entries
 
@@ -254,15 +259,15 @@ def clear(older_than: str | None, yes: bool) -> int:
     limit = time.time() - age
     found = [entry for entry in store.entries() if entry.used <= limit]
     if not found:
-        click.echo("the cache is empty" if older_than is None else "nothing in it is that old")
+        say("the cache is empty" if older_than is None else "nothing in it is that old")
         return DONE
     size = size_of_file(sum(entry.size for entry in found))
     what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size}"
     if not yes and not click.confirm(f"Remove {what}?", err=True):
-        click.echo("nothing was removed", err=True)
+        say("nothing was removed", err=True)
         return FAILED
     store.clear(age)
-    click.echo(f"removed {what}")
+    say(f"removed {what}")
     return DONE
 
 

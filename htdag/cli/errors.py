@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import JSON, print_json
+from htdag.cli._group import JSON, print_json, say
 from htdag.cli._tags import Chosen, takes_stage
 
 if TYPE_CHECKING:
     from htdag.run import Run
+
+_MOST, _FEW = 10, 3
+"""How many groups are shown if nobody says how many: where there are more, a screen of them."""
 
 
 @click.command(short_help="Show what failed in runs, and why.")
@@ -18,7 +21,11 @@ if TYPE_CHECKING:
 @click.option("--items", is_flag=True, help="Show each error by itself, and not in groups.")
 @click.option("--item", "key", metavar="KEY", help="All that is known of this item's errors.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Show at most N groups or errors."
+    "--limit",
+    "most",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Show at most N groups or errors.",
 )
 @JSON
 def errors(
@@ -26,13 +33,14 @@ def errors(
     stage: str | None,
     items: bool,
     key: str | None,
-    limit: int | None,
+    most: int | None,
     as_json: bool,
 ) -> int:
     """Show what failed in runs: causes in groups, the one by which most is lost first.
 
     Each group comes with one example: its traceback with the variables of the frames, and what it
-    had printed. Jobs on hold are groups by HTCondor's hold code.
+    had printed. Of more than ten groups the first three are shown; --limit shows more. Jobs on hold
+    are groups by HTCondor's hold code.
 
     \b
     Examples:
@@ -44,17 +52,22 @@ def errors(
     listed = items or key is not None
 
     def show(run: Run) -> None:
+        limit = most
         if listed:
             found: list[Any] = [
                 error for error in run.errors(stage) if key is None or error.key == key
             ][: limit if as_json else None]
         else:
-            found = run.error_groups(stage)[:limit]
+            groups = run._groups(stage)
+            if limit is None and not as_json:
+                limit = len(groups) if len(groups) <= _MOST else _FEW
+            found = run._with_examples(groups[:limit])
+            found += [] if as_json else groups[len(found) :]
         if as_json:
             contents.append([entry.as_dict() for entry in found])
             return
         for line in _lines(run, found, listed, key, limit):
-            click.echo(line)
+            say(line)
 
     def titled(run: Run) -> None:
         if not as_json:
@@ -84,4 +97,4 @@ def _lines(run: Run, found: list[Any], listed: bool, key: str | None, limit: int
         return [what, *(f"{reason}" for reason in whole if key is None)]
     if listed:
         return error_lines(found, limit, context=key is not None)
-    return group_lines(found, ended=run.state.ended)
+    return group_lines(found, limit or len(found), ended=run.state.ended, tag=run.tag)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import CSV, JSON, TAG, print_csv, print_json
+from htdag.cli._group import CSV, JSON, TAG, print_csv, print_json, say
 from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.cli.look import STAGE
 
@@ -52,22 +52,23 @@ def items(
     """
     import htdag
 
-    found = [
-        item
-        for item in htdag.load(tag).item_states(stage, ask=ask)
-        if not wanted or item.state in wanted
-    ]
+    run = htdag.load(tag)
+    every = run.item_states(stage, ask=ask)
+    found = [item for item in every if not wanted or item.state in wanted]
     if as_json:
         print_json([asdict(item) for item in found])
     elif as_csv:
         print_csv([asdict(item) for item in found])
     elif only_keys:
         for item in found:
-            click.echo(item.key)
-    else:
+            say(item.key)
+    elif found:
         from htdag.show.tables import print_items
 
         print_items(found)
+    else:
+        what = f"is {' or '.join(wanted)}" if every else "is known yet: stages before make them"
+        say(f"htdag: no item of {stage!r} in run {tag!r} {what}", err=True)
 
 
 @click.command(short_help="Show the time, memory and disk that jobs have used.")
@@ -117,4 +118,4 @@ def path(chosen: Chosen) -> int:
     Example:
       cd "$(htdag path 'my survey')"
     """
-    return chosen.each(lambda run: click.echo(str(run.path)))
+    return chosen.each(lambda run: say(str(run.path)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag._text import counted
-from htdag.cli._group import JSON, print_json
+from htdag.cli._group import JSON, print_json, say
 from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.errors import RunEnded
 
@@ -42,11 +42,11 @@ def _change(
         except RunEnded:
             if not chosen.several:
                 raise
-            click.echo(f"htdag: run {run.tag!r} had ended before: {run.state.value}", err=True)
+            say(f"htdag: run {run.tag!r} had ended before: {run.state.value}", err=True)
             return
         contents.append({"tag": run.tag, **content})
         if not as_json:
-            click.echo(f"{run.tag}: {text}" if chosen.several else text)
+            say(f"{run.tag}: {text}" if chosen.several else text)
 
     worst = chosen.each(one)
     if as_json:
@@ -187,6 +187,9 @@ def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> i
     metavar="NAME=EXPRESSION",
     help="Any other attribute of the jobs' ads; may be given several times.",
 )
+@click.option(
+    "--transfer-files", is_flag=True, help="Send files also where they seem to be shared."
+)
 @JSON
 def edit(
     chosen: Chosen,
@@ -195,6 +198,7 @@ def edit(
     request_disk: str | None,
     time: str | None,
     attributes: tuple[str, ...],
+    transfer_files: bool,
     as_json: bool,
 ) -> int:
     """Change what the jobs of a stage ask HTCondor for.
@@ -221,6 +225,7 @@ def edit(
             request_disk=_size(request_disk),
             time=time,
             attributes=given,
+            transfer_files=transfer_files,
         )
         text = f"{counted(changed, 'job')} in the queue, and all to come, are changed"
         return {"stage": stage, "jobs": changed}, text
@@ -293,9 +298,9 @@ def why(chosen: Chosen, as_json: bool) -> int:
 
     def tell(reasons: list[Any]) -> None:
         for reason in reasons:
-            click.echo(str(reason))
+            say(str(reason))
         if not reasons:
-            click.echo("nothing keeps it: all that can run is running")
+            say("nothing keeps it: all that can run is running")
 
     return _show(chosen, lambda run: run.why(), tell, as_json)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json
+from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json, say
 from htdag.cli._tags import STDIN, complete_tags, with_stdin
 from htdag.errors import UsageError
 
@@ -35,7 +35,7 @@ def retag(tag: str, new: str) -> None:
     import htdag
 
     run = htdag.load(tag).retag(new)
-    click.echo(f"run {tag!r} is now {run.tag!r}, in {run.path}")
+    say(f"run {tag!r} is now {run.tag!r}, in {run.path}")
 
 
 class _Age(click.ParamType[timedelta]):
@@ -100,7 +100,7 @@ def clean(
         print_cleaned(found)
     else:
         what = "" if patterns or every else " whose tag was made up by htdag"
-        click.echo(f"htdag: there is no such run{what} that has ended", err=True)
+        say(f"htdag: there is no such run{what} that has ended", err=True)
     if not found or dry_run:
         return DONE
     if not yes:
@@ -108,11 +108,11 @@ def clean(
             raise UsageError("to delete them without a question: htdag clean --yes")
         runs = f"{len(found)} run{'' if len(found) == 1 else 's'}"
         if not click.confirm(f"Delete {runs} with all results?", err=True):
-            click.echo("nothing was deleted", err=True)
+            say("nothing was deleted", err=True)
             return FAILED
     gone = _cleaned([entry.tag for entry in found], states, older_than, dry_run=False)
     if not as_json:
-        click.echo(f"deleted: {len(gone)}")
+        say(f"deleted: {len(gone)}")
     return DONE
 
 
@@ -146,7 +146,7 @@ def export(tag: str, file: str) -> None:
     from htdag._text import size_of_file
 
     path = htdag.load(tag).export(file)
-    click.echo(f"run {tag!r} is in {path} ({size_of_file(path.stat().st_size)})")
+    say(f"run {tag!r} is in {path} ({size_of_file(path.stat().st_size)})")
 
 
 @click.command("import", short_help="Bring a run from a file that was exported.")
@@ -166,4 +166,4 @@ def import_(file: str, tag: str | None, on: str | None) -> None:
     import htdag
 
     run = htdag.import_run(file, tag, on=on)
-    click.echo(f"run {run.tag!r} is in {run.path}")
+    say(f"run {run.tag!r} is in {run.path}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json
+from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json, say
 from htdag.errors import HtdagError
 
 
@@ -23,43 +23,55 @@ def _complete_stages(
     return [stage.name for stage in stages if stage.name.startswith(incomplete)]
 
 
+RAW = click.option(
+    "--raw", is_flag=True, help="As it is, with whatever may steer the terminal, for files."
+)
 STAGE = click.argument("stage", shell_complete=_complete_stages)
+
+
+def _show(tag: str, stage: str, key: str | None, which: str, raw: bool) -> None:
+    import htdag
+
+    printed = htdag.load(tag)._printed(stage, key, which)
+    if raw:
+        click.echo(printed, nl=False)
+    else:
+        say(printed.decode(errors="backslashreplace"), nl=False)
 
 
 @click.command(short_help="Print what a stage, or an item of it, has printed.")
 @TAG
 @STAGE
 @click.argument("key", required=False)
-def stdout(tag: str, stage: str, key: str | None) -> None:
+@RAW
+def stdout(tag: str, stage: str, key: str | None, raw: bool) -> None:
     """Print what an item has printed; without KEY, what all jobs of the stage have.
 
     Also of jobs that are still running: what they have printed so far. On HTCondor it is fetched
-    from the execute point, where that shares no files with this machine.
+    from the execute point, where that shares no files with this machine. Escape sequences and the
+    like are written out; --raw gives every byte as it is.
 
     \b
     Examples:
       htdag stdout "my survey" calibrate 7
       htdag stdout "my survey" calibrate | grep -i warning
     """
-    import htdag
-
-    click.echo(htdag.load(tag).stdout(stage, key), nl=False)
+    _show(tag, stage, key, "out", raw)
 
 
 @click.command(short_help="Print what a stage, or an item of it, wrote to standard error.")
 @TAG
 @STAGE
 @click.argument("key", required=False)
-def stderr(tag: str, stage: str, key: str | None) -> None:
+@RAW
+def stderr(tag: str, stage: str, key: str | None, raw: bool) -> None:
     """Print what an item wrote to standard error; as htdag stdout.
 
     \b
     Example:
       htdag stderr "my survey" calibrate 7
     """
-    import htdag
-
-    click.echo(htdag.load(tag).stderr(stage, key), nl=False)
+    _show(tag, stage, key, "err", raw)
 
 
 @click.command(short_help="Do an item again here, in Python's debugger.")
@@ -93,7 +105,7 @@ def debug(tag: str, stage: str, key: str, no_pdb: bool, step: bool, as_json: boo
     if as_json:
         print_json(done.as_dict())
     elif no_pdb or done.error is None or not sys.stdin.isatty():
-        click.echo(str(done))
+        say(str(done))
         if done.error is not None:
-            click.echo(done.traceback(), nl=False)
+            say(done.traceback(), nl=False)
     return FAILED if done.error is not None else DONE

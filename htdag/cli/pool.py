@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag._text import counted
-from htdag.cli._group import DONE, FAILED, JSON, Verbs, print_json
+from htdag.cli._group import DONE, FAILED, JSON, Verbs, print_json, say
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,12 +86,10 @@ def start(cpus: int | None, memory: int | None, prefix: str | None) -> None:
     fresh = own.start(prefix, cpus, memory, _notify)
     state = own.state()
     already = "" if fresh else "already "
-    click.echo(f"your own pool is {already}running: {size(state)}, HTCondor {state.version}")
+    say(f"your own pool is {already}running: {size(state)}, HTCondor {state.version}")
     other = _other()
     if other:
-        click.echo(
-            f'htdag: on="auto" takes another HTCondor that answers here first: {other}', err=True
-        )
+        say(f'htdag: on="auto" takes another HTCondor that answers here first: {other}', err=True)
 
 
 def _other() -> str:
@@ -120,18 +118,18 @@ def stop(yes: bool) -> None:
     own = OwnPool()
     state = own.state()
     if not state.running:
-        click.echo("your own pool is not running")
+        say("your own pool is not running")
         return
     waiting = _waiting(state)
     if waiting and not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"{waiting}. To stop the pool all the same: htdag pool stop --yes")
-        click.echo(f"{waiting}.", err=True)
+        say(f"{waiting}.", err=True)
         if not click.confirm("Stop the pool all the same?", err=True):
-            click.echo("your own pool goes on", err=True)
+            say("your own pool goes on", err=True)
             sys.exit(FAILED)
     own.stop(_notify)
-    click.echo("your own pool is stopped")
+    say("your own pool is stopped")
 
 
 def _waiting(state: PoolState) -> str:
@@ -168,4 +166,4 @@ def status(as_json: bool) -> None:
 
 
 def _notify(text: str) -> None:
-    click.echo(f"htdag: {text}", err=True)
+    say(f"htdag: {text}", err=True)

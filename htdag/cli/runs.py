@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import CSV, INTERRUPTED, JSON, NO_PROGRESS, TAG, print_csv, print_json
+from htdag.cli._group import CSV, INTERRUPTED, JSON, NO_PROGRESS, TAG, print_csv, print_json, say
 from htdag.cli._tags import Chosen, complete_tags, takes_runs
 from htdag.errors import (
     BackendError,
@@ -77,7 +77,7 @@ def runs(
         show([row.__dict__ | {"created": row.created.isoformat()} for row in rows])
     elif only_tags:
         for row in rows:
-            click.echo(row.tag)
+            say(row.tag)
     elif rows:
         from htdag.show.tables import print_runs
 
@@ -87,7 +87,7 @@ def runs(
         what = f"no run's tag matches {named}" if patterns else "there are no runs"
         if states and chosen:
             what = f"no run is {' or '.join(states)}"
-        click.echo(f"htdag: {what}", err=True)
+        say(f"htdag: {what}", err=True)
 
 
 def _run_row(run: Run) -> RunRow:
@@ -99,11 +99,12 @@ def _run_row(run: Run) -> RunRow:
         state = run.state.value
     except RunNotFound:
         state = "not submitted"
-    except RunDamaged:
+    except RunDamaged as error:
         state = "damaged"
+        say(f"htdag: {error}", err=True)
     except (BackendError, ImportError) as error:
         state = "unknown"
-        click.echo(f"htdag: {run.tag}: {error}", err=True)
+        say(f"htdag: {run.tag}: {error}", err=True)
     return RunRow(run.tag, state, backend, run.pipeline_name, run.created, str(run.path))
 
 
@@ -136,7 +137,7 @@ def status(chosen: Chosen, ask: bool, as_csv: bool, as_json: bool) -> int:
         from htdag.show.tables import print_status
 
         if contents:
-            click.echo()
+            say()
         contents.append(None)
         print_status(found, str(run.path))
 
@@ -204,7 +205,7 @@ def wait_for(chosen: Chosen, timeout: float | None, progress: bool, holds_ok: bo
         try:
             _watch(list(chosen), timeout, progress, holds_ok)
         except KeyboardInterrupt:
-            click.echo(f"\nhtdag: interrupted; the {len(chosen)} runs go on", err=True)
+            say(f"\nhtdag: interrupted; the {len(chosen)} runs go on", err=True)
             return INTERRUPTED
         timeout, progress = 0.0, False  # what is left is to tell how each has ended
     return chosen.each(lambda run: _wait(run, timeout, progress, holds_ok))
@@ -237,7 +238,7 @@ def _warnings_told() -> Iterator[None]:
             yield
         finally:
             for warning in caught:
-                click.echo(f"htdag: {warning.message}", err=True)
+                say(f"htdag: {warning.message}", err=True)
 
 
 def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> None:
@@ -248,10 +249,10 @@ def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> No
                 run.wait(timeout, progress, holds_ok=holds_ok)
             finally:
                 for note in run.status().notes:
-                    click.echo(f"htdag: {note}", err=True)
+                    say(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)
-        click.echo(
+        say(
             f"\nhtdag: interrupted; the run {run.tag!r} goes on. "
             f"To wait again: htdag wait {tag}; to end it: htdag remove {tag}",
             err=True,
@@ -301,7 +302,7 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
         from htdag.show.values import value_lines
 
         for line in value_lines(value):
-            click.echo(line)
+            say(line)
 
 
 @click.command()
@@ -320,13 +321,13 @@ def remove(chosen: Chosen, force: bool) -> int:
     def end(run: Run) -> None:
         tag, state = run.tag, run.state
         if state.ended:
-            click.echo(f"run {tag!r} had ended before: it is {state.value}")
+            say(f"run {tag!r} had ended before: it is {state.value}")
             return
         run.remove(force)
         state = run.state
         if not state.ended:
             raise BackendError(f"run {tag!r} is still {state.value}; try again, or use --force")
-        click.echo(
+        say(
             f"run {tag!r} is removed; what is done is kept. "
             f"To go on: htdag resume {shlex.quote(tag)}"
         )
@@ -344,10 +345,10 @@ def version(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"htdag {found['htdag']}")
-    click.echo(f"Python {found['python']} ({sys.executable})")
-    click.echo(f"HTCondor's Python bindings {found['bindings'] or 'are not installed'}")
-    click.echo(f"HTCondor {found['htcondor'] or 'was not found (no condor_version in PATH)'}")
+    say(f"htdag {found['htdag']}")
+    say(f"Python {found['python']} ({sys.executable})")
+    say(f"HTCondor's Python bindings {found['bindings'] or 'are not installed'}")
+    say(f"HTCondor {found['htcondor'] or 'was not found (no condor_version in PATH)'}")
 
 
 def _load(tag: str) -> Run:

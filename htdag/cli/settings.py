@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from htdag.cli._group import JSON, print_json
+from htdag.cli._group import JSON, print_json, say
 
 
 @click.command(short_help="Show the settings, and where each comes from.")
@@ -37,7 +37,7 @@ def settings(as_json: bool) -> None:
     from htdag.show.tables import print_folders, print_settings
 
     print_settings(values, options, str(path))
-    click.echo()
+    say()
     print_folders(folders)
     if not path.exists():
-        click.echo(f"\nThere is no {path}; it would be TOML, with lines such as: on = 'local'")
+        say(f"\nThere is no {path}; it would be TOML, with lines such as: on = 'local'")

@@ -1,9 +1,9 @@
-"""The text of the DAG file, of its configuration, and of the POST script."""
+"""The text of the DAG file, of its configuration, and of the scripts beside it."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from htdag._text import counted
 from htdag._version import VERSION
@@ -15,11 +15,28 @@ from htdag.runtime.lanes import Unit
 STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
 
+KEEPS_JOBS = "DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
+"""DAGMan's setting for whether one failed job ends the others of its node; from 25.14.0 on."""
 
-def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Iterator[str]:
+
+def dag_lines(
+    plan: Plan,
+    within: bool = False,
+    final: str | None = None,
+    judged_by_status: Collection[str] = (),
+) -> Iterator[str]:
     """Yield the lines of the DAG file.
 
-    That of a round is run `within` that of the loop; `final` names the FINAL node, if there is one.
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    within : bool
+        Whether it is that of a round, which is run within that of its loop.
+    final : str, optional
+        The FINAL node, if there is one.
+    judged_by_status : collection of str
+        The nodes that need no POST script.
     """
     file = f"{plan.name}.dag"
     yield f"# The pipeline {plan.name}, written by htdag {VERSION}."
@@ -30,16 +47,20 @@ def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Ite
     run = "Run by the DAG of its loop." if within else f"Run it here with: condor_submit_dag {file}"
     yield f"# {nodes}, {jobs}. {run}"
     yield "#"
-    yield "# A POST script judges its node by the records of the jobs. It ends with 0: all is done;"
-    yield f"# 1: items are left, and only these are submitted by RETRY; {STOP}: the DAG is to end;"
-    yield f"# {judgement.NO_RETRY}: no job found a Python that fits."
+    yield f"# When a node is submitted, {layout.LIST} prints its jobs: those with something to do."
+    if len(judged_by_status) < len(plan.nodes):
+        yield "# A POST script judges its node by the records of the jobs. It ends with 0: all is"
+        yield "# done; 1: items are left, and only these are submitted by RETRY;"
+        yield f"# {STOP}: the DAG is to end; {judgement.NO_RETRY}: no job found a Python that fits."
+    if judged_by_status:
+        yield "# A node without one is judged by its jobs, which end with 0 where all is done."
     yield ""
     yield f"CONFIG {layout.CONFIG}"
     for node in plan.nodes:
         yield ""
         yield f"# {_summary(node)}"
         for unit in node.units:
-            yield from _unit_lines(node, unit)
+            yield from _unit_lines(node, unit, node.name not in judged_by_status)
     if final is not None:
         yield ""
         yield "# on_success, on_failure: on the access point, whatever happened"
@@ -54,15 +75,16 @@ def dag_lines(plan: Plan, within: bool = False, final: str | None = None) -> Ite
             yield f"MAXJOBS {category} {most}"
 
 
-def _unit_lines(node: Node, unit: Unit) -> Iterator[str]:
+def _unit_lines(node: Node, unit: Unit, judged_by_script: bool) -> Iterator[str]:
     yield from _what_runs(node, unit)
     if node.priority:
         yield f"PRIORITY {unit.name} {node.priority}"
     if node.options.category:
         yield f"CATEGORY {unit.name} {node.options.category}"
-    how_it_went = " $RETURN" if node.round is not None else ""
-    arguments = f"{unit.name} $RETRY $MAX_RETRIES{how_it_went}"
-    yield f"SCRIPT POST {unit.name} {layout.POST} {arguments}"
+    if judged_by_script:
+        how_it_went = " $RETURN" if node.round is not None else ""
+        arguments = f"{unit.name} $RETRY $MAX_RETRIES{how_it_went}"
+        yield f"SCRIPT POST {unit.name} {layout.POST} {arguments}"
     if stops(node):
         yield f"ABORT-DAG-ON {unit.name} {STOP} RETURN 1"
 
@@ -78,8 +100,8 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
         return
     yield f"JOB {unit.name} {layout.submit(node.name)}"
     if unit.lane:
-        # Before the commands of the submit description: its queue statement names the list.
-        yield f'VARS {unit.name} PREPEND list="{layout.chunk_list(*unit)}"'
+        # Before the commands of the submit description: its queue statement names the lane.
+        yield f'VARS {unit.name} PREPEND unit="{unit.name}"'
     if node.options.retries:
         yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {judgement.NO_RETRY}"
 
@@ -122,19 +144,60 @@ def _named(stream: Stream) -> str:
     )
 
 
-def config_lines(plan: Plan) -> Iterator[str]:
-    """Yield the lines of the DAG's own configuration file."""
+def config_lines(plan: Plan, keeps_jobs: bool) -> Iterator[str]:
+    """Yield the lines of the DAG's own configuration file.
+
+    ``keeps_jobs`` tells whether the other jobs of a node go on where one fails.
+    """
     yield "# Settings for this DAG alone."
     yield ""
     yield "# Claims that DAGMan keeps between nodes are handed on only at the schedd's periodic"
     yield "# tick (300 s by default); meanwhile the next node finds no free slot."
     settings = plan.throttles.settings()
     yield f"DAGMAN_HOLD_CLAIM_TIME = {settings.pop('DAGMAN_HOLD_CLAIM_TIME', 0)}"
+    if keeps_jobs:
+        yield ""
+        yield "# Where a job fails or is removed, the others of its node go on (from 25.14.0 on)."
+        yield f"{KEEPS_JOBS} = False"
+    if any(map(_has_throttle, plan.nodes)):
+        yield ""
+        yield "# DAGMan before 23.10.1 heeds max_materialize and max_idle only where condor_submit"
+        yield "# submits for it."
+        yield "if version < 23.10.1"
+        yield "DAGMAN_USE_DIRECT_SUBMIT = False"
+        yield "endif"
     if settings:
         yield ""
         yield "# Limits that the pipeline was given."
         for name, value in settings.items():
             yield f"{name} = {value}"
+
+
+def _has_throttle(node: Node) -> bool:
+    """Tell whether a stage of a node limits how many of its jobs are in the queue."""
+    return (node.options.max_materialize, node.options.max_idle) != (None, None)
+
+
+def list_script(python: str) -> str:
+    """Return the script that a submit description queues from."""
+    return f"""#!/bin/sh
+# Prints the jobs of a node, or of one lane of it, when the node is submitted: the list that was
+# prepared, or, where something has happened since, what is left to do by the records of the jobs.
+umask 077
+node=${{1%.[1-9]*}}
+list={layout.NODES}/$node/chunks${{1#"$node"}}.txt
+if [ -e "$list.outdated" ] || [ ! -e "$list" ]; then
+    python={shlex.quote(python)}
+    [ -x "$python" ] || python=python3
+    "$python" -S -E {layout.RUNTIME} list "$1" </dev/null >&2 || {{
+        # A line that HTCondor refuses; it tells what it refuses.
+        echo "{layout.UNLISTED}{layout.NODES}/$node/log/post.log\\", 0,"
+        exit 1
+    }}
+fi
+: >"$list.outdated"
+exec cat "$list"
+"""
 
 
 def post_script(python: str) -> str:

@@ -60,16 +60,17 @@ class Placed:
     folder: str
 
     @property
-    def executable(self) -> str:
-        """What HTCondor starts."""
+    def script(self) -> str:
+        """What HTCondor has a shell run."""
         return layout.environment_script(self.folder) if self.prepared.setup else layout.RUNTIME
 
     @property
     def sent(self) -> list[str]:
-        """What travels with each job beside what it starts."""
+        """What travels with each job: the scripts, and the files of the environment."""
         if not self.prepared.setup:
-            return []
-        return [layout.RUNTIME, *(f"{self.folder}/{name}" for name, _ in self.prepared.files)]
+            return [layout.RUNTIME]
+        files = (f"{self.folder}/{name}" for name, _ in self.prepared.files)
+        return [self.script, layout.RUNTIME, *files]
 
     @property
     def local_script(self) -> str | None:

@@ -8,7 +8,10 @@ the same as there:
 - what its node does with it: the structure of its stages, and the code of their functions with all
   that they reach (`htdag._fingerprints`);
 - its key, where these functions may ask for it;
-- the initial values, the options that matter, and the input files;
+- the initial values, the options that matter (the variables of `environ` among them), and the
+  input files;
+- of the script's process, variables whose names stand in the code of the functions, its locale, and
+  how numbers are computed (`htdag._surroundings`);
 - the minor version of Python, and `FORMAT`.
 
 `htdag.reuse.matching` compares it, for `resume`, the cache and `explain` alike.
@@ -24,7 +27,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from htdag import _fingerprints
+from htdag import _fingerprints, _surroundings
 from htdag.compile.content import functions, functions_of, initials, program
 from htdag.compile.travelling import Travel
 from htdag.plan import Node, Plan
@@ -53,6 +56,7 @@ WITHOUT_EFFECT = frozenset(
         "max_errors",
         "fuse",
         "cache",
+        "transfer_files",
         # What is in them counts, and where HTCondor puts returned files: see `node_identity`.
         "input_files",
         "output_files",
@@ -153,6 +157,9 @@ def _node_identity(
         for name, value in node.options.given().items()
         if name not in WITHOUT_EFFECT and name != "submit"
     }
+    deciding = _surroundings.of_node(functions_of(node))["deciding"]
+    # Nothing that is as ever: then an earlier run that knew nothing of this has the same.
+    options |= {name: _text(value) for name, value in deciding.items() if value}
     options |= {name: value for name, value in node.options.submit or () if name.lower() in _SUBMIT}
     if travel.inputs:
         # What a job finds under each name.

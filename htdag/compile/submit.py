@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from htdag._resources import written
 from htdag.compile.environments import Placed
 from htdag.compile.requests import per_item
+from htdag.compile.scheduler import Scheduler
 from htdag.compile.travelling import Travel
+from htdag.errors import BackendError
 from htdag.plan import Node
 from htdag.runtime import atonce, layout, pause
 
@@ -28,13 +30,44 @@ _PASSED_ON = (
 
 SENDS_FOLDERS = (23, 10, 1)
 """The first version of HTCondor that ends a job whose files go to a URL by their folder."""
+_OWN_DOMAIN = "MY.FileSystemDomain"
 _VERSION = ".".join(map(str, SENDS_FOLDERS))
 # It is the execute point that waits for ever.
 _SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
 
 
+def check_destination(node: Node, travel: Travel, scheduler: Scheduler) -> None:
+    """Refuse files of jobs that are to go to a URL, where HTCondor cannot send them.
+
+    Raises
+    ------
+    BackendError
+        If a stage has a URL as ``output_destination``, and this HTCondor would never end its jobs.
+    """
+    version = scheduler.version
+    if version is not None and travel.output_url.lower().startswith("file:"):
+        raise BackendError(
+            f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor's plugin "
+            f"for file: makes no folders, and tries on and on to write into one that is not there; "
+            f"give the path of a folder, without file:, into which htdag puts the files at the end"
+        )
+    if travel.output_url and version is not None and version < SENDS_FOLDERS:
+        raise BackendError(
+            f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor "
+            f"{'.'.join(map(str, version))} never ends a job whose files go to a URL ({_VERSION} "
+            "does); give a folder of this machine, or let the function send its files itself"
+        )
+
+
 def submit_lines(
-    node: Node, place: Placed, travel: Travel, code: Sequence[str], *, checkpoints: bool
+    node: Node,
+    place: Placed,
+    travel: Travel,
+    code: Sequence[str],
+    *,
+    checkpoints: bool,
+    judged_by_status: bool,
+    scheduler: Scheduler,
 ) -> Iterator[str]:
     """Yield the lines of a submit description.
 
@@ -50,6 +83,10 @@ def submit_lines(
         The files that its functions need.
     checkpoints : bool
         Whether the node's functions call `htdag.checkpoint`.
+    judged_by_status : bool
+        Whether the exit status of a job tells that all of its items are done.
+    scheduler : Scheduler
+        The HTCondor that is to run it.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -66,19 +103,23 @@ def submit_lines(
     if travel.returns:
         back.append(_with_macros(layout.returned, name))
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
+    yield f"# One job for each line that {layout.LIST} prints."
     if node.lanes > 1:
-        yield "# One job for each line of a lane's list, which VARS in the DAG names."
-    else:
-        yield f"# One job for each line of {layout.chunk_list(name)}."
+        yield "# VARS in the DAG name the lane."
     yield ""
     for key, value in place.prepared.submit:
         yield f"{key} = {value}"
-    yield f"executable = {place.executable}"
-    yield f"arguments = work {name} {chunk} {attempt} {' '.join(outputs)}"
+    # A shell that is there reads the script: so it runs on a file system without execution, too.
+    yield "executable = /bin/sh"
+    yield "transfer_executable = False"
+    work = "work-status" if judged_by_status else "work"
+    yield f"arguments = {place.script} {work} {name} {chunk} {attempt} {' '.join(outputs)}"
     yield ""
-    if "should_transfer_files" not in dict(place.prepared.submit):
+    always = dict(place.prepared.submit).get("should_transfer_files") == "YES"
+    if not always:
         # Where a file system is shared HTCondor would fetch no URLs.
-        yield f"should_transfer_files = {'YES' if travel.urls else 'IF_NEEDED'}"
+        always = travel.urls or bool(node.options.transfer_files)
+        yield f"should_transfer_files = {'YES' if always else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
@@ -98,29 +139,42 @@ def submit_lines(
     yield f"output = {_with_macros(layout.stdout, name)}"
     yield f"error = {_with_macros(layout.stderr, name)}"
     yield ""
-    given = node.options.given()
-    yield from _requests(node)
-    if "max_materialize" not in given:
-        # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
-        # jobs of the second and later nodes often wait for the negotiator's next periodic cycle.
-        yield from atonce.LATE.splitlines()
-    if "request_cpus" not in given:
-        yield "request_cpus = 1"
+    yield from _requests(node, scheduler)
+    environment = place.prepared.requirements
+    if always:
+        environment = _with_domain(environment, scheduler)
     sends = _SENDS_FOLDERS if travel.output_url else ""
-    asked = (place.prepared.requirements, node.options.requirements, sends)
-    needs = [each for each in asked if each]
-    if needs:
-        both = " && ".join(f"({each})" for each in needs)
-        yield f"requirements = {both if len(needs) > 1 else needs[0]}"
+    yield from _requirements(environment, node.options.requirements, sends)
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"
     yield ""
+    yield f"include ifexist : {layout.held(name)}"
     variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
-    lines = "$(list)" if node.lanes > 1 else layout.chunk_list(name)
-    yield f"queue {variables} from {lines}"
+    unit = "$(unit)" if node.lanes > 1 else name
+    yield f"queue {variables} from ./{layout.LIST} {unit} |"
 
 
-def _requests(node: Node) -> Iterator[str]:
+def _with_domain(requirements: str, scheduler: Scheduler) -> str:
+    """Return requirements of an environment for jobs whose files are always transferred.
+
+    In their ads HTCondor leaves out where they are from. Where nobody knows it they may start
+    anywhere, and say themselves what they lack.
+    """
+    if _OWN_DOMAIN not in requirements:
+        return requirements
+    if not scheduler.file_system_domain:
+        return ""
+    return requirements.replace(_OWN_DOMAIN, f'"{scheduler.file_system_domain}"')
+
+
+def _requirements(*given: str | None) -> Iterator[str]:
+    needs = [each for each in given if each]
+    if needs:
+        both = " && ".join(f"({each})" for each in needs)
+        yield f"requirements = {both if len(needs) > 1 else needs[0]}"
+
+
+def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
     given = node.options.given()
     vary = per_item(node)
     for key in _PASSED_ON:
@@ -128,6 +182,14 @@ def _requests(node: Node) -> Iterator[str]:
             yield f"{key} = {written(key, f'$({_variable(key)})')}"
         elif key in given:
             yield f"{key} = {given[key]}"
+    is_late = "max_materialize" not in given
+    if is_late and (not scheduler.negotiates_often or "max_idle" in given):
+        # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
+        # jobs of the second and later nodes often wait for the negotiator's next periodic cycle.
+        # Where it looks each second, late materialisation is what comes late.
+        yield from atonce.LATE.splitlines()
+    if "request_cpus" not in given:
+        yield "request_cpus = 1"
 
 
 def _variable(option: str) -> str:

@@ -12,21 +12,30 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from htdag import _paths
+from htdag import _paths, _surroundings
 from htdag._home import make_folder
 from htdag._image import Image
 from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, environments, final, requests, submit, travelling
-from htdag.compile.content import FORMAT, calls_checkpoint, payload, plan_content, program
+from htdag.compile import archive, dag, environments, final, judges, requests, submit, travelling
+from htdag.compile.content import (
+    FORMAT,
+    calls_checkpoint,
+    functions_of,
+    payload,
+    plan_content,
+    program,
+)
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.identity import identity_content
+from htdag.compile.scheduler import ANY, Scheduler
 from htdag.compile.script import script_of_this_process
 from htdag.compile.sources import write_source, write_stored_source
+from htdag.compile.submit import check_destination
 from htdag.compile.travelling import Travel
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
-from htdag.plan import Plan
+from htdag.plan import Node, Plan
 from htdag.runtime import atonce, lanes, layout, progress, streams
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
@@ -43,6 +52,7 @@ def write_run(
     tag: str,
     take: Take | None = None,
     functions: Sequence[final.FinalFunction] = (),
+    scheduler: Scheduler = ANY,
 ) -> Path:
     """Write a run directory and return the path of its DAG file.
 
@@ -58,9 +68,13 @@ def write_run(
         Brings what other runs have finished.
     functions : sequence of FinalFunction
         What to call when the run has ended.
+    scheduler : Scheduler
+        The HTCondor that is to run it.
 
     Raises
     ------
+    BackendError
+        If that cannot do what a stage asks for.
     DirectoryError
         If the directory cannot be made.
     FunctionError, ItemPickleError
@@ -88,7 +102,7 @@ def write_run(
     try:
         stored = dict(_store(plan, aside))
         code = _Code(aside, stored, functions)
-        _fill(plan, aside, tag, placed, code, take, functions)
+        _fill(plan, aside, tag, placed, code, take, functions, scheduler=scheduler)
         begin_loops(aside)
         os.sync()
         try:
@@ -173,13 +187,16 @@ def _fill(
     take: Take | None = None,
     functions: Sequence[final.FinalFunction] = (),
     around: Path | None = None,
+    scheduler: Scheduler = ANY,
 ) -> None:
     """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
     with_jobs = [node for node in plan.nodes if node.round is None]
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     _, of_source = code.stored[run]
     travels = travelling.travels(plan)
-    checkpoints = _write_nodes(plan, run, placed, travels, code)
+    for node in with_jobs:
+        check_destination(node, travels[node.name], scheduler)
+    checkpoints = _write_nodes(with_jobs, run, travels, code)
     content = plan_content(plan, travels, checkpoints)
     last = _write_final(plan, run, functions, code.of_end) if functions else None
     content["final"] = last
@@ -189,7 +206,12 @@ def _fill(
             continue
         own = environments.content(node, placed)
         calls = node.name in checkpoints
-        of_node = {**program(node, travels[node.name], tag, checkpoints=calls), **own}
+        of_node = {
+            **program(node, travels[node.name], tag, checkpoints=calls),
+            **own,
+            "environ": list(node.options.environ or ()),
+            "surroundings": _surroundings.of_node(functions_of(node)),
+        }
         _write_json(run / layout.program(node.name), of_node)
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
@@ -201,6 +223,19 @@ def _fill(
             entry["asks_key"] = found["nodes"][entry["name"]]["asks_key"]
         _write_json(run / layout.IDENTITY, found)
     _write_json(run / layout.PLAN, content)
+    places = {node.name: placed[environment_of(node)] for node in with_jobs}
+    by_status = judges.judged_by_status(plan, content, places, scheduler)
+    for node in with_jobs:
+        lines = submit.submit_lines(
+            node,
+            places[node.name],
+            travels[node.name],
+            code.files(run, node.name),
+            checkpoints=node.name in checkpoints,
+            judged_by_status=node.name in by_status,
+            scheduler=scheduler,
+        )
+        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
     if around is None:
         write_lists(run, content)
         for node in with_jobs:
@@ -209,43 +244,36 @@ def _fill(
     else:
         layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
         shutil.copytree(around / layout.CODE, run / layout.CODE, copy_function=layout.link_or_copy)
-    _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan)) + "\n")
+    keeps_jobs = judges.keeps_jobs(plan)
+    _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan, keeps_jobs)) + "\n")
+    _write(run / layout.LIST, dag.list_script(sys.executable), mode=0o700)
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
     name = dag_name(plan) if around is None else layout.ROUND_DAG
-    lines = dag.dag_lines(plan, around is not None, last)
+    lines = dag.dag_lines(plan, around is not None, last, by_status)
     _write(run / name, "\n".join(lines) + "\n")
     _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
-    _write_rounds(plan, run, tag, placed, code)
+    _write_rounds(plan, run, tag, placed, code, scheduler)
 
 
 def _write_nodes(
-    plan: Plan,
+    nodes: Iterable[Node],
     run: Path,
-    placed: Mapping[Environment, Placed],
     travels: Mapping[str, Travel],
     code: _Code,
 ) -> set[str]:
-    """Write what HTCondor is to know of nodes, and their functions.
+    """Write the functions of nodes, their input files, and what their chunks ask for.
 
     Returns the nodes whose functions call `htdag.checkpoint`.
     """
     checkpoints = set()
-    for node in plan.nodes:
-        if node.round is not None:
-            continue
+    for node in nodes:
         travel = travels[node.name]
         for each in travel.inputs:
             if "at" in each:
                 _paths.link(run, each["at"], each["path"])
         _write(run / layout.payload(node.name), code.payloads[run, node.name])
-        calls = calls_checkpoint(node)
-        if calls:
+        if calls_checkpoint(node):
             checkpoints.add(node.name)
-        place = placed[environment_of(node)]
-        lines = submit.submit_lines(
-            node, place, travel, code.files(run, node.name), checkpoints=calls
-        )
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
         asked = requests.of_chunks(node)
         if asked:
             _write_json(run / layout.requests(node.name), asked)
@@ -271,7 +299,12 @@ def _write_sources(plan: Plan, run: Path) -> dict[str, set[Any]]:
 
 
 def _write_rounds(
-    plan: Plan, run: Path, tag: str, placed: Mapping[Environment, Placed], code: _Code
+    plan: Plan,
+    run: Path,
+    tag: str,
+    placed: Mapping[Environment, Placed],
+    code: _Code,
+    scheduler: Scheduler,
 ) -> None:
     """Write what the rounds of loops are copies of."""
     for node in plan.nodes:
@@ -279,7 +312,8 @@ def _write_rounds(
             # DAGMan before 24 refuses a DAG with a DIR that is not there when it begins.
             begin = os.path.basename(layout.rounds(node.name))
             (run / layout.current(node.name)).symlink_to(begin)
-            _fill(node.round.plan, run / layout.step(node.name), tag, placed, code, around=run)
+            step = run / layout.step(node.name)
+            _fill(node.round.plan, step, tag, placed, code, around=run, scheduler=scheduler)
 
 
 def begin_loops(run: Path) -> None:
@@ -301,7 +335,10 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
         The content of its ``plan.json``.
     """
     content = content | {"by_name": {node["name"]: node for node in content["nodes"]}}
+    takes_over = any(node["reuse"] for node in content["nodes"])
     for node in content["nodes"]:
+        # Which files come with what it reads, and what is done already, shows at run time only.
+        carried = any(content["by_name"][name]["carries_files"] for name in node["parents"])
         if node["reuse"]:
             for unit in lanes.units(node):
                 # Else the POST script of the last node before it does.
@@ -316,6 +353,8 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
                 numbers = lanes.chunks(node, unit.lane, node["chunks"])
                 jobs = ((number, 1, None) for number in numbers)
                 progress.write_list(str(run), node, jobs, reading, unit.lane)
+                if carried or (takes_over and node["parents"]):
+                    progress.outdate(str(run), unit)
 
 
 def _write_final(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from htdag.runtime import layout
@@ -11,8 +10,8 @@ from htdag.runtime import layout
 def has_ended(run: Path) -> bool:
     """Tell from files alone whether a run has ended; one that was killed has not."""
     try:
-        state = json.loads((run / layout.LOCAL_STATE).read_bytes())
+        state = layout.read_json(str(run / layout.LOCAL_STATE), "state")
         return bool(state["state"] != "running")
     except FileNotFoundError:
-        manifest = json.loads((run / layout.RUN).read_bytes())
+        manifest = layout.read_json(str(run / layout.RUN), "dag")
         return (run / f"{manifest['dag']}.metrics").exists()  # DAGMan's last act

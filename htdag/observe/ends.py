@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any, NamedTuple
 
-from htdag.runtime import recordfile
+from htdag.runtime import layout, recordfile
 
 _SUFFIX = ".record"
 _WHOLE = 1 << 16  # bytes; only records with many errors are longer
@@ -85,11 +85,14 @@ class Ends:
 
     def _end(self, folder: int, name: str) -> End | None:
         try:
-            record = os.open(name, os.O_RDONLY, dir_fd=folder)
+            record = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError:
             return None
         try:
             data = os.read(record, _WHOLE)
+        except OSError as error:
+            path = os.path.join(self._folder, name)
+            raise layout.DamagedFile(path, f"it cannot be read ({error.strerror})") from error
         finally:
             os.close(record)
         if len(data) < _WHOLE:

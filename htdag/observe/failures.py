@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from htdag._text import visible
 from htdag.observe.outcomes import Sources
 from htdag.runtime import deliver, layout, progress, recordfile
 from htdag.runtime.environment import MISMATCHES
@@ -116,11 +117,12 @@ class ItemError:
 
     def __str__(self) -> str:
         if self.type == _NOT_DELIVERED:
-            return f"{self.stage}: {self.message}"
+            return visible(f"{self.stage}: {self.message}")
         item = "a whole job" if self.key is None else f"item {self.key}"
         differs = f" [{self.differs}]" if self.differs else ""
         where = "".join(f"round {number}, " for number in self.rounds)
-        return f"{self.stage}, {where}{item} ({self.host}): {self.type}: {self.message}{differs}"
+        text = f"{self.stage}, {where}{item} ({self.host}): {self.type}: {self.message}{differs}"
+        return visible(text)
 
     @property
     def source(self) -> Any:
@@ -298,6 +300,8 @@ def chunk_errors(
                 "traceback": "",
             }
         )
+    out = run / layout.stdout(node["name"], name, attempt)
+    err = run / layout.stderr(node["name"], name, attempt)
     for error in found:
         spans = printed.get(error["sequence"], {})
         yield ItemError(
@@ -311,8 +315,8 @@ def chunk_errors(
             node=node["name"],
             chunk=chunk,
             attempt=attempt,
-            stdout=_tail(run / layout.stdout(node["name"], name, attempt), spans.get("out")),
-            stderr=_tail(run / layout.stderr(node["name"], name, attempt), spans.get("err")),
+            stdout=_tail(out, spans.get("out")),
+            stderr=_tail(err, spans.get("err")),
             item=error.get("item", ""),
             argument=error.get("argument", ""),
             locals=tuple(FrameLocals(**frame) for frame in error.get("locals", ())),
@@ -328,15 +332,26 @@ def chunk_errors(
         )
 
 
-def with_streams(run: Path, plan: dict[str, Any], error: ItemError) -> ItemError:
-    """Return an error that was read without what its item printed, with that."""
-    found = place(run, plan, error)
-    if found is None:
-        return error
-    for other in chunk_errors(*found, error.chunk, error.attempt, error._sources):
-        if (other._sequence, other.key, other.type) == (error._sequence, error.key, error.type):
-            return replace(other, rounds=error.rounds, _loop=error._loop)
-    return error
+def with_streams(run: Path, plan: dict[str, Any], errors: Sequence[ItemError]) -> list[ItemError]:
+    """Return errors that were read without what their items printed, each with that.
+
+    The record of a job is read once, however many of its errors there are.
+    """
+    jobs: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
+    for position, error in enumerate(errors):
+        job = (error._loop, error.rounds, error.node, error.chunk, error.attempt)
+        jobs.setdefault(job, {})[error._sequence, error.key, error.type] = position
+    found = list(errors)
+    for wanted in jobs.values():
+        first = errors[min(wanted.values())]
+        where = place(run, plan, first)
+        if where is None:
+            continue
+        for other in chunk_errors(*where, first.chunk, first.attempt, first._sources):
+            position = wanted.get((other._sequence, other.key, other.type), -1)
+            if position >= 0:
+                found[position] = replace(other, rounds=first.rounds, _loop=first._loop)
+    return found
 
 
 def _tail(path: Path, span: list[int] | None, limit: int | None = 4000) -> str:
@@ -346,7 +361,7 @@ def _tail(path: Path, span: list[int] | None, limit: int | None = 4000) -> str:
     if limit is not None:
         start = max(start, end - limit)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=layout.unblocked) as file:
             file.seek(start)
             return file.read(end - start).decode(errors="replace")
     except FileNotFoundError:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from htdag._text import visible
 from htdag.runtime import layout, recordfile
 
 
@@ -42,7 +43,7 @@ class FinalCall:
 
     def __str__(self) -> str:
         what = f"on_{self.when}, {self.function}"
-        return f"{what}: failed: {self.error}" if self.error else f"{what}: done"
+        return visible(f"{what}: failed: {self.error}" if self.error else f"{what}: done")
 
 
 def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:

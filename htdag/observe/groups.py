@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from htdag._text import visible
 from htdag.observe.failures import ItemError
 from htdag.observe.status import NodeCounts
 
@@ -107,7 +108,7 @@ class ErrorGroup:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.count} x {self.type} in {self.stage}: {self.message}"
+        return visible(f"{self.count} x {self.type} in {self.stage}: {self.message}")
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """Be shown as text by IPython and notebooks."""

@@ -6,6 +6,7 @@ do not know HTCondor, made of the code and of what is known of the job.
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 from collections.abc import Iterable
@@ -15,9 +16,12 @@ from shlex import quote
 from htdag.backends.base import JobState
 
 USER_REQUEST = 1
+PAUSED = "htdag pause"
+"""How the reason of a hold begins by which a pause keeps a job from beginning."""
 OUT_OF_RESOURCES = 34
 _POLICIES = (3, 21, 26)  # of the job, of the execute point and of the access point
 _MEMORY, _DISK = 102, 104
+_OPENING = (7, 9, 14)  # files for the output, the folder
 _MEMORY_WORDS = re.compile(r"memory|\bRSS\b|ResidentSetSize|ImageSize", re.IGNORECASE)
 _DISK_WORDS = re.compile(r"\bdisk\b|DiskUsage|RequestDisk", re.IGNORECASE)
 _PEAK = re.compile(r"[Pp]eak usage: (\d+)|using (\d+) ?MB|MemoryUsage\D{0,12}(\d+)")
@@ -82,7 +86,10 @@ _MEANINGS: dict[int, tuple[str, str]] = {
     ),
     13: ("its input could not be sent to it", _INPUT),
     14: ("its folder could not be entered", _LOOK),
-    15: ("it was submitted on hold", "To let it begin: " + _RELEASE),
+    15: (
+        "it was submitted on hold, as htdag hold and pause have it",
+        "To let it begin: " + _RELEASE + " (or htdag continue, after a pause)",
+    ),
     16: ("its input is still being copied to the access point", "Wait; it is released by itself"),
     17: ("the access point changed under the job", _ADMIN),
     18: ("the transfer of files was refused, as a network fault does", _ADMIN),
@@ -144,6 +151,16 @@ def explain(job: JobState, tag: str) -> Hold:
         The run's tag, for commands.
     """
     words = {"tag": quote(tag), "node": quote(job.node), "time": _more_time(job.reason)}
+    if job.code == USER_REQUEST and job.reason.startswith(PAUSED):
+        return Hold("paused before it began", "htdag continue {tag} {node}".format(**words))
+    if _sees_no_run(job):
+        return Hold(
+            "the machine says that it shares files with the submit side (its FILESYSTEM_DOMAIN), "
+            "but does not see the run's directory",
+            "Have the files sent: htdag edit {tag} {node} --transfer-files; then: ".format(**words)
+            + _RELEASE.format(**words)
+            + "; for runs to come: transfer_files=True as an option of stages or the pipeline",
+        )
     resource = _resource(job)
     if resource == _MEMORY:
         return _memory(job, words)
@@ -155,6 +172,15 @@ def explain(job: JobState, tag: str) -> Hold:
         )
     why, remedy = _MEANINGS.get(job.code, ("HTCondor put it on hold", _LOOK))
     return Hold(why.format(**words), remedy.format(**words))
+
+
+def _sees_no_run(job: JobState) -> bool:
+    """Tell whether a job did not find the directory that it was to work in.
+
+    Where its files were transferred it has one of its own.
+    """
+    no_such_file = job.subcode == errno.ENOENT
+    return no_such_file and (job.code in _OPENING or "working directory" in job.reason)
 
 
 def _resource(job: JobState) -> int:

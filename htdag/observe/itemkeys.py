@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
     if not numbers:
         return
     path = run / layout.chunk(node, name, max(numbers))
-    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    description: dict[str, Any] = layout.read_json(str(path), "streams", "view")
     for stream in description["streams"]:
         for part in stream["parts"]:
             part["files"] = [str(run / file) for file in part["files"]]

@@ -118,7 +118,7 @@ def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Ite
                     yield ItemState(key, "failed", chunk, since=ended, source="record")
                 else:
                     yield ItemState(key, "waiting", chunk)
-        except FileNotFoundError:
+        except (FileNotFoundError, layout.MissingFile):
             continue  # what it reads is not there yet
 
 

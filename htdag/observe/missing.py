@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from htdag._text import visible
 from htdag.observe import failures, outcomes
 from htdag.observe.failures import ItemError
 
@@ -33,7 +34,8 @@ class MissingItem:
     error: ItemError
 
     def __str__(self) -> str:
-        return f"{self.stage}, item {self.key}: {self.error.type}: {self.error.message}"
+        text = f"{self.stage}, item {self.key}: {self.error.type}: {self.error.message}"
+        return visible(text)
 
 
 def missing(run: Path, plan: dict[str, Any], target: str) -> Iterator[MissingItem]:
@@ -50,12 +52,10 @@ def missing(run: Path, plan: dict[str, Any], target: str) -> Iterator[MissingIte
     """
     sources = outcomes.Sources(run, plan)
     needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
-    roots = {node["name"]: sources.root(node) for node in needed if outcomes.let_go(run, node)}
-    for error in failures.errors(run, plan) if roots else ():
-        if error.node in roots:
-            root = roots[error.node]
-            known = root is not None and error.key
-            source = sources.value(str(root), str(error.key)) if known else None
+    lossy = {node["name"] for node in needed if outcomes.let_go(run, node)}
+    for error in failures.errors(run, plan) if lossy else ():
+        if error.node in lossy:
+            source = sources.of(error.node, error.key) if error.key else None
             yield MissingItem(error.stage, error.key, source, error)
 
 

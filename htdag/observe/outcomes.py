@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from pathlib import Path
@@ -41,12 +40,20 @@ class Item:
 
     @property
     def source(self) -> Any:
-        """The item of the source that it was made from; for files the path. None for a reduce."""
+        """The item of the source that it was made from; for files the path.
+
+        For a tuple made by `product` or `combinations` the tuple of theirs, None for a reduce and
+        for what is made of a group.
+        """
         origin: tuple[Sources, str] | None = self._origin  # type: ignore[attr-defined]
         if origin is None:
             return None
         sources, node = origin
-        return sources.value(node, self.key)
+        return sources.of(node, self.key)
+
+
+class _NoSourceError(Exception):
+    """There is no one item of a source that an item was made from."""
 
 
 class Sources:
@@ -57,27 +64,47 @@ class Sources:
         self._plan = plan
         self._last: tuple[str, int, dict[int, Any]] | None = None
 
-    def root(self, node: dict[str, Any]) -> str | None:
-        """Return the source which the items of a node have their keys from, if one does.
-
-        It is named by the node that reads it, or, where it is read by ranges, by itself.
-        """
-        while node["mode"] != "reduce" and node["input"]["view"] in _KEYS_KEPT:
-            if node["input"]["plain"]:
-                return str(node["name"])
-            first = node["input"]["streams"][0]
-            if first["node"] is None:
-                return str(first["stage"])
-            node = self._plan["by_name"][first["node"]]
-        return None
-
     def of(self, node: str, key: str) -> Any:
-        """Return the source item that an item of a node comes from; None where none is."""
-        root = self.root(self._plan["by_name"][node])
-        return None if root is None else self.value(root, key)
+        """Return the source item that an item of a node was made from; None where none is.
 
-    def value(self, root: str, key: str) -> Any:
-        """Return the source item of a key."""
+        For a tuple of the items of several stages it is a tuple of theirs.
+        """
+        try:
+            return self._of_node(self._plan["by_name"][node], iter(key.split("+")))
+        except (_NoSourceError, ValueError, IndexError):
+            return None
+
+    def _of_node(self, node: dict[str, Any], parts: Iterator[str]) -> Any:
+        """Return the source item of an item; ``parts`` are what its key is joined of.
+
+        Raises `_NoSourceError` where it has none, and its key does not tell where it ends.
+        """
+        reads = node["input"]
+        view = reads["view"]
+        if node["mode"] == "reduce":
+            _next(parts)
+            return None
+        if reads["plain"]:
+            return self._value(node["name"], _next(parts))
+        streams = reads["streams"]
+        if view in _KEYS_KEPT:
+            return self._of_stream(streams[0], parts)
+        if view == "product":
+            return tuple(self._of_stream(stream, parts) for stream in streams)
+        if view == "combinations":
+            return tuple(self._of_stream(streams[0], parts) for _ in range(reads["number"]))
+        if view == "concat":
+            number, _, rest = _next(parts).partition(":")
+            return self._of_stream(streams[int(number)], itertools.chain([rest], parts))
+        raise _NoSourceError
+
+    def _of_stream(self, stream: dict[str, Any], parts: Iterator[str]) -> Any:
+        if stream["node"] is None:
+            return self._value(stream["stage"], _next(parts))
+        return self._of_node(self._plan["by_name"][stream["node"]], parts)
+
+    def _value(self, root: str, key: str) -> Any:
+        """Return the item of a source, which is named by itself or by the node that reads it."""
         number = int(key.split(".")[0])
         source = self._plan["sources"].get(root)
         sizes = self._plan["by_name"][root]["sizes"] if source is None else _sizes(source)
@@ -86,7 +113,7 @@ class Sources:
             if number < first + size:
                 return self._chunk(root, chunk)[number - first]
             first += size
-        raise KeyError(key)
+        raise _NoSourceError
 
     def _chunk(self, root: str, chunk: int) -> dict[int, Any]:
         if self._last is None or self._last[:2] != (root, chunk):
@@ -99,6 +126,13 @@ class Sources:
             }
             self._last = (root, chunk, values)
         return self._last[2]
+
+
+def _next(parts: Iterator[str]) -> str:
+    found = next(parts, None)
+    if found is None:
+        raise _NoSourceError
+    return found
 
 
 def _sizes(source: dict[str, Any]) -> list[int]:
@@ -160,7 +194,7 @@ def let_go(run: Path, node: dict[str, Any]) -> int:
     if node["on_error"] != "skip":
         return 0
     try:
-        content = json.loads((run / layout.skipped(node["name"])).read_text(encoding="utf-8"))
+        content = layout.read_json(str(run / layout.skipped(node["name"])), "items")
     except FileNotFoundError:
         return 0
     return int(content["items"])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from htdag._text import counted
+from htdag._text import counted, visible
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
 from htdag.observe import holds, matching
 from htdag.observe.status import Status
@@ -41,7 +41,8 @@ class Reason:
             text += f".\n  {self.remedy}"
         if self.clauses:
             text += "\n  Slots that meet each part of its requirements:"
-        return text + "".join(f"\n    {part.slots:>5}  {part.text}" for part in self.clauses)
+        text += "".join(f"\n    {part.slots:>5}  {part.text}" for part in self.clauses)
+        return visible(text)
 
 
 def reasons(
@@ -87,7 +88,7 @@ def reasons(
     if facts is not None:
         for problem in facts.problems:
             yield Reason("the pool", problem, "See htdag doctor")
-        yield from _idle(facts, jobs, tag, moment)
+        yield from (reason for reason, _ in _idle(facts, jobs, tag, moment))
     yield from _not_submitted(plan, status, jobs, activity)
 
 
@@ -142,7 +143,16 @@ def _whole(
         )
 
 
-def _idle(facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float) -> Iterator[Reason]:
+def unmatched(
+    facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float
+) -> Iterator[Reason]:
+    """Yield which jobs wait for what no slot of the pool has or gives, and what to do about it."""
+    return (reason for reason, analysis in _idle(facts, jobs, tag, now) if not analysis.possible)
+
+
+def _idle(
+    facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float
+) -> Iterator[tuple[Reason, matching.Analysis]]:
     """Yield why idle jobs wait, those of a node with like requests together."""
     if facts.evaluate is None:
         return
@@ -179,9 +189,8 @@ def _idle(facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float) -> 
         number = totals.get(node, len(ads)) if alike.count(node) == 1 else len(ads)
         age = f", idle for {age_text(since[node], now)}" if node in since else ""
         clauses = found.clauses if found.slots and not found.possible else ()
-        yield Reason(
-            f"node {node}, {counted(number, 'job')}{age}", found.why, found.remedy, clauses
-        )
+        about = f"node {node}, {counted(number, 'job')}{age}"
+        yield Reason(about, found.why, found.remedy, clauses), found
 
 
 def _shares(facts: QueueFacts) -> matching.Shares:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag._text import counted
+from htdag._text import counted, visible
 from htdag.backends.base import Activity, RunState
 from htdag.observe import final, holds, outcomes
 from htdag.observe.ends import End, Ends
-from htdag.runtime import atonce, layout, progress, streams
+from htdag.runtime import atonce, layout, progress, streams, submitfile
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class StageStatus:
         Items that are finished, that failed in their last attempt, and that are in jobs which run
         now and have not ended (they may be finished already).
     held : int
-        Items that wait in jobs on hold; they are counted among those that wait, too.
+        Items in jobs that are on hold.
     jobs, jobs_done, jobs_running, jobs_held : int
         The node's jobs, how many of them are complete, run now, and are on hold.
     loop : str
@@ -61,10 +60,10 @@ class StageStatus:
 
     @property
     def waiting(self) -> int | None:
-        """Items that no job works on; None while the total is not known."""
+        """Items that wait for a job, or with an idle one; None while the total is not known."""
         if self.total is None:
             return None
-        return max(0, self.total - self.done - self.failed - self.running)
+        return max(0, self.total - self.done - self.failed - self.running - self.held)
 
 
 @dataclass(frozen=True)
@@ -117,16 +116,16 @@ class Status:
             total = "?" if stage.total is None else stage.total
             counts = f"{stage.done}/{total} done, {stage.running} running, {stage.failed} failed"
             lines.append(f"{'  ' * len(stage.rounds)}  {stage.name}: {stage.note or counts}")
-        return "\n".join([*lines, *self.held, *self.notes])
+        return visible("\n".join([*lines, *self.held, *self.notes]))
 
 
 def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
     """Return how many rounds a loop had, and what its predicate said; None while it goes on."""
     try:
-        text = (run / layout.loop_end(node["name"])).read_text(encoding="utf-8")
+        path = str(run / layout.loop_end(node["name"]))
+        found: dict[str, Any] = layout.read_json(path, "until")
     except FileNotFoundError:
         return None
-    found: dict[str, Any] = json.loads(text)
     return found
 
 
@@ -151,6 +150,26 @@ class NodeCounts:
     jobs_running: int = 0
     held: int = 0
     jobs_held: int = 0
+
+
+def _exceeded(node: dict[str, Any], counts: NodeCounts) -> str:
+    """Return that more items of a node have failed than may be let go; "" where that is not so."""
+    limit = node["max_errors"]
+    if node["on_error"] != "skip" or limit is None:
+        return ""
+    allowed = limit * (counts.total or 0) if isinstance(limit, float) else limit
+    if counts.failed <= allowed:
+        return ""
+    return (
+        f"of {node['name']} {counts.failed} of {counts.total} items failed, {allowed:g} allowed "
+        f"(max_errors={limit})"
+    )
+
+
+_TO_COME = {
+    "hold": "jobs that are yet to be submitted will be on hold until htdag release %s",
+    "pause": "jobs that are yet to be submitted will not begin until htdag continue %s",
+}
 
 
 class _Fold:
@@ -217,13 +236,21 @@ class Reader:
         return Status(
             tag,
             activity.state,
-            activity.reason,
+            self._reason(activity),
             backend,
             tuple(self._stages(activity)),
             holds.lines(activity.held, tag),
             time.time(),
             tuple(self._notes(tag, backend, activity)),
         )
+
+    def _reason(self, activity: Activity) -> str:
+        """Return why a run is in its state, also where too many items failed to be let go."""
+        if activity.state is not RunState.FAILED:
+            return activity.reason
+        nodes = self._plan["nodes"]
+        found = [_exceeded(node, self._counts(node, activity)) for node in nodes]
+        return "; ".join(filter(None, [activity.reason, *found]))
 
     def _notes(self, tag: str, backend: str, activity: Activity) -> Iterator[str]:
         if activity.halted and not activity.state.ended:
@@ -233,6 +260,12 @@ class Reader:
             yield f"{jobs} paused until htdag continue {quote(tag)}"
         if activity.state.ended:
             yield from (str(call) for call in final.calls(self._run, self._plan)[-1:] if call.error)
+        else:
+            held = {
+                submitfile.held_by(str(self._run), node["name"]) for node in self._plan["nodes"]
+            }
+            for action in sorted(held - {""}):
+                yield _TO_COME[action] % quote(tag)
         for node in self._plan["nodes"]:
             left_out = atonce.limits_left_out(str(self._run), node["name"])
             if left_out and backend == "condor":

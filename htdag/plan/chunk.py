@@ -38,13 +38,15 @@ class Flow(NamedTuple):
 
     ``cells`` are the counts of its cells, or None where data decides; ``estimate`` is the number of
     its items, counting as if filters kept all of them; ``chunks`` the number of its cells, or of
-    the jobs that a source is for.
+    the jobs that a source is for. Where the stream is not ``exact``, items that fail are let go, so
+    that there may be fewer.
     """
 
     cells: list[int] | None
     estimate: int
     chunks: int
     settled: bool  # whether the number of cells is known
+    exact: bool = True
 
 
 def chunk(
@@ -83,8 +85,17 @@ def chunk(
         for level in made:
             # Which files a bind brings is known only when the jobs that write them are.
             waits = any(comes_late(graph, bind, done) for bind in level.binds)
-            done[level.name] = replace(level, dynamic=level.dynamic or waits)
+            exact = _is_exact(level, done)
+            done[level.name] = replace(level, dynamic=level.dynamic or waits, exact=exact)
     return tuple(done.values())
+
+
+def _is_exact(node: Node, done: dict[str, Node]) -> bool:
+    """Whether a node surely gives as many values as are planned."""
+    if node.options.on_error == "skip":
+        return False
+    parents = [done[stream.node] for stream in node.input.streams if stream.node is not None]
+    return node.reduction is not None or all(parent.exact for parent in parents)
 
 
 def most_jobs(node: Node) -> int:
@@ -121,7 +132,8 @@ def _chunked(
     estimate = chunking.view_total(
         reads.view, reads.number, reads.limit, [flow.estimate for flow in flows]
     )
-    known = all(flow.cells is not None for flow in flows)
+    # Whoever reads items one after another may get fewer of them; a view has to count.
+    known = all(flow.cells is not None and (flow.exact or not reads.is_view) for flow in flows)
     if reads.view == "sort_by":
         return replace(
             node,
@@ -201,8 +213,7 @@ def _keeps_chunks(graph: nx.DiGraph, node: Node, flow: Flow, done: dict[str, Nod
 
 def _source_chunked(node: Node, layouts: Layouts) -> Node:
     assert node.input.source is not None
-    items = len(node.input.source)
-    items = items if node.input.limit is None else min(items, node.input.limit)
+    items = node.input.source.count(node.input.limit)
     size = node.options.chunk_size
     earlier = followed(node, items, layouts)
     if earlier:
@@ -290,17 +301,18 @@ def flow_of(
     output = next(output for output in node.outputs if output.stage == stream.stage)
     if node.reduction is not None:
         ones = [1] * node.chunks if node.settled else None
-        return Flow(ones, node.chunks, node.chunks, node.settled)
+        return Flow(ones, node.chunks, node.chunks, node.settled, node.exact)
     if output.split == "rank":
         estimate = _estimate(node, done)
         cells = [chunking.given_out(estimate, part, output.parts) for part in range(output.parts)]
-        return Flow(cells if node.boundaries else None, estimate, output.parts, True)
+        counts = cells if node.boundaries else None
+        return Flow(counts, estimate, output.parts, True, node.exact)
     estimate = _estimate(node, done)
     if not keeps_count(graph, node, stream.stage):
-        return Flow(None, estimate, node.chunks, node.settled)
+        return Flow(None, estimate, node.chunks, node.settled, node.exact)
     edges = node.boundaries
     known = [b - a for a, b in pairwise(edges)]
-    return Flow(known, estimate, node.chunks, True)
+    return Flow(known, estimate, node.chunks, True, node.exact)
 
 
 def keeps_count(graph: nx.DiGraph, node: Node, stage: str) -> bool:
@@ -328,11 +340,14 @@ def _estimate(node: Node, done: dict[str, Node]) -> int:
     """Return how many items a node reads, counting as if filters kept all of them."""
     if node.items is not None:
         return node.items
+    reads = node.input
     totals = [
-        len(stream.source) if stream.source is not None else _estimate(done[str(stream.node)], done)
-        for stream in node.input.streams
+        stream.source.count(reads.limit if reads.view == "items" else None)
+        if stream.source is not None
+        else _estimate(done[str(stream.node)], done)
+        for stream in reads.streams
     ]
-    return chunking.view_total(node.input.view, node.input.number, node.input.limit, totals)
+    return chunking.view_total(reads.view, reads.number, reads.limit, totals)
 
 
 def _reduce_levels(

@@ -110,11 +110,30 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     mine, theirs = options.of_jobs().given(), node.options.of_jobs().given()
     differing = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
     if differing and not (_is_bare(node) and stage.kind in PER_ITEM and _includes(mine, theirs)):
-        return f"other {', '.join(sorted(differing))}"
-    if stage.kind not in KEYED and options.chunk_size not in (None, node.options.chunk_size):
-        if _is_bare(node) and node.options.chunk_size is None and stage.kind in PER_ITEM:
-            return ""
+        names = ", ".join(sorted(differing))
+        return f"other {names}: with_options gives it the same, and they share jobs"
+    sized = stage.kind not in KEYED and options.chunk_size not in (None, node.options.chunk_size)
+    takes = _is_bare(node) and node.options.chunk_size is None and stage.kind in PER_ITEM
+    if sized and not takes:
         return f"another chunk_size ({options.chunk_size})"
+    return _losing(graph, wanted, node)
+
+
+def _losing(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
+    """Return why an item that fails in a stage, and is let go, would take others along; or "".
+
+    What fails in a job is an item that the node reads: with it goes all that was made of it.
+    """
+    stage, upstream = wanted.stage, wanted.upstream
+    if stage.options.over(BUILT_IN).on_error != "skip" or stage.kind == "count":
+        return ""
+    several = next((op.stage for op in node.operations if op.kind == "flat_map"), "")
+    if several:
+        return f"what fails in {stage.name} would take along all that {several} made with it"
+    last = node.operations[-1].stage if node.operations else upstream.name
+    uses = graph.out_degree(upstream.name) + bool(graph.nodes[upstream.name]["target"])
+    if node.outputs or last != upstream.name or (upstream.name in node.stages and uses > 1):
+        return f"what fails in {stage.name} would be lost for other stages, too"
     return ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from htdag._names import unique_name
+from htdag._names import node_name, unique_name
 from htdag.plan.fuse import job_options
 from htdag.plan.model import Node
 from htdag.plan.parts import Input, Output
@@ -81,7 +81,7 @@ def name_nodes(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         name = ".".join(stages)
         if len(name) > _LONGEST_NAME and len(stages) > 1:
             name = f"{stages[0]}.to.{stages[-1]}"
-        name = unique_name(name, taken)
+        name = unique_name(node_name(name), taken)
         taken.add(name)
         named.append(replace(node, name=name))
     return tuple(named)

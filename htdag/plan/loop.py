@@ -114,7 +114,8 @@ def _with_sources(inner: nx.DiGraph, flows: dict[str, Flow]) -> nx.DiGraph:
     for name, flow in flows.items():
         stage: Stage = graph.nodes[name]["stage"]
         one = stage.kind == STATE and stage.single
-        data = LateSource(1 if one else flow.estimate, 1 if one else flow.chunks, flow.cells)
+        cells = flow.cells if flow.exact else None
+        data = LateSource(1 if one else flow.estimate, 1 if one else flow.chunks, cells)
         graph.nodes[name]["stage"] = replace(stage, data=data)
     return graph
 

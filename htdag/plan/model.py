@@ -74,6 +74,9 @@ class Node:
     dynamic : bool
         Whether its jobs are laid out only when the nodes before it are done, by the numbers of
         items that they gave.
+    exact : bool
+        Whether it gives just as many values as are planned, where that is known: neither it nor a
+        node before it may let failed items go.
     by_chunk : bool
         Whether its jobs take whole chunks of the node before it, however many items these have.
     per_job : float
@@ -115,6 +118,7 @@ class Node:
     chunks: int = 0
     boundaries: tuple[int, ...] = ()
     dynamic: bool = False
+    exact: bool = True
     by_chunk: bool = False
     per_job: float = 1.0
     follows: bool = False

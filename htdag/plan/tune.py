@@ -204,7 +204,7 @@ class _Flow:
         """Return how many items a node reads."""
         reads = node.input
         totals = [
-            len(stream.source)
+            stream.source.count(reads.limit if reads.view == "items" else None)
             if stream.source is not None
             else round(self._items.get((str(stream.node), stream.stage), 1.0))
             for stream in reads.streams

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import cache_directory, make_folder, runs_directory
+from htdag._logging import LOGGER
 from htdag.observe.ended import has_ended
 from htdag.reuse.directories import read_identity
 from htdag.reuse.matching import key
@@ -83,7 +84,7 @@ def gather(run: Path) -> None:
         return
     try:
         _gather(run)
-    except OSError as error:
+    except (OSError, ValueError, KeyError) as error:
         warnings.warn(f"what {run.name!r} has finished is not in the cache: {error}", stacklevel=3)
 
 
@@ -94,7 +95,14 @@ def gather_ended() -> None:
     except FileNotFoundError:
         return
     for run in paths:
-        if not run.name.startswith(".") and (run / TODO).exists() and has_ended(run):
+        if run.name.startswith(".") or not (run / TODO).exists():
+            continue
+        try:
+            ended = has_ended(run)
+        except (OSError, ValueError, KeyError) as error:
+            LOGGER.info("%s is damaged; nothing of it is in the cache: %s", run, error)
+            continue
+        if ended:
             gather(run)
 
 
@@ -103,7 +111,7 @@ def _gather(run: Path) -> None:
     if identity is None:
         return
     plan = progress.read_plan(str(run))
-    manifest = json.loads((run / layout.RUN).read_bytes())
+    manifest = layout.read_json(str(run / layout.RUN), "created")
     for name, node in identity["nodes"].items():
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
         taken = reuse.taken(str(run), plan["by_name"][name])
@@ -145,11 +153,14 @@ def entries() -> Iterator[Entry]:
     for folder in folders:
         for path in _packs(folder):
             try:
-                about = json.loads((path / _ABOUT).read_bytes())
+                about = layout.read_json(str(path / _ABOUT), "tag", "stages")
                 size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 used = path.stat().st_mtime
             except FileNotFoundError:
                 continue  # it was cleared meanwhile
+            except layout.DamagedFile as error:
+                warnings.warn(f"passed over: {error}", stacklevel=2)
+                continue
             yield Entry(path, about["tag"], tuple(about["stages"]), size, used)
 
 

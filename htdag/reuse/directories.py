@@ -14,7 +14,7 @@ from shlex import quote
 from typing import Any
 
 from htdag.backends.judging import restore_scripts
-from htdag.errors import DirectoryError, RunActive, RunDamaged, RunNotFound
+from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
 
 ASIDE = ("again", "rerun", "compared", "failed")
@@ -27,7 +27,7 @@ _ROOT = re.compile(
     r".*\.dag\.halt|removed\.json"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
+    r"chunks(\.\d+)?\.txt(\.outdated)?|held\.sub|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
     r"kept|kept(\.\d+)?\.json|final\.jsonl|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
@@ -122,11 +122,9 @@ def discard_replaced(run: Path) -> None:
 def read_identity(run: Path) -> dict[str, Any] | None:
     """Return what the nodes of a run compute; None of a run by an htdag that did not note it."""
     try:
-        content: dict[str, Any] = json.loads((run / layout.IDENTITY).read_text(encoding="utf-8"))
+        content: dict[str, Any] = layout.read_json(str(run / layout.IDENTITY), "nodes", "stages")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise RunDamaged(f"{str(run / layout.IDENTITY)!r} cannot be read: {error}") from error
     return content
 
 
@@ -140,7 +138,7 @@ def copy_of(run: Path, new: Path, dag: str) -> None:
         _copy_folder(run, new, Path())
         restore_scripts(new, dag)
         path = new / layout.RUN
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = layout.read_json(str(path))
         manifest["created"] = time.time()
         layout.write_aside(str(path), json.dumps(manifest, indent=1).encode())
     except BaseException:

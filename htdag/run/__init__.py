@@ -15,6 +15,7 @@ from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
 from htdag.reuse.directories import alone
 from htdag.run.again import Again
+from htdag.run.damage import translates
 from htdag.run.debugging import Debugging
 from htdag.run.keeping import Keeping
 from htdag.run.looking import Looking
@@ -24,6 +25,7 @@ from htdag.run.streams import Streams
 __all__ = ["Item", "ItemError", "MissingItem", "Run", "RunState", "Status"]
 
 
+@translates
 class Run(Results, Looking, Again, Debugging, Streams, Keeping):
     """One execution of a pipeline.
 

@@ -71,6 +71,7 @@ class Again(Control):
         wanted = None if keys is None else _checked(keys)
         with alone(self.path):
             check_at_rest(self, "computed again")  # type: ignore[arg-type]
+            self._check_python()
             backend = self._backend(self.backend_name)
             before = self._ticket()["ticket"]
             new = aside(self.path, "rerun")
@@ -87,7 +88,7 @@ class Again(Control):
     ) -> None:
         """Give the nodes of the new directory what is to stay."""
         plan = progress.read_plan(str(self.path))
-        content = json.loads((new / layout.PLAN).read_text(encoding="utf-8"))
+        content = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
             node["name"]
             for node in plan["nodes"]

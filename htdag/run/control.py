@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from shlex import quote
 from typing import TypeVar
 
 from htdag._logging import LOGGER
-from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import RunActive
+from htdag.backends.base import HOW_TO_START, Activity, RunState
+from htdag.errors import RunActive, UsageError
 from htdag.reuse.directories import alone
 from htdag.run.files import RunFiles
-from htdag.runtime import looping, progress
+from htdag.runtime import layout, looping, progress
 
 _Self = TypeVar("_Self", bound="Control")
 
@@ -34,6 +36,8 @@ class Control(RunFiles):
         ------
         RunActive
             If it has not ended, or another process is about to go on with it.
+        UsageError
+            If it runs on this machine, and this Python is of another minor version than its own.
         BackendError
             If HTCondor refuses it.
 
@@ -46,7 +50,7 @@ class Control(RunFiles):
             return self._resume()
 
     def _resume(self: _Self) -> _Self:
-        activity = self._activity()
+        activity = self._activity_at_rest()
         if not activity.state.ended:
             if activity.reason.endswith(HOW_TO_START):
                 raise RunActive(f"run {self.tag!r} goes on by itself: {activity.reason}")
@@ -60,9 +64,45 @@ class Control(RunFiles):
             for state in progress.examine(str(self.path), node, verify=True)
         ):
             return self
+        self._check_python()
         self._discard_damaged()
         self._submit(self._backend(self.backend_name))
         return self
+
+    def _check_python(self) -> None:
+        """Raise `UsageError` where jobs would run in this Python, and it cannot read functions.
+
+        On HTCondor, and where an environment brings a Python, jobs look for the one that they need.
+        """
+        wanted = self._manifest["python"][:2]
+        here = any(
+            node.get("environment") is None and node["mode"] != "loop"
+            for node in self._plan["nodes"]
+        )
+        if self.backend_name != "local" or not here or wanted == list(sys.version_info[:2]):
+            return
+        version = ".".join(map(str, wanted))
+        tag = quote(self.tag)
+        made_by = (self.script or {}).get("python") or sys.executable
+        command = Path(made_by).with_name("htdag")
+        by_that = f" ({quote(str(command))} resume {tag})" if made_by != sys.executable else ""
+        raise UsageError(
+            f"run {self.tag!r} was made by Python {version}, and this is Python "
+            f"{sys.version.split()[0]}, which cannot read its functions: go on with the htdag of "
+            f"Python {version}{by_that}, or run the script again by this Python, with "
+            f"resume=True or `htdag resume {tag} --script SCRIPT`; that computes all of it anew"
+        )
+
+    def _activity_at_rest(self) -> Activity:
+        """Return what goes on; a damaged state is set aside: the outcomes tell what is done."""
+        try:
+            return self._activity()
+        except layout.DamagedFile as error:
+            if Path(error.path).name != layout.LOCAL_STATE:
+                raise
+            os.replace(error.path, error.path + ".damaged")
+            LOGGER.warning("run %r: %s", self.tag, error)
+            return self._activity()
 
     def _discard_damaged(self) -> None:
         """Set aside the records of outcomes that are damaged, so that they are made again."""

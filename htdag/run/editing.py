@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from math import ceil
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import Any
 
 from htdag import _checks, _options, _units
 from htdag._resources import PerItem
+from htdag.backends.descriptions import places
 from htdag.errors import OptionError, UsageError
 from htdag.run.control import Control
-from htdag.runtime import layout, progress, submitfile
+from htdag.runtime import layout, submitfile
 
 _duration = _units.duration()
 _ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -29,6 +30,7 @@ _COMMANDS = {
     "jobprio": "priority",
     "allowedexecuteduration": "allowed_execute_duration",
     "allowedjobduration": "allowed_job_duration",
+    "shouldtransferfiles": "should_transfer_files",
 }
 _SIZES = {"request_memory": ("RequestMemory", "MB"), "request_disk": ("RequestDisk", "KB")}
 
@@ -64,6 +66,7 @@ class Editing(Control):
         request_disk: str | int | None = None,
         time: str | float | timedelta | None = None,
         attributes: Mapping[str, Any] | None = None,
+        transfer_files: bool = False,
     ) -> int:
         """Change what the jobs of a stage ask for.
 
@@ -85,6 +88,8 @@ class Editing(Control):
         attributes : mapping, optional
             Any other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Texts are
             expressions of HTCondor's.
+        transfer_files : bool
+            Have files transferred also where the file system seems to be shared.
 
         Returns
         -------
@@ -135,9 +140,12 @@ class Editing(Control):
                 changes[name] = _options.one_line(value)
             except OptionError as error:
                 raise OptionError(f"attribute {name}={value!r}: {error}") from None
+        if transfer_files:
+            changes["ShouldTransferFiles"] = '"YES"'
         if not changes:
             raise UsageError(
-                "there is nothing to change: give request_memory, request_disk, time or attributes"
+                "there is nothing to change: give request_memory, request_disk, time, attributes "
+                "or transfer_files"
             )
         return self._change(stage, changes)
 
@@ -147,21 +155,31 @@ class Editing(Control):
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         self._check_can(action)
-        number = 0
-        if not self.state.ended:
-            number = backend.edit(
-                self.path, ticket["ticket"], nodes, self._inside(stage), attributes
-            )
+
+        def edit_queue() -> int:
+            if self.state.ended:
+                return 0
+            inside = self._inside(stage)
+            return backend.edit(self.path, ticket["ticket"], nodes, inside, attributes)
+
+        number = edit_queue()  # first, since it may be refused
         values = {
             _COMMANDS.get(name.lower(), f"MY.{name}"): value for name, value in attributes.items()
         }
+        if "should_transfer_files" in values:  # a word there, a text in the ad
+            values["should_transfer_files"] = values["should_transfer_files"].strip('"')
+        self._describe(stage, lambda run, node: submitfile.change(run, node, values))
+        # DAGMan may have submitted jobs by the description of before.
+        return max(number, edit_queue())
+
+    def _describe(self, stage: str | None, change: Callable[[str, str], object]) -> None:
+        """Change the submit descriptions of a stage's jobs."""
         written: set[tuple[Path, str]] = set()
         # A round that is made meanwhile may have been copied before its template was changed.
         while missing := [place for place in self._places(stage) if place not in written]:
             for folder, node in missing:
-                submitfile.change(str(folder), node, values)
+                change(str(folder), node)
             written.update(missing)
-        return number
 
     def _places(self, stage: str | None) -> list[tuple[Path, str]]:
         """Return the submit descriptions of a stage's jobs: folder and node of each.
@@ -169,7 +187,7 @@ class Editing(Control):
         Of a loop these are those of its template, which later rounds are copies of, and of the
         present round.
         """
-        return list(_places(self.path, stage))
+        return list(places(self.path, stage))
 
     def _inside(self, stage: str | None) -> set[str]:
         """Return the nodes of a stage that loops repeat; of a loop all of its nodes."""
@@ -200,7 +218,7 @@ class Editing(Control):
         ] or [name for name in self.nodes if name == stage]
         if not found:
             loops = [node["name"] for node in nodes if node["mode"] == "loop"]
-            found = [loop for loop in loops if any(_places(self.path / layout.step(loop), stage))]
+            found = [loop for loop in loops if any(places(self.path / layout.step(loop), stage))]
         if not found:
             sources = {each["name"] for each in self._plan["stages"] if each["node"] is None}
             names = [name for name in self.stages if name not in sources]
@@ -215,17 +233,3 @@ def _megabytes(size: str, unit: str = "MB") -> int:
     found = submitfile.megabytes(size)
     assert found is not None  # it was checked
     return ceil(found * (1024 if unit == "KB" else 1))
-
-
-def _places(run: Path, stage: str | None) -> Iterator[tuple[Path, str]]:
-    for node in progress.read_plan(str(run))["nodes"]:
-        name = node["name"]
-        mine = stage in (None, name, *(node["stages"] or node["outputs"]))
-        if node["mode"] != "loop":
-            if mine:
-                yield run, name
-            continue
-        number = layout.last_round(str(run), name)
-        folders = [layout.step(name), *([layout.one_round(name, number)] if number else [])]
-        for folder in folders:
-            yield from _places(run / folder, None if mine else stage)

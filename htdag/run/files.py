@@ -17,10 +17,11 @@ from htdag._home import check_private, runs_directory
 from htdag._logging import LOGGER
 from htdag.backends import Backend
 from htdag.backends.base import Activity, RunState
-from htdag.errors import NotDone, RunDamaged, RunNotFound, UsageError
+from htdag.errors import NotDone, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.reuse import cache
 from htdag.reuse.directories import discard_replaced
+from htdag.run.damage import damaged
 from htdag.runtime import layout, progress
 from htdag.stages import Stage
 
@@ -36,18 +37,14 @@ class RunFiles:
     def __init__(self, path: Path) -> None:
         check_private(path)
         self.path = path
-        manifest = _read_json(path / layout.RUN)
-        if manifest is None:
-            raise RunNotFound(f"there is no run in {str(path)!r}")
-        missing = {"tag", "pipeline", "dag", "created", "targets"} - set(manifest)
-        if missing:
-            raise RunDamaged(f"{str(path / layout.RUN)!r} lacks {', '.join(sorted(missing))}")
-        self._manifest = manifest
+        self._manifest = _read_manifest(path)
         # The name of its directory is what it is found by.
-        self.tag: str = path.name if path.parent == runs_directory() else manifest["tag"]
+        self.tag: str = path.name
+        if path.parent != runs_directory():
+            self.tag = self._manifest["tag"]
 
     def _submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
-        old = _read_json(self.path / TICKET) or {}
+        old = self._read_ticket() or {}
         before = None if IMPORTED in old else old.get("ticket", before)
         _tell_tag(self.path, self.tag)
         ticket = backend.submit(self.path, self._manifest["dag"], before)
@@ -106,9 +103,16 @@ class RunFiles:
     def _ticket(self) -> dict[str, Any]:
         if self._around is not None:
             return self._around[0]._ticket()
-        content = _read_json(self.path / TICKET)
+        content = self._read_ticket()
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
+        return content
+
+    def _read_ticket(self) -> dict[str, Any] | None:
+        try:
+            content: dict[str, Any] = layout.read_json(str(self.path / TICKET), "backend", "ticket")
+        except FileNotFoundError:
+            return None
         return content
 
     @property
@@ -174,10 +178,7 @@ class RunFiles:
 
     @cached_property
     def _plan(self) -> dict[str, Any]:
-        try:
-            return progress.read_plan(str(self.path))
-        except (FileNotFoundError, ValueError) as error:
-            raise RunDamaged(f"run {self.tag!r}: {layout.PLAN} cannot be read: {error}") from error
+        return progress.read_plan(str(self.path))
 
     @cached_property
     def _reader(self) -> Reader:
@@ -259,17 +260,33 @@ def _tell_tag(run: Path, tag: str) -> None:
                 _tell_tag(run / folder, tag)
             continue
         path = run / layout.program(name)
-        program = _read_json(path) or {"run": tag}
+        program = layout.read_json(str(path), "run")
         if program["run"] != tag:
             content = json.dumps(program | {"run": tag}, ensure_ascii=False)
             layout.write_aside(str(path), content.encode())
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """Return what a run directory says that it is.
+
+    Raises
+    ------
+    RunNotFound
+        If it is no run directory, or not there.
+    RunDamaged
+        If it is one, and cannot say what.
+    """
+    file = str(path / layout.RUN)
+    kinds = {"tag": str, "pipeline": str, "dag": str, "created": int | float, "targets": list}
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise RunDamaged(f"{str(path)!r} cannot be read: {error}") from error
+        content: dict[str, Any] = layout.read_json(file, *kinds)
+        for name, kind in kinds.items():
+            if not isinstance(content[name], kind):
+                raise layout.DamagedFile(file, f"{name} is {content[name]!r}")
+    except FileNotFoundError:
+        if (path / layout.PLAN).exists():
+            raise damaged(path, layout.DamagedFile(file, "it is missing")) from None
+        raise RunNotFound(f"there is no run in {str(path)!r}") from None
+    except layout.DamagedFile as error:
+        raise damaged(path, error) from error
     return content

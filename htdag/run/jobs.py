@@ -11,7 +11,7 @@ from htdag.errors import BackendError, RunEnded, UsageError
 from htdag.observe.itemkeys import keys_of
 from htdag.observe.reasons import Reason, reasons
 from htdag.run.editing import Editing
-from htdag.runtime import layout
+from htdag.runtime import layout, submitfile
 
 
 class JobControl(Editing):
@@ -52,8 +52,8 @@ class JobControl(Editing):
     def hold(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
         """Put jobs on hold: those that run end, and none begins until `release`.
 
-        Held jobs begin anew when they are released, each with all items of its attempt. The whole
-        run is also halted (see `halt`).
+        Held jobs begin anew when they are released, each with all items of its attempt. Without
+        keys that holds for jobs that are not in the queue yet, too: they come on hold.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class JobControl(Editing):
         Returns
         -------
         int
-            How many jobs are held now that were not.
+            How many jobs in the queue are held now that were not.
 
         Raises
         ------
@@ -75,10 +75,19 @@ class JobControl(Editing):
             If it runs on this machine, where `pause` does what can be done.
         """
         self._check_active("hold")
-        if stage is None:
-            self._check_can("hold")
-            self._halt(True)
+        self._check_can("hold")
+        if keys is None:
+            self._hold_to_come(stage, "hold")
         return self._act("hold", stage, keys)
+
+    def _hold_to_come(self, stage: str | None, by: str) -> None:
+        self._nodes(stage)  # refuses what is no stage
+
+        def hold(run: str, node: str) -> None:
+            if submitfile.held_by(run, node) != "hold":  # which is more than a pause
+                submitfile.hold(run, node, by)
+
+        self._describe(stage, hold)
 
     def release(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
         """Release held jobs, whoever held them.
@@ -106,13 +115,17 @@ class JobControl(Editing):
             if self._go_on_if_halted():
                 return 0
         self._check_active("release")
+        self._check_can("release")
+        if keys is None:
+            self._nodes(stage)
+            self._describe(stage, submitfile.release)
         return self._act("release", stage, keys)
 
     def pause(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
         """Suspend jobs that run, with all that they have in memory; `continue_` lets them go on.
 
-        Their slots stay taken; jobs that wait may still start in others. HTCondor's word for it is
-        suspend.
+        Their slots stay taken. HTCondor's word for it is suspend. There, jobs that wait, and
+        without keys those that are not in the queue yet, are kept from beginning until then.
 
         Parameters
         ----------
@@ -122,7 +135,7 @@ class JobControl(Editing):
         Returns
         -------
         int
-            How many jobs are paused now that were not.
+            How many jobs in the queue are paused now that were not.
 
         Raises
         ------
@@ -130,11 +143,16 @@ class JobControl(Editing):
             If the run has ended.
         """
         self._check_active("pause")
-        return self._act("suspend", stage, keys)
+        if keys is None and self.backend_name != "local":
+            self._hold_to_come(stage, "pause")
+        return self._act("pause", stage, keys)
 
     def continue_(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
         """Let jobs go on that are paused (suspended); the arguments are those of `pause`."""
         self._check_active("continue")
+        if keys is None:
+            self._nodes(stage)
+            self._describe(stage, _unpause)
         return self._act("continue", stage, keys)
 
     def vacate(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
@@ -143,7 +161,7 @@ class JobControl(Editing):
         Parameters
         ----------
         stage, keys
-            As for `hold`.
+            As for `hold`; jobs that do not run yet have nothing to end.
 
         Returns
         -------
@@ -278,3 +296,9 @@ class JobControl(Editing):
                 f"node reads, and jobs that have ended are in the queue no more"
             )
         return found
+
+
+def _unpause(run: str, node: str) -> None:
+    """Let jobs that are to come begin, unless they are held by more than a pause."""
+    if submitfile.held_by(run, node) == "pause":
+        submitfile.release(run, node)

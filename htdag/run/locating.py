@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,7 +61,7 @@ def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
                 for sequence, found in enumerate(_keys(job.at(str(run)))):
                     if key == found or key.startswith(found + "."):
                         return Place(job, sequence, found)
-            except FileNotFoundError:
+            except (FileNotFoundError, layout.MissingFile):
                 missing = True  # what it reads is not there yet
         missing = missing or not all(
             progress.is_done(str(run), plan["by_name"][name]) for name in node["parents"]
@@ -107,8 +106,9 @@ def job_of(run: Path, node: str, chunk: int) -> Job | None:
     last = max(attempts, default=None)
     if last is None:
         return None
-    program = json.loads((run / layout.program(node)).read_text(encoding="utf-8"))
-    description = json.loads((run / layout.chunk(node, name, last)).read_text(encoding="utf-8"))
+    program = layout.read_json(str(run / layout.program(node)), "mode", "outputs")
+    path = str(run / layout.chunk(node, name, last))
+    description = layout.read_json(path, "streams", "binds", "todo")
     return Job(node, name, last, program, description)
 
 

@@ -168,7 +168,7 @@ def start_new(
     """Write and start a run, with what the cache has."""
     takeover = Takeover()
     try:
-        write_run(plan, directory, tag, takeover, functions)
+        write_run(plan, directory, tag, takeover, functions, backend.scheduler())
     except DirectoryError:
         if (directory / layout.RUN).exists():  # another process was faster
             raise _taken(directory) from None
@@ -210,7 +210,7 @@ def _start_again(
     directory = old.path
     new = aside(directory, "again")
     takeover = Takeover(directory, keep_finished)
-    write_run(plan, new, old.tag, takeover, functions)
+    write_run(plan, new, old.tag, takeover, functions, backend.scheduler(before))
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)

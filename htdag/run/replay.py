@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pickle
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from htdag._text import visible
 from htdag.errors import HtdagError
 from htdag.run.locating import Place, PlanContent, find, in_folder
 from htdag.runtime import (
@@ -106,7 +106,18 @@ class Replay:
             kind = type(self.error).__name__
             message = shorten.cut(str(self.error).partition("\n")[0], shorten.LONGEST)
             lines.append(f"  {self.failed_in} raised: {kind}: {message}")
-        return "\n".join(lines)
+        return visible("\n".join(lines))
+
+
+def _content(modules: image.Image, path: str) -> Any:
+    """Return the functions of a node."""
+    with open(path, "rb", opener=layout.unblocked) as file:
+        data = file.read()
+    try:
+        return modules.loads(data)
+    except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
+        problem = f"it holds no functions ({type(error).__name__})"
+        raise layout.DamagedFile(os.path.abspath(path), problem) from error
 
 
 def _is_own(frame: FrameType) -> bool:
@@ -152,7 +163,7 @@ def replay(
             job = place.job
             modules = _image(run)
             stack.enter_context(modules.entered())
-            content = modules.loads(Path(layout.payload(job.node)).read_bytes())
+            content = _content(modules, layout.payload(job.node))
             bound = chunkfile.bound_values(job.description["binds"])
         done = Replay(stage, place.key or key)
         if job.program["mode"] == "reduce":
@@ -182,7 +193,7 @@ def _image(run: Path) -> image.Image:
 
 
 def _check_python(run: Path) -> None:
-    wanted = json.loads((run / layout.RUN).read_text(encoding="utf-8"))["python"]
+    wanted = layout.read_json(str(run / layout.RUN), "python")["python"]
     if list(sys.version_info[:2]) != wanted[:2]:
         raise HtdagError(
             f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "

@@ -123,11 +123,11 @@ class Results(Watching):
             warn(warning(name, lacking, self.tag), ItemsMissing)
 
     def _items(self, name: str, errors: str) -> Iterator[Item]:
-        sources, root = self._origin(name)
+        sources, where = self._origin(name)
         for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=errors == "raise"):
-            yield _item(frame, self.path, sources, root)
+            yield _item(frame, self.path, sources, where)
         if errors == "return":
-            yield from self._failed_items(sources, root)
+            yield from self._failed_items(sources)
 
     def as_completed(
         self,
@@ -214,7 +214,7 @@ class Results(Watching):
     def _as_completed(
         self, name: str, timeout: float | timedelta | None, errors: str
     ) -> Iterator[Item]:
-        sources, root = self._origin(name)
+        sources, where = self._origin(name)
         node = self._plan["by_name"][outcomes.stage_entry(self._plan, name)["where"]]
         given: set[int] = set()
         for _ in looks(timeout):
@@ -231,7 +231,7 @@ class Results(Watching):
                 for frame in outcomes.chunk_frames(
                     self.path, self._plan, name, state.number, attempts
                 ):
-                    yield _item(frame, self.path, sources, root)
+                    yield _item(frame, self.path, sources, where)
             complete = len(given) == streams.chunks(str(self.path), node)
             if status.state is RunState.DONE or (complete and all(s.complete for s in states)):
                 return
@@ -239,21 +239,22 @@ class Results(Watching):
                 if errors == "raise":
                     raise RunFailed(self._failure(status), self.errors())
                 if errors == "return":
-                    yield from self._failed_items(sources, root)
+                    yield from self._failed_items(sources)
                 return
             if status.state is RunState.HELD and not fresh:
                 raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}: {name!r} is not complete yet")
 
-    def _failed_items(self, sources: outcomes.Sources, root: str | None) -> Iterator[Item]:
+    def _failed_items(self, sources: outcomes.Sources) -> Iterator[Item]:
         for error in self.errors():
-            origin = None if root is None or not error.key else (sources, root)
+            known = error.key and error.node in self._plan["by_name"] and not error.rounds
+            origin = (sources, error.node) if known else None
             yield Item(error.key or "", error, origin)
 
-    def _origin(self, target: str) -> tuple[outcomes.Sources, str | None]:
+    def _origin(self, target: str) -> tuple[outcomes.Sources, str]:
         sources = outcomes.Sources(self.path, self._plan)
         where = outcomes.stage_entry(self._plan, target)["where"]
-        return sources, sources.root(self._plan["by_name"][where])
+        return sources, str(where)
 
 
 def _check_errors(errors: str) -> None:
@@ -261,6 +262,5 @@ def _check_errors(errors: str) -> None:
         raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
 
 
-def _item(frame: Any, path: Path, sources: outcomes.Sources, root: str | None) -> Item:
-    origin = None if root is None else (sources, root)
-    return Item(frame.key, outcomes.load_value(frame, path), origin)
+def _item(frame: Any, path: Path, sources: outcomes.Sources, node: str) -> Item:
+    return Item(frame.key, outcomes.load_value(frame, path), (sources, node))

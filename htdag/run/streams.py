@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from htdag.errors import NotDone
@@ -50,7 +51,7 @@ class Streams(RunFiles):
         --------
         >>> print(run.stdout("fit", 7))  # doctest: +SKIP
         """
-        return self._stream(stage, key, "out", round)
+        return self._printed(stage, key, "out", round).decode(errors="replace")
 
     def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
         """Return what an item has written to standard error, such as the output of logging.
@@ -76,14 +77,17 @@ class Streams(RunFiles):
         --------
         >>> print(run.stderr("fit", 7))  # doctest: +SKIP
         """
-        return self._stream(stage, key, "err", round)
+        return self._printed(stage, key, "err", round).decode(errors="replace")
 
-    def _stream(self, stage: str, key: str | int | None, which: str, round: int | None) -> str:
+    def _printed(
+        self, stage: str, key: str | int | None, which: str, round: int | None = None
+    ) -> bytes:
+        """Return what was printed as it is: ``which`` is ``"out"`` or ``"err"``."""
         self._stage(stage)
         waiting: NotDone | None = None
         for inner in self._rounds_with(stage, round):
             try:
-                return inner._stream(stage, key, which, None)
+                return inner._printed(stage, key, which)
             except NotDone as error:
                 waiting = waiting or error
         if waiting is not None:
@@ -93,13 +97,13 @@ class Streams(RunFiles):
             texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
             if not texts:
                 raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has run yet")
-            return b"".join(texts).decode(errors="replace")
+            return b"".join(texts)
         place = locating.find(self.path, self._plan, stage, str(key))
         node, chunk = self._plan["by_name"][place.job.node], place.job.chunk
         for number in range(place.job.attempt, 0, -1):
             text = self._of_item(node, chunk, number, place, which)
             if text is not None:
-                return text.decode(errors="replace")
+                return text
         raise NotDone(f"run {self.tag!r}: no job of stage {stage!r} has begun with item {key} yet")
 
     def _jobs(self, node: dict[str, Any]) -> Iterator[tuple[str, int]]:
@@ -131,7 +135,7 @@ class Streams(RunFiles):
         }
         ended = any("end" in line for line in lines)
         task = self.path / layout.chunk(node["name"], chunk, attempt)
-        todo = json.loads(task.read_text(encoding="utf-8"))["todo"]
+        todo = layout.read_json(str(task), "todo")["todo"]
         if todo is not None and not any(a <= place.sequence <= b for a, b in todo):
             return None
         if place.sequence in spans:
@@ -146,7 +150,7 @@ class Streams(RunFiles):
         path = (layout.stdout if which == "out" else layout.stderr)(node["name"], chunk, attempt)
         file = self.path / path
         if file.exists() and (file.stat().st_size or self._has_ended(node, chunk, attempt)):
-            return file.read_bytes()
+            return _content(file)
         return self._peek(node, chunk, which) or b""
 
     def _has_ended(self, node: dict[str, Any], chunk: str, attempt: int) -> bool:
@@ -155,7 +159,7 @@ class Streams(RunFiles):
 
     def _fetched(self, node: dict[str, Any], chunk: str, path: str) -> bytes | None:
         try:
-            return (self.path / path).read_bytes()
+            return _content(self.path / path)
         except FileNotFoundError:
             return self._peek(node, chunk, path)
 
@@ -165,6 +169,11 @@ class Streams(RunFiles):
         ticket = self._ticket()
         backend = self._backend(ticket["backend"])
         return backend.peek(self.path, ticket["ticket"], node["name"], chunk, what)
+
+
+def _content(path: Path) -> bytes:
+    with open(path, "rb", opener=layout.unblocked) as file:
+        return file.read()
 
 
 def _end(span: dict[str, Any], which: str) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from htdag._text import visible
 from htdag.backends.base import Activity
 from htdag.observe import failures, final, groups, missing
 from htdag.observe.failures import ItemError
@@ -96,21 +98,25 @@ class Troubles(RunFiles):
         ...     print(group, "on", *group.hosts)
         40 x ValueError in calibrate: no star in frame 7 on node3 node12
         """
-        if stage is not None:
-            stage = self._stage(stage)
+        return self._with_examples(self._groups(stage))
+
+    def _groups(self, stage: str | Stage | None) -> list[ErrorGroup]:
+        """Return the groups, whose examples lack what the items printed."""
+        name = None if stage is None else self._stage(stage)
         activity = self._activity()
-        errors = failures.errors(self.path, self._plan, stage, streams=False)
+        errors = failures.errors(self.path, self._plan, name, streams=False)
         found = groups.groups(
             errors, self._plan, self._reader.counts(activity), holds(activity, self.tag)
         )
-        return [
-            self._with_example(group) for group in found if stage in (None, group.stage, group.node)
-        ]
+        return [group for group in found if name in (None, group.stage, group.node)]
 
-    def _with_example(self, group: ErrorGroup) -> ErrorGroup:
-        if group.example is None:
-            return group
-        return replace(group, example=failures.with_streams(self.path, self._plan, group.example))
+    def _with_examples(self, groups: Sequence[ErrorGroup]) -> list[ErrorGroup]:
+        examples = [group.example for group in groups if group.example is not None]
+        found = iter(failures.with_streams(self.path, self._plan, examples))
+        return [
+            group if group.example is None else replace(group, example=next(found))
+            for group in groups
+        ]
 
     def _say_differences(self) -> None:
         """Say once in which packages the environments of jobs differ from that of the script."""
@@ -118,7 +124,7 @@ class Troubles(RunFiles):
             self._said_differences = True
             found = failures.differences(self.path, self._plan)
             if found:
-                print(f"htdag: other versions of packages: {found}", file=sys.stderr)
+                print(f"htdag: other versions of packages: {visible(found)}", file=sys.stderr)
 
     _said_differences = False
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from shlex import quote
 from typing import TypeVar
 
 from htdag import _checks
+from htdag._logging import LOGGER
 from htdag._warn import warn
 from htdag.backends.base import HOW_TO_START, RunState
-from htdag.errors import FinalFailed, NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import BackendError, FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
+from htdag.observe.reasons import unmatched
 from htdag.observe.status import Status
 from htdag.run.troubles import Troubles
 from htdag.runtime import progress as progress_of
 
 _Self = TypeVar("_Self", bound="Watching")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+_IDLE_FOR, _ASK_EVERY = 60.0, 180.0  # seconds
 
 
 class Watching(Troubles):
@@ -57,7 +61,36 @@ class Watching(Troubles):
         if ask:
             ticket = self._ticket()
             self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], True)
-        return self._reader.read(self.tag, self.backend_name, self._activity())
+        status = self._reader.read(self.tag, self.backend_name, self._activity())
+        if status.state is not RunState.RUNNING or self._around is not None:
+            return status
+        return replace(status, notes=(*status.notes, *self._unmatched(time.time())))
+
+    def _unmatched(self, now: float) -> tuple[str, ...]:
+        """Return which jobs wait for what no slot of the pool has.
+
+        The pool is asked when jobs have been idle for a minute, and then every few minutes.
+        """
+        if now < self._next_question:
+            return self._answers
+        self._next_question, self._answers = now + _IDLE_FOR, ()
+        ticket = self._ticket()
+        backend = self._backend(ticket["backend"])
+        jobs = backend.jobs(self.path, ticket["ticket"], False)
+        idle = (job for job in jobs if job.state == "idle" and not job.slot)
+        if any(now - job.since > _IDLE_FOR for job in idle):
+            self._next_question = now + _ASK_EVERY
+            try:
+                facts = backend.facts(self.path, ticket["ticket"])
+            except BackendError as error:
+                LOGGER.info("run %r: why jobs wait is not known: %s", self.tag, error)
+                return ()
+            found = unmatched(facts, jobs, quote(self.tag), now)
+            self._answers = tuple(f"{each.about}: {each.why}. {each.remedy}" for each in found)
+        return self._answers
+
+    _next_question = 0.0
+    _answers: tuple[str, ...] = ()
 
     def wait(
         self: _Self,

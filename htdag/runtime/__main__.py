@@ -1,6 +1,6 @@
 """The entry of ``runtime.pyz``: ``work`` in a job, ``post`` beside DAGMan, ``local`` on its own.
 
-``final`` is the work at the end of a run.
+``list`` lists the jobs of a node when it is submitted, ``final`` is the work at the end of a run.
 
 Kept to the plainest syntax, so that a Python too old for the rest still says what is wrong.
 """
@@ -27,6 +27,10 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
         if len(arguments) > 4:
             return post.loop_post(arguments[1], int(arguments[4]))
         return post.post(".", arguments[1], int(arguments[2]), int(arguments[3]))
+    if command == "list":
+        from htdag_runtime import joblist
+
+        return joblist.renew(".", arguments[1])
     if command == "final":
         from htdag_runtime import final
 

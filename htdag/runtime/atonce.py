@@ -53,8 +53,9 @@ def heed(run: str, node: Dict[str, Any], lane: int, lines: Iterable[str]) -> Non
 def limits_left_out(run: str, name: str) -> List[str]:
     """Return which limits a node was submitted without, although they were asked for."""
     try:
-        with open(os.path.join(run, layout.at_once(name)), encoding="utf-8") as file:
-            names: List[str] = json.load(file)["limits"]
+        names: List[str] = layout.read_json(os.path.join(run, layout.at_once(name)), "limits")[
+            "limits"
+        ]
     except FileNotFoundError:
         return []
     return names

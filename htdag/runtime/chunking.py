@@ -99,6 +99,8 @@ def needed(
 
 def combination_at(items: int, r: int, rank: int) -> List[int]:
     """Return the `rank`-th of the combinations of `r` of so many items, as itertools has them."""
+    if not 0 <= rank < combinations(items, r):
+        raise IndexError("there is no combination %d of %d of %d items" % (rank, r, items))
     found: List[int] = []
     item = 0
     for left in range(r, 0, -1):

@@ -2,7 +2,8 @@
 
 Where HTCondor has lost sight of a job it starts it again, and then two may run at once. Where both
 see the same files the later one counts: it has item files of its own, or HTCondor brings those that
-it made. The earlier one must not write any more, neither to these nor to the record.
+it made. The earlier one must not write any more, neither to these nor to the record. Nor must a job
+whose outcome was closed on the access point, which took it for killed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 
-_START = b'{"start": '
+_START, _END = b'{"start": ', b'{"end": '
 _EVERY = 1.0  # seconds
 
 
@@ -60,4 +61,4 @@ class Claim:
                 False  # it cannot be told now, such as where a function has opened too many files
             )
         self._read += data.rfind(b"\n") + 1
-        return _START in data
+        return _START in data or _END in data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import shlex
 import shutil
@@ -14,7 +15,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from . import inside
 from .inside import public
-from .template import FieldError, Fields, Words, filled_words, parsed
+from .template import FieldError, Fields, Words, filled_name, filled_words, name_fields, parsed
 
 _TAIL = 4000  # bytes of the standard error that an error quotes
 _RETURNS = ("file", "text", "bytes", "stdout", "status")
@@ -80,9 +81,9 @@ class Command:
             prefix="htdag-command-", dir=os.environ.get("_CONDOR_SCRATCH_DIR")
         )
         try:
-            path = os.path.join(folder, self.output)
-            fields = Fields(arguments, {**self.values, **keywords}, path)
+            fields = Fields(arguments, {**self.values, **keywords})
             try:
+                path = fields.path = os.path.join(folder, filled_name(self.output, fields))
                 words = filled_words(self.template, fields)
             except FieldError as error:
                 raise CommandError("%r: %s" % (self, error)) from None
@@ -248,13 +249,15 @@ def command(
         )
     if not writes and returns not in ("stdout", "status"):
         raise ValueError("returns=%r needs {output} in the template" % (returns,))
-    if os.path.basename(output) != output or output in ("", ".", ".."):
-        raise ValueError("output=%r is no name of a file" % (output,))
-    unused = sorted(set(values) - set(fields))
+    unused = sorted(set(values) - set(fields) - set(name_fields(output)))
     if unused:
         raise ValueError("%s is in no field of the template" % ", ".join(unused))
     seconds = timeout.total_seconds() if hasattr(timeout, "total_seconds") else timeout
-    if seconds is not None and not (isinstance(seconds, (int, float)) and seconds > 0):
-        raise ValueError("timeout=%r is no number of seconds" % (timeout,))
+    if seconds is not None:
+        if not isinstance(seconds, numbers.Real) or not float(seconds) > 0:
+            raise ValueError("timeout=%r is no number of seconds" % (timeout,))
+        seconds = float(seconds)
     environment = {name: str(value) for name, value in (env or {}).items()}
-    return Command(words, returns, output, tuple(ok_exit), environment, seconds, dict(values))
+    return Command(
+        words, returns, output, tuple(map(int, ok_exit)), environment, seconds, dict(values)
+    )

@@ -21,6 +21,7 @@ from . import (
     pause,
     recordfile,
     report,
+    settings,
     sinks,
     surroundings,
     telling,
@@ -52,7 +53,9 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         _show_lines_at_once()
         job = workplace.settle(job)
         cursor = telling.enter(job)
-        around = Surroundings(lambda: workplace.fill(job))
+        settings.take_over(job, workplace.folder_of(job))
+        deciding = job.program.get("surroundings", {}).get("deciding")
+        around = Surroundings(lambda: workplace.fill(job), deciding)
         run(job, shared, skip, cursor, around)
         status = 0
     except BaseException as error:
@@ -99,6 +102,7 @@ def run(
     content = image.enter(
         job.root, job.payload, os.path.join(os.path.dirname(os.getcwd()), "modules")
     )
+    around.begin()
     functions, initials = content["functions"], content["initials"]
     values = bound.BoundValues(
         chunkfile.bound_values(job.description["binds"]), pickler(), job.copies_bound

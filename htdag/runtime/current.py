@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from . import requests
+from . import settings
 from .inside import public
 from .job import Job
 from .telling import HERE
@@ -120,16 +120,11 @@ def _granted(job: Job) -> Dict[str, Any]:
         "job": None if cluster is None else "%d.%d" % (cluster, process or 0),
         "slot": machine["Name"].strip('"') if "Name" in machine else None,
         "scratch": Path(scratch or tempfile.gettempdir()),
-        "cpus": _asked_cpus(job) if cpus is None else cpus,
+        "cpus": settings.cpus(job) if cpus is None else cpus,
         "memory": _number(machine, "Memory"),
         "disk": _number(machine, "Disk"),
         "gpus": _number(machine, "GPUs") or 0,
     }
-
-
-def _asked_cpus(job: Job) -> int:
-    asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
-    return asked[int(job.chunk)] if asked else int(job.program["cpus"])
 
 
 def _ad(variable: str) -> Dict[str, str]:

@@ -40,8 +40,8 @@ def deliver(run: str, node: Dict[str, Any], states: Iterable[Any]) -> str:
 def problem_of(run: str, node: Dict[str, Any]) -> Optional[str]:
     """Return what went wrong last time, "" if nothing, None where nothing was put yet."""
     try:
-        with open(os.path.join(run, layout.delivered(node["name"])), encoding="utf-8") as file:
-            return str(json.load(file)["problem"])
+        path = os.path.join(run, layout.delivered(node["name"]))
+        return str(layout.read_json(path, "problem")["problem"])
     except FileNotFoundError:
         return None
 

@@ -152,7 +152,7 @@ def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> L
     while trace is not None and _is_own(trace.tb_frame):
         names = trace.tb_frame.f_locals
         for name in ("value", "item"):
-            if name in names:
+            if names.get(name) is not None:
                 found.append(names[name])
                 break
         trace = trace.tb_next

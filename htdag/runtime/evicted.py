@@ -34,8 +34,6 @@ def left_behind(job: Job) -> Optional[Begun]:
     lines = list(recordfile.lines(job.record))
     if not lines or "start" not in lines[0] or "end" in lines[-1]:
         return None
-    if not all(_is_begun(path) for path in job.files):
-        return None
     for path in job.files:
         _make_own(path)
     done = set(chunkfile.chosen(cut_back(job), None))
@@ -43,16 +41,8 @@ def left_behind(job: Job) -> Optional[Begun]:
     return Begun(done | failed, len(failed), pause.seconds_before(lines))
 
 
-def _is_begun(path: str) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(itemfile.MAGIC)) == itemfile.MAGIC
-    except FileNotFoundError:
-        return False
-
-
 def _make_own(path: str) -> None:
-    """Put a copy in the place of a file.
+    """Put a copy in the place of a file; an empty one, where the job did not come to make it.
 
     The job before may run still, where HTCondor has lost sight of it: it then writes to what was
     there, and not into the file of this one.
@@ -60,6 +50,8 @@ def _make_own(path: str) -> None:
     import shutil  # it takes time, which most jobs need not spend
 
     aside = path + ".own"
+    if not os.path.exists(path):
+        os.close(os.open(path, _NEW, 0o600))
     with open(path, "rb") as old, os.fdopen(os.open(aside, _NEW, 0o600), "wb") as new:
         shutil.copyfileobj(old, new, 1 << 20)
     os.replace(aside, path)

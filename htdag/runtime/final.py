@@ -62,8 +62,7 @@ def final(node: str, status: int) -> int:
     """
     if status not in (REMOVED, HALTED):
         state = "done" if status == DONE else "failed"
-        with open(layout.program(node), encoding="utf-8") as file:
-            wanted = json.load(file)["functions"]
+        wanted = layout.read_json(layout.program(node), "functions")["functions"]
         for number, entry in enumerate(wanted):
             if entry["when"] == ("success" if status == DONE else "failure"):
                 _call(node, number, entry, state)
@@ -137,8 +136,7 @@ def _function(node: str, number: int) -> Any:
 def _summary(state: str) -> RunSummary:
     """Return how the run in the current directory has ended."""
     path = os.getcwd()
-    with open(layout.RUN, encoding="utf-8") as file:
-        tag = json.load(file)["tag"]
+    tag = layout.read_json(layout.RUN, "tag")["tag"]
     runs = os.path.dirname(path)
     if os.path.basename(runs) == "runs":
         # So that htdag.load(tag) finds the run, also where DAGMan knows nothing of the setting.

@@ -17,6 +17,8 @@ import struct
 import zlib
 from typing import Any, BinaryIO, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
+from .layout import DamagedFile
+
 VALUE, END, TRAILER = 1, 3, 4
 ENDS = 1  # flag: this value is the last of its input item
 BUFFERS = 2  # flag: the payload is a table of lengths, the pickle, and its buffers
@@ -34,18 +36,6 @@ SMALL = 1 << 16
 """Bytes below which a buffer stays in its pickle, and a frame is read in one piece."""
 
 _PIECE = 1 << 20
-
-
-class DamagedFile(Exception):
-    """An item file is truncated or its checksums do not match."""
-
-    def __init__(self, path: str, what: str) -> None:
-        super().__init__(path, what)
-        self.path = path
-        self.what = what
-
-    def __str__(self) -> str:
-        return "the item file %s is damaged: %s" % (self.path, self.what)
 
 
 def own_buffers(payload: bytes, buffers: Sequence[Any]) -> Tuple[Any, ...]:

@@ -307,8 +307,13 @@ class Image:
     @classmethod
     def read(cls, root: str, scratch: str = "") -> "Image":
         """Read the image of a run directory."""
-        with open(os.path.join(root, layout.IMAGE), "rb") as file:
-            return cls(root, pickle.load(file), scratch)
+        path = os.path.join(root, layout.IMAGE)
+        try:
+            with open(path, "rb", opener=layout.unblocked) as file:
+                content = pickle.load(file)
+        except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
+            raise layout.DamagedFile(path, "it holds no modules (%s)" % error) from error
+        return cls(root, content, scratch)
 
     def install(self) -> None:
         """Make its modules those of this process, the script among them."""

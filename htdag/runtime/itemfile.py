@@ -27,7 +27,8 @@ from typing import (
 )
 
 from . import frames
-from .frames import COUNT, END, ENDS, TRAILER, TRAILER_SIZE, VALUE, DamagedFile, Frame
+from .frames import COUNT, END, ENDS, TRAILER, TRAILER_SIZE, VALUE, Frame
+from .layout import DamagedFile, MissingFile, unblocked
 
 MAGIC = b"htdag items 1\n"
 __all__ = [
@@ -165,9 +166,11 @@ class ItemWriter:
 
 def _open(path: str) -> BinaryIO:
     try:
-        file = open(path, "rb", buffering=1 << 16)
+        file = open(path, "rb", buffering=1 << 16, opener=unblocked)
     except FileNotFoundError:
-        raise DamagedFile(path, "it is missing") from None
+        raise MissingFile(path) from None
+    except OSError as error:
+        raise DamagedFile(path, "it cannot be read (%s)" % error.strerror) from error
     if file.read(len(MAGIC)) != MAGIC:
         file.close()
         raise DamagedFile(path, "it does not begin as an item file")

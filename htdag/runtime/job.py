@@ -75,10 +75,8 @@ class Job(NamedTuple):
 
 def read_job(node: str, chunk: str, attempt: int) -> Job:
     """Read what a job has to do from the current directory."""
-    with open(layout.program(node)) as file:
-        program = json.load(file)
-    with open(layout.chunk(node, chunk, attempt)) as file:
-        description = json.load(file)
+    program = layout.read_json(layout.program(node), "outputs")
+    description = layout.read_json(layout.chunk(node, chunk, attempt), "streams", "binds", "todo")
     return Job(node, chunk, attempt, program, description)
 
 

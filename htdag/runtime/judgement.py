@@ -47,7 +47,7 @@ def judge(
         if succeeded:
             content = json.dumps({"items": errors}).encode()
             layout.write_aside(os.path.join(run, layout.skipped(node["name"])), content)
-        text += "; %d failed items, %g may be skipped" % (errors, allowed)
+        text += "; %d of %d items failed, %g allowed" % (errors, items, allowed)
     for state in states:
         for problem in state.damaged:
             text += "\n" + problem

@@ -177,9 +177,9 @@ class Writer:
 
 def _description(run: str, name: str, chunk: str, attempt: int) -> Optional[Dict[str, Any]]:
     try:
-        with open(os.path.join(run, layout.chunk(name, chunk, attempt)), encoding="utf-8") as file:
-            found: Dict[str, Any] = json.load(file)
-            return found
+        path = os.path.join(run, layout.chunk(name, chunk, attempt))
+        found: Dict[str, Any] = layout.read_json(path, "streams")
+        return found
     except FileNotFoundError:
         return None
 

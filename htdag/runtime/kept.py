@@ -85,11 +85,14 @@ def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[
 def lines(folder: str) -> Iterator[Dict[str, Any]]:
     """Yield the lines of the index of a folder; none where there is no folder."""
     try:
-        with open(os.path.join(folder, INDEX), encoding="utf-8") as index:
+        path = os.path.join(folder, INDEX)
+        with open(path, encoding="utf-8", opener=layout.unblocked) as index:
             for line in index:
                 yield json.loads(line)
     except FileNotFoundError:
         return
+    except ValueError as error:
+        raise layout.DamagedFile(path, "it is no JSON (%s)" % error) from error
 
 
 class Pack(NamedTuple):

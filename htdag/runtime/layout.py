@@ -7,15 +7,20 @@ relative paths whether its files were transferred or the file system is shared.
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import re
+import stat
 from _thread import get_ident
-from typing import Dict, List
+from typing import Any, Dict, List
 
 RUN = "run.json"
 PLAN = "plan.json"
 RUNTIME = "runtime.pyz"
 POST = "post.sh"
+LIST = "list.sh"
+UNLISTED = "could-not-be-listed:see:"
 FINAL = "final.sh"
 CONFIG = "dagman.config"
 LOCAL_STATE = "local.state.json"
@@ -79,6 +84,16 @@ def submit(name: str) -> str:
 def chunk_list(name: str, lane: int = 0) -> str:
     """Return the list that a node, or one lane of it, is queued from: a line a job."""
     return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
+
+
+def held(name: str) -> str:
+    """Return what a submit description includes while its jobs are to come on hold."""
+    return node(name) + "/held.sub"
+
+
+def outdated(name: str, lane: int = 0) -> str:
+    """Return the mark of a list that is to be made anew when its node is submitted."""
+    return chunk_list(name, lane) + ".outdated"
 
 
 def skipped(name: str) -> str:
@@ -282,6 +297,64 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
         with contextlib.suppress(OSError):
             os.unlink(aside)  # on a full disk it would be in the way of what comes next
         raise
+
+
+class DamagedFile(ValueError):
+    """A file of a run is not what was written: cut off, another content, not to be read."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(path, what)
+        self.path = path
+        self.what = what
+
+    def __str__(self) -> str:
+        return "the file %s is damaged: %s" % (self.path, self.what)
+
+
+class MissingFile(DamagedFile):
+    """A file of a run is not there (yet)."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, "it is missing")
+
+    def __reduce__(self) -> Any:
+        return MissingFile, (self.path,)
+
+
+def read_json(path: str, *keys: str, kind: Any = dict) -> Any:
+    """Return what a JSON file holds, which is of a kind; of an object, with all of some keys.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    DamagedFile
+        If it holds anything else.
+    """
+    try:
+        with open(path, encoding="utf-8", opener=unblocked) as file:
+            content: Any = json.load(file)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedFile(path, "it cannot be read (%s)" % error.strerror) from error
+    except (ValueError, RecursionError) as error:
+        raise DamagedFile(path, "it is no JSON (%s)" % error) from error
+    if not isinstance(content, kind):
+        raise DamagedFile(path, "it holds a %s of JSON" % type(content).__name__)
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise DamagedFile(path, "it lacks %s" % ", ".join(missing))
+    return content
+
+
+def unblocked(path: str, flags: int) -> int:
+    """Open a file, for `open`; at a pipe nobody waits for who writes into it."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no ordinary file", path)
+    return descriptor
 
 
 def make_folder(path: str) -> None:

@@ -16,7 +16,6 @@ import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from . import itemfile, layout, workplace
-from .itemfile import DamagedFile
 from .job import Job
 from .program import pickler, truth
 from .snapshot import Owner
@@ -236,7 +235,7 @@ def whole_job(job: Job) -> Dict[str, Any]:
     """
     try:
         whole, fixed = _disk(job)
-    except (OSError, ValueError, DamagedFile):
+    except (OSError, ValueError):
         whole, fixed = 0, 0  # what is wrong with a job's files is told by who reads them
     return {
         "peak_kb": max(_peak_kb(resource.RUSAGE_CHILDREN), _peak_kb(resource.RUSAGE_SELF)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,8 +53,8 @@ Examined = Dict[Unit, List[ChunkState]]
 
 def read_plan(run: str) -> Plan:
     """Return the plan of a run directory, its nodes by name in topological order."""
-    with open(os.path.join(run, layout.PLAN), encoding="utf-8") as file:
-        plan: Plan = json.load(file)
+    path = os.path.join(run, layout.PLAN)
+    plan: Plan = layout.read_json(path, "nodes", "stages", "sources")
     plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
     return plan
 
@@ -217,7 +218,14 @@ def write_list(
     path = os.path.join(run, layout.chunk_list(node["name"], lane))
     layout.write_aside(path, "".join(lines).encode())
     atonce.heed(run, node, lane, lines)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(run, layout.outdated(node["name"], lane)))
     return len(lines)
+
+
+def outdate(run: str, unit: Unit) -> None:
+    """Have the list of a unit made anew when it is submitted."""
+    open(os.path.join(run, layout.outdated(*unit)), "w").close()
 
 
 def prepare(
@@ -258,6 +266,11 @@ def prepare(
     for state in left or states[-1:]:
         todo = ranges_left(run, node, layout.chunk_name(state.number), state.attempts)
         jobs.append((state.number, state.last_attempt + 1, todo))
+    if len(jobs) < len(states) or any(attempt > 1 for _, attempt, _ in jobs):
+        for child in lanes.children(plan, Unit(node["name"], lane)):
+            # Its list names the outcomes of first attempts.
+            if plan["by_name"][child.node]["mode"] != "loop":
+                outdate(run, child)
     return write_list(run, node, jobs, reading, lane)
 
 

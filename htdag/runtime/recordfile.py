@@ -14,6 +14,8 @@ import os
 import time
 from typing import Any, Dict, Iterator, Optional
 
+from . import layout
+
 
 def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
     """Add a line to a record."""
@@ -64,7 +66,7 @@ def start(
 def lines(path: str) -> Iterator[Dict[str, Any]]:
     """Yield the lines of a record, without those that were cut off or damaged."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=layout.unblocked) as file:
             for line in file:
                 try:
                     content = json.loads(line)
@@ -99,7 +101,7 @@ def whole_traceback(pieces: Any, texts: Dict[str, str]) -> str:
 def end(path: str) -> Optional[Dict[str, Any]]:
     """Return the ``end`` of a record, or None where it has none."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=layout.unblocked) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 65536))
             tail = file.read()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Dict, List
 
@@ -12,8 +11,7 @@ from . import layout
 def of_chunks(run: str, node: str) -> Dict[str, List[int]]:
     """Return what the chunks ask for, by option; {} where all of them ask for the same."""
     try:
-        with open(os.path.join(run, layout.requests(node)), encoding="utf-8") as file:
-            found: Dict[str, List[int]] = json.load(file)
+        found: Dict[str, List[int]] = layout.read_json(os.path.join(run, layout.requests(node)))
     except FileNotFoundError:
         return {}
     return found

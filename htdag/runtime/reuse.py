@@ -46,8 +46,9 @@ def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
     found = []
     for unit in lanes.units(node):
         try:
-            with open(os.path.join(run, _note(unit.node, unit.lane)), encoding="utf-8") as file:
-                found.append(Taken(**json.load(file)))
+            path = os.path.join(run, _note(unit.node, unit.lane))
+            content = layout.read_json(path, *Taken._fields)
+            found.append(Taken(**{name: content[name] for name in Taken._fields}))
         except FileNotFoundError:
             return None
     items, reused, unfinished, same = zip(*found)
@@ -83,8 +84,7 @@ class _Chunks:
             items = list(reader.items(description, node))
             self._ids.append([own for _, own in items])
             self._keys.append([key for key, _ in items])
-        with open(os.path.join(run, layout.program(node["name"])), encoding="utf-8") as file:
-            program = json.load(file)
+        program = layout.read_json(os.path.join(run, layout.program(node["name"])), "outputs")
         self._whole_only = node["mode"] == "reduce" or any(
             output["split"] == "rank" for output in program["outputs"]
         )

@@ -86,8 +86,7 @@ def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Give
 
     ``place`` is where the directory is now, ``final`` where it will be; both are as deep.
     """
-    with open(os.path.join(place, layout.PLAN), encoding="utf-8") as file:
-        plan = json.load(file)
+    plan = layout.read_json(os.path.join(place, layout.PLAN))
     for position, (stage, (folder, cells)) in enumerate(zip(node["loop"]["sources"], given)):
         layout.make_folder(os.path.join(place, layout.source(stage)))
         files, edges = [], [0]

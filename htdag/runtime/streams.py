@@ -47,9 +47,8 @@ def chunks(run: str, node: Dict[str, Any]) -> int:
 
 def _stored(run: str, name: str) -> Optional[Dict[str, Any]]:
     try:
-        with open(os.path.join(run, layout.chunking(name)), encoding="utf-8") as file:
-            found: Dict[str, Any] = json.load(file)
-            return found
+        found: Dict[str, Any] = layout.read_json(os.path.join(run, layout.chunking(name)), "chunks")
+        return found
     except FileNotFoundError:
         return None
 

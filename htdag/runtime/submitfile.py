@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import Dict, List, Optional
 
-from . import layout
+from . import atonce, layout
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 _MEGABYTES = {"k": 1 / 1024, "": 1.0, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
@@ -39,6 +40,42 @@ def change(run: str, node: str, values: Dict[str, str]) -> None:
             lines.insert(queue, text)
     path = os.path.join(run, layout.submit(node))
     layout.write_aside(path, "".join(lines).encode())
+
+
+def hold(run: str, node: str, by: str) -> None:
+    """Have jobs that are yet to be submitted come on hold, by the action that asks for it."""
+    limits = _limits(run, node)
+    lines = ["MY.HtdagHeldBy = %s" % json.dumps(by)]
+    # Of jobs that are materialised late HTCondor forgets the hold. Where nobody asked for that they
+    # come at once; else none is made before the release.
+    lines += ["MY.JobMaterializePaused = 1"] if limits else ["hold = True", "max_materialize ="]
+    content = "".join(line + "\n" for line in lines)
+    layout.write_aside(os.path.join(run, layout.held(node)), content.encode())
+
+
+def release(run: str, node: str) -> bool:
+    """Take `hold` back, and tell whether there was any."""
+    try:
+        os.remove(os.path.join(run, layout.held(node)))
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def held_by(run: str, node: str) -> str:
+    """Return the action by which jobs that are to come are held; "" where they are not."""
+    try:
+        with open(os.path.join(run, layout.held(node)), encoding="utf-8") as file:
+            return str(json.loads(file.readline().partition("=")[2]))
+    except FileNotFoundError:
+        return ""
+
+
+def _limits(run: str, node: str) -> List[str]:
+    """Return the limits on materialised jobs that a stage was given."""
+    found = commands(run, node)
+    late = atonce.LATE.splitlines()[-1].partition("=")[2].strip()
+    return [name for name in ("max_materialize", "max_idle") if found.get(name, late) != late]
 
 
 def _lines(run: str, node: str) -> List[str]:

@@ -18,6 +18,8 @@ import time
 import warnings
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Set, Tuple
 
+from . import settings
+
 _LONG = 0.003  # seconds; a look at everything takes a hundredth of that
 _OWN_FILES = 4  # three copies of the standard streams, and the one that is looked at
 _TOLD = (b"HTDAG_ITEM", b"HTDAG_STAGE")  # they change from call to call
@@ -91,44 +93,60 @@ def _watch(module: str) -> None:
                 supported.add(watched)
 
 
+def _watch_modules() -> None:
+    for module in _CHANGE:
+        if module in sys.modules:
+            _watch(module)
+
+
 class Surroundings:
     """The surroundings of the functions of a job, to be put back after each call.
 
-    To be made in the process that runs them, in the working directory, before any is called.
+    To be made in the process that runs them, in the working directory, before any is loaded.
 
     Parameters
     ----------
     renew : callable
         Fills the working directory again where a function has removed it.
+    deciding : dict
+        How numbers are computed, where not as ever: ``decimal`` and ``numpy``, as in `settings`.
     """
 
-    def __init__(self, renew: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        renew: Callable[[], None] = lambda: None,
+        deciding: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        self._deciding = deciding or {}
+        self._renew = renew
+        self._optional: Dict[str, Any] = {}
+        self._next = 0.0
         os.register_at_fork(after_in_child=_note_fork)
+        _watch_modules()
+
+    def begin(self) -> None:
+        """Take what is there now for what each call is to find: all functions are loaded."""
         self._streams = _Streams()
         self._filters = _Filters()
         self._parts: List[Any] = [
             *_signal_settings(),
             self._streams,
-            _Directory(renew),
+            _Directory(self._renew),
             _Variables(),
             self._filters,
             *_python_settings(),
             *map(_limit_setting, ("CORE", "CPU", "DATA", "FSIZE", "NOFILE", "STACK", "AS")),
         ]
-        self._optional: Dict[str, Any] = {}
-        self._next = 0.0
         self._look_at_modules()
         _Process.touched = False
         self.is_changed: Callable[[float], bool] = self._looker()
 
     def _look_at_modules(self) -> None:
-        for module in _CHANGE:
-            if module in sys.modules:
-                _watch(module)
+        _watch_modules()
         for module, (function, part) in _OPTIONAL.items():
             # Without the function it is being imported.
             if module not in self._optional and hasattr(sys.modules.get(module), function):
-                self._optional[module] = part()
+                self._optional[module] = part(self._deciding.get(module))
 
     def _looker(self) -> Callable[[float], bool]:
         """Return a function that tells whether something is seen to be changed, at little cost.
@@ -192,6 +210,9 @@ class _Nothing(Surroundings):
     def __init__(self) -> None:
         self.is_changed = lambda now: False
 
+    def begin(self) -> None:
+        """Nothing is known of them."""
+
     def is_different(self) -> bool:
         return False
 
@@ -226,12 +247,6 @@ def _attribute(holder: Any, name: str) -> _Setting:
     return _Setting(lambda: getattr(holder, name), lambda value: setattr(holder, name, value))
 
 
-def _ask_umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
 def _python_settings() -> Iterator[Any]:
     for name in ("excepthook", "displayhook"):
         yield _attribute(sys, name)
@@ -241,7 +256,7 @@ def _python_settings() -> Iterator[Any]:
     yield _Setting(sys.getrecursionlimit, sys.setrecursionlimit)
     yield _Setting(sys.gettrace, sys.settrace)
     yield _Setting(sys.getprofile, sys.setprofile)
-    yield _Setting(_ask_umask, os.umask)
+    yield _Setting(settings.umask, os.umask)
     yield _Setting(gc.isenabled, lambda value: gc.enable() if value else gc.disable())
     yield _Setting(gc.get_threshold, lambda value: gc.set_threshold(*value))
 
@@ -415,10 +430,10 @@ class _Filters:
 class _Decimal:
     """The context of `decimal`, which is one object that functions change."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Optional[List[Any]]) -> None:
         self._module = sys.modules["decimal"]
         # It was loaded by the call that has just ended, and may be changed already.
-        self._saved = self._module.DefaultContext.copy()
+        self._saved = self._module.Context() if wanted is None else settings.context_of(wanted)
         self.restore()
 
     def restore(self) -> None:
@@ -439,13 +454,11 @@ class _Decimal:
         self.is_changed = is_changed
 
 
-_OF_NUMPY = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-
-
 class _Errors:
     """What numpy does about floating-point errors."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Optional[Dict[str, str]]) -> None:
+        self._wanted = wanted or settings.NUMPY
         self._module = sys.modules["numpy"]
         config = sys.modules.get("numpy._core._ufunc_config")
         # Since numpy 2.0 it is the content of a context variable, which is never changed itself.
@@ -453,17 +466,17 @@ class _Errors:
         self.restore()
 
     def restore(self) -> None:
-        if self._module.geterr() != _OF_NUMPY:
-            self._module.seterr(**_OF_NUMPY)
+        if self._module.geterr() != self._wanted:
+            self._module.seterr(**self._wanted)
         if self._variable is None:
-            self.is_changed = lambda: bool(self._module.geterr() != _OF_NUMPY)
+            self.is_changed = lambda: bool(self._module.geterr() != self._wanted)
             return
         get = self._variable.get
         content = get()
         self.is_changed = lambda: get() is not content
 
 
-def _of_locale() -> _Setting:
+def _of_locale(_: Any) -> _Setting:
     module = sys.modules["_locale"]
     return _Setting(
         lambda: module.setlocale(module.LC_ALL, None),
@@ -471,12 +484,12 @@ def _of_locale() -> _Setting:
     )
 
 
-def _of_socket() -> _Setting:
+def _of_socket(_: Any) -> _Setting:
     module = sys.modules["_socket"]
     return _Setting(module.getdefaulttimeout, module.setdefaulttimeout)
 
 
-_OPTIONAL: Dict[str, Tuple[str, Callable[[], Any]]] = {
+_OPTIONAL: Dict[str, Tuple[str, Callable[[Any], Any]]] = {
     "_locale": ("setlocale", _of_locale),
     "_socket": ("setdefaulttimeout", _of_socket),
     "decimal": ("setcontext", _Decimal),

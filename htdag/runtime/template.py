@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 import shlex
 import string
@@ -17,16 +18,22 @@ class FieldError(Exception):
 
 
 class Fields:
-    """The values that the fields of a template stand for."""
+    """The values that the fields of a template stand for.
 
-    def __init__(self, arguments: Sequence[Any], keywords: Mapping[str, Any], path: str) -> None:
+    Attributes
+    ----------
+    path : str
+        Where the program is to write.
+    """
+
+    def __init__(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
         self._arguments = arguments
         self._keywords = keywords
-        self._path = path
+        self.path = ""
 
     def value(self, name: str) -> Any:
         if name == "output":
-            return self._path
+            return self.path
         if name in self._keywords:
             return self._keywords[name]
         item = self._arguments[0] if len(self._arguments) == 1 else tuple(self._arguments)
@@ -34,9 +41,10 @@ class Fields:
             return item
         if name.isdigit() and isinstance(item, (list, tuple)) and int(name) < len(item):
             return item[int(name)]
-        if isinstance(item, dict) and name in item:
-            return item[name]
-        if name.isidentifier() and hasattr(item, name):
+        if isinstance(item, dict):
+            if name in item:
+                return item[name]
+        elif name.isidentifier() and hasattr(item, name):
             return getattr(item, name)
         raise FieldError(
             "{%s} is not known: the item is a %s, %s"
@@ -48,6 +56,28 @@ class Fields:
                 else "and htdag.command was given no other values",
             )
         )
+
+
+def name_fields(name: str) -> List[str]:
+    """Return the fields in the name of a file; raises `ValueError` where it can never be one."""
+    fields = _checked_fields(name)
+    if "output" in fields:
+        raise ValueError("output=%r: {output} cannot be a part of itself" % (name,))
+    literals = "".join(part[0] for part in _FORMATTER.parse(name))
+    if "\0" in literals or "/" in literals or (not fields and literals in ("", ".", "..")):
+        raise ValueError("output=%r is no name of a file" % (name,))
+    return fields
+
+
+def filled_name(template: str, fields: Fields) -> str:
+    """Return the name of the file that a program is to write for an item."""
+    name = _filled(template, fields, str)
+    if "/" in name or name in ("", ".", ".."):
+        raise FieldError(
+            "output=%r is %r for this item, which is no name of a file; of a path {stem} and "
+            "{name} are names" % (template, name)
+        )
+    return name
 
 
 def filled_words(template: Union[str, Words], fields: Fields) -> Words:
@@ -87,7 +117,7 @@ def _filled(template: str, fields: Fields, quote: Callable[[str], str]) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, (str, os.PathLike)):
         text = os.fsdecode(value)
-    elif isinstance(value, (int, float)):
+    elif isinstance(value, numbers.Number):  # numpy's, too
         text = str(value)
     else:
         raise FieldError(

@@ -132,8 +132,10 @@ def _combinations(description: Dict[str, Any]) -> Items:
         if left == 0:
             return
         position = r - 1
-        while chosen[position] == items - r + position:
+        while position >= 0 and chosen[position] == items - r + position:
             position -= 1
+        if position < 0:
+            raise StageError("%d of the combinations are not there: %d items came" % (left, items))
         chosen[position:] = range(chosen[position] + 1, chosen[position] + 1 + r - position)
 
 

@@ -7,8 +7,9 @@ from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from htdag._text import size_of_file
+from htdag._text import size_of_file, visible
 from htdag.reuse.cache import Entry
 
 
@@ -19,7 +20,8 @@ def print_entries(entries: Sequence[Entry]) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")
     for entry in entries:
         used = f"{datetime.fromtimestamp(entry.used):%Y-%m-%d %H:%M}"
-        table.add_row(used, size_of_file(entry.size), ", ".join(entry.stages), entry.tag)
+        cells = (used, size_of_file(entry.size), ", ".join(entry.stages), entry.tag)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
     console = Console()
     console.print(table)
     console.print(f"{size_of_file(sum(entry.size for entry in entries))} in all", highlight=False)

@@ -188,7 +188,8 @@ def _sources_read(plan: Plan) -> Iterator[str]:
 def _add_source(diagram: graphviz.Digraph, stage: Stage) -> None:
     assert stage.data is not None
     what = "file" if stage.kind == "files" else "item"
-    lines = (stage.name, counted(len(stage.data), what))
+    number, complete = stage.data.read
+    lines = (stage.name, counted(number, what) + ("" if complete else " or more"))
     shape = {"shape": "folder" if stage.kind == "files" else "cylinder", "style": "filled"}
     _add_box(diagram, _id("", stage.name), lines, {**looks.SOURCE, **shape}, False)
 

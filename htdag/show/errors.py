@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from shlex import quote
 
 from htdag.observe.failures import ItemError
 from htdag.observe.groups import HELD, ErrorGroup
@@ -14,18 +15,24 @@ _HOSTS_SHOWN = 4
 _LISTED = 12
 
 
-def group_lines(groups: Sequence[ErrorGroup], *, ended: bool) -> Iterator[str]:
+def group_lines(
+    groups: Sequence[ErrorGroup], limit: int, *, ended: bool, tag: str
+) -> Iterator[str]:
     """Yield groups of errors as lines of text: a summary, then each group with an example.
 
     Parameters
     ----------
     groups : sequence of ErrorGroup
         What failed; there is one at least.
+    limit : int
+        How many of them to show.
     ended : bool
         Whether the run has ended: what waits for a failed node waits in vain then.
+    tag : str
+        The run.
     """
     yield _summary_of(groups)
-    for number, group in enumerate(groups, 1):
+    for number, group in enumerate(groups[:limit], 1):
         yield ""
         yield f"{number}. {_times(group)}{group.type}: {group.why or _first_line(group.message)}"
         yield f"   in {group.stage}, {_keys(group)}{_hosts(group)}"
@@ -36,6 +43,10 @@ def group_lines(groups: Sequence[ErrorGroup], *, ended: bool) -> Iterator[str]:
             yield f"   {group.remedy}"
         if group.example is not None:
             yield from (f"   {line}".rstrip() for line in example_lines(group))
+    if len(groups) > limit:
+        more = f"{len(groups) - limit:,} more"
+        yield ""
+        yield f"and {more}: htdag errors {quote(tag)} --limit {len(groups)}"
 
 
 def _summary_of(groups: Sequence[ErrorGroup]) -> str:

@@ -215,7 +215,8 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
         )
     elif stage.data is not None:
         what = "file" if stage.kind == "files" else "item"
-        yield f"source of {counted(len(stage.data), what)}"
+        number, complete = stage.data.read
+        yield f"source of {counted(number, what)}" + ("" if complete else " or more")
     else:
         edges = list(plan.stages.in_edges(stage.name, data=True))
         above = ", ".join(upstreams(plan.stages, stage.name))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
+from htdag._text import visible
 from htdag.backends.base import RunState
 from htdag.observe.status import Status
 from htdag.show.pace import Pace, duration, rate_text
@@ -17,6 +18,7 @@ from htdag.show.progress import PLACES, Bar, bars, jobs_text
 _LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL = 40, 8, 12
 _SHORT_NOTE = len("00 running")
 _MOST_HELD_LINES = 3
+_MOST_NOTES = 3
 _GAP = "  "
 
 STATE_STYLES = {
@@ -38,8 +40,11 @@ class _Clock:
         self._start = start
         self._end: float | None = None
 
-    def stop(self, now: float) -> None:
-        if self._end is None:
+    def tick(self, now: float, over: bool) -> None:
+        """Stand still while nothing is under way; a node that is tried again goes on."""
+        if not over:
+            self._end = None
+        elif self._end is None:
             self._end = now
 
     def text(self, now: float) -> str:
@@ -75,10 +80,9 @@ class Frame:
                 # Begun before anyone looked: nobody knows when.
                 seen_late = first and bool(bar.done or bar.failed)
                 self._clocks[bar.node] = _Clock(None if seen_late else now)
-            if bar.node in self._clocks and (bar.complete or status.state.ended):
-                self._clocks[bar.node].stop(now)
-        if status.state.ended:
-            self._whole.stop(now)
+            if bar.node in self._clocks:
+                self._clocks[bar.node].tick(now, bar.over or status.state.ended)
+        self._whole.tick(now, status.state.ended)
         self._status = status
 
     def close(self) -> None:
@@ -100,15 +104,18 @@ class Frame:
             return []
         now = time.monotonic()
         lines = [_state_line(status, self._whole.text(now), width)]
-        room = height - 2 - min(len(status.held), _MOST_HELD_LINES)
+        said = [_text(held, "magenta") for held in status.held[:_MOST_HELD_LINES]]
+        said += [_text(note, "yellow") for note in status.notes[:_MOST_NOTES]]
+        room = height - 2 - len(said)
         before, shown, after = _selected(bars(status), None if self._closed else max(3, room))
         if before:
             lines.append(_text(f"({before} nodes before are done)", "dim"))
         lines += self._rows(shown, width, now, _Glyphs.of(encoding))
         if after:
             lines.append(_text(f"({after} nodes more)", "dim"))
-        lines += [_text(held, "magenta") for held in status.held[:_MOST_HELD_LINES]]
+        lines += said
         for line in lines:
+            line.plain = visible(line.plain)
             _fit(line, width, encoding)
         return lines
 

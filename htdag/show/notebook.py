@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from htdag._text import visible
 from htdag.backends.base import RunState
 from htdag.observe.status import Status
 from htdag.show.pace import Pace, duration, rate_text
@@ -148,4 +149,4 @@ def _row(bar: Bar, pace: Pace | None, status: Status) -> str:
 
 
 def _text(text: str) -> str:
-    return html.escape(text)
+    return html.escape(visible(text))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
+from htdag._text import visible
 from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show.pace import Pace, duration
@@ -91,6 +92,7 @@ class _Lines:
     def __init__(self) -> None:
         self._line: dict[str, tuple[str, str]] = {}
         self._printed: dict[str, str] = {}
+        self._notes: dict[str, tuple[str, ...]] = {}
         self._time: dict[str, float] = {}
         self._paces: dict[tuple[str, str], Pace] = {}
 
@@ -103,6 +105,11 @@ class _Lines:
         self._line[tag] = (progress_line(status), progress_line(status, paces))
         if tag not in self._printed or now - self._time[tag] >= _LINE_EVERY:
             self._print(tag)
+        for note in status.notes:
+            if note not in self._notes.get(tag, ()):
+                sys.stderr.write(f"{tag}: {note}\n")
+                sys.stderr.flush()
+        self._notes[tag] = status.notes
 
     def close(self) -> None:
         for tag in self._line:
@@ -111,7 +118,7 @@ class _Lines:
     def _print(self, tag: str) -> None:
         counts, line = self._line[tag]
         if counts != self._printed.get(tag):  # the time that is left changes always
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(visible(line) + "\n")
             sys.stderr.flush()
             self._printed[tag], self._time[tag] = counts, time.monotonic()
 
@@ -190,6 +197,12 @@ class Bar:
     def count_width(self) -> int:
         """How wide the count will become at most."""
         return max(len(self.count), 2 * len(str(self.total or 0)) + 1)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is under way or left, but what has failed."""
+        failed = self.total is not None and self.done + self.failed >= self.total
+        return self.complete or (failed and not self.running)
 
     @property
     def begun(self) -> bool:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from htdag._settings import Value
-from htdag._text import size, size_of_file
+from htdag._text import size, size_of_file, visible
 from htdag.backends.base import JobState
 from htdag.housekeeping import Cleaned
 from htdag.observe.holds import explain
@@ -243,8 +243,12 @@ def _count(number: int | None, style: str = "") -> Text:
 
 
 def _showable(cell: Text, encoding: str) -> Text:
-    """Write out letters that the terminal cannot show before the columns get their widths."""
-    cell.plain = cell.plain.encode(encoding, "backslashreplace").decode(encoding)
+    """Write out signs that the terminal cannot, or must not, show before columns get their widths.
+
+    A cell is one line.
+    """
+    text = visible(cell.plain).replace("\n", "\\n").replace("\t", "\\t")
+    cell.plain = text.encode(encoding, "backslashreplace").decode(encoding)
     return cell
 
 
@@ -288,6 +292,8 @@ def _print_table(
 
 
 def _print(console: Console, content: Table | Text) -> None:
+    if isinstance(content, Text):
+        content.plain = visible(content.plain)
     with console.capture() as capture:
         console.print(content, soft_wrap=isinstance(content, Text), highlight=False)
     text = capture.get()

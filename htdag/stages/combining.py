@@ -64,8 +64,12 @@ class Combining(Handle):
         if not isinstance(associative, bool):
             raise OptionError(f"stage {stage.name!r}: associative takes True or False")
         _check_initial(initial, stage.name)
-        _check_fan_in(fan_in, stage.name)
-        return replace(stage, initial=initial, associative=associative, fan_in=fan_in)
+        return replace(
+            stage,
+            initial=initial,
+            associative=associative,
+            fan_in=_checked_fan_in(fan_in, stage.name),
+        )
 
     def fold(
         self,
@@ -121,8 +125,9 @@ class Combining(Handle):
         if initial is MISSING:
             raise OptionError(f"stage {stage.name!r}: a fold needs initial=...")
         _check_initial(initial, stage.name)
-        _check_fan_in(fan_in, stage.name)
-        return replace(stage, combine=combine, initial=initial, fan_in=fan_in)
+        return replace(
+            stage, combine=combine, initial=initial, fan_in=_checked_fan_in(fan_in, stage.name)
+        )
 
     def count(self, *, name: str | None = None, **options: Any) -> Stage:
         """Count the items.
@@ -160,6 +165,5 @@ def _check_initial(initial: Any, stage: str) -> None:
         check_function(lambda: initial, f"{stage} (initial)")
 
 
-def _check_fan_in(fan_in: int | None, stage: str) -> None:
-    if fan_in is not None:
-        whole_number(stage, "fan_in", fan_in, 2)
+def _checked_fan_in(fan_in: int | None, stage: str) -> int | None:
+    return None if fan_in is None else whole_number(stage, "fan_in", fan_in, 2)

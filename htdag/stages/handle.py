@@ -12,6 +12,7 @@ from htdag._names import check_stage_name, derived_name
 from htdag._options import Options
 from htdag._pickling import check_function, function_name
 from htdag._sources import Source
+from htdag._units import whole
 from htdag.errors import FunctionError, OptionError, UsageError
 from htdag.stages.decorated import decoration
 
@@ -215,11 +216,12 @@ def checked_name(given: str | None, derived: str, kind: str) -> str:
 
 def whole_number(stage: str, what: str, value: Any, least: int = 1) -> int:
     """Return a whole number that the user gave, or raise `OptionError`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    number = whole(value)
+    if number is None or number < least:
         raise OptionError(
             f"stage {stage!r}: {what} takes a whole number from {least}, not {value!r}"
         )
-    return value
+    return number
 
 
 def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[str, Stage], ...]:

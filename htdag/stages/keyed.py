@@ -208,7 +208,8 @@ def _check_key(key: Any, kind: str, stage: str) -> None:
 def _checked(partitions: int | None, stage: str) -> int | None:
     if partitions is None:
         return None
-    if whole_number(stage, "partitions", partitions) > MOST_PARTITIONS:
+    partitions = whole_number(stage, "partitions", partitions)
+    if partitions > MOST_PARTITIONS:
         raise OptionError(
             f"stage {stage!r}: partitions={partitions} is too many: each job before it writes as "
             f"many files; at most {MOST_PARTITIONS:,}"

@@ -125,7 +125,7 @@ def iterate(
             f"loop {loop_name!r} needs a function from stage to stage, but got a "
             f"{type(step).__name__}: {step!r}"
         )
-    whole_number(loop_name, "max_rounds", max_rounds)
+    max_rounds = whole_number(loop_name, "max_rounds", max_rounds)
     previous = _checked_until(until, loop_name)
     if not isinstance(start, Handle):
         begun, one = _begun(start, loop_name), True

@@ -204,7 +204,7 @@ class Views(Handle):
     ) -> Stage:
         stage_name = checked_name(name, kind, kind)
         if others is None:
-            whole_number(stage_name, kind, number)
+            number = whole_number(stage_name, kind, number)
         if others is not None and not others:
             raise UsageError(f"stage {stage_name!r}: {kind} needs at least one other stage")
         for other in others or ():

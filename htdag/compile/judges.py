@@ -1,0 +1,81 @@
+"""Which nodes the exit statuses of their jobs judge, so that they need no POST script.
+
+A POST script costs a turn of DAGMan, which looks at its log once in 5 s by default. It is needed
+where a node is tried again, where failed items may be let go, where returned files are delivered,
+and before a loop, whose first round it makes. Any other node is judged by its jobs, if they tell by
+their exit status whether all of their items are done, and DAGMan does not remove the others at the
+first that fails. For that it needs a setting that older versions do not have; a node of one job
+does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from htdag.compile.environments import Placed
+from htdag.compile.scheduler import Scheduler
+from htdag.plan import Node, Plan
+from htdag.runtime import lanes
+
+_BY_STATUS = ("max_retries", "retry_until", "success_exit_code", "on_exit_", "periodic_")
+
+
+def keeps_jobs(plan: Plan) -> bool:
+    """Tell whether the other jobs of a node are to go on where one fails.
+
+    Where a run is to stop at the first error, DAGMan has to remove them.
+    """
+    nodes = [node for node in plan.nodes if node.round is None]
+    return all(node.options.on_error != "stop" for node in nodes)
+
+
+def judged_by_status(
+    plan: Plan,
+    content: Mapping[str, Any],
+    placed: Mapping[str, Placed],
+    scheduler: Scheduler,
+) -> Collection[str]:
+    """Return the nodes that need no POST script.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan.
+    content : mapping
+        The content of its ``plan.json``.
+    placed : mapping of str to Placed
+        The environment of each node's jobs.
+    scheduler : Scheduler
+        The HTCondor that is to run it.
+    """
+    entries = {entry["name"]: entry for entry in content["nodes"]}
+    if any(entry.get("reuse") for entry in entries.values()):
+        return ()  # what is taken over from another run is done by POST scripts
+    keeps = scheduler.keeps_jobs and keeps_jobs(plan)
+    return {
+        node.name
+        for node in plan.nodes
+        if node.round is None
+        and _is_simple(entries[node.name])
+        and not any(entries[child]["mode"] == "loop" for child in entries[node.name]["children"])
+        and (keeps or _most_jobs(entries[node.name]) == 1)
+        and not _heeds_status(node, placed[node.name])
+    }
+
+
+def _is_simple(entry: Mapping[str, Any]) -> bool:
+    return entry["retries"] == 0 and not entry["delivers"] and entry["on_error"] in (None, "finish")
+
+
+def _heeds_status(node: Node, place: Placed) -> bool:
+    """Tell whether HTCondor itself heeds the exit status of the jobs."""
+    names = [name for name, _ in (*place.prepared.submit, *(node.options.submit or ()))]
+    return any(name.lower().startswith(_BY_STATUS) for name in names)
+
+
+def _most_jobs(entry: Mapping[str, Any]) -> int:
+    """Return how many jobs a cluster of the node has, at most."""
+    node = dict(entry)
+    units = lanes.units(node)
+    return max(len(lanes.chunks(node, unit.lane, node["chunks"])) for unit in units)

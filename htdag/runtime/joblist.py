@@ -1,0 +1,35 @@
+"""List the jobs of a node anew when it is submitted: what is left to do, by the records alone."""
+
+from __future__ import annotations
+
+import traceback
+
+from . import lanes, postlog, progress
+
+
+def renew(run: str, name: str) -> int:
+    """Write the list of a node, or of a lane of one, and return the exit status: 0 if it is there.
+
+    To be called when no job of it is running. What the nodes before it gave must be there, or there
+    is no list: jobs would take a part of it for all.
+    """
+    unit = lanes.unit(name)
+    try:
+        plan = progress.read_plan(run)
+        node = plan["by_name"][unit.node]
+        missing = [
+            parent.name
+            for parent in lanes.parents(plan, unit)
+            if not progress.is_done(run, plan["by_name"][parent.node], parent.lane)
+        ]
+        if missing:
+            text = "not submitted: by the records %s is not done" % ", ".join(missing)
+            postlog.note(run, unit, text)
+            return 1
+        progress.close_killed(run, node, unit.lane)
+        jobs = progress.prepare(run, plan, node, lane=unit.lane)
+    except Exception:
+        postlog.note(run, unit, "not submitted: " + traceback.format_exc())
+        return 1
+    postlog.note(run, unit, "listed what is left: %d job%s" % (jobs, "s" * (jobs != 1)))
+    return 0
