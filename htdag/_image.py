@@ -29,7 +29,7 @@ from typing import Any
 
 from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
-from htdag._project import is_project_module
+from htdag._project import absolute, is_project_module
 from htdag._reach import imported_names
 from htdag.runtime import layout
 from htdag.runtime.image import arrived, cached, make_class, namespace, set_class_state
@@ -289,7 +289,7 @@ class Image:
             if isinstance(vars(module).get(key), str)
         }
         if file is not None:
-            file = given["__file__"] = os.path.abspath(file)
+            file = given["__file__"] = absolute(file)
         entry = self._entry(name, file, None if path is None else list(path), loaded=True)
         entry |= {"doc": module.__doc__, "given": given}
         entry["package"] = given.get("__package__", "")

@@ -1109,9 +1109,9 @@ class Life:
             if arguments["stage"] not in self.last["results"]:
                 arguments = {}
         elif what == "key":
-            keys = [key for rows in self.last["results"].values() for key, _ in rows if key]
             target = sorted(self.last["results"])[a % len(self.last["results"])]
-            keys = [key for key, _ in self.last["results"][target] if key]
+            # Keys that are made inside of a node are not known to `rerun`.
+            keys = [key for key, _ in self.last["results"][target] if key and key.isdigit()]
             if not keys:
                 return
             arguments = {"stage": target, "keys": [keys[a % len(keys)]]}
@@ -1194,7 +1194,8 @@ class Life:
         assert not ours - plainly, ("called more than once", ours - plainly)
         if before is None or again:
             return
-        if before == self.program and all(s.kind != "loop" for s in self.program.stages):
+        # What is grouped, and then read by another node, is compared when it is there again.
+        if before == self.program and not {s.kind for s in before.stages} & {"loop", *KEYED}:
             assert not called, ("nothing has changed", called)
         if replace(before, items=(), remarks=0) == replace(self.program, items=(), remarks=0):
             self.check_new_items(called, before)

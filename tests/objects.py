@@ -242,7 +242,7 @@ CLASSES = [
     E(
         "dataclass",
         "Data(1, c=3)",
-        "(v, v == Data(1, c=3), dataclasses.fields(v)[3].metadata['unit'])",
+        "(v, v == Data(1, c=3), dataclasses.fields(v)[2].metadata['unit'])",
     ),
     E("dataclass itself", "Data", "v(1)"),
     E("dataclass replaced", "Data(1)", "dataclasses.asdict(v)"),

@@ -19,9 +19,9 @@ import cloudpickle
 
 IN_CODE = ("global", "default", "closure", "attribute", "module")
 AS_DATA = ("item", "result", "bind", "initial")
-TOGETHER = ("item", "bind", "initial", "key")  # places where values are in one file
-SECONDS = 30  # for one run
-AT_ONCE = 60  # values in one job's functions
+TOGETHER = ("default", "item", "bind", "initial", "key")  # places where values are in one file
+SECONDS = 60  # for one run
+AT_ONCE = 500  # values in one job's functions
 
 
 class Raised(Exception):
@@ -143,15 +143,14 @@ class Runs:
 
     def place(self, place):
         slugs = list(self.tables[place])
-        if place in IN_CODE:
-            parts = [slugs[n : n + AT_ONCE] for n in range(0, len(slugs), AT_ONCE)]
-            return self.tried(functools.partial(self.code, place), parts)
+        build = functools.partial(self.code, place) if place in IN_CODE else getattr(self, place)
         # One that is refused would spoil the others, so it is tried alone.
         alone = [slug for slug in slugs if place in TOGETHER and not self.travels(slug)]
         others = [slug for slug in slugs if slug not in alone]
-        answers = self.tried(getattr(self, place), [others]) if others else {}
+        parts = [others[n : n + AT_ONCE] for n in range(0, len(others), AT_ONCE)]
+        answers = self.tried(build, parts) if others else {}
         for slug in alone:
-            answers.update(self.tried(getattr(self, place), [[slug]]))
+            answers.update(self.tried(build, [[slug]]))
         return answers
 
     def travels(self, slug):

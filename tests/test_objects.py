@@ -51,8 +51,10 @@ def raise_{slug}(_):
 KEYS = [entry for entry in ENTRIES if entry.key and not entry.lives_in]
 DATA = [entry for entry in ENTRIES if entry.lives_in in ("", "data")]
 CODE = [entry for entry in ENTRIES if entry.lives_in in ("", "code")]
+ANYWHERE = [entry for entry in CODE if not entry.refused]
 PLACES = {
-    **dict.fromkeys(IN_CODE, CODE),
+    **dict.fromkeys(IN_CODE, ANYWHERE),
+    "default": CODE,
     **dict.fromkeys(AS_DATA, DATA),
     "exception": DATA,
     "key": KEYS,

@@ -373,7 +373,8 @@ def in_pytest(place: Place) -> Start:
         "import script\n\ndef local(x):\n    return script.shifted(x)\n\n"
         "def test_it(tmp_path):\n"
         "    import htdag\n"
-        "    assert htdag.Pipeline(htdag.map(local, [1])).submit(on='local').wait().result() == [2]\n"
+        "    flow = htdag.Pipeline(htdag.map(local, [1]))\n"
+        "    assert flow.submit(on='local').wait().result() == [2]\n"
         "    result = script.main().wait().result()\n"
         f"    open({str(place.answer)!r}, 'w').write(str(result))\n"
         f"    open({str(place.mark)!r}, 'w').write('once ')\n",
@@ -477,7 +478,10 @@ def with_stdout_and_stderr_closed(place: Place) -> Start:
 
 @way
 def with_a_full_stdout(place: Place) -> Start:
-    return Start([str(place.script())], options={"stdout": open("/dev/full", "w")})
+    def fill() -> None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+
+    return Start([str(place.script())], options={"preexec_fn": fill})
 
 
 @way
@@ -590,7 +594,8 @@ def that_goes_elsewhere(place: Place) -> Start:
 def that_is_gone_while_it_runs(place: Place) -> Start:
     place.write("helpers.py", HELPERS)
     text = place.text(
-        "from helpers import add, shifted\nimport helpers\nos.unlink(__file__)\nos.unlink(helpers.__file__)"
+        "from helpers import add, shifted\nimport helpers\n"
+        "os.unlink(__file__)\nos.unlink(helpers.__file__)"
     )
     return Start([str(place.write("script.py", text))])
 
@@ -638,7 +643,41 @@ def start(place: Place, how: Start) -> subprocess.CompletedProcess[Any]:
     )
 
 
-@pytest.mark.parametrize("name", WAYS)
+OFTEN = [
+    "as a file",
+    "as a package",
+    "as a module of a namespace package",
+    "with a package by a pth file",
+    "with helpers in a zip file",
+    "with helpers loaded by their path",
+    "as a zipapp",
+    "from stdin",
+    "from the command line",
+    "as a symlink",
+    "with odd letters in paths",
+    "with a path that is no utf 8",
+    "in latin 1",
+    "with warnings as errors",
+    "isolated",
+    "in pytest",
+    "in a cell of a notebook",
+    "in a thread",
+    "in a child of multiprocessing",
+    "without any variable",
+    "with all streams closed",
+    "with a full stdout",
+    "in a folder that is gone",
+    "with children ignored",
+    "that is gone while it runs",
+    "that replaces its streams",
+]
+"""The ways that are tried by every run of the tests; `make soak` tries all of them."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in OFTEN else pytest.mark.soak) for name in WAYS],
+)
 def test_a_script_gives_its_result_however_it_is_started(
     runs_dir: Path, tmp_path: Path, name: str
 ) -> None:
@@ -653,6 +692,7 @@ def test_a_script_gives_its_result_however_it_is_started(
     assert place.mark.read_text() == "once "
 
 
+@pytest.mark.soak
 def test_eight_at_once(runs_dir: Path, tmp_path: Path) -> None:
     """Each run has a tag of its own, also where all scripts begin in the same second."""
     places = [Place(tmp_path / str(n)) for n in range(8)]

@@ -11,10 +11,14 @@ def script_of_this_process() -> dict[str, Any] | None:
     """Return how the script that runs here was started; None where it is no script.
 
     A notebook, an interactive session, or Python code that was given as text or on standard input
-    cannot be started again.
+    cannot be started again, nor can one whose working directory is gone.
     """
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     if hasattr(sys, "ps1") or file is None or not os.path.isfile(file):
+        return None
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
         return None
     options = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]
     module = options[-1] if len(options) > 1 and options[-2] == "-m" else None
@@ -23,5 +27,5 @@ def script_of_this_process() -> dict[str, Any] | None:
         "module": module,
         "arguments": sys.argv[1:],
         "python": sys.executable,
-        "folder": os.getcwd(),
+        "folder": folder,
     }
