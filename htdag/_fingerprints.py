@@ -29,8 +29,14 @@ from htdag import _calls, _digests
 from htdag._digests import of_text
 from htdag._packages import packages_of
 from htdag._paths import file_state
-from htdag._project import is_installed_code, is_project_module
+from htdag._project import (
+    is_installed_code,
+    is_project_class,
+    is_project_function,
+    is_project_module,
+)
 from htdag._reach import reach, used_names
+from htdag.runtime import reducers
 from htdag.runtime.current import current
 
 ITSELF = "its function"
@@ -355,14 +361,15 @@ class _Walk:
             inner = names.get("py_func")
             if _is(inner, types.FunctionType):  # it is compiled when it is called
                 return _made, (kind, inner, repr(names.get("targetoptions")))
+        found = reducers.reduced(value)  # as it travels
+        if found is not NotImplemented:
+            return found
         try:
             reduce = copyreg.dispatch_table.get(kind)
             found = reduce(value) if reduce is not None else value.__reduce_ex__(5)
         except Exception:
-            found = _again_made(value)
-            if found is None and not names:
+            if not names:
                 raise
-        if found is None:
             return _made, (kind, names)
         if isinstance(found, str):
             return _made, (kind, self._native(getattr(value, "__module__", None)), found)
@@ -654,11 +661,6 @@ _PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
 """What objects are made of that pickle does not take, by their class."""
 
 
-def _again_made(value: Any) -> Any:
-    """Return how a job makes an object again that pickle cannot take; None where it does not."""
-    return None
-
-
 def _asks_for_files(scope: dict[str, Any]) -> bool:
     """Tell whether the source of a module speaks of files beside it."""
     try:
@@ -770,13 +772,14 @@ def _find(module: str | None, name: str) -> Any:
 
 
 def _is_own(function: types.FunctionType) -> bool:
-    return not is_installed_code(function.__code__.co_filename)
+    return is_project_function(function)
 
 
 def _is_own_class(kind: type) -> bool:
-    if kind.__module__ == "__main__" or "<locals>" in kind.__qualname__:
+    """Tell whether a class is the user's, or is found under no name."""
+    if "<locals>" in kind.__qualname__:
         return not str(kind.__module__).startswith("htdag.")
-    return is_project_module(sys.modules.get(kind.__module__))
+    return is_project_class(kind)
 
 
 def _is_native(module: Any) -> bool:

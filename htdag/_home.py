@@ -71,7 +71,15 @@ def _folder(name: str) -> Path:
 
 def _home() -> Path:
     home = _settings.resolve("home").value
-    return Path(platformdirs.user_data_dir("htdag")).absolute() if home is None else Path(home)
+    if home is not None:
+        return Path(home)
+    try:
+        return Path(platformdirs.user_data_dir("htdag")).absolute()
+    except RuntimeError:
+        raise DirectoryError(
+            f"user {os.getuid()} has no home directory here, in which htdag could keep runs. Set "
+            f"HTDAG_HOME to a folder of your own"
+        ) from None
 
 
 def make_folder(folder: Path) -> Path:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dis
+import enum
 import hashlib
 import importlib.machinery
 import importlib.util
 import io
 import linecache
+import marshal
 import os
 import pickle
 import re
@@ -24,18 +26,35 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
-from htdag._project import absolute, is_project_module
+from htdag._project import absolute, is_project_module, source_of
 from htdag._reach import imported_names
-from htdag.runtime import layout
-from htdag.runtime.image import arrived, cached, make_class, namespace, set_class_state
+from htdag.runtime import culprit, layout
+from htdag.runtime.image import (
+    arrived,
+    cached,
+    make_class,
+    make_function,
+    set_class_state,
+    set_function_state,
+)
 from htdag.runtime.pickling import PROTOCOL, Pickler, name_of
 
-__all__ = ["Image", "arrived", "cached", "is_own", "make_class", "namespace", "set_class_state"]
+__all__ = [
+    "Image",
+    "arrived",
+    "cached",
+    "certain",
+    "is_own",
+    "make_class",
+    "make_function",
+    "set_class_state",
+    "set_function_state",
+]
 
 Name = tuple[str, str]
 
@@ -84,6 +103,7 @@ class Image:
         self._names: set[str] = set()
         self._reached: dict[str, types.ModuleType] = {}
         self._modules: dict[str, dict[str, Any]] = {}
+        self._folders: dict[str, str] = {}  # of packages whose files travel
         self._cells: dict[str, bytes] = {}
         self._index: dict[int, Name] = {}
         self._own: dict[str, bool] = {}
@@ -91,6 +111,7 @@ class Image:
         self._groups: list[Any] = []
         self._files: dict[str, bytes] = {}
         self._roots: list[_Piece] = []
+        self._always: set[str] = set()  # files that all jobs get
         self._indexed: set[str] = set()
         self._is_whole = whole
         if whole:
@@ -101,7 +122,7 @@ class Image:
 
     # What is pickled
 
-    def dump(self, content: Any) -> bytes:
+    def dump(self, content: Any) -> Payload:
         """Return the pickle of what the jobs of a node begin with.
 
         Raises
@@ -111,9 +132,8 @@ class Image:
         """
         root = _Piece(content)
         payload = self._pickle(root, content, frozenset())
-        self._roots.append(root)
         self._follow(root)
-        return pickle.dumps({"content": payload, "needs": sorted(root.needs)}, PROTOCOL)
+        return Payload(payload, root)
 
     def check(self, value: Any) -> None:
         """Raise what the pickling of a value raises, which may have a name of its own."""
@@ -154,7 +174,8 @@ class Image:
         try:
             piece.payload = self._pickle(piece, (piece.value,), {name})
         except Exception as error:
-            piece.problem = (type(piece.value).__name__, _reason(error))
+            where = culprit.place(piece.value, ".".join(name), self.check)
+            piece.problem = (type(piece.value).__name__ + where, _reason(error))
             piece.refers, piece.needs, piece.holds = set(), set(), {}
         self._follow(piece)
 
@@ -226,34 +247,50 @@ class Image:
 
     def code(self, piece: _Piece, function: types.FunctionType) -> None:
         """Note what a function looks up when it runs, and what it imports."""
+        if not self._is_whole:
+            return
+        self._quote(function.__code__.co_filename)
         module = function.__globals__.get("__name__")
         own = sys.modules.get(module) if isinstance(module, str) else None
         if own is None or vars(own) is not function.__globals__ or not self.is_own(own.__name__):
             return
-        if not self._is_whole:
-            return
         module = own.__name__
         use = _use(function.__code__)
         piece.names |= use.names
-        there = vars(own).keys()
+        there = {name for name in vars(own) if not _is_special(name)}
         piece.needs |= {(module, name) for name in use.variables & there}
-        words = {name for name in use.words & there if not _is_of_htdag(vars(own)[name])}
-        if use.is_dynamic:
-            words = {
-                name
-                for name, value in list(vars(own).items())
-                if not _is_special(name) and not _is_of_htdag(value)
-            }
-        piece.needs |= {(module, name) for name in words}
+        words = there if use.is_dynamic else there & use.words
+        self._need_words(piece, module, words)
+        self.annotations(piece, module, function.__annotations__)
         self._module(module)
         if use.names & _ASKS_FOR_FILES:
-            self._modules[module]["asks"] = True
+            self._asks(self._modules[module])
         for name in use.imports(own.__dict__.get("__package__") or ""):
             self._import(name, piece)
         for word in use.dotted:
             if word in sys.modules and self.is_own(word):
                 piece.modules.add(word)
-        file = function.__code__.co_filename
+
+    def annotations(self, piece: _Piece, module: str, found: Any) -> None:
+        """Note the names in annotations that are texts."""
+        if not self.is_own(module) or not isinstance(found, dict):
+            return
+        there = vars(sys.modules[module])
+        words = {
+            word for text in found.values() if type(text) is str for word in _WORD.findall(text)
+        }
+        self._need_words(piece, module, words & there.keys())
+
+    def _need_words(self, piece: _Piece, module: str, words: Iterable[str]) -> None:
+        there = vars(sys.modules[module])
+        piece.needs |= {
+            (module, name)
+            for name in words
+            if not _is_special(name) and not _is_of_htdag(there[name])
+        }
+
+    def _quote(self, file: str) -> None:
+        """Note the text of a notebook's cell, which is in no file: tracebacks quote it."""
         if file not in self._cells and not os.path.exists(file):
             text = "".join(linecache.getlines(file))
             if text:
@@ -275,6 +312,7 @@ class Image:
         if name not in self._reached and name != "__main__":
             self._reached[name] = sys.modules[name]
             self._module(name)
+            self._want((name, "__getattr__"))
 
     def _module(self, name: str) -> None:
         """Add what is to be known of a loaded module, and of those that its source imports."""
@@ -285,11 +323,11 @@ class Image:
         path = getattr(module, "__path__", None)
         given = {
             key: vars(module)[key]
-            for key in ("__package__", "__doc__", "__file__", "__annotations__")
+            for key in ("__package__", "__doc__")
             if isinstance(vars(module).get(key), str)
         }
         if file is not None:
-            file = given["__file__"] = absolute(file)
+            file = absolute(file)
         entry = self._entry(name, file, None if path is None else list(path), loaded=True)
         entry |= {"doc": module.__doc__, "given": given}
         entry["package"] = given.get("__package__", "")
@@ -307,19 +345,22 @@ class Image:
             "package": name if path is not None else name.rpartition(".")[0],
             "source": None,
             "binary": None,
+            "compiled": None,
             "doc": None,
-            "data": {},
+            "data": b"",
             "given": {},
             "loaded": loaded,
-            "asks": False,
         }
         if file is None:
             return entry
         with contextlib.suppress(OSError):
             if file.endswith(tuple(importlib.machinery.EXTENSION_SUFFIXES)):
                 entry["binary"] = Path(file).read_bytes()
-            elif not file.endswith((".pyc", ".pyo")):
-                entry["source"] = Path(file).read_bytes()
+            elif file.endswith((".pyc", ".pyo")):
+                loader = importlib.machinery.SourcelessFileLoader(name, file)
+                entry["compiled"] = marshal.dumps(loader.get_code(name))
+            else:
+                entry["source"] = source_of(name)
         return entry
 
     def _unloaded(self, name: str) -> None:
@@ -350,15 +391,18 @@ class Image:
 
     def _imports_of(self, entry: dict[str, Any]) -> None:
         """Add the modules that a module imports: its names may have to be made from its source."""
-        if entry["source"] is None:
+        if entry["compiled"] is not None:
+            code = marshal.loads(entry["compiled"])
+        elif entry["source"] is None:
             return
-        try:
-            code = compile(entry["source"], entry["file"], "exec", dont_inherit=True)
-        except (SyntaxError, ValueError):
-            return
+        else:
+            try:
+                code = compile(entry["source"], entry["file"], "exec", dont_inherit=True)
+            except (SyntaxError, ValueError):
+                return
         use = _use(code)
         if use.names & _ASKS_FOR_FILES:
-            entry["asks"] = True
+            self._asks(entry)
         if not entry["loaded"]:
             self._names |= use.names
         for name in use.imports(entry["package"]):
@@ -413,19 +457,15 @@ class Image:
         for piece in pieces:
             piece.group = len(self._groups)
             piece.holds, piece.payload = {}, b""
-        if len(payload) >= _LARGE:
-            digest = hashlib.sha256(payload).hexdigest()[:32]
-            self._files[layout.large_piece(digest)] = payload
-            self._groups.append(layout.large_piece(digest))
-        else:
-            self._groups.append(payload)
+        self._groups.append(self._file(payload) if len(payload) >= _LARGE else payload)
 
     def write(self, run: Path) -> None:
         """Write the image into a run directory."""
+        content = self._content()
         make_folder(run / layout.CODE)
         for file, payload in self._files.items():
             _write(run / file, payload)
-        _write(run / layout.IMAGE, pickle.dumps(self._content(), PROTOCOL))
+        _write(run / layout.IMAGE, pickle.dumps(content, PROTOCOL))
 
     def _content(self) -> dict[str, Any]:
         pieces: dict[Name, tuple[int, int]] = {}
@@ -434,17 +474,18 @@ class Image:
         refused: dict[Name, tuple[str, str]] = {}
         for name, piece in self._pieces.items():
             if piece.problem is not None:
-                if not self._is_statement(name):
+                if not self._is_made_by_statement(name):
                     refused[name] = piece.problem
                 continue
             pieces[name] = (piece.group, position[piece.group])
             position[piece.group] += 1
             needs[piece.group] |= piece.needs
-        for module, entry in self._modules.items():
-            if entry["asks"]:
-                package = module if entry["path"] is not None else entry["package"]
-                if package in self._modules and not self._modules[package]["data"]:
-                    self._modules[package]["data"] = _data_of(self._modules[package])
+        for top in set(self._folders.values()):
+            entry = self._modules[top]
+            entry["data"] = data = _data_of(entry)
+            if data is not None and len(data) >= _LARGE:
+                entry["data"] = file = self._file(data)
+                self._always.add(file)
         return {
             "modules": self._modules,
             "pieces": pieces,
@@ -454,20 +495,79 @@ class Image:
             "cells": self._cells,
         }
 
-    def _is_statement(self, name: Name) -> bool:
+    def _asks(self, entry: dict[str, Any]) -> None:
+        """Note a module whose code asks for files: those of its package travel."""
+        top = entry["name"].partition(".")[0]
+        path = (self._modules.get(top) or {}).get("path")
+        if path:
+            self._folders.update({folder + os.sep: top for folder in path})
+
+    def within(self, path: str) -> tuple[str, str] | None:
+        """Return the package that a path is in whose files travel, and the path in it."""
+        if path.endswith(".py"):
+            return None  # as code names it, for tracebacks
+        for folder, top in self._folders.items():
+            if path.startswith(folder) or path + os.sep == folder:
+                return top, path[len(folder) :]
+        return None
+
+    def _file(self, content: bytes) -> str:
+        """Keep something in a file of its own, and return its name."""
+        name = layout.large_piece(hashlib.sha256(content).hexdigest()[:32])
+        self._files[name] = content
+        return name
+
+    def is_defined(self, kind: type) -> bool:
+        """Tell whether a class is what its module's source defines under its name."""
+        name = name_of(kind)
+        return name is not None and self.is_own(name[0]) and self._is_made_by_statement(name)
+
+    def _is_made_by_statement(self, name: Name) -> bool:
         """Tell whether the module's source defines a name by `class` or `def`."""
         module, attribute = name
+        if not self._is_whole:
+            return False
+        self._module(module)
         source = self._modules[module]["source"]
-        return source is not None and bool(
-            re.search(
-                rb"^(class|def|async def) +%s\b" % re.escape(attribute.encode()), source, re.M
-            )
-        )
+        pattern = rb"^(class|def|async def) +%s\b" % re.escape(attribute.encode())
+        return source is not None and re.search(pattern, source, re.MULTILINE) is not None
 
-    def files_of(self, payloads: Iterable[bytes]) -> list[str]:
-        """Return the files of large pieces that jobs may need which begin with these."""
-        del payloads
-        return sorted(self._files)
+    def files_of(self, payload: Payload) -> list[str]:
+        """Return the files of large values that jobs may need which begin with this."""
+        if not self._files:
+            return []
+        kinds = [name for name, piece in self._pieces.items() if isinstance(piece.value, type)]
+        # Items may be of any class.
+        found, left = set[Name](), [*payload.root.refers, *payload.root.needs, *kinds]
+        names, modules = set(payload.root.names), set(payload.root.modules)
+        while left:
+            name = left.pop()
+            if name in found or name not in self._pieces:
+                continue
+            found.add(name)
+            piece = self._pieces[name]
+            left += piece.refers | piece.needs
+            names |= piece.names
+            modules |= piece.modules
+            if not left:
+                left = [(module, each) for module in modules for each in names]
+                left = [name for name in left if name in self._pieces and name not in found]
+        groups = {self._pieces[name].group for name in found}
+        files = {self._groups[group] for group in groups if group >= 0}
+        return sorted(self._always | {file for file in files if isinstance(file, str)})
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What the jobs of a node begin with, pickled."""
+
+    content: bytes
+    root: _Piece
+
+    def encode(self) -> bytes:
+        """Return what is to be written."""
+        envelope = {"content": self.content, "needs": sorted(self.root.needs)}
+        return pickle.dumps(envelope, PROTOCOL)
 
 
 class _ImagePickler(Pickler):
@@ -481,6 +581,9 @@ class _ImagePickler(Pickler):
 
     def persistent_id(self, value: Any) -> Any:
         if type(value) in _ATOMS:
+            if type(value) is str and value.startswith(os.sep):
+                found = self._image.within(value)
+                return found and (found[0], "", found[1])  # a path that is another one in jobs
             return None
         name = self._image.name(value)
         if name is None:
@@ -491,7 +594,7 @@ class _ImagePickler(Pickler):
         self._piece.refers.add(top)
         if not name[1]:
             self._piece.modules.add(name[0])
-        return name
+        return (*name, None)
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, TransferPath | TransferURL):
@@ -499,6 +602,8 @@ class _ImagePickler(Pickler):
                 f"{value!r} travels as a part of an item only; a file that all jobs of a stage "
                 f"need is for its option input_files"
             )
+        if isinstance(value, PurePath) and self._image.within(str(value)) is not None:
+            return type(value), (str(value),)
         if isinstance(value, types.ModuleType) and value.__name__.startswith("htdag."):
             # cloudpickle takes `subprocess.run` for a use of `htdag.run`, which no job has.
             name = value.__name__.partition(".")[2]
@@ -513,13 +618,28 @@ class _ImagePickler(Pickler):
         self._image.code(self._piece, value)
         return super().function(value)
 
+    def class_(self, value: Any) -> Any:
+        own = vars(value).get("__annotations__")
+        self._image.annotations(self._piece, str(value.__module__), own)
+        if isinstance(value, enum.EnumMeta) and self._image.is_defined(value):
+            # What makes its members would run again, and cloudpickle leaves some of that out.
+            raise pickle.PicklingError("it is made by its statement")
+        return super().class_(value)
+
 
 def _top(name: Name) -> Name:
     return name[0], name[1].partition(".")[0]
 
 
 def _is_special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
+    """Tell whether a name is not the user's, but one by which Python describes a module."""
+    return name in _OF_PYTHON
+
+
+_OF_PYTHON = {
+    *("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__path__"),
+    *("__builtins__", "__cached__", "__annotations__", "__warningregistry__"),
+}
 
 
 def _is_of_htdag(value: Any) -> bool:
@@ -548,23 +668,22 @@ def _is_own_spec(spec: importlib.machinery.ModuleSpec) -> bool:
     return is_project_module(stand_in)
 
 
-def _data_of(entry: dict[str, Any]) -> dict[str, bytes]:
-    """Return the files of a package, with their paths in its folder."""
+def _data_of(entry: dict[str, Any]) -> bytes | None:
+    """Return the files of a package, pickled with their paths in it; None where they are many."""
     found: dict[str, bytes] = {}
     size = 0
-    for folder in entry["path"] or ():
+    for folder in entry["path"]:
         for where, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for file in sorted(files):
                 path = os.path.join(where, file)
+                if not os.path.isfile(path):
+                    continue
                 size += os.path.getsize(path)
                 if size > _MOST_DATA:
-                    raise pickle.PicklingError(
-                        f"the package {entry['name']} has more than {_MOST_DATA >> 20} MB of files "
-                        f"beside its modules; give the stages that need them input_files"
-                    )
+                    return None
                 found.setdefault(os.path.relpath(path, folder), Path(path).read_bytes())
-    return found
+    return pickle.dumps(found, PROTOCOL)
 
 
 def _components(edges: dict[Name, set[Name]]) -> Iterator[list[Name]]:

@@ -12,6 +12,7 @@ from typing import Any
 from htdag import _settings
 from htdag._home import log_file, make_folder
 from htdag._text import visible
+from htdag._warn import say
 from htdag.errors import DirectoryError
 
 _SIZE = 1 << 20  # bytes of one file
@@ -43,7 +44,7 @@ class _File(RotatingFileHandler):
         if not self._complained:
             self._complained = True
             error = sys.exc_info()[1]
-            sys.stderr.write(f"htdag: cannot log to {self.baseFilename}: {error}\n")
+            say(f"htdag: cannot log to {self.baseFilename}: {error}")
 
 
 def to_file() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
+import os
 import sys
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag._project import find_spec, is_project_module, is_project_spec
+from htdag._project import editable_projects, find_spec, is_project_module, is_project_spec
 from htdag._reach import imported_names, reach
 
 if TYPE_CHECKING:
@@ -60,6 +63,35 @@ def packages_of(functions: Iterable[Any]) -> tuple[Package, ...]:
         if distribution is not None:
             packages.append(Package(module, *distribution, required))
     return tuple(packages)
+
+
+def own_distributions(functions: Iterable[Any]) -> list[dict[str, str]]:
+    """Return what is told of the editable distributions that functions reach modules of.
+
+    Of each these are the texts of its files of metadata, by their names. What it is described as
+    at length is left out.
+    """
+    files = [os.path.realpath(module["file"]) for module in reach(functions).modules.values()]
+    return [
+        texts
+        for project in editable_projects()
+        if any(file.startswith(project.folder + os.sep) for file in files)
+        and (texts := _texts(project.metadata))
+    ]
+
+
+def _texts(folder: str) -> dict[str, str]:
+    found = {}
+    for name, known_as in (
+        ("METADATA", "METADATA"),
+        ("PKG-INFO", "METADATA"),
+        ("entry_points.txt", "entry_points.txt"),
+        ("top_level.txt", "top_level.txt"),
+    ):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = Path(folder, name).read_text(encoding="utf-8")
+            found[known_as] = text.partition("\n\n")[0] + "\n" if known_as == "METADATA" else text
+    return found if "METADATA" in found else {}
 
 
 def _imports(

@@ -6,6 +6,7 @@ of these modules (`htdag._image`), and the user's own process in the modules the
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import sys
@@ -14,11 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from htdag import _fingerprints
-from htdag._image import Image, certain, is_own
+from htdag._image import Image, Payload, certain, is_own
 from htdag._paths import TransferPath, TransferURL, Travelling
 from htdag._project import variables
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
-from htdag.runtime import identity, pickling, travel
+from htdag.runtime import culprit, identity, pickling, travel
 from htdag.runtime.frames import Pickled, large_buffers, plain
 
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
@@ -54,23 +55,28 @@ class ItemPickler:
         if type(item) in _PLAIN:
             return plain(item)
         try:
-            file = io.BytesIO()
-            buffers: list[Any] = []
-            pickler = _ItemPickler(file, large_buffers(buffers), self._travelling, self._seen)
-            pickler.dump(item)
-            found = Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
-            if pickler.new:
-                self._first_of_a_kind(found, item, pickler.new)
-            if pickler.by_value or any(code in found.payload for code in _SETS):
-                self._note(item, found)
+            found: Pickled = pickling.with_room(self._pickled, item)
             return found
         except HtdagError as error:
             raise UsageError(f"source {self._stage!r}, item {number}: {error}") from error
         except Exception as error:
             raise ItemPickleError(
-                f"source {self._stage!r}: item {number}, a {type(item).__name__}, cannot be "
-                f"pickled for the jobs: {error}{_hint(error)}"
+                f"source {self._stage!r}: item {number}, a {type(item).__name__}"
+                f"{_place(item, error)}, cannot be pickled for the jobs: {error}"
             ) from error
+
+    def _pickled(self, item: Any) -> Pickled:
+        file = io.BytesIO()
+        buffers: list[Any] = []
+        self._travelling.taken()  # of an attempt before this one
+        pickler = _ItemPickler(file, large_buffers(buffers), self._travelling, self._seen)
+        pickler.dump(item)
+        found = Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
+        if pickler.new:
+            self._first_of_a_kind(found, item, pickler.new)
+        if pickler.by_value or any(code in found.payload for code in _SETS):
+            self._note(item, found)
+        return found
 
     def _first_of_a_kind(self, pickled: Pickled, item: Any, new: list[Any]) -> None:
         """Note classes and functions that no item before had, and try to read the item."""
@@ -97,13 +103,10 @@ def _is_of_python(module: str) -> bool:
     return module.partition(".")[0] in sys.stdlib_module_names
 
 
-def _hint(error: BaseException) -> str:
-    if isinstance(error.__cause__, RecursionError):
-        return (
-            " It is a chain of too many objects, each of which holds the next one; give a list of "
-            "them, or a class with __reduce__"
-        )
-    return ""
+def _place(item: Any, error: Exception) -> str:
+    if isinstance(error, pickling.TooDeep):
+        return ""
+    return culprit.place(item, "item", pickling.dumps)
 
 
 class _ItemPickler(pickling.Pickler):
@@ -140,7 +143,9 @@ class _ItemPickler(pickling.Pickler):
         return super().class_(value)
 
 
-def dump_content(image: Image, content: dict[str, Any], functions: list[tuple[str, Any]]) -> bytes:
+def dump_content(
+    image: Image, content: dict[str, Any], functions: list[tuple[str, Any]]
+) -> Payload:
     """Return the payload of a node: what its jobs unpickle before the first item.
 
     Parameters
@@ -188,16 +193,18 @@ def check_function(function: Any, stage: str) -> None:
         except Exception as error:
             raise FunctionError(
                 f"stage {stage!r}: the function {_described(user)} cannot be pickled for the "
-                f"jobs: {error}{_of_variable('global', name, value)}"
+                f"jobs: {error}{_of_variable(image, 'global', name, value)}"
             ) from error
 
 
 def _certain(function: Any) -> Iterator[tuple[Any, str, Any]]:
     """Yield global variables that a function, or one that it uses, is certain to look up."""
     seen: set[int] = set()
-    names = ("func", "__func__")
-    left = [function, *(getattr(function, name, None) for name in names)]
-    left.append(vars(type(function)).get("__call__"))
+    left = [function, vars(type(function)).get("__call__")]
+    if isinstance(function, functools.partial):
+        left.append(function.func)
+    elif isinstance(function, types.MethodType):
+        left.append(function.__func__)
     while left:
         user = left.pop()
         if id(user) in seen or not isinstance(user, types.FunctionType):
@@ -225,14 +232,15 @@ def _culprit(image: Image, function: Any) -> str:
             try:
                 image.check(value)
             except Exception:
-                return _of_variable(kind, name, value)
+                return _of_variable(image, kind, name, value)
     return ""
 
 
-def _of_variable(kind: str, name: str, value: Any) -> str:
+def _of_variable(image: Image, kind: str, name: str, value: Any) -> str:
+    part = culprit.place(value, name, image.check)
     return (
-        f". It uses the {kind} variable {name!r}, a {type(value).__name__}, which cannot travel: "
-        f"make it inside the function instead"
+        f". It uses the {kind} variable {name!r}, a {type(value).__name__}{part}, which cannot "
+        f"travel: make it inside the function instead"
     )
 
 

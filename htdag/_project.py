@@ -272,6 +272,13 @@ def editable_projects() -> tuple[Editable, ...]:
                         if told["dir_info"]["editable"]:
                             project = unquote(urlsplit(told["url"]).path)
                             found.append(Editable(os.path.realpath(project), origin[:-16]))
+    for folder in _search_path():  # as `setup.py develop` leaves them
+        if not (folder + os.sep).startswith(_installed_roots()):
+            with contextlib.suppress(OSError):
+                for name in sorted(os.listdir(folder)):
+                    if name.endswith(".egg-info"):
+                        metadata = os.path.join(folder, name)
+                        found.append(Editable(os.path.realpath(folder), metadata))
     return tuple(found)
 
 

@@ -166,7 +166,10 @@ def file() -> Path:
     named = os.environ.get(FILE_VARIABLE)
     if named:
         return Path(named).expanduser()
-    return Path(platformdirs.user_config_dir("htdag")) / "settings.toml"
+    try:
+        return Path(platformdirs.user_config_dir("htdag")) / "settings.toml"
+    except RuntimeError:  # a user without a home
+        return Path(os.devnull)
 
 
 def _content() -> dict[str, Any]:

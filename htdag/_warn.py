@@ -1,7 +1,8 @@
-"""Warnings that show the user's own line, however deep in htdag they are given."""
+"""What is said on standard error: warnings, with the user's own line as their place, and lines."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -19,3 +20,16 @@ def warn(message: str, category: type[Warning]) -> None:
         frame = frame.f_back
         level += 1
     warnings.warn(visible(message), category, stacklevel=level)
+
+
+def say(text: str) -> None:
+    """Write a line on standard error; where that is closed or full it is no reason to stop."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+
+def is_terminal() -> bool:
+    """Whether standard error is shown in a terminal."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()

@@ -16,6 +16,7 @@
     │   ├── RunHeld               jobs are on hold and need a person
     │   ├── RunNotFound           no run has this tag
     │   ├── RunDamaged            a file of the run is missing or damaged
+    │   ├── ValueUnreadable       a value of the run cannot be unpickled here
     │   ├── RunActive             the run is still running and must not be
     │   └── RunEnded              the run has ended, and must not have
     ├── NotDone               the result is not there yet (also a TimeoutError)
@@ -53,6 +54,7 @@ __all__ = [
     "RunNotFound",
     "StageNameError",
     "UsageError",
+    "ValueUnreadable",
 ]
 
 
@@ -123,6 +125,10 @@ class RunNotFound(RunError):
 
 class RunDamaged(RunError):
     """A file of the run is missing or damaged."""
+
+
+class ValueUnreadable(RunError):
+    """A value of the run cannot be unpickled here; the others can be read."""
 
 
 class RunActive(RunError):

@@ -12,6 +12,7 @@ from htdag._atend import AtEnd
 from htdag._home import check_for_dagman, runs_directory
 from htdag._names import check_stage_name, check_tag
 from htdag._planned import Planned, place
+from htdag._warn import say
 from htdag.backends import expressions
 from htdag.compile import environments, write_run
 from htdag.errors import UsageError
@@ -226,7 +227,7 @@ class Pipeline(Planned, AtEnd):
             raise
         asked.taken()
         if asked.tag is None and hasattr(sys, "ps1"):
-            print(f"htdag: the run has the tag {run.tag!r}", file=sys.stderr)
+            say(f"htdag: the run has the tag {run.tag!r}")
         return run
 
     def _start(self, tag: str, on: str, asked: replacing.Asked) -> Run:
@@ -234,7 +235,7 @@ class Pipeline(Planned, AtEnd):
         old = replacing.earlier(directory, asked.again)
         backend, why = backends.choose(replacing.place(old, on))
         if why:
-            print(f"htdag: {why}", file=sys.stderr)
+            say(f"htdag: {why}")
         backend.check_directory(directory)
         caches = any(stage.options.cache for _, stage in self._graph.nodes(data="stage"))
         if caches:

@@ -240,6 +240,35 @@ def test_a_predicate_that_says_neither_yes_nor_no(answer):
     assert {error.stage for error in caught.value.errors} == {"unclear"}
 
 
+class Async:
+    async def __call__(self, item):
+        return True
+
+
+def makes(item):
+    yield item
+
+
+async def makes_later(item):
+    yield item
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        (lambda s: s.map(Async()), "map calls.*asyncio.run"),
+        (lambda s: s.filter(functools.partial(Async())), "filter.*asyncio.run"),
+        (lambda s: s.flat_map(makes_later), "'makes_later': flat_map.*asyncio.run"),
+        (lambda s: s.map(makes), "'makes': map.*use flat_map"),
+        (lambda s: s.filter(makes), "'makes': filter.*not yield"),
+        (lambda s: s.sort_by(makes, name="by"), "'by': sort_by.*not yield"),
+    ],
+)
+def test_functions_that_do_no_work_are_refused_at_once(stage, words):
+    with pytest.raises(htdag.errors.FunctionError, match=words):
+        stage(htdag.source([1]))
+
+
 # ---------------------------------------------------------------------------------------------
 # When a value is handed on as it is: not a copy too many
 # ---------------------------------------------------------------------------------------------

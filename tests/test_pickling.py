@@ -47,14 +47,20 @@ def bare_python(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def compile_project(folder, files, main="main.py"):
-    """Write a project, let its script compile a run directory, and take the project away."""
-    project, run, log = folder / "the project", folder / "run", folder / "log"
+def write_project(project, files):
+    """Write the files of a project."""
     for name, content in files.items():
         path = project / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = textwrap.dedent(content)
-        path.write_text(content + END if name == main else content)
+        path.write_text(textwrap.dedent(content))
+
+
+def compile_project(folder, files, main="main.py"):
+    """Write a project, let its script compile a run directory, and take the project away."""
+    project, run, log = folder / "the project", folder / "run", folder / "log"
+    write_project(project, files)
+    with (project / main).open("a") as file:
+        file.write(END)
     child = os.fork()  # faster than a Python that has to import htdag
     if child == 0:
         status = 1

@@ -420,3 +420,49 @@ def test_variables_count_for_what_can_be_reused(tmp_path, monkeypatch):
     environ_of(("A", "1")).submit("tag", on="local").wait(progress=False)
     assert "changed: environ" not in environ_of(("A", "1")).explain(tag="tag")
     assert "changed: environ" in environ_of(("A", "2")).explain(tag="tag")
+
+
+# ---------------------------------------------------------------------------------------------
+# A script that has little around it
+# ---------------------------------------------------------------------------------------------
+
+
+def test_a_script_without_streams_children_or_folder(tmp_path):
+    script, gone = tmp_path / "script.py", tmp_path / "gone"
+    script.write_text(
+        "import pathlib, htdag\n"
+        "flow = htdag.Pipeline(htdag.source([1, 2]).map(lambda x: x + 1), name='bare')\n"
+        f"pathlib.Path({str(tmp_path / 'out')!r}).write_text(repr(flow.run(on='local')))\n"
+    )
+    gone.mkdir()
+
+    def leave_little():
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        os.chdir(gone)
+        gone.rmdir()
+        for number in range(3):
+            os.close(number)
+
+    environment = os.environ | {"HTDAG_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=environment,
+        preexec_fn=leave_little,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "out").read_text() == "[2, 3]"
+
+
+def test_a_user_without_a_home(tmp_path, monkeypatch):
+    def nobody(user):
+        raise KeyError(user)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "HTDAG_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HTDAG_SETTINGS"):
+        monkeypatch.delenv(name, raising=False)
+    stage = htdag.source([1]).map(abs)
+    with pytest.raises(htdag.errors.DirectoryError, match=r"has no home directory.*HTDAG_HOME"):
+        htdag.Pipeline(stage).submit(on="local")
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    assert htdag.Pipeline(stage).run(on="local") == [1]

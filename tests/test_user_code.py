@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import py_compile
 import subprocess
 import sys
 import sysconfig
@@ -181,3 +182,41 @@ def test_code_that_was_made_from_text():
     taken = {}
     exec("def f(): pass", {"__name__": "json"}, taken)
     assert not _project.is_project_function(taken["f"])
+
+
+SCRIPT = """
+import htdag
+
+def use(x):
+    import in_zip, single, target
+    from importlib import metadata
+    import compiled, develop
+    number = single.X + target.X + in_zip.Y + compiled.f(x)
+    return number, metadata.version("develop"), develop.__name__
+
+if __name__ == "__main__":
+    import json
+    print(json.dumps(htdag.Pipeline(htdag.source([1]).map(use)).run(on="local")))
+"""
+
+
+def test_jobs_have_what_the_script_found_beside_its_python(tmp_path):
+    """Packages where they are, what is in zip files or compiled only, and versions."""
+    write(tmp_path / "libs", distribution("target", ["target/__init__.py", "single.py"]))
+    write(tmp_path / "work", {"develop.py": ""})
+    told = "Metadata-Version: 2.1\nName: develop\nVersion: 3.4\n\nAt length"
+    write(tmp_path / "work", {"develop.egg-info/PKG-INFO": told, "script.py": SCRIPT})
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        archive.writestr("in_zip.py", "Y = 2\n")
+    write(tmp_path, {"compiled.py": "def f(x):\n    return x\n"})
+    py_compile.compile(tmp_path / "compiled.py", cfile=tmp_path / "work" / "compiled.pyc")
+    path = os.pathsep.join(str(tmp_path / name) for name in ("libs", "own.zip"))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "work" / "script.py"],
+        env={**os.environ, "PYTHONPATH": path, "HTDAG_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[5, "3.4", "develop"]]

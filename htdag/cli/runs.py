@@ -270,7 +270,7 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
     """Print the result of a run.
 
     A list is printed one item a line, a text as it is, anything else as Python shows it. Results
-    are Python objects: where they need a module of yours, run this where Python finds that module.
+    are Python objects; where Python finds no module of theirs, it is taken from the run.
 
     \b
     Examples:

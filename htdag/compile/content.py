@@ -7,7 +7,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from htdag._image import Image
+from htdag._image import Image, Payload
 from htdag._pickling import dump_content
 from htdag._reach import reach
 from htdag._resources import fixed
@@ -267,7 +267,7 @@ def calls_checkpoint(node: Node) -> bool:
     return node.reduction is None and "checkpoint" in reach(given).names
 
 
-def payload(node: Node, image: Image) -> bytes:
+def payload(node: Node, image: Image) -> Payload:
     """Return the pickled functions of a node."""
     found = functions(node)
     content = {

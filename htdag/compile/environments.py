@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import make_folder
-from htdag._packages import Package, packages_of
+from htdag._packages import Package, own_distributions, packages_of
+from htdag._project import package_folders
 from htdag.compile.content import functions_of
 from htdag.environments import Environment, EnvironmentWarning, Prepared
 from htdag.environments.kinds import Assumed
@@ -211,9 +212,12 @@ def _write(path: Path, text: str) -> None:
 def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
     """Return what the jobs of a node are to compare, and what to say where it differs."""
     environment = placed[environment_of(node)].environment
-    packages = node_packages(node)
+    reached = _reached(node)
+    packages = packages_of(reached)
     return {
         "environment": str(environment),
+        "folders": [] if environment.brings_packages else package_folders(),
+        "distributions": own_distributions(reached),
         "packages": [
             [package.module, package.distribution, package.version, package.required]
             for package in packages
@@ -227,8 +231,12 @@ def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
 
 def node_packages(node: Node) -> tuple[Package, ...]:
     """Return the installed packages that the jobs of a node import."""
+    return packages_of(_reached(node))
+
+
+def _reached(node: Node) -> list[Any]:
     classes: set[Any] = set()
     for stream in node.input.streams:
         if stream.source is not None:
             classes |= stream.source.classes
-    return packages_of([*functions_of(node), *classes])
+    return [*functions_of(node), *classes]

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from htdag._image import Image
+from htdag._image import Image, Payload
 from htdag._pickling import dump_content, function_name
 from htdag.runtime import layout
 
@@ -43,7 +43,7 @@ def node_name(taken: Collection[str]) -> str:
     return name
 
 
-def payload(functions: Collection[FinalFunction], image: Image) -> bytes:
+def payload(functions: Collection[FinalFunction], image: Image) -> Payload:
     """Return the pickled functions."""
     content = {"functions": [each.function for each in functions], "initials": []}
     named = [(f"on_{each.when}", each.function) for each in functions]

@@ -14,7 +14,7 @@ from typing import Any
 
 from htdag import _paths, _surroundings
 from htdag._home import make_folder
-from htdag._image import Image
+from htdag._image import Image, Payload
 from htdag._options import Options
 from htdag._version import VERSION
 from htdag.compile import archive, dag, environments, final, judges, requests, submit, travelling
@@ -162,20 +162,24 @@ class _Code:
         self.run = run
         self.stored = stored
         image = Image()
-        self.payloads: dict[tuple[Path, str], bytes] = {}
+        self._payloads: dict[tuple[Path, str], Payload] = {}
         for folder, (plan, classes) in stored.items():
             image.add_classes(set[Any]().union(*classes.values()))
             for node in plan.nodes:
                 if node.round is None:
-                    self.payloads[folder, node.name] = payload(node, image)
-        self.of_end = final.payload(functions, image) if functions else b""
+                    self._payloads[folder, node.name] = payload(node, image)
+        self.of_end = final.payload(functions, image).encode() if functions else b""
         image.finish()
         image.write(run)
         self._image = image
 
     def files(self, run: Path, node: str) -> list[str]:
         """Return the files that the jobs of a node need beside its functions."""
-        return [layout.IMAGE, *self._image.files_of([self.payloads[run, node]])]
+        return [layout.IMAGE, *self._image.files_of(self._payloads[run, node])]
+
+    def payload(self, run: Path, node: str) -> bytes:
+        """Return the functions of a node."""
+        return self._payloads[run, node].encode()
 
 
 def _fill(
@@ -271,7 +275,7 @@ def _write_nodes(
         for each in travel.inputs:
             if "at" in each:
                 _paths.link(run, each["at"], each["path"])
-        _write(run / layout.payload(node.name), code.payloads[run, node.name])
+        _write(run / layout.payload(node.name), code.payload(run, node.name))
         if calls_checkpoint(node):
             checkpoints.add(node.name)
         asked = requests.of_chunks(node)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag._home import environments_directory, make_folder
+from htdag._warn import say
 from htdag.errors import PackingError
 
 LARGE = 250_000_000  # bytes; above that a word is said about it
@@ -246,4 +247,4 @@ def _digest_of(path: Path) -> str:
 
 
 def _say(text: str) -> None:
-    print(f"htdag: {text}", file=sys.stderr, flush=True)
+    say(f"htdag: {text}")

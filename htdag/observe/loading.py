@@ -1,23 +1,28 @@
 """Unpickle results so that classes which this process has are this process's own.
 
-Classes of ``__main__`` and of the user's project travel by value. cloudpickle finds the original
-again in the process that pickled it; a script that loads a run later would get copies, of which
-``isinstance`` and ``==`` know nothing.
+What the user's modules have under a name is pickled by that name. A process that has no such module
+takes it from the run's image of them. Runs of htdag 0.1 hold classes by value; those of this
+process take their place.
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
+import os
 import pickle
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 from cloudpickle import cloudpickle
 
-from htdag.runtime import travel
+from htdag.runtime import layout, travel
+from htdag.runtime.image import Image, make_function
 
 
 def loads(data: bytes, buffers: Iterable[Any] = (), run: Path | None = None) -> Any:
@@ -36,9 +41,31 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in travel.ARRIVED:
             return self._file
+        if (module, name) == _FUNCTION:
+            return self._function
         if module == cloudpickle.__name__ and name in _REPLACED:
             return _REPLACED[name]
-        return super().find_class(module, name)
+        try:
+            return super().find_class(module, name)
+        except (ImportError, AttributeError):
+            modules = _image(self.run)
+            if modules is None or module not in modules:
+                raise
+            return modules.found(module, name)
+
+    def _function(self, code: CodeType, module: str, closure: Any) -> Any:
+        """Return a function that looks its variables up in a module of this process or the run."""
+        modules = _image(self.run)
+        try:
+            own = sys.modules.get(module) or importlib.import_module(module)
+        except ImportError:
+            own = None
+        if modules is not None and module in modules:
+            file = getattr(own, "__file__", None)
+            if own is None or modules.modules[module]["file"] != (file and os.path.abspath(file)):
+                own = modules.module(module)
+                modules.bring(module, code)
+        return FunctionType(code, vars(own), None, None, closure)
 
     def _file(self, reference: str) -> Path | str:
         """Return the path of a file that travelled; for a URL its text."""
@@ -51,6 +78,22 @@ class _Unpickler(pickle.Unpickler):
         if "path" in file and not (path.exists() and not Path(file["path"]).exists()):
             return Path(file["path"])  # else the run came from elsewhere, and has the file itself
         return path
+
+
+@lru_cache(maxsize=4)
+def _read_image(run: Path, size: int) -> Image:
+    del size  # which tells it from that of another run that had this folder before
+    return Image.read(str(run))
+
+
+def _image(run: Path | None) -> Image | None:
+    """Return the image of the user's modules that a run has; None where there is none."""
+    if run is None:
+        return None
+    try:
+        return _read_image(run.absolute(), (run / layout.IMAGE).stat().st_mtime_ns)
+    except FileNotFoundError:
+        return None
 
 
 def _own(module: object, name: str, kind: type) -> type | None:
@@ -84,6 +127,7 @@ def _set_class_state(kind: type, state: Any) -> Any:
     return cloudpickle._class_setstate(kind, state)
 
 
+_FUNCTION = ("htdag", make_function.__qualname__)
 _REPLACED = {
     "_make_skeleton_class": _make_class,
     "_make_skeleton_enum": _make_enum,

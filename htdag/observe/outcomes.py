@@ -8,7 +8,7 @@ from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag.errors import RunDamaged
+from htdag.errors import HtdagError, RunDamaged, ValueUnreadable
 from htdag.observe.loading import loads
 from htdag.runtime import itemfile, layout, progress
 
@@ -208,6 +208,21 @@ def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
     raise KeyError(stage)
 
 
-def load_value(frame: itemfile.Frame, run: Path) -> Any:
-    """Return the value of a frame; files that travelled with it are paths here."""
-    return loads(frame.payload, frame.buffers, run)
+def load_value(frame: itemfile.Frame, run: Path, stage: str = "") -> Any:
+    """Return the value of a frame; files that travelled with it are paths here.
+
+    Raises
+    ------
+    ValueUnreadable
+        Naming the item and, if it is given, the stage, where the value cannot be unpickled.
+    """
+    try:
+        return loads(frame.payload, frame.buffers, run)
+    except HtdagError:
+        raise
+    except Exception as error:
+        what = f"{stage!r}, item {frame.key}" if stage else f"source item {frame.key}"
+        raise ValueUnreadable(
+            f"{what}: its value cannot be unpickled here: {type(error).__name__}: {error}. "
+            f"run.items(errors='skip') gives the others"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -11,7 +12,7 @@ from htdag.errors import UsageError
 from htdag.reuse import cache
 from htdag.reuse.directories import read_identity
 from htdag.reuse.matching import EVERY_STAGE, Identity, Match, match
-from htdag.runtime import keeping, layout, progress
+from htdag.runtime import keeping, layout, progress, reuse
 
 Keep = Callable[[str], bool]
 
@@ -113,3 +114,58 @@ def fill(
         return False
     writer.close()
     return os.path.getsize(folder / "index.jsonl") > 0
+
+
+_SETTLED = (
+    "name",
+    "stages",
+    "parents",
+    "mode",
+    "input",
+    "outputs",
+    "delivers",
+    "on_error",
+    "max_errors",
+    "binds",
+)
+"""What of a node must be as it was for a run to stay as it is: all but where and how it runs."""
+
+
+def is_as_before(old: Path, new: Path) -> bool:
+    """Tell whether a run gives what one that is done has given: it reads the same, in all ways.
+
+    Both are the run directories; the new one has taken over what there is.
+    """
+    before, now = read_identity(old), read_identity(new)
+    if before is None or now is None:
+        return False
+    plan = progress.read_plan(str(new))
+    return (
+        before["stages"] == now["stages"]
+        and _computations(before) == _computations(now)
+        and _targets(old) == _targets(new)
+        and _settled(progress.read_plan(str(old))) == _settled(plan)
+        and all(_reads_the_same(new, node) for node in plan["nodes"])
+        and all(
+            state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
+        )
+    )
+
+
+def _targets(run: Path) -> list[str]:
+    manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
+    return list(manifest["targets"])
+
+
+def _settled(plan: dict[str, Any]) -> list[list[Any]]:
+    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
+
+
+def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
+    taken = reuse.taken(str(run), node)
+    return taken is not None and taken.same
+
+
+def _computations(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what the nodes compute, whoever made what they have finished."""
+    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}

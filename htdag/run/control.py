@@ -9,6 +9,7 @@ from shlex import quote
 from typing import TypeVar
 
 from htdag._logging import LOGGER
+from htdag._warn import say
 from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.errors import RunActive, UsageError
 from htdag.reuse.directories import alone
@@ -144,7 +145,4 @@ class Control(RunFiles):
             state, command = "is stopped; what is done is kept", "resume"
         else:
             state, command = "goes on; htdag remove would end it", "wait"
-        print(
-            f"\nhtdag: interrupted. The run {state}. Go on with: htdag {command} {quote(self.tag)}",
-            file=sys.stderr,
-        )
+        say(f"\nhtdag: interrupted. The run {state}. Go on with: htdag {command} {quote(self.tag)}")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from htdag._warn import say
 from htdag.errors import UsageError
 from htdag.observe import failures
 from htdag.run.files import RunFiles
@@ -73,8 +74,7 @@ class Debugging(RunFiles):
             error.key == key and error.type == "ProcessDied"
             for error in failures.errors(self.path, self._plan, stage, streams=False)
         ):
-            sys.stderr.write(f"htdag: item {key} ended its process; it may end this one too\n")
-            sys.stderr.flush()
+            say(f"htdag: item {key} ended its process; it may end this one too")
         return replay(
             self.path,
             self._plan,

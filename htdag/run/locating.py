@@ -120,9 +120,10 @@ def _keys(job: Job) -> Iterator[str]:
 @contextlib.contextmanager
 def in_folder(folder: str | Path) -> Iterator[None]:
     """Work in a folder for a while."""
-    before = os.getcwd()
-    os.chdir(folder)
+    before = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY)  # it may have no name any more
     try:
+        os.chdir(folder)
         yield
     finally:
-        os.chdir(before)
+        os.fchdir(before)
+        os.close(before)

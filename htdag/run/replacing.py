@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from htdag import _checks, _resuming
+from htdag._warn import say
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.compile import write_run
@@ -22,9 +22,9 @@ from htdag.reuse import cache
 from htdag.reuse.directories import alone, read_identity, remove_quietly, restore, swap, swap_back
 from htdag.reuse.matching import EVERY_STAGE
 from htdag.reuse.report import Verdict, verdicts
-from htdag.reuse.takeover import Takeover
+from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run import Run
-from htdag.runtime import layout, progress, reuse
+from htdag.runtime import layout, progress
 
 
 def check_at_rest(run: Run, doing: str) -> None:
@@ -214,7 +214,7 @@ def _start_again(
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)
-        if _is_as_before(old, new, content):
+        if old.state is RunState.DONE and is_as_before(directory, new):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
             return old
         _say(found)
@@ -250,52 +250,6 @@ def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[V
             remove_quietly(new)
 
 
-_SETTLED = (
-    "name",
-    "stages",
-    "parents",
-    "mode",
-    "input",
-    "outputs",
-    "delivers",
-    "on_error",
-    "max_errors",
-    "binds",
-)
-"""What of a node must be as it was for a run to stay as it is: all but where and how it runs."""
-
-
-def _is_as_before(old: Run, new: Path, plan: dict[str, Any]) -> bool:
-    """Whether a run is done, and one of the same plan reads the same and has nothing left to do."""
-    before, now = read_identity(old.path), read_identity(new)
-    if before is None or now is None or old.state is not RunState.DONE:
-        return False
-    return (
-        before["stages"] == now["stages"]
-        and _computations(before) == _computations(now)
-        and list(old.targets) == list(Run(new).targets)
-        and _settled(old._plan) == _settled(plan)
-        and all(_reads_the_same(new, node) for node in plan["nodes"])
-        and all(
-            state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
-        )
-    )
-
-
-def _settled(plan: dict[str, Any]) -> list[list[Any]]:
-    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
-
-
-def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
-    taken = reuse.taken(str(run), node)
-    return taken is not None and taken.same
-
-
-def _computations(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return what the nodes compute, whoever made what they have finished."""
-    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}
-
-
 def _mark(run: Path) -> None:
     identity = read_identity(run)
     if identity is not None:
@@ -309,4 +263,4 @@ def _say(found: list[Verdict], only_reused: bool = False) -> None:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"htdag: {text}\n")
+    say(f"htdag: {text}")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from htdag import _checks
 from htdag._warn import warn
 from htdag.backends.base import RunState
-from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError
+from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError, ValueUnreadable
 from htdag.observe import outcomes
 from htdag.observe.missing import ancestors, warning
 from htdag.observe.outcomes import Item
@@ -70,7 +69,7 @@ class Results(Watching):
         self._await(name, timeout)
         self._warn_of_missing(name)
         values = (
-            outcomes.load_value(frame, self.path)
+            outcomes.load_value(frame, self.path, name)
             for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=True)
         )
         return next(values) if entry["one"] else list(values)
@@ -125,9 +124,23 @@ class Results(Watching):
     def _items(self, name: str, errors: str) -> Iterator[Item]:
         sources, where = self._origin(name)
         for _, frame in outcomes.stage_values(self.path, self._plan, name, whole=errors == "raise"):
-            yield _item(frame, self.path, sources, where)
+            yield from self._item(frame, name, sources, where, errors)
         if errors == "return":
             yield from self._failed_items(sources)
+
+    def _item(
+        self, frame: Any, name: str, sources: outcomes.Sources, where: str, errors: str
+    ) -> Iterator[Item]:
+        """Yield an item; what cannot be unpickled here counts as one that failed."""
+        try:
+            value = outcomes.load_value(frame, self.path, name)
+        except ValueUnreadable as error:
+            if errors == "raise":
+                raise
+            if errors == "skip":
+                return
+            value = error
+        yield Item(frame.key, value, (sources, where))
 
     def as_completed(
         self,
@@ -231,7 +244,7 @@ class Results(Watching):
                 for frame in outcomes.chunk_frames(
                     self.path, self._plan, name, state.number, attempts
                 ):
-                    yield _item(frame, self.path, sources, where)
+                    yield from self._item(frame, name, sources, where, errors)
             complete = len(given) == streams.chunks(str(self.path), node)
             if status.state is RunState.DONE or (complete and all(s.complete for s in states)):
                 return
@@ -260,7 +273,3 @@ class Results(Watching):
 def _check_errors(errors: str) -> None:
     if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
         raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")
-
-
-def _item(frame: Any, path: Path, sources: outcomes.Sources, node: str) -> Item:
-    return Item(frame.key, outcomes.load_value(frame, path), (sources, node))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from htdag._text import visible
+from htdag._warn import say
 from htdag.backends.base import Activity
 from htdag.observe import failures, final, groups, missing
 from htdag.observe.failures import ItemError
@@ -124,7 +124,7 @@ class Troubles(RunFiles):
             self._said_differences = True
             found = failures.differences(self.path, self._plan)
             if found:
-                print(f"htdag: other versions of packages: {visible(found)}", file=sys.stderr)
+                say(f"htdag: other versions of packages: {visible(found)}")
 
     _said_differences = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TypeVar
 
 from htdag import _checks
 from htdag._logging import LOGGER
-from htdag._warn import warn
+from htdag._warn import is_terminal, warn
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import BackendError, FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
@@ -147,7 +146,7 @@ class Watching(Troubles):
 
         if until not in ("end", "first error"):
             raise UsageError(f"until={_checks.shown(until)}: it takes 'end' or 'first error'")
-        shown = (sys.stderr.isatty() or notebook.is_here()) if progress is None else progress
+        shown = (is_terminal() or notebook.is_here()) if progress is None else progress
         self._displayed_in = notebook.cell_number() if shown else None
         with Display(shown) as display:
             for _ in looks(timeout):

@@ -14,7 +14,10 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
         return 120
     command = arguments[0]
     import os
+    import signal
 
+    # Whoever waits for no processes of its own has made that so for those that it starts.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.path[0] = os.path.abspath(sys.path[0])  # a job's functions work in a directory of their own
     if command in ("work", "work-status"):
         from htdag_runtime import worker  # type: ignore[import-not-found]

@@ -8,6 +8,7 @@ directory of its own, since the files are known by their names in it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any, Dict, Iterator, List, Optional, Union
 
@@ -241,7 +242,8 @@ class _Inside:
 
     def __exit__(self, *_: Any) -> None:
         _HERE.call = None
-        os.chdir(self.home)
+        with contextlib.suppress(OSError):  # a function has removed it: it is made again
+            os.chdir(self.home)
 
 
 def _remove(path: str) -> None:

@@ -39,7 +39,15 @@ def _numbered(found: Iterator[Frame], number: int) -> Iterator[Frame]:
 
 def value(frame: Frame) -> Any:
     """Return the Python value of a stored one; files that travel with it are paths here."""
-    return pickle.loads(frame.payload, buffers=frame.buffers)
+    try:
+        return pickle.loads(frame.payload, buffers=frame.buffers)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise pickle.UnpicklingError(
+            "the value of item %s cannot be unpickled, as the stage before gave it: %s: %s"
+            % (frame.key, type(error).__name__, error)
+        ) from error
 
 
 def bound_values(binds: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Tuple
 
 from . import static
 
-_MOST_TRIES = 20_000
+_MOST_TRIES = 2_000
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -66,6 +66,12 @@ def find(value: Any, name: str, dumps: Callable[[Any], Any]) -> Culprit:
             if inside or not left:
                 break
     return found
+
+
+def place(value: Any, name: str, dumps: Callable[[Any], Any]) -> str:
+    """Return words on the part of a value that cannot be pickled, "" where it is all of it."""
+    found = find(value, name, dumps)
+    return "" if found.path == name else " (%s, a %s)" % (found.path, found.kind)
 
 
 def _failure(value: Any, dumps: Callable[[Any], Any]) -> Any:

@@ -26,6 +26,22 @@ class Mismatch(NamedTuple):
     message: str
 
 
+def enter(program: Dict[str, Any]) -> None:
+    """Let this process find what the script found beside its Python's own packages.
+
+    Parameters
+    ----------
+    program : dict
+        What the node's jobs do: ``folders``, in which the script's process had packages (they count
+        where they are visible), and ``distributions``, which are the user's own.
+    """
+    sys.path += [each for each in program.get("folders", ()) if os.path.exists(each)]
+    if program.get("distributions"):
+        from . import distributions
+
+        distributions.install(program["distributions"])
+
+
 def mismatch(program: Dict[str, Any]) -> Optional[Mismatch]:
     """Return why this Python cannot run the functions of a node; None where it can.
 

@@ -27,12 +27,10 @@ from .travel import arrived
 __all__ = [
     "Image",
     "Module",
-    "Namespace",
     "arrived",
     "cached",
     "enter",
     "make_class",
-    "namespace",
     "set_class_state",
 ]
 
@@ -54,22 +52,31 @@ def _known_as(thing: Any) -> Any:
 # What pickles refer to
 
 
-class Namespace:
-    """Stands in a pickle for the names of a module."""
-
-    def __init__(self, module: str) -> None:
-        self._module = module
-
-    def __reduce__(self) -> Any:
-        return namespace, (self._module,)
+@_known_as
+def make_function(code: types.CodeType, module: str, closure: Any) -> Any:
+    """Return a function, without its state, that looks its variables up in a module."""
+    if module not in sys.modules:
+        importlib.import_module(module)
+    names = vars(sys.modules[module])
+    loader = names.get("__loader__")
+    if isinstance(loader, Loader):
+        loader.image.bring(module, code)
+    return types.FunctionType(code, names, None, None, closure)
 
 
 @_known_as
-def namespace(module: str) -> Dict[str, Any]:
-    """Return the names of a module."""
-    if module not in sys.modules:
-        importlib.import_module(module)
-    return vars(sys.modules[module])
+def set_function_state(function: Any, state: Any) -> None:
+    """Give a function its defaults, the values of its closure, and so on."""
+    attributes, slots = state
+    vars(function).update(attributes)
+    del slots["__globals__"], slots["_cloudpickle_submodules"]
+    for number, cell in enumerate(slots.pop("__closure__") or ()):
+        try:
+            function.__closure__[number].cell_contents = cell.cell_contents
+        except ValueError:
+            continue  # it is empty
+    for name, value in slots.items():
+        setattr(function, name, value)
 
 
 @_known_as
@@ -123,10 +130,12 @@ def set_class_state(kind: Any, state: Any) -> Any:
     """Give a class its members, past what its metaclass does about that."""
     members, _ = state
     registered = members.pop("_abc_impl", ())
+    setters = (vars(each).get("__setattr__") for each in type(kind).__mro__)
+    put = next(each for each in setters if each is not None and _is_installed(each))
     for name, value in members.items():
-        type.__setattr__(kind, name, value)
+        put(kind, name, value)
     if "__firstlineno__" in members:  # which the others have made Python forget
-        type.__setattr__(kind, "__firstlineno__", members["__firstlineno__"])
+        put(kind, "__firstlineno__", members["__firstlineno__"])
     for subclass in registered:
         kind.register(subclass)
     return kind
@@ -404,7 +413,7 @@ class Image:
             return binary
         loader: Any = self._loader
         if name == "__main__":
-            spec: Any = MainSpec(_SPAWNED, loader, origin=entry["file"])
+            spec: Any = MainSpec(_SPAWNED, loader, origin=self._located(name, entry))
             spec.package = entry["package"]
             main: importlib.machinery.ModuleSpec = spec
             return main
@@ -420,30 +429,48 @@ class Image:
     def _located(self, name: str, entry: Dict[str, Any]) -> Optional[str]:
         """Return the file of a module: its own, or a copy if it asks for files beside it."""
         file: Optional[str] = entry["file"]
-        if entry["data"] and file is not None and not os.path.exists(file):
-            return os.path.join(self.folder(name), os.path.basename(file))
-        return file
+        top = self.modules.get(name.partition(".")[0], entry)
+        if file is None or file.startswith("<"):
+            return None
+        if top["data"] == b"" or os.path.exists(file):
+            return file
+        package = name if entry["path"] is not None else entry["package"]
+        return os.path.join(self.folder(package), os.path.basename(file))
 
     def folder(self, package: str) -> str:
         """Return the folder of a package with its files in it."""
-        entry = self.modules[package]
-        own = os.path.dirname(entry["file"] or "")
-        if not entry["data"] or os.path.isdir(own):
-            return own
-        folder = os.path.join(self._place(), *package.split("."))
+        top, _, inner = package.partition(".")
+        entry = self.modules[top]
+        for own in self.modules[package]["path"]:
+            if entry["data"] == b"" or os.path.isdir(own):
+                return str(own)
+        folder = os.path.join(self._place(), top)
         if not os.path.isdir(folder):
-            aside = "%s.%d" % (folder, os.getpid())
-            for within, content in entry["data"].items():
-                path = os.path.join(aside, within)
-                os.makedirs(os.path.dirname(path), exist_ok=True)
-                with open(path, "wb") as file:
-                    file.write(content)
-            try:
-                os.rename(aside, folder)
-            except OSError:
-                if not os.path.isdir(folder):
-                    raise
-        return folder
+            self._unpack(entry, folder)
+        return os.path.join(folder, *inner.split(".")) if inner else folder
+
+    def _unpack(self, entry: Dict[str, Any], folder: str) -> None:
+        data = entry["data"]
+        if data is None:
+            raise pickle.PicklingError(
+                "the package %s asks for files beside its modules, and there are too many of them "
+                "to travel by themselves; give the stages that need them input_files"
+                % entry["name"]
+            )
+        if isinstance(data, str):
+            with open(os.path.join(self.root, data), "rb") as opened:
+                data = opened.read()
+        aside = "%s.%d" % (folder, os.getpid())
+        for within, content in pickle.loads(data).items():
+            path = os.path.join(aside, within)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(content)
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
 
     def _place(self) -> str:
         if not self._scratch:
@@ -471,7 +498,11 @@ class Image:
         vars(module).update(entry["given"])
         if entry["loaded"]:
             return
-        if entry["source"] is not None:
+        if entry["compiled"] is not None:
+            import marshal
+
+            exec(marshal.loads(entry["compiled"]), vars(module))
+        elif entry["source"] is not None:
             self._complete_for_stars(name, entry)
             exec(compile(entry["source"], entry["file"], "exec"), vars(module))
 
@@ -522,7 +553,13 @@ class Image:
                 return self.module(inner)
             if self._from_source(module, name):
                 return vars(own)[name]
+            if name != "__getattr__" and self._has(module, "__getattr__"):
+                return self.attribute(module, "__getattr__")(name)
         raise AttributeError("module %r has no attribute %r" % (module, name))
+
+    def _has(self, module: str, name: str) -> bool:
+        source = self._source(module)
+        return (module, name) in self._pieces or (source is not None and name in source.names)
 
     def _refusal(self, key: Name) -> Exception:
         kind, reason = self._refused[key]
@@ -543,6 +580,16 @@ class Image:
                 self._depth -= 1
             self._finish()
         return found
+
+    def bring(self, module: str, code: types.CodeType) -> None:
+        """Make the names that a function of a module looks up which came with a value."""
+        with self._lock:
+            names, codes = set(code.co_names), [code]
+            while codes:
+                inner = [each for each in codes.pop().co_consts if isinstance(each, types.CodeType)]
+                codes += inner
+                names.update(*(each.co_names for each in inner))
+            self._bring([(module, name) for name in names - set(vars(self.module(module)))])
 
     def _bring(self, names: Sequence[Name]) -> None:
         """Make names that functions look up when they run: until then errors do no harm."""
@@ -668,10 +715,10 @@ class Image:
                 self._by_star(module, other, source)
             return other in own
 
+        before = {key: value for key, value in own.items() if key != name}
         for statement in source.needed(name, is_there):
-            kept = {each: own[each] for each in statement.names if each in own}
             exec(statement.code, own)
-            own.update({each: value for each, value in kept.items() if each != name})
+            own.update({key: before[key] for key in statement.names & before.keys()})
         return name in own
 
     def _by_star(self, module: str, name: str, source: Any) -> bool:
@@ -693,19 +740,20 @@ class _Unpickler(pickle.Unpickler):
         self._image = image
 
     def persistent_load(self, pid: Any) -> Any:
-        module, name = pid
+        module, name, within = pid
+        if within is not None:
+            return os.path.join(self._image.folder(module), within)
         return self._image.found(module, name) if name else self._image.module(module)
 
     def find_class(self, module: str, name: str) -> Any:
         if module in self._image:
             return self._image.found(module, name)
-        if (module, name) == (_PACKAGE, namespace.__qualname__):
-            return self._namespace
+        if (module, name) == (_PACKAGE, make_function.__qualname__):
+            return self._function
         return super().find_class(module, name)
 
-    def _namespace(self, module: str) -> Dict[str, Any]:
-        names: Dict[str, Any] = vars(self._image.module(module))
-        return names
+    def _function(self, code: types.CodeType, module: str, closure: Any) -> Any:
+        return types.FunctionType(code, vars(self._image.module(module)), None, None, closure)
 
 
 # What did not travel

@@ -7,12 +7,13 @@ by value, and its functions keep to the names of the module that they come from.
 
 from __future__ import annotations
 
+import _thread
 import functools
 import io
 import pickle
 import sys
 import types
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import cloudpickle
 from cloudpickle import cloudpickle as _inner
@@ -54,8 +55,21 @@ def _by_value(value: Any) -> bool:
     }
 
 
+class TooDeep(pickle.PicklingError):
+    """A value holds values that hold others, and so on, more often than Python can follow."""
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles by name what has one, and the rest by value."""
+
+    def dump(self, value: Any) -> None:
+        try:
+            pickle.Pickler.dump(self, value)
+        except RecursionError as error:
+            raise TooDeep(
+                "too many objects in it hold one another in a chain (%s); give a list of them, or "
+                "define __reduce__ so that it makes one" % error
+            ) from error
 
     def reducer_override(self, value: Any) -> Any:
         made = reducers.reduced(value)
@@ -89,9 +103,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         module = sys.modules.get(namespace) if isinstance(namespace, str) else None
         if module is None or getattr(module, "__dict__", None) is not value.__globals__:
             return reduced  # code that was executed in a dict of its own
-        make, (code, _, *rest), (state, slots), *others = reduced
+        _, (code, _, _, _, closure), (attributes, slots), *_ = reduced
         slots["__globals__"] = {}
-        return (make, (code, image.Namespace(namespace), *rest), (state, slots), *others)
+        state = (attributes, slots)
+        setter = image.set_function_state
+        return image.make_function, (code, namespace, closure), state, None, None, setter
 
     def class_(self, value: Any) -> Any:
         """Return how a class is made that has no name."""
@@ -100,6 +116,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced
         make, (metaclass, name, bases, names, *rest), (members, more), *_, set_state = reduced
         names = {**names, "__qualname__": value.__qualname__}
+        members = {**_as_inherited(value), **members}
         if not _is_plain(value):
             make, set_state = image.make_class, image.set_class_state
             bases, rest[-1] = value.__bases__, bases
@@ -110,6 +127,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             members = {key: own for key, own in members.items() if not isinstance(own, kind)}
         state = (members, more)
         return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
+
+
+def _as_inherited(value: Any) -> Dict[str, Any]:
+    """Return the members of a class that are also those of a base: cloudpickle leaves them out."""
+    return {
+        name: own
+        for name, own in vars(value).items()
+        if name not in ("__slots__", "__dict__", "__weakref__")
+        and any(vars(base).get(name, _MISSING) is own for base in value.__mro__[1:])
+    }
 
 
 def _is_plain(value: Any) -> bool:
@@ -123,6 +150,31 @@ def _is_plain(value: Any) -> bool:
 
 def _attributes(value: Any) -> Dict[str, Any]:
     return {name: own for name, own in vars(value).items() if name != "__wrapped__"}
+
+
+def with_room(function: Any, *arguments: Any) -> Any:
+    """Call a function that pickles; again on an empty stack where the chain was too long."""
+    try:
+        return function(*arguments)
+    except TooDeep:
+        outcome: List[Any] = []
+        done = _thread.allocate_lock()
+
+        def call() -> None:
+            try:
+                outcome.append((function(*arguments), None))
+            except BaseException as error:
+                outcome.append((None, error))
+            finally:
+                done.release()
+
+        done.acquire()
+        _thread.start_new_thread(call, ())
+        done.acquire()
+        value, error = outcome.pop()
+        if error is not None:
+            raise error from None
+        return value
 
 
 def dumps(value: Any) -> bytes:

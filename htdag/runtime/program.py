@@ -380,9 +380,7 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
 
     tried: Set[Any] = set()
 
-    def dumps(value: Any) -> Pickled:
-        if type(value) in _PLAIN:
-            return plain(value)
+    def once(value: Any) -> Pickled:
         buffers: List[Any] = []
         file = io.BytesIO()
         pickler = Pickler(file, 5, buffer_callback=large_buffers(buffers))
@@ -394,7 +392,13 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
         except BaseException:
             tried.difference_update(pickler.new)
             raise
-        if pickler.files and not allowed:
+        return found
+
+    def dumps(value: Any) -> Pickled:
+        if type(value) in _PLAIN:
+            return plain(value)
+        found: Pickled = pickling.with_room(once, value)
+        if found.files and not allowed:
             raise StageError(
                 "the result holds the path of a file that came with the item, although the "
                 "annotation of the function says that it returns something else; correct the "

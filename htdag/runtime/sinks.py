@@ -80,10 +80,13 @@ class Sink:
         except StageError:
             raise
         except Exception as error:
+            from . import culprit  # only now
+
             name = type(value).__name__
+            where = culprit.place(value, what, self._dumps)
             raise StageError(
-                "the %s, a %s, cannot be pickled: %s: %s%s"
-                % (what, name, type(error).__name__, error, HINTS.get(name, ""))
+                "the %s, a %s%s, cannot be pickled: %s: %s%s"
+                % (what, name, where, type(error).__name__, error, HINTS.get(name, ""))
             ) from error
 
 

@@ -9,10 +9,18 @@ from typing import Any
 
 from . import image, inside
 
-inside.install()
-_image = image.of_parent()
-_image.install()
+
+def _begin() -> image.Image:
+    inside.install()
+    found = image.of_parent()
+    found.install()
+    return found
+
+
+_image = _begin() if __name__ == "__mp_main__" else None
 
 
 def __getattr__(name: str) -> Any:
+    if _image is None:
+        raise AttributeError(name)
     return _image.attribute("__main__", name)

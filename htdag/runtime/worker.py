@@ -67,6 +67,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     workplace.prepare(job, begun is None)
     claim = Claim(job.record)
     shared = Shared(claim)
+    environment.enter(job.program)
     mismatch = environment.mismatch(job.program)
     if mismatch is not None:
         # No item was tried, so none has failed.

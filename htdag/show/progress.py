@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from htdag._text import visible
+from htdag._warn import is_terminal, say
 from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show.pace import Pace, duration
@@ -77,7 +78,7 @@ def _sink() -> _Sink:
 
 
 def _can_draw() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    return is_terminal() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 class _Sink(Protocol):
@@ -107,8 +108,7 @@ class _Lines:
             self._print(tag)
         for note in status.notes:
             if note not in self._notes.get(tag, ()):
-                sys.stderr.write(f"{tag}: {note}\n")
-                sys.stderr.flush()
+                say(f"{tag}: {note}")
         self._notes[tag] = status.notes
 
     def close(self) -> None:
@@ -118,8 +118,7 @@ class _Lines:
     def _print(self, tag: str) -> None:
         counts, line = self._line[tag]
         if counts != self._printed.get(tag):  # the time that is left changes always
-            sys.stderr.write(visible(line) + "\n")
-            sys.stderr.flush()
+            say(visible(line))
             self._printed[tag], self._time[tag] = counts, time.monotonic()
 
 

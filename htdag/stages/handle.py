@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -240,10 +241,34 @@ def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[
     return tuple(bind.items())
 
 
+def check_works(function: Any, kind: str, stage: str) -> None:
+    """Refuse a function whose call only makes something that would work later."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    for each in (function, vars(type(function)).get("__call__")):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise FunctionError(
+                f"stage {stage!r}: {kind} calls the function as it is, and a call of an async "
+                f"function does nothing yet. Give a function that calls "
+                f"asyncio.run(...) itself and returns the result"
+            )
+        if inspect.isgeneratorfunction(each) and kind != "flat_map":
+            way = (
+                "return a list, or use flat_map, which makes an item of each element"
+                if kind in ("map", "starmap")
+                else "let it return, not yield"
+            )
+            raise FunctionError(
+                f"stage {stage!r}: {kind} takes what the function returns, and a generator "
+                f"function returns a generator, which has not begun: {way}"
+            )
+
+
 def check_signature(
     function: Any, kind: str, arguments: Sequence[str], keywords: Sequence[str], stage: str
 ) -> None:
-    """Find arguments that can never fit now, not in a job."""
+    """Find arguments that can never fit now, not in a job, and functions that do no work."""
+    check_works(function, kind, stage)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

@@ -13,7 +13,14 @@ from htdag._pickling import check_function, function_name
 from htdag._sources import LateSource
 from htdag.errors import FunctionError, UsageError
 from htdag.stages.beginnings import source
-from htdag.stages.handle import LOOP, STATE, Handle, checked_name, whole_number
+from htdag.stages.handle import (
+    LOOP,
+    STATE,
+    Handle,
+    check_works,
+    checked_name,
+    whole_number,
+)
 from htdag.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -186,6 +193,7 @@ def _checked_until(until: Any, loop: str) -> bool:
     if until is None:
         return False
     check_function(until, f"{loop} (until)")
+    check_works(until, "until", loop)
     try:
         signature = inspect.signature(until)
     except (TypeError, ValueError):
