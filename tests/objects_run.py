@@ -20,8 +20,9 @@ import cloudpickle
 IN_CODE = ("global", "default", "closure", "attribute", "module")
 AS_DATA = ("item", "result", "bind", "initial")
 TOGETHER = ("default", "item", "bind", "initial", "key")  # places where values are in one file
-SECONDS = 60  # for one run
-AT_ONCE = 500  # values in one job's functions
+SECONDS = 150  # for one run
+AT_ONCE = 500
+ALL = 1000  # so there is one job, which loads what functions need once  # values in one job's functions
 
 
 class Raised(Exception):
@@ -155,10 +156,14 @@ class Runs:
 
     def travels(self, slug):
         try:
-            pickled(self.names[f"make_{slug}"](None))
+            pickled(self.value(slug))
         except Exception:
             return False
         return True
+
+    def value(self, slug):
+        default = self.names.get(f"default_{slug}")
+        return default.__defaults__[0] if default else self.names[f"make_{slug}"](None)
 
     def tried(self, build, parts):
         """Run all parts at once; where that fails, each alone, and then each half."""
@@ -206,14 +211,20 @@ class Runs:
         import htdag
 
         functions = {slug: self.names[f"{place}_{slug}"] for slug in slugs}
-        stage = htdag.source(slugs).map(same).map(functools.partial(call, functions), **self.fuse)
+        stage = (
+            htdag.source(slugs, chunk_size=ALL)
+            .map(same)
+            .map(functools.partial(call, functions), **self.fuse)
+        )
         return stage, lambda run, target: run.result(target)
 
     def item(self, slugs):
         import htdag
 
         values = [self.names[f"make_{slug}"](None) for slug in slugs]
-        pairs = htdag.source(values).map(same).zip(htdag.source(slugs))
+        pairs = (
+            htdag.source(values, chunk_size=ALL).map(same).zip(htdag.source(slugs, chunk_size=ALL))
+        )
         probe = functools.partial(probe_one, self.probes(slugs))
         return pairs.starmap(probe, **self.fuse), lambda run, target: run.result(target)
 
@@ -221,7 +232,7 @@ class Runs:
         import htdag
 
         makers = {slug: self.names[f"make_{slug}"] for slug in slugs}
-        made = htdag.source(slugs).map(
+        made = htdag.source(slugs, chunk_size=ALL).map(
             functools.partial(make_one, makers), on_error="skip", max_errors=len(slugs)
         )
         if self.fuse:
@@ -245,8 +256,10 @@ class Runs:
 
         values = [self.names[f"make_{slug}"](None) for slug in slugs]
         probe = functools.partial(probe_bound, self.probes(slugs))
-        bound = htdag.source(values).map(same)
-        stage = htdag.source([slugs]).map(probe, bind={"values": bound}, **self.fuse)
+        bound = htdag.source(values, chunk_size=ALL).map(same)
+        stage = htdag.source([slugs], chunk_size=ALL).map(
+            probe, bind={"values": bound}, **self.fuse
+        )
         return stage, lambda run, target: run.result(target)[0]
 
     def initial(self, slugs):
@@ -254,14 +267,16 @@ class Runs:
 
         values = {slug: self.names[f"make_{slug}"](None) for slug in slugs}
         probe = functools.partial(probe_initial, self.probes(slugs))
-        stage = htdag.source([0]).reduce(probe, initial=values, associative=False, **self.fuse)
+        stage = htdag.source([0], chunk_size=ALL).reduce(
+            probe, initial=values, associative=False, **self.fuse
+        )
         return stage, lambda run, target: run.result(target)
 
     def exception(self, slugs):
         import htdag
 
         raisers = {slug: self.names[f"raise_{slug}"] for slug in slugs}
-        stage = htdag.source(slugs).map(
+        stage = htdag.source(slugs, chunk_size=ALL).map(
             functools.partial(make_one, raisers),
             on_error="skip",
             max_errors=len(slugs),
@@ -277,7 +292,7 @@ class Runs:
         import htdag
 
         values = [self.names[f"make_{slug}"](None) for slug in slugs]
-        pairs = htdag.source(values).zip(htdag.source(slugs))
+        pairs = htdag.source(values, chunk_size=ALL).zip(htdag.source(slugs, chunk_size=ALL))
         options = {"on_error": "skip", "max_errors": len(slugs), **self.fuse}
         groups = pairs.group_by(first, **options)
         return groups, functools.partial(self.read_key, slugs)

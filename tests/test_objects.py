@@ -31,13 +31,15 @@ def {place}_{slug}(_):
     v = G_{slug}
     return {probe}
 """
-IN_SCRIPT = """
+AS_DEFAULT = """
 def default_{slug}(_, v={value}):
     return {probe}
+"""
+IN_CLASS = """
 class A_{slug}:
     v = {value}
 def attribute_{slug}(_):
-    v = vars(A_{slug})["v"]
+    v = A_{slug}.__dict__["v"]
     return {probe}
 """
 AS_VALUE = """
@@ -45,6 +47,8 @@ def make_{slug}(_):
     return {value}
 def probe_{slug}(v):
     return {probe}
+"""
+AS_ARGUMENT = """
 def raise_{slug}(_):
     raise objects_run.Raised({value})
 """
@@ -66,26 +70,37 @@ def filled(text: str, entry: Entry, place: str = "global") -> str:
     return text.format(slug=entry.slug, value=entry.value, probe=entry.probe, place=place)
 
 
-def write_scripts(folder: Path, own: str, entries: list[Entry]) -> None:
+FORMS = {
+    "global": IN_MODULE,
+    "closure": IN_CLOSURE,
+    "default": AS_DEFAULT,
+    "attribute": IN_CLASS,
+    "exception": AS_ARGUMENT,
+    **dict.fromkeys([*AS_DATA, "key"], AS_VALUE),
+}
+
+
+def write_scripts(folder: Path, own: str, tables: dict[str, list[Entry]]) -> None:
     """Write script.py, in which the classes and functions are its own or those of a module."""
     text = (HERE / "objects_own.py").read_text()
     (folder / "objects_run.py").write_text((HERE / "objects_run.py").read_text())
     begin = IMPORTS + "import objects_run\n"
     if own == "module":
-        (folder / "own.py").write_text(text)
         begin += "from own import *\n"
     else:
         rest = text.partition("from __future__ import annotations\n")[2]
         begin = "from __future__ import annotations\n" + begin + rest
-    values = [filled(IN_MODULE, entry, "module") for entry in entries if entry in CODE]
-    (folder / "values.py").write_text(IMPORTS + "from own import *\n" + "".join(values))
+    values = [filled(IN_MODULE, entry, "module") for entry in tables.get("module", [])]
     (folder / "own.py").write_text(text)
-    script = [begin, "from values import *\n"]
-    for entry in entries:
-        if entry in CODE:
-            script += [filled(form, entry) for form in (IN_MODULE, IN_CLOSURE, IN_SCRIPT)]
-        script.append(filled(AS_VALUE, entry))
-    script.append("if __name__ == '__main__':\n    objects_run.main(globals())\n")
+    (folder / "values.py").write_text(IMPORTS + "from own import *\n" + "".join(values))
+    forms = {
+        (form, entry.slug): filled(form, entry)
+        for place, entries in tables.items()
+        for form in [FORMS.get(place, "")]
+        for entry in entries
+    }
+    end = "if __name__ == '__main__':\n    objects_run.main(globals())\n"
+    script = [begin, "from values import *\n", *forms.values(), end]
     (folder / "script.py").write_text("".join(script))
 
 
@@ -158,7 +173,7 @@ def tables_of(group: str) -> dict[str, list[Entry]]:
 
 def compare(folder: Path, own: str, on: str, group: str, **fuse: bool) -> None:
     tables = tables_of(group)
-    write_scripts(folder, own, ENTRIES)
+    write_scripts(folder, own, tables)
     plain = answers(folder, "plain", tables)
     told = answers(folder, on, tables, **fuse)
     assert differences(plain["answers"], told["answers"], tables) == {}
@@ -188,7 +203,7 @@ def test_the_table_of_what_is_known_to_go_wrong_is_true(runs_dir: Path, tmp_path
         for place, entries in PLACES.items()
     }
     tables = {place: entries for place, entries in tables.items() if entries}
-    write_scripts(tmp_path, "script", ENTRIES)
+    write_scripts(tmp_path, "script", tables)
     plain = answers(tmp_path, "plain", tables)["answers"]
     told = answers(tmp_path, "local", tables)["answers"]
     assert set(differences(plain, told, tables)) == set(KNOWN)
