@@ -16,6 +16,7 @@ import importlib.machinery
 import importlib.util
 import io
 import linecache
+import logging
 import marshal
 import os
 import pickle
@@ -63,7 +64,7 @@ _SHARED = frozenset({*_ATOMS, tuple, frozenset, types.CodeType, types.BuiltinFun
 """Types of values of which nobody can tell whether two names mean the same one."""
 _LARGE = 1 << 20
 _WORD = re.compile(r"[^\W\d]\w*")
-_DYNAMIC = frozenset({"globals", "eval", "exec", "vars"})
+_DYNAMIC = frozenset({"globals", "eval", "exec", "vars()"})
 _ASKS_FOR_FILES = frozenset(
     {"__file__", "__path__", "__spec__", "__loader__", "resources", "files", "get_data", "pkgutil"}
 )
@@ -649,9 +650,15 @@ def _is_of_htdag(value: Any) -> bool:
 
 
 def _can_change(value: Any) -> bool:
-    return type(value) not in _SHARED and not isinstance(
-        value, type | types.FunctionType | types.ModuleType
-    )
+    """Tell whether it matters that two pieces hold one and the same object."""
+    kind = type(value)
+    if kind in _SHARED or kind.__module__ in _OF_VALUES or kind.__name__.endswith("DType"):
+        return False
+    return not isinstance(value, _SAME_ANYWAY)
+
+
+_SAME_ANYWAY = (type, types.FunctionType, types.ModuleType, enum.Enum, PurePath, logging.Logger)
+_OF_VALUES = frozenset({"datetime", "decimal", "fractions", "re", "uuid", "zoneinfo"})
 
 
 def _reason(error: BaseException) -> str:
@@ -785,9 +792,14 @@ def _use(code: types.CodeType) -> _Use:
         current = left.pop()
         names |= set(current.co_names)
         importing = False
+        last = ""
         for instruction in dis.get_instructions(current):
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 variables.add(str(instruction.argval))
+            if instruction.opname.startswith("CALL") and last == "vars" and not instruction.arg:
+                variables.add("vars()")  # which are those of the module, or of the function
+            if instruction.opname not in ("PUSH_NULL", "PRECALL", "CACHE"):
+                last = str(instruction.argval)
             importing = importing or instruction.opname == "IMPORT_NAME"
         if importing:
             codes.append(current)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
 _OURS = frozenset(["htdag", "cloudpickle", "__main__", "__mp_main__", "builtins", ""])
+_OWN_FOLDERS = (os.path.dirname(os.path.dirname(os.path.realpath(__file__))),)
 _TRIES = ("SETUP_FINALLY", "SETUP_WITH", "SETUP_ASYNC_WITH")  # until Python 3.10
 
 
@@ -71,10 +72,13 @@ def own_distributions(functions: Iterable[Any]) -> list[dict[str, str]]:
     Of each these are the texts of its files of metadata, by their names. What it is described as
     at length is left out.
     """
+    projects = [each for each in editable_projects() if each.folder not in _OWN_FOLDERS]
+    if not projects:
+        return []
     files = [os.path.realpath(module["file"]) for module in reach(functions).modules.values()]
     return [
         texts
-        for project in editable_projects()
+        for project in projects
         if any(file.startswith(project.folder + os.sep) for file in files)
         and (texts := _texts(project.metadata))
     ]

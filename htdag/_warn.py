@@ -26,7 +26,7 @@ def say(text: str) -> None:
     """Write a line on standard error; where that is closed or full it is no reason to stop."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text + "\n")
+            sys.stderr.write(visible(text) + "\n")
             sys.stderr.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,13 +26,15 @@ from htdag.errors import (
     StageNameError,
     UsageError,
 )
+from htdag.reuse import cache
 from htdag.run import Run, bundle
-from htdag.run.files import IMPORTED, TICKET
-from htdag.runtime import layout
+from htdag.run.files import IMPORTED, TICKET, read_manifest
+from htdag.runtime import layout, progress
 from htdag.store import runs
 
 _ENDED = tuple(state.value for state in RunState if state.ended)
 NOT_SUBMITTED = "not submitted"
+_PLACES = ("condor", "local")
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def import_run(
         If there is a run with this tag already.
     """
     source = _checks.path(path, "path")
-    if on is not None and _checks.text(on, "on") not in ("condor", "local"):
+    if on is not None and _checks.text(on, "on") not in _PLACES:
         raise UsageError(f"on={on!r}: it takes 'condor' or 'local'")
     if tag is not None:
         _check_free(tag)
@@ -168,7 +171,11 @@ def import_run(
     try:
         about = bundle.read(source, aside)
         name = _check_free(about["tag"] if tag is None else tag)
-        _settle(aside, name, about["state"], on)
+        try:
+            _settle(aside, name, about["state"], on)
+        except (layout.DamagedFile, RunDamaged, RunNotFound) as error:
+            told = str(error).replace(f"{aside}/", "")
+            raise RunDamaged(f"{str(source)!r} holds no whole run: {told}") from error
         os.sync()
         os.replace(aside, home / name)
     except BaseException:
@@ -184,16 +191,31 @@ def _check_free(tag: str) -> str:
 
 
 def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
-    """Give a run its new tag, and note that what it was submitted to is not here."""
-    manifest = layout.read_json(str(run / layout.RUN), "tag")
-    manifest["tag"] = tag
+    """Give a run its new tag, and leave nothing in it that says what is where on this machine.
+
+    Whoever wrote the archive must not say which HTCondor, program or process is asked when someone
+    looks at the run, nor have a part in the cache.
+    """
+    manifest = read_manifest(run)
+    manifest |= {"tag": tag, "script": None, IMPORTED: True}
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     layout.write_aside(str(run / layout.RUN), text.encode())
+    progress.read_plan(str(run))  # it is whole
     # The number of a cluster there may be that of another one here.
     for log in [*run.glob("*.dagman.log"), *run.glob("*.nodes.log")]:
         log.rename(log.with_name(log.name + ".exported"))
+    for name in (cache.TODO, layout.LOCAL_STATE, layout.LOCAL_JOBS, layout.LOCAL_LOCK):
+        (run / name).unlink(missing_ok=True)
+    backend = "local"
+    with contextlib.suppress(FileNotFoundError):
+        backend = layout.read_json(str(run / TICKET), "backend")["backend"]
+        (run / TICKET).unlink()
     if state is not None:
-        ticket = layout.read_json(str(run / TICKET), "backend", "ticket")
-        ticket[IMPORTED] = state
-        ticket["backend"] = ticket["backend"] if on is None else on
+        known = state in _ENDED
+        ticket = {
+            "backend": on or (backend if backend in _PLACES else "local"),
+            "time": time.time(),
+            "ticket": {},
+            IMPORTED: state if known else RunState.STOPPED.value,
+        }
         layout.write_aside(str(run / TICKET), json.dumps(ticket).encode())

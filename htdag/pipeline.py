@@ -290,7 +290,7 @@ class Pipeline(Planned, AtEnd):
             run.wait(progress=True)
         except KeyboardInterrupt:
             run.interrupted()
-            raise
+            raise KeyboardInterrupt from None
         return run.result()
 
     def __repr__(self) -> str:

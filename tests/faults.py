@@ -218,11 +218,11 @@ def kill_daemon(pool: Pool, name: str, point: str = "seeing") -> None:
 # no lock of DAGMan, no folder of a job's work, and nothing of an earlier run is among them.
 _JOB = r"\d{4}\.\d+"
 _MAY_STAY = re.compile(
-    r"[\w.-]+\.dag|dagman\.config|post\.sh|runtime\.pyz|plan\.json|identity\.json|run\.json"
+    r"[\w.-]+\.dag|dagman\.config|(post|list)\.sh|code/[\w.-]+|runtime\.pyz|plan\.json|identity\.json|run\.json"
     r"|submit\.json|again\.lock|local\.(state|jobs)\.json|local\.lock|local\.log"
     r"|[\w.-]+\.dag\.(condor\.sub|dagman\.log|dagman\.out|lib\.out|lib\.err|metrics|nodes\.log)"
     r"|[\w.-]+\.dag\.rescue\d{3}"
-    r"|nodes/[\w.-]+/([\w.-]+\.sub|chunks\.txt|node\.json|functions\.pickle|chunking\.json)"
+    r"|nodes/[\w.-]+/([\w.-]+\.sub|chunks\.txt(\.outdated)?|held\.sub|node\.json|functions\.pickle|chunking\.json)"
     r"|environments/[\w.-]+/(run|local)\.sh"
     rf"|nodes/[\w.-]+/in/(\d{{4}}\.items|{_JOB}\.json)"
     rf"|nodes/[\w.-]+/out/{_JOB}\.(record(\.damaged)?|[a-z]+\.items)"

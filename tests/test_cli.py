@@ -495,3 +495,40 @@ def test_narrow_terminals_get_what_fits(home):
     rows = [line.split() for line in re.sub(r"\x1b[^m]*m", "", output).splitlines()]
     assert ["stage", "items", "done", "running", "failed", "jobs"] in rows
     assert ["no_threes", "40", "36", "0", "4", "0/2"] in rows
+
+
+def test_usage_of_many_jobs_is_summed_up(own_home):
+    doubled = htdag.source(range(30)).map(double, chunk_size=1, name="doubled")
+    htdag.Pipeline(doubled).submit("many", on="local").wait(progress=False)
+    lines = command("usage", "many").stdout.splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["node", "jobs", "items"],
+        ["doubled", "30", "30"],
+        ["all", "30", "30"],
+    ]
+    assert len(command("usage", "many", "--jobs").stdout.splitlines()) == 32
+    assert len(json.loads(command("usage", "many", "--json").stdout)) == 30
+
+
+def test_wait_says_what_was_let_go(own_home, capsys):
+    failing = htdag.source(range(20)).map(no_threes, on_error="skip", max_errors=2, name="threes")
+    run = htdag.Pipeline(failing).submit("threes", on="local").wait(progress=False)
+    assert "2 failed items let go" in capsys.readouterr().err
+    run.wait(progress=False)
+    assert capsys.readouterr().err == ""
+    assert command("wait", "threes").stderr.count("let go") == 1
+
+
+def test_a_wait_that_is_interrupted_says_how_to_come_back(own_home, monkeypatch):
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    stage = htdag.source([1]).map(lambda x: until_released(x, own_home / "go"))
+    run = htdag.Pipeline(stage).submit("patient", on="local")
+    monkeypatch.setattr(time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="goes on; to wait again: htdag wait patient"):
+        run.wait(progress=False)
+    monkeypatch.undo()
+    monkeypatch.setenv("HTDAG_HOME", str(own_home))
+    (own_home / "go").touch()
+    assert run.wait(progress=False).result() == [1]

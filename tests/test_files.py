@@ -38,7 +38,7 @@ from htdag.errors import (
 )
 from htdag.observe.loading import loads
 from htdag.run.replay import replay
-from htdag.runtime import layout
+from htdag.runtime import layout, lent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -896,3 +896,107 @@ def test_an_imported_run_has_the_files_themselves(home: Path, monkeypatch: pytes
     (path,) = htdag.import_run(home / "moved.tar.gz").result()
     assert path.is_relative_to(elsewhere)
     assert path.read_text() == "a"
+
+
+# --- The user's own files -----------------------------------------------------------------
+
+
+def same_again(item):
+    return htdag.OutputFile("config.txt")
+
+
+def test_an_input_file_that_is_returned_is_there_for_the_next_item(home: Path, tmp_path: Path):
+    config = tmp_path / "config.txt"
+    config.write_text("as it was")
+    stage = htdag.map(same_again, [1, 2], chunk_size=2, input_files=config)
+    found = htdag.Pipeline(stage).run(on="local")
+    assert [path.read_text() for path in found] == ["as it was"] * 2
+
+
+def scribble(item, name="config.txt"):
+    """Write to an input file, in the working directory or an item."""
+    path = Path(name) if isinstance(item, int) else item
+    before = path.read_text()
+    path.write_text("overwritten")
+    return before
+
+
+def test_an_input_file_is_a_copy_to_write_to(home: Path, tmp_path: Path):
+    config = tmp_path / "config.txt"
+    config.write_text("as it was")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside.txt").write_text("inside")
+    inputs = {"config.txt": config, "folder": tmp_path / "folder"}
+    stage = htdag.map(scribble, [1], input_files=inputs)
+    inside = functools.partial(scribble, name="folder/inside.txt")
+    other = htdag.map(inside, [1], input_files=inputs, name="inside")
+    flow = htdag.Pipeline(stage, other, name="own")
+    assert flow.run(on="local") == {"scribble": ["as it was"], "inside": ["inside"]}
+    assert config.read_text() == "as it was"
+    assert (tmp_path / "folder" / "inside.txt").read_text() == "inside"
+
+
+def test_a_file_of_an_item_that_is_written_to_is_an_error_of_this_item(home: Path, tmp_path: Path):
+    for name in "ab":
+        (tmp_path / f"{name}.txt").write_text(name)
+
+    def careless(path):
+        if path.name == "a.txt":
+            path.write_text("overwritten")
+        return path.name
+
+    files = htdag.files([tmp_path / "a.txt", tmp_path / "b.txt"], chunk_size=2)
+    run = htdag.Pipeline(files.map(careless)).submit(on="local")
+    with pytest.raises(htdag.RunFailed, match=r"item 0 .*input file '.*a\.txt'.*let it write to"):
+        run.wait(progress=False)
+    assert [item.value for item in run.items(errors="skip")] == ["b.txt"]
+
+
+def make_report(number):
+    path = Path("report.txt")
+    path.write_text(f"report {number}")
+    folder = Path("pages")
+    folder.mkdir()
+    (folder / "1.txt").write_text("page")
+    script = Path("run.sh")
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    return [htdag.OutputFile(path), htdag.OutputFile(folder), htdag.OutputFile(script)]
+
+
+def test_delivered_files_are_the_users_own(home: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    (out / "pages").mkdir(parents=True)
+    (out / "pages" / "mine.txt").write_text("mine")
+    stage = htdag.map(make_report, [1], output_destination=str(out))
+    run = htdag.Pipeline(stage).submit(on="local").wait(progress=False)
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (out / "report.txt").stat().st_mode & 0o777 == 0o666 & ~umask
+    assert (out / "run.sh").stat().st_mode & 0o777 == 0o777 & ~umask
+    assert (out / "pages" / "mine.txt").read_text() == "mine"
+    # What is done to them changes nothing in the run; and they can be put there again.
+    (out / "report.txt").write_text("edited")
+    assert run.result()[0][0].read_text() == "report 1"
+    run.rerun().wait(progress=False)
+    assert (out / "report.txt").read_text() == "report 1"
+    assert sorted(path.name for path in out.rglob("*")) == [
+        "1.txt",
+        "mine.txt",
+        "pages",
+        "report.txt",
+        "run.sh",
+    ]
+
+
+def test_a_large_input_file_is_lent_and_looked_at(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(lent, "LARGEST_COPY", 3)
+    monkeypatch.setattr(lent, "_of_job", {})
+    large = tmp_path / "large"
+    large.write_text("large")
+    lent.place(str(large), str(tmp_path / "input"))
+    lent.check()
+    (tmp_path / "input").write_text("overwritten")
+    with pytest.raises(PermissionError, match=r"large', which is your own and no copy"):
+        lent.check()
+    lent.check()  # the items after it have not done that

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import re
 import shutil
 import tarfile
 import time
@@ -152,7 +155,7 @@ def test_clean_asks_and_shows_sizes(home, monkeypatch):
     text = command("clean", "--all", "--dry-run").stdout
     assert text.splitlines()[0].split() == ["tag", "state", "size", "ended"]
     assert "2 runs" in text
-    assert "kB" in text
+    assert re.search(r"\d [kM]B", text)
     assert "--yes" in command("clean", "a", status=2).stderr
     assert "no such run" in command("clean").stderr
     assert "excl" in command("clean", "--all", "a", status=2).stderr or tags() == ["a", "b"]
@@ -265,3 +268,126 @@ def test_the_verbs(home, tmp_path):
     assert "no three" in command("errors", "three").stdout
     with pytest.raises(RunNotFound):
         htdag.load("one")
+
+
+def tampered(archive, target, change):
+    """Write an archive again, with other files, as whoever sends it could."""
+    digests = {}
+    with tarfile.open(archive) as old, tarfile.open(target, "w") as new:
+        about = json.loads(old.extractfile(bundle.DIGESTS).read())
+        for entry in old:
+            if entry.name == bundle.DIGESTS:
+                continue
+            data = old.extractfile(entry).read() if entry.isfile() else b""
+            data = change(entry.name, data)
+            entry.size = len(data) if entry.isfile() else 0
+            digests[entry.name] = hashlib.sha256(data).hexdigest() if entry.isfile() else ""
+            new.addfile(entry, io.BytesIO(data))
+        about = {**about, "sha256": digests}
+        data = change(bundle.DIGESTS, json.dumps(about).encode())
+        entry = tarfile.TarInfo(bundle.DIGESTS)
+        entry.size = len(data)
+        new.addfile(entry, io.BytesIO(data))
+    return target
+
+
+LOOKS = ("status", "why", "jobs", "errors", "usage", "wait", "release", "remove", "runs", "path")
+
+
+@pytest.mark.parametrize(
+    ("backend", "state"), [("condor", "failed"), ("condor", "running"), ("local", "held")]
+)
+def test_an_archive_names_no_program_and_no_path(home, tmp_path, monkeypatch, backend, state):
+    run = failed_run("there")
+    archive = run.export(tmp_path / "there.tar")
+    run.delete()
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    config = tmp_path / "config"
+    config.write_text(f"include command : {program}\n")
+    known = {"config": str(config), "programs": [str(tmp_path)], "own": True}
+
+    def change(name, data):
+        if name == "submit.json":
+            ticket = {"cluster": 1, "dag": "x.dag", "htcondor": known}
+            content = {"backend": backend, "time": 0, "ticket": ticket}
+            return json.dumps(content).encode()
+        if name == "run.json":
+            script = {"file": str(config), "module": None, "arguments": [], "folder": "/"}
+            return json.dumps(
+                json.loads(data) | {"script": script | {"python": str(program)}}
+            ).encode()
+        if name == bundle.DIGESTS:
+            return json.dumps(json.loads(data) | {"state": state}).encode()
+        return data
+
+    hostile = tampered(archive, tmp_path / "hostile.tar", change)
+    brought = htdag.import_run(hostile)
+    for verb in LOOKS:
+        told = CliRunner().invoke(cli.main, [verb, *(["there"] if verb != "runs" else [])])
+        assert told.exception is None or isinstance(told.exception, SystemExit), verb
+    CliRunner().invoke(cli.main, ["status", "there", "--ask"])
+    CliRunner().invoke(cli.main, ["stdout", "there", "refuse_three"])
+    told = CliRunner().invoke(cli.main, ["resume", "there", "--script"])
+    assert "which script made it is not taken from there" in told.stderr
+    assert brought.state.value == ("failed" if state == "failed" else "stopped")
+    assert str(tmp_path / "config") not in (brought.path / "submit.json").read_text()
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        (bundle.DIGESTS, b"[]"),
+        (bundle.DIGESTS, b'{"format": 1}'),
+        (bundle.DIGESTS, b'{"format": 1, "sha256": 5, "tag": "x", "state": null}'),
+        ("run.json", b"{}"),
+        ("run.json", b"[1"),
+        ("plan.json", b"5"),
+        ("submit.json", b"null"),
+    ],
+)
+def test_an_archive_without_a_whole_run_is_refused_in_words(home, tmp_path, name, content):
+    run = failed_run("there")
+    archive = run.export(tmp_path / "there.tar")
+    run.delete()
+    bad = tampered(archive, tmp_path / "bad.tar", lambda of, data: content if of == name else data)
+    with pytest.raises(RunDamaged, match=r"bad\.tar"):
+        htdag.import_run(bad)
+    assert tags() == []
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tar.xz"])
+def test_damaged_archives_are_refused_in_words(home, tmp_path, suffix):
+    run = failed_run("there")
+    archive = run.export(tmp_path / f"there{suffix}")
+    run.delete()
+    whole = archive.read_bytes()
+    damages = [whole[: len(whole) // 2], b"", b"\x1f\x8b" + whole[2:], whole[:700] + bytes(900)]
+    damages += [whole[:at] + b"\xff\x00\xff" + whole[at + 3 :] for at in range(40, 4000, 400)]
+    refused = 0
+    for damage in damages:
+        archive.write_bytes(damage)
+        try:
+            htdag.import_run(archive).delete()
+        except RunDamaged:
+            refused += 1
+    assert refused > len(damages) // 2
+    assert [path.name for path in (home / "runs").iterdir()] == []
+
+
+def test_ages_have_one_form_everywhere(home):
+    for verb in (["clean"], ["cache", "clear"]):
+        for age in ("-1d", "soon", "30", ""):
+            assert "12h or 30d" in command(*verb, f"--older-than={age}", status=2).stderr
+        command(*verb, "--older-than=1d 12h", "--yes")
+
+
+def test_what_is_cleaned_up_without_a_question_is_what_was_named(home):
+    failed_run("a")
+    failed_run("b")
+    told = command("clean", "a", "--state", "failed", status=2).stderr
+    assert "htdag clean a --state failed --yes" in told
+    assert tags() == ["a", "b"]

@@ -401,6 +401,40 @@ def test_vars_of_a_node_may_name_the_list_that_it_queues_from(pool: Pool, facts:
     assert facts.named == {f"{name}.{n}": [f"{n}0", f"{n}1"] for name, n in nodes}
 
 
+def test_a_list_may_come_from_a_program(pool: Pool, pool_area: Area):
+    """Also with late materialisation, which may be paused, and taken back by an included file."""
+    folder = pool_area.new_runs_dir()
+    (folder / "job.sh").write_text(SCRIPT)
+    (folder / "list.sh").write_text('#!/bin/sh\necho "$1, 1"\necho "green, 2"\n')
+    (folder / "list.sh").chmod(0o755)
+    (folder / "more.sub").write_text("hold = True\nmax_materialize =\n")
+    found = {}
+    queue = 'My.Colour = "$(colour)"\nqueue colour, rest from ./list.sh {} |\n'
+    with pool.use():
+        for name, more in {
+            "plain": "",
+            "late": "max_materialize = 10\n",
+            "held": "max_materialize = 10\ninclude : more.sub\n",
+            "paused": "max_materialize = 10\nMY.JobMaterializePaused = 1\n",
+        }.items():
+            text = COMMON.format(name=name) + NOWHERE + more + queue.format(name)
+            found[name] = submit(folder, name, text)
+
+        def states(name: str) -> dict[str, int]:
+            ads = pool.schedd.query(f"ClusterId == {found[name]}", ["Colour", "JobStatus"])
+            return {ad["Colour"]: ad["JobStatus"] for ad in ads}
+
+        for name in ("plain", "late"):
+            pool.wait_until(lambda name=name: len(states(name)) == 2, 30, name)
+            assert states(name) == {name: IDLE, "green": IDLE}
+        assert states("held") == {"held": HELD, "green": HELD}
+        assert states("paused") == {}
+        run("condor_release", str(found["paused"]), cwd=folder)
+        pool.wait_until(lambda: len(states("paused")) == 2, 30, "paused")
+        assert set(states("paused").values()) == {IDLE}
+        run("condor_rm", *map(str, found.values()), cwd=folder)
+
+
 LATE = NOWHERE + "max_materialize = 1\n" + 'My.Colour = "white"\n'
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
@@ -89,12 +92,28 @@ def fails_to_tell(text):
     return len(fails(text)) % 2
 
 
+class Two(NamedTuple):
+    first: str
+    second: str
+
+
+# Keys that are equal, though not the same, and some that are neither.
+ODD_KEYS = [1, 1.0, True, Fraction(1), 2, np.int8(2), "2", (1, "a"), Two(1, "a"), None, 10**5000]
+
+
+def odd_key(text):
+    return ODD_KEYS[len(text) * 7 % len(ODD_KEYS)]
+
+
 SKIP = {"on_error": "skip", "max_errors": 1.0}
 
 PER_ITEM = {
     "loses": lambda stage, **o: stage.map(fails, **SKIP, **o),
     "loses some": lambda stage, **o: stage.flat_map(letters_until, **SKIP, **o),
     "keeps some": lambda stage, **o: stage.filter(fails_to_tell, **SKIP, **o),
+    "tuples": lambda stage, **o: stage.map(lambda text: Two(text[:2], text[2:]), **o).map(
+        lambda two: two.second + two.first, **o
+    ),
     "upper": lambda stage, **o: stage.map(str.upper, **o),
     "short": lambda stage, **o: stage.map(lambda text: text[-6:], **o),
     "tail": lambda stage, **o: stage.filter(lambda text: len(text) % 2 == 0, **o),
@@ -137,6 +156,8 @@ KEYED = {
     "lasts": lambda stage, **o: stage.reduce_by_key(
         lambda a, b: b, key=lambda text: (len(text), text[-1:]), **o
     ).map(lambda pair: pair[1]),
+    "odd": lambda stage, **o: stage.group_by(odd_key, **o).map(lambda pair: "".join(pair[1])[-30:]),
+    "odd firsts": lambda stage, **o: stage.distinct(odd_key, **o),
     "distinct": lambda stage, **o: stage.distinct(**o),
     "firsts": lambda stage, **o: stage.distinct(len, **o),
     "sorted": lambda stage, **o: stage.sort_by(**o),

@@ -94,6 +94,11 @@ class Color(enum.Enum):
     @property
     def upper(self):
         return self.value.upper()
+class Operation(enum.Enum):
+    ADD = ("+", 1)
+    PLUS = ADD
+    def __init__(self, sign, arity):
+        self.sign = sign
 class Flags(enum.IntFlag):
     A = 1
     B = 2
@@ -151,6 +156,8 @@ class Members:
         z = 5
 def sentinel():
     return SENTINEL
+def hinted(tree: "Tree"):
+    return tree
 
 CHECKS = {
     "what __init_subclass__ did": lambda: Base.registry == [Sub, SubSub] and SubSub.tag == "y",
@@ -163,6 +170,8 @@ CHECKS = {
     "metadata": lambda: dataclasses.fields(Tree)[1].metadata["a"] == 1,
     "named tuples": lambda: Typed(1)._replace(x=5) == (5, 4) and Named(2).b == 1,
     "enums": lambda: Color("r") is Color.RED and Color.RED.upper == "R" and len(Color) == 1,
+    "enums that do more": lambda: Operation.PLUS is Operation.ADD and Operation.ADD.sign == "+",
+    "type hints": lambda: typing.get_type_hints(hinted) == {"tree": Tree},
     "flags": lambda: Flags.A | Flags.B == Flags(3) and Text.X == "x",
     "generic classes": lambda: Box[int](3).v == 3 and Box.__parameters__ == (T,),
     "their bases": lambda: typing.get_args(IntBox.__orig_bases__[0]) == (int,),
@@ -287,6 +296,7 @@ NAMES = {
     "of a module by name": "importlib.import_module(''.join(('hel', 'per'))).limit()",
     "by an import of its own script": "__import__('__main__').limit",
     "of an attribute": "helper.limit()",
+    "that a module makes": "helper.made_up",
 }
 
 
@@ -301,7 +311,14 @@ def f(x):
     return {NAMES[how]}
 stage = htdag.source([1]).map(f, name="out")
 """
-    helper = "def limit():\n    return 3\n"
+    helper = """
+    def limit():
+        return 3
+    def __getattr__(name):
+        if name == "made_up":
+            return 3
+        raise AttributeError(name)
+    """
     assert run_project({"main.py": main, "helper.py": helper}) == ["3"]
 
 

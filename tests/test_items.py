@@ -184,6 +184,6 @@ def test_a_question_that_is_denied_and_tags_on_standard_input(runs_dir: Path):
     cached.submit("kept", on="local").wait(60, progress=False)
     assert "nothing was removed" in command("cache", "clear", stdin="n\n", status=1).stderr
     refused = command("clean", "-", stdin="kept\n", status=2)
-    assert "htdag clean --yes" in refused.stderr
+    assert "htdag clean - --yes" in refused.stderr
     assert command("clean", "-", "--yes", stdin="kept\n").output.endswith("deleted: 1\n")
     assert htdag.runs() == []

@@ -209,7 +209,9 @@ def test_a_machine_that_seems_to_share_files(pool: Any, runs_dir: Path):
 
 
 @pytest.mark.pool
-def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
+def test_a_request_that_no_slot_meets_and_a_halt(
+    pool: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
     first = htdag.source(range(2), chunk_size=1).map(abs, name="first", request_memory="64GB")
     run = htdag.Pipeline(first.map(abs, name="second", fuse=False)).submit("why", on="condor")
     wait_for(lambda: states(run) == ["idle"] * 2)
@@ -218,6 +220,15 @@ def test_a_request_that_no_slot_meets_and_a_halt(pool: Any, runs_dir: Path):
     assert "htdag edit why first --request-memory 4096MB" in idle.remedy
     assert [part.slots for part in idle.clauses if "TARGET.Memory" in part.text] == [0]
     assert [reason["about"] for reason in cli("why", "why")][-1] == "node second"
+
+    # Without being asked why, but only when they have waited for a minute.
+    assert htdag.load("why").status().notes == ()
+    with monkeypatch.context() as patch:
+        patch.setattr("htdag.run.watching._IDLE_FOR", 0.0)
+        (note,) = htdag.load("why").status().notes
+    assert note.startswith("node first, 2 jobs")
+    assert "64 GB of memory" in note
+    assert "htdag edit why first" in note
 
     assert run.hold() == 2
     assert run.state is htdag.RunState.HELD

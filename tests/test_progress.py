@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -278,6 +279,39 @@ def test_rates_for_people(rate, text):
 
 def test_durations():
     assert [duration(seconds) for seconds in (5, 65.9, 3700)] == ["0:05", "1:05", "1:01:40"]
+
+
+def test_a_clock_stands_still_while_only_failed_items_are_left(clock):
+    frame = Frame()
+
+    def told(running, failed):
+        first = stage("first", "first", total=2, running=running, failed=failed)
+        other = stage("other", "other", total=4, running=1)
+        frame.take(status(first, other))
+        clock.now += 10
+        row = next(line.plain for line in frame.lines(120, 24) if line.plain.startswith("first"))
+        return re.findall(r"\d+:\d\d", row)[0]
+
+    assert [told(2, 0), told(0, 2), told(0, 2), told(1, 1), told(0, 2)] == [
+        "0:10",
+        "0:10",
+        "0:10",
+        "0:40",
+        "0:40",
+    ]
+
+
+def test_notes_are_shown_and_told_once(clock, capsys):
+    note = "node work, 2 jobs: it asks for 64 GB"
+    frame, lines = Frame(), Display(True)
+    noted = replace(status(*FUSED), notes=(note,))
+    frame.take(noted)
+    assert note in [line.plain for line in frame.lines(80, 24)]
+    with lines:
+        for _ in range(3):
+            lines.update(noted)
+            clock.now += 20
+    assert capsys.readouterr().err.count(note) == 1
 
 
 def test_a_frame_tells_pace_and_time_left_where_there_is_room(clock):

@@ -11,6 +11,7 @@ import asyncio
 import bz2
 import collections
 import concurrent.futures
+import contextlib
 import contextvars
 import csv
 import ctypes
@@ -163,7 +164,8 @@ KEPT = []  # elsewhere than in what travels
 def all_is_closed():
     yield
     for each in (*KEPT, *VALUES.values()):
-        close(each)
+        with contextlib.suppress(ValueError):  # what it reads from is closed
+            close(each)
     KEPT.clear()
     VALUES.clear()
     shutil.rmtree(FOLDER)

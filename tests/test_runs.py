@@ -206,6 +206,9 @@ def test_each_kind_of_failure_is_an_item_error_and_spares_the_others(on: str, sh
     done = {item.key: item.value for item in run.items(errors="skip")}
     assert done == {str(x): x for x in range(20) if str(x) not in errors}
     assert len([i for i in run.items(errors="return") if isinstance(i.value, htdag.ItemError)]) == 7
+    assert [(item.key, item.source) for item in run.missing()] == [
+        (key, int(key)) for key in errors
+    ]
     # Each of the failing items was tried twice, and no other again.
     assert calls(shared) == {str(x): 2 if str(x) in errors else 1 for x in range(20)}
     with pytest.raises(htdag.RunFailed):
@@ -815,7 +818,9 @@ def run_command(command: list[str], cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("directory", ["/tmp/htdag-never", "/var/tmp/a $(macro)", "/var/tmp/a\nb"])
+@pytest.mark.parametrize(
+    "directory", ["/tmp/htdag-never", "/var/tmp/a $(macro)", "/var/tmp/a|b", "/var/tmp/a\nb"]
+)
 def test_compile_refuses_what_dagman_refuses(directory: str):
     with pytest.raises(DirectoryError, match=r"choose another|choose a directory"):
         htdag.Pipeline(htdag.map(square, [1])).compile(directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import tempfile
 
 import pytest
@@ -39,6 +40,16 @@ def test_many_runs_are_merged_in_several_steps(monkeypatch, reverse):
     made = entries([(n * 7 % 10, "x") for n in range(200)])
     found = list(sorting.sort(iter(made), order_of, reverse=reverse, budget=1))
     assert found == sorted(made, key=lambda entry: entry.order, reverse=reverse)
+
+
+@pytest.mark.parametrize("budget", [1, 1 << 20])
+def test_items_that_have_no_order_are_named(budget):
+    made = entries([(1, "a"), (2, "b"), (None, "c"), (3, "d")])
+    with pytest.raises(TypeError, match="not supported between instances of") as caught:
+        list(sorting.sort(iter(made), order_of, budget=budget))
+    if budget > 1:
+        assert "those of the items" in str(caught.value)
+        assert re.search(r"\b2\b", str(caught.value))
 
 
 def test_scratch_files_are_in_the_jobs_scratch_directory(monkeypatch, tmp_path):

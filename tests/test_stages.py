@@ -370,6 +370,41 @@ def test_an_unknown_option_names_the_stage_and_a_near_one(numbers):
         numbers.map(inc, retry=3)
 
 
+async def later(x):
+    return x
+
+
+async def many_later(x):
+    yield x
+
+
+def many(x):
+    yield x
+
+
+class Later:
+    async def __call__(self, x):
+        return x
+
+
+@pytest.mark.parametrize("kind", ["map", "filter", "flat_map", "group_by", "distinct", "sort_by"])
+def test_functions_that_only_give_what_could_be_run_are_refused(numbers, kind):
+    for function in (
+        later,
+        many_later,
+        Later(),
+        functools.partial(later, 1),
+        functools.wraps(many)(later),
+    ):
+        with pytest.raises(FunctionError, match=f"stage '.*': {kind}.* async"):
+            getattr(numbers, kind)(function)
+    if kind == "flat_map":
+        assert numbers.flat_map(many).kind == kind
+    else:
+        with pytest.raises(FunctionError, match=f"{kind}.* and a generator function"):
+            getattr(numbers, kind)(many)
+
+
 @pytest.mark.parametrize("fan_in", [0, 1, 2.0, True, "2"])
 def test_a_wrong_fan_in_is_refused(numbers, fan_in):
     with pytest.raises(OptionError, match="fan_in takes a whole number from 2"):

@@ -210,7 +210,7 @@ def test_jobs_have_what_the_script_found_beside_its_python(tmp_path):
         archive.writestr("in_zip.py", "Y = 2\n")
     write(tmp_path, {"compiled.py": "def f(x):\n    return x\n"})
     py_compile.compile(tmp_path / "compiled.py", cfile=tmp_path / "work" / "compiled.pyc")
-    path = os.pathsep.join(str(tmp_path / name) for name in ("libs", "own.zip"))
+    path = os.pathsep.join(map(str, (tmp_path / "libs", tmp_path / "own.zip", ROOT)))
     done = subprocess.run(
         [sys.executable, tmp_path / "work" / "script.py"],
         env={**os.environ, "PYTHONPATH": path, "HTDAG_HOME": str(tmp_path / "home")},

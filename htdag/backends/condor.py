@@ -170,10 +170,11 @@ class CondorBackend:
             judging.restore_scripts(run, dag)
             options["UpdateSubmit"] = True
         with mapped(f"submitting {str(run / dag)!r}"), reached(setup):
-            if not first or _has_outcomes(run):
+            rescued = not first or _has_outcomes(run)
+            if rescued:
                 _write_rescue(run, dag)
-            # Of a first submission the bindings say nothing, and standard output is everyone's.
-            with contextlib.nullcontext() if first else _quiet_stdout():
+            # Without a rescue DAG the bindings say nothing, and standard output is everyone's.
+            with _quiet_stdout() if rescued else contextlib.nullcontext():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
             if loops_of(run):
                 # The node of a loop has a DIR, which DAGMan takes without UseDagDir only.

@@ -97,8 +97,8 @@ class Chosen:
 def takes_runs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument ``TAG...`` and the option ``--all``.
 
-    The command gets them as ``chosen``, a `Chosen` of one run at least. What it returns becomes the
-    exit status.
+    The command gets them as ``chosen``, a `Chosen`; with ``--all`` it may be of no run. What it
+    returns becomes the exit status.
     """
 
     @click.argument("tags", metavar="TAG...", nargs=-1, shell_complete=complete_tags)
@@ -198,7 +198,7 @@ def choose(tags: Sequence[str], every: bool) -> Chosen:
             raise UsageError("--all means all runs: leave the tags out, or --all")
         found = htdag.runs()
         if not found:
-            raise UsageError("there are no runs")
+            say("htdag: there are no runs", err=True)
         return Chosen(tuple(found), True)
     words = with_stdin(tags)
     if not words:

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag import _resuming
+from htdag.cli._ages import OLDER_THAN
 from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, Verbs, print_json, say
 from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
-    from htdag.run import Run
+    from datetime import timedelta
 
-_UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+    from htdag.run import Run
 
 
 @click.command()
@@ -115,6 +116,11 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
         if not Path(script).is_file():
             raise UsageError(f"there is no script {script!r}")
         return [sys.executable, script, *(made or {}).get("arguments", ())], None
+    if made is None and run._is_imported:
+        raise UsageError(
+            f"run {run.tag!r} was imported, and which script made it is not taken from there; "
+            f"name it: --script SCRIPT"
+        )
     if made is None:
         raise UsageError(
             f"run {run.tag!r} was made in a notebook or an interactive session, which cannot be "
@@ -236,14 +242,12 @@ def list_cache(as_json: bool) -> None:
 
 
 @cache.command()
-@click.option(
-    "--older-than",
-    metavar="AGE",
-    help="Only what was not used for so long: 30d, 12h, 2w, 90m.",
-)
+@OLDER_THAN
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def clear(older_than: str | None, yes: bool) -> int:
-    """Remove what is in the cache. Runs keep what is theirs.
+def clear(older_than: timedelta | None, yes: bool) -> int:
+    """Remove what is in the cache, or only what was not used for so long.
+
+    Runs keep what is theirs.
 
     \b
     Examples:
@@ -255,7 +259,7 @@ def clear(older_than: str | None, yes: bool) -> int:
     from htdag._text import size_of_file
     from htdag.reuse import cache as store
 
-    age = 0.0 if older_than is None else _seconds(older_than)
+    age = 0.0 if older_than is None else older_than.total_seconds()
     limit = time.time() - age
     found = [entry for entry in store.entries() if entry.used <= limit]
     if not found:
@@ -269,13 +273,3 @@ def clear(older_than: str | None, yes: bool) -> int:
     store.clear(age)
     say(f"removed {what}")
     return DONE
-
-
-def _seconds(text: str) -> float:
-    number, unit = text[:-1], text[-1:]
-    try:
-        return float(number) * _UNITS[unit]
-    except (ValueError, KeyError):
-        raise click.UsageError(
-            f"--older-than takes a number with a unit, such as 30d, 12h, 2w or 90m, not {text!r}"
-        ) from None

@@ -71,15 +71,20 @@ def items(
         say(f"htdag: no item of {stage!r} in run {tag!r} {what}", err=True)
 
 
+_FEW_JOBS = 20
+
+
 @click.command(short_help="Show the time, memory and disk that jobs have used.")
 @takes_stage
+@click.option("--jobs", "each", is_flag=True, help="Show each job; by default only where few are.")
 @CSV
 @JSON
-def usage(chosen: Chosen, stage: str | None, as_csv: bool, as_json: bool) -> int:
+def usage(chosen: Chosen, stage: str | None, each: bool, as_csv: bool, as_json: bool) -> int:
     """Show the time, the memory and the disk that jobs have used, of those that have ended.
 
     Memory is the largest process of a job at its peak, Python included. With chunk_size=1 each job
-    has one item, whose key is shown.
+    has one item, whose key is shown. Of more than 20 jobs those of a node are summed up in a line:
+    the time of all, and the most memory and disk that one of them took.
 
     \b
     Examples:
@@ -96,7 +101,7 @@ def usage(chosen: Chosen, stage: str | None, as_csv: bool, as_json: bool) -> int
         from htdag.show.tables import print_usage
 
         chosen.head(run)
-        print_usage(found)
+        print_usage(found, each or len(found) <= _FEW_JOBS)
 
     worst = chosen.each(show)
     if as_json:

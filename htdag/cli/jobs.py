@@ -14,6 +14,7 @@ from htdag.cli._tags import Chosen, takes_runs, takes_stage
 from htdag.errors import RunEnded
 
 if TYPE_CHECKING:
+    from htdag.observe.reasons import Reason
     from htdag.run import Run
 
 KEYS = click.option(
@@ -297,12 +298,25 @@ def why(chosen: Chosen, as_json: bool) -> int:
     """
 
     def tell(reasons: list[Any]) -> None:
-        for reason in reasons:
+        for reason in _merged(reasons):
             say(str(reason))
         if not reasons:
             say("nothing keeps it: all that can run is running")
 
     return _show(chosen, lambda run: run.why(), tell, as_json)
+
+
+def _merged(reasons: list[Reason]) -> list[Reason]:
+    """Return what is so for several nodes once, with all of them."""
+    from dataclasses import replace
+
+    alike: dict[tuple[Any, ...], list[Reason]] = {}
+    for reason in reasons:
+        alike.setdefault((reason.why, reason.remedy, reason.clauses), []).append(reason)
+    return [
+        replace(same[0], about="; ".join(dict.fromkeys(reason.about for reason in same)))
+        for same in alike.values()
+    ]
 
 
 @click.command(short_help="List the jobs of runs that wait or run.")

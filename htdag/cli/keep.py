@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from htdag.cli._ages import OLDER_THAN
 from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json, say
 from htdag.cli._tags import STDIN, complete_tags, with_stdin
 from htdag.errors import UsageError
@@ -16,7 +17,6 @@ from htdag.errors import UsageError
 if TYPE_CHECKING:
     from htdag.housekeeping import Cleaned
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _STATES = ("done", "failed", "removed", "stopped", "not submitted")
 
 
@@ -38,22 +38,6 @@ def retag(tag: str, new: str) -> None:
     say(f"run {tag!r} is now {run.tag!r}, in {run.path}")
 
 
-class _Age(click.ParamType[timedelta]):
-    """A length of time, such as 30d."""
-
-    name = "age"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        if isinstance(value, timedelta):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", value.strip())
-        if not match:
-            self.fail(f"{value!r} is no length of time; give one such as 12h or 30d", param, ctx)
-        return timedelta(**{_UNITS[match[2]]: float(match[1])})
-
-
 @click.command(short_help="Delete runs that have ended, after a question.")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_tags)
 @click.option("--all", "every", is_flag=True, help="All runs, not only transient ones.")
@@ -64,7 +48,7 @@ class _Age(click.ParamType[timedelta]):
     type=click.Choice(_STATES),
     help="Only runs in this state; may be given several times.",
 )
-@click.option("--older-than", type=_Age(), metavar="AGE", help="Such as 12h, 30d or 8w.")
+@OLDER_THAN
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be deleted.")
 @JSON
@@ -105,7 +89,11 @@ def clean(
         return DONE
     if not yes:
         if STDIN in patterns or not sys.stdin.isatty():
-            raise UsageError("to delete them without a question: htdag clean --yes")
+            words = ["--all"] if every else [*patterns]
+            words += [word for state in states for word in ("--state", state)]
+            words += [] if older_than is None else [f"--older-than={older_than.total_seconds():g}s"]
+            command = shlex.join(["htdag", "clean", *words, "--yes"])
+            raise UsageError(f"to delete them without a question: {command}")
         runs = f"{len(found)} run{'' if len(found) == 1 else 's'}"
         if not click.confirm(f"Delete {runs} with all results?", err=True):
             say("nothing was deleted", err=True)

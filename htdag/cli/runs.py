@@ -248,8 +248,10 @@ def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> No
             try:
                 run.wait(timeout, progress, holds_ok=holds_ok)
             finally:
-                for note in run.status().notes:
-                    say(f"htdag: {note}", err=True)
+                # Where the progress is shown, so are they.
+                for note in () if progress else run.status().notes:
+                    if note not in run._said:
+                        say(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)
         say(

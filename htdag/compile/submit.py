@@ -148,7 +148,7 @@ def submit_lines(
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"
     yield ""
-    yield f"include ifexist : {layout.held(name)}"
+    yield f"include : {layout.held(name)}"
     variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
     unit = "$(unit)" if node.lanes > 1 else name
     yield f"queue {variables} from ./{layout.LIST} {unit} |"

@@ -36,7 +36,7 @@ from htdag.compile.travelling import Travel
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
 from htdag.plan import Node, Plan
-from htdag.runtime import atonce, lanes, layout, progress, streams
+from htdag.runtime import atonce, lanes, layout, progress, streams, submitfile
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
 """Gives nodes what other runs have finished.
@@ -240,6 +240,7 @@ def _fill(
             scheduler=scheduler,
         )
         _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
+        _write(run / layout.held(node.name), submitfile.NOT_HELD)
     if around is None:
         write_lists(run, content)
         for node in with_jobs:

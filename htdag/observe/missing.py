@@ -38,8 +38,10 @@ class MissingItem:
         return visible(text)
 
 
-def missing(run: Path, plan: dict[str, Any], target: str) -> Iterator[MissingItem]:
-    """Yield the items that were let go in any node that a target depends on.
+def missing(
+    run: Path, plan: dict[str, Any], target: str, failed: bool = False
+) -> Iterator[MissingItem]:
+    """Yield the items that failed, and were let go, in any node that a target depends on.
 
     Parameters
     ----------
@@ -49,10 +51,12 @@ def missing(run: Path, plan: dict[str, Any], target: str) -> Iterator[MissingIte
         Its plan.
     target : str
         The target.
+    failed : bool
+        Whether the run has failed, so that all that failed in it is missing.
     """
     sources = outcomes.Sources(run, plan)
     needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
-    lossy = {node["name"] for node in needed if outcomes.let_go(run, node)}
+    lossy = {node["name"] for node in needed if failed or outcomes.let_go(run, node)}
     for error in failures.errors(run, plan) if lossy else ():
         if error.node in lossy:
             source = sources.of(error.node, error.key) if error.key else None

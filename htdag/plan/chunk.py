@@ -279,6 +279,8 @@ def _with_parts(
                 parts = min(wanted[output.stage] or 1, MOST_PARTITIONS, most)
             elif split == "hash":
                 parts = min(node.chunks, MOST_JOBS, max(8, MOST_FILES // max(1, node.chunks)))
+                if not node.settled:  # an estimate, which a flat_map may have outgrown
+                    parts = max(parts, FEW_JOBS)
             else:
                 parts = min(MOST_JOBS, done[str(node.input.node)].chunks)
             output = replace(output, parts=max(1, parts), split=split)

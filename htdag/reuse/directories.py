@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from htdag.backends import descriptions
 from htdag.backends.judging import restore_scripts
 from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
@@ -27,7 +28,7 @@ _ROOT = re.compile(
     r".*\.dag\.halt|removed\.json"
 )
 _OF_NODE = re.compile(
-    r"chunks(\.\d+)?\.txt(\.outdated)?|held\.sub|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
+    r"chunks(\.\d+)?\.txt(\.outdated)?|chunking\.json|skipped\.json|delivered\.json|rounds|current|loop\.json|"
     r"kept|kept(\.\d+)?\.json|final\.jsonl|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
@@ -137,6 +138,7 @@ def copy_of(run: Path, new: Path, dag: str) -> None:
     try:
         _copy_folder(run, new, Path())
         restore_scripts(new, dag)
+        descriptions.release(new)
         path = new / layout.RUN
         manifest = layout.read_json(str(path))
         manifest["created"] = time.time()

@@ -9,7 +9,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 from htdag.errors import RunDamaged, UsageError
 from htdag.runtime import layout
@@ -116,7 +116,7 @@ def read(source: Path, directory: Path) -> dict[str, Any]:
         If it is no such archive, or not whole.
     """
     digests: dict[str, str] = {}
-    about: dict[str, Any] | None = None
+    about: Any = None
     try:
         with tarfile.open(source, "r:*") as archive:
             for entry in archive:
@@ -125,16 +125,27 @@ def read(source: Path, directory: Path) -> dict[str, Any]:
                     about = json.loads(file.read()) if file is not None else None
                 else:
                     digests[entry.name] = _extract(archive, entry, directory)
-    except (tarfile.TarError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
+    except Exception as error:  # of tar, gzip, xz, and of texts that are no JSON, all sorts
+        if isinstance(error, OSError) and not source.is_file():
             raise
-        raise RunDamaged(f"{str(source)!r} cannot be read: {error}") from error
-    if about is None or about.get("format") != FORMAT:
+        told = str(error) or type(error).__name__
+        raise RunDamaged(f"{str(source)!r} cannot be read: {told}") from error
+    if not _is_about_a_run(about):
         raise RunDamaged(f"{str(source)!r} is not, or not all of, a run that htdag has exported")
     if digests != about["sha256"]:
         wrong = sorted(set(digests.items()) ^ set(about["sha256"].items()))[0][0]
         raise RunDamaged(f"{str(source)!r} is damaged: {wrong} is not what was exported")
     return about
+
+
+def _is_about_a_run(about: Any) -> TypeGuard[dict[str, Any]]:
+    return (
+        isinstance(about, dict)
+        and about.get("format") == FORMAT
+        and isinstance(about.get("sha256"), dict)
+        and isinstance(about.get("tag"), str)
+        and "state" in about
+    )
 
 
 def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> str:

@@ -135,6 +135,8 @@ class Control(RunFiles):
         ...     run.remove()
         """
         ticket = self._ticket()
+        if ticket["ticket"] is None:
+            return  # it was submitted elsewhere, and has ended
         self._backend(ticket["backend"]).remove(self.path, ticket["ticket"], force)
         LOGGER.info("run %r: removed", self.tag)
 

@@ -28,7 +28,10 @@ from htdag.stages import Stage
 _Self = TypeVar("_Self", bound="RunFiles")
 TICKET = "submit.json"
 IMPORTED = "imported"
-"""In the ticket of a run that was brought from elsewhere: the state that it had there."""
+"""In the ticket of a run that was brought from elsewhere: the state that it had there.
+
+In ``run.json``, where it stays, that it was brought.
+"""
 
 
 class RunFiles:
@@ -37,7 +40,8 @@ class RunFiles:
     def __init__(self, path: Path) -> None:
         check_private(path)
         self.path = path
-        self._manifest = _read_manifest(path)
+        self._manifest = read_manifest(path)
+        self._said: set[str] = set()  # on standard error, to tell it once
         # The name of its directory is what it is found by.
         self.tag: str = path.name
         if path.parent != runs_directory():
@@ -113,7 +117,13 @@ class RunFiles:
             content: dict[str, Any] = layout.read_json(str(self.path / TICKET), "backend", "ticket")
         except FileNotFoundError:
             return None
-        return content
+        # What it was submitted to is not here; nor may the archive say which HTCondor is asked.
+        return content | {"ticket": None} if IMPORTED in content else content
+
+    @property
+    def _is_imported(self) -> bool:
+        """Whether it was brought from elsewhere, and not gone on with since."""
+        return self._around is None and IMPORTED in (self._read_ticket() or {})
 
     @property
     def _is_submitted(self) -> bool:
@@ -266,7 +276,7 @@ def _tell_tag(run: Path, tag: str) -> None:
             layout.write_aside(str(path), content.encode())
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     """Return what a run directory says that it is.
 
     Raises

@@ -45,6 +45,8 @@ class JobControl(Editing):
         """
         nodes = self._nodes(stage)
         ticket = self._ticket()
+        if ticket["ticket"] is None:
+            return []  # it was submitted elsewhere
         found = self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], ask)
         inside = self._inside(stage)
         return [job for job in found if (job.node in inside if job.within else job.node in nodes)]
@@ -214,6 +216,8 @@ class JobControl(Editing):
 
     def _halt(self, on: bool) -> None:
         ticket = self._ticket()
+        if ticket["ticket"] is None:
+            return
         self._backend(ticket["backend"]).halt(self.path, ticket["ticket"], on)
 
     def why(self) -> list[Reason]:

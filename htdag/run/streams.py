@@ -167,6 +167,8 @@ class Streams(RunFiles):
         if self._around is not None:
             return None  # HTCondor knows the jobs of a round by another name than theirs here
         ticket = self._ticket()
+        if ticket["ticket"] is None:
+            return None  # it was submitted elsewhere
         backend = self._backend(ticket["backend"])
         return backend.peek(self.path, ticket["ticket"], node["name"], chunk, what)
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from htdag._text import visible
 from htdag._warn import say
-from htdag.backends.base import Activity
+from htdag.backends.base import Activity, RunState
 from htdag.observe import failures, final, groups, missing
 from htdag.observe.failures import ItemError
 from htdag.observe.final import FinalCall
@@ -47,7 +46,8 @@ class Troubles(RunFiles):
         """Return the items that a result lacks: those that failed and were let go.
 
         With ``on_error="skip"`` a run goes on without items that failed. This lists them for all
-        stages that the target depends on, also where the target is one value, as of a reduce.
+        stages that the target depends on, also where the target is one value, as of a reduce. Of a
+        run that has failed it lists all of its failed items in these stages.
 
         Parameters
         ----------
@@ -64,7 +64,8 @@ class Troubles(RunFiles):
         >>> [(item.key, item.source) for item in run.missing()]  # doctest: +SKIP
         [('17', PosixPath('scan-17.fits'))]
         """
-        return list(missing.missing(self.path, self._plan, self._target(target)))
+        ended = self._activity().state in (RunState.FAILED, RunState.REMOVED)
+        return list(missing.missing(self.path, self._plan, self._target(target), ended))
 
     def final(self) -> list[FinalCall]:
         """Return how the functions of `Pipeline.on_success` and `on_failure` went.
@@ -124,7 +125,7 @@ class Troubles(RunFiles):
             self._said_differences = True
             found = failures.differences(self.path, self._plan)
             if found:
-                say(f"htdag: other versions of packages: {visible(found)}")
+                say(f"htdag: other versions of packages: {found}")
 
     _said_differences = False
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from htdag import _checks
 from htdag._logging import LOGGER
-from htdag._warn import is_terminal, warn
+from htdag._warn import is_terminal, say, warn
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.errors import BackendError, FinalFailed, NotDone, RunFailed, RunHeld, UsageError
 from htdag.observe import outcomes
@@ -57,7 +57,7 @@ class Watching(Troubles):
         >>> run.status()["squares"].done  # doctest: +SKIP
         1000
         """
-        if ask:
+        if ask and not self._is_imported:
             ticket = self._ticket()
             self._backend(ticket["backend"]).jobs(self.path, ticket["ticket"], True)
         status = self._reader.read(self.tag, self.backend_name, self._activity())
@@ -141,6 +141,23 @@ class Watching(Troubles):
         >>> pipeline.submit().wait().result()  # doctest: +SKIP
         499500
         """
+        try:
+            return self._wait(timeout, progress, until, errors_ok, holds_ok)
+        except KeyboardInterrupt:
+            tag = quote(self.tag)
+            raise KeyboardInterrupt(
+                f"the run {self.tag!r} goes on; to wait again: htdag wait {tag}, "
+                f"to end it: htdag remove {tag}"
+            ) from None
+
+    def _wait(
+        self: _Self,
+        timeout: float | timedelta | None,
+        progress: bool | None,
+        until: str,
+        errors_ok: bool,
+        holds_ok: bool,
+    ) -> _Self:
         from htdag.show import notebook
         from htdag.show.progress import Display
 
@@ -156,6 +173,8 @@ class Watching(Troubles):
                     self._remember(again=True, done=status.state is RunState.DONE)
                     self._warn_of_final()
                     self._say_differences()
+                    if not shown:
+                        self._say_let_go(status)
                 if status.state is RunState.DONE or (errors_ok and status.state.ended):
                     return self
                 if status.state.ended:
@@ -165,6 +184,13 @@ class Watching(Troubles):
                 if status.state is RunState.HELD and not holds_ok:
                     raise RunHeld(held_text(status))
         raise NotDone(f"run {self.tag!r} is {status.state.value}, not done yet")
+
+    def _say_let_go(self, status: Status) -> None:
+        """Say once which items were let go, before anyone takes the result for whole."""
+        for note in status.notes:
+            if note not in self._said and note.startswith("node ") and "let go" in note:
+                self._said.add(note)
+                say(f"htdag: {note}")
 
     def _warn_of_final(self) -> None:
         calls = self.final()

@@ -17,6 +17,7 @@ from . import (
     image,
     inside,
     itemfile,
+    lent,
     measure,
     pause,
     recordfile,
@@ -258,6 +259,7 @@ def _each(
         trace = ""
         try:
             emit(key, load(stored))
+            lent.check()
             _leave_if_lost(shared)
             for sink in sinks:
                 sink.end(sequence)
@@ -268,6 +270,7 @@ def _each(
             if isinstance(error, bound.Altered):
                 raise
             around.restore()
+            lent.forget()
             _leave_if_lost(shared)
             failed += 1
             again = None if calls else functools.partial(load, stored)
@@ -323,6 +326,7 @@ def _reduce(
             item = chunkfile.value(frame)
             total = item if total is MISSING else function(total, item, **keywords())
             number += 1
+            lent.check()
             del frame, item  # not to be kept while the next one is read
         streams.item(0)
         if total is MISSING and reduction["final"]:

@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import json
 import os
-import shutil
+import stat
 from collections import Counter
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
@@ -99,15 +99,30 @@ def _files(
 
 
 def _put(source: str, target: str) -> None:
-    """Link or copy a file or directory to a place, instead of what was there."""
+    """Put a copy of a file, or of all files of a directory, where it is wanted.
+
+    It is the user's own: its mode is that of files which she makes, and what she does to it changes
+    nothing in the run. A file there is replaced; others in a directory stay.
+    """
+    if not os.path.isdir(source):
+        _put_file(source, target)
+        return
+    os.makedirs(target, exist_ok=True)
+    for entry in sorted(os.listdir(source)):
+        _put(os.path.join(source, entry), os.path.join(target, entry))
+
+
+def _put_file(source: str, target: str) -> None:
     aside = "%s.%d.new" % (target, os.getpid())
-    if os.path.isdir(source):
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.copytree(source, aside, copy_function=layout.link_or_copy)
-        if os.path.isdir(target) and not os.path.islink(target):
-            shutil.rmtree(target)
-    else:
-        with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(aside)
+    mode = 0o777 if os.stat(source).st_mode & stat.S_IXUSR else 0o666
+    with open(source, "rb") as old:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as new:
+                layout.copy_content(old.fileno(), new.fileno())
+            os.replace(aside, target)
+        except BaseException:
             os.unlink(aside)
-        layout.link_or_copy(source, aside)
-    os.replace(aside, target)
+            raise

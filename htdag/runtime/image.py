@@ -558,8 +558,10 @@ class Image:
         raise AttributeError("module %r has no attribute %r" % (module, name))
 
     def _has(self, module: str, name: str) -> bool:
-        source = self._source(module)
-        return (module, name) in self._pieces or (source is not None and name in source.names)
+        if (module, name) in self._pieces:
+            return True
+        source = self.modules[module]["source"]
+        return source is not None and name.encode() in source and name in self._source(module).names
 
     def _refusal(self, key: Name) -> Exception:
         kind, reason = self._refused[key]
@@ -697,8 +699,8 @@ class Image:
         entry = self.modules[module]
         if entry["source"] is None or not entry["loaded"]:
             return False
-        if name.encode() not in entry["source"] and not name.isidentifier():
-            return False
+        if name.startswith("__") and name.encode() not in entry["source"]:
+            return False  # Python asks for many of these, and to read the source takes time
         source = self._source(module)
         own = vars(self.module(module))
         if name not in source.names:
@@ -774,7 +776,7 @@ class Absent:
 
 
 def _use(self: Any, *_: Any, **__: Any) -> Any:
-    raise object.__getattribute__(self, "_error")
+    raise object.__getattribute__(self, "_error").with_traceback(None)
 
 
 _METHODS = """

@@ -14,7 +14,7 @@ import stat
 import zlib
 from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
 
-from . import fetch, itemfile, layout
+from . import fetch, itemfile, layout, lent
 
 _PIECE = 1 << 20
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -92,7 +92,7 @@ class Collector(NamedTuple):
             return False
         real = os.path.realpath(path)
         if real.startswith(self.own + os.sep):
-            return True
+            return not lent.is_input(real)  # other items need that too
         # Where files are transferred, so is all else in the scratch directory but what came there.
         root = os.path.realpath(self.root) + os.sep
         first = real[len(root) :].split(os.sep, 1)[0]

@@ -51,7 +51,7 @@ def _in_scratch_directory(job: Job) -> bool:
 
 def _cost(job: Job) -> float:
     """Return how many seconds it took to go on after the last pause; 0 where there was none."""
-    lines = list(recordfile.lines(job.record))[-2:]
+    lines = [line for line in recordfile.lines(job.record) if "sound" not in line][-2:]
     if len(lines) < 2 or "checkpoint" not in lines[0] or "start" not in lines[1]:
         return 0.0
     if lines[0]["checkpoint"]["scratch"] != (job.root or os.getcwd()):

@@ -21,7 +21,7 @@ from typing import (
     Tuple,
 )
 
-from . import travel
+from . import lent, travel
 from .bound import Bound
 from .frames import Pickled, large_buffers, plain
 from .snapshot import ATOM, KINDS, CannotCopy, Owner, is_immutable
@@ -41,8 +41,8 @@ def check_lasts(path: Any) -> None:
     if hasattr(path, "_reference"):  # it travels
         return
     where, here = os.path.realpath(path), os.path.realpath(os.curdir)
-    # Input files are links that lead elsewhere.
-    if where.startswith(here + os.sep) and os.path.exists(where):
+    made = where.startswith(here + os.sep) and os.path.exists(where)
+    if made and not lent.is_input(where):
         raise StageError(
             "the result is the path %r of a file in the working directory of the job, which is "
             "removed when the job ends; return htdag.OutputFile(%r), and the file comes back"

@@ -23,9 +23,13 @@ from .frames import Pickled
 ATOM, GRAPH, ARRAY, UNKNOWN = 0, 1, 2, 3
 """Kinds of types: immutable; its references can be followed; an array of numpy; anything else."""
 
+_referents = gc.get_referents
 _MOST = 20_000  # objects of a value that are looked at before it is copied without a proof
 
-_BUILTIN = (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict, Counter, bytearray)
+_BUILTIN = (
+    *(list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict, Counter, bytearray),
+    *(memoryview, type(gc.get_referents(memoryview(b""))[0])),
+)
 
 KINDS: Dict[type, int] = dict.fromkeys(
     (
@@ -170,22 +174,33 @@ def _is_whole(value: Any) -> bool:
 
     References to the value itself are for the caller to count.
     """
-    kind = kind_of(type(value))
+    kind = KINDS.get(type(value))
+    if kind is None:
+        kind = kind_of(type(value))
     if kind == ATOM:
         return True
     if kind == UNKNOWN:
         return False
-    referents = gc.get_referents(value) if kind == GRAPH else _of_array(value)
+    if kind == ARRAY:
+        if value.base is None and not value.dtype.hasobject:
+            return True
+        referents = _of_array(value)
+    else:
+        referents = _referents(value)
     for each in referents:
         if type(each) not in _ATOMS:
-            break
-    else:
-        return True
+            each = None
+            return _is_closed(value, referents)
+    return True
+
+
+def _is_closed(value: Any, referents: List[Any]) -> bool:
+    """Whether all references to what a value refers to, over any number of steps, are in it."""
     graph = _Graph()
     graph.counts[id(value)] = 0
     if not graph.add(referents):
         return False
-    del referents
+    referents.clear()  # they are ours, and would be counted
     if graph.counts[id(value)]:
         return False  # it refers to itself: its references cannot be told from those of others
     number = 0
@@ -193,7 +208,7 @@ def _is_whole(value: Any) -> bool:
     while number < len(objects):
         each = objects[number]
         of_array = KINDS[type(each)] == ARRAY
-        if not graph.add(_of_array(each) if of_array else gc.get_referents(each)):
+        if not graph.add(_of_array(each) if of_array else _referents(each)):
             return False
         number += 1
     each = None
@@ -205,7 +220,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _in_graph() -> int:
-    """Return how many references to an object are ours where `_is_whole` counts them."""
+    """Return how many references to an object are ours where `_is_closed` counts them."""
     objects = [[]]  # type: List[List[Any]]
     each = None
     references = sys.getrefcount

@@ -48,7 +48,7 @@ def sort(
     size = 0
 
     def flush() -> None:
-        held.sort(key=_order, reverse=reverse)
+        _sort(held, reverse)
         runs.append(_written(held))
         held.clear()
 
@@ -65,7 +65,7 @@ def sort(
                     for run in runs:
                         run.close()
                     runs[:] = [merged]
-        held.sort(key=_order, reverse=reverse)
+        _sort(held, reverse)
         if not runs:
             yield from held
             return
@@ -74,6 +74,26 @@ def sort(
     finally:
         for run in runs:
             run.close()
+
+
+class IncomparableError(TypeError):
+    """Two entries that have no order, by the keys of their items."""
+
+
+def _sort(entries: List[Entry], reverse: bool) -> None:
+    try:
+        entries.sort(key=_order, reverse=reverse)
+    except TypeError as error:
+        # A list that could not be sorted has all of its entries, in some order.
+        first = entries[0]
+        for other in entries[1:]:
+            try:
+                other.order < first.order  # noqa: B015
+            except TypeError:
+                raise IncomparableError(
+                    "%s (those of the items %s and %s)" % (error, first.key, other.key)
+                ) from error
+        raise
 
 
 def _order(entry: Entry) -> Any:

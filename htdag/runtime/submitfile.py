@@ -10,6 +10,10 @@ from typing import Dict, List, Optional
 from . import atonce, layout
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
+NOT_HELD = "# Nothing: jobs are not to come on hold.\n"
+"""What a submit description includes where its jobs are not to come on hold."""
+
+_HELD_BY = "MY.HtdagHeldBy"
 _MEGABYTES = {"k": 1 / 1024, "": 1.0, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
 
 
@@ -45,7 +49,7 @@ def change(run: str, node: str, values: Dict[str, str]) -> None:
 def hold(run: str, node: str, by: str) -> None:
     """Have jobs that are yet to be submitted come on hold, by the action that asks for it."""
     limits = _limits(run, node)
-    lines = ["MY.HtdagHeldBy = %s" % json.dumps(by)]
+    lines = ["%s = %s" % (_HELD_BY, json.dumps(by))]
     # Of jobs that are materialised late HTCondor forgets the hold. Where nobody asked for that they
     # come at once; else none is made before the release.
     lines += ["MY.JobMaterializePaused = 1"] if limits else ["hold = True", "max_materialize ="]
@@ -53,22 +57,20 @@ def hold(run: str, node: str, by: str) -> None:
     layout.write_aside(os.path.join(run, layout.held(node)), content.encode())
 
 
-def release(run: str, node: str) -> bool:
-    """Take `hold` back, and tell whether there was any."""
-    try:
-        os.remove(os.path.join(run, layout.held(node)))
-    except FileNotFoundError:
-        return False
-    return True
+def release(run: str, node: str) -> None:
+    """Take `hold` back."""
+    if held_by(run, node):
+        layout.write_aside(os.path.join(run, layout.held(node)), NOT_HELD.encode())
 
 
 def held_by(run: str, node: str) -> str:
     """Return the action by which jobs that are to come are held; "" where they are not."""
     try:
         with open(os.path.join(run, layout.held(node)), encoding="utf-8") as file:
-            return str(json.loads(file.readline().partition("=")[2]))
+            name, _, action = file.readline().partition("=")
     except FileNotFoundError:
         return ""
+    return str(json.loads(action)) if name.strip() == _HELD_BY else ""
 
 
 def _limits(run: str, node: str) -> List[str]:

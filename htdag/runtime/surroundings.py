@@ -157,8 +157,12 @@ class Surroundings:
         process, system, filtered = _Process, sys, warnings
         out, err = self._streams.streams[1:]
         raw, filters, following = _raw(out), self._filters.content, self._next
-        optional = (self._optional.get("decimal"), self._optional.get("numpy"))
-        others = [each.is_changed for each in optional if each is not None]
+        decimal, numpy = self._optional.get("decimal"), self._optional.get("numpy")
+        context_of = errors_of = context = precision = rounding = errors = None
+        if decimal is not None:
+            context_of, context, precision, rounding = decimal.quick()
+        if numpy is not None:
+            errors_of, errors = numpy.quick()
 
         def changed(now: float) -> bool:
             if (
@@ -170,10 +174,13 @@ class Surroundings:
                 or filtered.filters != filters
             ):
                 return True
-            for is_changed in others:  # noqa: SIM110  (any() takes twice the time)
-                if is_changed():
-                    return True
-            return False
+            if context_of is not None and (
+                context_of() is not context
+                or context.prec != precision
+                or context.rounding != rounding
+            ):
+                return True
+            return errors_of is not None and errors_of() != errors
 
         return changed
 
@@ -437,21 +444,15 @@ class _Decimal:
         self.restore()
 
     def restore(self) -> None:
-        get = self._module.getcontext
         self._module.setcontext(self._saved.copy())
-        precision, rounding = self._saved.prec, self._saved.rounding
-        context = get()
-        traps, right = context.traps, self._saved.traps
 
-        def is_changed() -> bool:
-            return (
-                get() is not context
-                or context.prec != precision
-                or context.rounding != rounding
-                or traps != right
-            )
+    def quick(self) -> Tuple[Any, ...]:
+        """Return what to look at often: how to get the context, and what it is to be."""
+        get = self._module.getcontext
+        return get, get(), self._saved.prec, self._saved.rounding
 
-        self.is_changed = is_changed
+    def is_changed(self) -> bool:
+        return settings.of_decimal(self._module.getcontext()) != settings.of_decimal(self._saved)
 
 
 class _Errors:
@@ -462,18 +463,19 @@ class _Errors:
         self._module = sys.modules["numpy"]
         config = sys.modules.get("numpy._core._ufunc_config")
         # Since numpy 2.0 it is the content of a context variable, which is never changed itself.
-        self._variable = getattr(config, "_extobj_contextvar", None)
+        variable = getattr(config, "_extobj_contextvar", None)
+        self._get: Callable[[], Any] = self._module.geterr if variable is None else variable.get
         self.restore()
 
+    def is_changed(self) -> bool:
+        return bool(self._module.geterr() != self._wanted)
+
     def restore(self) -> None:
-        if self._module.geterr() != self._wanted:
-            self._module.seterr(**self._wanted)
-        if self._variable is None:
-            self.is_changed = lambda: bool(self._module.geterr() != self._wanted)
-            return
-        get = self._variable.get
-        content = get()
-        self.is_changed = lambda: get() is not content
+        self._module.seterr(**self._wanted)
+
+    def quick(self) -> Tuple[Any, ...]:
+        """Return what to look at often: how to get what is set, and what that is to be."""
+        return self._get, self._get()
 
 
 def _of_locale(_: Any) -> _Setting:

@@ -18,7 +18,7 @@ import pathlib
 import sys
 from typing import Any, Callable, Dict, FrozenSet, Iterator, NamedTuple, Optional
 
-from . import fetch, layout
+from . import fetch, layout, lent
 
 _Plain: Any = type(pathlib.Path())
 
@@ -185,6 +185,7 @@ def located(file: Dict[str, Any], here: Here) -> str:
     path = os.path.join(here.root, file["at"], file["name"])
     if shared and "path" in file:
         if os.path.exists(file["path"]):
+            lent.note(file["path"])
             return str(file["path"])
         # A run that came from elsewhere has the user's files in place of the links to them.
         if not os.path.exists(path):

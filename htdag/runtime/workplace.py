@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Any, Callable
 
-from . import fetch, layout, travel
+from . import fetch, layout, lent, travel
 from .job import Job
 
 
@@ -82,9 +82,14 @@ def _collector(job: Job, root: str, own: str) -> Callable[[str], Any]:
 def link_inputs(job: Job, here: travel.Here, working: str) -> None:
     """Put the input files of all jobs of a node into a working directory."""
     for each in job.program.get("input_files", ()):
-        link = os.path.join(working, each["as"])
-        if not os.path.lexists(link):
-            os.symlink(travel.located(each, here), link)
+        target = os.path.join(working, each["as"])
+        if os.path.lexists(target):
+            continue
+        path = travel.located(each, here)
+        if path == each.get("path"):
+            lent.place(path, target)
+        else:  # it was transferred, or fetched, for this job alone
+            os.symlink(path, target)
 
 
 def _unexpected(path: str) -> Any:

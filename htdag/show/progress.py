@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from htdag._text import visible
 from htdag._warn import is_terminal, say
 from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
@@ -118,7 +117,7 @@ class _Lines:
     def _print(self, tag: str) -> None:
         counts, line = self._line[tag]
         if counts != self._printed.get(tag):  # the time that is left changes always
-            say(visible(line))
+            say(line)
             self._printed[tag], self._time[tag] = counts, time.monotonic()
 
 

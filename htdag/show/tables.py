@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from htdag._settings import Value
-from htdag._text import size, size_of_file, visible
+from htdag._text import duration, size, size_of_file, visible
 from htdag.backends.base import JobState
 from htdag.housekeeping import Cleaned
 from htdag.observe.holds import explain
@@ -202,23 +202,48 @@ def print_items(items: Sequence[ItemState]) -> None:
     _print_table(titles, cells, right=["since", "chunk"], extra=["by"])
 
 
-def print_usage(jobs: Sequence[JobUsage]) -> None:
-    """Print a table of what jobs have used on standard output."""
-    cells = [
-        [
-            Text("".join(f"round {number}, " for number in job.rounds) + job.node),
-            Text(f"{job.chunk}.{job.attempt}"),
-            Text(job.key or ""),
-            Text(str(job.items)),
-            Text(f"{job.seconds:.3g} s"),
-            Text(size(job.memory)),
-            Text(size(job.disk / 1024)),
-            Text(job.host, "dim"),
+def print_usage(jobs: Sequence[JobUsage], each: bool) -> None:
+    """Print a table of what jobs have used on standard output: of each, or of those of a node."""
+    if each:
+        cells = [
+            [
+                Text("".join(f"round {number}, " for number in job.rounds) + job.node),
+                Text(f"{job.chunk}.{job.attempt}"),
+                Text(job.key or ""),
+                *_amounts([job]),
+                Text(job.host, "dim"),
+            ]
+            for job in jobs
         ]
-        for job in jobs
+        if len(jobs) > 1:
+            cells.append(
+                [Text("all"), Text(f"{len(jobs)} jobs"), Text(""), *_amounts(jobs), Text()]
+            )
+        titles = ["node", "chunk.attempt", "item", *_AMOUNTS, "on"]
+    else:
+        nodes: dict[str, list[JobUsage]] = {}
+        for job in jobs:
+            nodes.setdefault(job.node, []).append(job)
+        cells = [
+            [Text(name), Text(f"{len(of_node):,}"), *_amounts(of_node)]
+            for name, of_node in [*nodes.items(), ("all", jobs)]
+        ]
+        titles = ["node", "jobs", *_AMOUNTS]
+    _print_table(titles, cells, right=["jobs", *_AMOUNTS], extra=["on"])
+
+
+_AMOUNTS = ("items", "time", "memory", "disk")
+
+
+def _amounts(jobs: Sequence[JobUsage]) -> list[Text]:
+    """Return cells with the items and seconds of all of some jobs, and the most that one took."""
+    seconds = sum(job.seconds for job in jobs)
+    return [
+        Text(f"{sum(job.items for job in jobs):,}"),
+        Text(f"{seconds:.3g} s" if len(jobs) == 1 else duration(seconds)),
+        Text(size(max(job.memory for job in jobs))),
+        Text(size(max(job.disk for job in jobs) / 1024)),
     ]
-    titles = ["node", "chunk.attempt", "item", "items", "time", "memory", "disk", "on"]
-    _print_table(titles, cells, right=["items", "time", "memory", "disk"], extra=["on"])
 
 
 _ITEM_STYLES = {
