@@ -22,7 +22,7 @@ AS_DATA = ("item", "result", "bind", "initial")
 TOGETHER = ("default", "item", "bind", "initial", "key")  # places where values are in one file
 SECONDS = 150  # for one run
 AT_ONCE = 500
-ALL = 1000  # so there is one job, which loads what functions need once  # values in one job's functions
+ALL = 1000  # one job, which loads once what functions need  # values in one job's functions
 
 
 class Raised(Exception):
