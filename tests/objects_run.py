@@ -21,8 +21,8 @@ IN_CODE = ("global", "default", "closure", "attribute", "module")
 AS_DATA = ("item", "result", "bind", "initial")
 TOGETHER = ("default", "item", "bind", "initial", "key")  # places where values are in one file
 SECONDS = 150  # for one run
-AT_ONCE = 500
-ALL = 1000  # one job, which loads once what functions need  # values in one job's functions
+AT_ONCE = 500  # values in one job's functions
+ALL = 1000  # one job, which loads once what functions need
 
 
 class Raised(Exception):

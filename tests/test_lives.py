@@ -27,6 +27,8 @@ from lives import EDITS, FORMS, ITEM_EDITS, KNOWN, Life, Program, Server, Stage,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
+
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 LIVES, STEPS = (170, 12) if LONG else (5, 10)
 NUMBERS = st.integers(0, 40)

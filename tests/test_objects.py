@@ -16,6 +16,8 @@ from objects_run import AS_DATA, IN_CODE
 if TYPE_CHECKING:
     from pool import Pool
 
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
+
 HERE = Path(__file__).parent
 IN_CLOSURE = """
 def _closure_{slug}():
