@@ -60,6 +60,9 @@ class IterableSource:
     def __len__(self) -> int:
         return self.count()
 
+    def __bool__(self) -> bool:
+        return True  # without reading any item
+
     def count(self, most: int | None = None) -> int:
         """Return how many items there are, and of more than `most` so many: no more are read."""
         if self._sequence is not None:

@@ -855,3 +855,50 @@ def test_items_count_with_the_classes_and_functions_that_they_name(tmp_path: Pat
         told.append(done.stderr)
     assert "htdag: tasks: recompute: of 1 item 1 is new or changed" in told[1]
     assert "htdag: tasks: reuse: unchanged, 1 item" in told[2]
+
+
+def test_empty_parts_of_keyed_items_are_not_computed_again(shared: Path, home: Path):
+    def flow() -> Any:
+        grouped = htdag.source(["a", "bb", "cc"]).group_by(len, chunk_size=1)
+        sizes = grouped.starmap(lambda key, texts: key * len(list(texts)))
+        return htdag.Pipeline(sizes.map(fit(shared, 1), fuse=False), name="parts")
+
+    def run() -> Any:
+        return ended(flow().submit("parts", "local", resume=True))
+
+    assert sorted(run().result()) == [2, 5]
+    assert sum(calls(shared).values()) == 2
+    made = run().path.stat().st_ino
+    assert sorted(run().result()) == [2, 5]
+    assert run().path.stat().st_ino == made
+    assert calls(shared) == Counter()
+
+
+def test_a_process_killed_before_it_submits_again_loses_nothing(
+    shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ended(per_item(shared, range(3)).submit("items", "local"))
+    calls(shared)
+    with monkeypatch.context() as patch:
+        patch.setattr("htdag.run.replacing.swap_back", lambda _: None)
+        patch.setattr("htdag.run.files.RunFiles._submit", lambda *_: 1 / 0, raising=False)
+        patch.setattr("htdag.run.Run._submit", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            per_item(shared, range(4)).submit("items", "local", resume=True)
+    run = ended(per_item(shared, range(4)).submit("items", "local", resume=True))
+    assert run.result() == [1, 11, 21, 31]
+    assert calls(shared) == once("parse", [3]) + once("fit", [30])
+
+
+def test_rerun_of_what_a_flat_map_made(shared: Path, home: Path):
+    def both(item: int) -> list[int]:
+        note(shared, "both", item)
+        return [item, -item]
+
+    made = htdag.source([1, 2, 3]).flat_map(both).map(fit(shared, 1))
+    run = ended(htdag.Pipeline(made, name="flat").submit("flat", "local"))
+    keys = [item.key for item in run.items()]
+    calls(shared)
+    ended(run.rerun("fit", keys=[keys[2]]))
+    assert run.result() == [2, 0, 3, -1, 4, -2]
+    assert calls(shared) == once("both", [2]) + once("fit", [2, -2])

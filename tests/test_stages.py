@@ -133,6 +133,8 @@ def test_of_an_iterator_no_more_is_read_than_is_taken():
     flow = htdag.Pipeline(numbers.take(np.int64(5)).map(inc))
     assert "source of 5 items or more" in flow.explain()
     assert read == [0, 1, 2, 3, 4]
+    assert "5 items or more" in flow.render().source
+    assert read == [0, 1, 2, 3, 4]
     # The rest is still there.
     flow = htdag.Pipeline(numbers.map(inc, fuse=False).take(7).map(inc, fuse=False))
     assert flow.plan().nodes[0].items == 7

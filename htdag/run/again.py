@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -99,14 +100,19 @@ class Again(Control):
             dropped = _with_descendants(plan, of_stage)
         seen: set[str] = set()
 
-        def keep(key: str) -> bool:
-            named = _named_by(key, keys or frozenset())
+        kinds = {entry["name"]: entry["kind"] for entry in plan["stages"]}
+
+        def keep(key: str, *, extends: bool) -> bool:
+            named = _named_by(key, keys or frozenset(), extends)
             seen.update(named)
             return not named
 
         for node in content["nodes"]:
             name = node["name"]
-            chosen = keep if keys is not None and name in of_stage else None
+            extends = any(kinds.get(each) == "flat_map" for each in node["stages"])
+            chosen = None
+            if keys is not None and name in of_stage:
+                chosen = functools.partial(keep, extends=extends)
             again = name in dropped or node["mode"] == "loop"
             node["reuse"] = not again and fill(
                 self.path, plan, [name], new / layout.kept(name), chosen
@@ -136,10 +142,14 @@ def _checked(keys: Iterable[Any]) -> frozenset[str]:
     return found
 
 
-def _named_by(key: str, keys: frozenset[str]) -> set[str]:
-    """Return those of the keys that mean an item: its own, or the one that it was made from."""
+def _named_by(key: str, keys: frozenset[str], extends: bool) -> set[str]:
+    """Return those of the keys that mean an item: its own, or the one that it was made from.
+
+    Where the node ``extends`` keys, those of what it makes of the item mean it too.
+    """
     parts = key.split(".")
-    return {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & keys
+    named = {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & keys
+    return named | ({each for each in keys if extends and each.startswith(f"{key}.")})
 
 
 def _with_descendants(plan: dict[str, Any], names: Collection[str]) -> set[str]:

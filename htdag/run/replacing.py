@@ -214,7 +214,7 @@ def _start_again(
     try:
         content = progress.read_plan(str(new))
         found = verdicts(new, content, takeover.matches)
-        if old.state is RunState.DONE and is_as_before(directory, new):
+        if _is_done(old) and is_as_before(directory, new):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
             return old
         _say(found)
@@ -223,6 +223,13 @@ def _start_again(
     finally:
         remove_quietly(new)
     return Run(directory)
+
+
+def _is_done(run: Run) -> bool:
+    try:
+        return run.state is RunState.DONE
+    except RunNotFound:
+        return False  # it was written, but never submitted
 
 
 def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None:

@@ -84,7 +84,7 @@ class Writer:
         else:
             done = set()
         attempts = state.attempts[-1:] if node["mode"] == "reduce" else state.attempts
-        if not refused and len(attempts) == 1 and state.complete and ids:
+        if not refused and len(attempts) == 1 and state.complete:
             self._add_whole(run, node, chunk, attempts[0].number, ids, keys)
             if node["returns_files"]:
                 done = set(range(len(ids)))

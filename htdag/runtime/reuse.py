@@ -96,7 +96,7 @@ class _Chunks:
         reused = 0
         whole = set()
         for number, (ids, keys) in enumerate(zip(self._ids, self._keys)):
-            found = pack.chunks.get(kept.whole_digest(ids, keys)) if ids else None
+            found = pack.chunks.get(kept.whole_digest(ids, keys))
             if found is not None and found.items == len(ids) and self._fits(number, found):
                 self._link(number, found, pack)
                 self._free[number] = [False] * len(ids)
