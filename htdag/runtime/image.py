@@ -717,8 +717,11 @@ class Image:
                 self._by_star(module, other, source)
             return other in own
 
+        statements = source.needed(name, is_there)
+        later = set().union(*(statement.later for statement in statements)) & source.names
+        self._bring([(module, other) for other in sorted(later) if other not in own])
         before = {key: value for key, value in own.items() if key != name}
-        for statement in source.needed(name, is_there):
+        for statement in statements:
             exec(statement.code, own)
             own.update({key: before[key] for key in statement.names & before.keys()})
         return name in own
