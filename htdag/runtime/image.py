@@ -400,6 +400,7 @@ class Image:
         if entry["binary"] is not None:
             return None
         module = Module(name, entry["doc"])
+        vars(module)["__builtins__"] = vars(builtins)  # what is written in C imports by way of it
         self._own[name] = module
         return module
 
