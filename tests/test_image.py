@@ -184,6 +184,7 @@ CHECKS = {
     "descriptors": lambda: Members().named == "named" and Members.kind() is Members,
     "one object": lambda: Members.cache["key"] is SHARED and Members.holds["shared"] is SHARED,
     "a sentinel": lambda: sentinel() is SENTINEL,
+    "imports by what is written in C": lambda: "__builtins__" in globals(),
     "the script": lambda: sys.modules["__main__"].Sub is Sub,
     "an error": lambda: Own(3).a == 3,
     "members as inherited": lambda: "one" in vars(SubSub) and SubSub.one is Sub.one,
@@ -338,7 +339,8 @@ def test_names_are_made_by_the_statements_that_bind_them(run_project: Any):  # n
     words.append("b")
     words[0] = len(kept)
     def made(x=number):
-        return words + [x, kept]
+        stage = [x, kept]  # not what is further down
+        return words + stage
     if __name__ == "__main__":
         never = 1 / len([*words])
     kept["at submit"] = 2

@@ -84,6 +84,25 @@ STAGES = {
 }
 
 
+def none(number):
+    raise ValueError(number)
+
+
+def emptied():
+    return numbers().map(none, **SKIP)
+
+
+STAGES.update(
+    {
+        "product of nothing": lambda: [emptied().product(numbers()), numbers().product(emptied())],
+        "combinations of nothing": lambda: [emptied().combinations(2).map(sum, fuse=False)],
+        "batches of nothing": lambda: [emptied().batch(2), emptied().take(2), emptied().sort_by()],
+        "concat of nothing": lambda: [emptied().concat(numbers(), emptied())],
+        "groups of nothing": lambda: [emptied().group_by(abs).map(len), emptied().count()],
+    }
+)
+
+
 @pytest.mark.parametrize("make", STAGES.values(), ids=STAGES)
 def test_the_rest_is_what_plain_python_makes_of_it(tmp_path, monkeypatch, make):
     flow = htdag.Pipeline(*make(), name="flow")

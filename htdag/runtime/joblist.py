@@ -31,5 +31,5 @@ def renew(run: str, name: str) -> int:
     except Exception:
         postlog.note(run, unit, "not submitted: " + traceback.format_exc())
         return 1
-    postlog.note(run, unit, "listed what is left: %d job%s" % (jobs, "s" * (jobs != 1)))
+    postlog.note(run, unit, "listed %d job%s" % (jobs, "s" * (jobs != 1)))
     return 0

@@ -696,6 +696,7 @@ _REFUSED = {
     "posix.ScandirIterator": "use a list of paths",
     "_csv.reader": "use a list of its rows",
     "_csv.writer": _MAKE,
+    "numba.core.ccallback.CFunc": "give the function itself, and make its pointer inside of one",
     "shelve.Shelf": "open it inside of the function",
     "_hashlib.HASH": "use its digest, or make it inside of the function",
     "zlib.Compress": _MAKE,
