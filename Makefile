@@ -74,6 +74,9 @@ soak: htcondor ## Run what takes long: 10,000 items killed ten times, and the fa
 	failed=; \
 	tools/as-user $(python) -m pytest -n 0 -m soak tests/test_soak.py $(PYTEST_ARGS) || \
 		failed="test_soak.py"; \
+	HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 -m soak tests/test_lives.py \
+		tests/test_objects.py tests/test_scripts.py $(PYTEST_ARGS) || \
+		failed="$$failed lives,-objects-or-scripts"; \
 	for time in $$(seq $(TIMES)); do \
 		HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 --dist loadgroup \
 			tests/test_faults.py tests/test_faults_of_data.py tests/test_bad_input.py \

@@ -32,7 +32,7 @@ from typing import Any
 
 from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
-from htdag._project import is_project_module, source_of
+from htdag._project import absolute, is_project_module, source_of
 from htdag._reach import imported_names
 from htdag.runtime import culprit, layout
 from htdag.runtime.image import (
@@ -328,7 +328,7 @@ class Image:
             if isinstance(vars(module).get(key), str)
         }
         if file is not None:
-            file = os.path.abspath(file)
+            file = absolute(file)
         entry = self._entry(name, file, None if path is None else list(path), loaded=True)
         entry |= {"doc": module.__doc__, "given": given}
         entry["package"] = given.get("__package__", "")

@@ -109,7 +109,8 @@ def is_installed_code(file: str) -> bool:
     """
     if file.startswith("<"):
         return file.startswith("<frozen")
-    here, real = os.path.abspath(file), os.path.realpath(file)
+    file = absolute(file)
+    here, real = file, os.path.realpath(file) if os.path.isabs(file) else file
     roots = _installed_roots()
     if real.startswith(roots):
         return True
@@ -131,7 +132,7 @@ def _is_installed_folder(folder: str) -> bool:
     """Return whether anything that is installed lies in a folder that is no package itself."""
     if is_installed_code(folder):
         return True
-    path = os.path.abspath(folder) + os.sep
+    path = absolute(folder) + os.sep
     return any(
         file.startswith(path[len(entry) + 1 :])
         for entry in _search_folders()
@@ -154,7 +155,16 @@ def package_folders() -> list[str]:
 
 
 def _search_path() -> list[str]:
-    return [os.path.abspath(entry) for entry in sys.path if type(entry) is str]
+    entries = (absolute(entry) for entry in sys.path if type(entry) is str)
+    return [entry for entry in entries if os.path.isabs(entry)]
+
+
+def absolute(path: str) -> str:
+    """Return the absolute form of a path, or the path itself if the working directory is gone."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
 
 
 def _search_folders() -> set[str]:
@@ -223,7 +233,7 @@ def _site_folders() -> set[str]:
 
 def _script_folder() -> str:
     file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.dirname(os.path.abspath(file)) if isinstance(file, str) else ""
+    return os.path.dirname(absolute(file)) if isinstance(file, str) else ""
 
 
 def _has_distributions(folder: str) -> bool:

@@ -222,7 +222,7 @@ _MAY_STAY = re.compile(
     r"|submit\.json|again\.lock|local\.(state|jobs)\.json|local\.lock|local\.log"
     r"|[\w.-]+\.dag\.(condor\.sub|dagman\.log|dagman\.out|lib\.out|lib\.err|metrics|nodes\.log)"
     r"|[\w.-]+\.dag\.rescue\d{3}"
-    r"|nodes/[\w.-]+/([\w.-]+\.sub|chunks\.txt(\.outdated)?|held\.sub|node\.json|functions\.pickle|chunking\.json)"
+    r"|nodes/[\w.-]+/([\w.-]+\.sub|chunks\.txt(\.outdated)?|held\.txt|node\.json|functions\.pickle|chunking\.json)"
     r"|environments/[\w.-]+/(run|local)\.sh"
     rf"|nodes/[\w.-]+/in/(\d{{4}}\.items|{_JOB}\.json)"
     rf"|nodes/[\w.-]+/out/{_JOB}\.(record(\.damaged)?|[a-z]+\.items)"

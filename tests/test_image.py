@@ -338,7 +338,8 @@ def test_names_are_made_by_the_statements_that_bind_them(run_project: Any):  # n
     words.append("b")
     words[0] = len(kept)
     def made(x=number):
-        return words + [x, kept]
+        stage = [x, kept]  # not what is further down
+        return words + stage
     if __name__ == "__main__":
         never = 1 / len([*words])
     kept["at submit"] = 2

@@ -156,12 +156,13 @@ def cause_that_stays():
     return error
 
 
-FOLDER = tempfile.mkdtemp(prefix="htdag-odd-", dir="/var/tmp")
+FOLDER = os.path.join(tempfile.gettempdir(), f"htdag-odd-{os.getpid()}")  # also of jobs here
 KEPT = []  # elsewhere than in what travels
 
 
 @pytest.fixture(scope="module", autouse=True)
 def all_is_closed():
+    os.makedirs(FOLDER, exist_ok=True)
     yield
     for each in (*KEPT, *VALUES.values()):
         with contextlib.suppress(ValueError):  # what it reads from is closed
@@ -495,6 +496,8 @@ def test_the_smallest_part_is_named():
         def __init__(self, connection):
             self.tables = {"db": [1, (connection,)]}
 
+    executor = concurrent.futures.ThreadPoolExecutor()
+    assert culprit.place(executor, "pool", program.pickler()) == ""
     connection = sqlite3.connect(":memory:")
     found = culprit.find(Settings(connection), "module.CONFIG", program.pickler())
     assert found.path == "module.CONFIG.tables['db'][1][0]"

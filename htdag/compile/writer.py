@@ -410,4 +410,6 @@ def _write(path: Path, content: str | bytes, mode: int = 0o600) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    # Paths that are no UTF-8 have lone surrogates, which JSON escapes in the same way.
+    _write(path, text.encode("utf-8", "backslashreplace"))

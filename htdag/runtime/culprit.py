@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from typing import Any, Callable, Iterator, NamedTuple, Tuple
 
-from . import static
+from . import reducers, static
 
 _MOST_TRIES = 2_000
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
@@ -53,7 +53,7 @@ def find(value: Any, name: str, dumps: Callable[[Any], Any]) -> Culprit:
     seen = {id(value)}
     left = _MOST_TRIES
     inside = True
-    while inside and left:
+    while inside and left and not _is_refused(found.value):
         inside = False
         for step, part in _parts(found.value):
             if type(part) in _PLAIN or id(part) in seen:
@@ -72,6 +72,15 @@ def place(value: Any, name: str, dumps: Callable[[Any], Any]) -> str:
     """Return words on the part of a value that cannot be pickled, "" where it is all of it."""
     found = find(value, name, dumps)
     return "" if found.path == name else " (%s, a %s)" % (found.path, found.kind)
+
+
+def _is_refused(value: Any) -> bool:
+    """Return whether a value is refused for what it is, and not for what it holds."""
+    try:
+        reducers.reduced(value)
+    except Exception:
+        return True
+    return False
 
 
 def _failure(value: Any, dumps: Callable[[Any], Any]) -> Any:

@@ -400,6 +400,7 @@ class Image:
         if entry["binary"] is not None:
             return None
         module = Module(name, entry["doc"])
+        vars(module)["__builtins__"] = vars(builtins)  # what is written in C imports by way of it
         self._own[name] = module
         return module
 
@@ -717,8 +718,11 @@ class Image:
                 self._by_star(module, other, source)
             return other in own
 
+        statements = source.needed(name, is_there)
+        later = set().union(*(statement.later for statement in statements)) & source.names
+        self._bring([(module, other) for other in sorted(later) if other not in own])
         before = {key: value for key, value in own.items() if key != name}
-        for statement in source.needed(name, is_there):
+        for statement in statements:
             exec(statement.code, own)
             own.update({key: before[key] for key in statement.names & before.keys()})
         return name in own

@@ -88,7 +88,7 @@ def chunk_list(name: str, lane: int = 0) -> str:
 
 def held(name: str) -> str:
     """Return what a submit description includes while its jobs are to come on hold."""
-    return node(name) + "/held.sub"
+    return node(name) + "/held.txt"
 
 
 def outdated(name: str, lane: int = 0) -> str:

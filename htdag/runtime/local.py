@@ -58,6 +58,7 @@ def run_directory(run: str, cores: int) -> int:
     os.setsid()
     signal.signal(signal.SIGTERM, _on_signal)
     signal.signal(signal.SIGINT, _on_signal)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # some parents ignore it: no child to wait for
     _write_state("running", "")
     os.write(say_ready, b"1")
     os.close(say_ready)

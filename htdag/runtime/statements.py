@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Set
+import dis
+import types
+from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
 
 
 class Statement(NamedTuple):
-    """A statement: its code, and which names it binds."""
+    """A statement: its code, which names it binds, and which its functions use when they run."""
 
     code: Any
     names: Set[str]
+    later: Set[str]
 
 
 class Statements:
@@ -44,12 +47,12 @@ class Statements:
         ]
         self._done: Set[int] = set()
 
-    def needed(self, name: str, is_there: Callable[[str], bool]) -> Iterator[Statement]:
-        """Yield in order what has to be executed for a name, and was not yet.
+    def needed(self, name: str, is_there: Callable[[str], bool]) -> List[Statement]:
+        """Return in order what has to be executed for a name, and was not yet.
 
         ``is_there`` tells of another name whether the module has it already.
         """
-        wanted: Set[int] = set()
+        wanted: Dict[int, Statement] = {}
         names = [name]
         seen = {name}
         while names:
@@ -61,16 +64,24 @@ class Statements:
                     current in self._imported or current not in _changed(self._bodies[number])
                 ):
                     continue
-                wanted.add(number)
-                for other in sorted(_used(self._bodies[number])):
+                code = self._compiled(number)
+                now, later = _used(code)
+                wanted[number] = Statement(code, binds, later)
+                for other in sorted(now):
                     if other not in seen and not is_there(other) and other in self.names:
                         names.append(other)
                     seen.add(other)
-        for number in sorted(wanted - self._done):  # asking for others may have done some
-            self._done.add(number)
-            node = self._bodies[number]
-            code = compile(ast.Module([node], []), self._file, "exec", dont_inherit=True)
-            yield Statement(code, self._binds[number])
+        # Asking for others may have done some.
+        return [wanted[number] for number in sorted(wanted) if self._begin(number)]
+
+    def _begin(self, number: int) -> bool:
+        is_new = number not in self._done
+        self._done.add(number)
+        return is_new
+
+    def _compiled(self, number: int) -> Any:
+        module = ast.Module([self._bodies[number]], [])
+        return compile(module, self._file, "exec", dont_inherit=True)
 
     def starred(self, entry: Dict[str, Any]) -> List[str]:
         """Return the modules of which all public names are imported."""
@@ -163,6 +174,24 @@ def _changed(node: ast.AST) -> Set[str]:
     return found
 
 
-def _used(node: ast.AST) -> Set[str]:
-    """Return the names that a statement uses, in the functions that it defines too."""
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+def _used(code: Any) -> Tuple[Set[str], Set[str]]:
+    """Return the global names that code uses when it is executed, and those of its functions."""
+    now: Set[str] = set()
+    later: Set[str] = set()
+    codes = [(code, now)]
+    while codes:
+        current, found = codes.pop()
+        for instruction in dis.get_instructions(current):
+            if instruction.opname in _LOOK_UP:
+                found.add(str(instruction.argval))
+        for inner in current.co_consts:
+            if isinstance(inner, types.CodeType):
+                # A class, or a comprehension, is executed with the statement that it is in.
+                at_once = not inner.co_flags & _OPTIMIZED or inner.co_name in _COMPREHENSIONS
+                codes.append((inner, found if at_once else later))
+    return now, later - now
+
+
+_LOOK_UP = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+_OPTIMIZED = 1  # a flag of the code of functions
+_COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})

@@ -1,0 +1,211 @@
+"""Values of ordinary scripts in all places where they can be: runs say what plain Python says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from objects import ENTRIES, IMPORTS, KNOWN, Entry
+from objects_run import AS_DATA, IN_CODE
+
+if TYPE_CHECKING:
+    from pool import Pool
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
+
+HERE = Path(__file__).parent
+IN_CLOSURE = """
+def _closure_{slug}():
+    v = {value}
+    def inner(_):
+        return {probe}
+    return inner
+closure_{slug} = _closure_{slug}()
+"""
+IN_MODULE = """
+G_{slug} = {value}
+def {place}_{slug}(_):
+    v = G_{slug}
+    return {probe}
+"""
+AS_DEFAULT = """
+def default_{slug}(_, v={value}):
+    return {probe}
+"""
+IN_CLASS = """
+class A_{slug}:
+    v = {value}
+def attribute_{slug}(_):
+    v = A_{slug}.__dict__["v"]
+    return {probe}
+"""
+AS_VALUE = """
+def make_{slug}(_):
+    return {value}
+def probe_{slug}(v):
+    return {probe}
+"""
+AS_ARGUMENT = """
+def raise_{slug}(_):
+    raise objects_run.Raised({value})
+"""
+KEYS = [entry for entry in ENTRIES if entry.key and not entry.lives_in]
+DATA = [entry for entry in ENTRIES if entry.lives_in in ("", "data")]
+CODE = [entry for entry in ENTRIES if entry.lives_in in ("", "code")]
+ANYWHERE = [entry for entry in CODE if not entry.refused]
+PLACES = {
+    **dict.fromkeys(IN_CODE, ANYWHERE),
+    "default": CODE,
+    **dict.fromkeys(AS_DATA, DATA),
+    "exception": DATA,
+    "key": KEYS,
+}
+BY_SLUG = {entry.slug: entry for entry in ENTRIES}
+
+
+def filled(text: str, entry: Entry, place: str = "global") -> str:
+    return text.format(slug=entry.slug, value=entry.value, probe=entry.probe, place=place)
+
+
+FORMS = {
+    "global": IN_MODULE,
+    "closure": IN_CLOSURE,
+    "default": AS_DEFAULT,
+    "attribute": IN_CLASS,
+    "exception": AS_ARGUMENT,
+    **dict.fromkeys([*AS_DATA, "key"], AS_VALUE),
+}
+
+
+def write_scripts(folder: Path, own: str, tables: dict[str, list[Entry]]) -> None:
+    """Write script.py, in which the classes and functions are its own or those of a module."""
+    text = (HERE / "objects_own.py").read_text()
+    (folder / "objects_run.py").write_text((HERE / "objects_run.py").read_text())
+    begin = IMPORTS + "import objects_run\n"
+    if own == "module":
+        begin += "from own import *\n"
+    else:
+        rest = text.partition("from __future__ import annotations\n")[2]
+        begin = "from __future__ import annotations\n" + begin + rest
+    values = [filled(IN_MODULE, entry, "module") for entry in tables.get("module", [])]
+    (folder / "own.py").write_text(text)
+    (folder / "values.py").write_text(IMPORTS + "from own import *\n" + "".join(values))
+    forms = {
+        (form, entry.slug): filled(form, entry)
+        for place, entries in tables.items()
+        for form in [FORMS.get(place, "")]
+        for entry in entries
+    }
+    end = "if __name__ == '__main__':\n    objects_run.main(globals())\n"
+    script = [begin, "from values import *\n", *forms.values(), end]
+    (folder / "script.py").write_text("".join(script))
+
+
+def answers(folder: Path, on: str, tables: dict[str, list[Entry]], **fuse: bool) -> Any:
+    """Return what plain Python (``"plain"``) or runs say of the entries of some places."""
+    asked = {
+        "on": on,
+        "tables": {place: [entry.slug for entry in entries] for place, entries in tables.items()},
+        "fuse": fuse,
+        "answers": str(folder / f"answers-{on}.json"),
+    }
+    (folder / "asked.json").write_text(json.dumps(asked))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "script.py", "asked.json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(Path(asked["answers"]).read_text())
+
+
+def differences(plain: Any, told: Any, tables: dict[str, list[Entry]]) -> dict[str, list[str]]:
+    """Return what differs, by place and name, with both answers."""
+    return {
+        f"{place}: {entry.name}": [plain[place][entry.slug], told[place].get(entry.slug)]
+        for place, entries in tables.items()
+        for entry in entries
+        if not agrees(entry, place, plain[place][entry.slug], told[place].get(entry.slug))
+    }
+
+
+def agrees(entry: Entry, place: str, plain: list[str], told: list[str] | None) -> bool:
+    if told is None:
+        return False
+    if told[0] == "refused":
+        if place in IN_CODE:
+            return bool(entry.refused and re.search(entry.refused, told[1]))
+        # What plain pickle refuses is refused with words of htdag's, never half done.
+        return plain[0] == "refused" or (place == "key" and is_said_of_keys(told[1]))
+    if place == "exception":
+        # Where the exception has no text, plain Python shows none.
+        return plain[1].endswith("?") or without_addresses(plain) == without_addresses(told)
+    return without_addresses(plain) == without_addresses(told)
+
+
+def without_addresses(answer: list[str]) -> list[str]:
+    return [answer[0], re.sub("0x[0-9a-f]+", "0x", answer[1])[:100]]
+
+
+def is_said_of_keys(text: str) -> bool:
+    return "cannot be a key" in text
+
+
+GROUPS = {
+    "globals": ["global", "module"],
+    "in functions": ["default", "closure", "attribute"],
+    "as data": ["item", "result", "bind", "initial"],
+    "keys and exceptions": ["key", "exception"],
+}
+
+
+def tables_of(group: str) -> dict[str, list[Entry]]:
+    return {
+        place: [entry for entry in PLACES[place] if f"{place}: {entry.name}" not in KNOWN]
+        for place in GROUPS[group]
+    }
+
+
+def compare(folder: Path, own: str, on: str, group: str, **fuse: bool) -> None:
+    tables = tables_of(group)
+    write_scripts(folder, own, tables)
+    plain = answers(folder, "plain", tables)
+    told = answers(folder, on, tables, **fuse)
+    assert differences(plain["answers"], told["answers"], tables) == {}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("own", ["script", "module"])
+def test_values_are_in_runs_what_they_are_in_python(
+    runs_dir: Path, tmp_path: Path, own: str, group: str
+) -> None:
+    """The classes are the script's own, and all is fused; or those of a module, and nothing is."""
+    compare(tmp_path, own, "local", group, **({} if own == "script" else {"fuse": False}))
+
+
+@pytest.mark.pool
+@pytest.mark.parametrize("group", GROUPS)
+def test_values_are_on_a_pool_what_they_are_in_python(
+    pool: Pool, runs_dir: Path, tmp_path: Path, group: str
+) -> None:
+    compare(tmp_path, "module", "condor", group)
+
+
+def test_the_table_of_what_is_known_to_go_wrong_is_true(runs_dir: Path, tmp_path: Path) -> None:
+    """What is mended has to leave the table."""
+    tables = {
+        place: [entry for entry in entries if f"{place}: {entry.name}" in KNOWN]
+        for place, entries in PLACES.items()
+    }
+    tables = {place: entries for place, entries in tables.items() if entries}
+    write_scripts(tmp_path, "script", tables)
+    plain = answers(tmp_path, "plain", tables)["answers"]
+    told = answers(tmp_path, "local", tables)["answers"]
+    assert set(differences(plain, told, tables)) == set(KNOWN)
