@@ -184,6 +184,7 @@ CHECKS = {
     "descriptors": lambda: Members().named == "named" and Members.kind() is Members,
     "one object": lambda: Members.cache["key"] is SHARED and Members.holds["shared"] is SHARED,
     "a sentinel": lambda: sentinel() is SENTINEL,
+    "imports by what is written in C": lambda: "__builtins__" in globals(),
     "the script": lambda: sys.modules["__main__"].Sub is Sub,
     "an error": lambda: Own(3).a == 3,
     "members as inherited": lambda: "one" in vars(SubSub) and SubSub.one is Sub.one,
