@@ -29,7 +29,7 @@ EVENTS = {
 
 class Log:
     def __init__(self, run: Path) -> None:
-        (run / layout.PLAN).write_text('{"nodes": []}')
+        (run / layout.PLAN).write_text('{"nodes": [], "stages": [], "sources": {}}')
         self._path = run / "flow.dag.nodes.log"
         self.log = RunLog(run, "flow.dag", 7)
 

@@ -28,6 +28,7 @@ Form = Callable[[Any], bytes]
 _LENGTH = struct.Struct("<Q")
 _LARGE = 10**600
 """Numbers from here on, and those that are as small, have a residue as their canonical form."""
+_LEAST = -_LARGE
 _PRIME = int(
     "e88d4b04a7edd13f919540f7a718c9c5d23e6805719ca7d8"
     "af58908b76c8ecdd6e2bb3b4d08f125d054429dace47d3b",
@@ -65,7 +66,7 @@ def digest(key: Any) -> bytes:
     kind = type(key)
     if kind is str:  # most keys are texts
         form = b"s" + key.encode("utf-8", "surrogatepass")
-    elif kind is int and -_LARGE < key < _LARGE:
+    elif kind is int and _LEAST < key < _LARGE:
         form = b"n%d" % key
     else:
         form = _canonical(key)
@@ -163,7 +164,7 @@ def _slice(key: slice) -> bytes:
 
 
 def _integer(key: int) -> bytes:
-    if -_LARGE < key < _LARGE:
+    if _LEAST < key < _LARGE:
         return b"n%d" % key
     return b"m%d" % (key % _PRIME)
 
