@@ -277,7 +277,17 @@ class _Lines(Sequence[str]):
 
 
 class _NotYet(Exception):
-    """A group of pieces needs another that is being made."""
+    """A group of pieces needs another that is being made.
+
+    Parameters
+    ----------
+    group : int
+        The one that is being made.
+    """
+
+    def __init__(self, group: int) -> None:
+        super().__init__(group)
+        self.group = group
 
 
 class Image:
@@ -307,7 +317,8 @@ class Image:
         self._own: Dict[str, Any] = {}  # its modules, by name
         self._installed = False
         self._state: Dict[int, Any] = {}  # of groups: True while in the making, values, an error
-        self._postponed: List[Name] = []
+        self._postponed: Dict[Name, None] = {}
+        self._waiting: Dict[Any, int] = {}  # for a group or name: what was being made then
         self._depth = 0
         self._lock = threading.RLock()
         self._sources: Dict[str, Any] = {}
@@ -605,11 +616,13 @@ class Image:
             group = self._pieces[key][0] if key in self._pieces else None
             try:
                 if group is None and name not in own:
+                    self._check_waiting(key)
                     self._from_source(module, name)
                 elif group is not None and group not in self._state:
                     self._load(group)
-            except _NotYet:
-                self._postponed.append(key)
+            except _NotYet as error:
+                self._waiting[key] = error.group
+                self._postponed[key] = None
             except Exception as error:
                 if group is None:
                     own[name] = Absent(error)
@@ -630,7 +643,8 @@ class Image:
         if isinstance(state, Exception):
             raise state
         if state is not None:
-            raise _NotYet
+            raise _NotYet(group)
+        self._check_waiting(group)
         self._state[group] = True
         self._making.append(group)
         self._depth += 1
@@ -640,8 +654,10 @@ class Image:
                 with open(os.path.join(self.root, data), "rb") as file:
                     data = file.read()
             values = _Unpickler(self, data).load()
-        except BaseException:
+        except BaseException as error:
             del self._state[group]
+            if isinstance(error, _NotYet):
+                self._waiting[group] = error.group
             raise
         finally:
             self._depth -= 1
@@ -658,6 +674,12 @@ class Image:
         self._finish()
         return values
 
+    def _check_waiting(self, what: Any) -> None:
+        """Do not begin again with what still waits: each of many would, and all that need them."""
+        group = self._waiting.get(what)
+        if group is not None and self._state.get(group) is True:
+            raise _NotYet(group)
+
     def _pieces_of(self, group: int) -> Any:
         if not hasattr(self, "_by_group"):
             self._by_group: Dict[int, List[Any]] = {}
@@ -667,10 +689,10 @@ class Image:
 
     def _finish(self) -> None:
         while not self._depth and self._postponed:
-            left, self._postponed = self._postponed, []
-            self._bring(left)
+            left, self._postponed = self._postponed, {}
+            self._bring(list(left))
             if self._postponed == left:
-                self._postponed = []
+                self._postponed = {}
                 error = pickle.PicklingError("it needs itself to be made")
                 for module, name in left:
                     vars(self.module(module)).setdefault(name, Absent(error))
@@ -710,10 +732,12 @@ class Image:
         def is_there(other: str) -> bool:
             if other in own:
                 return True
-            if (module, other) in self._pieces or (module, other) in self._refused:
-                self._bring([(module, other)])
+            key = (module, other)
+            if key in self._pieces or key in self._refused:
+                self._bring([key])
                 if other not in own:
-                    raise _NotYet
+                    group = self._pieces[key][0]
+                    raise _NotYet(group if group in self._state else self._waiting[key])
             elif other not in source.names and not hasattr(builtins, other):
                 self._by_star(module, other, source)
             return other in own
