@@ -446,7 +446,7 @@ def _pipeline(program: Program) -> str:
     return "\n".join(lines) + "\n"
 
 
-KNOWN: dict[str, str] = {"in_place": "meaning", "grab": "meaning", "getattr": "travel"}
+KNOWN: dict[str, str] = {}
 """Kinds and forms that are known to go wrong, and whose part it is: to be empty."""
 
 
