@@ -180,7 +180,7 @@ FUNCTIONS = [
     E("operator", "operator.add", "v(1, 2)"),
     E("cmp_to_key", "functools.cmp_to_key(lambda a, b: b - a)", "sorted([1, 3, 2], key=v)"),
     E("code", "plain.__code__", "v.co_name"),
-    E("compiled expression", "compile('1 + 1', 'x', 'eval')", "v.co_filename"),
+    E("compiled expression", "compile('1 + 1', 'x', 'eval')", "type(v).__name__"),
     E("cell", "types.CellType(5)", "v.cell_contents"),
     E("signature object", "inspect.signature(plain)", "str(v)"),
     E("frame", "inspect.currentframe()", "v is not None", refused="frame", key=False),
