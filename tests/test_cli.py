@@ -294,7 +294,8 @@ def test_result_whose_module_is_missing(own_home):
     flow = htdag.Pipeline(htdag.map(lambda x: Pickled(), [1], name="pickled"))
     flow.submit("foreign", on="local").wait()
     error = command("result", "foreign", status=1).stderr
-    assert "cannot be loaded here: ModuleNotFoundError" in error
+    assert "cannot be unpickled here: ModuleNotFoundError" in error
+    assert "PYTHONPATH=. htdag result foreign" in error
 
 
 class _Array:

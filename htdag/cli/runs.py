@@ -16,11 +16,11 @@ from htdag.cli._tags import Chosen, complete_tags, takes_runs
 from htdag.errors import (
     BackendError,
     FinalFailed,
-    HtdagError,
     NotDone,
     RunDamaged,
     RunNotFound,
     UsageError,
+    ValueUnreadable,
 )
 
 if TYPE_CHECKING:
@@ -290,12 +290,9 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
             f"run {tag!r} is {run.state.value}, and its result is not there yet; "
             f"to wait for it: htdag wait {shlex.quote(tag)}"
         ) from error
-    except (HtdagError, OSError):
-        raise
-    except Exception as error:
-        raise HtdagError(
-            f"the result of run {tag!r} cannot be loaded here: {type(error).__name__}: {error}. "
-            f"Does it need a module of yours? Then go to its folder and use: "
+    except ValueUnreadable as error:
+        raise ValueUnreadable(
+            f"{error}. Does it need a module of yours? Then go to its folder and use: "
             f"PYTHONPATH=. htdag result {shlex.quote(tag)}"
         ) from error
     if as_json:

@@ -126,7 +126,7 @@ def read(source: Path, directory: Path) -> dict[str, Any]:
                 else:
                     digests[entry.name] = _extract(archive, entry, directory)
     except Exception as error:  # of tar, gzip, xz, and of texts that are no JSON, all sorts
-        if isinstance(error, OSError) and not source.is_file():
+        if isinstance(error, FileNotFoundError):
             raise
         told = str(error) or type(error).__name__
         raise RunDamaged(f"{str(source)!r} cannot be read: {told}") from error
