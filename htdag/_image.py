@@ -501,7 +501,8 @@ class Image:
         top = entry["name"].partition(".")[0]
         path = (self._modules.get(top) or {}).get("path")
         if path:
-            self._folders.update({folder + os.sep: top for folder in path})
+            whole = (os.path.abspath(folder) for folder in path if folder)
+            self._folders.update({folder + os.sep: top for folder in whole})
 
     def within(self, path: str) -> tuple[str, str] | None:
         """Return the package that a path is in whose files travel, and the path in it."""

@@ -60,7 +60,8 @@ def fake_run(home, name, key="flow/slow/map", seconds=1.0, created=1.0, ended=Tr
     run = home / "runs" / name
     (run / layout.outcomes("slow")).mkdir(parents=True)
     stages = [{"name": "slow", "history": key}]
-    plan = {"nodes": [{"name": "slow", "stages": ["slow"]}], "stages": stages}
+    nodes = [{"name": "slow", "stages": ["slow"]}]
+    plan = {"nodes": nodes, "stages": stages, "sources": {}}
     (run / layout.PLAN).write_text(json.dumps(plan))
     manifest = {"created": created, "dag": "flow.dag"}
     (run / layout.RUN).write_text(json.dumps(manifest))

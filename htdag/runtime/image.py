@@ -434,7 +434,9 @@ class Image:
         found.has_location = origin is not None
         if entry["path"] is not None:
             found.submodule_search_locations = (
-                list(entry["path"]) if origin == entry["file"] else [os.path.dirname(origin or "")]
+                [os.path.dirname(origin)]
+                if origin is not None and origin != entry["file"]
+                else list(entry["path"])
             )
         return found
 
