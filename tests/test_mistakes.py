@@ -28,7 +28,7 @@ NUMBERS = htdag.source([1, 2], chunk_size=2)
         ),
         (
             NUMBERS.map(lambda n: (each for each in range(n))),
-            "cannot pickle 'generator' object; return a list, or use flat_map",
+            "the result, a generator, cannot be pickled",
         ),
     ],
     ids=["too many arguments", "a function that is no Python", "no order", "a generator"],

@@ -376,7 +376,7 @@ def test_missing_input_leaves_its_items_and_says_so(run):
     assert reference.work(run, NODE) == 0
     outcome = Outcome(run)
     assert outcome.end["remaining"] != 0
-    assert outcome.errors[-1]["type"].endswith("DamagedFile")
+    assert outcome.errors[-1]["type"].endswith("MissingFile")
 
 
 def test_on_error_stop_ends_the_job_with_a_status(run):

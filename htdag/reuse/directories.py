@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -63,6 +64,8 @@ def alone(directory: Path) -> Iterator[None]:
     lock = filelock.FileLock(directory / _LOCK, mode=0o600)
     try:
         before = directory.stat().st_ino
+        if not os.access(directory, os.W_OK):  # the lock itself may be there already
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise RunActive(
