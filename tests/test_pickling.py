@@ -484,9 +484,10 @@ def test_a_module_with_two_names_can_be_pickled(monkeypatch):
     assert htdag.source([1]).map(lambda x: reference.MEANINGS and x).name == "map"
 
 
-def test_a_module_that_the_user_registered_stays_registered():
+def test_a_module_that_the_user_registered_stays_registered(monkeypatch):
     import cloudpickle
 
+    monkeypatch.setitem(sys.modules, "reference", reference)
     cloudpickle.register_pickle_by_value(reference)
     try:
         htdag.source([1]).map(lambda x: x)
