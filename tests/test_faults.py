@@ -117,7 +117,7 @@ FAILED_JOBS = {kill_the_worker, remove_one_job}
 def spares_others() -> bool:
     """Whether this DAGMan can leave the other jobs of a node alone."""
     dagman = shutil.which("condor_dagman")
-    return dagman is not None and abilities.keeps_others(Path(dagman))
+    return dagman is not None and abilities.keeps_jobs(Path(dagman))
 
 
 @pytest.fixture(scope="module")

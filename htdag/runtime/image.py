@@ -56,7 +56,12 @@ def _known_as(thing: Any) -> Any:
 def make_function(code: types.CodeType, module: str, closure: Any) -> Any:
     """Return a function, without its state, that looks its variables up in a module."""
     if module not in sys.modules:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            if code.co_names:
+                raise
+            return types.FunctionType(code, {"__name__": module}, None, None, closure)
     names = vars(sys.modules[module])
     loader = names.get("__loader__")
     if isinstance(loader, Loader):
