@@ -19,7 +19,7 @@ import pickle
 import sys
 import threading
 import types
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import layout
 from .travel import arrived
@@ -55,18 +55,27 @@ def _known_as(thing: Any) -> Any:
 @_known_as
 def make_function(code: types.CodeType, module: str, closure: Any) -> Any:
     """Return a function, without its state, that looks its variables up in a module."""
-    if module not in sys.modules:
-        try:
-            importlib.import_module(module)
-        except ImportError:
-            if code.co_names:
-                raise
-            return types.FunctionType(code, {"__name__": module}, None, None, closure)
-    names = vars(sys.modules[module])
+    names = _variables(code, module, _imported)
     loader = names.get("__loader__")
     if isinstance(loader, Loader):
         loader.image.bring(module, code)
     return types.FunctionType(code, names, None, None, closure)
+
+
+def _imported(module: str) -> Any:
+    if module not in sys.modules:
+        importlib.import_module(module)
+    return sys.modules[module]
+
+
+def _variables(code: types.CodeType, module: str, find: Callable[[str], Any]) -> Dict[str, Any]:
+    """Return the names of a module; code that looks nothing up can do without one."""
+    try:
+        return vars(find(module))
+    except ImportError:
+        if code.co_names:
+            raise
+        return {"__name__": module}
 
 
 @_known_as
@@ -790,7 +799,8 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
     def _function(self, code: types.CodeType, module: str, closure: Any) -> Any:
-        return types.FunctionType(code, vars(self._image.module(module)), None, None, closure)
+        names = _variables(code, module, self._image.module)
+        return types.FunctionType(code, names, None, None, closure)
 
 
 # What did not travel
