@@ -958,5 +958,7 @@ def test_with_htcondors_default_settings(default_pool: Any, runs_dir: Path):
 def test_condor_errors_are_htdags(pool: Any, runs_dir: Path, monkeypatch: pytest.MonkeyPatch):
     from htdag.backends import backend
 
+    flow = htdag.Pipeline(htdag.map(square, [1]))
+    directory = flow.compile(runs_dir / "without its DAG").parent
     with pytest.raises(BackendError, match="HTCondor"):
-        backend("condor").submit(runs_dir, "missing.dag")
+        backend("condor").submit(directory, "missing.dag")

@@ -71,11 +71,13 @@ def _imported(module: str) -> Any:
 def _variables(code: types.CodeType, module: str, find: Callable[[str], Any]) -> Dict[str, Any]:
     """Return the names of a module; code that looks nothing up can do without one."""
     try:
-        return vars(find(module))
+        names: Dict[str, Any] = vars(find(module))
     except ImportError:
-        if code.co_names:
+        # Functions of htdag's own that travel look nothing up, and jobs have no htdag.
+        if code.co_names and not module.startswith(_PACKAGE + "."):
             raise
-        return {"__name__": module}
+        names = {"__name__": module}
+    return names
 
 
 @_known_as
