@@ -399,9 +399,7 @@ class Image:
             return found
         if name in self.modules and (name == "__main__" or not self._installed):
             return self._made(name)
-        if name not in sys.modules:
-            importlib.import_module(name)
-        return sys.modules[name]
+        return _imported(name)
 
     def _made(self, name: str) -> Any:
         """Make a module aside from those of this process, and the packages that it is in."""
