@@ -13,7 +13,6 @@ import dis
 import enum
 import hashlib
 import importlib.machinery
-import importlib.util
 import io
 import linecache
 import logging
@@ -32,7 +31,7 @@ from typing import Any
 
 from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
-from htdag._project import absolute, is_project_module, source_of
+from htdag._project import absolute, find_spec, is_project_module, source_of
 from htdag._reach import imported_names
 from htdag.runtime import culprit, layout
 from htdag.runtime.image import (
@@ -366,10 +365,7 @@ class Image:
 
     def _unloaded(self, name: str) -> None:
         """Add a module that is not loaded, if it is the user's: jobs execute it."""
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError, AttributeError):
-            return
+        spec = find_spec(name)
         if spec is None or not _is_own_spec(spec):
             return
         path = spec.submodule_search_locations

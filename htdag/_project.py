@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import dis
-import importlib.util
+import importlib.machinery
 import json
 import os
 import re
@@ -326,11 +326,32 @@ def is_project_spec(spec: Any) -> bool:
 
 
 def find_spec(name: str) -> Any:
-    """Return how Python finds a module that is not loaded; None where it does not."""
-    try:
-        return importlib.util.find_spec(name)
-    except Exception:  # whatever the package does that it is in
+    """Return how Python finds a module that is not loaded; None where it does not.
+
+    The packages that it is in are not imported for this: what they do at their top is theirs.
+    """
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    path: list[str] | None = None
+    parent, _, last = name.rpartition(".")
+    with contextlib.suppress(Exception):  # whatever finders do
+        if parent:
+            package = sys.modules.get(parent)
+            spec = find_spec(parent) if package is None else None
+            found = getattr(spec, "submodule_search_locations", getattr(package, "__path__", None))
+            if found is None:
+                return None
+            path = list(found)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path)
+            if spec is not None:
+                return spec
         return None
+    # Python's own finder does not bear a folder without `__init__.py` in one that is not imported.
+    folders = [os.path.join(folder, last) for folder in path or ()]
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [folder for folder in folders if os.path.isdir(folder)]
+    return spec if spec.submodule_search_locations else None
 
 
 def variables(function: Any) -> Iterator[tuple[str, str, Any]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 from pool import DEFAULT, FAST, Area, Pool, PoolError
+
+from htdag.runtime import image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -100,6 +103,23 @@ def _pool_in_use(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.skip(f"HTCondor is {'.'.join(map(str, pool.version))}: {since.kwargs['lacks']}")
     with pool.use():
         yield
+
+
+@pytest.fixture(autouse=True)
+def _modules_of_this_process() -> Iterator[None]:
+    """A job that a test runs in its own process leaves no modules of its run to the next test."""
+    finders, modules, given = list(sys.meta_path), dict(sys.modules), os.environ.get("HTDAG_CODE")
+    yield
+    if sys.meta_path != finders:
+        sys.meta_path[:] = finders
+        left = [name for name, module in sys.modules.items() if isinstance(module, image.Module)]
+        for name in left:
+            del sys.modules[name]
+        sys.modules.update({name: modules[name] for name in left if name in modules})
+        sys.modules["__main__"] = modules["__main__"]
+        os.environ.pop("HTDAG_CODE", None)
+        if given is not None:
+            os.environ["HTDAG_CODE"] = given
 
 
 @pytest.fixture(autouse=True)

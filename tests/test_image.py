@@ -323,6 +323,24 @@ stage = htdag.source([1]).map(f, name="out")
     assert run_project({"main.py": main, "helper.py": helper}) == ["3"]
 
 
+def test_packages_are_not_imported_at_submit(run_project: Any):  # noqa: F811
+    main = """
+    import htdag
+    def f(x):
+        import pack.sub.deep
+        from folder.inner.module import TWO
+        return pack.sub.deep.DEEP * TWO * x
+    stage = htdag.source([1, 2]).map(f, name="out")
+    """
+    files = {
+        "pack/__init__.py": "import sys\nif 'htdag.compile' in sys.modules: raise RuntimeError\n",
+        "pack/sub/__init__.py": "",
+        "pack/sub/deep.py": "DEEP = 10\n",
+        "folder/inner/module.py": "TWO = 2\n",
+    }
+    assert run_project({**files, "main.py": main}) == ["20", "40"]
+
+
 def test_names_are_made_by_the_statements_that_bind_them(run_project: Any):  # noqa: F811
     main = """
     import sys

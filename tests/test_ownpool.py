@@ -207,7 +207,7 @@ def test_slots_are_those_of_the_pool_that_is_chosen(home, monkeypatch, machine, 
 )
 def test_who_does_not_answer_is_not_waited_for(monkeypatch, code, expected):
     monkeypatch.setattr(capacity, "_COUNT", code)
-    monkeypatch.setattr(capacity, "_TIMEOUT", 0.5)
+    monkeypatch.setattr(capacity, "_TIMEOUT", 3.0)
     assert capacity.ask(Setup.current()) == expected
 
 

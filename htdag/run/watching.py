@@ -236,6 +236,11 @@ class Watching(Troubles):
             what += f": {first}{more}"
             if first.traceback:
                 what += "\n\n" + first.traceback.rstrip()
+        elif status.state is RunState.FAILED:
+            what += (
+                ": a job was removed, evicted or killed before it did anything, or never started, "
+                "so no function left an error"
+            )
         tag = quote(self.tag)
         return what + (
             f"\n\nMore: run.errors() or `htdag errors {tag}`. Once mended: run.resume() or "
