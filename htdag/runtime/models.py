@@ -1,8 +1,8 @@
 """How classes of pydantic travel: without what its core compiled of them.
 
-That is made again of their fields, validators and so on when it is first used. To pickle it leads in
-circles, since it holds the classes, and it can only be made of what is whole. What a generic model
-is with its parameters given (``Model[int]``) keeps it: there fields may name the process.
+That is made again of their fields, validators and so on when it is first used. To pickle it leads
+in circles, since it holds the classes, and it can only be made of what is whole. What a generic
+model is with its parameters given (``Model[int]``) keeps it: its fields may name the process.
 """
 
 from __future__ import annotations
