@@ -115,7 +115,8 @@ def _quiet(bases: Any, module: Any, name: Any) -> Iterator[None]:
     }
 
     def passing(own: Any) -> Any:
-        def act(cls: Any, **options: Any) -> None:
+        def act(*given: Any, **options: Any) -> None:
+            (cls,) = given
             if (cls.__module__, cls.__qualname__) != (module, name):
                 own.__get__(None, cls)(**options)
 
