@@ -1196,8 +1196,9 @@ class Life:
         assert not ours - plainly, ("called more than once", ours - plainly)
         if before is None or again:
             return
-        # What a loop makes is made anew.
-        if before == self.program and "loop" not in {s.kind for s in before.stages}:
+        # What a loop makes is made anew, and what was let go is tried again.
+        anew = "loop" in {stage.kind for stage in self.program.stages} or self.last["errors"]
+        if before == self.program and not anew:
             assert not called, ("nothing has changed", called)
         if replace(before, items=(), remarks=0) == replace(self.program, items=(), remarks=0):
             self.check_new_items(called, before)
