@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag import _resuming
-from htdag.cli._ages import OLDER_THAN
-from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, Verbs, print_json, say
-from htdag.cli._tags import Chosen, takes_runs, takes_stage
+from htdag.cli.arguments import OLDER_THAN, Chosen, takes_runs, takes_stage
+from htdag.cli.main import Verbs
+from htdag.cli.output import DONE, FAILED, JSON, NO_PROGRESS, print_json, say
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _tell(run: Run) -> None:
     if run.state.value == "done":
         say(f"run {run.tag!r} is done")
         return
-    from htdag.show.progress import PLACES
+    from htdag.show.bars import PLACES
 
     where = PLACES.get(run.backend_name, run.backend_name)
     say(

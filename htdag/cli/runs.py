@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import CSV, INTERRUPTED, JSON, NO_PROGRESS, TAG, print_csv, print_json, say
-from htdag.cli._tags import Chosen, complete_tags, takes_runs
+from htdag.cli.arguments import TAG, Chosen, complete_tags, takes_runs
+from htdag.cli.output import CSV, INTERRUPTED, JSON, NO_PROGRESS, print_csv, print_json, say
 from htdag.errors import (
     BackendError,
     FinalFailed,
