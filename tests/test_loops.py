@@ -398,7 +398,10 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
         os.kill(int(pids(log)[-1]), signal.SIGKILL)
     run.remove()
     assert run.state is htdag.RunState.REMOVED
-    assert list(pool.schedd.query(f"DAGManJobId >= {run._ticket()['ticket']['cluster']}")) == []
+    assert (
+        list(pool.schedd.query(f"DAGManJobId >= {run.directory.ticket()['ticket']['cluster']}"))
+        == []
+    )
     gate.touch()
     run.resume().wait(timeout=120, progress=False)
     assert run.result() == 6

@@ -881,8 +881,7 @@ def test_a_process_killed_before_it_submits_again_loses_nothing(
     calls(shared)
     with monkeypatch.context() as patch:
         patch.setattr("htdag.run.replacing.swap_back", lambda _: None)
-        patch.setattr("htdag.run.files.RunFiles._submit", lambda *_: 1 / 0, raising=False)
-        patch.setattr("htdag.run.Run._submit", lambda *_: 1 / 0)
+        patch.setattr("htdag.run.files.RunDirectory.submit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             per_item(shared, range(4)).submit("items", "local", resume=True)
     run = ended(per_item(shared, range(4)).submit("items", "local", resume=True))
