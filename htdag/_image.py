@@ -39,6 +39,7 @@ from htdag.runtime.image import (
     cached,
     make_class,
     make_function,
+    new_member,
     set_class_state,
     set_function_state,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "is_own",
     "make_class",
     "make_function",
+    "new_member",
     "set_class_state",
     "set_function_state",
 ]
@@ -515,11 +517,6 @@ class Image:
         self._files[name] = content
         return name
 
-    def is_defined(self, kind: type) -> bool:
-        """Tell whether a class is what its module's source defines under its name."""
-        name = name_of(kind)
-        return name is not None and self.is_own(name[0]) and self._is_made_by_statement(name)
-
     def _is_made_by_statement(self, name: Name) -> bool:
         """Tell whether the module's source defines a name by `class` or `def`."""
         module, attribute = name
@@ -612,6 +609,9 @@ class _ImagePickler(Pickler):
         name = name_of(value)
         return name is not None and not self._image.is_own(name[0]) and super().is_named(value)
 
+    def is_elsewhere(self, kind: Any) -> bool:
+        return self.persistent_id(kind) is not None or self.is_named(kind)
+
     def function(self, value: Any) -> Any:
         self._image.code(self._piece, value)
         return super().function(value)
@@ -619,9 +619,6 @@ class _ImagePickler(Pickler):
     def class_(self, value: Any) -> Any:
         own = vars(value).get("__annotations__")
         self._image.annotations(self._piece, str(value.__module__), own)
-        if isinstance(value, enum.EnumMeta) and self._image.is_defined(value):
-            # What makes its members would run again, and cloudpickle leaves some of that out.
-            raise pickle.PicklingError("it is made by its statement")
         return super().class_(value)
 
 

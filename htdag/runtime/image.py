@@ -31,6 +31,7 @@ __all__ = [
     "cached",
     "enter",
     "make_class",
+    "new_member",
     "set_class_state",
 ]
 
@@ -143,7 +144,7 @@ def make_class(
 
     names = {sys.intern(key): value for key, value in names.items()}
     makers = (kind.__new__ for kind in metaclass.__mro__ if "__new__" in vars(kind))
-    make = next(each for each in makers if _is_installed(each) and not _reads_members(each))
+    make = next(each for each in makers if _is_installed(each) and not _acts(each))
     try:
         with _quiet(bases, names.get("__module__"), names.get("__qualname__", name)):
             made = make(metaclass, name, bases, dict(names))
@@ -157,9 +158,11 @@ def make_class(
 def set_class_state(kind: Any, state: Any) -> Any:
     """Give a class its members, past what its metaclass does about that."""
     members, _ = state
+    if "_member_map_" in vars(kind):
+        return kind  # an enumeration that came before, with members that others may hold
     registered = members.pop("_abc_impl", ())
     setters = (vars(each).get("__setattr__") for each in type(kind).__mro__)
-    put = next(each for each in setters if each is not None and _is_installed(each))
+    put = next(each for each in setters if each and _is_installed(each) and not _acts(each))
     for name, value in members.items():
         put(kind, name, value)
     if "__firstlineno__" in members:  # which the others have made Python forget
@@ -170,9 +173,17 @@ def set_class_state(kind: Any, state: Any) -> Any:
     return kind
 
 
-def _reads_members(make: Any) -> bool:
-    """Tell whether what makes classes acts on their members, which come later."""
-    return str(make.__module__).partition(".")[0] in ("typing", "typing_extensions", "pydantic")
+@_known_as
+def new_member(kind: Any, name: str, base: Any, arguments: Any) -> Any:
+    """Return a member of an enumeration, which need not have it yet."""
+    there = vars(kind).get("_member_map_", {}).get(name)
+    return base.__new__(kind, *arguments) if there is None else there
+
+
+def _acts(function: Any) -> bool:
+    """Tell whether a method of a metaclass acts on the members of a class."""
+    module = str(getattr(function, "__module__", "")).partition(".")[0]
+    return module in ("enum", "typing", "typing_extensions", "pydantic")
 
 
 def _is_installed(function: Any) -> bool:
