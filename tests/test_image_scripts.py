@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from apart import in_both
 
 if TYPE_CHECKING:
@@ -225,5 +226,145 @@ CHECKS = [
 
 def test_generic_classes_and_what_annotations_are_made_of(tmp_path: Path):
     script, job = in_both(tmp_path, {"main.py": TYPES + SHOWN})
+    assert job == script
+    assert "Traceback" not in script
+
+
+ENUMS = """
+import copy, dataclasses, datetime, enum, pickle
+LOG = []
+def known(kind):
+    LOG.append(kind)
+    return kind
+SCALE = 3
+@known
+class Own(enum.Enum):
+    A = 1
+    B = "b"
+    C = (1, 2)
+    ALIAS = 1
+    D = [1]
+    def __init__(self, *values):
+        LOG.append(self.name)
+        self.extra = SCALE
+    def go(self):
+        return self.value, Own.B, self.extra, TABLE[Own.A]
+    @classmethod
+    def _missing_(cls, value):
+        return cls.A if value == "missing" else None
+class Number(enum.IntEnum):
+    X = 1
+    Y = enum.auto()
+class Flags(enum.Flag):
+    R = enum.auto()
+    W = enum.auto()
+    RW = R | W
+class Bits(enum.IntFlag):
+    R = 1
+    Q = 8
+class Text(str, enum.Enum):
+    P = "p"
+    def __str__(self):
+        return self.value + "!"
+class Labelled(enum.Enum):
+    def __new__(cls, value, label):
+        made = object.__new__(cls)
+        made._value_, made.label = value, label
+        return made
+    K = (1, "one")
+@dataclasses.dataclass
+class Data:
+    a: int
+    b: int = 5
+class OfData(Data, enum.Enum):
+    V = 2, 7
+class OfTuple(tuple, enum.Enum):
+    Z = (1, 2)
+class Day(datetime.date, enum.Enum):
+    M = 2020, 1, 2
+class Base(enum.Enum):
+    def shout(self):
+        return self.name + "!"
+class Derived(Base):
+    G = 1
+Functional = enum.Enum("Functional", "a b")
+class Meta(enum.EnumMeta):
+    def first(cls):
+        return next(iter(cls))
+class WithMeta(enum.Enum, metaclass=Meta):
+    O = 1
+def make():
+    class Local(enum.Enum):
+        A = 1
+        def me(self):
+            return Local.A
+    return Local
+Local = make()
+TABLE = {Own.A: "a", Number.Y: Own.C, Flags.RW: 1, Bits.R | Bits.Q: 3, Derived.G: Own}
+Own.table = TABLE
+CHECKS = [
+    lambda: (list(Own), Own(1) is Own.ALIAS, Own.A.go(), Own("missing"), Own([1]), LOG),
+    lambda: (Own.table is TABLE, TABLE[Own.A], TABLE[Number(2)] is Own.C, Own["B"], dir(Own.A)),
+    lambda: (Number.X + 1, sorted(Number), Flags.R | Flags.W is Flags.RW, ~Flags.R, Flags(3)),
+    lambda: (Bits.R | Bits.Q, TABLE[Bits(9)], Bits(16), list(Flags), (Flags.R | Flags.W).name),
+    lambda: (Text.P == "p", str(Text("p")), Labelled(1).label, OfData.V.b, OfTuple.Z[1]),
+    lambda: (Day.M.year, Derived.G.shout(), Functional["b"].value, WithMeta.first()),
+    lambda: (Local.A.me() is Local.A, pickle.loads(pickle.dumps(Own.A)) is Own.A),
+    lambda: (copy.deepcopy(Own.C) is Own.C, Own.A.__class__ is Own, Own.__members__),
+    lambda: setattr(Own, "A", 3),
+    lambda: Own.Missing,
+    lambda: Own(99),
+    lambda: type("Sub", (Own,), {}),
+]
+"""
+
+
+def test_enumerations(tmp_path: Path):
+    script, job = in_both(tmp_path, {"main.py": ENUMS + SHOWN})
+    assert job == script
+    assert "Traceback" not in script
+
+
+BY_STATEMENTS = {
+    "what refers to one another": """
+    import threading
+    class First:
+        never_pickled = (i for i in (1, 2))
+        def go(self):
+            return sorted(TABLE), TABLE["k"] is First, helper(), [x.__name__ for x in LIST]
+    TABLE = {"k": First}
+    class Second(First):
+        thread = threading.Thread(target=print)
+        table = TABLE
+        def go(self):
+            return super().go(), Second.table is TABLE, LIST[0] is Second
+    LIST = [Second]
+    def helper():
+        return [kind.__name__ for kind in (First, Second)], Second in LIST
+    def check():
+        return First().go(), Second().go(), helper()
+    """,
+    "what is changed later": """
+    LIST = []
+    class First:
+        never_pickled = (i for i in (1, 2))
+        def go(self):
+            return [kind.__name__ for kind in LIST], First in LIST, sorted(TABLE)
+    class Second:
+        ref = First
+        def go(self):
+            return First in LIST, First().go()
+    LIST.extend([First, Second])
+    TABLE = {"b": Second(), "k": First}
+    First.table = TABLE
+    def check():
+        return LIST[0] is First, Second().go(), Second.ref is First, First.table is TABLE
+    """,
+}
+
+
+@pytest.mark.parametrize("what", BY_STATEMENTS)
+def test_classes_that_only_their_statements_can_make(tmp_path: Path, what: str):
+    script, job = in_both(tmp_path, {"main.py": BY_STATEMENTS[what]})
     assert job == script
     assert "Traceback" not in script

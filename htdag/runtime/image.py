@@ -322,17 +322,19 @@ class _Lines(Sequence[str]):
 
 
 class _NotYet(Exception):
-    """A group of pieces needs another that is being made.
+    """Something needs a group of pieces, or a name, that is being made.
 
     Parameters
     ----------
-    group : int
-        The one that is being made.
+    what : int or tuple of str
+        The group or name that is being made.
+    named : str
+        It, for people.
     """
 
-    def __init__(self, group: int) -> None:
-        super().__init__(group)
-        self.group = group
+    def __init__(self, what: Any, named: str) -> None:
+        super().__init__("%s is needed before it is made" % named)
+        self.what = what
 
 
 class Image:
@@ -361,13 +363,15 @@ class Image:
         self._loader = self._finder = _loader(self)
         self._own: Dict[str, Any] = {}  # its modules, by name
         self._installed = False
-        self._state: Dict[int, Any] = {}  # of groups: True while in the making, values, an error
+        # Of groups, and of names that statements bind: True in the making, values, an error.
+        self._state: Dict[Any, Any] = {}
         self._postponed: Dict[Name, None] = {}
         self._waiting: Dict[Any, int] = {}  # for a group or name: what was being made then
         self._depth = 0
         self._lock = threading.RLock()
         self._sources: Dict[str, Any] = {}
         self._making: List[int] = []
+        self._unchanged: Dict[Name, None] = {}  # names, without what changes their values later
 
     @classmethod
     def read(cls, root: str, scratch: str = "") -> "Image":
@@ -609,6 +613,7 @@ class Image:
             if inner in self.modules and self.modules[inner]["loaded"]:
                 return self.module(inner)
             if self._from_source(module, name):
+                self._finish()
                 return vars(own)[name]
             if name != "__getattr__" and self._has(module, "__getattr__"):
                 return self.attribute(module, "__getattr__")(name)
@@ -660,13 +665,13 @@ class Image:
                 continue
             group = self._pieces[key][0] if key in self._pieces else None
             try:
-                if group is None and name not in own:
+                if group is None and (name not in own or key in self._unchanged):
                     self._check_waiting(key)
                     self._from_source(module, name)
                 elif group is not None and group not in self._state:
                     self._load(group)
             except _NotYet as error:
-                self._waiting[key] = error.group
+                self._waiting[key] = error.what
                 self._postponed[key] = None
             except Exception as error:
                 if group is None:
@@ -688,7 +693,7 @@ class Image:
         if isinstance(state, Exception):
             raise state
         if state is not None:
-            raise _NotYet(group)
+            raise self._not_yet(group)
         self._check_waiting(group)
         self._state[group] = True
         self._making.append(group)
@@ -702,7 +707,7 @@ class Image:
         except BaseException as error:
             del self._state[group]
             if isinstance(error, _NotYet):
-                self._waiting[group] = error.group
+                self._waiting[group] = error.what
             raise
         finally:
             self._depth -= 1
@@ -721,9 +726,13 @@ class Image:
 
     def _check_waiting(self, what: Any) -> None:
         """Do not begin again with what still waits: each of many would, and all that need them."""
-        group = self._waiting.get(what)
-        if group is not None and self._state.get(group) is True:
-            raise _NotYet(group)
+        other = self._waiting.get(what)
+        if other is not None and self._state.get(other) is True:
+            raise self._not_yet(other)
+
+    def _not_yet(self, what: Any) -> _NotYet:
+        names = [what] if isinstance(what, tuple) else [key for key, _ in self._pieces_of(what)]
+        return _NotYet(what, " and ".join(map(".".join, names)))
 
     def _pieces_of(self, group: int) -> Any:
         if not hasattr(self, "_by_group"):
@@ -738,9 +747,16 @@ class Image:
             self._bring(list(left))
             if self._postponed == left:
                 self._postponed = {}
-                error = pickle.PicklingError("it needs itself to be made")
-                for module, name in left:
-                    vars(self.module(module)).setdefault(name, Absent(error))
+                for key in left:
+                    module, name = key
+                    error = pickle.PicklingError(
+                        "the variable %r of the module %s cannot be made in this job, since "
+                        "making it needs it already: %s; make it inside of the function instead"
+                        % (name, module, self._not_yet(self._waiting[key]))
+                    )
+                    own = vars(self.module(module))
+                    if name not in own or key in self._unchanged:
+                        own[name] = Absent(error)
 
     def found(self, module: str, name: str) -> Any:
         """Return what a pickle refers to by a qualified name."""
@@ -773,6 +789,41 @@ class Image:
         own = vars(self.module(module))
         if name not in source.names:
             return self._by_star(module, name, source)
+        key = (module, name)
+        if self._state.get(key) is True:
+            raise self._not_yet(key)
+        self._depth += 1
+        try:
+            if name not in own:
+                self._state[key] = True
+                try:
+                    self._execute(module, name, changes=False)
+                finally:
+                    del self._state[key]
+                self._unchanged[key] = None
+            self._change(module, name)
+        finally:
+            self._depth -= 1
+        return name in own
+
+    def _change(self, module: str, name: str) -> None:
+        """Execute what changes the value of a name; later where that needs what is being made."""
+        key = (module, name)
+        try:
+            self._execute(module, name, changes=True)
+        except _NotYet as error:
+            self._waiting[key] = error.what
+            self._postponed[key] = None
+            return
+        except Exception:
+            vars(self.module(module)).pop(name, None)
+            raise
+        self._unchanged.pop(key, None)
+
+    def _execute(self, module: str, name: str, *, changes: bool) -> None:
+        """Execute the statements that bind a name, or also those that change its value then."""
+        source = self._source(module)
+        own = vars(self.module(module))
 
         def is_there(other: str) -> bool:
             if other in own:
@@ -781,20 +832,31 @@ class Image:
             if key in self._pieces or key in self._refused:
                 self._bring([key])
                 if other not in own:
-                    group = self._pieces[key][0]
-                    raise _NotYet(group if group in self._state else self._waiting[key])
+                    raise self._not_yet(self._waiting[key])
+            elif self._state.get(key) is True:
+                raise self._not_yet(key)
             elif other not in source.names and not hasattr(builtins, other):
                 self._by_star(module, other, source)
             return other in own
 
-        statements = source.needed(name, is_there)
+        statements = source.needed(name, is_there, changes=changes)
         later = set().union(*(statement.later for statement in statements)) & source.names
-        self._bring([(module, other) for other in sorted(later) if other not in own])
-        before = {key: value for key, value in own.items() if key != name}
-        for statement in statements:
-            exec(statement.code, own)
-            own.update({key: before[key] for key in statement.names & before.keys()})
-        return name in own
+        names = [(module, other) for other in sorted(later)]
+        bound = {(module, other) for statement in statements for other in statement.names}
+        new = {key for key in bound if key[1] not in own and key not in self._state}
+        self._state.update(dict.fromkeys(new, True))
+        left = list(statements)
+        try:
+            self._bring([key for key in names if key[1] not in own and key not in bound])
+            before = {key: value for key, value in own.items() if key != name or changes}
+            while left:
+                exec(left[0].code, own)
+                own.update({key: before[key] for key in left[0].names & before.keys()})
+                del left[0]
+        finally:
+            source.give_back(left)
+            for key in new:
+                self._state.pop(key, None)
 
     def _by_star(self, module: str, name: str, source: Any) -> bool:
         for other in source.starred(self.modules[module]):

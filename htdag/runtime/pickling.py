@@ -137,14 +137,13 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         state = (members, more)
         return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
 
-
     def enum(self, value: Any) -> Any:
         """Return how an enumeration is made that has no name."""
         names = {"__module__": value.__module__, "__qualname__": value.__qualname__}
         tracker = _inner._get_or_create_tracker_id(value)
         bases = value.__bases__
         how = (type(value), value.__name__, bases, names, tracker, bases)
-        state = (enums.attributes(value), {})
+        state: Any = (enums.attributes(value), {})
         return image.make_class, how, state, None, None, image.set_class_state
 
 
