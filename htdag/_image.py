@@ -65,6 +65,7 @@ _SHARED = frozenset({*_ATOMS, tuple, frozenset, types.CodeType, types.BuiltinFun
 """Types of values of which nobody can tell whether two names mean the same one."""
 _LARGE = 1 << 20
 _WORD = re.compile(r"[^\W\d]\w*")
+_WORD_OF_BYTES = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _DYNAMIC = frozenset({"globals", "eval", "exec", "vars()"})
 _ASKS_FOR_FILES = frozenset(
     {"__file__", "__path__", "__spec__", "__loader__", "resources", "files", "get_data", "pkgutil"}
@@ -390,6 +391,9 @@ class Image:
 
     def _imports_of(self, entry: dict[str, Any]) -> None:
         """Add the modules that a module imports: its names may have to be made from its source."""
+        if entry["binary"] is not None:
+            self._binary(entry)
+            return
         if entry["compiled"] is not None:
             code = marshal.loads(entry["compiled"])
         elif entry["source"] is None:
@@ -410,6 +414,18 @@ class Image:
             self._import(name, None)
             if not entry["loaded"] and name in sys.modules and self.is_own(name):
                 self._reach(name)
+
+    def _binary(self, entry: dict[str, Any]) -> None:
+        """Add what a module that is compiled to machine code may use: what its texts name."""
+        words = {word.decode() for word in _WORD_OF_BYTES.findall(entry["binary"])}
+        self._names |= words
+        for name in [name for name in list(sys.modules) if self.is_own(name)]:
+            if name != "__main__" and words.issuperset(name.split(".")):
+                self._reach(name)
+        beside = {name.partition(".")[0] for name in os.listdir(os.path.dirname(entry["file"]))}
+        package = entry["package"]
+        for word in sorted(words & beside):
+            self._import(f"{package}.{word}" if package else word, None)
 
     # Groups
 

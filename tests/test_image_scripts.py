@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sysconfig
 from typing import TYPE_CHECKING
 
 import pytest
@@ -368,3 +372,59 @@ def test_classes_that_only_their_statements_can_make(tmp_path: Path, what: str):
     script, job = in_both(tmp_path, {"main.py": BY_STATEMENTS[what]})
     assert job == script
     assert "Traceback" not in script
+
+
+COMPILED = """
+#include <Python.h>
+static PyObject *twice(PyObject *self, PyObject *number) {
+    PyObject *module = PyImport_ImportModule(SIBLING);
+    if (!module) return NULL;
+    PyObject *offset = PyObject_GetAttrString(module, "OFFSET");
+    Py_DECREF(module);
+    if (!offset) return NULL;
+    long found = PyLong_AsLong(offset);
+    Py_DECREF(offset);
+    return PyLong_FromLong(2 * PyLong_AsLong(number) + found);
+}
+static PyMethodDef methods[] = {{"twice", twice, METH_O, ""}, {NULL, NULL, 0, NULL}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "fast", NULL, -1, methods};
+PyMODINIT_FUNC PyInit_fast(void) { return PyModule_Create(&module); }
+"""
+
+
+def compiled(folder: Path, sibling: str) -> bytes:
+    """Return a module in machine code, which uses OFFSET of another module."""
+    include = sysconfig.get_paths()["include"]
+    compiler = shutil.which("cc")
+    if compiler is None or not os.path.exists(os.path.join(include, "Python.h")):
+        pytest.skip("there is no compiler")
+    source, made = folder / "fast.c", folder / "fast.so"
+    source.write_text(COMPILED)
+    options = ["-shared", "-fPIC", "-I" + include, f'-DSIBLING="{sibling}"']
+    subprocess.run([compiler, *options, str(source), "-o", str(made)], check=True)
+    return made.read_bytes()
+
+
+def test_modules_in_machine_code_and_what_they_import(tmp_path: Path):
+    name = "fast" + sysconfig.get_config_var("EXT_SUFFIX")
+    main = """
+    import fast
+    import pack
+    import side
+    from pack.fast import twice
+    side.OFFSET = 7
+    def late(x):
+        import pack.fast as again
+        return again.twice(x), again is pack.fast
+    def check():
+        return fast.twice(1), pack.fast.twice(2), twice(3), late(4)
+    """
+    files = {
+        "main.py": main,
+        name: compiled(tmp_path, "side"),
+        "side.py": "OFFSET = 1\n",
+        "pack/__init__.py": "from . import fast\n",
+        f"pack/{name}": compiled(tmp_path, "pack.beside"),
+        "pack/beside.py": "OFFSET = len([1] * 1000)\n",
+    }
+    assert in_both(tmp_path, files) == ("(9, 1004, 1006, (1008, True))",) * 2
