@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copyreg
 import dis
 import enum
 import hashlib
@@ -114,6 +115,7 @@ class Image:
         self._groups: list[Any] = []
         self._files: dict[str, bytes] = {}
         self._roots: list[_Piece] = []
+        self._registered: dict[type, tuple[Name | None, bytes, list[Name]]] = {}
         self._always: set[str] = set()  # files that all jobs get
         self._indexed: set[str] = set()
         self._is_whole = whole
@@ -156,10 +158,27 @@ class Image:
 
     def finish(self) -> None:
         """Find all pieces that anything refers to, and put together what belongs together."""
-        while self._queue or self._take_names():
+        while self._queue or self._take_names() or self._take_registered():
             while self._queue:
                 self._make(self._queue.popleft())
         self._group()
+
+    def _take_registered(self) -> bool:
+        """Take what the user's modules told `copyreg` of classes; tell if there is new."""
+        before = len(self._registered)
+        for kind, reducer in list(copyreg.dispatch_table.items()):
+            module = str(getattr(reducer, "__module__", ""))
+            if kind in self._registered or not self.is_own(module):
+                continue
+            name = self.name(kind)
+            if name is not None and _top(name) not in self._pieces:
+                continue
+            root = _Piece(None)
+            with contextlib.suppress(Exception):  # values of it are then refused in jobs
+                payload = self._pickle(root, (kind, reducer), frozenset())
+                self._registered[kind] = name, payload, sorted(root.needs)
+                self._follow(root)
+        return len(self._registered) > before
 
     def _pickle(self, piece: _Piece, value: Any, roots: Set[Name]) -> bytes:
         buffer = io.BytesIO()
@@ -507,6 +526,7 @@ class Image:
             "groups": self._groups,
             "needs": [sorted(each) for each in needs],
             "refused": refused,
+            "registered": list(self._registered.values()),
             "cells": self._cells,
         }
 

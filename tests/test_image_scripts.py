@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -428,3 +429,38 @@ def test_modules_in_machine_code_and_what_they_import(tmp_path: Path):
         "pack/beside.py": "OFFSET = len([1] * 1000)\n",
     }
     assert in_both(tmp_path, files) == ("(9, 1004, 1006, (1008, True))",) * 2
+
+
+ODD = """
+import copyreg, functools, pickle, types
+from unittest.mock import MagicMock
+class Never:
+    def __init__(self, a):
+        self.a, self.how = a, "made by the script"
+    def __reduce_ex__(self, protocol):
+        raise TypeError("no")
+def remade(a):
+    made = Never(a)
+    made.how = "made again"
+    return made
+copyreg.pickle(Never, lambda value: (remade, (value.a,)))
+copyreg.pickle(types.GeneratorType, lambda generator: (iter, (list(generator),)))
+def by_length(one, other):
+    return len(one) - len(other)
+KEY = functools.cmp_to_key(by_length)
+KEYED = KEY("abc")
+MOCK = MagicMock(name="mock")
+MOCK.__len__.return_value = 5
+CHECKS = [
+    lambda: pickle.loads(pickle.dumps(Never(1))).how,
+    lambda: list(pickle.loads(pickle.dumps(i for i in (1, 2)))),
+    lambda: (sorted(["aaa", "b", "cc"], key=KEY), KEYED < KEY("abcd"), KEYED.obj),
+    lambda: (len(MOCK), len(MagicMock()), MOCK.f()()),
+]
+"""
+
+
+def test_what_the_script_told_copyreg_and_odd_objects(tmp_path: Path):
+    script, job = in_both(tmp_path, {"main.py": ODD + SHOWN})
+    assert re.sub("id='\\d+'", "", job) == re.sub("id='\\d+'", "", script)
+    assert "made again" in script

@@ -19,7 +19,7 @@ import pickle
 import sys
 import threading
 import types
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import layout, models
 from .travel import arrived
@@ -345,8 +345,8 @@ class Image:
     root : str
         The run directory, or the copy of what a job needs of it.
     content : dict
-        What `htdag._image` wrote: ``modules``, ``pieces``, ``groups``, ``needs``, ``refused`` and
-        ``cells``.
+        What `htdag._image` wrote: ``modules``, ``pieces``, ``groups``, ``needs``, ``refused``,
+        ``registered`` and ``cells``.
     scratch : str
         A folder for files that have to lie somewhere.
     """
@@ -359,6 +359,10 @@ class Image:
         self._needs: List[List[Name]] = content["needs"]
         self._refused: Dict[Name, Tuple[str, str]] = content["refused"]
         self._cells: Dict[str, bytes] = content["cells"]
+        self._registered: List[Tuple[Optional[Name], bytes, List[Name]]] = content.get(
+            "registered", []
+        )
+        self._new: Set[Optional[Name]] = set()  # made, and not yet told to `copyreg`
         self._scratch = scratch
         self._loader = self._finder = _loader(self)
         self._own: Dict[str, Any] = {}  # its modules, by name
@@ -640,6 +644,7 @@ class Image:
             try:
                 found = _Unpickler(self, envelope["content"]).load()
                 self._bring(envelope["needs"])
+                self._new.add(None)
             finally:
                 self._depth -= 1
             self._finish()
@@ -719,10 +724,22 @@ class Image:
         self._depth += 1
         try:
             self._bring(self._needs[group])
+            self._new.update(key for key, _ in self._pieces_of(group))
         finally:
             self._depth -= 1
         self._finish()
         return values
+
+    def _register(self) -> None:
+        """Tell `copyreg` what the script told it of classes that are new; None: of all others."""
+        new, self._new = self._new, set()
+        for name, data, needs in self._registered:
+            if (name and (name[0], name[1].partition(".")[0])) in new:
+                import copyreg
+
+                with contextlib.suppress(ImportError):
+                    copyreg.pickle(*_Unpickler(self, data).load())
+                    self._bring(needs)
 
     def _check_waiting(self, what: Any) -> None:
         """Do not begin again with what still waits: each of many would, and all that need them."""
@@ -757,6 +774,8 @@ class Image:
                     own = vars(self.module(module))
                     if name not in own or key in self._unchanged:
                         own[name] = Absent(error)
+        if not self._depth and self._registered:
+            self._register()
 
     def found(self, module: str, name: str) -> Any:
         """Return what a pickle refers to by a qualified name."""

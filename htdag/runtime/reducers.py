@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import gc
 import importlib
 import io
@@ -371,6 +372,20 @@ def memory_view(data: Any, format: str, shape: Any) -> Any:
     return view if format == "B" and len(shape) == 1 else view.cast("B").cast(format, shape)
 
 
+def _comparison(value: Any) -> Any:
+    """Reduce a key made of a function that compares, or what it made of an object."""
+    compare = next(each for each in gc.get_referents(value) if each is not type(value))
+    if hasattr(value, "obj"):
+        return compared, (compare, value.obj)
+    return functools.cmp_to_key, (compare,)
+
+
+@known
+def compared(compare: Any, value: Any) -> Any:
+    """Return an object that is compared by a function."""
+    return functools.cmp_to_key(compare)(value)
+
+
 def _match(value: Any) -> Any:
     start = value.start()
     for way, position in (("search", value.pos), ("match", value.pos), ("fullmatch", value.pos)):
@@ -652,6 +667,7 @@ _MADE: Dict[str, Reducer] = {
     "builtins.memoryview": _memory_view,
     "builtins.BaseException": _exception,
     "re.Match": _match,
+    "functools.KeyWrapper": _comparison,
     "_contextvars.ContextVar": _context_variable,
     "os._Environ": _environment,
     "posix.DirEntry": _directory_entry,
