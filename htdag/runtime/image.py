@@ -19,7 +19,7 @@ import pickle
 import sys
 import threading
 import types
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from . import layout, models
 from .travel import arrived
@@ -54,11 +54,21 @@ def _known_as(thing: Any) -> Any:
 
 
 @_known_as
-def make_function(code: types.CodeType, module: str, closure: Any) -> Any:
-    """Return a function, without its state, that looks its variables up in a module."""
-    names = _variables(code, module, _imported)
+def make_function(
+    code: types.CodeType, module: str, closure: Any, image: Optional["Image"] = None
+) -> Any:
+    """Return a function, without its state, that looks its variables up in a module.
+
+    Without an image it came with a value, and what it looks up is made now.
+    """
+    try:
+        names: Dict[str, Any] = vars(_imported(module) if image is None else image.module(module))
+    except ImportError:
+        if code.co_names:
+            raise
+        names = {"__name__": module}  # it can do without
     loader = names.get("__loader__")
-    if isinstance(loader, Loader):
+    if image is None and isinstance(loader, Loader):
         loader.image.bring(module, code)
     return types.FunctionType(code, names, None, None, closure)
 
@@ -67,18 +77,6 @@ def _imported(module: str) -> Any:
     if module not in sys.modules:
         importlib.import_module(module)
     return sys.modules[module]
-
-
-def _variables(code: types.CodeType, module: str, find: Callable[[str], Any]) -> Dict[str, Any]:
-    """Return the names of a module; code that looks nothing up can do without one."""
-    try:
-        names: Dict[str, Any] = vars(find(module))
-    except ImportError:
-        # Functions of htdag's own that travel look nothing up, and jobs have no htdag.
-        if code.co_names and not module.startswith(_PACKAGE + "."):
-            raise
-        names = {"__name__": module}
-    return names
 
 
 @_known_as
@@ -905,12 +903,8 @@ class _Unpickler(pickle.Unpickler):
         if module in self._image:
             return self._image.found(module, name)
         if (module, name) == (_PACKAGE, make_function.__qualname__):
-            return self._function
+            return functools.partial(make_function, image=self._image)
         return super().find_class(module, name)
-
-    def _function(self, code: types.CodeType, module: str, closure: Any) -> Any:
-        names = _variables(code, module, self._image.module)
-        return types.FunctionType(code, names, None, None, closure)
 
 
 # What did not travel
