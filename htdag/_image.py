@@ -107,7 +107,8 @@ class Image:
         self._names: set[str] = set()
         self._reached: dict[str, types.ModuleType] = {}
         self._modules: dict[str, dict[str, Any]] = {}
-        self._folders: dict[str, str] = {}  # of packages whose files travel
+        self._may_ask: dict[str, str] = {}  # folders of packages whose code asks for their files
+        self._folders: dict[str, str] = {}  # of those whose files travel: what is reached asks
         self._cells: dict[str, bytes] = {}
         self._index: dict[int, Name] = {}
         self._own: dict[str, bool] = {}
@@ -199,6 +200,9 @@ class Image:
             where = culprit.place(piece.value, ".".join(name), self.check)
             piece.problem = (type(piece.value).__name__ + where, _reason(error))
             piece.refers, piece.needs, piece.holds = set(), set(), {}
+            found = self._folders_of(name[0])
+            if found.keys() <= self._may_ask.keys() and self._is_made_by_statement(name):
+                self._folders |= found  # nobody looked at what the statement asks for
         self._follow(piece)
 
     def _follow(self, piece: _Piece) -> None:
@@ -286,7 +290,12 @@ class Image:
         self.annotations(piece, module, function.__annotations__)
         self._module(module)
         if use.names & _ASKS_FOR_FILES:
-            self._asks(self._modules[module])
+            values = [there_is for name in use.variables if (there_is := vars(own).get(name))]
+            names = {each.__name__ for each in values if isinstance(each, types.ModuleType)}
+            for name in {module, *names, *use.dotted}:
+                if self.is_own(name):
+                    self._module(name)
+                    self._folders |= self._folders_of(name)
         for name in use.imports(own.__dict__.get("__package__") or ""):
             self._import(name, piece)
         for word in use.dotted:
@@ -424,7 +433,10 @@ class Image:
                 return
         use = _use(code)
         if use.names & _ASKS_FOR_FILES:
-            self._asks(entry)
+            found = self._folders_of(entry["name"])
+            self._may_ask |= found
+            if not entry["loaded"]:
+                self._folders |= found
         if not entry["loaded"]:
             self._names |= use.names
         for name in use.imports(entry["package"]):
@@ -530,20 +542,19 @@ class Image:
             "cells": self._cells,
         }
 
-    def _asks(self, entry: dict[str, Any]) -> None:
-        """Note a module whose code asks for files: those of its package travel."""
-        top = entry["name"].partition(".")[0]
-        path = (self._modules.get(top) or {}).get("path")
-        if path:
-            whole = (os.path.abspath(folder) for folder in path if folder)
-            self._folders.update({folder + os.sep: top for folder in whole})
+    def _folders_of(self, module: str) -> dict[str, str]:
+        """Return the folders of the package that a module is in, with its name."""
+        top = module.partition(".")[0]
+        path = (self._modules.get(top) or {}).get("path") or ()
+        return {os.path.abspath(folder) + os.sep: top for folder in path if folder}
 
     def within(self, path: str) -> tuple[str, str] | None:
         """Return the package that a path is in whose files travel, and the path in it."""
         if path.endswith(".py"):
             return None  # as code names it, for tracebacks
-        for folder, top in self._folders.items():
+        for folder, top in self._may_ask.items():
             if path.startswith(folder) or path + os.sep == folder:
+                self._folders[folder] = top
                 return top, path[len(folder) :]
         return None
 

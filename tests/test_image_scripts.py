@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 from apart import in_both
+
+from htdag.runtime import layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -464,3 +467,32 @@ def test_what_the_script_told_copyreg_and_odd_objects(tmp_path: Path):
     script, job = in_both(tmp_path, {"main.py": ODD + SHOWN})
     assert re.sub("id='\\d+'", "", job) == re.sub("id='\\d+'", "", script)
     assert "made again" in script
+
+
+@pytest.mark.parametrize(("called", "travels"), [("number", False), ("text", True), ("own", True)])
+def test_files_of_a_package_travel_where_what_is_reached_asks(
+    tmp_path: Path, called: str, travels: bool
+):
+    files = {
+        "main.py": f"""
+        import importlib.resources
+        import pack.a
+        def own():
+            return importlib.resources.files("pack").joinpath("data.txt").read_text()
+        def check():
+            return {"own()" if called == "own" else f"pack.a.{called}()"}
+        """,
+        "pack/__init__.py": "",
+        "pack/a.py": """
+        from pathlib import Path
+        HERE = Path(__file__).parent
+        def text():
+            return (HERE / "data.txt").read_text()
+        def number():
+            return "of the package"
+        """,
+        "pack/data.txt": "of the package",
+    }
+    assert in_both(tmp_path, files) == ("'of the package'",) * 2
+    modules = pickle.loads((tmp_path / "run" / layout.IMAGE).read_bytes())["modules"]
+    assert (modules["pack"]["data"] != b"") is travels
