@@ -240,7 +240,10 @@ class Image:
                 found = name_of(value)
                 if found is not None:
                     continue
-            self._index.setdefault(id(value), (module, name))
+            known = self._index.setdefault(id(value), (module, name))
+            if known[0] != module == _home(value):
+                # What is pickled by its name is looked for there, and is not to lead back here.
+                self._index[id(value)] = module, name
             self._kept.append(value)
 
     # Code
@@ -623,6 +626,15 @@ class _ImagePickler(Pickler):
             # What makes its members would run again, and cloudpickle leaves some of that out.
             raise pickle.PicklingError("it is made by its statement")
         return super().class_(value)
+
+
+def _home(value: Any) -> str | None:
+    """Return the module that a value says it is of, or None."""
+    try:
+        home = value.__module__
+    except Exception:
+        return None
+    return home if type(home) is str else None
 
 
 def _top(name: Name) -> Name:

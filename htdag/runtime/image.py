@@ -21,7 +21,7 @@ import threading
 import types
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from . import layout
+from . import layout, models
 from .travel import arrived
 
 __all__ = [
@@ -104,15 +104,27 @@ def cached(function: Any, parameters: Dict[str, Any], attributes: Dict[str, Any]
 
 
 @contextlib.contextmanager
-def _quiet(bases: Any) -> Iterator[None]:
-    """Let no base class act on a new subclass: what it did was done when the class was defined."""
+def _quiet(bases: Any, module: Any, name: Any) -> Iterator[None]:
+    """Let no base class act on a certain subclass: what it did was done when that was defined.
+
+    Other classes may come up at the same time, in modules that are imported meanwhile.
+    """
     found = {kind for base in bases for kind in base.__mro__ if "__init_subclass__" in vars(kind)}
     before = {
         kind: vars(kind)["__init_subclass__"] for kind in found if kind.__flags__ & _CAN_CHANGE
     }
+
+    def passing(own: Any) -> Any:
+        def act(*given: Any, **options: Any) -> None:
+            (cls,) = given
+            if (cls.__module__, cls.__qualname__) != (module, name):
+                own.__get__(None, cls)(**options)
+
+        return classmethod(act)
+
     try:
-        for kind in before:
-            type.__setattr__(kind, "__init_subclass__", classmethod(lambda cls, **_: None))
+        for kind, own in before.items():
+            type.__setattr__(kind, "__init_subclass__", passing(own))
         yield
     finally:
         for kind, own in before.items():
@@ -131,9 +143,9 @@ def make_class(
 
     names = {sys.intern(key): value for key, value in names.items()}
     makers = (kind.__new__ for kind in metaclass.__mro__ if "__new__" in vars(kind))
-    make = next(each for each in makers if _is_installed(each))
+    make = next(each for each in makers if _is_installed(each) and not _reads_members(each))
     try:
-        with _quiet(bases):
+        with _quiet(bases, names.get("__module__"), names.get("__qualname__", name)):
             made = make(metaclass, name, bases, dict(names))
     except TypeError:
         # As for typing.TypedDict: made of what was written as its bases.
@@ -154,7 +166,13 @@ def set_class_state(kind: Any, state: Any) -> Any:
         put(kind, "__firstlineno__", members["__firstlineno__"])
     for subclass in registered:
         kind.register(subclass)
+    models.complete(kind, members)
     return kind
+
+
+def _reads_members(make: Any) -> bool:
+    """Tell whether what makes classes acts on their members, which come later."""
+    return str(make.__module__).partition(".")[0] in ("typing", "typing_extensions", "pydantic")
 
 
 def _is_installed(function: Any) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import cloudpickle
 from cloudpickle import cloudpickle as _inner
 
-from . import image, reducers
+from . import image, models, reducers
 from .frames import Pickled
 
 PROTOCOL = 5
@@ -125,6 +125,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 names["__slots__"] = (slots,) if isinstance(slots, str) else tuple(slots)
             kind = types.MemberDescriptorType
             members = {key: own for key, own in members.items() if not isinstance(own, kind)}
+            members = models.without_compiled(members)
         state = (members, more)
         return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
 

@@ -467,19 +467,31 @@ def set_super(made: Any, supertype: Any) -> None:
 def _parameter(value: Any) -> Any:
     if _is_found(value):
         return NotImplemented
-    options = {"covariant": "__covariant__", "contravariant": "__contravariant__"}
-    given = {key: True for key, name in options.items() if getattr(value, name, False)}
-    if getattr(value, "__bound__", None) is not None:
-        given["bound"] = value.__bound__
-    return parameter, (type(value), value.__name__, value.__module__, given)
+    from cloudpickle import cloudpickle
+
+    options = {
+        name: getattr(value, "__%s__" % name)
+        for name in ("bound", "covariant", "contravariant", "infer_variance")
+        if getattr(value, "__%s__" % name, None)
+    }
+    if getattr(value, "has_default", bool)():
+        options["default"] = value.__default__
+    tracker = cloudpickle._get_or_create_tracker_id(value)
+    constraints = getattr(value, "__constraints__", ())
+    named = value.__name__, value.__module__
+    return parameter, (type(value), *named, constraints, options, tracker)
 
 
 @known
-def parameter(kind: Any, name: str, module: str, options: Dict[str, Any]) -> Any:
-    """Return a parameter of generic types."""
-    made = kind(name, **options)
+def parameter(
+    kind: Any, name: str, module: str, constraints: Any, options: Dict[str, Any], tracker: str
+) -> Any:
+    """Return a parameter of generic types: one object, however often it comes."""
+    from cloudpickle import cloudpickle
+
+    made = kind(name, *constraints, **options)
     made.__module__ = module
-    return made
+    return cloudpickle._lookup_class_or_track(tracker, made)
 
 
 def _alias(value: Any) -> Any:
@@ -644,6 +656,7 @@ _MADE: Dict[str, Reducer] = {
     "os._Environ": _environment,
     "posix.DirEntry": _directory_entry,
     "typing.NewType": _new_type,
+    "typing.TypeVar": _parameter,
     "typing.ParamSpec": _parameter,
     "typing.TypeVarTuple": _parameter,
     "typing.TypeAliasType": _alias,
