@@ -266,7 +266,10 @@ class Image:
                 found = name_of(value)
                 if found is not None:
                     continue
-            self._index.setdefault(id(value), (module, name))
+            known = self._index.setdefault(id(value), (module, name))
+            if known[0] != module == _home(value):
+                # What is pickled by its name is looked for there, and is not to lead back here.
+                self._index[id(value)] = module, name
             self._kept.append(value)
 
     # Code
@@ -667,6 +670,15 @@ class _ImagePickler(Pickler):
         own = vars(value).get("__annotations__")
         self._image.annotations(self._piece, str(value.__module__), own)
         return super().class_(value)
+
+
+def _home(value: Any) -> str | None:
+    """Return the module that a value says it is of, or None."""
+    try:
+        home = value.__module__
+    except Exception:
+        return None
+    return home if type(home) is str else None
 
 
 def _top(name: Name) -> Name:

@@ -162,9 +162,18 @@ class QueueFacts:
 
 
 class Backend(Protocol):
-    """Runs run directories."""
+    """Runs run directories.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    is_foreseen : bool
+        Whether what `submit` returns is known before: nothing.
+    """
 
     name: str
+    is_foreseen: bool
 
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
@@ -241,3 +250,64 @@ class Backend(Protocol):
 
     turn: float
     """About how many seconds pass between the end of a node and the jobs of the next one."""
+
+
+class Submission:
+    """A run directory that was submitted, with what its backend knows and can do about it.
+
+    Parameters
+    ----------
+    backend : Backend
+        The backend.
+    run : pathlib.Path
+        The run directory.
+    ticket : dict or None
+        What `Backend.submit` returned; None where the run was submitted elsewhere, and brought.
+
+    Attributes
+    ----------
+    is_here : bool
+        Whether the backend can be asked about it.
+    """
+
+    def __init__(self, backend: Backend, run: Path, ticket: dict[str, Any] | None) -> None:
+        self._backend = backend
+        self._run = run
+        self._ticket = ticket or {}
+        self.is_here = ticket is not None
+
+    def activity(self) -> Activity:
+        """Return what is going on, without asking more than files where they suffice."""
+        return self._backend.activity(self._run, self._ticket)
+
+    def jobs(self, *, ask: bool) -> tuple[JobState, ...]:
+        """Return the jobs that wait or run, by the files; where asked, also by the schedd."""
+        return self._backend.jobs(self._run, self._ticket, ask) if self.is_here else ()
+
+    def act(self, action: str, nodes: list[str], which: list[JobState] | None) -> int:
+        """Hold, release, pause, continue or vacate the jobs of nodes, or some; return how many."""
+        return self._backend.act(self._run, self._ticket, action, nodes, which)
+
+    def edit(self, nodes: list[str], inside: set[str], attributes: dict[str, str]) -> int:
+        """Change attributes of the jobs of nodes, those to come included; return how many."""
+        return self._backend.edit(self._run, self._ticket, nodes, inside, attributes)
+
+    def halt(self, *, on: bool) -> None:
+        """Let no further nodes begin, or let them again."""
+        if self.is_here:
+            self._backend.halt(self._run, self._ticket, on)
+
+    def facts(self) -> QueueFacts:
+        """Return what decides whether waiting jobs can start."""
+        return self._backend.facts(self._run, self._ticket)
+
+    def peek(self, node: str, chunk: str, what: str) -> bytes | None:
+        """Return what a running job wrote whose files are not in the run directory yet."""
+        if not self.is_here:
+            return None
+        return self._backend.peek(self._run, self._ticket, node, chunk, what)
+
+    def remove(self, *, force: bool) -> None:
+        """End the run, and return once nothing of it runs any more."""
+        if self.is_here:
+            self._backend.remove(self._run, self._ticket, force)

@@ -90,7 +90,7 @@ def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
     """Run a script whose pipeline is to go on with a run, and end as it does where it fails."""
     from htdag.run.replacing import check_at_rest
 
-    check_at_rest(run, "gone on with")
+    check_at_rest(run.directory, "gone on with")
     command, folder = _command(run, script)
     kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:
@@ -116,7 +116,7 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
         if not Path(script).is_file():
             raise UsageError(f"there is no script {script!r}")
         return [sys.executable, script, *(made or {}).get("arguments", ())], None
-    if made is None and run._is_imported:
+    if made is None and run.directory.is_imported:
         raise UsageError(
             f"run {run.tag!r} was imported, and which script made it is not taken from there; "
             f"name it: --script SCRIPT"

@@ -250,7 +250,7 @@ def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> No
             finally:
                 # Where the progress is shown, so are they.
                 for note in () if progress else run.status().notes:
-                    if note not in run._said:
+                    if note not in run.directory.said:
                         say(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)
