@@ -166,7 +166,7 @@ class Disturbed:
 
     def cluster(self) -> int:
         """The cluster of its DAGMan job."""
-        return int(self.run._ticket()["ticket"]["cluster"])
+        return int(self.run.directory.ticket()["ticket"]["cluster"])
 
     def dagman(self) -> psutil.Process:
         """The process of its DAGMan."""

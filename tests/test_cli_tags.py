@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import htdag
 from htdag import cli
-from htdag.cli._tags import choose, is_pattern
+from htdag.cli.arguments import choose, is_pattern
 from htdag.errors import RunNotFound, UsageError
 
 if TYPE_CHECKING:

@@ -169,7 +169,9 @@ def test_outcomes_are_damaged(small_disks: Pool, runs_dir: Path, tmp_path: Path)
     run = htdag.Pipeline(stage, doubled, name="damaged", history=False).submit(on="condor")
     run.wait(timeout=120, progress=False)
     if small_disks.version >= (25,):  # what jobs ask for that ask for nothing, in KB
-        mine = f'DAGManJobId == {run._ticket()["ticket"]["cluster"]} && DAGNodeName == "work"'
+        mine = (
+            f'DAGManJobId == {run.directory.ticket()["ticket"]["cluster"]} && DAGNodeName == "work"'
+        )
         (ad, *_) = small_disks.job_ads(mine, ["RequestDisk"])
         assert ad.eval("RequestDisk") == 1 << 20
     for chunk, damage in enumerate(DAMAGE):

@@ -158,7 +158,7 @@ def edited(draw, items, specs, targets):
 @pytest.fixture(scope="module")
 def in_process():
     with pytest.MonkeyPatch.context() as patch, without_fork(patch):
-        patch.setattr("htdag.stages.handle.check_function", lambda *_: None)
+        patch.setattr("htdag.stages.stage.check_function", lambda *_: None)
         patch.setattr("htdag.plan.chunk.MOST_JOBS", 3)
         yield
 

@@ -497,7 +497,7 @@ def test_any_lanes_give_what_plain_python_gives(in_process: None, tmp_path: Path
 @pytest.fixture(scope="module")
 def in_process() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, reference.without_fork(patch):
-        patch.setattr("htdag.stages.handle.check_function", lambda *_: None)
+        patch.setattr("htdag.stages.stage.check_function", lambda *_: None)
         patch.setattr("htdag.plan.chunk.MOST_JOBS", 6)
         yield
 

@@ -194,7 +194,7 @@ def parity(pool: Pool, pool_area: Area) -> Iterator[Parity]:
             server.shutdown()
             server.server_close()
         # The ad of a job that has just ended may be on its way from the queue to the history.
-        dagman = run._ticket()["ticket"]["cluster"]
+        dagman = run.directory.ticket()["ticket"]["cluster"]
         of_granted = f'DAGNodeName == "granted" && DAGManJobId == {dagman}'
         pool.wait_until(lambda: len(pool.job_ads(of_granted)) == 2, 30, "the ads of two jobs")
         ads = pool.job_ads(of_granted)
