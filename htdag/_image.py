@@ -30,6 +30,7 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
+from htdag._calls import NAMESPACES
 from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
 from htdag._project import absolute, find_spec, is_project_module, source_of
@@ -824,7 +825,7 @@ class _Use:
     @property
     def is_dynamic(self) -> bool:
         """Whether it may look up names that it does not name."""
-        return bool(self.variables & _DYNAMIC)
+        return bool(self.variables & _DYNAMIC or self.names & NAMESPACES)
 
     def imports(self, package: str) -> Iterator[str]:
         """Yield the absolute names that it imports, from within a package."""
