@@ -31,10 +31,11 @@ $(venv)/.stamp-demo: pyproject.toml tools/make-venv
 	@$(pip_install) --editable '.[demo]'
 	@touch $@
 
-$(venv)/.stamp-dev: pyproject.toml tools/make-venv
+$(venv)/.stamp-dev: pyproject.toml tools/make-venv tests/measured.py
 	@echo "Setting up $(venv) for development"
 	@$(PYTHON) tools/make-venv $(venv)
 	@$(pip_install) --editable '.[dev]'
+	@$(python) tests/measured.py
 	@touch $(venv)/.stamp-demo $@
 
 demo: $(venv)/.stamp-demo ## Run the book analysis on this machine, without HTCondor
@@ -59,13 +60,18 @@ htcondor: $(venv)/.stamp-dev
 	@$(python) tools/get-apptainer .apptainer || \
 		echo "make: no Apptainer, so the test of containers will fail" >&2
 
-test: htcondor .apptainer/.get-apptainer.json ## Run all tests, with a real HTCondor and the coverage of the code
+# Tests start hundreds of processes that import htdag, on many machines without leave to write this.
+.PHONY: bytecode
+bytecode: $(venv)/.stamp-dev
+	@$(python) -m compileall -q htdag tests
+
+test: htcondor bytecode .apptainer/.get-apptainer.json ## Run all tests, with a real HTCondor and the coverage of the code
 	$(pytest) --cov --cov-report=term $(PYTEST_ARGS)
 
-test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
+test-local: bytecode ## Run the tests that need no HTCondor
 	$(pytest) -m 'not pool' $(PYTEST_ARGS)
 
-test-pool: htcondor .apptainer/.get-apptainer.json ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
+test-pool: htcondor bytecode .apptainer/.get-apptainer.json ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
 	$(pytest) -m pool $(PYTEST_ARGS)
 
 # Long ones, one after another; the faults three times. TIMES=1 is once. Whatever fails, all parts run.

@@ -256,6 +256,9 @@ def paired(key, text):
 def shown(texts):
     return "".join(texts)
 
+def text_of(path) -> str:
+    return path.read_text()
+
 def many(stage):
     return stage.concat(stage)
 
@@ -423,7 +426,7 @@ def _pipeline(program: Program) -> str:
     if program.files:
         lines += [
             "found = htdag.files(sorted(FOLDER.glob('data/*')), name='files')",
-            "texts = found.map(pathlib.Path.read_text, name='texts')",
+            "texts = found.map(text_of, name='texts')",
         ]
         names.append("texts")
     for stage in program.stages:
@@ -1180,8 +1183,7 @@ class Life:
                 arguments = {}
         elif what == "key":
             target = sorted(self.last["results"])[a % len(self.last["results"])]
-            # Keys that are made inside of a node are not known to `rerun`.
-            keys = [key for key, _ in self.last["results"][target] if key and key.isdigit()]
+            keys = [key for key, _ in self.last["results"][target] if key]
             if not keys:
                 return
             arguments = {"stage": target, "keys": [keys[a % len(keys)]]}
@@ -1267,8 +1269,9 @@ class Life:
         assert not ours - plainly, ("called more than once", ours - plainly)
         if before is None or again:
             return
-        # What is grouped, and then read by another node, is compared when it is there again.
-        if before == self.program and not {s.kind for s in before.stages} & {"loop", *KEYED}:
+        # What a loop makes is made anew, and what was let go is tried again.
+        anew = "loop" in {stage.kind for stage in self.program.stages} or self.last["errors"]
+        if before == self.program and not anew:
             assert not called, ("nothing has changed", called)
         if replace(before, items=(), remarks=0) == replace(self.program, items=(), remarks=0):
             self.check_new_items(called, before)

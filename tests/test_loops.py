@@ -639,11 +639,11 @@ def test_input_files_go_to_each_round(place: dict[str, Any], tmp_path: Path):
 def test_files_that_travel_do_not_go_into_loops(tmp_path: Path):
     begun = htdag.source([htdag.TransferPath(__file__)])
     loop = htdag.iterate(lambda state: state.map(str), begun, max_rounds=2, name="loop")
-    with pytest.raises(UsageError, match="loop 'loop': files travel with items that it begins"):
+    with pytest.raises(UsageError, match="loop 'loop': files may travel with items that it begins"):
         compiled(htdag.Pipeline(loop), tmp_path / "run")
     given = htdag.source([1]).map(returning)
     loop = htdag.iterate(lambda state: state.map(str), given, max_rounds=2, name="loop")
-    with pytest.raises(UsageError, match="loop 'loop': files travel with items that it begins"):
+    with pytest.raises(UsageError, match="loop 'loop': files may travel with items that it begins"):
         compiled(htdag.Pipeline(loop), tmp_path / "run")
     loop = htdag.iterate(lambda state: state.map(returning), 1, max_rounds=2, name="loop")
     with pytest.raises(UsageError, match="of 'returning' name OutputFile, but no files come back"):

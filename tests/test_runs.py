@@ -539,9 +539,9 @@ def test_ctrl_c_stops_a_local_run_cleanly(home: Path, shared: Path):
 
 @pytest.mark.parametrize("which", ["coordinator", "worker"])
 def test_a_killed_local_run_can_be_resumed(home: Path, shared: Path, which: str):
-    stage = htdag.source(range(60), chunk_size=5).map(functools.partial(slow_item, shared))
+    stage = htdag.source(range(60), chunk_size=5).map(functools.partial(until_killed, shared))
     run = htdag.Pipeline(stage.reduce(operator.add, name="total")).submit(on="local")
-    wait_for(lambda: sum(calls(shared).values()) > 10)
+    wait_for((shared / "supervisor").is_symlink)
     if which == "coordinator":
         os.kill(json.loads((run.path / layout.LOCAL_STATE).read_text())["pid"], signal.SIGKILL)
         wait_for(lambda: run.state is htdag.RunState.STOPPED)
@@ -549,32 +549,31 @@ def test_a_killed_local_run_can_be_resumed(home: Path, shared: Path, which: str)
         with pytest.raises(htdag.RunFailed, match="killed"):
             run.wait()
     else:
-        supervisors = children(leftovers(run.path))
-        os.kill(supervisors[0], signal.SIGKILL)
+        os.kill(int(os.readlink(shared / "supervisor")), signal.SIGKILL)
         with pytest.raises(htdag.RunFailed, match="removed, evicted or killed"):
             finished(run)
+    (shared / "mended").touch()
     finished(run.resume())
     assert run.result() == sum(range(60))
     again = [x for x, count in calls(shared).items() if count > 1]
     assert len(again) <= 2 * (os.cpu_count() or 1)
 
 
+def until_killed(folder: Path, x: int) -> int:
+    """At one item, tell who supervises this job, and wait to be killed with it."""
+    called(folder, x)
+    if x == 12:
+        with contextlib.suppress(FileExistsError):
+            os.symlink(str(os.getppid()), folder / "supervisor")
+        while not (folder / "mended").exists():
+            time.sleep(0.02)
+    return x
+
+
 def slow_item(folder: Path, x: int) -> int:
     called(folder, x)
     time.sleep(0.05)
     return x
-
-
-def children(pids: list[str]) -> list[int]:
-    """Return the supervisors among the processes of a run: parents and children of others."""
-    parents = {}
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            parents[pid] = stat[1]
-    return [
-        int(pid) for pid, parent in parents.items() if parent in pids and pid in parents.values()
-    ]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "record"])

@@ -162,9 +162,18 @@ class QueueFacts:
 
 
 class Backend(Protocol):
-    """Runs run directories."""
+    """Runs run directories.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    is_foreseen : bool
+        Whether what `submit` returns is known before: nothing.
+    """
 
     name: str
+    is_foreseen: bool
 
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""

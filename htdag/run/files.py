@@ -25,7 +25,6 @@ from htdag.run.damage import damaged
 from htdag.runtime import layout, progress
 from htdag.stages import Stage
 
-TICKET = "submit.json"
 IMPORTED = "imported"
 """In the ticket of a run that was brought from elsewhere: the state that it had there.
 
@@ -47,15 +46,26 @@ class RunDirectory:
             self.tag = self.manifest["tag"]
 
     def submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
-        old = self.read_ticket() or {}
-        before = None if IMPORTED in old else old.get("ticket", before)
+        old = self.read_ticket()
+        before = None if IMPORTED in (old or {}) else (old or {}).get("ticket", before)
         _tell_tag(self.path, self.tag)
-        ticket = backend.submit(self.path, self.manifest["dag"], before)
-        content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
-        layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
+        foreseen = old is None and backend.is_foreseen
+        if foreseen:  # should this process be killed, it is known where the run began
+            self._write_ticket(backend, {})
+        try:
+            ticket = backend.submit(self.path, self.manifest["dag"], before)
+        except Exception:
+            if foreseen:
+                (self.path / layout.TICKET).unlink()
+            raise
+        self._write_ticket(backend, ticket)
         for name in ("reader", "plan"):
             self.__dict__.pop(name, None)
         LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
+
+    def _write_ticket(self, backend: Backend, ticket: dict[str, Any]) -> None:
+        content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
+        layout.write_aside(str(self.path / layout.TICKET), json.dumps(content).encode())
 
     @property
     def pipeline_name(self) -> str:
@@ -113,7 +123,9 @@ class RunDirectory:
 
     def read_ticket(self) -> dict[str, Any] | None:
         try:
-            content: dict[str, Any] = layout.read_json(str(self.path / TICKET), "backend", "ticket")
+            content: dict[str, Any] = layout.read_json(
+                str(self.path / layout.TICKET), "backend", "ticket"
+            )
         except FileNotFoundError:
             return None
         # What it was submitted to is not here; nor may the archive say which HTCondor is asked.
@@ -126,7 +138,7 @@ class RunDirectory:
 
     @property
     def is_submitted(self) -> bool:
-        return (self.path / TICKET).exists()
+        return (self.path / layout.TICKET).exists()
 
     def activity(self) -> Activity:
         if self.around is not None:
