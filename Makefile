@@ -83,6 +83,10 @@ soak: htcondor ## Run what takes long: 10,000 items killed ten times, and the fa
 	HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 -m soak tests/test_lives.py \
 		tests/test_objects.py tests/test_scripts.py $(PYTEST_ARGS) || \
 		failed="$$failed lives,-objects-or-scripts"; \
+	HTDAG_EXAMPLES=400 tools/as-user $(python) -m pytest -n 2 --dist loadgroup -m 'not pool' \
+		--timeout 7200 -k 'plain_python or earlier_one or of_a_pipeline or let_go' \
+		tests/test_hypothesis_plans.py tests/test_hypothesis_reuse.py tests/test_lanes.py \
+		$(PYTEST_ARGS) || failed="$$failed random-pipelines"; \
 	for time in $$(seq $(TIMES)); do \
 		HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 --dist loadgroup \
 			tests/test_faults.py tests/test_faults_of_data.py tests/test_bad_input.py \

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ print(repr(check()), end="")
 
 
 def in_both(
-    folder: Path, files: dict[str, str], python: str = sys.executable, before: str = ""
+    folder: Path, files: Mapping[str, str | bytes], python: str = sys.executable, before: str = ""
 ) -> tuple[str, str]:
     """Return the texts of what ``check()`` of main.py gave, in the script and in a job.
 
@@ -42,7 +42,9 @@ def in_both(
     for name, content in files.items():
         path = project / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(content))
+        if isinstance(content, str):
+            content = textwrap.dedent(content).encode()
+        path.write_bytes(content)
     plain = _forked(lambda: _submit(project, run))
     project.rename(folder / "gone")
     (run / "runtime.pyz").write_bytes(runtime_archive())

@@ -22,7 +22,7 @@ from htdag.plan.follow import NO_LAYOUTS, layouts_of
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.runtime import progress, reuse
 
-EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "25"))
 
 
 def joined(a, b):

@@ -293,6 +293,8 @@ NAMES = {
     "in globals()": "globals()[''.join(('lim', 'it'))]",
     "evaluated": "eval('limit * 1')",
     "in a text": "sys._getframe().f_globals['limit']",
+    "in the globals of a frame": "sys._getframe().f_globals[''.join(('li', 'mit'))]",
+    "in the globals of a function": "f.__globals__[''.join(('li', 'mit'))]",
     "by getattr": "getattr(sys.modules['__main__'], ''.join(('li', 'mit')))",
     "of a module by name": "importlib.import_module(''.join(('hel', 'per'))).limit()",
     "by an import of its own script": "__import__('__main__').limit",

@@ -135,7 +135,7 @@ def test_condor_submit_dag_runs_a_loop_unaided(pool: Pool, runs_dir: Path):
     dag = flow.compile(runs_dir / "by hand")
     subprocess.run(["condor_submit_dag", dag.name], cwd=dag.parent, check=True, capture_output=True)
     log = dag.with_name(f"{dag.name}.dagman.out")
-    pool.wait_until(lambda: log.exists() and "EXITING WITH STATUS" in log.read_text(), 120)
+    pool.wait_until(lambda: log.exists() and "EXITING WITH STATUS" in log.read_text(), 200)
     assert "EXITING WITH STATUS 0" in log.read_text()
     assert result(dag.parent, "power") == evaluate(flow.graph)["power"]
     notes = (dag.parent / layout.logs("power") / "post.log").read_text()
@@ -378,7 +378,7 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
         second = status["loop"].note == "round 2 of at most 2"
         return second and (work.done, work.running) == (2, 1)
 
-    pool.wait_until(stuck, 120, "the third item of the second round alone under way")
+    pool.wait_until(stuck, 200, "the third item of the second round alone under way")
     rounds = run.path / layout.rounds("loop")
     done = [
         *rounds.glob("0001/nodes/*/out/*.items"),
@@ -392,7 +392,7 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
 
     # The schedd starts it again, and it goes on with the jobs that it had.
     os.kill(int(pids(inner)[0]), signal.SIGKILL)
-    pool.wait_until(lambda: len(pids(inner)) == 2, 60, "another DAGMan of the round")
+    pool.wait_until(lambda: len(pids(inner)) == 2, 200, "another DAGMan of the round")
     assert run.status()["work"].running == 1
     for log in (outer, inner):
         os.kill(int(pids(log)[-1]), signal.SIGKILL)
@@ -403,7 +403,7 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
         == []
     )
     gate.touch()
-    run.resume().wait(timeout=120, progress=False)
+    run.resume().wait(timeout=200, progress=False)
     assert run.result() == 6
     assert len(done) > 4
     assert {path: path.stat().st_mtime_ns for path in done} == before

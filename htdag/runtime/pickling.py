@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import cloudpickle
 from cloudpickle import cloudpickle as _inner
 
-from . import image, models, reducers
+from . import enums, image, models, reducers
 from .frames import Pickled
 
 PROTOCOL = 5
@@ -72,10 +72,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             ) from error
 
     def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if enums.is_enum(kind) and not self.is_elsewhere(kind):
+            return enums.reduced_member(value)
         made = reducers.reduced(value)
         if made is not NotImplemented:
             return made
-        kind = type(value)
         if kind is types.FunctionType:
             return NotImplemented if self.is_named(value) else self.function(value)
         if issubclass(kind, type):
@@ -96,6 +98,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Tell whether a class or function is to be pickled by its name."""
         return name_of(value) is not None and not _by_value(value)
 
+    def is_elsewhere(self, kind: Any) -> bool:
+        """Tell whether a class is not a part of this pickle."""
+        return self.is_named(kind)
+
     def function(self, value: Any) -> Any:
         """Return how a function is made that has no name."""
         reduced = self._dynamic_function_reduce(value)
@@ -105,12 +111,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduced  # code that was executed in a dict of its own
         _, (code, _, _, _, closure), (attributes, slots), *_ = reduced
         slots["__globals__"] = {}
+        if getattr(value, "__type_params__", ()):
+            slots["__type_params__"] = value.__type_params__
         state = (attributes, slots)
         setter = image.set_function_state
         return image.make_function, (code, namespace, closure), state, None, None, setter
 
     def class_(self, value: Any) -> Any:
         """Return how a class is made that has no name."""
+        if enums.is_enum(value):
+            return self.enum(value)
         reduced = _inner._dynamic_class_reduce(value)
         if reduced[0] is not _inner._make_skeleton_class:
             return reduced
@@ -128,6 +138,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             members = models.without_compiled(members)
         state = (members, more)
         return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
+
+    def enum(self, value: Any) -> Any:
+        """Return how an enumeration is made that has no name."""
+        names = {"__module__": value.__module__, "__qualname__": value.__qualname__}
+        tracker = _inner._get_or_create_tracker_id(value)
+        bases = value.__bases__
+        how = (type(value), value.__name__, bases, names, tracker, bases)
+        state: Any = (enums.attributes(value), {})
+        return image.make_class, how, state, None, None, image.set_class_state
 
 
 def _as_inherited(value: Any) -> Dict[str, Any]:

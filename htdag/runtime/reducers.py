@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import gc
 import importlib
 import io
@@ -192,13 +193,27 @@ def _standard_stream(value: Any) -> Any:
     return NotImplemented
 
 
+def _file(reading: Reducer) -> Reducer:
+    """Return how files of a kind travel, given how those do that are open for reading."""
+
+    def reduce(value: Any) -> Any:
+        made = _standard_stream(value)
+        if made is not NotImplemented:
+            return made
+        if value.closed:
+            return closed_file, (type(value),)
+        if not value.readable() or value.writable():
+            raise pickle.PicklingError(
+                "the file %r is open for writing; open it inside of the function, or return what "
+                "is to be in it" % _name(value)
+            )
+        return reading(value)
+
+    return reduce
+
+
+@_file
 def _text_file(value: Any) -> Any:
-    made = _standard_stream(value)
-    if made is not NotImplemented:
-        return made
-    if value.closed:
-        return closed_file, (type(value),)
-    _check_reading(value)
     _path(value)
     try:
         position = value.tell()
@@ -210,13 +225,8 @@ def _text_file(value: Any) -> Any:
     return text_file, (value.buffer, value.encoding, value.errors, _newline(value), position)
 
 
+@_file
 def _binary_file(value: Any) -> Any:
-    made = _standard_stream(value)
-    if made is not NotImplemented:
-        return made
-    if value.closed:
-        return closed_file, (type(value),)
-    _check_reading(value)
     kind = type(value)
     if kind is io.FileIO:
         return binary_file, (_path(value), value.tell(), 0)
@@ -226,24 +236,14 @@ def _binary_file(value: Any) -> Any:
     return binary_file, (_path(value), value.tell(), -1)
 
 
+@_file
 def _compressed_file(value: Any) -> Any:
-    if value.closed:
-        return closed_file, (io.BufferedReader,)
-    _check_reading(value)
     inner = getattr(value, "fileobj", None) or getattr(value, "_fp", None)
     kind = type(value)
     return compressed_file, (kind.__module__, kind.__name__, _path(inner), value.tell())
 
 
 _IN = "open it inside of the function"
-
-
-def _check_reading(value: Any) -> None:
-    if not value.readable() or value.writable():
-        raise pickle.PicklingError(
-            "the file %r is open for writing; open it inside of the function, or return what is "
-            "to be in it" % _name(value)
-        )
 
 
 def _name(file: Any) -> Any:
@@ -369,6 +369,20 @@ def memory_view(data: Any, format: str, shape: Any) -> Any:
     """Return a view of bytes as elements of a format."""
     view: Any = memoryview(data)
     return view if format == "B" and len(shape) == 1 else view.cast("B").cast(format, shape)
+
+
+def _comparison(value: Any) -> Any:
+    """Reduce a key made of a function that compares, or what it made of an object."""
+    compare = next(each for each in gc.get_referents(value) if each is not type(value))
+    if hasattr(value, "obj"):
+        return compared, (compare, value.obj)
+    return functools.cmp_to_key, (compare,)
+
+
+@known
+def compared(compare: Any, value: Any) -> Any:
+    """Return an object that is compared by a function."""
+    return functools.cmp_to_key(compare)(value)
 
 
 def _match(value: Any) -> Any:
@@ -622,6 +636,22 @@ def set_library(made: Any, functions: Any) -> None:
         function.restype, function.argtypes = result, arguments
 
 
+# Functions of htdag's own stages, which jobs have under these names
+
+
+@known
+def counted(number: int, item: Any) -> int:
+    """Return how many items there are, with one more."""
+    return number + 1
+
+
+@known
+def collected(items: Any, item: Any) -> Any:
+    """Return a list, with one more item in it."""
+    items.append(item)
+    return items
+
+
 _ITERATORS = (
     *("accumulate", "batched", "chain", "combinations", "combinations_with_replacement"),
     *("compress", "count", "cycle", "dropwhile", "filterfalse", "groupby", "islice", "pairwise"),
@@ -652,6 +682,7 @@ _MADE: Dict[str, Reducer] = {
     "builtins.memoryview": _memory_view,
     "builtins.BaseException": _exception,
     "re.Match": _match,
+    "functools.KeyWrapper": _comparison,
     "_contextvars.ContextVar": _context_variable,
     "os._Environ": _environment,
     "posix.DirEntry": _directory_entry,

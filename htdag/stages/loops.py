@@ -12,6 +12,7 @@ from htdag._names import derived_name
 from htdag._pickling import check_function, function_name
 from htdag._sources import LateSource
 from htdag.errors import FunctionError, UsageError
+from htdag.runtime.reducers import collected
 from htdag.stages.beginnings import source
 from htdag.stages.checks import check_works, checked_name, whole_number
 from htdag.stages.kinds import LOOP, STATE
@@ -111,12 +112,7 @@ def iterate(
     _check_files([begun, *imports], loop_name)
     every = None
     if until is not None and not one:
-        # A function in a function travels by value: jobs have no htdag.
-        def collect(items: list[Any], item: Any) -> list[Any]:
-            items.append(item)
-            return items
-
-        every = replace(result.reduce(collect, initial=[], associative=False), name="until")
+        every = replace(result.reduce(collected, initial=[], associative=False), name="until")
     loop = Loop(state, result, one, until, previous, every, max_rounds)
     return Stage(
         kind=LOOP,

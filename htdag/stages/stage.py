@@ -16,6 +16,7 @@ from htdag._options import Options
 from htdag._pickling import check_function, function_name
 from htdag._sources import Source
 from htdag.errors import OptionError, UsageError
+from htdag.runtime.reducers import counted
 from htdag.stages.checks import check_signature, checked_name, whole_number
 from htdag.stages.decorated import decoration
 from htdag.stages.kinds import COMBINING, MISSING, MOST_PARTITIONS
@@ -430,13 +431,12 @@ class Stage:
         >>> evens = htdag.source(range(10)).filter(lambda x: x % 2 == 0).count()
         """
         stage_name = checked_name(name, "count", "count")
-        # A lambda travels by value: jobs have no htdag.
         return self._after(
             "count",
             stage_name,
             name,
             options,
-            function=lambda number, item: number + 1,
+            function=counted,
             combine=operator.add,
             initial=0,
         )
