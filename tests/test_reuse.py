@@ -646,6 +646,23 @@ def test_items_of_another_function_do_not_get_into_the_cache(shared: Path, home:
     assert [entry.path for entry in cache.entries()] == [before.path]
 
 
+def test_what_is_kept_is_that_of_the_same_stage(shared: Path, home: Path):
+    """Another stage may read the same, and be of the same kind."""
+
+    def flow(offset: int) -> Any:
+        parsed = htdag.source(range(3)).map(parse(shared), fuse=False)
+        fitted = parsed.map(fit(shared, 1), name="fit", fuse=False)
+        return htdag.Pipeline(fitted, parsed.map(fit(shared, offset), name="other", fuse=False))
+
+    ended(flow(2).submit("kept", "local"))
+    calls(shared)
+    run = ended(flow(3).submit("kept", "local", resume=True, keep_finished=["fit", "other"]))
+    assert run.result() == {"fit": [1, 11, 21], "other": [2, 12, 22]}
+    assert calls(shared) == Counter()
+    run = ended(flow(4).submit("kept", "local", resume=True, keep_finished=["fit"]))
+    assert run.result() == {"fit": [1, 11, 21], "other": [4, 14, 24]}
+
+
 def test_rerun_of_lanes(shared: Path, home: Path):
     parsed = htdag.source(range(12), chunk_size=3).map(parse(shared), fuse=False)
     flow = htdag.Pipeline(parsed.map(fit(shared, 1)), name="lanes", lanes=2)
