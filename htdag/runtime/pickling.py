@@ -80,6 +80,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return made
         if kind is types.FunctionType:
             return NotImplemented if self.is_named(value) else self.function(value)
+        if kind is image.Module:
+            return _inner.subimport, (value.__name__,)
         if issubclass(kind, type):
             if value in _NO_NAMES or value.__module__ == "builtins":
                 return super().reducer_override(value)

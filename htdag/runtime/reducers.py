@@ -480,7 +480,7 @@ def set_super(made: Any, supertype: Any) -> None:
 
 def _parameter(value: Any) -> Any:
     if _is_found(value):
-        return NotImplemented
+        return value.__name__
     from cloudpickle import cloudpickle
 
     options = {
