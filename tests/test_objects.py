@@ -159,7 +159,7 @@ def agrees(entry: Entry, place: str, plain: list[str], told: list[str] | None) -
 
 
 def without_addresses(answer: list[str]) -> list[str]:
-    return [answer[0], re.sub("0x[0-9a-f]+", "0x", answer[1])[:100]]
+    return [answer[0], re.sub(r"0x[0-9a-fA-F]+|id='\d+'|fd=\d+", "0x", answer[1])[:100]]
 
 
 def is_said_of_keys(text: str) -> bool:
