@@ -31,10 +31,11 @@ $(venv)/.stamp-demo: pyproject.toml tools/make-venv
 	@$(pip_install) --editable '.[demo]'
 	@touch $@
 
-$(venv)/.stamp-dev: pyproject.toml tools/make-venv
+$(venv)/.stamp-dev: pyproject.toml tools/make-venv tests/measured.py
 	@echo "Setting up $(venv) for development"
 	@$(PYTHON) tools/make-venv $(venv)
 	@$(pip_install) --editable '.[dev]'
+	@$(python) tests/measured.py
 	@touch $(venv)/.stamp-demo $@
 
 demo: $(venv)/.stamp-demo ## Run the book analysis on this machine, without HTCondor
@@ -59,13 +60,18 @@ htcondor: $(venv)/.stamp-dev
 	@$(python) tools/get-apptainer .apptainer || \
 		echo "make: no Apptainer, so the test of containers will fail" >&2
 
-test: htcondor .apptainer/.get-apptainer.json ## Run all tests, with a real HTCondor and the coverage of the code
+# Tests start hundreds of processes that import htdag, on many machines without leave to write this.
+.PHONY: bytecode
+bytecode: $(venv)/.stamp-dev
+	@$(python) -m compileall -q htdag tests
+
+test: htcondor bytecode .apptainer/.get-apptainer.json ## Run all tests, with a real HTCondor and the coverage of the code
 	$(pytest) --cov --cov-report=term $(PYTEST_ARGS)
 
-test-local: $(venv)/.stamp-dev ## Run the tests that need no HTCondor
+test-local: bytecode ## Run the tests that need no HTCondor
 	$(pytest) -m 'not pool' $(PYTEST_ARGS)
 
-test-pool: htcondor .apptainer/.get-apptainer.json ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
+test-pool: htcondor bytecode .apptainer/.get-apptainer.json ## Run the tests on a real HTCondor; SUITE=trixie: on Debian 13's, 23.9.6
 	$(pytest) -m pool $(PYTEST_ARGS)
 
 # Long ones, one after another; the faults three times. TIMES=1 is once. Whatever fails, all parts run.
@@ -77,6 +83,10 @@ soak: htcondor ## Run what takes long: 10,000 items killed ten times, and the fa
 	HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 -m soak tests/test_lives.py \
 		tests/test_objects.py tests/test_scripts.py $(PYTEST_ARGS) || \
 		failed="$$failed lives,-objects-or-scripts"; \
+	HTDAG_EXAMPLES=400 tools/as-user $(python) -m pytest -n 2 --dist loadgroup -m 'not pool' \
+		--timeout 7200 -k 'plain_python or earlier_one or of_a_pipeline or let_go' \
+		tests/test_hypothesis_plans.py tests/test_hypothesis_reuse.py tests/test_lanes.py \
+		$(PYTEST_ARGS) || failed="$$failed random-pipelines"; \
 	for time in $$(seq $(TIMES)); do \
 		HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 --dist loadgroup \
 			tests/test_faults.py tests/test_faults_of_data.py tests/test_bad_input.py \

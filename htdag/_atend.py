@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from htdag._pickling import check_function
 from htdag.compile.final import FinalFunction
-from htdag.stages.handle import check_signature
+from htdag.stages.checks import check_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,10 @@ _ATTRIBUTES = re.compile(r"(STORE|DELETE|IMPORT)_.*|LOAD_(ATTR|METHOD|SUPER_.*)"
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _NO_PART_OF_CALLS = frozenset({"EXTENDED_ARG", "CACHE", "NOP", "KW_NAMES", "PUSH_NULL", "RESUME"})
 _MAKES = frozenset({"exec", "eval", "__import__", "import_module"})
+_IMPORTS = frozenset({"import_module", "resolve_name", "run_module"})  # also as attributes
 _LOOKS_UP = frozenset({"getattr", "globals", "vars"})
+_TAKES = {"attrgetter": 0, "methodcaller": 0, "getattr_static": 1, "__getattribute__": 0}
+NAMESPACES = frozenset({"f_globals", "__globals__"})
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,10 @@ class Uses:
     looked_up : tuple of (str, str or None)
         The calls by which it may come to any name of a module: of `globals`, and of `getattr` and
         `vars` with the name of the global variable that is asked; None where it asks another value.
+        What does the same in another way (`__globals__`, `attrgetter`) is told as these.
     made : frozenset of str
-        Those of `exec`, `eval`, `__import__` and `import_module` that it calls with a text which
-        is made when it runs.
+        Those of `exec`, `eval`, `__import__`, `import_module` and its like that it calls with a
+        text which is made when it runs.
     imported : frozenset of str
         The constant names that it imports by a call.
     """
@@ -60,14 +64,19 @@ def uses_of(code: types.CodeType) -> Uses:
             by_global = instruction.opcode in dis.hasname and not _ATTRIBUTES.fullmatch(op)
             if by_global:
                 names.add(name)
-            if (name == "import_module" and op.startswith("LOAD_")) or (
-                by_global and name in _MAKES
-            ):
+            loads = instruction.opcode in dis.hasname and op.startswith("LOAD_")
+            if (loads and name in _IMPORTS) or (by_global and name in _MAKES):
                 text = _argument(each, instructions, place, 0)
                 if isinstance(text, str):
-                    imported.add(text)
+                    imported.update(_modules(text))
                 else:
                     made.add(name)
+            if loads and name in NAMESPACES:
+                looked_up.append(("globals", None))
+            if loads and name in _TAKES:
+                text = _argument(each, instructions, place, _TAKES[name])
+                if not (isinstance(text, str) and text.isidentifier()):
+                    looked_up.append(("getattr", None))
             if (
                 by_global
                 and name in _LOOKS_UP
@@ -96,6 +105,13 @@ def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _with_inner(constant)
+
+
+def _modules(text: str) -> Iterator[str]:
+    """Yield the names of modules that a text such as "package.module:name" may begin with."""
+    parts = text.replace(":", ".").split(".")
+    for end in range(1, len(parts) + 1):
+        yield ".".join(parts[:end])
 
 
 def _words(constant: object) -> Iterator[str]:

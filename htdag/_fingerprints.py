@@ -420,8 +420,8 @@ class _Walk:
         self._looked_at(scope, file, names, uses)
         self._files_of(scope, names)
         for name in uses.made:
-            if name == "import_module" or name not in scope:
-                self._unsure[f"{name} in {label}"] = _WHY[name]
+            if name not in vars(builtins) or name not in scope:
+                self._unsure[f"{name} in {label}"] = _WHY.get(name, _WHY["import_module"])
         for name in sorted(uses.imported):
             module = sys.modules.get(name)
             if module is not None and is_project_module(module) and not _is_native(module):

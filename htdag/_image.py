@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import copyreg
 import dis
 import enum
 import hashlib
@@ -29,6 +30,7 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
+from htdag._calls import NAMESPACES
 from htdag._home import make_folder
 from htdag._paths import TransferPath, TransferURL
 from htdag._project import absolute, find_spec, is_project_module, source_of
@@ -40,6 +42,7 @@ from htdag.runtime.image import (
     make_class,
     make_code,
     make_function,
+    new_member,
     set_class_state,
     set_function_state,
 )
@@ -54,6 +57,7 @@ __all__ = [
     "make_class",
     "make_code",
     "make_function",
+    "new_member",
     "set_class_state",
     "set_function_state",
 ]
@@ -65,6 +69,7 @@ _SHARED = frozenset({*_ATOMS, tuple, frozenset, types.CodeType, types.BuiltinFun
 """Types of values of which nobody can tell whether two names mean the same one."""
 _LARGE = 1 << 20
 _WORD = re.compile(r"[^\W\d]\w*")
+_WORD_OF_BYTES = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _DYNAMIC = frozenset({"globals", "eval", "exec", "vars()"})
 _ASKS_FOR_FILES = frozenset(
     {"__file__", "__path__", "__spec__", "__loader__", "resources", "files", "get_data", "pkgutil"}
@@ -105,7 +110,8 @@ class Image:
         self._names: set[str] = set()
         self._reached: dict[str, types.ModuleType] = {}
         self._modules: dict[str, dict[str, Any]] = {}
-        self._folders: dict[str, str] = {}  # of packages whose files travel
+        self._may_ask: dict[str, str] = {}  # folders of packages whose code asks for their files
+        self._folders: dict[str, str] = {}  # of those whose files travel: what is reached asks
         self._cells: dict[str, bytes] = {}
         self._index: dict[int, Name] = {}
         self._own: dict[str, bool] = {}
@@ -113,6 +119,7 @@ class Image:
         self._groups: list[Any] = []
         self._files: dict[str, bytes] = {}
         self._roots: list[_Piece] = []
+        self._registered: dict[type, tuple[Name | None, bytes, list[Name]]] = {}
         self._always: set[str] = set()  # files that all jobs get
         self._indexed: set[str] = set()
         self._is_whole = whole
@@ -155,10 +162,27 @@ class Image:
 
     def finish(self) -> None:
         """Find all pieces that anything refers to, and put together what belongs together."""
-        while self._queue or self._take_names():
+        while self._queue or self._take_names() or self._take_registered():
             while self._queue:
                 self._make(self._queue.popleft())
         self._group()
+
+    def _take_registered(self) -> bool:
+        """Take what the user's modules told `copyreg` of classes; tell if there is new."""
+        before = len(self._registered)
+        for kind, reducer in list(copyreg.dispatch_table.items()):
+            module = str(getattr(reducer, "__module__", ""))
+            if kind in self._registered or not self.is_own(module):
+                continue
+            name = self.name(kind)
+            if name is not None and _top(name) not in self._pieces:
+                continue
+            root = _Piece(None)
+            with contextlib.suppress(Exception):  # values of it are then refused in jobs
+                payload = self._pickle(root, (kind, reducer), frozenset())
+                self._registered[kind] = name, payload, sorted(root.needs)
+                self._follow(root)
+        return len(self._registered) > before
 
     def _pickle(self, piece: _Piece, value: Any, roots: Set[Name]) -> bytes:
         buffer = io.BytesIO()
@@ -179,6 +203,9 @@ class Image:
             where = culprit.place(piece.value, ".".join(name), self.check)
             piece.problem = (type(piece.value).__name__ + where, _reason(error))
             piece.refers, piece.needs, piece.holds = set(), set(), {}
+            found = self._folders_of(name[0])
+            if found.keys() <= self._may_ask.keys() and self._is_made_by_statement(name):
+                self._folders |= found  # nobody looked at what the statement asks for
         self._follow(piece)
 
     def _follow(self, piece: _Piece) -> None:
@@ -242,7 +269,10 @@ class Image:
                 found = name_of(value)
                 if found is not None:
                     continue
-            self._index.setdefault(id(value), (module, name))
+            known = self._index.setdefault(id(value), (module, name))
+            if known[0] != module == _home(value):
+                # What is pickled by its name is looked for there, and is not to lead back here.
+                self._index[id(value)] = module, name
             self._kept.append(value)
 
     # Code
@@ -266,7 +296,12 @@ class Image:
         self.annotations(piece, module, function.__annotations__)
         self._module(module)
         if use.names & _ASKS_FOR_FILES:
-            self._asks(self._modules[module])
+            values = [there_is for name in use.variables if (there_is := vars(own).get(name))]
+            names = {each.__name__ for each in values if isinstance(each, types.ModuleType)}
+            for name in {module, *names, *use.dotted}:
+                if self.is_own(name):
+                    self._module(name)
+                    self._folders |= self._folders_of(name)
         for name in use.imports(own.__dict__.get("__package__") or ""):
             self._import(name, piece)
         for word in use.dotted:
@@ -390,6 +425,9 @@ class Image:
 
     def _imports_of(self, entry: dict[str, Any]) -> None:
         """Add the modules that a module imports: its names may have to be made from its source."""
+        if entry["binary"] is not None:
+            self._binary(entry)
+            return
         if entry["compiled"] is not None:
             code = marshal.loads(entry["compiled"])
         elif entry["source"] is None:
@@ -401,7 +439,10 @@ class Image:
                 return
         use = _use(code)
         if use.names & _ASKS_FOR_FILES:
-            self._asks(entry)
+            found = self._folders_of(entry["name"])
+            self._may_ask |= found
+            if not entry["loaded"]:
+                self._folders |= found
         if not entry["loaded"]:
             self._names |= use.names
         for name in use.imports(entry["package"]):
@@ -410,6 +451,18 @@ class Image:
             self._import(name, None)
             if not entry["loaded"] and name in sys.modules and self.is_own(name):
                 self._reach(name)
+
+    def _binary(self, entry: dict[str, Any]) -> None:
+        """Add what a module that is compiled to machine code may use: what its texts name."""
+        words = {word.decode() for word in _WORD_OF_BYTES.findall(entry["binary"])}
+        self._names |= words
+        for name in [name for name in list(sys.modules) if self.is_own(name)]:
+            if name != "__main__" and words.issuperset(name.split(".")):
+                self._reach(name)
+        beside = {name.partition(".")[0] for name in os.listdir(os.path.dirname(entry["file"]))}
+        package = entry["package"]
+        for word in sorted(words & beside):
+            self._import(f"{package}.{word}" if package else word, None)
 
     # Groups
 
@@ -491,23 +544,23 @@ class Image:
             "groups": self._groups,
             "needs": [sorted(each) for each in needs],
             "refused": refused,
+            "registered": list(self._registered.values()),
             "cells": self._cells,
         }
 
-    def _asks(self, entry: dict[str, Any]) -> None:
-        """Note a module whose code asks for files: those of its package travel."""
-        top = entry["name"].partition(".")[0]
-        path = (self._modules.get(top) or {}).get("path")
-        if path:
-            whole = (os.path.abspath(folder) for folder in path if folder)
-            self._folders.update({folder + os.sep: top for folder in whole})
+    def _folders_of(self, module: str) -> dict[str, str]:
+        """Return the folders of the package that a module is in, with its name."""
+        top = module.partition(".")[0]
+        path = (self._modules.get(top) or {}).get("path") or ()
+        return {os.path.abspath(folder) + os.sep: top for folder in path if folder}
 
     def within(self, path: str) -> tuple[str, str] | None:
         """Return the package that a path is in whose files travel, and the path in it."""
         if path.endswith(".py"):
             return None  # as code names it, for tracebacks
-        for folder, top in self._folders.items():
+        for folder, top in self._may_ask.items():
             if path.startswith(folder) or path + os.sep == folder:
+                self._folders[folder] = top
                 return top, path[len(folder) :]
         return None
 
@@ -516,11 +569,6 @@ class Image:
         name = layout.large_piece(hashlib.sha256(content).hexdigest()[:32])
         self._files[name] = content
         return name
-
-    def is_defined(self, kind: type) -> bool:
-        """Tell whether a class is what its module's source defines under its name."""
-        name = name_of(kind)
-        return name is not None and self.is_own(name[0]) and self._is_made_by_statement(name)
 
     def _is_made_by_statement(self, name: Name) -> bool:
         """Tell whether the module's source defines a name by `class` or `def`."""
@@ -614,6 +662,9 @@ class _ImagePickler(Pickler):
         name = name_of(value)
         return name is not None and not self._image.is_own(name[0]) and super().is_named(value)
 
+    def is_elsewhere(self, kind: Any) -> bool:
+        return self.persistent_id(kind) is not None or self.is_named(kind)
+
     def function(self, value: Any) -> Any:
         self._image.code(self._piece, value)
         return super().function(value)
@@ -621,10 +672,16 @@ class _ImagePickler(Pickler):
     def class_(self, value: Any) -> Any:
         own = vars(value).get("__annotations__")
         self._image.annotations(self._piece, str(value.__module__), own)
-        if isinstance(value, enum.EnumMeta) and self._image.is_defined(value):
-            # What makes its members would run again, and cloudpickle leaves some of that out.
-            raise pickle.PicklingError("it is made by its statement")
         return super().class_(value)
+
+
+def _home(value: Any) -> str | None:
+    """Return the module that a value says it is of, or None."""
+    try:
+        home = value.__module__
+    except Exception:
+        return None
+    return home if type(home) is str else None
 
 
 def _top(name: Name) -> Name:
@@ -770,7 +827,7 @@ class _Use:
     @property
     def is_dynamic(self) -> bool:
         """Whether it may look up names that it does not name."""
-        return bool(self.variables & _DYNAMIC)
+        return bool(self.variables & _DYNAMIC or self.names & NAMESPACES)
 
     def imports(self, package: str) -> Iterator[str]:
         """Yield the absolute names that it imports, from within a package."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from htdag import _destination, _inputfiles, _submitcommands, _variables, environments
 from htdag._resources import PER_ITEM, PerItem
-from htdag._units import duration, real, size, whole
+from htdag._units import duration, real, size, whole_number
 from htdag.environments import Environment
 from htdag.errors import OptionError
 
@@ -152,20 +152,6 @@ def refuse_functions(defaults: Options, pipeline: str) -> None:
                 f"pipeline {pipeline!r}: {name} is a function of the item here; give it to the "
                 f"stage whose items it takes"
             )
-
-
-def whole_number(low: int, high: int = 2**31 - 1) -> Any:
-    """Return a check for a whole number in a range, both ends included."""
-
-    def check(value: Any) -> int:
-        number = whole(value)
-        if number is None:
-            raise OptionError("it takes a whole number")
-        if not low <= number <= high:
-            raise OptionError(f"it must be from {low} to {high}")
-        return number
-
-    return check
 
 
 def one_line(value: Any) -> str:

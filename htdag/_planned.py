@@ -143,8 +143,8 @@ class Planned:
         if tag is None:
             return Text(explain(self.plan(on)))
         old = load(tag)
-        plan = self._plan(place(on), replacing.layouts(old), lanes=False)
-        found = replacing.compare(old, plan, replacing.kept_stages(keep_finished))
+        plan = self._plan(place(on), replacing.layouts(old.directory), lanes=False)
+        found = replacing.compare(old.directory, plan, replacing.kept_stages(keep_finished))
         return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}")
 
     def render(

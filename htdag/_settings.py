@@ -16,7 +16,7 @@ from typing import Any
 
 import platformdirs
 
-from htdag._units import real
+from htdag._units import real, whole_number
 from htdag.errors import OptionError
 
 if sys.version_info >= (3, 11):
@@ -245,8 +245,6 @@ def lanes(given: Any) -> int | None:
     OptionError
         If it is not a whole number from 1 to `MOST_LANES`.
     """
-    from htdag._options import whole_number
-
     if given is None:
         return None
     try:

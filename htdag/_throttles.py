@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from htdag._options import PIPELINE_ONLY, one_line, whole_number, word
+from htdag._options import PIPELINE_ONLY, one_line, word
+from htdag._units import whole_number
 from htdag.errors import OptionError
 
 # What htdag reads, or what its way to run a node rests on.

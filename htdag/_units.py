@@ -117,3 +117,17 @@ def _seconds(value: Any) -> int | None:
         total += float(part[1]) * _SECONDS[part[2].lower()]
         position = part.end()
     return math.ceil(total)
+
+
+def whole_number(low: int, high: int = 2**31 - 1) -> Any:
+    """Return a check for a whole number in a range, both ends included."""
+
+    def check(value: Any) -> int:
+        number = whole(value)
+        if number is None:
+            raise OptionError("it takes a whole number")
+        if not low <= number <= high:
+            raise OptionError(f"it must be from {low} to {high}")
+        return number
+
+    return check

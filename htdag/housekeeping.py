@@ -28,7 +28,7 @@ from htdag.errors import (
 )
 from htdag.reuse import cache
 from htdag.run import Run, bundle
-from htdag.run.files import IMPORTED, TICKET, read_manifest
+from htdag.run.files import IMPORTED, read_manifest
 from htdag.runtime import layout, progress
 from htdag.store import runs
 
@@ -208,8 +208,8 @@ def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
         (run / name).unlink(missing_ok=True)
     backend = "local"
     with contextlib.suppress(FileNotFoundError):
-        backend = layout.read_json(str(run / TICKET), "backend")["backend"]
-        (run / TICKET).unlink()
+        backend = layout.read_json(str(run / layout.TICKET), "backend")["backend"]
+        (run / layout.TICKET).unlink()
     if state is not None:
         known = state in _ENDED
         ticket = {
@@ -218,4 +218,4 @@ def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
             "ticket": {},
             IMPORTED: state if known else RunState.STOPPED.value,
         }
-        layout.write_aside(str(run / TICKET), json.dumps(ticket).encode())
+        layout.write_aside(str(run / layout.TICKET), json.dumps(ticket).encode())

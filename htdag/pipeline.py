@@ -247,9 +247,11 @@ class Pipeline(Planned, AtEnd):
         if backend.name == "condor":
             expressions.check(plan)
         if old is None:
-            return replacing.start_new(directory, tag, plan, backend, self._final)
+            replacing.start_new(directory, tag, plan, backend, self._final)
+            return Run(directory)
         before = replacing.ticket(old, on)
-        return replacing.start_again(old, plan, backend, asked.keep_finished, before, self._final)
+        replacing.start_again(old, plan, backend, asked.keep_finished, before, self._final)
+        return Run(directory)
 
     def run(
         self,

@@ -13,6 +13,7 @@ from htdag import _checks
 from htdag._home import make_folder, runs_directory
 from htdag._names import check_tag
 from htdag.errors import DirectoryError, RunDamaged, RunNotFound
+from htdag.reuse.directories import restore, restore_all
 from htdag.run import Run
 from htdag.runtime import layout
 
@@ -45,6 +46,8 @@ def load(tag: str) -> Run:
     htdag.errors.RunNotFound: there is no run with the tag 'no such run'
     """
     path = runs_directory() / check_tag(tag)
+    with contextlib.suppress(OSError):  # another user's
+        restore(path)
     if not any((path / name).exists() for name in (layout.RUN, layout.PLAN)):
         near = difflib.get_close_matches(tag, [path.name for path in _run_paths("*")], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -89,6 +92,7 @@ def tags() -> list[str]:
 
 def _run_paths(pattern: str) -> list[Path]:
     _checks.text(pattern, "pattern")
+    restore_all(runs_directory())
     try:
         paths = list(runs_directory().iterdir())
     except FileNotFoundError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING
 
+import measured
 import pytest
 from hypothesis import HealthCheck, settings
 from pool import DEFAULT, FAST, Area, Pool, PoolError
@@ -55,6 +57,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _turn(item: pytest.Item) -> int:
     return next((n for n, name in enumerate(FIRST) if item.get_closest_marker(name)), len(FIRST))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _measured_once_htdag_is_imported() -> None:
+    if measured.THEIRS in os.environ and importlib.util.find_spec(measured.NAME):
+        os.environ[measured.OWN] = os.environ.pop(measured.THEIRS)
 
 
 @pytest.fixture(scope="session")

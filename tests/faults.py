@@ -110,7 +110,7 @@ class Disturbed:
     def wait_for_the_middle(self) -> Disturbed:
         """Wait until every job has done its first item and is at its second."""
         seconds = set(range(SECOND, ITEMS, self.chunk))
-        wait_until(lambda: set(notes(self.folder, "begun")) >= seconds, 120, "all jobs at work")
+        wait_until(lambda: set(notes(self.folder, "begun")) >= seconds, 200, "all jobs at work")
         return self
 
     def let_go(self) -> None:
@@ -166,7 +166,7 @@ class Disturbed:
 
     def cluster(self) -> int:
         """The cluster of its DAGMan job."""
-        return int(self.run._ticket()["ticket"]["cluster"])
+        return int(self.run.directory.ticket()["ticket"]["cluster"])
 
     def dagman(self) -> psutil.Process:
         """The process of its DAGMan."""
@@ -209,7 +209,7 @@ def kill_daemon(pool: Pool, name: str, point: str = "seeing") -> None:
     old = daemon(pool, name, point)
     assert old is not None, f"no {name} runs on {point}"
     old.kill()
-    wait_until(lambda: daemon(pool, name, point) not in (None, old), 60, f"another {name}")
+    wait_until(lambda: daemon(pool, name, point) not in (None, old), 200, f"another {name}")
 
 
 # --- What may be left when a run has ended ----------------------------------------------
@@ -244,17 +244,17 @@ def check_nothing_is_left(run: htdag.Run, folder: Path, pool: Pool | None = None
         Where it ran; None for a run on this machine.
     """
     check_files(run.path)
-    wait_until(lambda: not processes_of(run, folder), 20, f"{processes_of(run, folder)} to end")
+    wait_until(lambda: not processes_of(run, folder), 200, f"{processes_of(run, folder)} to end")
     if pool is None:
         return
-    wait_until(lambda: not queued(pool, run), 30, f"{queued(pool, run)} to leave the queue")
+    wait_until(lambda: not queued(pool, run), 200, f"{queued(pool, run)} to leave the queue")
     daemons = ("condor_shadow", "condor_starter", "condor_dagman")
     for name in daemons:
-        wait_until(lambda name=name: daemon(pool, name, "") is None, 30, f"the end of {name}")
+        wait_until(lambda name=name: daemon(pool, name, "") is None, 200, f"the end of {name}")
     for point in POINTS:
         left = scratch(pool, point)
-        wait_until(lambda point=point: not scratch(pool, point), 30, f"{left} to go")
-    wait_until(lambda: not spooled(pool), 30, f"{spooled(pool)} to go")
+        wait_until(lambda point=point: not scratch(pool, point), 200, f"{left} to go")
+    wait_until(lambda: not spooled(pool), 200, f"{spooled(pool)} to go")
 
 
 def check_files(directory: Path) -> None:

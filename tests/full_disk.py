@@ -69,16 +69,16 @@ def survive(pool: Pool, point: str, disk: Path, folder: Path) -> None:
     with pool.only(point):
         disturbed = Disturbed(folder, work=work_for_much).wait_for_the_middle()
         first = disturbed.run.path / layout.record("work", layout.chunk_name(0), 1)
-        wait_until(lambda: recordfile.end(str(first)), 60, "the outcome of the first chunk")
+        wait_until(lambda: recordfile.end(str(first)), 200, "the outcome of the first chunk")
         with full(disk):
             disturbed.let_go()
-            wait_until(lambda: len(notes(folder, "ended")) == ITEMS, 60, "the end of the work")
-            told = wait_until(lambda: what_is_told(disturbed.run), 60, "a word of the disk")
+            wait_until(lambda: len(notes(folder, "ended")) == ITEMS, 200, "the end of the work")
+            told = wait_until(lambda: what_is_told(disturbed.run), 200, "a word of the disk")
             assert "No space left on device" in told, told
         run = disturbed.run
         if point == "blind":
             # HTCondor could not bring back what the jobs had made, and holds them.
-            wait_until(lambda: len(held(run)) == ITEMS // CHUNK - 1, 60, "all to be held")
+            wait_until(lambda: len(held(run)) == ITEMS // CHUNK - 1, 200, "all to be held")
             assert run.release() == ITEMS // CHUNK - 1
         resumes = disturbed.finish()
     assert resumes == (point == "seeing"), resumes

@@ -4,7 +4,8 @@ A `Program` says what a script is; `files` writes it as a person would, with mod
 `Life` runs it in a folder and checks each time that items, keys and order are those of plain
 Python today, and that no more was called than that takes. Scripts run in processes forked from
 `Shell`, jobs in those forked from `Jobs`, which loads what run directories bring: so a run takes
-some tens of milliseconds, and no process has seen another's modules.
+some tens of milliseconds, and no process has seen another's modules. A life on a pool is submitted
+to it; its functions tell of their calls in a folder that execute points see.
 """
 
 from __future__ import annotations
@@ -255,6 +256,9 @@ def paired(key, text):
 def shown(texts):
     return "".join(texts)
 
+def text_of(path) -> str:
+    return path.read_text()
+
 def many(stage):
     return stage.concat(stage)
 
@@ -422,7 +426,7 @@ def _pipeline(program: Program) -> str:
     if program.files:
         lines += [
             "found = htdag.files(sorted(FOLDER.glob('data/*')), name='files')",
-            "texts = found.map(pathlib.Path.read_text, name='texts')",
+            "texts = found.map(text_of, name='texts')",
         ]
         names.append("texts")
     for stage in program.stages:
@@ -719,7 +723,7 @@ class Server:
 
 def ask(address: str, request: dict[str, Any]) -> Any:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(120)
+        connection.settimeout(120 if request.get("on") == "local" else 2 * POOL_SECONDS)
         connection.connect(address)
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile() as file:
@@ -760,6 +764,7 @@ def serve(what: str, address: str, folder: str) -> None:
 
 
 NOTHING = object()
+POOL_SECONDS = 300  # for one run on a pool, which others use too
 
 
 def serve_jobs(folder: str) -> Callable[..., Any]:
@@ -836,7 +841,7 @@ def act(request: dict[str, Any], connection: Any) -> Any:
     sys.path.insert(0, request["folder"])
     sys.dont_write_bytecode = True
     names: dict[str, Any] = {}
-    if request["do"] not in ("manage",):
+    if request["do"] not in ("manage", "rest"):
         names = script(request["folder"])
     if request.get("kill"):
         kill_at(request["kill"])
@@ -886,8 +891,42 @@ def act_plain(names: dict[str, Any], folder: str) -> Any:
     }
 
 
-def act_submit(names: dict[str, Any], tag: str | None, **options: Any) -> Any:
-    return told(names["flow"].submit(tag, "local", **options))
+def act_submit(
+    names: dict[str, Any], tag: str | None, on: str, strike: Any = None, **options: Any
+) -> Any:
+    run = names["flow"].submit(tag, on, **options)
+    struck = strike is not None and strikes(run, *strike)
+    return {**told(run), "struck": struck}
+
+
+def strikes(run: Any, notes: str, when: int, what: str) -> bool:
+    """Do something to a run on a pool at a call of its functions; tell whether it came to that."""
+    from htdag.errors import RunEnded
+
+    while True:
+        if run.state.ended:
+            return False
+        with contextlib.suppress(FileNotFoundError), open(os.path.join(notes, "calls")) as file:
+            if sum(1 for _ in file) >= when:
+                break
+        time.sleep(0.05)
+    with contextlib.suppress(RunEnded):
+        do_to(run, what)
+    return True
+
+
+def do_to(run: Any, what: str) -> None:
+    if what == "dagman":
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(entry / "cwd") == str(run.path):
+                    os.kill(int(entry.name), signal.SIGKILL)
+    elif what == "hold":
+        run.hold()
+        time.sleep(1)
+        run.release()
+    else:
+        getattr(run, what)()
 
 
 def act_go_on(names: dict[str, Any], tag: str, **options: Any) -> Any:
@@ -908,6 +947,18 @@ def act_look(names: dict[str, Any], tag: str) -> Any:
     return told(htdag.load(tag))
 
 
+def act_rest(names: dict[str, Any]) -> Any:
+    """Wait until nothing of this life is in a pool's queue: its submitter was killed."""
+    import htcondor2  # type: ignore[import-not-found]
+
+    mine = f"substr(Iwd, 0, {len(os.getcwd())}) == {json.dumps(os.getcwd())}"
+    end = time.monotonic() + POOL_SECONDS
+    while htcondor2.Schedd().query(mine, ["ClusterId"]):
+        assert time.monotonic() < end, "jobs of a submitter that was killed do not end"
+        time.sleep(0.3)
+    return {}
+
+
 def told(run: Any) -> dict[str, Any]:
     """Return all that a user can see of a run that has ended."""
     import warnings
@@ -916,7 +967,7 @@ def told(run: Any) -> dict[str, Any]:
 
     problem = ""
     try:
-        run.wait(timeout=60, progress=False)
+        run.wait(timeout=60 if run.backend_name == "local" else POOL_SECONDS, progress=False)
     except (htdag.RunFailed, htdag.RunHeld) as error:
         problem = str(error)
     results = {}
@@ -969,6 +1020,7 @@ ACTS = {
     "rerun": act_rerun,
     "look": act_look,
     "manage": act_manage,
+    "rest": act_rest,
 }
 
 
@@ -979,15 +1031,18 @@ ACTS = {
 class Life:
     """A program in a folder, and what has become of its run.
 
-    Each step checks what it gives. `log` is the script of the life so far.
+    Each step checks what it gives. `log` is the script of the life so far. Functions tell of their
+    calls in the folder `notes`.
     """
 
     folder: Path
     shell: Server
+    notes: Path
     program: Program = field(default_factory=lambda: Program(("a",)))
     log: list[str] = field(default_factory=list)
     steps: int = 0
     on: str = "local"
+    environ: dict[str, str] = field(default_factory=dict)
     last: dict[str, Any] | None = None
     done: Program | None = None
     kills: int = 0
@@ -1005,7 +1060,7 @@ class Life:
         """Write the script and its modules anew, as an editor does."""
         for name in ("own", "data"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name, text in files(self.program, str(self.folder)).items():
+        for name, text in files(self.program, str(self.notes)).items():
             path = self.folder / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
@@ -1019,27 +1074,32 @@ class Life:
         """Let stages that depend on it fail, or not any more."""
         self.note(f"life.weather({bad})")
         if bad:
-            (self.folder / "weather").touch()
+            (self.notes / "weather").touch()
         else:
-            (self.folder / "weather").unlink(missing_ok=True)
+            (self.notes / "weather").unlink(missing_ok=True)
 
     @property
     def is_bad(self) -> bool:
-        return (self.folder / "weather").exists()
+        return (self.notes / "weather").exists()
 
     def calls(self) -> Counter[str]:
         try:
-            found = Counter((self.folder / "calls").read_text().splitlines())
-            (self.folder / "calls").unlink()
+            found = Counter((self.notes / "calls").read_text().splitlines())
+            (self.notes / "calls").unlink()
         except FileNotFoundError:
             return Counter()
         return found
 
     def ask(self, do: str, **request: Any) -> Any:
-        environ = request.pop("environ", {})
+        environ = {**self.environ, **request.pop("environ", {})}
         kill = request.pop("kill", 0)
         answer = self.shell.ask(
-            folder=str(self.folder), do=do, arguments=request, environ=environ, kill=kill
+            folder=str(self.folder),
+            do=do,
+            arguments=request,
+            environ=environ,
+            kill=kill,
+            on=self.on,
         )
         assert answer is not None or kill, f"the process that did {do!r} died"
         if answer is not None:
@@ -1060,27 +1120,40 @@ class Life:
 
     # Steps.
 
-    def run(self, how: str = "resume", bomb: tuple[int, str] | None = None) -> None:
-        """Submit, in one of the ways to go on with an earlier run; maybe something is killed."""
-        self.note(f"life.run({how!r}, {bomb})")
+    def run(
+        self,
+        how: str = "resume",
+        bomb: tuple[int, str] | None = None,
+        strike: tuple[int, str] | None = None,
+    ) -> None:
+        """Submit, in one of the ways to go on with an earlier run.
+
+        At a call, by its number, a bomb kills something where that is computed, and a strike does
+        something to a run on a pool.
+        """
+        self.note(f"life.run({how!r}, {bomb}, {strike})")
         self.calls()
         if bomb is not None:
             state = str(self.folder / "home" / "runs" / TAG / "local.state.json")
-            (self.folder / "bomb").write_text(json.dumps([*bomb, state]))
+            (self.notes / "bomb").write_text(json.dumps([*bomb, state]))
+        at = None if strike is None else [str(self.notes), *strike]
         if how == "fresh" and self.last is not None:
             shutil.rmtree(self.folder / "home" / "runs" / TAG)
             self.last = self.done = None
         if how == "script" and self.last is not None:
             wanted = json.dumps([TAG, "life", ""])
-            answer = self.ask("submit", tag=None, environ={"HTDAG_RESUME": wanted})
+            answer = self.submit(tag=None, environ={"HTDAG_RESUME": wanted}, strike=at)
         elif how == "keep" and self.last is not None and self.same_code():
-            answer = self.ask("submit", tag=TAG, resume=True, keep_finished=True)
+            answer = self.submit(tag=TAG, resume=True, keep_finished=True, strike=at)
         else:
-            answer = self.ask("submit", tag=TAG, resume=self.last is not None)
-        exploded = (self.folder / "bomb.gone").exists()
+            answer = self.submit(tag=TAG, resume=self.last is not None, strike=at)
+        exploded = (self.notes / "bomb.gone").exists()
         for name in ("bomb", "bomb.gone"):
-            (self.folder / name).unlink(missing_ok=True)
-        self.settle(answer, exploded)
+            (self.notes / name).unlink(missing_ok=True)
+        self.settle(answer, exploded or answer["struck"])
+
+    def submit(self, **request: Any) -> Any:
+        return self.ask("submit", on=self.on, **request)
 
     def same_code(self) -> bool:
         return self.done is not None and self.done.stages == self.program.stages
@@ -1110,8 +1183,7 @@ class Life:
                 arguments = {}
         elif what == "key":
             target = sorted(self.last["results"])[a % len(self.last["results"])]
-            # Keys that are made inside of a node are not known to `rerun`.
-            keys = [key for key, _ in self.last["results"][target] if key and key.isdigit()]
+            keys = [key for key, _ in self.last["results"][target] if key]
             if not keys:
                 return
             arguments = {"stage": target, "keys": [keys[a % len(keys)]]}
@@ -1134,11 +1206,14 @@ class Life:
         """Kill the process that submits, at any of its changes to the disk, and submit again."""
         self.note(f"life.kill_submit({number})")
         self.calls()
-        answer = self.ask("submit", tag=TAG, resume=True, kill=number)
+        answer = self.submit(tag=TAG, resume=True, kill=number)
         if answer is None:
-            wait_for_rest(self.folder)
+            if self.on == "local":
+                wait_for_rest(self.folder)
+            else:
+                self.ask("rest")
             self.done = None  # what it calls now is as it may be
-            answer = self.ask("submit", tag=TAG, resume=True)
+            answer = self.submit(tag=TAG, resume=True)
             self.settle(answer, exploded=True)
         else:
             self.settle(answer, exploded=False)
@@ -1194,8 +1269,9 @@ class Life:
         assert not ours - plainly, ("called more than once", ours - plainly)
         if before is None or again:
             return
-        # What is grouped, and then read by another node, is compared when it is there again.
-        if before == self.program and not {s.kind for s in before.stages} & {"loop", *KEYED}:
+        # What a loop makes is made anew, and what was let go is tried again.
+        anew = "loop" in {stage.kind for stage in self.program.stages} or self.last["errors"]
+        if before == self.program and not anew:
             assert not called, ("nothing has changed", called)
         if replace(before, items=(), remarks=0) == replace(self.program, items=(), remarks=0):
             self.check_new_items(called, before)
@@ -1262,4 +1338,80 @@ def new_life() -> Iterator[Life]:
     folder = Path(tempfile.mkdtemp(prefix="life-", dir="/var/tmp"))
     with servers(folder) as shell:
         print(folder)  # noqa: T201
-        yield Life(folder, shell)
+        yield Life(folder, shell, folder)
+
+
+# --- lives on a pool --------------------------------------------------------------------------
+
+
+def step(life: Life, dice: random.Random) -> None:
+    """Do one of the things that people do, and run."""
+    what = dice.choice(list(TURNS))
+    TURNS[what](life, dice)
+
+
+def _edited(life: Life, dice: random.Random, edits: Any = tuple(EDITS)) -> None:
+    life.edit(dice.choice(edits), dice.randrange(41), dice.randrange(41))
+
+
+def _edit(life: Life, dice: random.Random) -> None:
+    for _ in range(dice.choice([1, 1, 3])):
+        _edited(life, dice)
+    life.run(dice.choice(["resume", "script"]))
+
+
+def _edit_items(life: Life, dice: random.Random) -> None:
+    _edited(life, dice, tuple(ITEM_EDITS))
+    life.run(dice.choice(["resume", "script"]))
+
+
+def _bomb(life: Life, dice: random.Random) -> None:
+    _edited(life, dice)
+    life.run("resume", (dice.randrange(1, 12), dice.choice(["worker", "job"])))
+    life.go_on()
+
+
+def _strike(life: Life, dice: random.Random) -> None:
+    _edited(life, dice)
+    what = dice.choice(["dagman", "hold", "remove", "vacate"])
+    life.run("resume", strike=(dice.randrange(1, 12), what))
+    if what == "remove":
+        life.go_on()
+
+
+def _kill_submit(life: Life, dice: random.Random) -> None:
+    _edited(life, dice)
+    life.kill_submit(dice.randrange(1, 91))
+
+
+def _again(life: Life, dice: random.Random) -> None:
+    life.run(dice.choice(["resume", "script", "keep", "fresh"]))
+
+
+def _rerun(life: Life, dice: random.Random) -> None:
+    life.rerun(dice.choice(["errors", "stage", "key", "all"]), dice.randrange(41))
+
+
+def _manage(life: Life, dice: random.Random) -> None:
+    life.manage(dice.choice(["retag", "export", "upgrade", "damage"]))
+    life.run()
+
+
+def _weather(life: Life, dice: random.Random) -> None:
+    life.weather(True)
+    life.run()
+    life.weather(False)
+    life.go_on()
+
+
+TURNS: dict[str, Callable[[Life, random.Random], None]] = {
+    "edit": _edit,
+    "edit items": _edit_items,
+    "bomb": _bomb,
+    "strike": _strike,
+    "kill submit": _kill_submit,
+    "run again": _again,
+    "rerun": _rerun,
+    "manage": _manage,
+    "weather": _weather,
+}

@@ -183,7 +183,7 @@ def job_python() -> Path:
 
 
 def wait_until(
-    condition: Callable[[], Any], timeout: float = 60, what: str | None = None, pause: float = 0.1
+    condition: Callable[[], Any], timeout: float = 200, what: str | None = None, pause: float = 0.1
 ) -> Any:
     """Wait for `condition()` to be true, and return what it returned."""
     end = time.monotonic() + timeout
@@ -293,7 +293,7 @@ class Area:
         assert self._watcher.stdin is not None
         self._watcher.stdin.close()
         # Not communicate(): the watcher says nothing, and ends when all is cleared.
-        self._watcher.wait(timeout=60)
+        self._watcher.wait(timeout=200)
         os.close(self._lock)
 
 
@@ -411,7 +411,7 @@ class Pool:
                 raise PoolError(self._why_no_answer(error)) from None
             self._blind = self._start_blind()
             try:
-                wait_until(self._all_there, 30, "both execute points in the pool")
+                wait_until(self._all_there, 200, "both execute points in the pool")
             except TimeoutError:
                 raise PoolError(self._why_not_blind()) from None
 
@@ -576,7 +576,7 @@ class Pool:
                 shared == domains
             )
 
-        wait_until(steered, 15, f"the execute points to take jobs as in {dict(start)}")
+        wait_until(steered, 200, f"the execute points to take jobs as in {dict(start)}")
 
     def job_ads(self, constraint: str = "true", projection: list[str] | None = None) -> list[Any]:
         """The jobs in the queue and those that left it, oldest first."""

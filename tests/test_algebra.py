@@ -72,10 +72,11 @@ def everything(**options: Any) -> htdag.Pipeline:
     )
 
 
+@pytest.mark.parametrize("place", PLACES[:2], indirect=True)
 def test_every_kind_of_stage(place: dict[str, Any]):
     flow = everything(**place["options"])
     expected = reference.evaluate(flow.graph)
-    run = flow.submit(on=place["on"]).wait(timeout=150, progress=False)
+    run = flow.submit(on=place["on"]).wait(timeout=200, progress=False)
     for target in flow.targets:
         assert run.result(target) == expected[target], target
     assert run.errors() == []

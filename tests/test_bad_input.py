@@ -323,7 +323,7 @@ def made(home_of_all: Path) -> htdag.Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HTDAG_HOME", str(home_of_all))
         run = flow(history=False).submit("finished", on="local")
-        return run.wait(60, progress=False)
+        return run.wait(200, progress=False)
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def finished(here: Path, made: htdag.Run) -> htdag.Run:
 def ended(run: Any) -> None:
     """Wait for a run that was started after all, so that nothing is under way."""
     if isinstance(run, htdag.Run):
-        run.wait(60, progress=False)
+        run.wait(200, progress=False)
 
 
 SUBMITS: dict[str, Call] = {

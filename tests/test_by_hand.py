@@ -90,7 +90,7 @@ class ByHand:
     def end(self) -> int:
         """Wait for the end of the DAG, and return its exit status."""
         mine = f"ClusterId == {self.cluster} || DAGManJobId == {self.cluster}"
-        self.pool.wait_until(lambda: not self.queue(mine), 120, "the end of the DAG")
+        self.pool.wait_until(lambda: not self.queue(mine), 200, "the end of the DAG")
         (ad,) = self.pool.schedd.history(f"ClusterId == {self.cluster}", ["ExitCode"], 1)
         return int(ad.get("ExitCode", -1))
 
@@ -131,22 +131,22 @@ def test_one_job_is_removed_and_then_the_dag(pool: Pool, runs_dir: Path, notes: 
     hand = ByHand(pool, runs_dir / "run", notes)
     with pool.only("seeing"):
         hand.submit()
-        pool.wait_until(lambda: calls(notes, "first").total() == 10, 60, "the calls for 7 and 10")
+        pool.wait_until(lambda: calls(notes, "first").total() == 10, 200, "the calls for 7 and 10")
         (ad,) = hand.queue(f"DAGManJobId == {hand.cluster} && ProcId == 2")
         job = f"{ad['ClusterId']}.{ad['ProcId']}"
         subprocess.run(["condor_rm", job], check=True, capture_output=True)
         said = runs_dir / "run" / f"{hand.dag.name}.dagman.out"
-        pool.wait_until(lambda: "ULOG_JOB_ABORTED for" in said.read_text(), 60, "DAGMan to notice")
+        pool.wait_until(lambda: "ULOG_JOB_ABORTED for" in said.read_text(), 200, "DAGMan to notice")
         # Before 25.14.0 DAGMan removes the other jobs too.
         keeps = pool.version >= (25, 14, 0)
         if not keeps:
             mine = f"DAGManJobId == {hand.cluster}"
-            pool.wait_until(lambda: not hand.queue(mine), 60, "the end of the other jobs")
+            pool.wait_until(lambda: not hand.queue(mine), 200, "the end of the other jobs")
         (notes / "slow-10").unlink()
         assert hand.end() == 1
         assert calls(notes, "first")[11] == keeps
         hand.submit()
-        pool.wait_until(lambda: calls(notes, "first")[7] == 2, 60, "the second call for 7")
+        pool.wait_until(lambda: calls(notes, "first")[7] == 2, 200, "the second call for 7")
         subprocess.run(["condor_rm", str(hand.cluster)], check=True, capture_output=True)
         hand.end()
         (notes / "slow-7").unlink()
@@ -160,7 +160,7 @@ def test_a_run_that_htdag_submitted(pool: Pool, runs_dir: Path, notes: Path):
     (notes / "broken").touch()
     items = htdag.source(range(12), chunk_size=3).map(functools.partial(first, notes), name="first")
     flow = htdag.Pipeline(items.map(str, fuse=False, name="texts"), name="flow")
-    run = flow.submit(on="condor").wait(timeout=100, errors_ok=True)
+    run = flow.submit(on="condor").wait(timeout=200, errors_ok=True)
     (notes / "broken").unlink()
     hand = ByHand.__new__(ByHand)
     hand.pool, hand.run, hand.dag = pool, run.path, run.path / "flow.dag"
@@ -174,7 +174,7 @@ def test_what_is_compiled_is_what_is_submitted(pool: Pool, runs_dir: Path, notes
     items = htdag.source(range(12), chunk_size=3).map(functools.partial(first, notes), name="first")
     flow = htdag.Pipeline(items.reduce(operator.add), items.map(abs, retries=1), name="flow")
     flow.compile(runs_dir / "run")
-    run = flow.submit(on="condor").wait(timeout=100)
+    run = flow.submit(on="condor").wait(timeout=200)
     names = ["flow.dag", layout.CONFIG, layout.LIST, layout.POST]
     names += [layout.submit(node["name"]) for node in progress.read_plan(str(run.path))["nodes"]]
     for name in names:

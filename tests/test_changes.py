@@ -473,6 +473,46 @@ DIFFERENT = {
         ),
         *("1", "2"),
     ),
+    "attrgetter with a variable": (
+        (
+            "import operator, other\nK = 'k'\ndef f(x): return operator.attrgetter(K)(other)\n"
+            "# other.py\nk = %%"
+        ),
+        *("1", "2"),
+    ),
+    "attrgetter with dots": (
+        (
+            "import operator, other\ndef f(x): return operator.attrgetter('A.k')(other)\n"
+            "# other.py\nclass A: k = %%"
+        ),
+        *("1", "2"),
+    ),
+    "methodcaller with a variable": (
+        (
+            "import other\nfrom operator import methodcaller\n"
+            "def f(x): return methodcaller(x)(other)\n# other.py\ndef k(): return %%"
+        ),
+        *("1", "2"),
+    ),
+    "getattr_static": (
+        (
+            "import inspect, other\ndef f(x): return inspect.getattr_static(other, x)\n"
+            "# other.py\nk = %%"
+        ),
+        *("1", "2"),
+    ),
+    "resolve_name": (
+        (
+            "import other, pkgutil\ndef f(x): return pkgutil.resolve_name('other:k')\n"
+            "# other.py\nk = %%"
+        ),
+        *("1", "2"),
+    ),
+    "globals of a frame": (
+        "import sys\nk = %%\ndef f(x): return sys._getframe().f_globals[x]",
+        *("1", "2"),
+    ),
+    "globals of a function": ("k = %%\ndef f(x): return f.__globals__[x]", "1", "2"),
     "vars of a module": (
         "import other\ndef f(x): return vars(other)[x]\n# other.py\nk = %%",
         *("1", "2"),
@@ -582,6 +622,7 @@ UNSURE = {
     "eval": ("def f(x): return eval(x + '1')", "eval"),
     "eval by map": ("def f(x): return list(map(eval, x))", "eval"),
     "import_module": ("import importlib\ndef f(x): return importlib.import_module(x)", "import_m"),
+    "resolve_name": ("import pkgutil\ndef f(x): return pkgutil.resolve_name(x)", "resolve_name"),
     "generator": ("k = (y for y in [1])\ndef f(x): return next(k)", "a generator cannot be"),
 }
 

@@ -194,7 +194,7 @@ def test_wait_ends_in_time(held_up):
     start = time.monotonic()
     error = command("wait", "held up", "--timeout", "0.2", "--no-progress", status=3).stderr
     assert error == "htdag: run 'held up' is running, not done yet\n"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 60
     assert command("wait", "held up", "--timeout", "-1", status=2)
 
 
@@ -446,12 +446,12 @@ def test_ctrl_c_ends_the_waiting_and_not_the_run(held_up, own_home):
         waiting.stderr.readline()
         waiting.send_signal(signal.SIGINT)
         error = waiting.stderr.read()
-        assert waiting.wait(30) == 130
+        assert waiting.wait(200) == 130
     assert "the run 'held up' goes on" in error
     assert "Traceback" not in error
     assert held_up.state is htdag.RunState.RUNNING
     (own_home / "release").touch()
-    assert held_up.wait(30).result() == [1, 2]
+    assert held_up.wait(200).result() == [1, 2]
 
 
 def in_terminal(*words: str, interrupt: bool = False, columns: int = 80) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 import htdag
 from htdag import cli
-from htdag.cli._tags import choose, is_pattern
+from htdag.cli.arguments import choose, is_pattern
 from htdag.errors import RunNotFound, UsageError
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def completed(words: str, shell: str = "bash") -> list[str]:
         "COMP_CWORD": str(len(words.split()) - 1 + words.endswith(" ")),
     }
     done = subprocess.run(
-        PROGRAM, env=environment, capture_output=True, text=True, check=False, timeout=60
+        PROGRAM, env=environment, capture_output=True, text=True, check=False, timeout=200
     )
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines()]

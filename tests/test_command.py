@@ -243,7 +243,7 @@ def test_programs_run_here(tmp_path, monkeypatch):
     monkeypatch.setenv("HTDAG_HOME", str(tmp_path / "home"))
     run = pipeline(tmp_path).submit(on="local")
     with pytest.raises(htdag.RunFailed):
-        run.wait(timeout=60)
+        run.wait(timeout=200)
     check(run)
 
 
@@ -252,5 +252,5 @@ def test_programs_run_where_nothing_is_seen(pool: Pool, runs_dir: Path):
     with pool.only("blind"):
         run = pipeline(runs_dir).submit(on="condor")
         with pytest.raises(htdag.RunFailed):
-            run.wait(timeout=120)
+            run.wait(timeout=200)
     check(run)

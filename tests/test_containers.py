@@ -144,7 +144,7 @@ def test_delivery_in_images(
         one.map(inside, name="pulled", environment=pulled),
     )
     with image.pool.use():
-        run = flow.submit(on="condor").wait(timeout=120)
+        run = flow.submit(on="condor").wait(timeout=200)
         for stage in ("seeing", "blind", "sent"):
             assert run.result(stage) == [(2, True), (3, True)]
         assert run.result("pulled") == [True]
@@ -161,6 +161,6 @@ def test_delivery_in_images(
         source.map(root, name="file", environment=container(image.file)),
         one.map(inside, name="url", environment=container(image.url)),
     )
-    found = local.submit(on="local").wait(timeout=60)
+    found = local.submit(on="local").wait(timeout=200)
     assert found.result("folder") == found.result("file") == [(2, True), (3, True)]
     assert found.result("url") == [True]

@@ -226,7 +226,7 @@ def test_probe_jobs_tell_the_python_of_each_point(pool, runs_dir):
     assert [probe.problem for probe in facts.probes] == ["", ""]
     assert all(probe.python.startswith(facts.python.rpartition(".")[0]) for probe in facts.probes)
     assert set(names(facts)) == older(pool)
-    wait_until(lambda: not pool.schedd.query("true", ["ProcId"]), 20, "an empty queue")
+    wait_until(lambda: not pool.schedd.query("true", ["ProcId"]), 200, "an empty queue")
     assert list((runs_dir / "runs").iterdir()) == []
 
 
@@ -240,4 +240,4 @@ def test_a_probe_that_does_not_start_ends_in_time_and_leaves_nothing(pool, runs_
     assert probe.problem == "its probe job did not start within 1 s"
     found: list[Finding] = findings(facts)
     assert "probe-silent" in [finding.name for finding in found]
-    wait_until(lambda: not pool.schedd.query("true", ["ProcId"]), 20, "an empty queue")
+    wait_until(lambda: not pool.schedd.query("true", ["ProcId"]), 200, "an empty queue")

@@ -429,7 +429,7 @@ LACKS = {"packages": [["nowhere_to_be", "nowhere", "1", True]]}
 def test_a_missing_package_is_one_error_and_no_item_was_tried(monkeypatch: pytest.MonkeyPatch):
     run = submitted(one_stage(retries=3), monkeypatch, **LACKS)
     with pytest.raises(htdag.RunFailed, match=r"import nowhere.*the same in 4 jobs") as failed:
-        run.wait(timeout=60)
+        run.wait(timeout=200)
     (error,) = failed.value.errors
     assert (error.type, error.key, error.stage) == ("PackagesMissing", None, "double")
     assert "environment=htdag.Environment.packed()" in error.message
@@ -441,13 +441,13 @@ def test_a_missing_package_is_one_error_and_no_item_was_tried(monkeypatch: pytes
     ]
     # When it has been mended, the run goes on.
     spoilt(run.path, "double", packages=[])
-    assert run.resume().wait(timeout=60).result() == [0, 2, 4, 6]
+    assert run.resume().wait(timeout=200).result() == [0, 2, 4, 6]
 
 
 def test_items_are_not_let_go_for_an_environment(monkeypatch: pytest.MonkeyPatch):
     run = submitted(one_stage(on_error="skip", max_errors=1.0), monkeypatch, **LACKS)
     with pytest.raises(htdag.RunFailed, match="import nowhere"):
-        run.wait(timeout=60)
+        run.wait(timeout=200)
 
 
 def test_another_version_is_said_in_one_line(
@@ -459,7 +459,7 @@ def test_another_version_is_said_in_one_line(
     stage = htdag.source(range(4), chunk_size=1).map(fails_at_two, name="inverse")
     run = submitted(htdag.Pipeline(stage), monkeypatch, packages=[["numpy", "numpy", "0.1", True]])
     with pytest.raises(htdag.RunFailed):
-        run.wait(timeout=60, progress=False)
+        run.wait(timeout=200, progress=False)
     there = metadata.version("numpy")
     said = f"htdag: other versions of packages: numpy 0.1 here, {there} in jobs\n"
     assert capsys.readouterr().err.count(said) == 1
@@ -470,20 +470,20 @@ def test_another_version_is_said_in_one_line(
 def test_an_interpreter_runs_the_jobs_of_this_machine():
     roots = htdag.source([4.0]).map(root, name="roots")
     flow = htdag.Pipeline(roots, environment=Environment.interpreter(sys.executable))
-    assert flow.submit(on="local").wait(timeout=60).result() == [(2.0, sys.executable)]
+    assert flow.submit(on="local").wait(timeout=200).result() == [(2.0, sys.executable)]
 
 
 def test_an_environment_that_cannot_be_set_up_says_why(note: str):
     Path(note).write_text("no-such-python")
     run = one_stage(environment=Named(note)).submit(on="local")
     with pytest.raises(htdag.RunFailed, match="EnvironmentNotReady: no Python was found"):
-        run.wait(timeout=60)
+        run.wait(timeout=200)
     record = next(run.path.glob("nodes/*/out/0000.1.record"))
     end = recordfile.end(str(record))
     assert end is not None
     assert end["mismatch"] == "EnvironmentNotReady"
     Path(note).write_text("python3")
-    assert one_stage(environment=Named(note)).submit(on="local").wait(timeout=60)
+    assert one_stage(environment=Named(note)).submit(on="local").wait(timeout=200)
 
 
 def test_a_problem_with_quotes_is_told_all_the_same():
@@ -494,7 +494,7 @@ def test_a_problem_with_quotes_is_told_all_the_same():
 
     run = one_stage(environment=Odd()).submit(on="local")
     with pytest.raises(htdag.RunFailed, match="EnvironmentNotReady: no 'module' /n"):
-        run.wait(timeout=60)
+        run.wait(timeout=200)
 
 
 def test_a_container_on_this_machine_needs_a_program(monkeypatch: pytest.MonkeyPatch):
@@ -516,7 +516,7 @@ def test_a_container_on_this_machine_is_started_by_the_program_there_is(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     run = one_stage(environment=Environment.container(image)).submit(on="local")
-    assert run.wait(timeout=60).result() == [0, 2, 4, 6]
+    assert run.wait(timeout=200).result() == [0, 2, 4, 6]
     called = (tmp_path / "called").read_text().splitlines()
     assert len(called) == 4
     assert (
@@ -805,7 +805,7 @@ def test_conda_pack_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         patch.setattr(packing, "installed", lambda: iter([]))
         run = flow.submit(on="local")
     assert sys.executable == real
-    (where,) = set(run.wait(timeout=60).result())
+    (where,) = set(run.wait(timeout=200).result())
     unpacked = Path(where).parent.parent
     assert unpacked.parent.parent == tmp_path / "home/environments/unpacked"
     # conda-unpack was run: no path of where it was packed is left.
@@ -831,7 +831,7 @@ def test_delivery_packed_brings_numpy(
         input_files="file:///etc/hostname",  # so that files are always transferred
     )
     own = source.map(lambda x: sys.flags.dont_write_bytecode, name="own", environment=Named(note))
-    run = htdag.Pipeline(packed, interpreter, own).submit(on="condor").wait(timeout=120)
+    run = htdag.Pipeline(packed, interpreter, own).submit(on="condor").wait(timeout=200)
     roots, pythons = zip(*run.result("packed"), strict=True)
     assert roots == (2, 3)
     assert len(set(pythons)) == 1  # unpacked once for both jobs
@@ -847,7 +847,7 @@ def test_what_a_point_lacks_is_one_error_on_htcondor_too(pool: Any, runs_dir: Pa
         with pytest.warns(EnvironmentWarning, match="numpy"):
             run = htdag.Pipeline(roots).submit(on="condor")
         with pytest.raises(htdag.RunFailed, match="the functions import numpy") as failed:
-            run.wait(timeout=90)
+            run.wait(timeout=200)
     assert len(failed.value.errors) == 1
     assert run.status()["roots"].failed == 0
     # DAGMan did not try again: UNLESS-EXIT.

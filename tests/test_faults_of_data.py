@@ -60,7 +60,7 @@ def work_where_disks_are_full(folder: Path, item: int) -> bytes:
     """Fill the disk of the job before the second item of the second chunk is stored, once."""
     work(folder, item)
     if item == CHUNK + 1 and notes(folder, "begun")[item] == 1:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while len(notes(folder, "ended")) < ITEMS and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)  # the other jobs store what they have
@@ -81,8 +81,8 @@ def test_the_disk_of_an_execute_point_is_full(small_disks: Pool, runs_dir: Path,
         flow = htdag.Pipeline(stage, name="full", history=False, request_disk="5MB")
         run = flow.submit(on="condor")
         with pytest.raises(htdag.RunFailed, match="No space left on device"):
-            run.wait(timeout=90, progress=False)
-        run.resume().wait(timeout=90, progress=False)
+            run.wait(timeout=200, progress=False)
+        run.resume().wait(timeout=200, progress=False)
     assert run.result() == [bytes([item]) * LARGE for item in range(ITEMS)]
     check_nothing_is_left(run, tmp_path, small_disks)
     begun = notes(tmp_path, "begun")
@@ -104,7 +104,7 @@ stage = htdag.map(functools.partial(large, notes), range(8), chunk_size=2, name=
 sizes = stage.map(len, name="sizes", fuse=False)
 run = htdag.Pipeline(stage, sizes, history=False).submit(on="local")
 try:
-    run.wait(timeout=60, progress=False)
+    run.wait(timeout=200, progress=False)
 except htdag.RunFailed as error:
     print("No space left on device" in str(error) or str(error))
 begun = len((notes / "begun").read_text().split())
@@ -112,7 +112,7 @@ stored = {item.key for item in run.items("large", errors="skip")}
 print(run.state.value)
 subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
 run.resume()
-print(run.wait(timeout=60, progress=False).result("sizes") == [1 << 20] * 8)
+print(run.wait(timeout=200, progress=False).result("sizes") == [1 << 20] * 8)
 again = (notes / "begun").read_text().split()[begun:]
 print(len(stored), len(again), len(stored.intersection(again)))
 """
@@ -167,9 +167,11 @@ def test_outcomes_are_damaged(small_disks: Pool, runs_dir: Path, tmp_path: Path)
     tmp_path.chmod(0o777)
     (tmp_path / "go").touch()
     run = htdag.Pipeline(stage, doubled, name="damaged", history=False).submit(on="condor")
-    run.wait(timeout=120, progress=False)
+    run.wait(timeout=200, progress=False)
     if small_disks.version >= (25,):  # what jobs ask for that ask for nothing, in KB
-        mine = f'DAGManJobId == {run._ticket()["ticket"]["cluster"]} && DAGNodeName == "work"'
+        mine = (
+            f'DAGManJobId == {run.directory.ticket()["ticket"]["cluster"]} && DAGNodeName == "work"'
+        )
         (ad, *_) = small_disks.job_ads(mine, ["RequestDisk"])
         assert ad.eval("RequestDisk") == 1 << 20
     for chunk, damage in enumerate(DAMAGE):
@@ -177,7 +179,7 @@ def test_outcomes_are_damaged(small_disks: Pool, runs_dir: Path, tmp_path: Path)
     with pytest.raises(RunDamaged, match=r"chunk 0: .*resume\(\) computes it again"):
         run.result(NODE)
     assert run.result("doubled") == [0, 2, 4, 6, 8, 10]
-    run.resume().wait(timeout=120, progress=False)
+    run.resume().wait(timeout=200, progress=False)
     assert run.result(NODE) == list(range(ITEMS))
     assert run.result("doubled") == [0, 2, 4, 6, 8, 10]
     assert notes(tmp_path, "begun") == dict.fromkeys(range(ITEMS), 2)
@@ -193,7 +195,7 @@ def work_until_told(folder: Path, item: int) -> str:
     if item == 1:
         own = folder / ("go.second" if second else "go.first")
         (folder / "waiting").write_text(own.name)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while not own.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
     work(folder, item)
@@ -213,7 +215,7 @@ def test_a_job_runs_twice_at_the_same_time(runs_dir: Path, tmp_path: Path):
         words = [sys.executable, layout.RUNTIME, "work", NODE, "0000", "1"]
         job = subprocess.Popen(words, cwd=run)
         waiting = tmp_path / "waiting"
-        wait_until(lambda: waiting.exists() and waiting.read_text() == name, 60, name)
+        wait_until(lambda: waiting.exists() and waiting.read_text() == name, 200, name)
         return job
 
     first = start("go.first")
@@ -222,11 +224,11 @@ def test_a_job_runs_twice_at_the_same_time(runs_dir: Path, tmp_path: Path):
     (tmp_path / "again").unlink()  # the first one goes on as such
     (tmp_path / "go.first").touch()
     # It notices that another one has taken its place, and writes nothing any more.
-    assert first.wait(timeout=60) == 143
+    assert first.wait(timeout=200) == 143
     assert recordfile.end(record) is None
     (tmp_path / "again").touch()
     (tmp_path / "go.second").touch()
-    assert second.wait(timeout=60) == 0
+    assert second.wait(timeout=200) == 0
     end = recordfile.end(record)
     assert end is not None
     assert (end["done"], end["failed"]) == (ITEMS, 0)
@@ -261,18 +263,18 @@ def test_a_job_ends_with_its_starter_and_blames_no_item(runs_dir: Path, tmp_path
     job = [sys.executable, layout.RUNTIME, "work", NODE, "0000", "1"]
     record = run / layout.record(NODE, "0000", 1)
     starter = subprocess.Popen([sys.executable, "-c", _STARTER, "condor_starter", *job], cwd=run)
-    wait_until(lambda: notes(tmp_path, "begun")[1], 60, "the second item")
+    wait_until(lambda: notes(tmp_path, "begun")[1], 200, "the second item")
     starter.kill()
     starter.wait()
-    wait_until(lambda: not living(tmp_path), 10, "the end of both processes")
+    wait_until(lambda: not living(tmp_path), 200, "the end of both processes")
     assert [kind for line in recordfile.lines(str(record)) for kind in line] == ["start"]
     # Any other parent may go.
     shell = subprocess.Popen([sys.executable, "-c", _STARTER, "sh", *job], cwd=run)
-    wait_until(lambda: notes(tmp_path, "begun")[1] == 2, 60, "the second item again")
+    wait_until(lambda: notes(tmp_path, "begun")[1] == 2, 200, "the second item again")
     shell.kill()
     shell.wait()
     (tmp_path / "go").touch()
-    wait_until(lambda: recordfile.end(str(record)), 60, "the end of the record")
+    wait_until(lambda: recordfile.end(str(record)), 200, "the end of the record")
     assert notes(tmp_path, "ended") == dict.fromkeys(range(ITEMS), 1)
 
 
@@ -300,7 +302,7 @@ def test_time_that_is_exceeded(small_disks: Pool, runs_dir: Path, tmp_path: Path
     slow = functools.partial(work_for_seconds, seconds + 3)
     with small_disks.only("seeing"):
         disturbed = Disturbed(tmp_path, work=slow, **options)
-        told = wait_until(lambda: disturbed.run.status().held, 90, "the job to be held")
+        told = wait_until(lambda: disturbed.run.status().held, 200, "the job to be held")
         assert f"it ran longer than {limit}" in told[0]
         disturbed.run.edit(NODE, time=timedelta(minutes=2))
         assert disturbed.run.release() == 1

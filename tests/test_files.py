@@ -65,7 +65,7 @@ def home(runs_dir: Path) -> Path:
 
 def finished(pipeline: htdag.Pipeline, place: str = "local") -> htdag.Run:
     run = pipeline.submit(on="local" if place == "local" else "condor")
-    return run.wait(timeout=100)
+    return run.wait(timeout=200)
 
 
 STORED: dict[str, bytes] = {}
@@ -424,7 +424,7 @@ def test_a_folder_that_takes_no_files_fails_the_node_and_resume_goes_on(home: Pa
     log = (run.path / layout.logs("named") / "post.log").read_text()
     assert "the returned files cannot be put where they are wanted" in log
     (home / "parent").unlink()
-    run.resume().wait(timeout=60)
+    run.resume().wait(timeout=200)
     assert delivered(folder)["own 1.txt"] == "own 1"
 
 
@@ -491,7 +491,7 @@ def test_a_damaged_returned_file_is_found_and_made_again(home: Path, damage: str
             run.result()
     else:
         path.write_text("2.9" if damage == "changed" else "longer")
-    run.resume().wait(timeout=60)
+    run.resume().wait(timeout=200)
     assert [[path.read_text() for path in found] for found in run.result()] == [
         ["1.0"],
         ["2.0", "2.1"],
@@ -505,7 +505,7 @@ def test_what_handed_a_lost_file_on_is_made_again_too(home: Path):
     handed = made.map(lambda paths: paths[0], name="first", fuse=False)
     run = finished(htdag.Pipeline(handed, name="handed"))
     shutil.rmtree(run.path / layout.returned("spelled", "0001", 1))
-    run.resume().wait(timeout=60)
+    run.resume().wait(timeout=200)
     assert [path.read_text() for path in run.result()] == ["1.0", "2.0"]
 
 
@@ -527,7 +527,7 @@ def test_a_path_that_the_annotation_denies_is_an_error_of_the_item(home: Path):
     (home / "text").write_text("text")
     run = htdag.Pipeline(htdag.files([home / "text"]).map(mistaken)).submit(on="local")
     with pytest.raises(htdag.RunFailed, match="although the annotation of the function says"):
-        run.wait(timeout=60, progress=False)
+        run.wait(timeout=200, progress=False)
 
 
 def test_a_missing_returned_file_is_named_with_what_is_there(home: Path):

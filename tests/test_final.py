@@ -35,7 +35,7 @@ def fails_without(path: Path, x: int) -> int:
 
 def ended(run: htdag.Run) -> htdag.RunState:
     try:
-        run.wait(timeout=100, progress=False)
+        run.wait(timeout=200, progress=False)
     except htdag.RunFailed:
         assert run.state is htdag.RunState.FAILED
     return run.state

@@ -167,9 +167,7 @@ def read_submit(path):
         name, _, value = line.partition("=")
         name = name.strip().lower()
         assert name not in commands, f"{name} is given twice"
-        # The folder of the tests counts as a package whose code asks for files: it travels too.
-        parts = [part.strip() for part in value.split(", ")]
-        commands[name] = [part for part in parts if not part.endswith(".piece")]
+        commands[name] = [part.strip() for part in value.split(", ")]
     return commands
 
 

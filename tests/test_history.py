@@ -94,13 +94,13 @@ def test_the_second_plan_follows_the_first_run(home):
     assert node.options.retry_request_memory == "256MB"
     assert "in 1 run" in node.measured
     (known,) = history.read()["flow/slow/map"]
-    assert 0.02 <= known.seconds < 0.5
+    assert 0.02 <= known.seconds < 5
     assert (known.calls, known.jobs, known.ratio) == (20, 20, 1.0)
     assert 0 <= known.memory_mb < 100
     assert 0 < known.disk_mb < 1
     (filtered,) = history.read()["flow/small/filter"]
     assert filtered.ratio == 5 / 20
-    assert filtered.seconds < 0.01  # not the time of the stage that it shares jobs with
+    assert filtered.seconds < known.seconds  # not the time of the stage that it shares jobs with
     # The same pipeline runs by the new plan, and gives the same.
     again = flow().submit("second", on="local").wait()
     assert again.result() == 10
@@ -417,7 +417,7 @@ for number in range(int(sys.argv[1]), int(sys.argv[1]) + 6):
         subprocess.Popen([sys.executable, "-W", "error", "-c", code, str(first)])
         for first in range(0, 24, 6)
     ]
-    assert [process.wait(30) for process in processes] == [0] * 4
+    assert [process.wait(200) for process in processes] == [0] * 4
     assert sorted(history.read()) == sorted(f"stage-{number}" for number in range(24))
 
 

@@ -51,7 +51,7 @@ def failed_run(tag):
     stage = htdag.source(range(5), chunk_size=2).map(refuse_three)
     run = htdag.Pipeline(stage).submit(tag, on="local")
     with pytest.raises(htdag.RunFailed):
-        run.wait(60)
+        run.wait(200)
     return run
 
 
@@ -77,7 +77,7 @@ def test_a_run_gets_another_tag_and_goes_on_under_it(home):
     assert htdag.load("kept").errors()[0].key == "3"
     assert json.loads((run.path / "run.json").read_text())["tag"] == "kept"
     with pytest.raises(htdag.RunFailed):
-        run.resume().wait(60)
+        run.resume().wait(200)
     assert run.status()["refuse_three"].done == 4
 
 
@@ -88,8 +88,8 @@ def test_jobs_are_told_the_tag_that_the_run_has_now(home):
     flow = htdag.Pipeline(htdag.iterate(one_round, htdag.source([home]), max_rounds=2))
     run = flow.submit("one", on="local")
     with pytest.raises(htdag.RunFailed):
-        run.wait(60)
-    run.retag("two").resume().wait(60)
+        run.wait(200)
+    run.retag("two").resume().wait(200)
     assert run.result() == [home]
     assert (home / "told").read_text().split() == ["one", "two", "two"]
 
@@ -140,7 +140,7 @@ def test_without_a_pattern_only_transient_runs_are_cleaned(home):
 
 def test_states_and_age_select(home):
     failed_run("a")
-    htdag.Pipeline(htdag.map(abs, [1])).submit("b", on="local").wait(60)
+    htdag.Pipeline(htdag.map(abs, [1])).submit("b", on="local").wait(200)
     assert htdag.clean("*", states="done", older_than=3600) == []
     assert htdag.clean("*", older_than=timedelta(days=1)) == []
     assert [entry.tag for entry in htdag.clean("*", states=["done"], older_than=0)] == ["b"]
@@ -186,7 +186,7 @@ def test_a_run_is_what_it_was_on_another_machine(home, tmp_path, monkeypatch, su
     assert there.errors()[0].message == "no three"
     assert next(there.items(errors="skip")).value == 0
     with pytest.raises(htdag.RunFailed):
-        there.resume().wait(60)
+        there.resume().wait(200)
     assert there.status()["refuse_three"].done == 4
 
 
@@ -200,7 +200,7 @@ def test_files_of_the_user_come_along(home, tmp_path, monkeypatch):
         "files", on="local"
     )
     with pytest.raises(htdag.RunFailed):
-        run.wait(60)
+        run.wait(200)
     path = run.export(tmp_path / "run.tar")
     shutil.rmtree(texts)
     there = htdag.import_run(path, "again", on="local")
@@ -208,7 +208,7 @@ def test_files_of_the_user_come_along(home, tmp_path, monkeypatch):
     for record in (there.path / "nodes/length/out").iterdir():
         record.unlink()
     with pytest.raises(htdag.RunFailed):
-        there.resume().wait(60)
+        there.resume().wait(200)
     assert there.status()["length"].done == 2
 
 

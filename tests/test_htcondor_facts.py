@@ -242,12 +242,12 @@ def facts(pool: Pool, pool_area: Area) -> Iterator[Facts]:
             path = folder / "one.dag.dagman.out"
             return path.exists() and "EXITING WITH STATUS" in path.read_text()
 
-        pool.wait_until(at_rest, 60, "the jobs to end or be held")
-        pool.wait_until(lambda: len(rows("late")) >= 4, 30, "four jobs")
-        pool.wait_until(dag_ended, 60)
-        pool.wait_until(lambda: len(priorities()) == len(PRIORITIES), 60)
-        pool.wait_until(lambda: materialized() >= 2, 30, "two jobs")
-        pool.wait_until(lambda: sum(map(len, named().values())) >= 8, 30, "eight jobs")
+        pool.wait_until(at_rest, 200, "the jobs to end or be held")
+        pool.wait_until(lambda: len(rows("late")) >= 4, 200, "four jobs")
+        pool.wait_until(dag_ended, 200)
+        pool.wait_until(lambda: len(priorities()) == len(PRIORITIES), 200)
+        pool.wait_until(lambda: materialized() >= 2, 200, "two jobs")
+        pool.wait_until(lambda: sum(map(len, named().values())) >= 8, 200, "eight jobs")
         rows_of = {name: rows(name) for name in lists}
         yield Facts(folder, ads(), rows_of, priorities(), materialized(), named())
         left = " ".join(map(str, (*clusters.values(), *lists.values())))
@@ -425,12 +425,12 @@ def test_a_list_may_come_from_a_program(pool: Pool, pool_area: Area):
             return {ad["Colour"]: ad["JobStatus"] for ad in ads}
 
         for name in ("plain", "late"):
-            pool.wait_until(lambda name=name: len(states(name)) == 2, 30, name)
+            pool.wait_until(lambda name=name: len(states(name)) == 2, 200, name)
             assert states(name) == {name: IDLE, "green": IDLE}
         assert states("held") == {"held": HELD, "green": HELD}
         assert states("paused") == {}
         run("condor_release", str(found["paused"]), cwd=folder)
-        pool.wait_until(lambda: len(states("paused")) == 2, 30, "paused")
+        pool.wait_until(lambda: len(states("paused")) == 2, 200, "paused")
         assert set(states("paused").values()) == {IDLE}
         run("condor_rm", *map(str, found.values()), cwd=folder)
 
@@ -450,12 +450,12 @@ def test_only_condor_qedit_of_a_cluster_reaches_jobs_that_are_not_there_yet(
         def colours() -> dict[int, str]:
             return {ad["ProcId"]: ad["Colour"] for ad in pool.schedd.query(mine)}
 
-        pool.wait_until(lambda: 0 in colours(), 30)
+        pool.wait_until(lambda: 0 in colours(), 200)
         run("condor_qedit", str(cluster), "RequestMemory", "300", cwd=folder)
         assert pool.schedd.edit(mine, "Colour", '"red"') == 1
         assert colours() == {0: "red"}
         run("condor_rm", f"{cluster}.0", cwd=folder)
-        pool.wait_until(lambda: 1 in colours(), 30)
+        pool.wait_until(lambda: 1 in colours(), 200)
         (job,) = pool.schedd.query(mine)
         assert (job["Colour"], job["RequestMemory"]) == ("white", 300)
         run("condor_rm", str(cluster), cwd=folder)
@@ -472,7 +472,7 @@ def test_the_bindings_lose_a_reason_that_is_a_text(pool: Pool, pool_area: Area):
         found = []
         for reason in ("lost", ("kept", 0)):
             pool.schedd.act(htcondor2.JobAction.Hold, mine, reason=reason)
-            pool.wait_until(lambda: pool.schedd.query(mine)[0]["JobStatus"] == HELD, 30)
+            pool.wait_until(lambda: pool.schedd.query(mine)[0]["JobStatus"] == HELD, 200)
             found.append(pool.schedd.query(mine)[0]["HoldReason"])
             pool.schedd.act(htcondor2.JobAction.Release, mine)
         run("condor_rm", str(cluster), cwd=folder)
@@ -497,6 +497,6 @@ def test_the_final_node_decides_how_a_dag_ends(pool: Pool, pool_area: Area):
     with pool.use():
         run("condor_submit_dag", "final.dag", cwd=folder)
         out = folder / "final.dag.dagman.out"
-        pool.wait_until(lambda: out.exists() and "EXITING WITH" in out.read_text(), 60)
+        pool.wait_until(lambda: out.exists() and "EXITING WITH" in out.read_text(), 200)
     assert (folder / "status").read_text() == "2\n"
     assert "EXITING WITH STATUS 0" in out.read_text()

@@ -22,7 +22,7 @@ from reference import EmptyReduce, compiled, evaluate, result, run_nodes, withou
 
 import htdag
 
-EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "60"))
 
 
 def sometimes_fails(folder, text):

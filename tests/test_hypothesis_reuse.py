@@ -22,7 +22,7 @@ from htdag.plan.follow import NO_LAYOUTS, layouts_of
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.runtime import progress, reuse
 
-EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "25"))
 
 
 def joined(a, b):
@@ -158,7 +158,7 @@ def edited(draw, items, specs, targets):
 @pytest.fixture(scope="module")
 def in_process():
     with pytest.MonkeyPatch.context() as patch, without_fork(patch):
-        patch.setattr("htdag.stages.handle.check_function", lambda *_: None)
+        patch.setattr("htdag.stages.stage.check_function", lambda *_: None)
         patch.setattr("htdag.plan.chunk.MOST_JOBS", 3)
         yield
 

@@ -293,6 +293,8 @@ NAMES = {
     "in globals()": "globals()[''.join(('lim', 'it'))]",
     "evaluated": "eval('limit * 1')",
     "in a text": "sys._getframe().f_globals['limit']",
+    "in the globals of a frame": "sys._getframe().f_globals[''.join(('li', 'mit'))]",
+    "in the globals of a function": "f.__globals__[''.join(('li', 'mit'))]",
     "by getattr": "getattr(sys.modules['__main__'], ''.join(('li', 'mit')))",
     "of a module by name": "importlib.import_module(''.join(('hel', 'per'))).limit()",
     "by an import of its own script": "__import__('__main__').limit",
@@ -370,6 +372,32 @@ def test_names_are_made_by_the_statements_that_bind_them(run_project: Any):  # n
     """
     expected = "({'at submit': 2}, [1, 'b', 2, {'at submit': 2}], False)"
     assert run_project({"main.py": main}) == [expected]
+
+
+def test_what_is_pickled_by_its_name_has_other_names_in_other_modules(
+    run_project: Any,  # noqa: F811
+):
+    own = """
+    import typing
+    class One:
+        def __reduce__(self):
+            return "ONE"
+    ONE = One()
+    T = typing.TypeVar("T")
+    class Box(typing.Generic[T]):
+        pass
+    def one():
+        return ONE
+    """
+    main = """
+    import htdag
+    import own
+    from own import ONE as only, T as kind, Box, one
+    def f(x, given=only, of=kind):
+        return given is only is own.ONE is one(), of is kind is own.T, Box.__parameters__ == (of,)
+    stage = htdag.source([1]).map(f, name="out")
+    """
+    assert run_project({"own.py": own, "main.py": main}) == ["(True, True, True)"]
 
 
 def test_what_is_defined_inside_of_functions_goes_from_stage_to_stage(run_project: Any):  # noqa: F811

@@ -82,7 +82,7 @@ def test_outside_of_a_run_there_is_none():
 
 def test_in_a_run_on_this_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
-    for now in check(pipeline().submit(on="local").wait(timeout=60)):
+    for now in check(pipeline().submit(on="local").wait(timeout=200)):
         assert (now.job, now.slot, now.memory, now.disk, now.gpus) == (None, None, None, None, 0)
         assert now.cpus == 1
         assert now.scratch.is_dir()
@@ -93,7 +93,7 @@ def test_in_a_run_on_this_machine(tmp_path, monkeypatch):
 @pytest.mark.parametrize("point", ["blind", "seeing"])
 def test_in_a_job(pool: Pool, runs_dir: Path, point: str):
     with pool.only(point):
-        run = pipeline().submit(on="condor").wait(timeout=120)
+        run = pipeline().submit(on="condor").wait(timeout=200)
     for now in check(run):
         assert now.slot.split("@")[1] == point
         assert now.scratch.is_absolute()

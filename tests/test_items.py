@@ -28,7 +28,7 @@ def command(*words: str, status: int = 0, stdin: str | None = None) -> Any:
     return result
 
 
-def wait_for(condition: Any, timeout: float = 60) -> None:
+def wait_for(condition: Any, timeout: float = 200) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, condition
@@ -67,7 +67,7 @@ def test_the_state_of_each_item(runs_dir: Path, tmp_path: Path):
     assert command("items", "items", "work", "--state", "failed", "--keys").output == "1\n"
     (tmp_path / "go").touch()
     with pytest.raises(htdag.RunFailed):
-        run.wait(60, progress=False)
+        run.wait(200, progress=False)
     kinds = [state for _, state in states(run)]
     assert kinds == ["done", "failed", "done", "done", "done", "done"]
     shown = command("items", "items", "work").output.splitlines()
@@ -83,7 +83,7 @@ def test_the_state_of_each_item(runs_dir: Path, tmp_path: Path):
 def test_waiting_for_runs_that_may_fail(runs_dir: Path, tmp_path: Path):
     (tmp_path / "go").touch()
     run = begun("items", tmp_path, "local")
-    assert run.wait(60, progress=False, errors_ok=True) is run
+    assert run.wait(200, progress=False, errors_ok=True) is run
     assert run.state is htdag.RunState.FAILED
     assert run.wait(0, errors_ok=True) is run
 
@@ -99,7 +99,7 @@ def test_the_state_of_each_item_on_htcondor(pool: Any, runs_dir: Path, tmp_path:
     with pytest.raises(TimeoutError):
         run.wait(0, progress=False, holds_ok=True)
     with pytest.raises(htdag.RunHeld):
-        run.wait(60, progress=False)
+        run.wait(200, progress=False)
     assert "htdag release" in command("wait", "items", "--timeout", "60", status=1).stderr
     command("wait", "items", "--timeout", "0", "--holds-ok", "--no-progress", status=3)
     run.remove()
@@ -111,7 +111,7 @@ def test_items_in_loops_and_what_their_rounds_used(runs_dir: Path):
         return numbers.map(lambda x: x + 1, name="step", chunk_size=1)
 
     end = htdag.iterate(one_round, htdag.source([0, 5]), max_rounds=3, name="loop")
-    run = htdag.Pipeline(end).submit("loop", on="local").wait(60, progress=False)
+    run = htdag.Pipeline(end).submit("loop", on="local").wait(200, progress=False)
     assert states(run, "step") == [("0", "done"), ("1", "done")]
     assert len(run.item_states("step", round=1)) == 2
     used = run.usage("step")
@@ -128,7 +128,7 @@ def hungry(x: int) -> int:
 
 def test_what_jobs_have_used(runs_dir: Path):
     stage = htdag.source([1, 200], chunk_size=1).map(hungry)
-    htdag.Pipeline(stage).submit("used", on="local").wait(60, progress=False)
+    htdag.Pipeline(stage).submit("used", on="local").wait(200, progress=False)
     small, large = htdag.load("used").usage("hungry")
     assert (small.key, large.key) == ("0", "1")
     assert large.memory > small.memory + 150
@@ -145,7 +145,7 @@ def test_what_jobs_have_used(runs_dir: Path):
 
 
 def test_csv_of_runs_and_stages(runs_dir: Path):
-    htdag.Pipeline(htdag.map(abs, [1])).submit("a, b", on="local").wait(60, progress=False)
+    htdag.Pipeline(htdag.map(abs, [1])).submit("a, b", on="local").wait(200, progress=False)
     (row,) = csv.DictReader(io.StringIO(command("runs", "--csv").output))
     assert (row["tag"], row["state"]) == ("a, b", "done")
     (row,) = csv.DictReader(io.StringIO(command("status", "--all", "--csv").output))
@@ -157,14 +157,14 @@ def test_the_traceback_is_on_standard_error_too(runs_dir: Path, tmp_path: Path):
     (tmp_path / "go").touch()
     run = begun("streams", tmp_path, "local")
     with pytest.raises(htdag.RunFailed):
-        run.wait(60, progress=False)
+        run.wait(200, progress=False)
     text = run.stderr("work", 1)
     assert text.startswith("before\nwork, item 1 failed:\nTraceback (most recent call last):\n")
     assert text.endswith("\nValueError: not one\n")
     assert run.stderr("work", 2) == "before\n"
     assert run.errors()[0].stderr == "before\n"  # what it printed, and not once more the error
     with pytest.raises(htdag.RunFailed):
-        run.rerun(errors=True).wait(60, progress=False)
+        run.rerun(errors=True).wait(200, progress=False)
     assert [job.attempt for job in run.usage("work") if job.chunk == 0] == [2]
     assert run.stderr("work", 1) == text
     assert run.stderr("work").count("Traceback") == 1
@@ -174,14 +174,14 @@ def test_a_reduce_that_is_done_again_is_counted_once(runs_dir: Path):
     flow = htdag.Pipeline(
         htdag.source(range(4)).reduce(operator.add, name="sum", associative=False)
     )
-    run = flow.submit("again", on="local").wait(60, progress=False)
-    run.rerun("sum").wait(60, progress=False)
+    run = flow.submit("again", on="local").wait(200, progress=False)
+    run.rerun("sum").wait(200, progress=False)
     assert (run.status()["sum"].done, run.status()["sum"].total) == (4, 4)
 
 
 def test_a_question_that_is_denied_and_tags_on_standard_input(runs_dir: Path):
     cached = htdag.Pipeline(htdag.map(abs, [1], cache=True))
-    cached.submit("kept", on="local").wait(60, progress=False)
+    cached.submit("kept", on="local").wait(200, progress=False)
     assert "nothing was removed" in command("cache", "clear", stdin="n\n", status=1).stderr
     refused = command("clean", "-", stdin="kept\n", status=2)
     assert "htdag clean - --yes" in refused.stderr

@@ -120,11 +120,11 @@ def test_the_other_jobs_of_a_node_end_before_it_fails(pool: Any, runs_dir: Path,
     keeps = abilities.scheduler().keeps_jobs
     assert scripts(run.path) == (set() if keeps else {"items"})
     with pytest.raises(htdag.RunFailed, match="not yet"):
-        run.wait(timeout=100, progress=False)
+        run.wait(timeout=200, progress=False)
     # Twelve jobs on eight slots: most would not have begun when the first had failed.
     assert (run.status()["items"].done, run.status()["items"].failed) == (11, 1)
     (tmp_path / "mended").touch()
-    run.resume().wait(timeout=100, progress=False)
+    run.resume().wait(timeout=200, progress=False)
     assert run.result() == sum(range(12))
     assert scripts(run.path) == (set() if keeps else {"items"})  # as before
     assert sorted((tmp_path / "calls").read_text().split(), key=int) == ["0", *map(str, range(12))]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,16 +24,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lives import EDITS, FORMS, ITEM_EDITS, KNOWN, Life, Program, Server, Stage, servers
+from lives import EDITS, FORMS, ITEM_EDITS, KNOWN, Life, Program, Server, Stage, servers, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
+    from pool import Area, Pool
+
+pytestmark = pytest.mark.timeout(7200)
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
 LIVES, STEPS = (170, 12) if LONG else (5, 10)
 NUMBERS = st.integers(0, 40)
+AT_ONCE, POOL_STEPS = 4, 13  # lives on a pool, and steps of each
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,15 @@ def shell() -> Iterator[Server]:
     shutil.rmtree(folder)
 
 
+@contextlib.contextmanager
+def told(life: Life) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        print(life.text())  # noqa: T201  (shown where the test fails)
+        raise
+
+
 class Lives(RuleBasedStateMachine):
     """One life an example."""
 
@@ -50,18 +64,15 @@ class Lives(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="life-", dir="/var/tmp"))
-        self.life = Life(self.folder, self.shell)
+        self.life = Life(self.folder, self.shell, self.folder)
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @contextlib.contextmanager
     def told(self) -> Iterator[Life]:
-        try:
+        with told(self.life):
             yield self.life
-        except BaseException:
-            print(self.life.text())  # noqa: T201  (shown where the test fails)
-            raise
 
     @initialize(seed=st.integers(0, 10**6))
     def begin(self, seed: int) -> None:
@@ -133,6 +144,7 @@ class Lives(RuleBasedStateMachine):
             life.run()
 
 
+@pytest.mark.soak
 def test_lives(shell: Server) -> None:
     Lives.shell = shell
     run_state_machine_as_test(
@@ -151,10 +163,65 @@ def test_lives(shell: Server) -> None:
     )
 
 
+def life_on(pool_area: Area, runs_dir: Path, shell: Server, number: int = 0) -> Life:
+    """A life that execute points see nothing of but its notes."""
+    folder = runs_dir / f"life {number}"
+    folder.mkdir()
+    notes = Path(tempfile.mkdtemp(prefix="notes-", dir=pool_area.path))
+    finds = {name: os.environ[name] for name in ("PATH", "CONDOR_CONFIG")}
+    return Life(folder, shell, notes, on="condor", environ=finds)
+
+
+@pytest.mark.pool
+def test_a_life_on_a_pool(pool: Pool, pool_area: Area, runs_dir: Path, shell: Server) -> None:
+    life = life_on(pool_area, runs_dir, shell)
+    life.program = Program(
+        ("a", "bc", "abc", "cc"),
+        (
+            Stage(1, "own", "class", 1, 9, 0),
+            Stage(2, "group", "config", 1, 9, 0),
+        ),
+        options=(("source_chunk", 2),),
+    )
+    life.write()
+    with told(life), pool.only("blind"):
+        life.run()
+        life.edit("delete an item", 1, 0)
+        life.run("script", strike=(1, "remove"))
+        life.edit("change a number", 0, 0)
+        life.run()
+
+
+@pytest.mark.soak
+@pytest.mark.pool
+@pytest.mark.parametrize("points", ["blind", "both"])
+def test_lives_on_a_pool(
+    pool: Pool, pool_area: Area, runs_dir: Path, shell: Server, points: str
+) -> None:
+    seeds = [random.randrange(10**6) if LONG else number for number in range(AT_ONCE)]
+
+    def live(seed: int) -> None:
+        life = life_on(pool_area, runs_dir, shell, seed)
+        dice = random.Random(seed)
+        with told(life):
+            life.begin(seed)
+            life.run()
+            for _ in range(POOL_STEPS):
+                step(life, dice)
+
+    steered = pool.only("blind") if points == "blind" else contextlib.nullcontext()
+    with steered, ThreadPoolExecutor(AT_ONCE) as threads:
+        lives = [threads.submit(live, seed) for seed in seeds]
+    # All of them to their ends, and then all that failed.
+    errors = [error for life in lives if (error := life.exception()) is not None]
+    assert not errors, errors
+
+
+@pytest.mark.soak
 @pytest.mark.parametrize("name", KNOWN)
 def test_what_is_known_to_go_wrong_still_does(shell: Server, tmp_path: Path, name: str) -> None:
     """An entry that is mended has to leave the table."""
-    life = Life(tmp_path, shell)
+    life = Life(tmp_path, shell, tmp_path)
     form, kind = (name, "map") if name in FORMS else ("literal", name)
     life.program = Program(("a", "bc", "abc"), (Stage(1, kind, form, 1, 9, 0),))
     life.write()

@@ -135,7 +135,7 @@ def test_condor_submit_dag_runs_a_loop_unaided(pool: Pool, runs_dir: Path):
     dag = flow.compile(runs_dir / "by hand")
     subprocess.run(["condor_submit_dag", dag.name], cwd=dag.parent, check=True, capture_output=True)
     log = dag.with_name(f"{dag.name}.dagman.out")
-    pool.wait_until(lambda: log.exists() and "EXITING WITH STATUS" in log.read_text(), 120)
+    pool.wait_until(lambda: log.exists() and "EXITING WITH STATUS" in log.read_text(), 200)
     assert "EXITING WITH STATUS 0" in log.read_text()
     assert result(dag.parent, "power") == evaluate(flow.graph)["power"]
     notes = (dag.parent / layout.logs("power") / "post.log").read_text()
@@ -378,7 +378,7 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
         second = status["loop"].note == "round 2 of at most 2"
         return second and (work.done, work.running) == (2, 1)
 
-    pool.wait_until(stuck, 120, "the third item of the second round alone under way")
+    pool.wait_until(stuck, 200, "the third item of the second round alone under way")
     rounds = run.path / layout.rounds("loop")
     done = [
         *rounds.glob("0001/nodes/*/out/*.items"),
@@ -392,15 +392,18 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
 
     # The schedd starts it again, and it goes on with the jobs that it had.
     os.kill(int(pids(inner)[0]), signal.SIGKILL)
-    pool.wait_until(lambda: len(pids(inner)) == 2, 60, "another DAGMan of the round")
+    pool.wait_until(lambda: len(pids(inner)) == 2, 200, "another DAGMan of the round")
     assert run.status()["work"].running == 1
     for log in (outer, inner):
         os.kill(int(pids(log)[-1]), signal.SIGKILL)
     run.remove()
     assert run.state is htdag.RunState.REMOVED
-    assert list(pool.schedd.query(f"DAGManJobId >= {run._ticket()['ticket']['cluster']}")) == []
+    assert (
+        list(pool.schedd.query(f"DAGManJobId >= {run.directory.ticket()['ticket']['cluster']}"))
+        == []
+    )
     gate.touch()
-    run.resume().wait(timeout=120, progress=False)
+    run.resume().wait(timeout=200, progress=False)
     assert run.result() == 6
     assert len(done) > 4
     assert {path: path.stat().st_mtime_ns for path in done} == before
@@ -636,11 +639,11 @@ def test_input_files_go_to_each_round(place: dict[str, Any], tmp_path: Path):
 def test_files_that_travel_do_not_go_into_loops(tmp_path: Path):
     begun = htdag.source([htdag.TransferPath(__file__)])
     loop = htdag.iterate(lambda state: state.map(str), begun, max_rounds=2, name="loop")
-    with pytest.raises(UsageError, match="loop 'loop': files travel with items that it begins"):
+    with pytest.raises(UsageError, match="loop 'loop': files may travel with items that it begins"):
         compiled(htdag.Pipeline(loop), tmp_path / "run")
     given = htdag.source([1]).map(returning)
     loop = htdag.iterate(lambda state: state.map(str), given, max_rounds=2, name="loop")
-    with pytest.raises(UsageError, match="loop 'loop': files travel with items that it begins"):
+    with pytest.raises(UsageError, match="loop 'loop': files may travel with items that it begins"):
         compiled(htdag.Pipeline(loop), tmp_path / "run")
     loop = htdag.iterate(lambda state: state.map(returning), 1, max_rounds=2, name="loop")
     with pytest.raises(UsageError, match="of 'returning' name OutputFile, but no files come back"):

@@ -37,7 +37,7 @@ def test_the_message_says_what_to_do(stage, said, tmp_path, monkeypatch):
     monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
     run = htdag.Pipeline(stage, name="mistakes", history=False).submit(on="local")
     with pytest.raises(htdag.RunFailed) as caught:
-        run.wait(timeout=60, progress=False)
+        run.wait(timeout=200, progress=False)
     assert said in str(caught.value)
     assert "Traceback" not in str(caught.value)
     assert run.errors()[0].traceback == ""
@@ -52,5 +52,5 @@ def test_a_comparison_of_the_users_own_is_an_error_as_it_is(tmp_path, monkeypatc
     stage = htdag.source([1, 2]).sort_by(lambda n: Odd())
     run = htdag.Pipeline(stage, history=False).submit(on="local")
     with pytest.raises(htdag.RunFailed, match="TypeError: never"):
-        run.wait(timeout=60, progress=False)
+        run.wait(timeout=200, progress=False)
     assert "in __lt__" in run.errors()[0].traceback

@@ -37,13 +37,13 @@ def failed(runs_dir, monkeypatch, capsys) -> htdag.Run:
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     cell = typed("def inverse(x):\n    share = 1 / x\n    return share\n")
     flow = htdag.Pipeline(htdag.map(cell["inverse"], [0, 1], on_error="skip", max_errors=1))
-    return flow.submit(on="local").wait(60, progress=False)
+    return flow.submit(on="local").wait(200, progress=False)
 
 
 def test_a_tag_that_was_made_up_is_told(failed, capsys):
     assert f"htdag: the run has the tag {failed.tag!r}" in capsys.readouterr().err
     flow = htdag.Pipeline(htdag.map(abs, [1]))
-    flow.submit("given", on="local").wait(60, progress=False)
+    flow.submit("given", on="local").wait(200, progress=False)
     assert capsys.readouterr().err == ""
 
 

@@ -362,7 +362,7 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
             )
             for _ in range(2)
         ]
-        said = sorted(start.communicate(timeout=60)[0] for start in starts)
+        said = sorted(start.communicate(timeout=200)[0] for start in starts)
         assert [start.returncode for start in starts] == [0, 0]
         assert said[0].startswith("your own pool is already running: 2 CPUs, 1.0 GB")
         assert said[1].startswith("your own pool is running: 2 CPUs, 1.0 GB")
@@ -376,7 +376,7 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
         assert done.returncode == 0, done.stderr
         assert f"running on HTCondor: your own pool, in '{own.path}'" in done.stderr
         run = htdag.load("patient")
-        wait_until(lambda: run.status()["patient"].running == 3, 20, "the job to run")
+        wait_until(lambda: run.status()["patient"].running == 3, 200, "the job to run")
 
         page = Path(__file__).parent.parent / "docs/pool.md"
         shown = page.read_text(encoding="utf-8").partition("$ htdag pool status\n")[2]
@@ -420,7 +420,7 @@ def test_daemons_that_outlived_their_master_are_ended(home, monkeypatch):
         assert own.start(prefix, cpus=1)
         first = own.state().pid
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: not own.is_running, 10, "the master to be gone")
+        wait_until(lambda: not own.is_running, 200, "the master to be gone")
         assert listening(own), "its daemons go on"
         assert own.start(cpus=1)
         assert own.state().pid != first

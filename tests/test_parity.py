@@ -189,14 +189,14 @@ def parity(pool: Pool, pool_area: Area) -> Iterator[Parity]:
         try:
             evict(pool, "simulate")
             evict(pool, "in_round")
-            run.wait(timeout=120)
+            run.wait(timeout=200)
         finally:
             server.shutdown()
             server.server_close()
         # The ad of a job that has just ended may be on its way from the queue to the history.
-        dagman = run._ticket()["ticket"]["cluster"]
+        dagman = run.directory.ticket()["ticket"]["cluster"]
         of_granted = f'DAGNodeName == "granted" && DAGManJobId == {dagman}'
-        pool.wait_until(lambda: len(pool.job_ads(of_granted)) == 2, 30, "the ads of two jobs")
+        pool.wait_until(lambda: len(pool.job_ads(of_granted)) == 2, 200, "the ads of two jobs")
         ads = pool.job_ads(of_granted)
         yield Parity(run, home, ads)
 
@@ -204,7 +204,7 @@ def parity(pool: Pool, pool_area: Area) -> Iterator[Parity]:
 def evict(pool: Pool, node: str) -> None:
     """Evict the job of a node, once a checkpoint of it has come back."""
     constraint = f'DAGNodeName == "{node}" && JobStatus == 2 && CheckpointNumber >= 0'
-    pool.wait_until(lambda: pool.schedd.query(constraint, ["ClusterId"]), 60, "a checkpoint")
+    pool.wait_until(lambda: pool.schedd.query(constraint, ["ClusterId"]), 200, "a checkpoint")
     subprocess.run(["condor_vacate_job", "-constraint", constraint], check=True)
 
 

@@ -581,7 +581,7 @@ def test_a_plan_of_many_items_looks_at_none_of_them(monkeypatch):
 
 def test_a_long_chain_is_planned_in_few_steps(monkeypatch):
     """The work grows with the number of stages, not with its square or worse."""
-    monkeypatch.setattr("htdag.stages.handle.check_function", lambda *_: None)  # not what is tested
+    monkeypatch.setattr("htdag.stages.stage.check_function", lambda *_: None)  # not what is tested
     asked = 0
     real = nx.ancestors
 
@@ -600,7 +600,7 @@ def test_a_long_chain_is_planned_in_few_steps(monkeypatch):
 
 
 def test_a_chain_may_be_longer_than_the_stack(monkeypatch):
-    monkeypatch.setattr("htdag.stages.handle.check_function", lambda *_: None)
+    monkeypatch.setattr("htdag.stages.stage.check_function", lambda *_: None)
     chain = numbers()
     for _ in range(sys.getrecursionlimit() + 10):
         chain = chain.map(inc)

@@ -203,7 +203,7 @@ def test_a_killed_session_leaves_nothing(pool: Pool, number: signal.Signals):
         assert area.parent == AREAS
         assert len(processes_of(area)) > 20
         session.send_signal(number)
-    wait_until(lambda: not area.exists(), 20, "the area to go")
+    wait_until(lambda: not area.exists(), 200, "the area to go")
     assert processes_of(area) == []
 
 
@@ -218,8 +218,8 @@ def test_a_session_clears_what_a_crash_left():
         os.close(lock)
         # Whichever session starts first, and tests may run beside these, clears it.
         Area().close()
-        assert left.wait(timeout=10) == -signal.SIGKILL
-        wait_until(lambda: not area.exists(), 10, "the area to go")
+        assert left.wait(timeout=200) == -signal.SIGKILL
+        wait_until(lambda: not area.exists(), 200, "the area to go")
     finally:
         left.kill()
         left.wait()

@@ -13,9 +13,10 @@ import pytest
 from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show import notebook, progress
+from htdag.show.bars import bars, jobs_text
 from htdag.show.frame import Frame
 from htdag.show.pace import Pace, duration, rate_text
-from htdag.show.progress import Display, bars, progress_line
+from htdag.show.progress import Display, progress_line
 
 
 def stage(name, node, done=0, total=20, running=0, failed=0, jobs_done=0, jobs=4):
@@ -327,13 +328,13 @@ def test_a_frame_tells_pace_and_time_left_where_there_is_room(clock):
 
 def test_jobs_by_state():
     entry = StageStatus("a", "a", 20, 5, 0, 10, jobs=10, jobs_done=3, jobs_running=2)
-    assert progress.jobs_text(status(entry)) == "jobs: 2 running, 5 waiting, 3 done"
+    assert jobs_text(status(entry)) == "jobs: 2 running, 5 waiting, 3 done"
     held = replace(entry, jobs_held=1)
-    assert progress.jobs_text(status(held)) == "jobs: 2 running, 1 on hold, 4 waiting, 3 done"
+    assert jobs_text(status(held)) == "jobs: 2 running, 1 on hold, 4 waiting, 3 done"
     ended = replace(entry, jobs_running=0)
-    text = progress.jobs_text(status(ended, state=RunState.FAILED))
+    text = jobs_text(status(ended, state=RunState.FAILED))
     assert text == "jobs: 7 not done, 3 done"
-    text = progress.jobs_text(status(ended, state=RunState.DONE))
+    text = jobs_text(status(ended, state=RunState.DONE))
     assert text == "jobs: 7 with items let go, 3 done"
 
 

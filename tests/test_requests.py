@@ -197,7 +197,7 @@ def test_jobs_get_what_their_items_need(pool: Pool, runs_dir: Path):
         run = (
             htdag.Pipeline(stage, name="requests")
             .submit(tag="sizes", on="condor")
-            .wait(timeout=120)
+            .wait(timeout=200)
         )
     (small, _), (large, _) = run.result()
     assert 50 <= small < 200 <= large

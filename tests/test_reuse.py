@@ -12,6 +12,7 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
@@ -329,6 +330,46 @@ def test_a_process_killed_between_two_renames_loses_nothing(shared: Path, home: 
     run = survey(shared, range(4)).submit("survey", "local", resume=True)
     assert ended(run).result("total") == 64
     assert calls(shared) == once("fit", range(0, 40, 10))
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_a_process_killed_while_a_run_is_replaced_leaves_the_run_that_was(
+    shared: Path, home: Path, renames: int
+):
+    run = ended(per_item(shared, range(3)).submit("items", "local"))
+    made = run.path.stat().st_ino
+    child = os.fork()
+    if child == 0:
+        with (
+            contextlib.suppress(BaseException),
+            mock.patch("os.replace", replacing_folders(renames)),
+        ):
+            run.rerun()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    calls(shared)
+    assert [each.tag for each in htdag.runs()] == ["items"]
+    again = htdag.load("items")
+    assert again.path.stat().st_ino == made
+    assert again.state is htdag.RunState.DONE
+    assert again.result() == [1, 11, 21]
+    assert ended(again.rerun("fit")).result() == [1, 11, 21]
+    assert calls(shared) == once("fit", [0, 10, 20])
+
+
+def replacing_folders(number: int) -> Any:
+    """Return an `os.replace` that ends the process when it has renamed so many folders."""
+    left = iter(range(number))
+    replace = os.replace
+
+    def counted(source: Any, target: Any) -> None:
+        if os.path.isdir(source) and next(left, None) is None:
+            os._exit(9)
+        if os.path.basename(target) == "submit.json":
+            os._exit(9)
+        replace(source, target)
+
+    return counted
 
 
 def test_what_waits_to_be_reused_outlives_another_failure(shared: Path, home: Path):
@@ -881,8 +922,7 @@ def test_a_process_killed_before_it_submits_again_loses_nothing(
     calls(shared)
     with monkeypatch.context() as patch:
         patch.setattr("htdag.run.replacing.swap_back", lambda _: None)
-        patch.setattr("htdag.run.files.RunFiles._submit", lambda *_: 1 / 0, raising=False)
-        patch.setattr("htdag.run.Run._submit", lambda *_: 1 / 0)
+        patch.setattr("htdag.run.files.RunDirectory.submit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             per_item(shared, range(4)).submit("items", "local", resume=True)
     run = ended(per_item(shared, range(4)).submit("items", "local", resume=True))

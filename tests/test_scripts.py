@@ -58,7 +58,7 @@ def main(tag=None, **given):
 if __name__ == {name!r}:
     with open({mark!r}, "a") as mark:
         mark.write("once ")
-    result = main().wait(timeout=100, progress=False).result()
+    result = main().wait(timeout=200, progress=False).result()
     with open({answer!r}, "w") as file:
         file.write(str(result))
 '''

@@ -92,7 +92,7 @@ def test_where_runs_go_by_default(file, monkeypatch, tmp_path):
     file.write_text("on = 'local'\n")
     run = htdag.Pipeline(htdag.map(abs, [1])).submit("here")
     assert run.backend_name == "local"
-    run.wait(60)
+    run.wait(200)
 
 
 def test_the_verb_shows_each_and_where_it_comes_from(file, monkeypatch):
@@ -127,7 +127,7 @@ def log(tmp_path, monkeypatch):
 
 def test_what_happens_to_runs_is_logged(log):
     run = htdag.Pipeline(htdag.map(abs, [1])).submit("one", on="local")
-    run.wait(60)
+    run.wait(200)
     run.retag("two").delete()
     text = log.read_text()
     assert "INFO" in text

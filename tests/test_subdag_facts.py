@@ -70,7 +70,7 @@ def ran(pool: Pool, pool_area: Area) -> Path:
             outs = [folder / f"{name}.dag.dagman.out" for name in ("outer", "refused")]
             return all(out.exists() and "EXITING WITH" in out.read_text() for out in outs)
 
-        pool.wait_until(ended, 120)
+        pool.wait_until(ended, 200)
     return folder
 
 

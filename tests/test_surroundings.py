@@ -368,7 +368,7 @@ def script(monkeypatch):
 
 
 def check_state(run):
-    for number, value in enumerate(run.wait(timeout=120).result()):
+    for number, value in enumerate(run.wait(timeout=200).result()):
         assert value.pop("numpy") in ("ignore", None)
         assert value == EXPECTED
         assert run.stderr("found", str(number)) == f"of this test: logged at {number + 1}\n"

@@ -1,4 +1,4 @@
-"""What a backend does, and which one to take."""
+"""What a backend does, and what it tells of a run."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from htdag.compile.scheduler import ANY, Scheduler
-from htdag.errors import UsageError
+from htdag.compile.scheduler import Scheduler
 
 HOW_TO_START = "start it with: htdag pool start"
 """What to do about a pool of one's own that does not run; it ends the reason of a state."""
@@ -163,9 +162,18 @@ class QueueFacts:
 
 
 class Backend(Protocol):
-    """Runs run directories."""
+    """Runs run directories.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    is_foreseen : bool
+        Whether what `submit` returns is known before: nothing.
+    """
 
     name: str
+    is_foreseen: bool
 
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
@@ -244,63 +252,62 @@ class Backend(Protocol):
     """About how many seconds pass between the end of a node and the jobs of the next one."""
 
 
-def backend(name: str) -> Backend:
-    """Return a backend by its name, ``"condor"`` or ``"local"``."""
-    if name == "condor":
-        from htdag.backends.condor import CondorBackend
+class Submission:
+    """A run directory that was submitted, with what its backend knows and can do about it.
 
-        return CondorBackend()
-    if name == "local":
-        from htdag.backends.local import LocalBackend
+    Parameters
+    ----------
+    backend : Backend
+        The backend.
+    run : pathlib.Path
+        The run directory.
+    ticket : dict or None
+        What `Backend.submit` returned; None where the run was submitted elsewhere, and brought.
 
-        return LocalBackend()
-    check_name(name)
-    raise UsageError(f"on={name!r} names no single backend")
-
-
-def choose(name: str) -> tuple[Backend, str]:
-    """Return the backend for ``on=...``, and for ``"auto"`` why it was taken."""
-    if name != "auto":
-        return backend(name), ""
-    try:
-        from htdag.backends import condor
-    except ImportError as error:
-        return backend("local"), f"running on this machine: no HTCondor bindings ({error})"
-    setup, what = condor.find()
-    if setup is None:
-        return backend("local"), f"running on this machine: {what}"
-    return condor.CondorBackend(setup), f"running on HTCondor: {what}"
-
-
-def scheduler() -> Scheduler:
-    """Return what the HTCondor on this machine can do; nothing is known where there is none."""
-    try:
-        from htdag.backends import condor
-    except ImportError:
-        return ANY
-    return condor.at_hand()
-
-
-def check_name(name: str) -> None:
-    """Raise `UsageError` where ``on=...`` is none of those that there are."""
-    if name not in ("auto", "condor", "local"):
-        raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
-
-
-def slots(name: str) -> tuple[int, int, float]:
-    """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
-
-    Where no HTCondor answers within a few seconds that is on this machine. Beside it are returned
-    the number of GPUs, 0 where that is not known, and what a node costs there (`Backend.turn`).
+    Attributes
+    ----------
+    is_here : bool
+        Whether the backend can be asked about it.
     """
-    if name != "local":
-        try:
-            from htdag.backends import condor
-        except ImportError:
-            pass
-        else:
-            cpus, gpus = (0, 0) if condor.never_usable() else condor.CondorBackend().slots()
-            if cpus:
-                return cpus, gpus, condor.CondorBackend.turn
-    here = backend("local")
-    return (*here.slots(), here.turn)
+
+    def __init__(self, backend: Backend, run: Path, ticket: dict[str, Any] | None) -> None:
+        self._backend = backend
+        self._run = run
+        self._ticket = ticket or {}
+        self.is_here = ticket is not None
+
+    def activity(self) -> Activity:
+        """Return what is going on, without asking more than files where they suffice."""
+        return self._backend.activity(self._run, self._ticket)
+
+    def jobs(self, *, ask: bool) -> tuple[JobState, ...]:
+        """Return the jobs that wait or run, by the files; where asked, also by the schedd."""
+        return self._backend.jobs(self._run, self._ticket, ask) if self.is_here else ()
+
+    def act(self, action: str, nodes: list[str], which: list[JobState] | None) -> int:
+        """Hold, release, pause, continue or vacate the jobs of nodes, or some; return how many."""
+        return self._backend.act(self._run, self._ticket, action, nodes, which)
+
+    def edit(self, nodes: list[str], inside: set[str], attributes: dict[str, str]) -> int:
+        """Change attributes of the jobs of nodes, those to come included; return how many."""
+        return self._backend.edit(self._run, self._ticket, nodes, inside, attributes)
+
+    def halt(self, *, on: bool) -> None:
+        """Let no further nodes begin, or let them again."""
+        if self.is_here:
+            self._backend.halt(self._run, self._ticket, on)
+
+    def facts(self) -> QueueFacts:
+        """Return what decides whether waiting jobs can start."""
+        return self._backend.facts(self._run, self._ticket)
+
+    def peek(self, node: str, chunk: str, what: str) -> bytes | None:
+        """Return what a running job wrote whose files are not in the run directory yet."""
+        if not self.is_here:
+            return None
+        return self._backend.peek(self._run, self._ticket, node, chunk, what)
+
+    def remove(self, *, force: bool) -> None:
+        """End the run, and return once nothing of it runs any more."""
+        if self.is_here:
+            self._backend.remove(self._run, self._ticket, force)

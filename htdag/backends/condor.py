@@ -120,6 +120,7 @@ class CondorBackend:
     """
 
     name = "condor"
+    is_foreseen = False
     # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
     turn = 20.0
 

@@ -27,6 +27,7 @@ class LocalBackend:
     """
 
     name = "local"
+    is_foreseen = True
     turn = 0.1
 
     def check_directory(self, directory: Path) -> None:
@@ -71,7 +72,9 @@ class LocalBackend:
             stopped = sum(job.state == "suspended" for job in _jobs(run))
             return Activity(RunState.RUNNING, suspended=stopped, halted=halted)
         state = _read_state(run)
-        if state is None or state["state"] == "running":
+        if state is None:
+            return Activity(RunState.STOPPED, "the process that was to run it did not begin")
+        if state["state"] == "running":
             return Activity(RunState.STOPPED, "the process that ran it was killed")
         if state["state"] == "halted":
             return Activity(RunState.STOPPED, HALTED)

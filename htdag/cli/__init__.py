@@ -1,10 +1,10 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
 from htdag.cli import again, items, jobs, keep, look, runs
-from htdag.cli._group import main
 from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
 from htdag.cli.errors import errors
+from htdag.cli.main import main
 from htdag.cli.pool import pool
 from htdag.cli.settings import settings
 

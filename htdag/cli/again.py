@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag import _resuming
-from htdag.cli._ages import OLDER_THAN
-from htdag.cli._group import DONE, FAILED, JSON, NO_PROGRESS, Verbs, print_json, say
-from htdag.cli._tags import Chosen, takes_runs, takes_stage
+from htdag.cli.arguments import OLDER_THAN, Chosen, takes_runs, takes_stage
+from htdag.cli.main import Verbs
+from htdag.cli.output import DONE, FAILED, JSON, NO_PROGRESS, print_json, say
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
     """Run a script whose pipeline is to go on with a run, and end as it does where it fails."""
     from htdag.run.replacing import check_at_rest
 
-    check_at_rest(run, "gone on with")
+    check_at_rest(run.directory, "gone on with")
     command, folder = _command(run, script)
     kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:
@@ -116,7 +116,7 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
         if not Path(script).is_file():
             raise UsageError(f"there is no script {script!r}")
         return [sys.executable, script, *(made or {}).get("arguments", ())], None
-    if made is None and run._is_imported:
+    if made is None and run.directory.is_imported:
         raise UsageError(
             f"run {run.tag!r} was imported, and which script made it is not taken from there; "
             f"name it: --script SCRIPT"
@@ -192,7 +192,7 @@ def _tell(run: Run) -> None:
     if run.state.value == "done":
         say(f"run {run.tag!r} is done")
         return
-    from htdag.show.progress import PLACES
+    from htdag.show.bars import PLACES
 
     where = PLACES.get(run.backend_name, run.backend_name)
     say(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from htdag.cli._group import main
+from htdag.cli.main import main
 
 
 @click.command(short_help="Print what makes a shell complete commands and tags.")

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from htdag.cli._group import DONE, FAILED, JSON, print_json
+from htdag.cli.output import DONE, FAILED, JSON, print_json
 
 
 @click.command(short_help="Look for what would slow or break runs here.")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import JSON, print_json, say
-from htdag.cli._tags import Chosen, takes_stage
+from htdag.cli.arguments import Chosen, takes_stage
+from htdag.cli.output import JSON, print_json, say
 
 if TYPE_CHECKING:
     from htdag.run import Run

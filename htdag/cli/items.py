@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import CSV, JSON, TAG, print_csv, print_json, say
-from htdag.cli._tags import Chosen, takes_runs, takes_stage
+from htdag.cli.arguments import TAG, Chosen, takes_runs, takes_stage
 from htdag.cli.look import STAGE
+from htdag.cli.output import CSV, JSON, print_csv, print_json, say
 
 if TYPE_CHECKING:
     from htdag.run import Run

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag._text import counted
-from htdag.cli._group import JSON, print_json, say
-from htdag.cli._tags import Chosen, takes_runs, takes_stage
+from htdag.cli.arguments import Chosen, takes_runs, takes_stage
+from htdag.cli.output import JSON, print_json, say
 from htdag.errors import RunEnded
 
 if TYPE_CHECKING:

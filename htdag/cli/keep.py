@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._ages import OLDER_THAN
-from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json, say
-from htdag.cli._tags import STDIN, complete_tags, with_stdin
+from htdag.cli.arguments import OLDER_THAN, STDIN, TAG, complete_tags, with_stdin
+from htdag.cli.output import DONE, FAILED, JSON, print_json, say
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from htdag.cli._group import DONE, FAILED, JSON, TAG, print_json, say
+from htdag.cli.arguments import TAG
+from htdag.cli.output import DONE, FAILED, JSON, print_json, say
 from htdag.errors import HtdagError
 
 

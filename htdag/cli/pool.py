@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag._text import counted
-from htdag.cli._group import DONE, FAILED, JSON, Verbs, print_json, say
+from htdag.cli.main import Verbs
+from htdag.cli.output import DONE, FAILED, JSON, print_json, say
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:

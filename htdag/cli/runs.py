@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import CSV, INTERRUPTED, JSON, NO_PROGRESS, TAG, print_csv, print_json, say
-from htdag.cli._tags import Chosen, complete_tags, takes_runs
+from htdag.cli.arguments import TAG, Chosen, complete_tags, takes_runs
+from htdag.cli.output import CSV, INTERRUPTED, JSON, NO_PROGRESS, print_csv, print_json, say
 from htdag.errors import (
     BackendError,
     FinalFailed,
@@ -250,7 +250,7 @@ def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> No
             finally:
                 # Where the progress is shown, so are they.
                 for note in () if progress else run.status().notes:
-                    if note not in run._said:
+                    if note not in run.directory.said:
                         say(f"htdag: {note}", err=True)
     except KeyboardInterrupt:
         tag = shlex.quote(run.tag)

@@ -16,7 +16,7 @@ from htdag._packages import Package, own_distributions, packages_of
 from htdag._project import package_folders
 from htdag.compile.content import functions_of
 from htdag.environments import Environment, EnvironmentWarning, Prepared
-from htdag.environments.kinds import Assumed
+from htdag.environments.environment import Assumed
 from htdag.errors import OptionError
 from htdag.plan import Node, Plan
 from htdag.runtime import layout

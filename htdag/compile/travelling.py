@@ -118,8 +118,9 @@ def _check_loop(node: Node, travel: Travel) -> None:
         return
     if travel.reads:
         raise UsageError(
-            f"loop {node.name!r}: files travel with items that it begins with or uses; map them to "
-            f"values before the loop, or give the stages in it the option input_files"
+            f"loop {node.name!r}: files may travel with items that it begins with or uses; map "
+            f"them to values before the loop, by a function that is annotated with what it returns "
+            f"(-> str), or give the stages in it the option input_files"
         )
     for name, inner in travels(node.round.plan).items():
         if inner.returns:

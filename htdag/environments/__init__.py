@@ -1,5 +1,5 @@
 """Environments of stages: where the Python of a job and its packages come from."""
 
-from htdag.environments.base import Environment, EnvironmentWarning, Prepared, parse
+from htdag.environments.environment import Environment, EnvironmentWarning, Prepared, parse
 
 __all__ = ["Environment", "EnvironmentWarning", "Prepared", "parse"]

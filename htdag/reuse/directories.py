@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import re
@@ -40,16 +41,55 @@ def _aside(directory: Path) -> Path:
 
 
 def restore(directory: Path) -> None:
-    """Bring back a run that was about to be replaced when the process was killed."""
-    aside = _aside(directory)
-    if not aside.exists():
+    """Bring back a run that was being replaced when the process was killed.
+
+    Where the new one was submitted already, it stays.
+    """
+    aside, inside = _aside(directory), directory / layout.REPLACED
+    old = aside if aside.exists() else inside
+    if not old.exists() or (old is inside and _may_have_begun(directory)):
         return
-    if not directory.exists():
-        os.replace(aside, directory)
-    elif not (directory / layout.REPLACED).exists():
-        os.replace(aside, directory / layout.REPLACED)
+    with _at_rest(old) as is_mine:
+        if not is_mine or not old.exists():
+            return
+        if not directory.exists():
+            os.replace(aside, directory)
+            return
+        if old is aside:
+            shutil.rmtree(inside, ignore_errors=True)
+            os.replace(aside, inside)
+        if not _may_have_begun(directory):
+            swap_back(directory)
+
+
+def restore_all(runs: Path) -> None:
+    """Bring back the runs that are not there since they were being replaced."""
+    for aside in runs.glob(".*.replaced"):
+        with contextlib.suppress(OSError):  # another user's
+            restore(aside.with_name(aside.name[1 : -len(".replaced")]))
+
+
+def _may_have_begun(run: Path) -> bool:
+    """Whether a run was submitted, or about to be: by then there is a ticket, or DAGMan's files."""
+    return (run / layout.TICKET).exists() or any(run.glob("*.condor.sub"))
+
+
+@contextlib.contextmanager
+def _at_rest(run: Path) -> Iterator[bool]:
+    """Keep other processes from a run, if none is at it; tell whether that is so."""
+    try:
+        lock = os.open(run / _LOCK, os.O_RDWR | os.O_NONBLOCK)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        yield False
     else:
-        shutil.rmtree(aside)
+        yield True
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from htdag import _checks
 from htdag.compile.writer import begin_loops, write_lists
@@ -14,81 +14,49 @@ from htdag.errors import UsageError
 from htdag.reuse.directories import alone, copy_of, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
+from htdag.run.files import RunDirectory
+from htdag.run.replacing import aside, check_at_rest, put_in_place
 from htdag.runtime import layout, progress
 
-_Self = TypeVar("_Self", bound="Again")
 
-
-class Again(Control):
+class Rerun:
     """`rerun`."""
 
+    def __init__(self, run: RunDirectory, control: Control) -> None:
+        self._run = run
+        self._control = control
+
     def rerun(
-        self: _Self,
+        self,
         stage: str | None = None,
         keys: Iterable[str | int] | None = None,
         *,
         errors: bool = False,
-    ) -> _Self:
-        """Compute all of a run again, or a part of it, with the same functions and items.
-
-        What the run has stays until the new run is there, and what it was made from is kept in its
-        directory, in ``replaced``, until it is done.
-
-        Parameters
-        ----------
-        stage : str, optional
-            Only this stage, with those that share its jobs, and all that depends on it.
-        keys : iterable of str or int, optional
-            Only the items with these keys, of `stage` or, without one, of all stages that have such
-            items. Later stages compute again what comes out otherwise than before.
-        errors : bool
-            Only the items that failed, also those that ``on_error="skip"`` let go; later stages as
-            for `keys`.
-
-        Returns
-        -------
-        Run
-            The run itself, under way again.
-
-        Raises
-        ------
-        RunActive
-            If it has not ended.
-        UsageError
-            If there is no such stage, or no such item.
-
-        Examples
-        --------
-        >>> import htdag
-        >>> run = htdag.load("survey")  # doctest: +SKIP
-        >>> run.rerun("calibrate", keys=[7, 12]).wait()  # doctest: +SKIP
-        """
-        from htdag.run.replacing import aside, check_at_rest, put_in_place
-
+    ) -> None:
+        """Compute all of a run again, or a part of it, with the same functions and items."""
         if errors and (stage is not None or keys is not None):
             raise UsageError("errors=True means all that failed; it takes no stage and no keys")
         if stage is not None:
-            self._stage(stage)
+            self._run.stage(stage)
         wanted = None if keys is None else _checked(keys)
-        with alone(self.path):
-            check_at_rest(self, "computed again")  # type: ignore[arg-type]
-            self._check_python()
-            backend = self._backend(self.backend_name)
-            before = self._ticket()["ticket"]
-            new = aside(self.path, "rerun")
-            copy_of(self.path, new, self._manifest["dag"])
+        with alone(self._run.path):
+            check_at_rest(self._run, "computed again")
+            self._control.check_python()
+            backend = self._run.backend(self._run.backend_name)
+            before = self._run.ticket()["ticket"]
+            new = aside(self._run.path, "rerun")
+            copy_of(self._run.path, new, self._run.manifest["dag"])
             try:
                 self._fill(new, stage, wanted, errors)
-                put_in_place(new, self.path, lambda: self._submit(backend, before))
+                put_in_place(new, self._run.path, lambda: self._run.submit(backend, before))
             finally:
                 remove_quietly(new)
-        return self
 
     def _fill(
         self, new: Path, stage: str | None, keys: frozenset[str] | None, errors: bool
     ) -> None:
         """Give the nodes of the new directory what is to stay."""
-        plan = progress.read_plan(str(self.path))
+        plan = progress.read_plan(str(self._run.path))
         content = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
             node["name"]
@@ -115,15 +83,15 @@ class Again(Control):
                 chosen = functools.partial(keep, extends=extends)
             again = name in dropped or node["mode"] == "loop"
             node["reuse"] = not again and fill(
-                self.path, plan, [name], new / layout.kept(name), chosen
+                self._run.path, plan, [name], new / layout.kept(name), chosen
             )
         missing = sorted((keys or frozenset()) - seen)
         if missing:
             where = f"stage {stage!r}" if stage is not None else "no stage"
             has = "has no item" if stage is not None else "has an item"
             raise UsageError(
-                f"run {self.tag!r}: {where} {has} with the key {missing[0]!r} that was computed; "
-                f"keys are those of results and errors (Item.key, ItemError.key)"
+                f"run {self._run.tag!r}: {where} {has} with the key {missing[0]!r} "
+                f"that was computed; keys are those of results and errors (Item.key, ItemError.key)"
             )
         data = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         layout.write_aside(str(new / layout.PLAN), data.encode())

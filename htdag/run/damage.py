@@ -28,9 +28,9 @@ _OF_READING = (
     errno.ESTALE,
 )
 # What the object knows without its directory.
-_KNOWN = ("created", "pipeline_name", "script", "start", "targets", "transient")
+_KNOWN = ("created", "path", "pipeline_name", "script", "tag", "targets", "transient")
 _OF_OTHERS = ("_groups", "_printed", "_repr_html_", "_with_examples")
-"""Methods that are not public, but called from outside of this package."""
+"""Methods that are not public, but called by notebooks and the command line."""
 
 
 def damaged(run: Path, error: layout.DamagedFile) -> RunDamaged:

@@ -14,7 +14,7 @@ from htdag import _checks, _options, _units
 from htdag._resources import PerItem
 from htdag.backends.descriptions import places
 from htdag.errors import OptionError, UsageError
-from htdag.run.control import Control
+from htdag.run.files import RunDirectory
 from htdag.runtime import layout, submitfile
 
 _duration = _units.duration()
@@ -35,27 +35,15 @@ _COMMANDS = {
 _SIZES = {"request_memory": ("RequestMemory", "MB"), "request_disk": ("RequestDisk", "KB")}
 
 
-class Editing(Control):
+class Editing:
     """Edit jobs; find the nodes of a stage."""
 
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
     def priority(self, number: int, stage: str | None = None) -> int:
-        """Give jobs another priority among all your jobs: higher ones start first.
-
-        It is kept for later attempts and for `resume`.
-
-        Parameters
-        ----------
-        number : int
-            HTCondor's job priority; 0 is what jobs have that were given none.
-        stage : str, optional
-            Only the jobs of this stage, or DAGMan node.
-
-        Returns
-        -------
-        int
-            How many jobs in the queue were changed.
-        """
-        checked = _options.parse({"priority": number}, stage or self.tag).priority
+        """Give jobs another priority among all your jobs: higher ones start first."""
+        checked = _options.parse({"priority": number}, stage or self._run.tag).priority
         return self._change(stage, {"JobPrio": str(checked)}, "give another priority")
 
     def edit(
@@ -68,52 +56,9 @@ class Editing(Control):
         attributes: Mapping[str, Any] | None = None,
         transfer_files: bool = False,
     ) -> int:
-        """Change what the jobs of a stage ask for.
-
-        It holds for jobs that wait, that are on hold or are not in the queue yet, for later
-        attempts and for `resume`. Jobs that run go on as they are; if they have to begin anew, it
-        holds for them too. Held jobs stay on hold until `release`.
-
-        Parameters
-        ----------
-        stage : str, optional
-            The stage, or DAGMan node; None: all of them.
-        request_memory : str or int, optional
-            Such as ``"4GB"``, or a number of MB.
-        request_disk : str or int, optional
-            Such as ``"20GB"``, or a number of KB.
-        time : str, float (seconds) or timedelta, optional
-            How long a job may run before HTCondor puts it on hold, such as ``"2h"``; as the option
-            `allowed_job_duration` takes it.
-        attributes : mapping, optional
-            Any other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Texts are
-            expressions of HTCondor's.
-        transfer_files : bool
-            Have files transferred also where the file system seems to be shared.
-
-        Returns
-        -------
-        int
-            How many jobs in the queue were changed.
-
-        Raises
-        ------
-        OptionError
-            If a value cannot be one.
-        UsageError
-            If nothing is to be changed, or the run is on this machine.
-        BackendError
-            If HTCondor refuses; then nothing is changed.
-
-        Examples
-        --------
-        >>> run.edit("fit", request_memory="4GB")  # doctest: +SKIP
-        12
-        >>> run.release("fit")  # doctest: +SKIP
-        12
-        """
-        self._nodes(stage)  # refuses what is no stage, before anything is asked with it
-        what = stage or self.tag
+        """Change what the jobs of a stage ask for."""
+        self.nodes_of(stage)  # refuses what is no stage, before anything is asked with it
+        what = stage or self._run.tag
         changes: dict[str, str] = {}
         sizes = {"request_memory": request_memory, "request_disk": request_disk}
         given = _options.parse(sizes, what)
@@ -151,16 +96,14 @@ class Editing(Control):
 
     def _change(self, stage: str | None, attributes: dict[str, str], action: str = "edit") -> int:
         """Change attributes of jobs in the queue, then of those to come."""
-        nodes = self._nodes(stage)
-        ticket = self._ticket()
-        backend = self._backend(ticket["backend"])
-        self._check_can(action)
+        nodes = self.nodes_of(stage)
+        submission = self._run.submission()
+        self.check_can(action)
 
         def edit_queue() -> int:
-            if self.state.ended:
+            if self._run.state.ended:
                 return 0
-            inside = self._inside(stage)
-            return backend.edit(self.path, ticket["ticket"], nodes, inside, attributes)
+            return submission.edit(nodes, self.inside(stage), attributes)
 
         number = edit_queue()  # first, since it may be refused
         values = {
@@ -168,11 +111,11 @@ class Editing(Control):
         }
         if "should_transfer_files" in values:  # a word there, a text in the ad
             values["should_transfer_files"] = values["should_transfer_files"].strip('"')
-        self._describe(stage, lambda run, node: submitfile.change(run, node, values))
+        self.describe(stage, lambda run, node: submitfile.change(run, node, values))
         # DAGMan may have submitted jobs by the description of before.
         return max(number, edit_queue())
 
-    def _describe(self, stage: str | None, change: Callable[[str, str], object]) -> None:
+    def describe(self, stage: str | None, change: Callable[[str, str], object]) -> None:
         """Change the submit descriptions of a stage's jobs."""
         written: set[tuple[Path, str]] = set()
         # A round that is made meanwhile may have been copied before its template was changed.
@@ -187,11 +130,11 @@ class Editing(Control):
         Of a loop these are those of its template, which later rounds are copies of, and of the
         present round.
         """
-        return list(places(self.path, stage))
+        return list(places(self._run.path, stage))
 
-    def _inside(self, stage: str | None) -> set[str]:
+    def inside(self, stage: str | None) -> set[str]:
         """Return the nodes of a stage that loops repeat; of a loop all of its nodes."""
-        return {node for folder, node in self._places(stage) if folder != self.path}
+        return {node for folder, node in self._places(stage) if folder != self._run.path}
 
     def _duration(self, stage: str | None) -> str:
         """Return which of the two limits on time the jobs have already, or the usual one."""
@@ -200,31 +143,35 @@ class Editing(Control):
                 return "AllowedJobDuration"
         return "AllowedExecuteDuration"
 
-    def _check_can(self, action: str) -> None:
+    def check_can(self, action: str) -> None:
         """Refuse what means nothing where the run is, before anything is done."""
-        if self.backend_name == "local":
+        if self._run.backend_name == "local":
             from htdag.backends.local import refuse
 
             refuse(action)
 
-    def _nodes(self, stage: str | None) -> list[str]:
+    def nodes_of(self, stage: str | None) -> list[str]:
         """Return the nodes that compute a stage, or the node of that name; with None all."""
-        nodes = self._plan["nodes"]
+        nodes = self._run.plan["nodes"]
         if stage is None:
             return [node["name"] for node in nodes]
         _checks.text(stage, "stage")
         found = [
             node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
-        ] or [name for name in self.nodes if name == stage]
+        ] or [name for name in self._run.nodes if name == stage]
         if not found:
             loops = [node["name"] for node in nodes if node["mode"] == "loop"]
-            found = [loop for loop in loops if any(places(self.path / layout.step(loop), stage))]
+            found = [
+                loop for loop in loops if any(places(self._run.path / layout.step(loop), stage))
+            ]
         if not found:
-            sources = {each["name"] for each in self._plan["stages"] if each["node"] is None}
-            names = [name for name in self.stages if name not in sources]
-            near = difflib.get_close_matches(stage, [*names, *self.nodes], n=1)
+            sources = {each["name"] for each in self._run.plan["stages"] if each["node"] is None}
+            names = [name for name in self._run.stages if name not in sources]
+            near = difflib.get_close_matches(stage, [*names, *self._run.nodes], n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
-            raise UsageError(f"run {self.tag!r} has no stage or node {stage!r} with jobs; {hint}")
+            raise UsageError(
+                f"run {self._run.tag!r} has no stage or node {stage!r} with jobs; {hint}"
+            )
         return found
 
 

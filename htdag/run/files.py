@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from htdag import _checks, _settings, backends, history
 from htdag._home import check_private, runs_directory
 from htdag._logging import LOGGER
 from htdag.backends import Backend
-from htdag.backends.base import Activity, RunState
+from htdag.backends.base import Activity, RunState, Submission
 from htdag.errors import NotDone, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.reuse import cache
@@ -25,8 +25,6 @@ from htdag.run.damage import damaged
 from htdag.runtime import layout, progress
 from htdag.stages import Stage
 
-_Self = TypeVar("_Self", bound="RunFiles")
-TICKET = "submit.json"
 IMPORTED = "imported"
 """In the ticket of a run that was brought from elsewhere: the state that it had there.
 
@@ -34,55 +32,66 @@ In ``run.json``, where it stays, that it was brought.
 """
 
 
-class RunFiles:
-    """What all that can be done with a run builds on."""
+class RunDirectory:
+    """A run as it lies in its directory."""
 
     def __init__(self, path: Path) -> None:
         check_private(path)
         self.path = path
-        self._manifest = read_manifest(path)
-        self._said: set[str] = set()  # on standard error, to tell it once
+        self.manifest = read_manifest(path)
+        self.said: set[str] = set()  # on standard error, to tell it once
         # The name of its directory is what it is found by.
         self.tag: str = path.name
         if path.parent != runs_directory():
-            self.tag = self._manifest["tag"]
+            self.tag = self.manifest["tag"]
 
-    def _submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
-        old = self._read_ticket() or {}
-        before = None if IMPORTED in old else old.get("ticket", before)
+    def submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
+        old = self.read_ticket()
+        before = None if IMPORTED in (old or {}) else (old or {}).get("ticket", before)
         _tell_tag(self.path, self.tag)
-        ticket = backend.submit(self.path, self._manifest["dag"], before)
-        content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
-        layout.write_aside(str(self.path / TICKET), json.dumps(content).encode())
-        for name in ("_reader", "_plan"):
+        foreseen = old is None and backend.is_foreseen
+        if foreseen:  # should this process be killed, it is known where the run began
+            self._write_ticket(backend, {})
+        try:
+            ticket = backend.submit(self.path, self.manifest["dag"], before)
+        except Exception:
+            if foreseen:
+                (self.path / layout.TICKET).unlink()
+            raise
+        self._write_ticket(backend, ticket)
+        for name in ("reader", "plan"):
             self.__dict__.pop(name, None)
         LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
+
+    def _write_ticket(self, backend: Backend, ticket: dict[str, Any]) -> None:
+        content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
+        layout.write_aside(str(self.path / layout.TICKET), json.dumps(content).encode())
 
     @property
     def pipeline_name(self) -> str:
         """The name of the pipeline."""
-        return str(self._manifest["pipeline"])
+        return str(self.manifest["pipeline"])
 
     @property
     def created(self) -> datetime:
         """When the run was made, in local time."""
-        return datetime.fromtimestamp(self._manifest["created"]).astimezone()
+        return datetime.fromtimestamp(self.manifest["created"]).astimezone()
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The names of the stages whose results were asked for."""
-        return tuple(self._manifest["targets"])
+        return tuple(self.manifest["targets"])
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The names of all stages, those that loops repeat too; sources are among them."""
-        return tuple(_stage_names(self.path, self._plan))
+        return tuple(_stage_names(self.path, self.plan))
 
     @property
     def nodes(self) -> tuple[str, ...]:
         """The names of the DAGMan nodes that have jobs, the FINAL one included."""
-        final = self._plan.get("final")
-        names = [str(node["name"]) for node in self._plan["nodes"]]
+        final = self.plan.get("final")
+        names = [str(node["name"]) for node in self.plan["nodes"]]
         return tuple(names if final is None else [*names, str(final)])
 
     @property
@@ -92,54 +101,67 @@ class RunFiles:
         ``file``, ``module`` (of ``python -m``, else None), ``arguments``, ``python`` (the program)
         and ``folder`` (the current one).
         """
-        return self._manifest.get("script")
+        return self.manifest.get("script")
 
     @property
     def backend_name(self) -> str:
         """Where it runs: ``"condor"`` or ``"local"``."""
-        return str(self._ticket()["backend"])
+        return str(self.ticket()["backend"])
 
     @property
     def state(self) -> RunState:
         """The state of the run as a whole, read anew."""
-        return self._activity().state
+        return self.activity().state
 
-    def _ticket(self) -> dict[str, Any]:
-        if self._around is not None:
-            return self._around[0]._ticket()
-        content = self._read_ticket()
+    def ticket(self) -> dict[str, Any]:
+        if self.around is not None:
+            return self.around[0].ticket()
+        content = self.read_ticket()
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
         return content
 
-    def _read_ticket(self) -> dict[str, Any] | None:
+    def read_ticket(self) -> dict[str, Any] | None:
         try:
-            content: dict[str, Any] = layout.read_json(str(self.path / TICKET), "backend", "ticket")
+            content: dict[str, Any] = layout.read_json(
+                str(self.path / layout.TICKET), "backend", "ticket"
+            )
         except FileNotFoundError:
             return None
         # What it was submitted to is not here; nor may the archive say which HTCondor is asked.
         return content | {"ticket": None} if IMPORTED in content else content
 
     @property
-    def _is_imported(self) -> bool:
+    def is_imported(self) -> bool:
         """Whether it was brought from elsewhere, and not gone on with since."""
-        return self._around is None and IMPORTED in (self._read_ticket() or {})
+        return self.around is None and IMPORTED in (self.read_ticket() or {})
 
     @property
-    def _is_submitted(self) -> bool:
-        return (self.path / TICKET).exists()
+    def is_submitted(self) -> bool:
+        return (self.path / layout.TICKET).exists()
 
-    def _activity(self) -> Activity:
-        if self._around is not None:
-            outer, loop = self._around
-            there = outer._activity()
+    def activity(self) -> Activity:
+        if self.around is not None:
+            outer, loop = self.around
+            there = outer.activity()
             return there.rounds.get(loop, Activity(there.state, there.reason))
-        ticket = self._ticket()
+        ticket = self.ticket()
         if IMPORTED in ticket:
             return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
-        return self._backend(ticket["backend"]).activity(self.path, ticket["ticket"])
+        return self.submission().activity()
 
-    def _backend(self, name: str) -> Backend:
+    def submission(self) -> Submission:
+        """Return what its backend knows and can do about it.
+
+        Raises
+        ------
+        RunNotFound
+            If it was never submitted.
+        """
+        ticket = self.ticket()
+        return Submission(self.backend(ticket["backend"]), self.path, ticket["ticket"])
+
+    def backend(self, name: str) -> Backend:
         if self._backend_in_use is None or self._backend_in_use.name != name:
             self._backend_in_use = backends.backend(name)
         return self._backend_in_use
@@ -147,14 +169,14 @@ class RunFiles:
     _backend_in_use: Backend | None = None
 
     # For a round of a loop, which is a run directory too: the run around it, and the loop.
-    _around: tuple[RunFiles, str] | None = None
+    around: tuple[RunDirectory, str] | None = None
 
     @property
-    def _loop(self) -> str:
+    def loop(self) -> str:
         """The loop that it is a round of; "" for a whole run."""
-        return "" if self._around is None else self._around[1]
+        return "" if self.around is None else self.around[1]
 
-    def _rounds_with(self: _Self, stage: str, number: int | None = None) -> Iterator[_Self]:
+    def rounds_with(self, stage: str, number: int | None = None) -> Iterator[RunDirectory]:
         """Yield the rounds that have a stage, the last one first, or only a certain round.
 
         None where the stage is in no loop.
@@ -166,7 +188,7 @@ class RunFiles:
         UsageError
             If a round was asked for, of a stage that is in no loop.
         """
-        for node in self._plan["nodes"]:
+        for node in self.plan["nodes"]:
             if node["mode"] != "loop":
                 continue
             step = self.path / layout.step(node["name"])
@@ -179,22 +201,22 @@ class RunFiles:
                     f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not begun"
                 )
             for each in wanted:
-                inner = type(self)(self.path / layout.one_round(node["name"], each))
-                inner._around = (self, node["name"])
+                inner = RunDirectory(self.path / layout.one_round(node["name"], each))
+                inner.around = (self, node["name"])
                 yield inner
             return
         if number is not None:
             raise UsageError(f"round={number}: stage {stage!r} is in no loop")
 
     @cached_property
-    def _plan(self) -> dict[str, Any]:
+    def plan(self) -> dict[str, Any]:
         return progress.read_plan(str(self.path))
 
     @cached_property
-    def _reader(self) -> Reader:
-        return Reader(self.path, self._plan)
+    def reader(self) -> Reader:
+        return Reader(self.path, self.plan)
 
-    def _name(self, stage: str | Stage) -> str:
+    def name_of(self, stage: str | Stage) -> str:
         """Return the name that a stage has in this run."""
         if not isinstance(stage, Stage):
             return _checks.text(stage, "stage")
@@ -207,15 +229,15 @@ class RunFiles:
             )
         return stage.name
 
-    def _target(self, target: str | Stage | None) -> str:
+    def target(self, target: str | Stage | None) -> str:
         if target is None:
             if len(self.targets) > 1:
                 raise UsageError(
                     f"run {self.tag!r} has several targets, name one: {', '.join(self.targets)}"
                 )
             return self.targets[0]
-        target = self._name(target)
-        stored = [entry["name"] for entry in self._plan["stages"] if entry["where"] is not None]
+        target = self.name_of(target)
+        stored = [entry["name"] for entry in self.plan["stages"] if entry["where"] is not None]
         if target in (*self.targets, *stored):
             return target
         if target not in self.stages:
@@ -229,16 +251,16 @@ class RunFiles:
             f"it has fuse=False, keeps them"
         )
 
-    def _stage(self, stage: str | Stage) -> str:
+    def stage(self, stage: str | Stage) -> str:
         names = self.stages
-        stage = self._name(stage)
+        stage = self.name_of(stage)
         if stage not in names:
             near = difflib.get_close_matches(stage, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
         return stage
 
-    def _remember(self, again: bool = False, done: bool = False) -> None:
+    def remember(self, again: bool = False, done: bool = False) -> None:
         """Keep what the run has measured, and finished, for later ones."""
         if _settings.use_history(None):
             history.gather(self.path, again=again)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +24,14 @@ from htdag.reuse.directories import alone, read_identity, remove_quietly, restor
 from htdag.reuse.matching import EVERY_STAGE
 from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.takeover import Takeover, is_as_before
-from htdag.run import Run
+from htdag.run.files import RunDirectory
 from htdag.runtime import layout, progress
 
 
-def check_at_rest(run: Run, doing: str) -> None:
+def check_at_rest(run: RunDirectory, doing: str) -> None:
     """Raise `RunActive` where a run is under way."""
     try:
-        activity = run._activity()
+        activity = run.activity()
     except RunNotFound:
         return  # it was written, but never submitted
     if activity.state.ended:
@@ -47,7 +48,7 @@ def check_at_rest(run: Run, doing: str) -> None:
     )
 
 
-def earlier(directory: Path, again: bool) -> Run | None:
+def earlier(directory: Path, again: bool) -> RunDirectory | None:
     """Return the run of a directory that is to be gone on with; None where there is none.
 
     Raises `StageNameError` where there is one and nobody said to go on with it (`again`), and
@@ -58,7 +59,7 @@ def earlier(directory: Path, again: bool) -> Run | None:
         return None
     if not again:
         raise _taken(directory)
-    old = Run(directory)
+    old = RunDirectory(directory)
     check_at_rest(old, "gone on with")
     return old
 
@@ -127,7 +128,7 @@ def asked(
     return Asked(wanted.tag, True, kept or wanted.keep_finished, wanted)
 
 
-def place(old: Run | None, on: str) -> str:
+def place(old: RunDirectory | None, on: str) -> str:
     """Return where to go on with a run: where it was, if nobody says otherwise."""
     if old is None or on != "auto":
         return on
@@ -137,20 +138,20 @@ def place(old: Run | None, on: str) -> str:
         return on
 
 
-def ticket(old: Run | None, on: str) -> dict[str, Any] | None:
+def ticket(old: RunDirectory | None, on: str) -> dict[str, Any] | None:
     """Return where a run was submitted, if it is gone on with there."""
     if old is None or on != "auto":
         return None
     try:
-        found: dict[str, Any] = old._ticket()["ticket"]
+        found: dict[str, Any] = old.ticket()["ticket"]
     except RunNotFound:
         return None
     return found
 
 
-def layouts(old: Run) -> Layouts:
+def layouts(old: RunDirectory) -> Layouts:
     """Return how a run had laid out its nodes."""
-    return layouts_of(old._plan)
+    return layouts_of(old.plan)
 
 
 def aside(directory: Path, what: str) -> Path:
@@ -164,7 +165,7 @@ def start_new(
     plan: Plan,
     backend: Backend,
     functions: Sequence[FinalFunction] = (),
-) -> Run:
+) -> RunDirectory:
     """Write and start a run, with what the cache has."""
     takeover = Takeover()
     try:
@@ -177,17 +178,29 @@ def start_new(
     if takeover.matches:
         content = progress.read_plan(str(directory))
         _say(verdicts(directory, content, takeover.matches), only_reused=True)
-    return Run.start(directory, backend)
+    return _start(directory, backend)
+
+
+def _start(directory: Path, backend: Backend) -> RunDirectory:
+    """Submit a run directory that was just written; where that fails, remove it again."""
+    run = RunDirectory(directory)
+    try:
+        with alone(directory):  # one that is not submitted may be cleaned up
+            run.submit(backend)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return run
 
 
 def start_again(
-    old: Run,
+    old: RunDirectory,
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str] = (),
     before: dict[str, Any] | None = None,
     functions: Sequence[FinalFunction] = (),
-) -> Run:
+) -> RunDirectory:
     """Write a run, with what an earlier one has finished, in the place of that one; start it.
 
     ``before`` is where that one was submitted, if the new one is to go there too.
@@ -199,13 +212,13 @@ def start_again(
 
 
 def _start_again(
-    old: Run,
+    old: RunDirectory,
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str],
     before: dict[str, Any] | None,
     functions: Sequence[FinalFunction],
-) -> Run:
+) -> RunDirectory:
     check_at_rest(old, "gone on with")
     directory = old.path
     new = aside(directory, "again")
@@ -219,13 +232,13 @@ def _start_again(
             return old
         _say(found)
         _mark(new)
-        put_in_place(new, directory, lambda: Run(directory)._submit(backend, before))
+        put_in_place(new, directory, lambda: RunDirectory(directory).submit(backend, before))
     finally:
         remove_quietly(new)
-    return Run(directory)
+    return RunDirectory(directory)
 
 
-def _is_done(run: Run) -> bool:
+def _is_done(run: RunDirectory) -> bool:
     try:
         return run.state is RunState.DONE
     except RunNotFound:
@@ -244,7 +257,7 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
         raise
 
 
-def compare(old: Run, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
+def compare(old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
     """Return what `start_again` would take over, and why not the rest; nothing is changed."""
     with alone(old.path):
         check_at_rest(old, "compared")

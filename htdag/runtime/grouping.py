@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 from . import chunkfile, keyed, sorting
 from .program import StageError
-from .views import Items, View
+
+Way = Tuple[Iterator[Tuple[str, Any]], Callable[[Any], Any]]
+"""The items of a view, and how their values are made."""
 
 
-def ordered(parts: List[Dict[str, Any]], reverse: bool) -> View:
+def ordered(parts: List[Dict[str, Any]], reverse: bool) -> Way:
     """Return the items of `sort_by`, by their keys."""
     entries = (
         sorting.Entry(keyed.sort_key(frame.payload), frame.key, frame.payload)
         for frame in chunkfile.frames(parts)
     )
     found = _compared(sorting.sort(entries, keyed.sort_key, reverse=reverse))
-    return View(((entry.key, entry.payload) for entry in found), keyed.value)
+    return ((entry.key, entry.payload) for entry in found), keyed.value
 
 
 def _compared(found: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
@@ -33,7 +35,7 @@ def _compared(found: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
         ) from error
 
 
-def grouped(kind: str, parts: List[Dict[str, Any]], function: Any) -> View:
+def grouped(kind: str, parts: List[Dict[str, Any]], function: Any) -> Way:
     """Return an item for each key of a partition."""
     entries = (
         sorting.Entry(keyed.digest_of(frame.payload), frame.key, frame.payload)
@@ -44,7 +46,7 @@ def grouped(kind: str, parts: List[Dict[str, Any]], function: Any) -> View:
     )
     if kind == "distinct":
         first = (next(group) for _, group in groups)
-        return View(((entry.key, entry.payload) for entry in first), keyed.value)
+        return ((entry.key, entry.payload) for entry in first), keyed.value
 
     def pair(payloads: List[bytes]) -> Tuple[Any, Any]:
         values = map(keyed.value, payloads)
@@ -55,10 +57,10 @@ def grouped(kind: str, parts: List[Dict[str, Any]], function: Any) -> View:
             total = function(total, value)
         return keyed.group_key(payloads[0]), total
 
-    return View(_groups(groups), pair)
+    return _groups(groups), pair
 
 
-def _groups(groups: Any) -> Items:
+def _groups(groups: Any) -> Iterator[Tuple[str, Any]]:
     for _, group in groups:
         payloads = [entry.payload for entry in group]
         yield keyed.item_key(payloads[0]), payloads

@@ -19,9 +19,9 @@ import pickle
 import sys
 import types
 from _thread import RLock
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-from . import layout
+from . import layout, models
 from .travel import arrived
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "enter",
     "make_class",
     "make_code",
+    "new_member",
     "set_class_state",
 ]
 
@@ -60,11 +61,21 @@ def make_code(*parts: Any) -> types.CodeType:
 
 
 @_known_as
-def make_function(code: types.CodeType, module: str, closure: Any) -> Any:
-    """Return a function, without its state, that looks its variables up in a module."""
-    names = _variables(code, module, _imported)
+def make_function(
+    code: types.CodeType, module: str, closure: Any, image: Optional["Image"] = None
+) -> Any:
+    """Return a function, without its state, that looks its variables up in a module.
+
+    Without an image it came with a value, and what it looks up is made now.
+    """
+    try:
+        names: Dict[str, Any] = vars(_imported(module) if image is None else image.module(module))
+    except ImportError:
+        if code.co_names:
+            raise
+        names = {"__name__": module}  # it can do without
     loader = names.get("__loader__")
-    if isinstance(loader, Loader):
+    if image is None and isinstance(loader, Loader):
         loader.image.bring(module, code)
     return types.FunctionType(code, names, None, None, closure)
 
@@ -80,18 +91,6 @@ def _absent(error: BaseException) -> Any:
     from .absent import Absent  # it takes time, which most jobs need not spend
 
     return Absent(error)
-
-
-def _variables(code: types.CodeType, module: str, find: Callable[[str], Any]) -> Dict[str, Any]:
-    """Return the names of a module; code that looks nothing up can do without one."""
-    try:
-        names: Dict[str, Any] = vars(find(module))
-    except ImportError:
-        # Functions of htdag's own that travel look nothing up, and jobs have no htdag.
-        if code.co_names and not module.startswith(_PACKAGE + "."):
-            raise
-        names = {"__name__": module}
-    return names
 
 
 @_known_as
@@ -118,15 +117,27 @@ def cached(function: Any, parameters: Dict[str, Any], attributes: Dict[str, Any]
 
 
 @contextlib.contextmanager
-def _quiet(bases: Any) -> Iterator[None]:
-    """Let no base class act on a new subclass: what it did was done when the class was defined."""
+def _quiet(bases: Any, module: Any, name: Any) -> Iterator[None]:
+    """Let no base class act on a certain subclass: what it did was done when that was defined.
+
+    Other classes may come up at the same time, in modules that are imported meanwhile.
+    """
     found = {kind for base in bases for kind in base.__mro__ if "__init_subclass__" in vars(kind)}
     before = {
         kind: vars(kind)["__init_subclass__"] for kind in found if kind.__flags__ & _CAN_CHANGE
     }
+
+    def passing(own: Any) -> Any:
+        def act(*given: Any, **options: Any) -> None:
+            (cls,) = given
+            if (cls.__module__, cls.__qualname__) != (module, name):
+                own.__get__(None, cls)(**options)
+
+        return classmethod(act)
+
     try:
-        for kind in before:
-            type.__setattr__(kind, "__init_subclass__", classmethod(lambda cls, **_: None))
+        for kind, own in before.items():
+            type.__setattr__(kind, "__init_subclass__", passing(own))
         yield
     finally:
         for kind, own in before.items():
@@ -145,9 +156,9 @@ def make_class(
 
     names = {sys.intern(key): value for key, value in names.items()}
     makers = (kind.__new__ for kind in metaclass.__mro__ if "__new__" in vars(kind))
-    make = next(each for each in makers if _is_installed(each))
+    make = next(each for each in makers if _is_installed(each) and not _acts(each))
     try:
-        with _quiet(bases):
+        with _quiet(bases, names.get("__module__"), names.get("__qualname__", name)):
             made = make(metaclass, name, bases, dict(names))
     except TypeError:
         # As for typing.TypedDict: made of what was written as its bases.
@@ -159,16 +170,32 @@ def make_class(
 def set_class_state(kind: Any, state: Any) -> Any:
     """Give a class its members, past what its metaclass does about that."""
     members, _ = state
+    if "_member_map_" in vars(kind):
+        return kind  # an enumeration that came before, with members that others may hold
     registered = members.pop("_abc_impl", ())
     setters = (vars(each).get("__setattr__") for each in type(kind).__mro__)
-    put = next(each for each in setters if each is not None and _is_installed(each))
+    put = next(each for each in setters if each and _is_installed(each) and not _acts(each))
     for name, value in members.items():
         put(kind, name, value)
     if "__firstlineno__" in members:  # which the others have made Python forget
         put(kind, "__firstlineno__", members["__firstlineno__"])
     for subclass in registered:
         kind.register(subclass)
+    models.complete(kind, members)
     return kind
+
+
+@_known_as
+def new_member(kind: Any, name: str, base: Any, arguments: Any) -> Any:
+    """Return a member of an enumeration, which need not have it yet."""
+    there = vars(kind).get("_member_map_", {}).get(name)
+    return base.__new__(kind, *arguments) if there is None else there
+
+
+def _acts(function: Any) -> bool:
+    """Tell whether a method of a metaclass acts on the members of a class."""
+    module = str(getattr(function, "__module__", "")).partition(".")[0]
+    return module in ("enum", "typing", "typing_extensions", "pydantic")
 
 
 def _is_installed(function: Any) -> bool:
@@ -300,17 +327,19 @@ class _Lines(Sequence[str]):
 
 
 class _NotYet(Exception):
-    """A group of pieces needs another that is being made.
+    """Something needs a group of pieces, or a name, that is being made.
 
     Parameters
     ----------
-    group : int
-        The one that is being made.
+    what : int or tuple of str
+        The group or name that is being made.
+    named : str
+        It, for people.
     """
 
-    def __init__(self, group: int) -> None:
-        super().__init__(group)
-        self.group = group
+    def __init__(self, what: Any, named: str) -> None:
+        super().__init__("%s is needed before it is made" % named)
+        self.what = what
 
 
 class Image:
@@ -321,8 +350,8 @@ class Image:
     root : str
         The run directory, or the copy of what a job needs of it.
     content : dict
-        What `htdag._image` wrote: ``modules``, ``pieces``, ``groups``, ``needs``, ``refused`` and
-        ``cells``.
+        What `htdag._image` wrote: ``modules``, ``pieces``, ``groups``, ``needs``, ``refused``,
+        ``registered`` and ``cells``.
     scratch : str
         A folder for files that have to lie somewhere.
     """
@@ -335,17 +364,23 @@ class Image:
         self._needs: List[List[Name]] = content["needs"]
         self._refused: Dict[Name, Tuple[str, str]] = content["refused"]
         self._cells: Dict[str, bytes] = content["cells"]
+        self._registered: List[Tuple[Optional[Name], bytes, List[Name]]] = content.get(
+            "registered", []
+        )
+        self._new: Set[Optional[Name]] = set()  # made, and not yet told to `copyreg`
         self._scratch = scratch
         self._loader = self._finder = _loader(self)
         self._own: Dict[str, Any] = {}  # its modules, by name
         self._installed = False
-        self._state: Dict[int, Any] = {}  # of groups: True while in the making, values, an error
+        # Of groups, and of names that statements bind: True in the making, values, an error.
+        self._state: Dict[Any, Any] = {}
         self._postponed: Dict[Name, None] = {}
         self._waiting: Dict[Any, int] = {}  # for a group or name: what was being made then
         self._depth = 0
         self._lock = RLock()
         self._sources: Dict[str, Any] = {}
         self._making: List[int] = []
+        self._unchanged: Dict[Name, None] = {}  # names, without what changes their values later
 
     @classmethod
     def read(cls, root: str, scratch: str = "") -> "Image":
@@ -586,6 +621,7 @@ class Image:
             if inner in self.modules and self.modules[inner]["loaded"]:
                 return self.module(inner)
             if self._from_source(module, name):
+                self._finish()
                 return vars(own)[name]
             if name != "__getattr__" and self._has(module, "__getattr__"):
                 return self.attribute(module, "__getattr__")(name)
@@ -612,6 +648,7 @@ class Image:
             try:
                 found = _Unpickler(self, envelope["content"]).load()
                 self._bring(envelope["needs"])
+                self._new.add(None)
             finally:
                 self._depth -= 1
             self._finish()
@@ -637,13 +674,13 @@ class Image:
                 continue
             group = self._pieces[key][0] if key in self._pieces else None
             try:
-                if group is None and name not in own:
+                if group is None and (name not in own or key in self._unchanged):
                     self._check_waiting(key)
                     self._from_source(module, name)
                 elif group is not None and group not in self._state:
                     self._load(group)
             except _NotYet as error:
-                self._waiting[key] = error.group
+                self._waiting[key] = error.what
                 self._postponed[key] = None
             except Exception as error:
                 if group is None:
@@ -665,7 +702,7 @@ class Image:
         if isinstance(state, Exception):
             raise state
         if state is not None:
-            raise _NotYet(group)
+            raise self._not_yet(group)
         self._check_waiting(group)
         self._state[group] = True
         self._making.append(group)
@@ -679,7 +716,7 @@ class Image:
         except BaseException as error:
             del self._state[group]
             if isinstance(error, _NotYet):
-                self._waiting[group] = error.group
+                self._waiting[group] = error.what
             raise
         finally:
             self._depth -= 1
@@ -691,16 +728,32 @@ class Image:
         self._depth += 1
         try:
             self._bring(self._needs[group])
+            self._new.update(key for key, _ in self._pieces_of(group))
         finally:
             self._depth -= 1
         self._finish()
         return values
 
+    def _register(self) -> None:
+        """Tell `copyreg` what the script told it of classes that are new; None: of all others."""
+        new, self._new = self._new, set()
+        for name, data, needs in self._registered:
+            if (name and (name[0], name[1].partition(".")[0])) in new:
+                import copyreg
+
+                with contextlib.suppress(ImportError):
+                    copyreg.pickle(*_Unpickler(self, data).load())
+                    self._bring(needs)
+
     def _check_waiting(self, what: Any) -> None:
         """Do not begin again with what still waits: each of many would, and all that need them."""
-        group = self._waiting.get(what)
-        if group is not None and self._state.get(group) is True:
-            raise _NotYet(group)
+        other = self._waiting.get(what)
+        if other is not None and self._state.get(other) is True:
+            raise self._not_yet(other)
+
+    def _not_yet(self, what: Any) -> _NotYet:
+        names = [what] if isinstance(what, tuple) else [key for key, _ in self._pieces_of(what)]
+        return _NotYet(what, " and ".join(map(".".join, names)))
 
     def _pieces_of(self, group: int) -> Any:
         if not hasattr(self, "_by_group"):
@@ -715,9 +768,18 @@ class Image:
             self._bring(list(left))
             if self._postponed == left:
                 self._postponed = {}
-                error = pickle.PicklingError("it needs itself to be made")
-                for module, name in left:
-                    vars(self.module(module)).setdefault(name, _absent(error))
+                for key in left:
+                    module, name = key
+                    error = pickle.PicklingError(
+                        "the variable %r of the module %s cannot be made in this job, since "
+                        "making it needs it already: %s; make it inside of the function instead"
+                        % (name, module, self._not_yet(self._waiting[key]))
+                    )
+                    own = vars(self.module(module))
+                    if name not in own or key in self._unchanged:
+                        own[name] = _absent(error)
+        if not self._depth and self._registered:
+            self._register()
 
     def found(self, module: str, name: str) -> Any:
         """Return what a pickle refers to by a qualified name."""
@@ -750,6 +812,41 @@ class Image:
         own = vars(self.module(module))
         if name not in source.names:
             return self._by_star(module, name, source)
+        key = (module, name)
+        if self._state.get(key) is True:
+            raise self._not_yet(key)
+        self._depth += 1
+        try:
+            if name not in own:
+                self._state[key] = True
+                try:
+                    self._execute(module, name, changes=False)
+                finally:
+                    del self._state[key]
+                self._unchanged[key] = None
+            self._change(module, name)
+        finally:
+            self._depth -= 1
+        return name in own
+
+    def _change(self, module: str, name: str) -> None:
+        """Execute what changes the value of a name; later where that needs what is being made."""
+        key = (module, name)
+        try:
+            self._execute(module, name, changes=True)
+        except _NotYet as error:
+            self._waiting[key] = error.what
+            self._postponed[key] = None
+            return
+        except Exception:
+            vars(self.module(module)).pop(name, None)
+            raise
+        self._unchanged.pop(key, None)
+
+    def _execute(self, module: str, name: str, *, changes: bool) -> None:
+        """Execute the statements that bind a name, or also those that change its value then."""
+        source = self._source(module)
+        own = vars(self.module(module))
 
         def is_there(other: str) -> bool:
             if other in own:
@@ -758,20 +855,31 @@ class Image:
             if key in self._pieces or key in self._refused:
                 self._bring([key])
                 if other not in own:
-                    group = self._pieces[key][0]
-                    raise _NotYet(group if group in self._state else self._waiting[key])
+                    raise self._not_yet(self._waiting[key])
+            elif self._state.get(key) is True:
+                raise self._not_yet(key)
             elif other not in source.names and not hasattr(builtins, other):
                 self._by_star(module, other, source)
             return other in own
 
-        statements = source.needed(name, is_there)
+        statements = source.needed(name, is_there, changes=changes)
         later = set().union(*(statement.later for statement in statements)) & source.names
-        self._bring([(module, other) for other in sorted(later) if other not in own])
-        before = {key: value for key, value in own.items() if key != name}
-        for statement in statements:
-            exec(statement.code, own)
-            own.update({key: before[key] for key in statement.names & before.keys()})
-        return name in own
+        names = [(module, other) for other in sorted(later)]
+        bound = {(module, other) for statement in statements for other in statement.names}
+        new = {key for key in bound if key[1] not in own and key not in self._state}
+        self._state.update(dict.fromkeys(new, True))
+        left = list(statements)
+        try:
+            self._bring([key for key in names if key[1] not in own and key not in bound])
+            before = {key: value for key, value in own.items() if key != name or changes}
+            while left:
+                exec(left[0].code, own)
+                own.update({key: before[key] for key in left[0].names & before.keys()})
+                del left[0]
+        finally:
+            source.give_back(left)
+            for key in new:
+                self._state.pop(key, None)
 
     def _by_star(self, module: str, name: str, source: Any) -> bool:
         for other in source.starred(self.modules[module]):
@@ -801,12 +909,8 @@ class _Unpickler(pickle.Unpickler):
         if module in self._image:
             return self._image.found(module, name)
         if (module, name) == (_PACKAGE, make_function.__qualname__):
-            return self._function
+            return functools.partial(make_function, image=self._image)
         return super().find_class(module, name)
-
-    def _function(self, code: types.CodeType, module: str, closure: Any) -> Any:
-        names = _variables(code, module, self._image.module)
-        return types.FunctionType(code, names, None, None, closure)
 
 
 # Jobs, and processes that their functions start

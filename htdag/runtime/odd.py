@@ -41,7 +41,7 @@ def _reducer(kind: type) -> Optional[Reducer]:
             refusal: Reducer = _function("refusal")(_REFUSED[name])
             return refusal
         own = static.members(base)
-        if base.__flags__ & HEAP_TYPE:
+        if base.__flags__ & static.HEAP_TYPE:
             if "__reduce__" in own or "__reduce_ex__" in own:
                 break
         else:
@@ -61,7 +61,6 @@ def _function(name: str) -> Reducer:
 
 
 _HOW_TO_TRAVEL = {"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__new__"}
-HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a statement `class`, in general
 
 _ITERATORS = (
     *("accumulate", "batched", "chain", "combinations", "combinations_with_replacement"),
@@ -93,10 +92,12 @@ _MADE: Dict[str, str] = {
     "builtins.memoryview": "of_memory_view",
     "builtins.BaseException": "of_exception",
     "re.Match": "of_match",
+    "functools.KeyWrapper": "of_comparison",
     "_contextvars.ContextVar": "of_context_variable",
     "os._Environ": "of_environment",
     "posix.DirEntry": "of_directory_entry",
     "typing.NewType": "of_new_type",
+    "typing.TypeVar": "of_parameter",
     "typing.ParamSpec": "of_parameter",
     "typing.TypeVarTuple": "of_parameter",
     "typing.TypeAliasType": "of_alias",

@@ -17,7 +17,7 @@ import sys
 import types
 from typing import Any, Dict, List, Optional, Tuple
 
-from . import image, odd
+from . import enums, image, models, odd
 from .frames import Pickled
 
 PROTOCOL = 5
@@ -97,10 +97,12 @@ class Pickler(pickle.Pickler):
             ) from error
 
     def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if enums.is_enum(kind) and not self.is_elsewhere(kind):
+            return enums.reduced_member(value)
         made = odd.reduced(value)
         if made is not NotImplemented:
             return made
-        kind = type(value)
         if kind is types.FunctionType:
             return NotImplemented if self.is_named(value) else self.function(value)
         if issubclass(kind, type):
@@ -124,6 +126,10 @@ class Pickler(pickle.Pickler):
         """Tell whether a class or function is to be pickled by its name."""
         return name_of(value) is not None and not _by_value(value)
 
+    def is_elsewhere(self, kind: Any) -> bool:
+        """Tell whether a class is not a part of this pickle."""
+        return self.is_named(kind)
+
     def function(self, value: Any) -> Any:
         """Return how a function is made that has no name."""
         if self._helper is None:
@@ -141,6 +147,8 @@ class Pickler(pickle.Pickler):
 
     def class_(self, value: Any) -> Any:
         """Return how a class is made that has no name."""
+        if enums.is_enum(value):
+            return self.enum(value)
         reduced = cloud()._dynamic_class_reduce(value)
         if reduced[0] is not cloud()._make_skeleton_class:
             return reduced
@@ -155,8 +163,18 @@ class Pickler(pickle.Pickler):
                 names["__slots__"] = (slots,) if isinstance(slots, str) else tuple(slots)
             kind = types.MemberDescriptorType
             members = {key: own for key, own in members.items() if not isinstance(own, kind)}
+            members = models.without_compiled(members)
         state = (members, more)
         return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
+
+    def enum(self, value: Any) -> Any:
+        """Return how an enumeration is made that has no name."""
+        names = {"__module__": value.__module__, "__qualname__": value.__qualname__}
+        tracker = cloud()._get_or_create_tracker_id(value)
+        bases = value.__bases__
+        how = (type(value), value.__name__, bases, names, tracker, bases)
+        state: Any = (enums.attributes(value), {})
+        return image.make_class, how, state, None, None, image.set_class_state
 
 
 def _as_inherited(value: Any) -> Dict[str, Any]:

@@ -7,6 +7,7 @@ one process is refused, with what to do instead. Which objects that are is in ``
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
 import io
@@ -17,10 +18,11 @@ import sys
 import types
 import typing
 from _weakref import ref
-from typing import Any, Dict, Optional, TypeVar
+from typing import Any, Callable, Dict, Optional, TypeVar
 
 from . import static
-from .odd import HEAP_TYPE, Reducer
+
+Reducer = Callable[[Any], Any]
 
 Thing = TypeVar("Thing")
 
@@ -161,13 +163,27 @@ def of_standard_stream(value: Any) -> Any:
     return NotImplemented
 
 
+def _file(reading: Reducer) -> Reducer:
+    """Return how files of a kind travel, given how those do that are open for reading."""
+
+    def reduce(value: Any) -> Any:
+        made = of_standard_stream(value)
+        if made is not NotImplemented:
+            return made
+        if value.closed:
+            return closed_file, (type(value),)
+        if not value.readable() or value.writable():
+            raise pickle.PicklingError(
+                "the file %r is open for writing; open it inside of the function, or return what "
+                "is to be in it" % _name(value)
+            )
+        return reading(value)
+
+    return reduce
+
+
+@_file
 def of_text_file(value: Any) -> Any:
-    made = of_standard_stream(value)
-    if made is not NotImplemented:
-        return made
-    if value.closed:
-        return closed_file, (type(value),)
-    _check_reading(value)
     _path(value)
     try:
         position = value.tell()
@@ -179,13 +195,8 @@ def of_text_file(value: Any) -> Any:
     return text_file, (value.buffer, value.encoding, value.errors, _newline(value), position)
 
 
+@_file
 def of_binary_file(value: Any) -> Any:
-    made = of_standard_stream(value)
-    if made is not NotImplemented:
-        return made
-    if value.closed:
-        return closed_file, (type(value),)
-    _check_reading(value)
     kind = type(value)
     if kind is io.FileIO:
         return binary_file, (_path(value), value.tell(), 0)
@@ -195,24 +206,14 @@ def of_binary_file(value: Any) -> Any:
     return binary_file, (_path(value), value.tell(), -1)
 
 
+@_file
 def of_compressed_file(value: Any) -> Any:
-    if value.closed:
-        return closed_file, (io.BufferedReader,)
-    _check_reading(value)
     inner = getattr(value, "fileobj", None) or getattr(value, "_fp", None)
     kind = type(value)
     return compressed_file, (kind.__module__, kind.__name__, _path(inner), value.tell())
 
 
 _IN = "open it inside of the function"
-
-
-def _check_reading(value: Any) -> None:
-    if not value.readable() or value.writable():
-        raise pickle.PicklingError(
-            "the file %r is open for writing; open it inside of the function, or return what is "
-            "to be in it" % _name(value)
-        )
 
 
 def _name(file: Any) -> Any:
@@ -340,6 +341,20 @@ def memory_view(data: Any, format: str, shape: Any) -> Any:
     return view if format == "B" and len(shape) == 1 else view.cast("B").cast(format, shape)
 
 
+def of_comparison(value: Any) -> Any:
+    """Reduce a key made of a function that compares, or what it made of an object."""
+    compare = next(each for each in gc.get_referents(value) if each is not type(value))
+    if hasattr(value, "obj"):
+        return compared, (compare, value.obj)
+    return functools.cmp_to_key, (compare,)
+
+
+@known
+def compared(compare: Any, value: Any) -> Any:
+    """Return an object that is compared by a function."""
+    return functools.cmp_to_key(compare)(value)
+
+
 def of_match(value: Any) -> Any:
     start = value.start()
     for way, position in (("search", value.pos), ("match", value.pos), ("fullmatch", value.pos)):
@@ -440,19 +455,31 @@ def set_super(made: Any, supertype: Any) -> None:
 def of_parameter(value: Any) -> Any:
     if _is_found(value):
         return NotImplemented
-    options = {"covariant": "__covariant__", "contravariant": "__contravariant__"}
-    given = {key: True for key, name in options.items() if getattr(value, name, False)}
-    if getattr(value, "__bound__", None) is not None:
-        given["bound"] = value.__bound__
-    return parameter, (type(value), value.__name__, value.__module__, given)
+    from cloudpickle import cloudpickle
+
+    options = {
+        name: getattr(value, "__%s__" % name)
+        for name in ("bound", "covariant", "contravariant", "infer_variance")
+        if getattr(value, "__%s__" % name, None)
+    }
+    if getattr(value, "has_default", bool)():
+        options["default"] = value.__default__
+    tracker = cloudpickle._get_or_create_tracker_id(value)
+    constraints = getattr(value, "__constraints__", ())
+    named = value.__name__, value.__module__
+    return parameter, (type(value), *named, constraints, options, tracker)
 
 
 @known
-def parameter(kind: Any, name: str, module: str, options: Dict[str, Any]) -> Any:
-    """Return a parameter of generic types."""
-    made = kind(name, **options)
+def parameter(
+    kind: Any, name: str, module: str, constraints: Any, options: Dict[str, Any], tracker: str
+) -> Any:
+    """Return a parameter of generic types: one object, however often it comes."""
+    from cloudpickle import cloudpickle
+
+    made = kind(name, *constraints, **options)
     made.__module__ = module
-    return made
+    return cloudpickle._lookup_class_or_track(tracker, made)
 
 
 def of_alias(value: Any) -> Any:
@@ -473,7 +500,7 @@ def alias(name: str, value: Any, parameters: Any) -> Any:
 
 def of_exception(value: Any) -> Any:
     kind = type(value)
-    own = [base for base in static.bases(kind) if base.__flags__ & HEAP_TYPE]
+    own = [base for base in static.bases(kind) if base.__flags__ & static.HEAP_TYPE]
     cause = _cause(value)
     is_plain = not any(
         "__init__" in static.members(base) or "__new__" in static.members(base) for base in own
@@ -515,7 +542,7 @@ def _cause(value: Any) -> Any:
 @known
 def new_exception(kind: Any, arguments: Any) -> Any:
     """Return an exception as Python itself makes it, past ``__init__`` of its class."""
-    first: Any = next(base for base in static.bases(kind) if not base.__flags__ & HEAP_TYPE)
+    first: Any = next(base for base in static.bases(kind) if not base.__flags__ & static.HEAP_TYPE)
     made = first.__new__(kind, *arguments)
     first.__init__(made, *arguments)
     return made
@@ -581,3 +608,19 @@ def set_library(made: Any, functions: Any) -> None:
     for name, (result, arguments) in functions.items():
         function = getattr(made, name)
         function.restype, function.argtypes = result, arguments
+
+
+# Functions of htdag's own stages, which jobs have under these names
+
+
+@known
+def counted(number: int, item: Any) -> int:
+    """Return how many items there are, with one more."""
+    return number + 1
+
+
+@known
+def collected(items: Any, item: Any) -> Any:
+    """Return a list, with one more item in it."""
+    items.append(item)
+    return items

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
 class Statement(NamedTuple):
     """A statement: its code, which names it binds, and which its functions use when they run."""
 
+    number: int
     code: Any
     names: Set[str]
     later: Set[str]
@@ -47,11 +48,16 @@ class Statements:
         ]
         self._done: Set[int] = set()
 
-    def needed(self, name: str, is_there: Callable[[str], bool]) -> List[Statement]:
+    def needed(
+        self, name: str, is_there: Callable[[str], bool], *, changes: bool
+    ) -> List[Statement]:
         """Return in order what has to be executed for a name, and was not yet.
 
-        ``is_there`` tells of another name whether the module has it already.
+        ``is_there`` tells of another name whether the module has it already. What changes the
+        value of the name after it is bound may need the value, so it is left out at first.
         """
+        bound = [number for number, binds in enumerate(self._binds) if name in binds]
+        after = len(self._binds) if changes or not bound else bound[-1]
         wanted: Dict[int, Statement] = {}
         names = [name]
         seen = {name}
@@ -60,24 +66,27 @@ class Statements:
             for number, binds in enumerate(self._binds):
                 if number in wanted or number in self._done:
                     continue
+                if current == name and number > after:
+                    continue
                 if current not in binds and (
                     current in self._imported or current not in _changed(self._bodies[number])
                 ):
                     continue
                 code = self._compiled(number)
                 now, later = _used(code)
-                wanted[number] = Statement(code, binds, later)
+                wanted[number] = Statement(number, code, binds, later)
                 for other in sorted(now):
                     if other not in seen and not is_there(other) and other in self.names:
                         names.append(other)
                     seen.add(other)
         # Asking for others may have done some.
-        return [wanted[number] for number in sorted(wanted) if self._begin(number)]
+        left = [number for number in sorted(wanted) if number not in self._done]
+        self._done.update(left)
+        return [wanted[number] for number in left]
 
-    def _begin(self, number: int) -> bool:
-        is_new = number not in self._done
-        self._done.add(number)
-        return is_new
+    def give_back(self, statements: List[Statement]) -> None:
+        """Take statements for not executed."""
+        self._done.difference_update(statement.number for statement in statements)
 
     def _compiled(self, number: int) -> Any:
         module = ast.Module([self._bodies[number]], [])

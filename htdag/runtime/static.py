@@ -12,6 +12,9 @@ from typing import Any, Dict, Iterator, Mapping, Tuple
 _DICT = type.__dict__["__dict__"]
 _MRO = type.__dict__["__mro__"]
 _MODULE = type.__dict__["__module__"]
+HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: made by a statement ``class``, in general."""
+
 _holders: Dict[int, Tuple[Any, Tuple[Tuple[str, Any], ...]]] = {}
 
 

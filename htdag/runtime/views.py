@@ -61,8 +61,8 @@ def open_view(description: Dict[str, Any], function: Any) -> View:
         from . import grouping  # it takes time, which jobs without keys need not spend
 
         if kind == "sort_by":
-            return grouping.ordered(streams[0]["parts"], description["reverse"])
-        return grouping.grouped(kind, streams[0]["parts"], function)
+            return View(*grouping.ordered(streams[0]["parts"], description["reverse"]))
+        return View(*grouping.grouped(kind, streams[0]["parts"], function))
     return View(((frame.key, frame) for frame in chunkfile.frames(streams[0]["parts"])), one)
 
 

@@ -12,8 +12,8 @@ from rich.text import Text
 from htdag._text import visible
 from htdag.backends.base import RunState
 from htdag.observe.status import Status
+from htdag.show.bars import PLACES, Bar, bars, jobs_text
 from htdag.show.pace import Pace, duration, rate_text
-from htdag.show.progress import PLACES, Bar, bars, jobs_text
 
 _LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL = 40, 8, 12
 _SHORT_NOTE = len("00 running")

@@ -10,8 +10,8 @@ from typing import Any
 from htdag._text import visible
 from htdag.backends.base import RunState
 from htdag.observe.status import Status
+from htdag.show.bars import PLACES, Bar, bars, jobs_text
 from htdag.show.pace import Pace, duration, rate_text
-from htdag.show.progress import PLACES, Bar, bars, jobs_text
 
 _EVERY = 0.5  # seconds between two pictures
 

@@ -22,8 +22,8 @@ from htdag.observe.holds import explain
 from htdag.observe.items import ItemState, JobUsage
 from htdag.observe.reasons import age_text
 from htdag.observe.status import Status
+from htdag.show.bars import PLACES
 from htdag.show.frame import STATE_STYLES
-from htdag.show.progress import PLACES
 
 _STYLES = {state.value: style for state, style in STATE_STYLES.items()}
 _ROOM_FOR_EXTRA = 70

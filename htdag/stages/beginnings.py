@@ -7,7 +7,7 @@ from typing import Any
 
 from htdag import _options
 from htdag._sources import FileSource, IterableSource
-from htdag.stages.handle import checked_name
+from htdag.stages.checks import checked_name
 from htdag.stages.stage import Stage
 
 

@@ -4,66 +4,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from htdag import _options
 from htdag._names import derived_name
 from htdag._pickling import check_function, function_name
 from htdag._sources import LateSource
 from htdag.errors import FunctionError, UsageError
+from htdag.runtime.reducers import collected
 from htdag.stages.beginnings import source
-from htdag.stages.handle import (
-    LOOP,
-    STATE,
-    Handle,
-    check_works,
-    checked_name,
-    whole_number,
-)
-from htdag.stages.stage import Stage
+from htdag.stages.checks import check_works, checked_name, whole_number
+from htdag.stages.kinds import LOOP, STATE
+from htdag.stages.stage import Loop, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ONE_FROM_ONE = frozenset({"map", "starmap", "zip", "product"})
 """Kinds that make one value of one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Loop:
-    """What a loop repeats.
-
-    Attributes
-    ----------
-    state : Stage
-        Stands for the state that a round begins with.
-    result : Stage
-        The state that it ends with.
-    one : bool
-        Whether the state is one value, not items.
-    until : callable or None
-        Tells whether the loop is over.
-    previous : bool
-        Whether `until` takes the state before the round, too.
-    every : Stage or None
-        All items of the state as one list, for `until` to see; None where they are one value.
-    max_rounds : int
-        The most rounds.
-    """
-
-    state: Stage
-    result: Stage
-    one: bool
-    until: Callable[..., Any] | None
-    previous: bool
-    every: Stage | None
-    max_rounds: int
-
-    @property
-    def ends(self) -> tuple[Stage, ...]:
-        """The stages that a round is there for."""
-        return (self.result,) if self.every is None else (self.result, self.every)
 
 
 def iterate(
@@ -134,10 +93,10 @@ def iterate(
         )
     max_rounds = whole_number(loop_name, "max_rounds", max_rounds)
     previous = _checked_until(until, loop_name)
-    if not isinstance(start, Handle):
+    if not isinstance(start, Stage):
         begun, one = _begun(start, loop_name), True
     else:
-        begun = cast(Stage, start)
+        begun = start
         one = is_single(begun)
     parsed = _options.parse(options, loop_name)
     state = Stage(
@@ -153,12 +112,7 @@ def iterate(
     _check_files([begun, *imports], loop_name)
     every = None
     if until is not None and not one:
-        # A function in a function travels by value: jobs have no htdag.
-        def collect(items: list[Any], item: Any) -> list[Any]:
-            items.append(item)
-            return items
-
-        every = replace(result.reduce(collect, initial=[], associative=False), name="until")
+        every = replace(result.reduce(collected, initial=[], associative=False), name="until")
     loop = Loop(state, result, one, until, previous, every, max_rounds)
     return Stage(
         kind=LOOP,
@@ -217,9 +171,9 @@ def _result(step: Any, state: Stage, one: bool, loop: str) -> Stage:
     called = (
         f"loop {loop!r}: {step_name} is called once, now, with a stage that stands for the state"
     )
-    if not isinstance(made, Handle):
+    if not isinstance(made, Stage):
         raise UsageError(f"{called}, and has to return a stage, but it returned {made!r}")
-    result = cast(Stage, made)
+    result = made
     if result is state:
         raise UsageError(f"{called}; it returned that stage itself, so a round would do nothing")
     if not any(stage is state for stage in _needed(result)):

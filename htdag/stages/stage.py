@@ -1,14 +1,29 @@
-"""The handle that users chain."""
+"""The handle that users chain.
+
+Each method returns a new handle that refers to the handle before it. Functions, options, names and
+signatures are checked here, where the mistake is made.
+"""
 
 from __future__ import annotations
 
-from htdag.stages.combining import Combining
-from htdag.stages.keyed import Keyed
-from htdag.stages.per_item import PerItem
-from htdag.stages.views import Views
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from htdag import _options
+from htdag._options import Options
+from htdag._pickling import check_function, function_name
+from htdag._sources import Source
+from htdag.errors import OptionError, UsageError
+from htdag.runtime.reducers import counted
+from htdag.stages.checks import check_signature, checked_name, whole_number
+from htdag.stages.decorated import decoration
+from htdag.stages.kinds import COMBINING, MISSING, MOST_PARTITIONS
 
 
-class Stage(PerItem, Combining, Keyed, Views):
+@dataclass(frozen=True, eq=False, repr=False)
+class Stage:
     """One operation of a pipeline on the items of the stage before it.
 
     Handles are made by `source`, `files` and the methods below, never directly. They are frozen:
@@ -31,3 +46,910 @@ class Stage(PerItem, Combining, Keyed, Views):
     >>> squares.name
     'map'
     """
+
+    kind: str
+    name: str
+    named: bool
+    options: Options
+    function: Callable[..., Any] | None = None
+    upstream: Stage | None = None
+    others: tuple[Stage, ...] = ()
+    binds: tuple[tuple[str, Stage], ...] = ()
+    data: Source | None = None
+    initial: Any = MISSING
+    associative: bool = True
+    fan_in: int | None = None
+    combine: Callable[..., Any] | None = None
+    key: Callable[..., Any] | None = None
+    reverse: bool = False
+    partitions: int | None = None
+    number: int = 0
+    single: bool = False
+    loop: Loop | None = None
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        """The stages whose items this one reads, in order; none for a source."""
+        return () if self.upstream is None else (self.upstream, *self.others)
+
+    @property
+    def one(self) -> bool:
+        """Whether the stage gives one value, not a sequence of items."""
+        return self.kind in COMBINING or self.single
+
+    def with_options(self, **options: Any) -> Stage:
+        """Return a copy of this stage with options added or replaced.
+
+        Parameters
+        ----------
+        **options
+            As for `map`; None takes one away. A source takes ``chunk_size`` only.
+
+        Returns
+        -------
+        Stage
+            The copy. Stages that were made of this one before still have the old options.
+
+        Raises
+        ------
+        OptionError
+            If an option does not exist, has a wrong value, or has no meaning for a source.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> squares = htdag.source(range(10)).map(lambda x: x * x)
+        >>> squares = squares.with_options(retries=2)
+        """
+        if self.data is not None and set(options) - {"chunk_size"}:
+            raise OptionError(
+                f"source {self.name!r} takes chunk_size only: it runs no jobs; "
+                f"give {sorted(set(options) - {'chunk_size'})[0]!r} to the stages after it"
+            )
+        parsed = _options.parse(options, self.name)
+        changed = {name: getattr(parsed, name) for name in options}
+        return replace(self, options=replace(self.options, **changed))
+
+    def apply(self, function: Callable[..., Any], *args: Any, **keywords: Any) -> Stage:
+        """Continue this stage with a function that builds a part of a pipeline.
+
+        Parameters
+        ----------
+        function : callable
+            Called now, as ``function(stage, *args, **keywords)``; it chains stages after the one
+            it gets and returns the last of them. It is no function of items, and runs in no job.
+        *args, **keywords
+            Handed on to `function`.
+
+        Returns
+        -------
+        Stage
+            What `function` returned.
+
+        Raises
+        ------
+        UsageError
+            If that is not a stage.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> def normalised(words):
+        ...     return words.map(str.casefold).filter(str.isalpha)
+        >>> words = htdag.source(["To", "be", "2B"]).apply(normalised)
+        """
+        name = function_name(function) or "the function"
+        if not callable(function):
+            raise UsageError(f"stage {self.name!r}: apply takes a function, got {function!r}")
+        made = function(self, *args, **keywords)
+        if not isinstance(made, Stage):
+            raise UsageError(
+                f"stage {self.name!r}: apply calls {name} once, now, with this stage; it has to "
+                f"return a stage, but returned {made!r}. For a function of items use map"
+            )
+        return made
+
+    # One item after another
+
+    def map(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        bind: Mapping[str, Stage] | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Call a function on every item.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(item, **bound)``.
+        name : str, optional
+            A name for the stage; by default the function's.
+        bind : dict of str to Stage, optional
+            Keyword arguments taken from other stages: the value of a reduce, or the list of all
+            items of any other stage.
+        **options
+            Options of the stage, such as ``retries=2``: all are in the :ref:`reference <options>`.
+
+        Returns
+        -------
+        Stage
+            The results, one for each item, in the same order.
+
+        Raises
+        ------
+        FunctionError
+            If `function` cannot be called or pickled.
+        OptionError
+            If an option does not exist or has a wrong value.
+        StageNameError
+            If DAGMan cannot take the name.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> numbers = htdag.source([1, 2, 3])
+        >>> total = numbers.reduce(lambda a, b: a + b)
+        >>> shares = numbers.map(lambda x, total: x / total, bind={"total": total})
+        """
+        return self._next("map", function, name, bind, options)
+
+    def starmap(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        bind: Mapping[str, Stage] | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Call a function on every item, an item being the arguments.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(*item, **bound)`` for items that are tuples or lists, and as
+            ``function(**item, **bound)`` for dicts.
+        name, bind, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The results, one for each item, in the same order.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> powers = htdag.source([(2, 3), (3, 2)]).starmap(pow)
+        """
+        return self._next("starmap", function, name, bind, options, ("*item",))
+
+    def flat_map(
+        self,
+        function: Callable[..., Iterable[Any]],
+        *,
+        name: str | None = None,
+        bind: Mapping[str, Stage] | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Call a function that returns an iterable; every element of it becomes an item.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(item, **bound)``; may be a generator function.
+        name, bind, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The elements, in order. The key of each is that of its item with its number behind it.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> words = htdag.source(["to be", "or not"]).flat_map(str.split)
+        """
+        return self._next("flat_map", function, name, bind, options)
+
+    def filter(
+        self,
+        predicate: Callable[..., Any],
+        *,
+        name: str | None = None,
+        bind: Mapping[str, Stage] | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Keep the items for which a predicate is true.
+
+        Parameters
+        ----------
+        predicate : callable
+            Called as ``predicate(item, **bound)``. It may be true for no item.
+        name, bind, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The items that are kept, with their keys.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> even = htdag.source(range(10)).filter(lambda x: x % 2 == 0)
+        """
+        return self._next("filter", predicate, name, bind, options)
+
+    # One value of all items
+
+    def reduce(
+        self,
+        function: Callable[..., Any],
+        *,
+        initial: Any = MISSING,
+        associative: bool = True,
+        fan_in: int | None = None,
+        name: str | None = None,
+        bind: Mapping[str, Stage] | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Combine all items into one value, in their order.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(accumulated, item, **bound)``.
+        initial : object, optional
+            The value to begin with, once; and the value of a reduce that no item reaches.
+        associative : bool
+            True: ``f(f(a, b), c)`` equals ``f(a, f(b, c))``, so parts may be combined where the
+            items are made, and in a tree. False: one job combines all items one after another.
+        fan_in : int, optional
+            How many values one job of the tree combines at most; None: the planner decides.
+        name, bind, **options
+            As for `map`. With `bind` one job combines all items, as with ``associative=False``.
+
+        Returns
+        -------
+        Stage
+            One item: the value.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> total = htdag.source(range(10)).reduce(lambda a, b: a + b, initial=0)
+        """
+        stage = self._next("reduce", function, name, bind, options, ("accumulated", "item"))
+        if not isinstance(associative, bool):
+            raise OptionError(f"stage {stage.name!r}: associative takes True or False")
+        _check_initial(initial, stage.name)
+        return replace(
+            stage,
+            initial=initial,
+            associative=associative,
+            fan_in=_checked_fan_in(fan_in, stage.name),
+        )
+
+    def fold(
+        self,
+        binop: Callable[..., Any],
+        combine: Callable[[Any, Any], Any],
+        *,
+        initial: Any,
+        fan_in: int | None = None,
+        name: str | None = None,
+        bind: Mapping[str, Stage] | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Accumulate the items of each chunk, and combine what the chunks gave.
+
+        Where `reduce` combines values of one type, a fold may accumulate into another one: items
+        into a histogram, say, and histograms into one.
+
+        Parameters
+        ----------
+        binop : callable
+            Called as ``binop(accumulated, item, **bound)``. It may change `accumulated` in place.
+        combine : callable
+            Called as ``combine(accumulated, accumulated)``; has to be associative.
+        initial : object
+            The value that each part begins with, each time a copy, and the value of a fold that no
+            item reaches. Combined with another value it must change nothing: 0 for sums, an empty
+            dict for counts.
+        fan_in
+            As for `reduce`.
+        name, bind, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            One item: the value, ``functools.reduce(binop, items, initial)``.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> def note(longest, word):
+        ...     return max(longest, len(word))
+        >>> longest = htdag.source(["to", "be"]).fold(note, max, initial=0)
+        """
+        stage = self._next("fold", binop, name, bind, options, ("accumulated", "item"))
+        check_function(combine, f"{stage.name} (combine)")
+        check_signature(combine, "fold", ("accumulated", "accumulated"), (), stage.name)
+        if initial is MISSING:
+            raise OptionError(f"stage {stage.name!r}: a fold needs initial=...")
+        _check_initial(initial, stage.name)
+        return replace(
+            stage, combine=combine, initial=initial, fan_in=_checked_fan_in(fan_in, stage.name)
+        )
+
+    def count(self, *, name: str | None = None, **options: Any) -> Stage:
+        """Count the items.
+
+        Parameters
+        ----------
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            One item: the number, an int; 0 where there are none.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> evens = htdag.source(range(10)).filter(lambda x: x % 2 == 0).count()
+        """
+        stage_name = checked_name(name, "count", "count")
+        return self._after(
+            "count",
+            stage_name,
+            name,
+            options,
+            function=counted,
+            combine=operator.add,
+            initial=0,
+        )
+
+    # Items with related keys, wherever they were made: they travel between jobs by a hash of
+    # their key that is the same in every process, and so is the order of the results.
+
+    def group_by(
+        self,
+        key: Callable[[Any], Any],
+        *,
+        partitions: int | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Bring the items with equal keys together.
+
+        Where the items of a group are to be combined, `reduce_by_key` moves far less data.
+
+        Parameters
+        ----------
+        key : callable
+            Called as ``key(item)``. Keys that are equal in Python (``1 == 1.0``) are one key. A key
+            is made of numbers, texts, bytes, None, dates and times, paths, members of enums, and
+            tuples, frozen sets or frozen dataclasses of them.
+        partitions : int, optional
+            How many jobs share the groups; None: the planner decides.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            A pair ``(key, [items])`` for each key. The items of a group are in their order, the
+            groups in that of a hash of their keys: one order for all runs and plans.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> by_length = htdag.source(["to", "be", "or", "not"]).group_by(len)
+        """
+        stage = self._next("group_by", key, name, None, options)
+        return replace(stage, key=key, partitions=_checked(partitions, stage.name))
+
+    def reduce_by_key(
+        self,
+        function: Callable[[Any, Any], Any],
+        *,
+        key: Callable[[Any], Any] | None = None,
+        partitions: int | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Combine the values of each key into one.
+
+        Values are combined where they are made first, so that little travels.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(accumulated, value)``; has to be associative. It may change
+            `accumulated` in place.
+        key : callable, optional
+            Called as ``key(item)``; the item is the value. None: items are pairs ``(key, value)``.
+        partitions
+            As for `group_by`, which also says what can be a key.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            A pair ``(key, value)`` for each key, in the order of `group_by`.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> import operator
+        >>> words = htdag.source(["to be or", "not to be"]).flat_map(str.split)
+        >>> counts = words.map(lambda word: (word, 1)).reduce_by_key(operator.add)
+        """
+        stage = self._next("reduce_by_key", function, name, None, options, ("accumulated", "value"))
+        _check_key(key, "reduce_by_key", stage.name)
+        return replace(stage, key=key, partitions=_checked(partitions, stage.name))
+
+    def distinct(
+        self,
+        key: Callable[[Any], Any] | None = None,
+        *,
+        partitions: int | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Keep the first of all items that are equal, or that have equal keys.
+
+        Parameters
+        ----------
+        key : callable, optional
+            Called as ``key(item)``. None: the item itself is the key.
+        partitions
+            As for `group_by`, which also says what can be a key.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The items, in the order of a hash of their keys, as for `group_by`.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> words = htdag.source(["to", "be", "or", "not", "to", "be"]).distinct()
+        """
+        stage_name = checked_name(name, "distinct", "distinct")
+        _check_key(key, "distinct", stage_name)
+        stage = self._after("distinct", stage_name, name, options, key=key)
+        return replace(stage, partitions=_checked(partitions, stage_name))
+
+    def sort_by(
+        self,
+        key: Callable[[Any], Any] | None = None,
+        *,
+        reverse: bool = False,
+        partitions: int | None = None,
+        name: str | None = None,
+        **options: Any,
+    ) -> Stage:
+        """Sort the items; those with equal keys stay in their order, with `reverse` too.
+
+        One job sorts, by way of its disk, so that memory need not hold all items at once. It gives
+        them out in parts, so that the jobs of later stages read only what they need.
+
+        Parameters
+        ----------
+        key : callable, optional
+            Called as ``key(item)``; keys have to be comparable by ``<``. None: the item itself.
+        reverse : bool
+            True: the largest first.
+        partitions : int, optional
+            In how many parts the sorted items are given out; None: the planner decides.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The items, as ``sorted(items, key=key, reverse=reverse)`` gives them.
+
+        Raises
+        ------
+        FunctionError, OptionError
+            As for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> words = htdag.source(["to", "be", "or", "not"]).sort_by(len, reverse=True)
+        """
+        stage_name = checked_name(name, "sort_by", "sort_by")
+        _check_key(key, "sort_by", stage_name)
+        if not isinstance(reverse, bool):
+            raise OptionError(f"stage {stage_name!r}: reverse takes True or False")
+        stage = self._after("sort_by", stage_name, name, options, key=key, reverse=reverse)
+        return replace(stage, partitions=_checked(partitions, stage_name))
+
+    # How the items of other stages are read: no job runs for these alone, and their options hold
+    # for the jobs that read the items.
+
+    def take(self, n: int, *, name: str | None = None, **options: Any) -> Stage:
+        """Take the first items.
+
+        Of a source only so many items are sent, and stages of `map` and `starmap` before it compute
+        no more, where nothing else needs them. Other stages compute all their items.
+
+        Options hold for the jobs that read the items, here and in all stages that only say how
+        items are read.
+
+        Parameters
+        ----------
+        n : int
+            How many, from 1; where there are fewer, all of them.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            The items, with their keys.
+
+        Raises
+        ------
+        OptionError
+            If `n` is no whole number from 1, or as for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> few = htdag.source(range(1000)).take(10).map(lambda x: x * x)
+        """
+        return self._view("take", name, options, number=n)
+
+    def batch(self, n: int, *, name: str | None = None, **options: Any) -> Stage:
+        """Put items together into lists.
+
+        Parameters
+        ----------
+        n : int
+            How many items a list has, from 1; the last one may have fewer.
+        name, **options
+            As for `map`. A `chunk_size` counts lists.
+
+        Returns
+        -------
+        Stage
+            Lists of items, in their order. Each has the key of its first item.
+
+        Raises
+        ------
+        OptionError
+            If `n` is no whole number from 1, or as for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> sums = htdag.source(range(1000)).batch(32).map(sum)
+        """
+        return self._view("batch", name, options, number=n)
+
+    def zip(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
+        """Put the first items of several stages together, the second ones, and so on.
+
+        Parameters
+        ----------
+        *others : Stage
+            One stage or more.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            Tuples, as many as the shortest of the stages has items. Each has the key of its first
+            element.
+
+        Raises
+        ------
+        UsageError
+            If `others` are no stages.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> numbers = htdag.source(range(10))
+        >>> pairs = numbers.zip(numbers.map(lambda x: x * x))
+        """
+        return self._view("zip", name, options, others)
+
+    def product(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
+        """Make every tuple of an item of each stage, the last stage's items changing fastest.
+
+        The tuples are made in the jobs that use them, one after another, and are nowhere all at
+        once.
+
+        Parameters
+        ----------
+        *others : Stage
+            One stage or more.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            Tuples, as `itertools.product` gives them. The key of each is made of those of its
+            elements, with ``+`` between them.
+
+        Raises
+        ------
+        UsageError
+            If `others` are no stages.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> settings = htdag.source([0.1, 0.5]).product(htdag.source(range(10)))
+        """
+        return self._view("product", name, options, others)
+
+    def combinations(self, r: int, *, name: str | None = None, **options: Any) -> Stage:
+        """Make every tuple of `r` different items, in the order of the items.
+
+        As for `product`, the tuples are nowhere all at once.
+
+        Parameters
+        ----------
+        r : int
+            How many items a tuple has, from 1.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            Tuples, as `itertools.combinations` gives them, with keys as for `product`.
+
+        Raises
+        ------
+        OptionError
+            If `r` is no whole number from 1, or as for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> pairs = htdag.source(["oak", "elm", "ash"]).combinations(2)
+        """
+        return self._view("combinations", name, options, number=r)
+
+    def concat(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
+        """Put the items of several stages one after another.
+
+        Parameters
+        ----------
+        *others : Stage
+            One stage or more.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            All items. Their keys begin with the number of their stage, from 0, and a colon.
+
+        Raises
+        ------
+        UsageError
+            If `others` are no stages.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> both = htdag.source(range(10)).concat(htdag.source(range(90, 100)))
+        """
+        return self._view("concat", name, options, others)
+
+    def _view(
+        self,
+        kind: str,
+        name: str | None,
+        options: dict[str, Any],
+        others: tuple[Stage, ...] | None = None,
+        number: Any = 0,
+    ) -> Stage:
+        stage_name = checked_name(name, kind, kind)
+        if others is None:
+            number = whole_number(stage_name, kind, number)
+        if others is not None and not others:
+            raise UsageError(f"stage {stage_name!r}: {kind} needs at least one other stage")
+        for other in others or ():
+            if not isinstance(other, Stage):
+                raise UsageError(
+                    f"stage {stage_name!r}: {kind} takes stages, not {type(other).__name__}: "
+                    f"{other!r}; make one with htdag.source(...)"
+                )
+        stage = self._after(kind, stage_name, name, options)
+        return replace(stage, others=others or (), number=number)
+
+    def _next(
+        self,
+        kind: str,
+        function: Any,
+        name: str | None,
+        bind: Mapping[str, Stage] | None,
+        options: Mapping[str, Any],
+        arguments: Sequence[str] = ("item",),
+        **fields: Any,
+    ) -> Stage:
+        """Return a stage that calls a function; `arguments` are what it is called with."""
+        decorated = decoration(function)
+        name = decorated.name if name is None else name
+        stage_name = checked_name(name, function_name(function) or kind, kind)
+        check_function(function, stage_name)
+        binds = _checked_binds(bind, stage_name)
+        check_signature(function, kind, arguments, [keyword for keyword, _ in binds], stage_name)
+        made = self._after(
+            kind, stage_name, name, options, function=function, binds=binds, **fields
+        )
+        return replace(made, options=made.options.over(decorated.options))
+
+    def _after(
+        self, kind: str, stage_name: str, given: str | None, options: Mapping[str, Any], **rest: Any
+    ) -> Stage:
+        """Return a stage that reads this one."""
+        return Stage(
+            kind=kind,
+            name=stage_name,
+            named=given is not None,
+            options=_options.parse(options, stage_name),
+            upstream=self,
+            **rest,
+        )
+
+    def __repr__(self) -> str:
+        return f"<htdag.Stage {self.name!r}: {self.kind}>"
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(self._lazy("has no truth value"))
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(self._lazy("cannot be iterated"))
+
+    def __len__(self) -> NoReturn:
+        raise TypeError(self._lazy("has no length"))
+
+    def __contains__(self, item: object) -> NoReturn:
+        raise TypeError(self._lazy("cannot be searched"))
+
+    def _lazy(self, what: str) -> str:
+        return (
+            f"stage {self.name!r} {what}: nothing has run yet. Continue it with .map, .filter, "
+            f"..., or run it: htdag.Pipeline(stage).run()"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """What a loop repeats.
+
+    Attributes
+    ----------
+    state : Stage
+        Stands for the state that a round begins with.
+    result : Stage
+        The state that it ends with.
+    one : bool
+        Whether the state is one value, not items.
+    until : callable or None
+        Tells whether the loop is over.
+    previous : bool
+        Whether `until` takes the state before the round, too.
+    every : Stage or None
+        All items of the state as one list, for `until` to see; None where they are one value.
+    max_rounds : int
+        The most rounds.
+    """
+
+    state: Stage
+    result: Stage
+    one: bool
+    until: Callable[..., Any] | None
+    previous: bool
+    every: Stage | None
+    max_rounds: int
+
+    @property
+    def ends(self) -> tuple[Stage, ...]:
+        """The stages that a round is there for."""
+        return (self.result,) if self.every is None else (self.result, self.every)
+
+
+def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[str, Stage], ...]:
+    if bind is None:
+        return ()
+    if not isinstance(bind, Mapping):
+        raise UsageError(f"stage {stage!r}: bind takes a dict of keyword to stage, got {bind!r}")
+    for keyword, other in bind.items():
+        if not str(keyword).isidentifier():
+            raise UsageError(f"stage {stage!r}: bind: {keyword!r} is not the name of an argument")
+        if not isinstance(other, Stage):
+            raise UsageError(
+                f"stage {stage!r}: bind[{keyword!r}] is a {type(other).__name__}, not a stage; "
+                f"give plain values with functools.partial"
+            )
+    return tuple(bind.items())
+
+
+def _check_initial(initial: Any, stage: str) -> None:
+    if initial is not MISSING:
+        check_function(lambda: initial, f"{stage} (initial)")
+
+
+def _checked_fan_in(fan_in: int | None, stage: str) -> int | None:
+    return None if fan_in is None else whole_number(stage, "fan_in", fan_in, 2)
+
+
+def _check_key(key: Any, kind: str, stage: str) -> None:
+    if key is not None:
+        check_function(key, stage)
+        check_signature(key, f"{kind} (key)", ("item",), (), stage)
+
+
+def _checked(partitions: int | None, stage: str) -> int | None:
+    if partitions is None:
+        return None
+    partitions = whole_number(stage, "partitions", partitions)
+    if partitions > MOST_PARTITIONS:
+        raise OptionError(
+            f"stage {stage!r}: partitions={partitions} is too many: each job before it writes as "
+            f"many files; at most {MOST_PARTITIONS:,}"
+        )
+    return partitions

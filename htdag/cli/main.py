@@ -1,4 +1,4 @@
-"""What all commands share: how they end, their options, and the group that they are in."""
+"""The command `htdag`: the group of its verbs, and how it ends."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ import click
 
 from htdag import _logging
 from htdag._logging import LOGGER
-from htdag._text import visible
 from htdag._version import VERSION
-from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
-
-DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
-"""The exit statuses."""
+from htdag.cli.output import DONE, FAILED, INTERRUPTED, say, status_of
+from htdag.errors import HtdagError
 
 
 class Verbs(click.Group):
@@ -110,34 +107,6 @@ def _told(message: Warning | str, *place: object, **more: object) -> None:
     say(f"htdag: {message}", err=True)
 
 
-def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text on standard output, or standard error, so that it cannot steer a terminal."""
-    click.echo(visible(text), err=err, nl=nl)
-
-
-def status_of(error: HtdagError) -> int:
-    """Return the exit status that an error means."""
-    if isinstance(error, NotDone):
-        return NOT_DONE
-    return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive | RunEnded) else FAILED
-
-
-def _complete_tags(
-    context: click.Context, parameter: click.Parameter, incomplete: str
-) -> list[Any]:
-    from htdag.cli._tags import complete_tags
-
-    return complete_tags(context, parameter, incomplete)
-
-
-TAG = click.argument("tag", metavar="TAG", shell_complete=_complete_tags)
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-CSV = click.option("--csv", "as_csv", is_flag=True, help="Print CSV, for spreadsheets.")
-NO_PROGRESS = click.option(
-    "--no-progress", is_flag=True, help="Show no progress on standard error."
-)
-
-
 _EXIT_STATUS = """\b
 Exit status:
   0    done
@@ -166,26 +135,3 @@ def main() -> None:
       htdag errors "my survey"    what failed in it, and why?
       htdag errors --help         what else can be asked?
     """
-
-
-def print_json(content: Any) -> None:
-    """Print a value as JSON on standard output."""
-    from htdag.show.values import json_text
-
-    click.echo(json_text(content))  # which writes all but ASCII out
-
-
-def print_csv(rows: list[dict[str, Any]]) -> None:
-    """Print rows as CSV with a line of titles; nothing where there are none."""
-    import csv
-
-    if rows:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {
-                name: visible(value) if isinstance(value, str) else value
-                for name, value in row.items()
-            }
-            for row in rows
-        )

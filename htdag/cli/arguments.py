@@ -15,12 +15,14 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.cli._group import DONE, say, status_of
-from htdag.errors import HtdagError, UsageError
+from htdag import _units
+from htdag.cli.output import DONE, say, status_of
+from htdag.errors import HtdagError, OptionError, UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -257,3 +259,28 @@ def _for_shell(tag: str) -> str:
     if os.environ.get("_HTDAG_COMPLETE") != "bash_complete" or in_quotes:
         return tag
     return re.sub(r"([^\w@%+=:,./-])", r"\\\1", tag)
+
+
+class Age(click.ParamType[timedelta]):
+    """A length of time with its unit, such as 30d."""
+
+    name = "age"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        text = value.strip()
+        try:
+            if not text[-1:].isalpha():  # of which unit?
+                raise OptionError(text)
+            return timedelta(seconds=_units.duration(0)(text))
+        except OptionError:
+            self.fail(f"{value!r} is no length of time; give one such as 12h or 30d", param, ctx)
+
+
+OLDER_THAN = click.option("--older-than", type=Age(), metavar="AGE", help="Such as 12h, 30d or 8w.")
+
+
+TAG = click.argument("tag", metavar="TAG", shell_complete=complete_tags)

@@ -1,0 +1,75 @@
+"""Checks of what is given for a stage: its name, numbers, and functions."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+from htdag._names import check_stage_name, derived_name
+from htdag._units import whole
+from htdag.errors import FunctionError, OptionError
+
+
+def checked_name(given: str | None, derived: str, kind: str) -> str:
+    """Return the name that was given, checked, or one made of what the stage does."""
+    return derived_name(derived, kind) if given is None else check_stage_name(given)
+
+
+def whole_number(stage: str, what: str, value: Any, least: int = 1) -> int:
+    """Return a whole number that the user gave, or raise `OptionError`."""
+    number = whole(value)
+    if number is None or number < least:
+        raise OptionError(
+            f"stage {stage!r}: {what} takes a whole number from {least}, not {value!r}"
+        )
+    return number
+
+
+def check_works(function: Any, kind: str, stage: str) -> None:
+    """Refuse a function whose call only makes something that would work later."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    for each in (function, vars(type(function)).get("__call__")):
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise FunctionError(
+                f"stage {stage!r}: {kind} calls the function as it is, and a call of an async "
+                f"function does nothing yet. Give a function that calls "
+                f"asyncio.run(...) itself and returns the result"
+            )
+        if inspect.isgeneratorfunction(each) and kind != "flat_map":
+            way = (
+                "return a list, or use flat_map, which makes an item of each element"
+                if kind in ("map", "starmap")
+                else "let it return, not yield"
+            )
+            raise FunctionError(
+                f"stage {stage!r}: {kind} takes what the function returns, and a generator "
+                f"function returns a generator, which has not begun: {way}"
+            )
+
+
+def check_signature(
+    function: Any, kind: str, arguments: Sequence[str], keywords: Sequence[str], stage: str
+) -> None:
+    """Find arguments that can never fit now, not in a job, and functions that do no work."""
+    check_works(function, kind, stage)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # built-in functions may not tell
+    if arguments and arguments[-1].startswith("*"):
+        values: tuple[Any, ...] = ()
+        bind = signature.bind_partial
+    else:
+        values = (None,) * len(arguments)
+        bind = signature.bind
+    try:
+        bind(*values, **dict.fromkeys(keywords))
+    except TypeError as error:
+        called = [*arguments, *(f"{keyword}=..." for keyword in keywords)]
+        raise FunctionError(
+            f"stage {stage!r}: {kind} calls the function as f({', '.join(called)}), "
+            f"but its arguments are {signature}: {error}"
+        ) from None
