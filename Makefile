@@ -4,9 +4,9 @@
 # versions of Python, so the tests on HTCondor want the same minor version here.
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# More processes than processors: tests on a pool mostly wait. `PYTEST_WORKERS=0` is one after
-# another, which plain pytest does too.
-PYTEST_WORKERS ?= 6
+# More processes than processors: tests on a pool mostly wait, some 4 s for each node of a DAG.
+# `PYTEST_WORKERS=0` is one after another, which plain pytest does too.
+PYTEST_WORKERS ?= 10
 
 venv := .venv
 python := $(venv)/bin/python

@@ -571,13 +571,13 @@ class Image:
         return name
 
     def _is_made_by_statement(self, name: Name) -> bool:
-        """Tell whether the module's source defines a name by `class` or `def`."""
+        """Tell whether the module's source defines a name by `class`, `def` or `type`."""
         module, attribute = name
         if not self._is_whole:
             return False
         self._module(module)
         source = self._modules[module]["source"]
-        pattern = rb"^(class|def|async def) +%s\b" % re.escape(attribute.encode())
+        pattern = rb"^(class|def|async def|type) +%s\b" % re.escape(attribute.encode())
         return source is not None and re.search(pattern, source, re.MULTILINE) is not None
 
     def files_of(self, payload: Payload) -> list[str]:

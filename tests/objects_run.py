@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import io
 import json
+import os
 import pickle
 import signal
 import sys
+import tempfile
 import warnings
 
 import cloudpickle
@@ -132,11 +134,13 @@ def pickled(value):
 class Runs:
     """What runs say, with as few of them as possible."""
 
-    def __init__(self, names, tables, on, fuse):
+    def __init__(self, names, tables, on, fuse, packed):
         self.names = names
         self.tables = tables
         self.on = on
         self.fuse = fuse
+        self.packed = packed
+        self.refused = set()  # by itself
         self.number = 0
 
     def all(self):
@@ -145,14 +149,30 @@ class Runs:
     def place(self, place):
         slugs = list(self.tables[place])
         build = functools.partial(self.code, place) if place in IN_CODE else getattr(self, place)
-        # One that is refused would spoil the others, so it is tried alone.
-        alone = [slug for slug in slugs if place in TOGETHER and not self.travels(slug)]
-        others = [slug for slug in slugs if slug not in alone]
+        answers = {}
+        for slug in slugs:
+            # One that is refused would spoil the others.
+            if place in TOGETHER and not self.travels(slug):
+                answers.update(self.compiled(build, slug))
+        others = [slug for slug in slugs if slug not in answers]
         parts = [others[n : n + AT_ONCE] for n in range(0, len(others), AT_ONCE)]
-        answers = self.tried(build, parts) if others else {}
-        for slug in alone:
-            answers.update(self.tried(build, [[slug]]))
+        if others:
+            answers.update(self.tried(build, parts))
         return answers
+
+    def compiled(self, build, slug):
+        """Compile a pipeline with one value; return how it is refused, or nothing."""
+        import htdag
+
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                self.flow([build([slug])]).compile(os.path.join(folder, "run"))
+        except htdag.HtdagError as error:
+            self.refused.add(slug)
+            return {slug: ["refused", f"{type(error).__name__}: {error}"]}
+        except Exception as error:
+            return {slug: ["broke", f"{type(error).__name__}: {error}"]}
+        return {}
 
     def travels(self, slug):
         try:
@@ -181,9 +201,18 @@ class Runs:
             signal.alarm(0)
 
     def apart(self, build, parts, error, word="refused"):
+        slugs = {slug for part in parts for slug in part}
+        answers = self.halves(build, parts, error, word)
+        if not slugs & self.refused:
+            text = f"together with others only: {type(error).__name__}: {error}"
+            return {slug: ["broke", text] for slug in slugs}
+        return answers
+
+    def halves(self, build, parts, error, word):
         if len(parts) == 1:
             (part,) = parts
             if len(part) == 1:
+                self.refused.add(part[0])
                 return {part[0]: [word, f"{type(error).__name__}: {error}"]}
             middle = len(part) // 2
             parts = [part[:middle], part[middle:]]
@@ -192,13 +221,17 @@ class Runs:
             answers.update(self.tried(build, [part]))
         return answers
 
-    def run(self, stages):
+    def flow(self, stages):
         import htdag
 
+        named = [stage.with_options() for stage, _ in stages]
+        given = {"environment": htdag.Environment.packed(self.packed)} if self.packed else {}
+        return htdag.Pipeline(*named, name="objects", history=False, **given)
+
+    def run(self, stages):
         self.number += 1
         readers = [reader for _, reader in stages]
-        named = [stage.with_options() for stage, _ in stages]
-        flow = htdag.Pipeline(*named, name="objects", history=False)
+        flow = self.flow(stages)
         run = flow.submit(on=self.on).wait(timeout=280, progress=False)
         for target, reader in zip(flow.targets, readers, strict=True):
             yield from reader(run, target)
@@ -336,7 +369,7 @@ def main(names):
     if asked["on"] == "plain":
         tried = Plain(names, asked["tables"])
     else:
-        tried = Runs(names, asked["tables"], asked["on"], asked["fuse"])
+        tried = Runs(names, asked["tables"], asked["on"], asked["fuse"], asked["packed"])
     answers = tried.all()
     with open(asked["answers"], "w") as file:
         json.dump({"answers": answers, "runs": getattr(tried, "number", 0)}, file)

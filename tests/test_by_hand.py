@@ -156,6 +156,36 @@ def test_one_job_is_removed_and_then_the_dag(pool: Pool, runs_dir: Path, notes: 
     assert each_once(notes, 7, 7, *([] if keeps else [10]))
 
 
+def needing(folder: Path, x: int) -> int:
+    """Run out of memory until that is mended."""
+    if (folder / "broken").exists():
+        raise MemoryError
+    return x
+
+
+def test_memory_that_ran_out(pool: Pool, runs_dir: Path, notes: Path):
+    """A node that exit statuses judge asks for more memory as soon as it is submitted again."""
+    (notes / "broken").touch()
+    stage = htdag.source([5]).map(
+        functools.partial(needing, notes),
+        name="needing",
+        request_memory="100MB",
+        retry_request_memory="300MB",
+    )
+    hand = ByHand.__new__(ByHand)
+    hand.pool, hand.run = pool, runs_dir / "run"
+    hand.dag = htdag.Pipeline(stage, name="flow").compile(hand.run)
+    asked = []
+    for status in (1, 0):
+        hand.submit()
+        assert hand.end() == status
+        (ad,) = pool.job_ads(f"DAGManJobId == {hand.cluster}", ["RequestMemory"])
+        asked.append(ad["RequestMemory"])
+        (notes / "broken").unlink(missing_ok=True)
+    assert asked == [100, 300]
+    assert reference.result(hand.run, "needing") == [5]
+
+
 def test_a_run_that_htdag_submitted(pool: Pool, runs_dir: Path, notes: Path):
     (notes / "broken").touch()
     items = htdag.source(range(12), chunk_size=3).map(functools.partial(first, notes), name="first")

@@ -43,6 +43,8 @@ from htdag.runtime import layout, lent
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pool import Pool
+
 PLACES = ["local", *(pytest.param(p, marks=pytest.mark.pool) for p in ("seeing", "blind"))]
 
 
@@ -609,6 +611,41 @@ def test_a_url_that_gives_no_file_is_an_error_of_the_item(
     stage = htdag.files([url.replace("SERVER", server)]).map(Path.read_text)
     with pytest.raises(htdag.RunFailed, match=message):
         finished(htdag.Pipeline(stage))
+
+
+def with_input(path: Path) -> str:
+    return path.read_text() + Path("folder", "deep.txt").read_text()
+
+
+def returned(text: str) -> Path:
+    Path("r.txt").write_text(text)
+    return htdag.OutputFile("r.txt")
+
+
+@pytest.mark.pool
+def test_files_and_their_places_change_between_runs(pool: Pool, home: Path):
+    """What is computed and delivered is that of today, also where machines share no files."""
+    (home / "folder").mkdir()
+    for name in ("a.txt", "b.txt", "folder/deep.txt"):
+        (home / name).write_text(Path(name).name[0])
+
+    def texts(place: str) -> list[str]:
+        read = htdag.files([home / "a.txt", home / "b.txt"], chunk_size=1).map(
+            with_input, input_files=home / "folder"
+        )
+        made = read.map(returned, fuse=False, output_files={"r.txt": home / place / "{key}.txt"})
+        run = htdag.Pipeline(made, name="places", history=False).submit(
+            "places", on="condor", resume=True
+        )
+        run.wait(timeout=100)
+        found = [path.read_text() for path in run.result()]
+        assert [path.read_text() for path in sorted((home / place).iterdir())] == found
+        return found
+
+    with pool.only("blind"):
+        assert texts("first") == ["ad", "bd"]
+        (home / "b.txt").write_text("B")
+        assert texts("second") == ["ad", "Bd"]
 
 
 @pytest.mark.parametrize("url", ["no url", 3, "https://host", "https://host/", "http://h/a#b"])

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from typing import TYPE_CHECKING
 
@@ -496,3 +497,39 @@ def test_files_of_a_package_travel_where_what_is_reached_asks(
     assert in_both(tmp_path, files) == ("'of the package'",) * 2
     modules = pickle.loads((tmp_path / "run" / layout.IMAGE).read_bytes())["modules"]
     assert (modules["pack"]["data"] != b"") is travels
+
+
+PARAMETERS = """
+import dataclasses, typing
+type Named[T] = dict[str, T]
+type Nested = int | list[Nested]
+class Box[T: (int, str)]:
+    def __init__(self, v: T):
+        self.v = v
+    def same[U](self, u: U) -> tuple[T, U]:
+        return self.v, u
+class Sub[K, *Ts, **P](Box[int]):
+    k: K
+def f[T, U: "Box"](x: T, y: U) -> Named[T]:
+    return x
+@dataclasses.dataclass
+class Data[T]:
+    a: T
+CHECKS = [
+    lambda: (Named[int], Named.__value__, Named.__type_params__, Nested.__value__),
+    lambda: Nested.__value__.__args__[1].__args__[0] is Nested,
+    lambda: (Box(3).same("x"), Box.__type_params__[0] is Box.__init__.__annotations__["v"]),
+    lambda: (Box.same.__type_params__, Box.__type_params__[0].__constraints__),
+    lambda: (Sub.__type_params__, Sub[int, str, float, [int]]),
+    lambda: (f(1, 2), f.__type_params__),
+    lambda: (f.__annotations__["x"] is f.__type_params__[0], typing.get_type_hints(f)),
+    lambda: (Data[int](3), dataclasses.fields(Data)[0].type is Data.__type_params__[0]),
+]
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the syntax is that of Python 3.12")
+def test_parameters_of_types_in_the_syntax_of_python_3_12(tmp_path: Path):
+    script, job = in_both(tmp_path, {"main.py": PARAMETERS + SHOWN})
+    assert job == script
+    assert "Traceback" not in script

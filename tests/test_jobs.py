@@ -110,7 +110,7 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
         run.edit("work", attributes={"Owner": '"me"'})
 
     assert run.hold("work") == 3
-    assert run.state is htdag.RunState.HELD
+    wait_for(lambda: run.state is htdag.RunState.HELD)
     assert [(job.state, job.source, job.code) for job in run.jobs(ask=True)] == [
         ("held", "schedd", 1)
     ] * 3

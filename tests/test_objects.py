@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from objects import ENTRIES, IMPORTS, KNOWN, Entry
 from objects_run import AS_DATA, IN_CODE
 
 if TYPE_CHECKING:
-    from pool import Pool
+    from pool import Area, Pool
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
 HERE = Path(__file__).parent
+LIBRARIES = ("attrs", "numpy", "pandas", "pydantic", "tzdata")
 IN_CLOSURE = """
 def _closure_{slug}():
     v = {value}
@@ -107,9 +109,13 @@ def write_scripts(folder: Path, own: str, tables: dict[str, list[Entry]]) -> Non
 
 
 def answers(folder: Path, on: str, tables: dict[str, list[Entry]], **fuse: bool) -> Any:
-    """Return what plain Python (``"plain"``) or runs say of the entries of some places."""
+    """Return what plain Python (``"plain"``) or runs say of the entries of some places.
+
+    Execute points of the pool have none of the libraries, so there these travel.
+    """
     asked = {
         "on": on,
+        "packed": [f"{name}=={version(name)}" for name in LIBRARIES] if on == "condor" else [],
         "tables": {place: [entry.slug for entry in entries] for place, entries in tables.items()},
         "fuse": fuse,
         "answers": str(folder / f"answers-{on}.json"),
@@ -175,8 +181,7 @@ def tables_of(group: str) -> dict[str, list[Entry]]:
     }
 
 
-def compare(folder: Path, own: str, on: str, group: str, **fuse: bool) -> None:
-    tables = tables_of(group)
+def check(folder: Path, own: str, on: str, tables: dict[str, list[Entry]], **fuse: bool) -> None:
     write_scripts(folder, own, tables)
     plain = answers(folder, "plain", tables)
     told = answers(folder, on, tables, **fuse)
@@ -189,15 +194,29 @@ def test_values_are_in_runs_what_they_are_in_python(
     runs_dir: Path, tmp_path: Path, own: str, group: str
 ) -> None:
     """The classes are the script's own, and all is fused; or those of a module, and nothing is."""
-    compare(tmp_path, own, "local", group, **({} if own == "script" else {"fuse": False}))
+    fuse = {} if own == "script" else {"fuse": False}
+    check(tmp_path, own, "local", tables_of(group), **fuse)
+
+
+@pytest.fixture(scope="module")
+def pool_home(pool_area: Area) -> Path:
+    """One home for all runs on the pool: to pack the libraries takes long."""
+    return pool_area.new_runs_dir()
 
 
 @pytest.mark.pool
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("fuse", [True, False], ids=["fused", "unfused"])
 def test_values_are_on_a_pool_what_they_are_in_python(
-    pool: Pool, runs_dir: Path, tmp_path: Path, group: str
+    pool: Pool, pool_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fuse: bool
 ) -> None:
-    compare(tmp_path, "module", "condor", group)
+    """The classes are the script's own, and all is fused; or those of a module, and nothing is.
+
+    Execute points see nothing of the submit side.
+    """
+    monkeypatch.setenv("HTDAG_HOME", str(pool_home))
+    tables = {place: entries for group in GROUPS for place, entries in tables_of(group).items()}
+    with pool.only("blind"):
+        check(tmp_path, "script" if fuse else "module", "condor", tables, fuse=fuse)
 
 
 def test_the_table_of_what_is_known_to_go_wrong_is_true(runs_dir: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ import pytest
 import htdag
 from htdag.errors import BackendError, RunActive, RunFailed, StageNameError, UsageError
 from htdag.reuse import cache
-from htdag.reuse.directories import alone
+from htdag.reuse.directories import alone, discard_replaced
 from htdag.runtime import itemfile, layout
 
 if TYPE_CHECKING:
@@ -357,6 +358,21 @@ def test_a_process_killed_while_a_run_is_replaced_leaves_the_run_that_was(
     assert calls(shared) == once("fit", [0, 10, 20])
 
 
+def test_a_process_killed_while_it_removes_what_was_replaced(shared: Path, home: Path):
+    run = ended(per_item(shared, range(3)).submit("items", "local"))
+    shutil.copytree(run.path, shared / "replaced")
+    (shared / "replaced").rename(run.path / "replaced")
+    child = os.fork()
+    if child == 0:
+        with mock.patch("os.unlink", side_effect=lambda *_, **__: os._exit(9)):
+            discard_replaced(run.path)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not (run.path / "replaced").exists()
+    ended(per_item(shared, range(5)).submit("items", "local", resume=True))
+    assert [path.name for path in run.path.parent.iterdir()] == ["items"]
+
+
 def replacing_folders(number: int) -> Any:
     """Return an `os.replace` that ends the process when it has renamed so many folders."""
     left = iter(range(number))
@@ -644,6 +660,23 @@ def test_items_of_another_function_do_not_get_into_the_cache(shared: Path, home:
     run = survey(shared, range(5), offset=5, cache=True).submit("survey", "local", resume=True)
     assert ended(run).result("fit") == [1, 11, 21, 35, 45]
     assert [entry.path for entry in cache.entries()] == [before.path]
+
+
+def test_what_is_kept_is_that_of_the_same_stage(shared: Path, home: Path):
+    """Another stage may read the same, and be of the same kind."""
+
+    def flow(offset: int) -> Any:
+        parsed = htdag.source(range(3)).map(parse(shared), fuse=False)
+        fitted = parsed.map(fit(shared, 1), name="fit", fuse=False)
+        return htdag.Pipeline(fitted, parsed.map(fit(shared, offset), name="other", fuse=False))
+
+    ended(flow(2).submit("kept", "local"))
+    calls(shared)
+    run = ended(flow(3).submit("kept", "local", resume=True, keep_finished=["fit", "other"]))
+    assert run.result() == {"fit": [1, 11, 21], "other": [2, 12, 22]}
+    assert calls(shared) == Counter()
+    run = ended(flow(4).submit("kept", "local", resume=True, keep_finished=["fit"]))
+    assert run.result() == {"fit": [1, 11, 21], "other": [4, 14, 24]}
 
 
 def test_rerun_of_lanes(shared: Path, home: Path):

@@ -148,6 +148,9 @@ def submit_lines(
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"
     yield ""
+    if judged_by_status and _learns_memory(node):
+        # A POST script would have learnt it; who submits the DAG again by hand has none.
+        yield f"include : ./{layout.LIST} {name} memory |"
     yield f"include : {layout.held(name)}"
     variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
     unit = "$(unit)" if node.lanes > 1 else name
@@ -190,6 +193,12 @@ def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
         yield from atonce.LATE.splitlines()
     if "request_cpus" not in given:
         yield "request_cpus = 1"
+
+
+def _learns_memory(node: Node) -> bool:
+    """Tell whether later attempts may ask for more memory than the first."""
+    given = {"request_memory", "retry_request_memory"} & node.options.given().keys()
+    return bool(given) and "request_memory" not in per_item(node)
 
 
 def _variable(option: str) -> str:

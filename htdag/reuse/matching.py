@@ -85,8 +85,9 @@ def match(new: Identity, old: Identity, keep_finished: Collection[str] = ()) -> 
             continue
         for other in _likely_first(name, node, old["nodes"]):
             theirs = old["nodes"][other]
-            if _is_certain(node, theirs, keep_finished) and (
-                computation(node, keep_finished) == computation(theirs, keep_finished, node)
+            kept = _kept(node, theirs, keep_finished)
+            if _is_certain(node, theirs, kept) and (
+                computation(node, kept) == computation(theirs, kept)
             ):
                 same.append(other)
             elif not reasons:
@@ -97,22 +98,12 @@ def match(new: Identity, old: Identity, keep_finished: Collection[str] = ()) -> 
     return found
 
 
-def computation(
-    node: dict[str, Any],
-    keep_finished: Collection[str] = (),
-    named_by: dict[str, Any] | None = None,
-) -> list[Any]:
-    """Return all that decides what a node computes of its items.
-
-    Of stages in `keep_finished` the functions are left out; their names are those of the node that
-    it is `named_by`.
-    """
-    stages = [each["stage"] for each in (named_by or node)["functions"]]
-    kept = [_is_kept(stage, keep_finished) for stage in stages]
-    kept += [False] * (len(node["functions"]) - len(kept))
+def computation(node: dict[str, Any], kept: Collection[int] = ()) -> list[Any]:
+    """Return all that decides what a node computes of its items, but for the functions `kept`."""
+    functions = enumerate(node["functions"])
     return [
         node["structure"],
-        [None if k else f["components"] for k, f in zip(kept, node["functions"], strict=False)],
+        [None if n in kept else each["components"] for n, each in functions],
         [each["components"] for each in node["values"]],
         node["asks_key"],
         node["options"],
@@ -127,20 +118,31 @@ def key(node: dict[str, Any], identity: Identity) -> str | None:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _is_certain(new: dict[str, Any], old: dict[str, Any], keep_finished: Collection[str]) -> bool:
+def _is_certain(new: dict[str, Any], old: dict[str, Any], kept: Collection[int]) -> bool:
     """Tell whether equal digests mean that two nodes compute the same."""
     if new["loop"] or old["loop"] or len(new["functions"]) != len(old["functions"]):
         return False
     return not any(
         part["unsure"]
-        for mine, its in zip(new["functions"], old["functions"], strict=True)
-        if not _is_kept(mine["stage"], keep_finished)
-        for part in (mine, its)
-    ) and not any(part["unsure"] for part in (*new["values"], *old["values"]))
+        for node in (new, old)
+        for part in (
+            *(each for n, each in enumerate(node["functions"]) if n not in kept),
+            *node["values"],
+        )
+    )
 
 
-def _is_kept(stage: str, keep_finished: Collection[str]) -> bool:
-    return stage in keep_finished or EVERY_STAGE in keep_finished
+def _kept(new: dict[str, Any], old: dict[str, Any], keep_finished: Collection[str]) -> set[int]:
+    """Return which functions of a node are taken for those of another: its stages' own ones."""
+    stages = [
+        (mine["stage"], its["stage"])
+        for mine, its in zip(new["functions"], old["functions"], strict=False)
+    ]
+    return {
+        number
+        for number, (mine, its) in enumerate(stages)
+        if mine == its and (mine in keep_finished or EVERY_STAGE in keep_finished)
+    }
 
 
 def _version(identity: Identity) -> str:
@@ -172,8 +174,9 @@ def _differences(
     if new["structure"] != old["structure"] or len(new["functions"]) != len(old["functions"]):
         reason = _structural(stages, theirs, new, old)
         return dict.fromkeys(stages, reason)
-    for mine, its in zip(new["functions"], old["functions"], strict=True):
-        changed = [] if _is_kept(mine["stage"], keep_finished) else list(_changed(mine, its))
+    kept = _kept(new, old, keep_finished)
+    for number, (mine, its) in enumerate(zip(new["functions"], old["functions"], strict=True)):
+        changed = [] if number in kept else list(_changed(mine, its))
         if changed and mine["stage"] not in found:
             found[mine["stage"]] = _function_text(changed)
     last = stages[-1]

@@ -1,6 +1,7 @@
 """The entry of ``runtime.pyz``: ``work`` in a job, ``post`` beside DAGMan, ``local`` on its own.
 
-``list`` lists the jobs of a node when it is submitted, ``final`` is the work at the end of a run.
+``list`` lists the jobs of a node when it is submitted, ``memory`` tells what they are to ask for,
+``final`` is the work at the end of a run.
 
 Kept to the plainest syntax, so that a Python too old for the rest still says what is wrong.
 """
@@ -34,6 +35,10 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
         from htdag_runtime import joblist
 
         return joblist.renew(".", arguments[1])
+    if command == "memory":
+        from htdag_runtime import joblist
+
+        return joblist.memory_of(".", arguments[1])
     if command == "final":
         from htdag_runtime import final
 

@@ -855,7 +855,8 @@ class Image:
             if key in self._pieces or key in self._refused:
                 self._bring([key])
                 if other not in own:
-                    raise self._not_yet(self._waiting[key])
+                    group = self._pieces[key][0]
+                    raise self._not_yet(group if group in self._state else self._waiting[key])
             elif self._state.get(key) is True:
                 raise self._not_yet(key)
             elif other not in source.names and not hasattr(builtins, other):

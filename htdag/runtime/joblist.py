@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 
-from . import lanes, postlog, progress
+from . import lanes, memory, postlog, progress, submitfile
 
 
 def renew(run: str, name: str) -> int:
@@ -32,4 +33,21 @@ def renew(run: str, name: str) -> int:
         postlog.note(run, unit, "not submitted: " + traceback.format_exc())
         return 1
     postlog.note(run, unit, "listed %d job%s" % (jobs, "s" * (jobs != 1)))
+    return 0
+
+
+def memory_of(run: str, name: str) -> int:
+    """Print the command by which a node asks for what its earlier jobs needed, if that is more.
+
+    The submit description has it too, but HTCondor has begun to read the one from before.
+    """
+    try:
+        node = progress.read_plan(run)["by_name"][name]
+        learnt = memory.learn(run, node)
+    except Exception:
+        postlog.note(run, lanes.Unit(name), "memory: " + traceback.format_exc())
+        return 0
+    if learnt:
+        postlog.note(run, lanes.Unit(name), learnt)
+        sys.stdout.write("request_memory = %s\n" % submitfile.commands(run, name)["request_memory"])
     return 0

@@ -141,6 +141,8 @@ class Pickler(pickle.Pickler):
             return reduced  # code that was executed in a dict of its own
         _, (code, _, _, _, closure), (attributes, slots), *_ = reduced
         slots["__globals__"] = {}
+        if getattr(value, "__type_params__", ()):
+            slots["__type_params__"] = value.__type_params__
         state = (attributes, slots)
         setter = image.set_function_state
         return image.make_function, (code, namespace, closure), state, None, None, setter
