@@ -454,7 +454,7 @@ def set_super(made: Any, supertype: Any) -> None:
 
 def of_parameter(value: Any) -> Any:
     if _is_found(value):
-        return NotImplemented
+        return value.__name__
     from cloudpickle import cloudpickle
 
     options = {
