@@ -106,7 +106,7 @@ class Pickler(pickle.Pickler):
         if kind is types.FunctionType:
             return NotImplemented if self.is_named(value) else self.function(value)
         if kind is image.Module:
-            return _inner.subimport, (value.__name__,)
+            return cloud().subimport, (value.__name__,)
         if issubclass(kind, type):
             if value in _NO_NAMES or value.__module__ == "builtins":
                 if vars(builtins).get(value.__name__) is value:
