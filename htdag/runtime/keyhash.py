@@ -69,7 +69,10 @@ def digest(key: Any) -> bytes:
     elif kind is int and _LEAST < key < _LARGE:
         form = b"n%d" % key
     else:
-        form = _canonical(key)
+        try:
+            form = _canonical(key)
+        except RecursionError:
+            raise _refusal(kind, "its parts are nested too deep") from None
     return hashlib.blake2b(form, digest_size=SIZE).digest()
 
 
