@@ -103,10 +103,12 @@ class Plain:
             try:
                 self.names[f"raise_{slug}"](None)
             except Exception as error:
+                name = f"{type(error).__module__}.{type(error).__qualname__}"
+                name = name.removeprefix("builtins.")
                 try:
-                    answers[slug] = ["said", f"{type(error).__name__}: {error}"]
+                    answers[slug] = ["said", f"{name}: {error}"]
                 except Exception:
-                    answers[slug] = ["said", f"{type(error).__name__}: ?"]
+                    answers[slug] = ["said", f"{name}: ?"]
         return answers
 
     def key(self, place):
@@ -165,7 +167,7 @@ class Runs:
         import htdag
 
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
                 self.flow([build([slug])]).compile(os.path.join(folder, "run"))
         except htdag.HtdagError as error:
             self.refused.add(slug)

@@ -400,6 +400,22 @@ def test_what_is_pickled_by_its_name_has_other_names_in_other_modules(
     assert run_project({"own.py": own, "main.py": main}) == ["(True, True, True)"]
 
 
+def test_parameters_of_types_and_modules_are_items(run_project: Any):  # noqa: F811
+    main = """
+    import typing
+    import htdag
+    import own
+    T = typing.TypeVar("T")
+    def f(x):
+        return T, own.T, own
+    def g(found):
+        return [one is other for one, other in zip(found, (T, own.T, own))]
+    stage = htdag.source([1]).map(f).map(g, fuse=False, name="out")
+    """
+    own = "import typing\nT = typing.TypeVar('T')\n"
+    assert run_project({"own.py": own, "main.py": main}) == ["[True, True, True]"]
+
+
 def test_what_is_defined_inside_of_functions_goes_from_stage_to_stage(run_project: Any):  # noqa: F811
     main = """
     import htdag

@@ -378,3 +378,11 @@ def test_partitions_are_ranges_of_digests(keys, parts):
     found = [keyed.partition(digest, parts) for digest in sorted(map(keyhash.digest, keys))]
     assert found == sorted(found)
     assert all(0 <= part < parts for part in found)
+
+
+def test_what_is_nested_too_deep_is_refused():
+    key = ()
+    for _ in range(5000):
+        key = (key,)
+    with pytest.raises(StageError, match="a tuple cannot be a key: its parts are nested too deep"):
+        keyhash.digest(key)

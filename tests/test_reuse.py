@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ import pytest
 import htdag
 from htdag.errors import BackendError, RunActive, RunFailed, StageNameError, UsageError
 from htdag.reuse import cache
-from htdag.reuse.directories import alone
+from htdag.reuse.directories import alone, discard_replaced
 from htdag.runtime import itemfile, layout
 
 if TYPE_CHECKING:
@@ -355,6 +356,21 @@ def test_a_process_killed_while_a_run_is_replaced_leaves_the_run_that_was(
     assert again.result() == [1, 11, 21]
     assert ended(again.rerun("fit")).result() == [1, 11, 21]
     assert calls(shared) == once("fit", [0, 10, 20])
+
+
+def test_a_process_killed_while_it_removes_what_was_replaced(shared: Path, home: Path):
+    run = ended(per_item(shared, range(3)).submit("items", "local"))
+    shutil.copytree(run.path, shared / "replaced")
+    (shared / "replaced").rename(run.path / "replaced")
+    child = os.fork()
+    if child == 0:
+        with mock.patch("os.unlink", side_effect=lambda *_, **__: os._exit(9)):
+            discard_replaced(run.path)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert not (run.path / "replaced").exists()
+    ended(per_item(shared, range(5)).submit("items", "local", resume=True))
+    assert [path.name for path in run.path.parent.iterdir()] == ["items"]
 
 
 def replacing_folders(number: int) -> Any:

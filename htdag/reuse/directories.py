@@ -136,7 +136,7 @@ def alone(directory: Path) -> Iterator[None]:
 def swap(new: Path, directory: Path) -> None:
     """Put a new run directory in the place of an old one, which moves into it."""
     aside = _aside(directory)
-    shutil.rmtree(directory / layout.REPLACED, ignore_errors=True)
+    _discard(directory)
     os.replace(directory, aside)
     try:
         os.replace(new, directory)
@@ -150,15 +150,27 @@ def swap_back(directory: Path) -> None:
     """Undo `swap`."""
     aside = _aside(directory)
     os.replace(directory / layout.REPLACED, aside)
-    failed = directory.with_name(f".{directory.name}.{os.getpid()}.failed")
+    failed = _let_go(directory)
     os.replace(directory, failed)
     os.replace(aside, directory)
     shutil.rmtree(failed, ignore_errors=True)
 
 
+def _let_go(directory: Path) -> Path:
+    """Return what a folder of a run is called while it is removed."""
+    return directory.with_name(f".{directory.name}.{os.getpid()}.failed")
+
+
+def _discard(run: Path) -> None:
+    """Remove what a run was made from, so that no part of it is taken for the whole."""
+    with contextlib.suppress(OSError):
+        os.replace(run / layout.REPLACED, _let_go(run))
+    shutil.rmtree(_let_go(run), ignore_errors=True)
+
+
 def discard_replaced(run: Path) -> None:
     """Remove what a run that is done was made from."""
-    shutil.rmtree(run / layout.REPLACED, ignore_errors=True)
+    _discard(run)
     for folder in run.glob(f"{layout.NODES}/*/kept"):
         shutil.rmtree(folder, ignore_errors=True)
 

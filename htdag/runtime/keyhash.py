@@ -69,7 +69,10 @@ def digest(key: Any) -> bytes:
     elif kind is int and _LEAST < key < _LARGE:
         form = b"n%d" % key
     else:
-        form = _canonical(key)
+        try:
+            form = _canonical(key)
+        except RecursionError:
+            raise _refusal(kind, "its parts are nested too deep") from None
     return hashlib.blake2b(form, digest_size=SIZE).digest()
 
 
@@ -339,8 +342,9 @@ def _interface(key: Any) -> bytes:
 
 
 def _path(key: pathlib.PurePath) -> bytes:
-    if isinstance(key, travel.FilePath) and key._reference is not None:
-        return b"F" + key._reference.encode()  # where it is differs from job to job
+    if isinstance(key, travel.PATHS) and key._reference is not None:
+        reference: str = key._reference
+        return b"F" + reference.encode()  # where it is differs from job to job
     if isinstance(key, pathlib.PureWindowsPath):
         return b"pPureWindowsPath" + str(key).lower().encode("utf-8", "surrogatepass")
     return b"pPosixPath" + str(key).encode("utf-8", "surrogatepass")
