@@ -23,8 +23,8 @@ from htdag.runtime import reducers as _reducers  # noqa: F401 (pickles refer to 
 from htdag.runtime.checkpoint import checkpoint
 from htdag.runtime.command import Command, CommandError
 from htdag.runtime.current import Current, current
+from htdag.runtime.filepath import OutputFile
 from htdag.runtime.final import RunSummary
-from htdag.runtime.travel import OutputFile
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.stages.decorated import stage
 from htdag.store import load, runs

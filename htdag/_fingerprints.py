@@ -36,7 +36,7 @@ from htdag._project import (
     is_project_module,
 )
 from htdag._reach import reach, used_names
-from htdag.runtime import reducers
+from htdag.runtime import odd
 from htdag.runtime.current import current
 
 ITSELF = "its function"
@@ -361,7 +361,7 @@ class _Walk:
             inner = names.get("py_func")
             if _is(inner, types.FunctionType):  # it is compiled when it is called
                 return _made, (kind, inner, repr(names.get("targetoptions")))
-        found = reducers.reduced(value)  # as it travels
+        found = odd.reduced(value)  # as it travels
         if found is not NotImplemented:
             return found
         try:

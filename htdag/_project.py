@@ -110,7 +110,7 @@ def is_installed_code(file: str) -> bool:
     if file.startswith("<"):
         return file.startswith("<frozen")
     file = absolute(file)
-    here, real = file, os.path.realpath(file) if os.path.isabs(file) else file
+    here, real = file, _real(file) if os.path.isabs(file) else file
     roots = _installed_roots()
     if real.startswith(roots):
         return True
@@ -122,6 +122,19 @@ def is_installed_code(file: str) -> bool:
         for path in {here, real}
         for entry in _search_folders()
     )
+
+
+def _real(file: str) -> str:
+    """Return where a file is, without following the links to its folder for each file anew."""
+    if os.path.islink(file):
+        return os.path.realpath(file)
+    folder, name = os.path.split(file)
+    return os.path.join(_real_folder(folder), name)
+
+
+@lru_cache(maxsize=8192)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _names(recorded: frozenset[str], parts: list[str]) -> bool:

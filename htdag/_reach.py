@@ -34,7 +34,7 @@ from htdag._project import (
 )
 from htdag.runtime import static
 from htdag.runtime.checkpoint import checkpoint
-from htdag.runtime.travel import OutputFile
+from htdag.runtime.filepath import OutputFile
 
 _LEAVES = (str, bytes, bytearray, int, float, complex, bool, type(None), type(...), range)
 _LEAF_IDS = frozenset(map(id, _LEAVES))  # a class may have an odd hash

@@ -25,7 +25,7 @@ from htdag.plan.costs import weighted_median
 from htdag.plan.identity import GROUPS, PARTS
 from htdag.plan.tune import Measured, Measures
 from htdag.runtime import layout, progress, recordfile
-from htdag.runtime.chunking import BY_HASH
+from htdag.runtime.keyed import BY_HASH
 
 FORMAT = 1
 KEPT_RUNS = 5

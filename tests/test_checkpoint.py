@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pickle
@@ -184,35 +185,42 @@ def test_what_is_combined_outlives_a_pause(tmp_path: Path, build: Any, result: A
 
 
 def test_a_job_that_was_killed_goes_on_where_it_was(tmp_path: Path):
-    stage = htdag.source(range(6)).map(napping_longer, chunk_size=6)
+    go = tmp_path / "go"
+
+    def naps(x: int) -> float:
+        while x > 2 and not go.exists():
+            time.sleep(0.05)
+        return time.time()
+
+    stage = htdag.source(range(6)).map(naps, chunk_size=6)
     jobs = Started(stage, tmp_path / "run")
-    job = jobs.start("napping_longer")
-    items = jobs.run / layout.output("napping_longer", "0000", 1, "napping_longer")
+    job = jobs.start("naps")
+    items = jobs.run / layout.output("naps", "0000", 1, "naps")
     deadline = time.monotonic() + 200
     while (not items.exists() or items.stat().st_size < 60) and time.monotonic() < deadline:
         time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=200) == 143
     begun = time.time()
-    assert jobs.finish("napping_longer") == 0
-    values = reference.result(jobs.run, "napping_longer")
+    go.touch()
+    assert jobs.finish("naps") == 0
+    values = reference.result(jobs.run, "naps")
     assert len(values) == 6
     assert values[0] < begun < values[-1]
-    assert len(jobs.lines("napping_longer", "start")) == 2
+    assert len(jobs.lines("naps", "start")) == 2
 
 
-def napping_longer(x: int) -> float:
-    time.sleep(0.3)
+def timed(x: int) -> float:
     return time.time()
 
 
 def test_a_job_that_is_done_is_done_anew_when_it_is_started_again(tmp_path: Path):
-    stage = htdag.source([1]).map(napping_longer)
+    stage = htdag.source([1]).map(timed)
     jobs = Started(stage, tmp_path / "run")
-    assert jobs.finish("napping_longer") == 0
-    (first,) = reference.result(jobs.run, "napping_longer")
-    assert jobs.finish("napping_longer") == 0
-    (second,) = reference.result(jobs.run, "napping_longer")
+    assert jobs.finish("timed") == 0
+    (first,) = reference.result(jobs.run, "timed")
+    assert jobs.finish("timed") == 0
+    (second,) = reference.result(jobs.run, "timed")
     assert second > first
 
 
@@ -257,7 +265,7 @@ def test_a_function_goes_on_from_its_checkpoint(tmp_path: Path):
     assert text[slice(*spans[1])].decode() == "step 0\nstep 1\n"
 
 
-def counting_slowly(last: int) -> list[int]:
+def counting_slowly(go: Path, last: int) -> list[int]:
     """Count in steps that are put aside; return the processes that made them."""
     state = Path("state.json")
     made = json.loads(state.read_text()) if state.exists() else []
@@ -265,14 +273,16 @@ def counting_slowly(last: int) -> list[int]:
         made.append(os.getpid())
         state.write_text(json.dumps(made))
         htdag.checkpoint(state)
-        time.sleep(0.2)
+        while not go.exists():
+            time.sleep(0.05)
     return made
 
 
 @pytest.mark.parametrize("outputs", ["empty", "missing"])
 def test_a_checkpoint_of_the_first_item_outlives_an_eviction(tmp_path: Path, outputs: str):
     """Where the file system is shared: nothing was finished yet, so the item files are empty."""
-    stage = htdag.source([8]).map(counting_slowly, name="slowly")
+    go = tmp_path / "go"
+    stage = htdag.source([8]).map(functools.partial(counting_slowly, go), name="slowly")
     jobs = Started(stage, tmp_path / "run", shared=True)
     job = jobs.start("slowly")
     folder = jobs.run / layout.checkpoints("slowly", "0000", 1)
@@ -285,6 +295,7 @@ def test_a_checkpoint_of_the_first_item_outlives_an_eviction(tmp_path: Path, out
     assert items.stat().st_size == 0
     if outputs == "missing":
         items.unlink()
+    go.touch()
     assert jobs.finish("slowly") == 0
     (made,) = reference.result(jobs.run, "slowly")
     assert (len(made), len(set(made))) == (8, 2)
@@ -436,14 +447,32 @@ def test_a_job_without_a_folder_for_it_says_so(tmp_path, monkeypatch):
 
 @pytest.mark.pool
 @pytest.mark.parametrize("point", ["blind", "seeing"])
-def test_evicted_jobs_keep_what_is_done_and_put_aside(pool: Pool, runs_dir: Path, point: str):
+def test_evicted_jobs_keep_what_is_done_and_put_aside(
+    pool: Pool, runs_dir: Path, tmp_path: Path, point: str
+):
     """Also when the second eviction comes before anything more was put aside."""
-    done = htdag.source([1.5] * 6).map(slow, chunk_size=6, checkpoint_interval=1)
-    aside = htdag.source([12]).map(count, checkpoint_interval=1)
+    tmp_path.chmod(0o777)  # the blind point shares it
+
+    def begun(function: Any, item: Any) -> Any:
+        with open(tmp_path / function.__name__, "a") as file:
+            file.write("x")
+        return function(item)
+
+    def begins(function: Any) -> int:
+        file = tmp_path / function.__name__
+        return file.stat().st_size if file.exists() else 0
+
+    done = htdag.source([1.5] * 6).map(
+        functools.partial(begun, slow), name="slow", chunk_size=6, checkpoint_interval=1
+    )
+    aside = htdag.source([12]).map(
+        functools.partial(begun, count), name="count", checkpoint_interval=1
+    )
     with pool.only(point):
         run = htdag.Pipeline(done, aside, name="evicted").submit(on="condor")
         pool.wait_until(lambda: job_events(run, "001") == 2, 200, "the jobs' start")
-        time.sleep(4.5)
+        pool.wait_until(lambda: begins(slow) > 2 and begins(count), 200, "the third item")
+        time.sleep(1)
         vacate(pool, run)
         vacate(pool, run, "-fast")
         run.wait(timeout=200)

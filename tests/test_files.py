@@ -851,16 +851,16 @@ def test_containers_keep_their_types(item: Any):
 OFFERED = """
 import sys
 sys.path.insert(0, {archive!r})
-from htdag_runtime import inside, travel
+from htdag_runtime import filepath, inside
 inside.install()
 import htdag
 from htdag import OutputFile
-assert OutputFile is htdag.OutputFile is travel.OutputFile
+assert OutputFile is htdag.OutputFile is filepath.OutputFile
 try:
     print(htdag.source.__module__)
 except AttributeError as error:
     print(error)
-assert htdag.OutputFile is travel.OutputFile
+assert htdag.OutputFile is filepath.OutputFile
 """
 
 

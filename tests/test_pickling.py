@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import runpy
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import reference
 
 import htdag
 from htdag import _pickling
-from htdag.runtime import judgement, layout, progress
+from htdag.runtime import frames, judgement, layout, pickling, progress
 
 # What a script ends with.
 END = """
@@ -502,3 +503,28 @@ def test_a_module_that_the_user_registered_stays_registered(monkeypatch):
 )
 def test_names_of_functions(thing, name):
     assert _pickling.function_name(thing) == name
+
+
+# Without cloudpickle
+
+
+@pytest.mark.parametrize(
+    "value", [[1, "a", None], (2.5, b"x"), {"a": [True, (1,)]}, {1, 2}, frozenset({3})]
+)
+def test_containers_of_plain_values_are_pickled_as_all_else(value):
+    found = frames.plain_container(value)
+    assert found is not None
+    assert found.payload == pickling.dumps(value)
+
+
+@pytest.mark.parametrize("value", [[abs], (int,), [...], {"a": 1j}, [pickle.PickleBuffer(b"a")]])
+def test_what_holds_more_than_plain_values_is_left_to_others(value):
+    assert frames.plain_container(value) is None
+
+
+def test_all_classes_that_cloudpickle_reduces_are_left_to_it():
+    table = cloudpickle.Pickler._dispatch_table
+    modules = {kind.__module__ for kind in table if isinstance(kind, type)}
+    assert modules <= pickling.HELPED
+    for kind in filter(lambda each: isinstance(each, type), table):
+        assert pickling.Pickler.dispatch_table[kind] is table[kind]

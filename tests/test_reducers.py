@@ -528,7 +528,7 @@ def test_nothing_is_asked_of_odd_objects():
 
         __eq__ = __hash__ = __bool__ = __len__ = __getattr__
 
-    from htdag.runtime import reducers
+    from htdag.runtime import odd
 
-    make, arguments, state, *_ = reducers.reduced(Odd())
+    make, arguments, state, *_ = odd.reduced(Odd())
     assert (type(make(*arguments)) is Odd, state) == (True, {})

@@ -15,6 +15,7 @@ import cloudpickle
 
 from htdag import runtime
 
+_WITHOUT_DOCUMENTATION = 2  # which is as much again to read and to load
 _EPOCH = (2020, 1, 1, 0, 0, 0)  # equal contents give equal archives
 
 _PREAMBLE = """#!/bin/sh
@@ -113,7 +114,7 @@ def _add_module(archive: zipfile.ZipFile, name: str, source: bytes) -> None:
     time; it is not compared, since both stand in this one file.
     """
     _add(archive, name, source)
-    code = compile(source, name, "exec", dont_inherit=True)
+    code = compile(source, name, "exec", dont_inherit=True, optimize=_WITHOUT_DOCUMENTATION)
     unchecked = (1).to_bytes(4, "little")
     head = importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(source)
     _add(archive, name + "c", head + marshal.dumps(code))

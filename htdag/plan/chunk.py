@@ -15,7 +15,7 @@ from htdag.plan.model import Node
 from htdag.plan.parts import Input, Output, Reduction, StoredSource, Stream
 from htdag.plan.reasons import left_out, reason_of
 from htdag.runtime import chunking
-from htdag.runtime.chunking import BY_HASH
+from htdag.runtime.keyed import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
 
 if TYPE_CHECKING:

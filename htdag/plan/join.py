@@ -9,7 +9,7 @@ from htdag._names import node_name, unique_name
 from htdag.plan.fuse import job_options
 from htdag.plan.model import Node
 from htdag.plan.parts import Input, Output
-from htdag.runtime.chunking import BY_HASH
+from htdag.runtime.keyed import BY_HASH
 from htdag.stages import KEYED, Stage
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from htdag._throttles import Throttles
 from htdag.plan.costs import Chain
 from htdag.plan.model import Node
 from htdag.plan.schedule import Capacity, Work, makespan
-from htdag.runtime.chunking import BY_HASH
+from htdag.runtime.keyed import BY_HASH
 
 if TYPE_CHECKING:
     import networkx as nx

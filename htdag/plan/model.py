@@ -10,7 +10,8 @@ from htdag._options import Options
 from htdag._throttles import Throttles
 from htdag.plan.costs import Chain, Cost
 from htdag.plan.parts import Bind, Check, Input, Operation, Output, Reduction, StoredSource
-from htdag.runtime.chunking import BY_HASH, even
+from htdag.runtime.chunking import even
+from htdag.runtime.keyed import BY_HASH
 from htdag.runtime.lanes import Unit
 from htdag.stages import STATE
 

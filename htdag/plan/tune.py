@@ -17,7 +17,8 @@ from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
 from htdag.plan.costs import Cost, weighted_median
 from htdag.plan.identity import GROUPS, PARTS, stage_keys
 from htdag.plan.model import Node
-from htdag.runtime.chunking import BY_HASH, view_total
+from htdag.runtime.chunking import view_total
+from htdag.runtime.keyed import BY_HASH
 
 if TYPE_CHECKING:
     import networkx as nx

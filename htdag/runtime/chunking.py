@@ -11,9 +11,6 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-BY_HASH = ("group_by", "reduce_by_key", "distinct")
-"""Views whose chunks are the partitions that the jobs before them have written."""
-
 _NEAR = 0.25  # of a chunk: so near, the edge of a cell is taken, and one file less is read
 
 

@@ -29,9 +29,8 @@ from . import (
     views,
     workplace,
 )
-from .chunking import BY_HASH
 from .job import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
-from .parted import PartedWriter
+from .keyed import BY_HASH
 from .program import MISSING, Cursor, StageError, chain, keywords_of, pickler
 from .sinks import Sink
 from .surroundings import NO_SURROUNDINGS, Surroundings
@@ -98,7 +97,6 @@ def run(
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
     cursor = Cursor() if cursor is None else cursor
     program = job.program
-    pickler()  # what it imports is the worker's own
     watch = measure.Watch()
     content = image.enter(
         job.root, job.payload, os.path.join(os.path.dirname(os.getcwd()), "modules")
@@ -189,6 +187,8 @@ def _writer(
 ) -> "Writer":
     if not parts:
         return itemfile.ItemWriter(main, resume=resume, flush=True)
+    from .parted import PartedWriter  # it takes time, which most jobs need not spend
+
     total = views.total(job.description) if output["split"] == "rank" else None
     return PartedWriter(main, parts, total, resume=resume)
 

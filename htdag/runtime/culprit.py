@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from typing import Any, Callable, Iterator, NamedTuple, Tuple
 
-from . import reducers, static
+from . import odd, static
 
 _MOST_TRIES = 2_000
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
@@ -77,7 +77,7 @@ def place(value: Any, name: str, dumps: Callable[[Any], Any]) -> str:
 def _is_refused(value: Any) -> bool:
     """Return whether a value is refused for what it is, and not for what it holds."""
     try:
-        reducers.reduced(value)
+        odd.reduced(value)
     except Exception:
         return True
     return False

@@ -10,7 +10,7 @@ import enum
 import pickle
 from typing import Any, Dict
 
-from . import image, reducers, static
+from . import image, static
 
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a statement `class`, in general
 
@@ -48,6 +48,8 @@ def reduced_member(value: Any) -> Any:
             raise pickle.PicklingError("a %s that is a member does not travel by value" % base)
         arguments = base.__getnewargs__(value)
     how = (kind, value._name_, base, arguments)
+    from . import reducers
+
     return image.new_member, how, vars(value), None, None, reducers.set_attributes
 
 

@@ -10,6 +10,7 @@ them without its pickle.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -31,6 +32,9 @@ _HEAD = struct.Struct(HEADER.format + "I")  # with the checksum
 _TABLE = struct.Struct("<I")  # how many buffers; behind it the length of each
 HEAD_SIZE = HEADER.size + CRC.size
 TRAILER_SIZE = HEAD_SIZE + COUNT.size
+
+PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 
 SMALL = 1 << 16
 """Bytes below which a buffer stays in its pickle, and a frame is read in one piece."""
@@ -68,6 +72,31 @@ def plain(value: Any) -> Pickled:
     if type(value) is bytes and len(value) >= SMALL:
         return Pickled(_READ_ONLY, (value,))
     return Pickled(pickle.dumps(value, 5))
+
+
+class _OfAnyKind(Exception):
+    """A value holds more than numbers, texts, bytes, and Python's own containers of these."""
+
+
+class _PlainPickler(pickle.Pickler):
+    """Pickles what needs nobody's help."""
+
+    def reducer_override(self, value: Any) -> Any:
+        raise _OfAnyKind
+
+
+def _refuse(buffer: Any) -> bool:
+    raise _OfAnyKind
+
+
+def plain_container(value: Any) -> Optional[Pickled]:
+    """Return the pickle of a container; None if it holds more than what `plain` takes."""
+    file = io.BytesIO()
+    try:
+        _PlainPickler(file, 5, buffer_callback=_refuse).dump(value)
+    except (_OfAnyKind, RecursionError):
+        return None
+    return Pickled(file.getvalue())
 
 
 def large_buffers(found: List[Any]) -> Callable[[Any], bool]:

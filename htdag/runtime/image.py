@@ -17,9 +17,9 @@ import linecache
 import os
 import pickle
 import sys
-import threading
 import types
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from _thread import RLock
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from . import layout, models
 from .travel import arrived
@@ -31,6 +31,7 @@ __all__ = [
     "cached",
     "enter",
     "make_class",
+    "make_code",
     "new_member",
     "set_class_state",
 ]
@@ -51,6 +52,12 @@ def _known_as(thing: Any) -> Any:
 
 
 # What pickles refer to
+
+
+@_known_as
+def make_code(*parts: Any) -> types.CodeType:
+    """Return the code of a function: Python has no name for its type by which pickle finds it."""
+    return types.CodeType(*parts)
 
 
 @_known_as
@@ -77,6 +84,13 @@ def _imported(module: str) -> Any:
     if module not in sys.modules:
         importlib.import_module(module)
     return sys.modules[module]
+
+
+def _absent(error: BaseException) -> Any:
+    """Return what stands for something that cannot be made here; its use says why."""
+    from .absent import Absent  # it takes time, which most jobs need not spend
+
+    return Absent(error)
 
 
 @_known_as
@@ -260,20 +274,13 @@ class Loader:
 
         if not self.is_package(name):
             return None
-        located: Any = _Located(self.image.folder(name))
+        located: Any = types.SimpleNamespace()
+        located.path = os.path.join(self.image.folder(name), "__init__.py")
         return FileReader(located)
 
 
 def _loader(image: "Image") -> Any:
     return Loader(image)
-
-
-class _Located(NamedTuple):
-    folder: str
-
-    @property
-    def path(self) -> str:
-        return os.path.join(self.folder, "__init__.py")
 
 
 class MainSpec(importlib.machinery.ModuleSpec):
@@ -370,7 +377,7 @@ class Image:
         self._postponed: Dict[Name, None] = {}
         self._waiting: Dict[Any, int] = {}  # for a group or name: what was being made then
         self._depth = 0
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._sources: Dict[str, Any] = {}
         self._making: List[int] = []
         self._unchanged: Dict[Name, None] = {}  # names, without what changes their values later
@@ -439,8 +446,7 @@ class Image:
     def _made(self, name: str) -> Any:
         """Make a module aside from those of this process, and the packages that it is in."""
         parent, _, last = name.rpartition(".")
-        spec = self.spec(name)
-        assert spec is not None
+        spec: Any = self.spec(name)
         module = self.blank(name)
         module.__spec__ = spec
         module.__loader__ = self._loader
@@ -664,7 +670,7 @@ class Image:
             module, name = key
             own = vars(self.module(module))
             if key in self._refused:
-                own.setdefault(name, Absent(self._refusal(key)))
+                own.setdefault(name, _absent(self._refusal(key)))
                 continue
             group = self._pieces[key][0] if key in self._pieces else None
             try:
@@ -678,7 +684,7 @@ class Image:
                 self._postponed[key] = None
             except Exception as error:
                 if group is None:
-                    own[name] = Absent(error)
+                    own[name] = _absent(error)
                 else:
                     self._give_up(group, error)
 
@@ -686,7 +692,7 @@ class Image:
         """Put what says why in the place of names that cannot be made."""
         self._state[group] = error
         for (module, name), _ in self._pieces_of(group):
-            vars(self.module(module)).setdefault(name, Absent(error))
+            vars(self.module(module)).setdefault(name, _absent(error))
 
     def _load(self, group: int) -> Any:
         """Make a group of names, and return their values."""
@@ -771,7 +777,7 @@ class Image:
                     )
                     own = vars(self.module(module))
                     if name not in own or key in self._unchanged:
-                        own[name] = Absent(error)
+                        own[name] = _absent(error)
         if not self._depth and self._registered:
             self._register()
 
@@ -908,38 +914,10 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-# What did not travel
-
-
-class Absent:
-    """Stands for what did not travel, or cannot be made in this job: its use says why."""
-
-    __slots__ = ("_error",)
-
-    def __init__(self, error: BaseException) -> None:
-        object.__setattr__(self, "_error", error)
-
-    def __repr__(self) -> str:
-        return "<not in this job: %s>" % (object.__getattribute__(self, "_error"),)
-
-    __hash__ = object.__hash__
-
-
-def _use(self: Any, *_: Any, **__: Any) -> Any:
-    raise object.__getattribute__(self, "_error").with_traceback(None)
-
-
-_METHODS = """
-getattr setattr delattr call getitem setitem delitem iter next len contains enter exit bool int
-float complex index str bytes format eq ne lt le gt ge add radd sub rsub mul rmul truediv rtruediv
-floordiv rfloordiv mod rmod pow rpow and rand or ror xor rxor matmul rmatmul neg pos abs invert
-await aiter anext aenter aexit reduce_ex fspath
-"""
-for _method in _METHODS.split():
-    setattr(Absent, "__%s__" % _method, _use)
-
-
 # Jobs, and processes that their functions start
+
+
+_NOT_THE_USERS = frozenset({"cloudpickle", *getattr(sys, "stdlib_module_names", ())})
 
 
 def enter(root: str, payload: str, scratch: str) -> Any:
@@ -956,6 +934,10 @@ def enter(root: str, payload: str, scratch: str) -> Any:
     """
     os.environ[_VARIABLE] = os.pathsep.join((os.path.abspath(root), scratch))
     found = Image.read(root, scratch)
+    if not _NOT_THE_USERS.isdisjoint(found.modules):
+        from . import pickling
+
+        pickling.cloud()  # now, while Python's own modules are found
     found.install()
     with open(payload, "rb") as file:
         return found.loads(file.read())

@@ -8,7 +8,7 @@ since the state of the job is here.
 
 from __future__ import annotations
 
-import importlib
+import importlib.machinery
 import os
 import sys
 from types import ModuleType
@@ -20,7 +20,7 @@ PUBLIC = {
     "Command": "command",
     "CommandError": "command",
     "Current": "current",
-    "OutputFile": "travel",
+    "OutputFile": "filepath",
     "checkpoint": "checkpoint",
     "command": "command",
     "current": "current",
@@ -109,8 +109,23 @@ def _installed_folders() -> Any:
     return []
 
 
+class _OfArchive:
+    """Finds cloudpickle where this package is, wherever functions have modules looked for."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        """Return the spec of cloudpickle; None for all else."""
+        if name != "cloudpickle":
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, [_ARCHIVE])
+
+
+_ARCHIVE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def install() -> None:
     """Put the module in place, before anything of the user's is unpickled."""
+    sys.meta_path.insert(0, _OfArchive)
     module = _Inside("htdag", "What functions may use of htdag in a job.")
     module.stage = stage  # type: ignore[attr-defined]
     sys.modules["htdag"] = module

@@ -10,6 +10,9 @@ import pickle
 import struct
 from typing import Any, Callable
 
+BY_HASH = ("group_by", "reduce_by_key", "distinct")
+"""Views whose chunks are the partitions that the jobs before them have written."""
+
 SIZE = 16
 """Bytes of a digest. Two of 10**12 different keys have the same one with a chance of 10**-15."""
 

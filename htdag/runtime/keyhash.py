@@ -342,8 +342,9 @@ def _interface(key: Any) -> bytes:
 
 
 def _path(key: pathlib.PurePath) -> bytes:
-    if isinstance(key, travel.FilePath) and key._reference is not None:
-        return b"F" + key._reference.encode()  # where it is differs from job to job
+    if isinstance(key, travel.PATHS) and key._reference is not None:
+        reference: str = key._reference
+        return b"F" + reference.encode()  # where it is differs from job to job
     if isinstance(key, pathlib.PureWindowsPath):
         return b"pPureWindowsPath" + str(key).lower().encode("utf-8", "surrogatepass")
     return b"pPosixPath" + str(key).encode("utf-8", "surrogatepass")

@@ -68,7 +68,9 @@ def run_directory(run: str, cores: int) -> int:
     try:
         import ctypes  # noqa: F401
 
-        import cloudpickle  # noqa: F401  (once here, not in every forked job)
+        from . import pickling
+
+        pickling.cloud()  # once here, not in every forked job
 
         scheduler = _Scheduler(pool)
         failed = scheduler.run()

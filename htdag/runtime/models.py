@@ -8,7 +8,6 @@ model is with its parameters given (``Model[int]``) keeps it: its fields may nam
 from __future__ import annotations
 
 import importlib
-import inspect
 from typing import Any, Dict, Tuple
 
 _COMPILED = ("__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__")
@@ -36,6 +35,8 @@ def complete(kind: Any, members: Dict[str, Any]) -> None:
     mocks = importlib.import_module("pydantic._internal._mock_val_ser")
     is_model = hasattr(kind, "model_rebuild")
     mock = mocks.set_model_mocks if is_model else mocks.set_dataclass_mocks
+    import inspect  # it takes time, which jobs without such classes need not spend
+
     # Before 2.11 it is told the name too.
     mock(kind, *[kind.__name__] * ("cls_name" in inspect.signature(mock).parameters))
 

@@ -8,6 +8,8 @@ by value, and its functions keep to the names of the module that they come from.
 from __future__ import annotations
 
 import _thread
+import builtins
+import copyreg
 import functools
 import io
 import pickle
@@ -15,10 +17,7 @@ import sys
 import types
 from typing import Any, Dict, List, Optional, Tuple
 
-import cloudpickle
-from cloudpickle import cloudpickle as _inner
-
-from . import enums, image, models, reducers
+from . import enums, image, models, odd
 from .frames import Pickled
 
 PROTOCOL = 5
@@ -49,7 +48,8 @@ def name_of(value: Any) -> Optional[Tuple[str, str]]:
 
 def _by_value(value: Any) -> bool:
     """Tell whether the user has told cloudpickle to take the module of something along."""
-    registered = _inner._PICKLE_BY_VALUE_MODULES
+    loaded = sys.modules.get("cloudpickle.cloudpickle")
+    registered = loaded._PICKLE_BY_VALUE_MODULES if loaded else ()
     return bool(registered) and str(value.__module__).partition(".")[0] in {
         name.partition(".")[0] for name in registered
     }
@@ -59,8 +59,33 @@ class TooDeep(pickle.PicklingError):
     """A value holds values that hold others, and so on, more often than Python can follow."""
 
 
-class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+def cloud() -> Any:
+    """Import cloudpickle; it takes time, which jobs need not spend where all has a name."""
+    from cloudpickle import cloudpickle
+
+    return cloudpickle
+
+
+class _Dispatch(Dict[type, Any]):
+    """Who reduces objects of a class, as for cloudpickle, and what `copyreg` knows."""
+
+    def __missing__(self, kind: type) -> Any:
+        if kind.__module__ in HELPED:
+            return cloud().Pickler.dispatch_table[kind]
+        return copyreg.dispatch_table[kind]
+
+
+HELPED = frozenset(
+    {"builtins", "_io", "_weakrefset", "abc", "dataclasses", "logging", "types", "typing"}
+)
+"""The modules of the classes that cloudpickle reduces."""
+
+
+class Pickler(pickle.Pickler):
     """Pickles by name what has one, and the rest by value."""
+
+    dispatch_table = _Dispatch()
+    _helper: Any = None  # what cloudpickle knows of the functions of one pickle
 
     def dump(self, value: Any) -> None:
         try:
@@ -75,21 +100,24 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         kind = type(value)
         if enums.is_enum(kind) and not self.is_elsewhere(kind):
             return enums.reduced_member(value)
-        made = reducers.reduced(value)
+        made = odd.reduced(value)
         if made is not NotImplemented:
             return made
         if kind is types.FunctionType:
             return NotImplemented if self.is_named(value) else self.function(value)
         if kind is image.Module:
-            return _inner.subimport, (value.__name__,)
+            return cloud().subimport, (value.__name__,)
         if issubclass(kind, type):
             if value in _NO_NAMES or value.__module__ == "builtins":
-                return super().reducer_override(value)
+                if vars(builtins).get(value.__name__) is value:
+                    return NotImplemented
+                return cloud()._class_reduce(value)
             return NotImplemented if self.is_named(value) else self.class_(value)
         if kind is types.CodeType:
             # cloudpickle 3.1.3 leaves out the file, without which a traceback quotes no lines.
-            make, parts = self.dispatch_table[types.CodeType](value)
-            return make, tuple(value.co_filename if p == "<dynamic-code>" else p for p in parts)
+            _, parts = self.dispatch_table[types.CodeType](value)
+            parts = tuple(value.co_filename if p == "<dynamic-code>" else p for p in parts)
+            return image.make_code, parts
         if kind is functools._lru_cache_wrapper:
             if self.is_named(value):
                 return NotImplemented
@@ -106,7 +134,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def function(self, value: Any) -> Any:
         """Return how a function is made that has no name."""
-        reduced = self._dynamic_function_reduce(value)
+        if self._helper is None:
+            self._helper = cloud().Pickler(io.BytesIO(), PROTOCOL)
+        reduced = self._helper._dynamic_function_reduce(value)
         namespace = value.__globals__.get("__name__")
         module = sys.modules.get(namespace) if isinstance(namespace, str) else None
         if module is None or getattr(module, "__dict__", None) is not value.__globals__:
@@ -123,8 +153,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         """Return how a class is made that has no name."""
         if enums.is_enum(value):
             return self.enum(value)
-        reduced = _inner._dynamic_class_reduce(value)
-        if reduced[0] is not _inner._make_skeleton_class:
+        reduced = cloud()._dynamic_class_reduce(value)
+        if reduced[0] is not cloud()._make_skeleton_class:
             return reduced
         make, (metaclass, name, bases, names, *rest), (members, more), *_, set_state = reduced
         names = {**names, "__qualname__": value.__qualname__}
@@ -144,7 +174,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def enum(self, value: Any) -> Any:
         """Return how an enumeration is made that has no name."""
         names = {"__module__": value.__module__, "__qualname__": value.__qualname__}
-        tracker = _inner._get_or_create_tracker_id(value)
+        tracker = cloud()._get_or_create_tracker_id(value)
         bases = value.__bases__
         how = (type(value), value.__name__, bases, names, tracker, bases)
         state: Any = (enums.attributes(value), {})
@@ -179,6 +209,8 @@ def with_room(function: Any, *arguments: Any) -> Any:
     try:
         return function(*arguments)
     except TooDeep:
+        import threading  # noqa: F401  (it takes the thread that imports it for the main one)
+
         outcome: List[Any] = []
         done = _thread.allocate_lock()
 

@@ -23,7 +23,7 @@ from typing import (
 
 from . import lent, travel
 from .bound import Bound
-from .frames import Pickled, large_buffers, plain
+from .frames import CONTAINERS, PLAIN, Pickled, large_buffers, plain, plain_container
 from .snapshot import ATOM, KINDS, CannotCopy, Owner, is_immutable
 
 if TYPE_CHECKING:
@@ -350,16 +350,32 @@ HINTS = {
 }
 
 
-_PLAIN = (int, float, str, bytes, bool, type(None))
-
-
 def pickler(files: bool = True) -> Callable[[Any], Pickled]:
     """Return a function that pickles any value; classes and functions by name where they have one.
 
     Without `files` a value with the path of a file that travels is an error.
     """
+    of_any_kind: Optional[Callable[[Any], Pickled]] = None
+
+    def dumps(value: Any) -> Pickled:
+        nonlocal of_any_kind
+        kind = type(value)
+        if kind in PLAIN:
+            return plain(value)
+        if of_any_kind is None:
+            if kind in CONTAINERS:
+                found = plain_container(value)
+                if found is not None:
+                    return found
+            of_any_kind = _pickler_of_any_kind(files)
+        return of_any_kind(value)
+
+    return dumps
+
+
+def _pickler_of_any_kind(files: bool) -> Callable[[Any], Pickled]:
     allowed = files
-    from . import pickling
+    from . import pickling  # it takes time, which jobs of plain values need not spend
 
     class Pickler(pickling.Pickler):
         """Notes which files travel with a value, and types that were not seen before."""
@@ -372,7 +388,7 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
             if kind not in tried:
                 self.new += (kind,)
                 tried.add(kind)
-            if isinstance(value, travel.FilePath):
+            if isinstance(value, travel.PATHS):
                 if value._reference is not None:
                     self.files += (value._reference,)
                 return NotImplemented
@@ -395,8 +411,6 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
         return found
 
     def dumps(value: Any) -> Pickled:
-        if type(value) in _PLAIN:
-            return plain(value)
         found: Pickled = pickling.with_room(once, value)
         if found.files and not allowed:
             raise StageError(

@@ -1,78 +1,35 @@
 """How objects travel that plain pickle refuses, or makes something else of.
 
 A lock, a logger or a file that is open for reading is made again where it arrives. What belongs to
-one process is refused, with what to do instead. The picklers ask `reduced` first, here and in jobs.
+one process is refused, with what to do instead. Which objects that are is in ``odd.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import gc
 import importlib
 import io
-import logging
 import operator
 import os
 import pickle
 import sys
-import threading
 import types
 import typing
-import weakref
-from typing import Any, Callable, Dict, Optional, Tuple, TypeVar
+from _weakref import ref
+from typing import Any, Callable, Dict, Optional, TypeVar
 
 from . import static
 
 Reducer = Callable[[Any], Any]
+
 Thing = TypeVar("Thing")
 
-_known: Dict[int, Tuple[Any, Optional[Reducer]]] = {}
 
+def refusal(way_out: str) -> Reducer:
+    """Return what refuses objects of a class, and says what to do instead."""
 
-def reduced(value: Any) -> Any:
-    """Return how a value is made again, as ``__reduce_ex__`` does; NotImplemented for most.
-
-    Raises
-    ------
-    pickle.PicklingError
-        If it belongs to this process; the message tells what to do instead.
-    """
-    kind = type(value)
-    known = _known.get(id(kind))  # by number, since a class may have an odd hash
-    if known is None or known[0]() is not kind:
-        known = _known[id(kind)] = weakref.ref(kind), _reducer(kind)
-    return NotImplemented if known[1] is None else known[1](value)
-
-
-def _reducer(kind: type) -> Optional[Reducer]:
-    """Return what knows how objects of a class travel; None where they do so by themselves."""
-    names = set()
-    for base in static.bases(kind)[:-1]:
-        name = "%s.%s" % (static.module_name(base), base.__qualname__)
-        if name in _MADE:
-            return _MADE[name]
-        if name in _REFUSED:
-            return _refusal(_REFUSED[name])
-        own = static.members(base)
-        if base.__flags__ & _HEAP_TYPE:
-            if "__reduce__" in own or "__reduce_ex__" in own:
-                break
-        else:
-            names.add("__new__")  # more than an object
-        names.update(own)
-    else:
-        if "__getattr__" in names and not names & _HOW_TO_TRAVEL:
-            return _catch_all
-    return _standard_stream if "write" in names else None
-
-
-_HOW_TO_TRAVEL = {"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__new__"}
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a statement `class`, in general
-
-
-def _refusal(way_out: str) -> Reducer:
     def refuse(value: Any) -> Any:
         kind = type(value)
         module = static.module_name(kind).lstrip("_")
@@ -92,7 +49,19 @@ def known(thing: Thing) -> Thing:
 # Locks and the like: new ones, that nobody holds
 
 
-def _local(value: Any) -> Any:
+def of_lock(value: Any) -> Any:
+    import threading
+
+    return threading.Lock, ()
+
+
+def of_reentrant_lock(value: Any) -> Any:
+    import threading
+
+    return threading.RLock, ()
+
+
+def of_local(value: Any) -> Any:
     return new_object, (type(value),), dict(value.__dict__)
 
 
@@ -102,20 +71,20 @@ def new_object(kind: Any) -> Any:
     return kind.__new__(kind)
 
 
-def _simple_queue(value: Any) -> Any:
+def of_simple_queue(value: Any) -> Any:
     if not value.empty():
         raise pickle.PicklingError("the content of a SimpleQueue cannot be read; use a queue.Queue")
     return type(value), ()
 
 
-def _system_random(value: Any) -> Any:
+def of_system_random(value: Any) -> Any:
     return type(value), ()
 
 
 # Objects with a `__getattr__`, which pickle asks for what it looks for, before there is any state
 
 
-def _catch_all(value: Any) -> Any:
+def of_catch_all(value: Any) -> Any:
     state = dict(static.attributes(value))
     return new_object, (type(value),), state, None, None, set_attributes
 
@@ -131,7 +100,7 @@ def set_attributes(made: Any, attributes: Dict[str, Any]) -> None:
 
 
 @known
-class Reference(weakref.ref):  # type: ignore[type-arg]
+class Reference(ref):  # type: ignore[type-arg]
     """A weak reference that keeps its object.
 
     Where it was made something else kept that, which need not have travelled.
@@ -153,24 +122,25 @@ class _Gone:
     __slots__ = ("__weakref__",)
 
 
-def _reference(value: Any) -> Any:
-    referent = weakref.ref.__call__(value)
+def of_reference(value: Any) -> Any:
+    referent = ref.__call__(value)
     return Reference, () if referent is None else (referent,)
 
 
-def _weak_method(value: Any) -> Any:
+def of_weak_method(value: Any) -> Any:
     return type(value), (value(),)
 
 
-def _weak_dict(value: Any) -> Any:
+def of_weak_dict(value: Any) -> Any:
     return type(value), (), None, None, iter(list(value.items()))
 
 
 # Logging
 
 
-def _logger(value: Any) -> Any:
+def of_logger(value: Any) -> Any:
     """Return a logger by its name, with the level that was set for it; handlers do not travel."""
+    logging: Any = sys.modules["logging"]
     if isinstance(value, logging.RootLogger):
         return logging.getLogger, ()
     if value.manager.loggerDict.get(value.name) is not value:
@@ -183,7 +153,7 @@ def _logger(value: Any) -> Any:
 # Files that are open for reading: opened again, and read on from where they were
 
 
-def _standard_stream(value: Any) -> Any:
+def of_standard_stream(value: Any) -> Any:
     for name in ("stdout", "stderr", "stdin"):
         stream = getattr(sys, name)
         if value is stream or value is getattr(sys, "__%s__" % name):
@@ -197,7 +167,7 @@ def _file(reading: Reducer) -> Reducer:
     """Return how files of a kind travel, given how those do that are open for reading."""
 
     def reduce(value: Any) -> Any:
-        made = _standard_stream(value)
+        made = of_standard_stream(value)
         if made is not NotImplemented:
             return made
         if value.closed:
@@ -213,7 +183,7 @@ def _file(reading: Reducer) -> Reducer:
 
 
 @_file
-def _text_file(value: Any) -> Any:
+def of_text_file(value: Any) -> Any:
     _path(value)
     try:
         position = value.tell()
@@ -226,7 +196,7 @@ def _text_file(value: Any) -> Any:
 
 
 @_file
-def _binary_file(value: Any) -> Any:
+def of_binary_file(value: Any) -> Any:
     kind = type(value)
     if kind is io.FileIO:
         return binary_file, (_path(value), value.tell(), 0)
@@ -237,7 +207,7 @@ def _binary_file(value: Any) -> Any:
 
 
 @_file
-def _compressed_file(value: Any) -> Any:
+def of_compressed_file(value: Any) -> Any:
     inner = getattr(value, "fileobj", None) or getattr(value, "_fp", None)
     kind = type(value)
     return compressed_file, (kind.__module__, kind.__name__, _path(inner), value.tell())
@@ -354,12 +324,12 @@ def closed_file(kind: Any) -> Any:
 # Values of Python's own
 
 
-def _mapping_proxy(value: Any) -> Any:
+def of_mapping_proxy(value: Any) -> Any:
     inner = gc.get_referents(value)  # the very dict, which may be changed elsewhere
     return types.MappingProxyType, (inner[0],)
 
 
-def _memory_view(value: Any) -> Any:
+def of_memory_view(value: Any) -> Any:
     data = value.tobytes()
     return memory_view, (data if value.readonly else bytearray(data), value.format, value.shape)
 
@@ -371,7 +341,7 @@ def memory_view(data: Any, format: str, shape: Any) -> Any:
     return view if format == "B" and len(shape) == 1 else view.cast("B").cast(format, shape)
 
 
-def _comparison(value: Any) -> Any:
+def of_comparison(value: Any) -> Any:
     """Reduce a key made of a function that compares, or what it made of an object."""
     compare = next(each for each in gc.get_referents(value) if each is not type(value))
     if hasattr(value, "obj"):
@@ -385,7 +355,7 @@ def compared(compare: Any, value: Any) -> Any:
     return functools.cmp_to_key(compare)(value)
 
 
-def _match(value: Any) -> Any:
+def of_match(value: Any) -> Any:
     start = value.start()
     for way, position in (("search", value.pos), ("match", value.pos), ("fullmatch", value.pos)):
         again = getattr(value.re, way)(value.string, position, value.endpos)
@@ -398,7 +368,9 @@ def _match(value: Any) -> Any:
     raise pickle.PicklingError("this re.Match cannot be made again; take its groups")
 
 
-def _context_variable(value: Any) -> Any:
+def of_context_variable(value: Any) -> Any:
+    import contextvars
+
     default = []
     with contextlib.suppress(LookupError):
         default = [contextvars.Context().run(value.get)]
@@ -411,6 +383,8 @@ def _context_variable(value: Any) -> Any:
 @known
 def context_variable(name: str, default: Any) -> Any:
     """Return a context variable, with its default if it has one."""
+    import contextvars
+
     return contextvars.ContextVar(name, **({"default": default[0]} if default else {}))
 
 
@@ -421,7 +395,7 @@ def set_context_variable(variable: Any, values: Any) -> None:
         variable.set(value)
 
 
-def _iterator(value: Any) -> Any:
+def of_iterator(value: Any) -> Any:
     """Reduce an iterator of itertools as Python does; it warns of that from 3.12 on, until 3.13."""
     if "__reduce__" in static.members(type(value)):
         with contextlib.suppress(DeprecationWarning):  # where warnings are errors
@@ -432,14 +406,14 @@ def _iterator(value: Any) -> Any:
     )
 
 
-def _environment(value: Any) -> Any:
+def of_environment(value: Any) -> Any:
     for name in ("environ", "environb"):
         if value is getattr(os, name, None):
             return getattr, (os, name)
     return NotImplemented
 
 
-def _directory_entry(value: Any) -> Any:
+def of_directory_entry(value: Any) -> Any:
     raise pickle.PicklingError("an os.DirEntry belongs to the scan of a folder; use its .path")
 
 
@@ -457,7 +431,7 @@ def _is_found(value: Any) -> bool:
     return loaded is not None and static.namespace(loaded).get(name) is value
 
 
-def _new_type(value: Any) -> Any:
+def of_new_type(value: Any) -> Any:
     if _is_found(value):
         return NotImplemented
     return new_type, (value.__name__, value.__module__), value.__supertype__, None, None, set_super
@@ -478,7 +452,7 @@ def set_super(made: Any, supertype: Any) -> None:
     made.__supertype__ = supertype
 
 
-def _parameter(value: Any) -> Any:
+def of_parameter(value: Any) -> Any:
     if _is_found(value):
         return value.__name__
     from cloudpickle import cloudpickle
@@ -508,7 +482,7 @@ def parameter(
     return cloudpickle._lookup_class_or_track(tracker, made)
 
 
-def _alias(value: Any) -> Any:
+def of_alias(value: Any) -> Any:
     if _is_found(value):
         return NotImplemented
     return alias, (value.__name__, value.__value__, value.__type_params__)
@@ -524,9 +498,9 @@ def alias(name: str, value: Any, parameters: Any) -> Any:
 # Exceptions: without a call of __init__, whose arguments they do not know
 
 
-def _exception(value: Any) -> Any:
+def of_exception(value: Any) -> Any:
     kind = type(value)
-    own = [base for base in static.bases(kind) if base.__flags__ & _HEAP_TYPE]
+    own = [base for base in static.bases(kind) if base.__flags__ & static.HEAP_TYPE]
     cause = _cause(value)
     is_plain = not any(
         "__init__" in static.members(base) or "__new__" in static.members(base) for base in own
@@ -568,7 +542,7 @@ def _cause(value: Any) -> Any:
 @known
 def new_exception(kind: Any, arguments: Any) -> Any:
     """Return an exception as Python itself makes it, past ``__init__`` of its class."""
-    first: Any = next(base for base in static.bases(kind) if not base.__flags__ & _HEAP_TYPE)
+    first: Any = next(base for base in static.bases(kind) if not base.__flags__ & static.HEAP_TYPE)
     made = first.__new__(kind, *arguments)
     first.__init__(made, *arguments)
     return made
@@ -589,7 +563,7 @@ def set_exception(made: Any, state: Any) -> None:
 # Of other libraries
 
 
-def _universal_function(value: Any) -> Any:
+def of_universal_function(value: Any) -> Any:
     """Reduce what `numpy.frompyfunc` made of a function."""
     held = [each for each in gc.get_referents(value) if callable(each)]
     if not held:
@@ -604,7 +578,7 @@ def universal_function(function: Any, inputs: int, outputs: int, identity: Any) 
     return numpy.frompyfunc(function, inputs, outputs, identity=identity)
 
 
-def _array_type(value: Any) -> Any:
+def of_array_type(value: Any) -> Any:
     """Reduce the type of an array of `ctypes`, which has no name."""
     length = getattr(value, "_length_", None)
     if length is None or value._type_ * length is not value:
@@ -612,7 +586,7 @@ def _array_type(value: Any) -> Any:
     return operator.mul, (value._type_, length)
 
 
-def _library(value: Any) -> Any:
+def of_library(value: Any) -> Any:
     """Reduce a library that `ctypes` has loaded: its handle is a number of this process."""
     functions = {
         name: (function.restype, function.argtypes)
@@ -650,102 +624,3 @@ def collected(items: Any, item: Any) -> Any:
     """Return a list, with one more item in it."""
     items.append(item)
     return items
-
-
-_ITERATORS = (
-    *("accumulate", "batched", "chain", "combinations", "combinations_with_replacement"),
-    *("compress", "count", "cycle", "dropwhile", "filterfalse", "groupby", "islice", "pairwise"),
-    *("permutations", "product", "repeat", "starmap", "takewhile", "zip_longest"),
-)
-
-_MADE: Dict[str, Reducer] = {
-    "_thread.lock": lambda value: (threading.Lock, ()),
-    "_thread.RLock": lambda value: (threading.RLock, ()),
-    "threading._RLock": lambda value: (threading.RLock, ()),
-    "_thread._local": _local,
-    "_queue.SimpleQueue": _simple_queue,
-    "random.SystemRandom": _system_random,
-    "weakref.ReferenceType": _reference,
-    "weakref.WeakMethod": _weak_method,
-    "weakref.WeakKeyDictionary": _weak_dict,
-    "weakref.WeakValueDictionary": _weak_dict,
-    "logging.Logger": _logger,
-    "_io.TextIOWrapper": _text_file,
-    "_io.BufferedReader": _binary_file,
-    "_io.BufferedWriter": _binary_file,
-    "_io.BufferedRandom": _binary_file,
-    "_io.FileIO": _binary_file,
-    "gzip.GzipFile": _compressed_file,
-    "bz2.BZ2File": _compressed_file,
-    "lzma.LZMAFile": _compressed_file,
-    "builtins.mappingproxy": _mapping_proxy,
-    "builtins.memoryview": _memory_view,
-    "builtins.BaseException": _exception,
-    "re.Match": _match,
-    "functools.KeyWrapper": _comparison,
-    "_contextvars.ContextVar": _context_variable,
-    "os._Environ": _environment,
-    "posix.DirEntry": _directory_entry,
-    "typing.NewType": _new_type,
-    "typing.TypeVar": _parameter,
-    "typing.ParamSpec": _parameter,
-    "typing.TypeVarTuple": _parameter,
-    "typing.TypeAliasType": _alias,
-    "numpy.ufunc": _universal_function,
-    "_ctypes.PyCArrayType": _array_type,
-    "ctypes.CDLL": _library,
-    **{"itertools." + name: _iterator for name in _ITERATORS},
-}
-
-_LIST = "use a list of what it gives (list(...)), or make it inside of the function"
-_CONNECT = "connect inside of the function"
-_MAKE = "make it inside of the function"
-_REFUSED = {
-    "builtins.generator": _LIST,
-    "builtins.async_generator": "make it inside of the function",
-    "builtins.coroutine": "call the function that gives it inside of the job",
-    "builtins.frame": "use the values that are needed of it",
-    "builtins.traceback": "use traceback.format_exception",
-    "weakref.ProxyType": "use the object itself",
-    "weakref.CallableProxyType": "use the object itself",
-    "weakref.finalize": _MAKE,
-    "threading.Thread": "start it inside of the function",
-    "multiprocessing.process.BaseProcess": "start it inside of the function",
-    "subprocess.Popen": "start it inside of the function",
-    "concurrent.futures._base.Executor": _MAKE,
-    "concurrent.futures._base.Future": "use its result()",
-    "multiprocessing.pool.Pool": _MAKE,
-    "multiprocessing.synchronize.SemLock": "jobs share nothing; make it inside of the function",
-    "multiprocessing.queues.Queue": "jobs share nothing; return the values",
-    "multiprocessing.queues.SimpleQueue": "jobs share nothing; return the values",
-    "multiprocessing.sharedctypes.SynchronizedBase": "jobs share nothing; use a plain value",
-    "multiprocessing.connection._ConnectionBase": _CONNECT,
-    "asyncio.events.AbstractEventLoop": _MAKE,
-    "_asyncio.Future": "use its result()",
-    "_asyncio.Task": "use its result()",
-    "sqlite3.Connection": _CONNECT,
-    "sqlite3.Cursor": "use a list of its rows, or connect inside of the function",
-    "socket.socket": _CONNECT,
-    "_socket.socket": _CONNECT,
-    "http.client.HTTPConnection": _CONNECT,
-    "ftplib.FTP": _CONNECT,
-    "smtplib.SMTP": _CONNECT,
-    "_ssl._SSLContext": _MAKE,
-    "tkinter.Misc": _MAKE,
-    "_tkinter.tkapp": _MAKE,
-    "mmap.mmap": "map the file inside of the function",
-    "tempfile.TemporaryDirectory": _MAKE,
-    "tempfile._TemporaryFileWrapper": _MAKE,
-    "tempfile.SpooledTemporaryFile": _MAKE,
-    "posix.ScandirIterator": "use a list of paths",
-    "_csv.reader": "use a list of its rows",
-    "_csv.writer": _MAKE,
-    "numba.core.ccallback.CFunc": "give the function itself, and make its pointer inside of one",
-    "shelve.Shelf": "open it inside of the function",
-    "_hashlib.HASH": "use its digest, or make it inside of the function",
-    "zlib.Compress": _MAKE,
-    "zlib.Decompress": _MAKE,
-    "_contextvars.Context": _MAKE,
-    "_contextvars.Token": _MAKE,
-}
-"""What stays in its process, and what to do instead; it holds for classes derived from these."""

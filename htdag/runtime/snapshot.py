@@ -14,7 +14,7 @@ import gc
 import struct
 import sys
 import types
-import weakref
+from _weakref import ref
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any, Callable, Dict, List, Optional
 
@@ -35,7 +35,7 @@ KINDS: Dict[type, int] = dict.fromkeys(
     (
         *(int, float, complex, bool, str, bytes, range, slice, type(None), type(Ellipsis)),
         *(type(NotImplemented), type, types.ModuleType, types.BuiltinFunctionType),
-        *(types.CodeType, types.MappingProxyType, weakref.ref),
+        *(types.CodeType, types.MappingProxyType, ref),
     ),
     ATOM,
 )
@@ -77,7 +77,7 @@ def _kind(cls: type) -> int:
     names = [base.__name__ for base in cls.__mro__]
     if cls.__name__ in _IMMUTABLE.get(module, ()) or "Enum" in names[1:]:
         return ATOM
-    if package == "pathlib" or module == "%s.travel" % __package__ or module == "htdag":
+    if package == "pathlib" or module == "%s.filepath" % __package__ or module == "htdag":
         return ATOM if "PurePath" in names else _of_python(cls)
     if package == "numpy":
         if cls.__name__ == "ndarray":

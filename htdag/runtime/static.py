@@ -6,12 +6,15 @@ Properties, ``__getattr__``, ``__class__`` and metaclasses of the user's may do 
 from __future__ import annotations
 
 import types
-import weakref
+from _weakref import ref
 from typing import Any, Dict, Iterator, Mapping, Tuple
 
 _DICT = type.__dict__["__dict__"]
 _MRO = type.__dict__["__mro__"]
 _MODULE = type.__dict__["__module__"]
+HEAP_TYPE = 1 << 9
+"""Py_TPFLAGS_HEAPTYPE: made by a statement ``class``, in general."""
+
 _holders: Dict[int, Tuple[Any, Tuple[Tuple[str, Any], ...]]] = {}
 
 
@@ -64,5 +67,5 @@ def _members_that_hold(kind: type) -> Tuple[Tuple[str, Any], ...]:
             is_dict = name == "__dict__" and type(member) is types.GetSetDescriptorType
             if is_dict or type(member) is types.MemberDescriptorType:
                 found.append((name, member))
-    _holders[id(kind)] = weakref.ref(kind), tuple(found)
+    _holders[id(kind)] = ref(kind), tuple(found)
     return tuple(found)

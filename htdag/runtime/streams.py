@@ -12,7 +12,7 @@ import os
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from . import chunking, fetch, itemfile, layout, travel
-from .chunking import BY_HASH
+from .keyed import BY_HASH
 
 Plan = Dict[str, Any]
 Parts = List[Dict[str, Any]]

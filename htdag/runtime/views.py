@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from array import array
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from . import chunkfile, keyed, sorting
-from .chunking import BY_HASH, combination_at
+from . import chunkfile
 from .frames import Frame, own_buffers
+from .keyed import BY_HASH
 from .program import StageError
 
 _HELD = 32 << 20  # bytes of a stream that is read again and again which are held in memory
@@ -58,10 +57,12 @@ def open_view(description: Dict[str, Any], function: Any) -> View:
         return View(_combinations(description), several)
     if kind == "concat":
         return View(_concatenated(streams), one)
-    if kind == "sort_by":
-        return _sorted(streams[0]["parts"], description["reverse"])
-    if kind in BY_HASH:
-        return _grouped(kind, streams[0]["parts"], function)
+    if kind == "sort_by" or kind in BY_HASH:
+        from . import grouping  # it takes time, which jobs without keys need not spend
+
+        if kind == "sort_by":
+            return View(*grouping.ordered(streams[0]["parts"], description["reverse"]))
+        return View(*grouping.grouped(kind, streams[0]["parts"], function))
     return View(((frame.key, frame) for frame in chunkfile.frames(streams[0]["parts"])), one)
 
 
@@ -118,6 +119,8 @@ def _product(streams: List[Dict[str, Any]], start: int, stop: int) -> Items:
 
 
 def _combinations(description: Dict[str, Any]) -> Items:
+    from .chunking import combination_at
+
     (stream,) = description["streams"]
     items, r = stream["total"], description["number"]
     left = description["stop"] - description["start"]
@@ -146,6 +149,8 @@ class Table:
     """
 
     def __init__(self, parts: List[Dict[str, Any]], first: int) -> None:
+        from array import array
+
         self._first = first
         self._held: List[Frame] = []
         self._ends = array("Q")
@@ -156,6 +161,8 @@ class Table:
                 self._held.append(frame)
                 size += len(frame.payload) + len(frame.key) + sum(map(len, frame.buffers))
                 if size > _HELD:
+                    from . import sorting
+
                     self._file = sorting.scratch_file("htdag-table-")
                     for held in self._held:
                         self._write(held)
@@ -176,55 +183,3 @@ class Table:
             return frame._replace(buffers=own_buffers(frame.payload, frame.buffers))
         self._file.seek(0 if position == 0 else self._ends[position - 1])
         return Frame(*pickle.load(self._file))
-
-
-def _sorted(parts: List[Dict[str, Any]], reverse: bool) -> View:
-    entries = (
-        sorting.Entry(keyed.sort_key(frame.payload), frame.key, frame.payload)
-        for frame in chunkfile.frames(parts)
-    )
-    found = _compared(sorting.sort(entries, keyed.sort_key, reverse=reverse))
-    return View(((entry.key, entry.payload) for entry in found), keyed.value)
-
-
-def _compared(found: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
-    """Yield what is sorted, and say what the user can do where keys have no order."""
-    try:
-        yield from found
-    except TypeError as error:
-        if "not supported between instances" not in str(error):
-            raise
-        raise StageError(
-            "the keys to sort by cannot be compared: %s; give sort_by a key that makes them of one "
-            "kind, such as str" % error
-        ) from error
-
-
-def _grouped(kind: str, parts: List[Dict[str, Any]], function: Any) -> View:
-    entries = (
-        sorting.Entry(keyed.digest_of(frame.payload), frame.key, frame.payload)
-        for frame in chunkfile.frames(parts)
-    )
-    groups = itertools.groupby(
-        sorting.sort(entries, keyed.digest_of), key=lambda entry: entry.order
-    )
-    if kind == "distinct":
-        first = (next(group) for _, group in groups)
-        return View(((entry.key, entry.payload) for entry in first), keyed.value)
-
-    def pair(payloads: List[bytes]) -> Tuple[Any, Any]:
-        values = map(keyed.value, payloads)
-        if kind == "group_by":
-            return keyed.group_key(payloads[0]), list(values)
-        total = next(values)
-        for value in values:
-            total = function(total, value)
-        return keyed.group_key(payloads[0]), total
-
-    return View(_groups(groups), pair)
-
-
-def _groups(groups: Any) -> Items:
-    for _, group in groups:
-        payloads = [entry.payload for entry in group]
-        yield keyed.item_key(payloads[0]), payloads
