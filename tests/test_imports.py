@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import pkgutil
 import subprocess
@@ -84,6 +85,7 @@ def is_type_checking(node):
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
+@functools.cache
 def imports(name, *, top_only=False, types_too=False):
     """The absolute names of the modules that a module imports, wherever in it."""
     path = MODULES[name]
@@ -137,21 +139,26 @@ def test_no_modules_import_one_another_in_a_circle():
     assert sorted(map(sorted, circles)) == sorted(map(sorted, CIRCLES))
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_no_later_layer(name):
+def test_modules_import_no_later_layer():
     later = {
-        other for other in of_htdag(imports(name, top_only=True)) if layer(other) > layer(name)
+        (name, other)
+        for name in MODULES
+        for other in of_htdag(imports(name, top_only=True))
+        if layer(other) > layer(name)
     }
     assert later == set()
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_only_its_users_import_show_and_only_where_they_use_it(name):
-    if name.startswith(("htdag.show", "htdag.cli")):
-        return
-    shows = {other for other in imports(name) if other.startswith("htdag.show")}
-    if name.startswith(("htdag._planned", "htdag.pipeline", "htdag.run.")):
-        shows -= {other for other in shows if other not in imports(name, top_only=True)}
+def test_only_its_users_import_show_and_only_where_they_use_it():
+    shows = {
+        (name, other)
+        for name in MODULES
+        if not name.startswith(("htdag.show", "htdag.cli"))
+        for other in imports(
+            name, top_only=name.startswith(("htdag._planned", "htdag.pipeline", "htdag.run."))
+        )
+        if other.startswith("htdag.show")
+    }
     assert shows == set()
 
 
@@ -184,41 +191,39 @@ def test_only_one_module_imports_the_bindings():
     assert users == {"htdag.backends.bindings"}
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_the_command_line_is_imported_by_nothing(name):
-    users = any(other.startswith("htdag.cli") for other in imports(name))
-    assert not users or name.startswith("htdag.cli")
+def test_the_command_line_is_imported_by_nothing():
+    users = {name for name in MODULES for other in imports(name) if other.startswith("htdag.cli")}
+    assert {name for name in users if not name.startswith("htdag.cli")} == set()
 
 
 # The runtime
 
 
-@pytest.mark.parametrize("name", RUNTIME)
-def test_the_runtime_imports_the_standard_library_cloudpickle_and_itself(name):
+def test_the_runtime_imports_the_standard_library_cloudpickle_and_itself():
     allowed = {*sys.stdlib_module_names, "cloudpickle", "htdag_runtime"}
     foreign = {
-        other
+        (name, other)
+        for name in RUNTIME
         for other in imports(name, types_too=True)
         if other.split(".")[0] not in allowed and not other.startswith("htdag.runtime")
     }
     assert foreign == set()
 
 
-@pytest.mark.parametrize("name", RUNTIME)
-def test_the_runtime_imports_itself_by_relative_names(name):
-    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+def test_the_runtime_imports_itself_by_relative_names():
     absolute = [
-        ast.unparse(node)
-        for node in ast.walk(tree)
+        (name, ast.unparse(node))
+        for name in RUNTIME
+        for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8")))
         if (isinstance(node, ast.ImportFrom) and not node.level and node.module == "htdag")
         or (isinstance(node, ast.Import) and any(a.name.startswith("htdag.") for a in node.names))
     ]
     assert absolute == []
 
 
-@pytest.mark.parametrize("name", RUNTIME)
-def test_the_runtime_is_valid_for_python_3_8(name):
-    ast.parse(MODULES[name].read_text(encoding="utf-8"), feature_version=(3, 8))
+def test_the_runtime_is_valid_for_python_3_8():
+    for name in RUNTIME:
+        ast.parse(MODULES[name].read_text(encoding="utf-8"), name, feature_version=(3, 8))
 
 
 def test_the_entry_of_the_archive_can_be_read_by_very_old_pythons():
