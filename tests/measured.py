@@ -8,6 +8,7 @@ itself into the environment.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -22,9 +23,11 @@ class Begin:
         if name == "htdag" and self in sys.meta_path:
             sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
             os.environ[THEIRS] = os.environ[OWN]
-            import coverage
+            # In a folder that is gone nothing can be measured, and nothing is to fail for it.
+            with contextlib.suppress(FileNotFoundError):
+                import coverage
 
-            coverage.process_startup()
+                coverage.process_startup()
             del os.environ[THEIRS]
 
 

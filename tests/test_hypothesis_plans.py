@@ -301,7 +301,7 @@ def pipelines(draw, folder):
 def in_process():
     with pytest.MonkeyPatch.context() as patch, without_fork(patch):
         # The functions here are pickled by the hundred; that they can be is tested elsewhere.
-        for module in ("handle", "loops"):
+        for module in ("stage", "loops"):
             patch.setattr(f"htdag.stages.{module}.check_function", lambda *_: None)
         # Few jobs, so that most have several items.
         patch.setattr("htdag.plan.chunk.MOST_JOBS", 3)
