@@ -26,7 +26,7 @@ from typing import Any
 import common
 import numpy as np
 
-from htdag.runtime import frames, itemfile
+from htdag.runtime.data import frames, itemfile
 
 PLAIN = """
 import pickle, struct, sys
@@ -227,7 +227,7 @@ def jobs(folder: Path, items: int, size: int) -> list[dict[str, Any]]:
         return float(peak.read_text())
 
     def of_job(node: str) -> float:
-        from htdag.runtime import recordfile
+        from htdag.runtime.data import recordfile
 
         end = recordfile.end(str(run / f"nodes/{node}/out/0000.1.record"))
         assert end is not None

@@ -19,7 +19,8 @@ import common
 import numpy as np
 
 import htdag
-from htdag.runtime import layout, recordfile
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
 
 PIECE = 1 << 20
 

@@ -28,7 +28,8 @@ import common
 import psutil
 
 import htdag
-from htdag.runtime import layout, recordfile
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
 
 ITEM = 1_000_000
 LIMIT_MB = 300

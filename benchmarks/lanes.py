@@ -18,7 +18,7 @@ from pool import FAST, Area, Pool  # the tests' own pool; common sets the path
 
 import htdag
 from htdag import history
-from htdag.backends.condor import CondorBackend
+from htdag.backends.condor.backend import CondorBackend
 from htdag.plan import Chain
 
 # About what a node costs on that pool; 20 s are for HTCondor's default settings.

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from htdag.runtime import measure, program
+from htdag.runtime.job import measure, program
 
 STAGES = 4
 ROUNDS = 7

@@ -11,23 +11,24 @@ Examples
 """
 
 from htdag import _version
-from htdag._paths import TransferPath, TransferURL
-from htdag._programs import command
+from htdag.catalog.housekeeping import clean, import_run
+from htdag.catalog.lookup import load, runs
 from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
-from htdag.housekeeping import clean, import_run
+from htdag.functions import image as _image  # noqa: F401 (pickles refer to it)
+from htdag.functions.programs import command
+from htdag.options.transfer import TransferPath, TransferURL
 from htdag.pipeline import Pipeline
 from htdag.plan import Plan
 from htdag.run import Item, ItemError, MissingItem, Run, RunState, Status
-from htdag.runtime import reducers as _reducers  # noqa: F401 (pickles refer to it)
-from htdag.runtime.checkpoint import checkpoint
-from htdag.runtime.command import Command, CommandError
-from htdag.runtime.current import Current, current
+from htdag.runtime.api.checkpoint import checkpoint
+from htdag.runtime.api.command import Command, CommandError
+from htdag.runtime.api.current import Current, current
+from htdag.runtime.code import reducers as _reducers  # noqa: F401 (pickles refer to it)
+from htdag.runtime.dag.final import RunSummary
 from htdag.runtime.filepath import OutputFile
-from htdag.runtime.final import RunSummary
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
-from htdag.stages.decorated import stage
-from htdag.store import load, runs
+from htdag.stages.decorator import stage
 
 __version__ = _version.VERSION
 

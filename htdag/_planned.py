@@ -7,17 +7,18 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from htdag import _settings, backends, history
-from htdag._text import Text
-from htdag._throttles import Throttles
+from htdag import backends, history
+from htdag.catalog.lookup import load
+from htdag.common.text import Text
+from htdag.config import settings as _settings
 from htdag.errors import HtdagError
+from htdag.options.pipeline_options import Throttles
 from htdag.plan import Plan, make_plan
-from htdag.plan.follow import NO_LAYOUTS, Layouts
-from htdag.plan.identity import all_stage_keys
-from htdag.plan.schedule import Capacity
+from htdag.plan.following import NO_LAYOUTS, Layouts
+from htdag.plan.simulate import Capacity
+from htdag.plan.stage_keys import all_stage_keys
 from htdag.plan.tune import Measures, Settings
-from htdag.run import replacing
-from htdag.store import load
+from htdag.run import resubmit
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -143,8 +144,8 @@ class Planned:
         if tag is None:
             return Text(explain(self.plan(on)))
         old = load(tag)
-        plan = self._plan(place(on), replacing.layouts(old.directory), lanes=False)
-        found = replacing.compare(old.directory, plan, replacing.kept_stages(keep_finished))
+        plan = self._plan(place(on), resubmit.layouts(old.directory), lanes=False)
+        found = resubmit.compare(old.directory, plan, resubmit.kept_stages(keep_finished))
         return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}")
 
     def render(

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from htdag._text import visible
+from htdag.common.text import visible
 
 __all__ = [
     "BackendError",

@@ -18,14 +18,16 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from htdag._home import make_folder, runs_directory
-from htdag._logging import LOGGER
+from htdag.config.directories import make_folder, runs_directory
+from htdag.config.log import LOGGER
 from htdag.observe.ended import has_ended
 from htdag.plan.costs import weighted_median
-from htdag.plan.identity import GROUPS, PARTS
+from htdag.plan.stage_keys import GROUPS, PARTS
 from htdag.plan.tune import Measured, Measures
-from htdag.runtime import layout, progress, recordfile
-from htdag.runtime.keyed import BY_HASH
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
+from htdag.runtime.data import recordfile
+from htdag.runtime.data.keyed import BY_HASH
 
 FORMAT = 1
 KEPT_RUNS = 5
@@ -57,7 +59,7 @@ def measures_for(keys: Mapping[str, str]) -> Measures:
     Parameters
     ----------
     keys : mapping
-        The keys of the stages (`htdag.plan.identity.stage_keys`).
+        The keys of the stages (`htdag.plan.stage_keys.stage_keys`).
     """
     wanted = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
     found = {key: runs for key, runs in _load()["stages"].items() if key in wanted}

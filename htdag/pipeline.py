@@ -7,22 +7,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag import _checks, _graph, _logging, _options, _settings, _throttles, backends
-from htdag._atend import AtEnd
-from htdag._home import check_for_dagman, runs_directory
-from htdag._names import check_stage_name, check_tag
+from htdag import backends
 from htdag._planned import Planned, place
-from htdag._warn import say
-from htdag.backends import expressions
+from htdag.backends.condor import expressions
+from htdag.catalog.lookup import new_tag, release_tag
+from htdag.checks import validation
+from htdag.checks.names import check_stage_name, check_tag
+from htdag.common.warn import say
 from htdag.compile import environments, write_run
+from htdag.compile.exit_hooks import AtEnd
+from htdag.config import log, settings
+from htdag.config.directories import check_for_dagman, runs_directory
 from htdag.errors import UsageError
-from htdag.plan.follow import NO_LAYOUTS
-from htdag.plan.schedule import Capacity
+from htdag.options import pipeline_options, stage_options
+from htdag.plan.following import NO_LAYOUTS
+from htdag.plan.simulate import Capacity
 from htdag.plan.tune import Settings
 from htdag.reuse import cache
-from htdag.run import Run, replacing
-from htdag.stages import Stage
-from htdag.store import new_tag, release_tag
+from htdag.run import Run, resubmit
+from htdag.stages import Stage, graph
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -108,15 +111,15 @@ class Pipeline(Planned, AtEnd):
         if not targets:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
-        defaults = _options.parse(_settings.options(), f"[options] of {_settings.file()}")
-        self._options = _options.parse(default_options, str(what)).over(defaults)
-        _options.refuse_functions(self._options, str(what))
-        self._use_history = _settings.use_history(history)
+        defaults = stage_options.parse(settings.options(), f"[options] of {settings.file()}")
+        self._options = stage_options.parse(default_options, str(what)).over(defaults)
+        stage_options.refuse_functions(self._options, str(what))
+        self._use_history = settings.use_history(history)
         self._settings = Settings(
-            _settings.target_job_seconds(target_job_seconds), _settings.lanes(lanes)
+            settings.target_job_seconds(target_job_seconds), settings.lanes(lanes)
         )
         self._capacities: dict[str, Capacity] = {}
-        self._graph, self._targets = _graph.build(targets, self._options)
+        self._graph, self._targets = graph.build(targets, self._options)
         self.name: str = (
             self._targets[0] if name is None else check_stage_name(name, what="pipeline")
         )
@@ -127,8 +130,8 @@ class Pipeline(Planned, AtEnd):
             "maxjobs": maxjobs,
             "dagman": dagman,
         }
-        self._throttles = _throttles.parse(throttles, self.name)
-        _throttles.check_categories(self._throttles, _graph.categories(self._graph), self.name)
+        self._throttles = pipeline_options.parse(throttles, self.name)
+        pipeline_options.check_categories(self._throttles, graph.categories(self._graph), self.name)
         super().__init__()
 
     def compile(self, directory: str | os.PathLike[str]) -> Path:
@@ -158,7 +161,7 @@ class Pipeline(Planned, AtEnd):
         >>> flow = htdag.Pipeline(htdag.map(abs, [-1, 2]))
         >>> flow.compile("walks")  # doctest: +SKIP
         """
-        path = Path(os.path.abspath(_checks.path(directory, "directory").expanduser()))
+        path = Path(os.path.abspath(validation.path(directory, "directory").expanduser()))
         check_for_dagman(path)
         plan = self.plan()
         environments.check(plan, "condor")
@@ -216,8 +219,8 @@ class Pipeline(Planned, AtEnd):
         [1, 2]
         """
         on = place(on)
-        _logging.to_file()
-        asked = replacing.asked(self.name, tag, resume, keep_finished)
+        log.to_file()
+        asked = resubmit.asked(self.name, tag, resume, keep_finished)
         checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
         try:
             run = self._start(checked, on, asked)
@@ -230,27 +233,27 @@ class Pipeline(Planned, AtEnd):
             say(f"htdag: the run has the tag {run.tag!r}")
         return run
 
-    def _start(self, tag: str, on: str, asked: replacing.Asked) -> Run:
+    def _start(self, tag: str, on: str, asked: resubmit.Asked) -> Run:
         directory = runs_directory() / tag
-        old = replacing.earlier(directory, asked.again)
-        backend, why = backends.choose(replacing.place(old, on))
+        old = resubmit.earlier(directory, asked.again)
+        backend, why = backends.choose(resubmit.place(old, on))
         if why:
             say(f"htdag: {why}")
         backend.check_directory(directory)
         caches = any(stage.options.cache for _, stage in self._graph.nodes(data="stage"))
         if caches:
             cache.gather_ended()
-        layouts = NO_LAYOUTS if old is None else replacing.layouts(old)
+        layouts = NO_LAYOUTS if old is None else resubmit.layouts(old)
         # What is taken over is laid out node by node, not lane by lane.
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
         if backend.name == "condor":
             expressions.check(plan)
         if old is None:
-            replacing.start_new(directory, tag, plan, backend, self._final)
+            resubmit.start_new(directory, tag, plan, backend, self._final)
             return Run(directory)
-        before = replacing.ticket(old, on)
-        replacing.start_again(old, plan, backend, asked.keep_finished, before, self._final)
+        before = resubmit.ticket(old, on)
+        resubmit.start_again(old, plan, backend, asked.keep_finished, before, self._final)
         return Run(directory)
 
     def run(

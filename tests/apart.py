@@ -15,15 +15,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from htdag._image import Image
-from htdag._pickling import dump_content
 from htdag.compile.archive import runtime_archive
+from htdag.functions.image import Image
+from htdag.functions.pickling import dump_content
 
 JOB = """
 import sys
 root = sys.argv[1]
 sys.path.insert(0, root + "/runtime.pyz")
-from htdag_runtime import image, inside
+from htdag_runtime.code import image
+from htdag_runtime.api import shim as inside
 inside.install()
 check = image.enter(root, root + "/payload", root + "/scratch")["functions"][0]
 print(repr(check()), end="")

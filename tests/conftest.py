@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pool import DEFAULT, FAST, Area, Pool, PoolError
 
-from htdag.runtime import image
+from htdag.runtime.code import image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -17,7 +17,8 @@ from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, not
 from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
-from htdag.runtime import layout, recordfile
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
 
 LARGE = 100_000  # bytes
 

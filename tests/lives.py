@@ -614,7 +614,7 @@ class Meaning:
         self.reference = reference
 
     def of(self, graph: Any, name: str, stage: Any, made: dict[str, Any]) -> list[Any]:
-        from htdag._graph import upstreams
+        from htdag.stages.graph import upstreams
 
         reference = self.reference
         if stage.data is not None:
@@ -779,7 +779,7 @@ def serve_jobs(folder: str) -> Callable[..., Any]:
     import ctypes  # noqa: F401
 
     import cloudpickle  # noqa: F401
-    from htdag_runtime import local  # type: ignore[import-not-found]
+    from htdag_runtime.dag import local  # type: ignore[import-not-found]
 
     def start(request: dict[str, Any], connection: Any) -> Any:
         log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

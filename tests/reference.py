@@ -16,13 +16,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag._graph import upstreams
-from htdag._sources import FileSource
 from htdag.compile import write_run
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.observe import outcomes
-from htdag.runtime import compute, judgement, keyhash, lanes, layout, looping, progress, worker
+from htdag.runtime import lanes, layout
+from htdag.runtime.dag import judgement, looping, progress
+from htdag.runtime.data import keyhash
+from htdag.runtime.job import compute, worker
 from htdag.stages import MISSING, PER_ITEM
+from htdag.stages.graph import upstreams
+from htdag.stages.sources import FileSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

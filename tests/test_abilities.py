@@ -9,7 +9,7 @@ import pytest
 import reference
 
 import htdag
-from htdag.backends import abilities, poolconfig
+from htdag.backends.condor import abilities, pool_config
 from htdag.compile.scheduler import Scheduler
 from htdag.errors import BackendError
 from htdag.runtime import layout
@@ -92,5 +92,5 @@ def test_files_do_not_go_to_a_file_url_on_htcondor(tmp_path: Path):
 
 @pytest.mark.parametrize("older", [False, True])
 def test_bindings_may_log_in_to_older_daemons_of_ones_own(tmp_path: Path, older: bool):
-    text = poolconfig.pool_config(tmp_path, {}, 2, None, "/bin", older)
+    text = pool_config.pool_config(tmp_path, {}, 2, None, "/bin", older)
     assert ("\nSEC_FS_ENFORCE_CHANNEL_BINDING = False\n" in text) is older

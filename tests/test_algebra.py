@@ -13,7 +13,8 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import chunking, progress
+from htdag.runtime import chunking
+from htdag.runtime.dag import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from htdag._annotations import holds_no_path
+from htdag.functions.annotations import holds_no_path
 
 T = TypeVar("T")
 

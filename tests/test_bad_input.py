@@ -22,7 +22,7 @@ from pool import Area
 
 import htdag
 import htdag.errors
-from htdag._options import OPTION_NAMES
+from htdag.options.stage_options import OPTION_NAMES
 
 HOSTILE_TEXTS = [
     "",

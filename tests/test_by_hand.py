@@ -15,7 +15,8 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout, progress
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
 
 if TYPE_CHECKING:
     from pool import Pool

@@ -632,7 +632,7 @@ warnings.simplefilter("ignore")
 if sys.version_info < (3, 11):
     import pip._vendor.tomli as tomli
     sys.modules["tomli"] = tomli
-from htdag._fingerprints import of_function
+from htdag.functions.fingerprint import of_function
 found = {}
 for name in json.load(open("names.json")):
     sys.path.insert(0, name)

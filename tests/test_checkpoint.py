@@ -17,8 +17,10 @@ import pytest
 import reference
 
 import htdag
-from htdag.compile.content import calls_checkpoint
-from htdag.runtime import itemfile, layout, progress, recordfile, streams
+from htdag.compile.node_content import calls_checkpoint
+from htdag.runtime import layout
+from htdag.runtime.dag import inputs, prepare, progress
+from htdag.runtime.data import itemfile, recordfile
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -110,9 +112,9 @@ class Started:
 @pytest.fixture(autouse=True)
 def _pause_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Intervals below a second, which no user needs."""
-    import htdag._options
+    import htdag.options.stage_options
 
-    checks = htdag._options._CHECKS
+    checks = htdag.options.stage_options._CHECKS
     monkeypatch.setitem(checks, "checkpoint_interval", lambda value: value)
 
 
@@ -335,8 +337,8 @@ def test_a_checkpoint_outlives_an_attempt_that_did_not_begin(tmp_path):
     plan = progress.read_plan(str(run))
     node = plan["by_name"]["half_done"]
     for attempt in (2, 3):  # the second job never came to be
-        reading = streams.Reading(str(run), plan, node, None)
-        progress.write_list(str(run), node, [(0, attempt, None)], reading)
+        reading = inputs.Reading(str(run), plan, node, None)
+        prepare.write_list(str(run), node, [(0, attempt, None)], reading)
         assert (
             layout.checkpoints("half_done", "0000", 1)
             in (run / layout.chunk_list("half_done")).read_text()
@@ -361,8 +363,8 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
     archive.write_bytes(content if damage == "flip" else content[:600])
     plan = progress.read_plan(str(run))
     node = plan["by_name"]["half_done"]
-    reading = streams.Reading(str(run), plan, node, None)
-    progress.write_list(str(run), node, [(0, 2, None)], reading)
+    reading = inputs.Reading(str(run), plan, node, None)
+    prepare.write_list(str(run), node, [(0, 2, None)], reading)
     assert reference.work(run, "half_done", attempt=2) == 0
     assert "does not match" in (run / layout.stderr("half_done", "0000", 2)).read_text()
     lines = recordfile.lines(str(run / layout.record("half_done", "0000", 2)))

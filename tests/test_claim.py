@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from htdag.runtime import recordfile
-from htdag.runtime.claim import Claim
+from htdag.runtime.data import recordfile
+from htdag.runtime.lease import Claim
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_record_that_is_gone_counts_and_one_that_cannot_be_read_does_not(recor
 
 def test_items_that_are_short_do_not_look_each_time(record: str, monkeypatch: pytest.MonkeyPatch):
     now = [100.0]
-    monkeypatch.setattr("htdag.runtime.claim.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("htdag.runtime.lease.time.monotonic", lambda: now[0])
     claim = Claim(record)
     start(record, anew=False)
     assert not claim.is_lost_by_now()

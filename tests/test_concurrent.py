@@ -12,8 +12,8 @@ import pytest
 
 import htdag
 from htdag.backends.local import LocalBackend
+from htdag.catalog.lookup import new_tag
 from htdag.errors import HtdagError, RunActive, StageNameError
-from htdag.store import new_tag
 
 
 @pytest.fixture(autouse=True)

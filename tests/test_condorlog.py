@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("htcondor2")
 
-from htdag.backends.condorlog import RunLog
+from htdag.backends.condor.run_log import RunLog
 from htdag.runtime import layout
 
 # 2026-11-25 10:00:00 of local time and later.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from htdag.backends import dagmanout
+from htdag.backends.condor import dagman_log
 
 CASES = {
     "refused": (
@@ -79,36 +79,36 @@ def written(text: str) -> str:
 @pytest.mark.parametrize("name", CASES)
 def test_why_a_dag_failed(name: str):
     text, why = CASES[name]
-    assert dagmanout.explain(written(text)) == why
+    assert dagman_log.explain(written(text)) == why
 
 
 def test_what_scripts_say_of_failed_items_is_told_by_the_items():
     failed = written("POST Script of node a failed with status 2\n")
-    assert dagmanout.explain(failed, loops=["a"]) == ""
-    assert dagmanout.explain(failed).startswith("the POST script of node a ended with status 2")
+    assert dagman_log.explain(failed, loops=["a"]) == ""
+    assert dagman_log.explain(failed).startswith("the POST script of node a ended with status 2")
     hopeless = written("POST Script of node a failed with status 4\n")
-    assert dagmanout.explain(hopeless) == ""
+    assert dagman_log.explain(hopeless) == ""
 
 
 def test_only_the_last_sitting_counts():
     before = written(CASES["refused"][0])
-    assert dagmanout.explain(before + written("")) == ""
-    assert dagmanout.explain(before + written(CASES["cycle"][0])) == "the DAG has a cycle"
+    assert dagman_log.explain(before + written("")) == ""
+    assert dagman_log.explain(before + written(CASES["cycle"][0])) == "the DAG has a cycle"
 
 
 def test_a_halt_is_told_from_a_failure():
     halted = written("DAG status: 0 (DAG_STATUS_OK)\nDAG status: 6 (DAG_STATUS_HALTED)\n")
-    assert dagmanout.was_halted(halted)
-    assert not dagmanout.was_halted(halted + written("DAG status: 2 (DAG_STATUS_NODE_FAILED)"))
-    assert not dagmanout.was_halted("")
+    assert dagman_log.was_halted(halted)
+    assert not dagman_log.was_halted(halted + written("DAG status: 2 (DAG_STATUS_NODE_FAILED)"))
+    assert not dagman_log.was_halted("")
     # As DAGMan before 24 says it.
     older = written(
         "DAG is halted because halt file a.dag.halt exists\n"
         "Writing Rescue DAG to a.dag.rescue001...\nDAG status: 0 (DAG_STATUS_OK)\n"
     )
-    assert dagmanout.was_halted(older)
-    assert not dagmanout.was_halted(older + written("DAG status: 0 (DAG_STATUS_OK)\n"))
-    assert not dagmanout.was_halted(older.replace("DAG_STATUS_OK", "DAG_STATUS_NODE_FAILED"))
+    assert dagman_log.was_halted(older)
+    assert not dagman_log.was_halted(older + written("DAG status: 0 (DAG_STATUS_OK)\n"))
+    assert not dagman_log.was_halted(older.replace("DAG_STATUS_OK", "DAG_STATUS_NODE_FAILED"))
 
 
 def test_which_nodes_failed():
@@ -124,5 +124,5 @@ Node return val: 1
       Node Name: last
     Node Status: STATUS_ERROR
 """)
-    assert dagmanout.failed_nodes(text) == ["load.1", "last"]
-    assert dagmanout.failed_nodes(text + written("")) == []
+    assert dagman_log.failed_nodes(text) == ["load.1", "last"]
+    assert dagman_log.failed_nodes(text + written("")) == []

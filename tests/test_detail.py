@@ -11,8 +11,11 @@ import pytest
 import reference
 
 import htdag
-from htdag.observe import failures
-from htdag.runtime import detail, layout, progress, recordfile
+from htdag.observe import item_errors
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
+from htdag.runtime.data import recordfile
+from htdag.runtime.job import describe
 
 NODE = "f"
 
@@ -27,7 +30,7 @@ def failures_of(run, function, items, **options):
 def read(run, node=NODE):
     reference.work(run, node)
     lines = list(recordfile.lines(str(run / layout.record(node, "0000", 1))))
-    return lines, list(failures.errors(run, progress.read_plan(str(run))))
+    return lines, list(item_errors.errors(run, progress.read_plan(str(run))))
 
 
 @pytest.fixture
@@ -126,15 +129,15 @@ def test_a_scratch_directory_of_any_size_is_listed_in_part(monkeypatch, tmp_path
     monkeypatch.delenv("_CONDOR_SCRATCH_DIR", raising=False)
     for number in range(300):
         (tmp_path / f"{number:03}").touch()
-    found = detail.scratch()
+    found = describe.scratch()
     assert found is not None
     assert (len(found), found[0], found[-1]) == (101, "000 (0 bytes)", "...")
     (tmp_path / layout.RUN).touch()
-    assert detail.scratch() is None
+    assert describe.scratch() is None
 
 
 def test_packages_are_those_that_are_imported():
-    found = detail.packages()
+    found = describe.packages()
     assert found["numpy"] == np.__version__
     assert "click" not in found or found["click"]
     assert not set(found) & set(sys.stdlib_module_names)
@@ -142,7 +145,7 @@ def test_packages_are_those_that_are_imported():
 
 @pytest.mark.parametrize("text", ["", "ValueError: x\n", "  File\n  x\nError\n  File\n  x\n", "a"])
 def test_tracebacks_are_read_as_they_were_written(text, tmp_path):
-    details, texts = detail.Details(str(tmp_path / "record")), {}
+    details, texts = describe.Details(str(tmp_path / "record")), {}
     for _ in range(2):
         pieces = json.loads(json.dumps(details.folded(text)))
         assert recordfile.whole_traceback(pieces, texts) == text

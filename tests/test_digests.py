@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from htdag import _digests
+from htdag.functions import digests
 
 PYTHONS = sorted({sys.executable, *glob.glob("/root/.pyenv/versions/3.1[0-9].*/bin/python")})
 PYTHONS = [python for python in PYTHONS if os.access(python, os.X_OK)]
@@ -71,14 +71,14 @@ OTHER = {
 @pytest.mark.parametrize("what", SAME)
 def test_what_leaves_a_module_as_it_is(what):
     before, after = SAME[what]
-    assert _digests.of_source(before) == _digests.of_source(after)
+    assert digests.of_source(before) == digests.of_source(after)
 
 
 @pytest.mark.parametrize("what", OTHER)
 def test_what_changes_a_module(what):
     before, after = OTHER[what]
-    assert _digests.of_source(before) == _digests.of_source(before)
-    assert _digests.of_source(before) != _digests.of_source(after)
+    assert digests.of_source(before) == digests.of_source(before)
+    assert digests.of_source(before) != digests.of_source(after)
 
 
 @pytest.mark.parametrize("python", PYTHONS)
@@ -86,7 +86,7 @@ def test_any_module_has_a_digest(python):
     """On each Python by itself: the standard library has all that Python's grammar knows."""
     code = f"""
 import glob, os, runpy
-of_source = runpy.run_path({_digests.__file__!r})["of_source"]
+of_source = runpy.run_path({digests.__file__!r})["of_source"]
 for file in sorted(glob.glob(os.path.dirname(os.__file__) + "/*.py"))[::4]:
     with open(file, "rb") as opened:
         of_source(opened.read())

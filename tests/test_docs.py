@@ -167,16 +167,19 @@ def test_the_architecture_names_modules_that_are_there_and_all_of_them():
     text = (DOCS / "architecture.md").read_text()
     package = Path(htdag.__file__).parent
     named = set(re.findall(r"`htdag/([\w/]+(?:\.py|/))`", text))
-    table = text.partition("## In jobs and beside DAGMan")[2].partition("\n## ")[0]
-    named |= {f"runtime/{name}" for name in re.findall(r"`(\w+\.py)`", table)}
+    rooms = text.partition("## In jobs and beside DAGMan")[2].partition("\n## ")[0]
+    for room in re.split(r"\n\n(?=`runtime/)", rooms)[1:]:
+        folder = re.match(r"`(runtime/\w*/?)`", room)[1]
+        named |= {f"{folder}{name}" for name in re.findall(r"`(\w+\.py)`", room)}
     assert [name for name in named if not (package / name).exists()] == []
     there = {
         *(path.name for path in package.glob("*.py")),
         *(f"{path.parent.name}/" for path in package.glob("*/__init__.py")),
-        *(f"runtime/{path.name}" for path in (package / "runtime").glob("*.py")),
+        *(path.relative_to(package).as_posix() for path in (package / "runtime").rglob("*.py")),
     }
+    there = {name for name in there if not name.endswith("/__init__.py")}
     parts = {f"{name.split('/')[0]}/" for name in named if "/" in name}
-    assert there - named - parts == {"__init__.py", "runtime/__init__.py"}
+    assert there - named - parts == {"__init__.py", "runtime/__main__.py"}
 
 
 @pytest.mark.parametrize("name", htdag.__all__)
@@ -235,7 +238,7 @@ def test_names_in_the_text_exist(page: Path):
 
 
 def test_the_reference_has_every_option():
-    from htdag._options import OPTION_NAMES, PIPELINE_ONLY
+    from htdag.options.stage_options import OPTION_NAMES, PIPELINE_ONLY
 
     text = (DOCS / "api.md").read_text()
     assert [name for name in (*OPTION_NAMES, *PIPELINE_ONLY) if f"`{name}`" not in text] == []

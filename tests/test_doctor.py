@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pool import version_of, wait_until
 
 from htdag import cli
-from htdag.backends import bindings
+from htdag.backends.condor import bindings
 from htdag.doctor import collect as collecting
 from htdag.doctor.checks import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS, Finding, Severity, findings
 from htdag.doctor.facts import ExecutePoint, Facts, Probe

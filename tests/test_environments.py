@@ -15,11 +15,13 @@ import pytest
 import reference
 
 import htdag
-from htdag._packages import packages_of
 from htdag.environments import EnvironmentWarning, Prepared, packing, parse, unpacking
 from htdag.errors import OptionError, PackingError
+from htdag.functions.packages import packages_of
 from htdag.plan.fuse import BUILT_IN
-from htdag.runtime import environment, layout, recordfile
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
+from htdag.runtime.job import environment
 
 Environment = htdag.Environment
 BLIND = 'TARGET.FileSystemDomain == "blind.test"'
@@ -299,9 +301,9 @@ def test_a_warning_names_what_the_jobs_may_lack(tmp_path: Path, monkeypatch: pyt
 
 def test_in_a_pool_of_ones_own_jobs_find_this_python(tmp_path: Path):
     pytest.importorskip("htcondor2")
-    from htdag.backends.condor import CondorBackend
-    from htdag.backends.poolconfig import _job_environment, job_path
-    from htdag.backends.setup import Setup
+    from htdag.backends.condor.backend import CondorBackend
+    from htdag.backends.condor.pool_config import _job_environment, job_path
+    from htdag.backends.condor.setup import Setup
 
     config = tmp_path / "condor_config"
     for python, own, found in (

@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htdag.backends.bindings import htcondor2
-from htdag.backends.eventlog import EventLog
+from htdag.backends.condor.bindings import htcondor2
+from htdag.backends.condor.event_log import EventLog
 
 USAGE = (
     "\t\tUsr 0 00:00:00, Sys 0 00:00:00  -  Run Remote Usage\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import htdag
-from htdag._text import counted
+from htdag.common.text import counted
 from htdag.show.explain import WIDTH, called
 
 

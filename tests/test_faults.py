@@ -29,10 +29,10 @@ from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
 from htdag import history
-from htdag.backends import abilities
-from htdag.backends.condor import why_unusable
+from htdag.backends.condor import abilities
+from htdag.backends.condor.backend import why_unusable
 from htdag.errors import DirectoryError, RunNotFound
-from htdag.runtime import recordfile
+from htdag.runtime.data import recordfile
 
 Fault = Callable[[Disturbed, Pool], None]
 

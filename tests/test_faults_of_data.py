@@ -24,7 +24,8 @@ from pool import FAST, Area, Pool, wait_until
 
 import htdag
 from htdag.errors import RunDamaged
-from htdag.runtime import itemfile, layout, recordfile
+from htdag.runtime import layout
+from htdag.runtime.data import itemfile, recordfile
 
 NODE = "work"
 

@@ -24,8 +24,6 @@ from hypothesis import strategies as st
 from pool import daemons_version
 
 import htdag
-from htdag import _paths
-from htdag._pickling import ItemPickler
 from htdag.compile.archive import write_archive
 from htdag.compile.submit import SENDS_FOLDERS
 from htdag.errors import (
@@ -36,9 +34,11 @@ from htdag.errors import (
     RunDamaged,
     UsageError,
 )
+from htdag.functions.pickling import ItemPickler
 from htdag.observe.loading import loads
+from htdag.options import transfer
 from htdag.run.replay import replay
-from htdag.runtime import layout, lent
+from htdag.runtime import input_files, layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -836,7 +836,7 @@ def shape(value: Any, paths: list[Path]) -> Any:
 
 @given(items(2))
 def test_containers_keep_their_types(item: Any):
-    travelling = _paths.Travelling()
+    travelling = transfer.Travelling()
     pickled = ItemPickler("s", set(), {}, travelling)(item, 0)
     paths: list[Path] = []
     expected = shape(item, paths)
@@ -851,7 +851,8 @@ def test_containers_keep_their_types(item: Any):
 OFFERED = """
 import sys
 sys.path.insert(0, {archive!r})
-from htdag_runtime import filepath, inside
+from htdag_runtime import filepath
+from htdag_runtime.api import shim as inside
 inside.install()
 import htdag
 from htdag import OutputFile
@@ -1027,13 +1028,13 @@ def test_delivered_files_are_the_users_own(home: Path, tmp_path: Path):
 
 
 def test_a_large_input_file_is_lent_and_looked_at(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(lent, "LARGEST_COPY", 3)
-    monkeypatch.setattr(lent, "_of_job", {})
+    monkeypatch.setattr(input_files, "LARGEST_COPY", 3)
+    monkeypatch.setattr(input_files, "_of_job", {})
     large = tmp_path / "large"
     large.write_text("large")
-    lent.place(str(large), str(tmp_path / "input"))
-    lent.check()
+    input_files.place(str(large), str(tmp_path / "input"))
+    input_files.check()
     (tmp_path / "input").write_text("overwritten")
     with pytest.raises(PermissionError, match=r"large', which is your own and no copy"):
-        lent.check()
-    lent.check()  # the items after it have not done that
+        input_files.check()
+    input_files.check()  # the items after it have not done that

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from htdag import _fingerprints
-from htdag._fingerprints import of_function, of_item, of_kind, of_value
+from htdag.functions import fingerprint
+from htdag.functions.fingerprint import of_function, of_item, of_kind, of_value
 
 BOOKS = '''
 """A module."""
@@ -285,7 +285,7 @@ def test_nothing_is_unsure(project: Any):
 PRINT = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from htdag._fingerprints import of_function, of_item, of_kind, of_value
+from htdag.functions.fingerprint import of_function, of_item, of_kind, of_value
 import books
 names = json.loads(sys.argv[2])
 found = {name: of_function(getattr(books, name)).content() for name in names}
@@ -323,7 +323,7 @@ def test_functions_of_packages_count_by_name_and_version(monkeypatch: pytest.Mon
 
 def test_builtins():
     functions = [len, str.upper, "a".join, "b".join, functools.reduce, int, print]
-    digests = [of_function(function).components[_fingerprints.ITSELF] for function in functions]
+    digests = [of_function(function).components[fingerprint.ITSELF] for function in functions]
     assert len(set(digests)) == len(functions)
 
 

@@ -18,7 +18,8 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout, progress
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
 from htdag.runtime.lanes import children, parents, unit
 from htdag.runtime.lanes import units as units_of
 

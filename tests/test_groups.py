@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from htdag.observe.failures import ItemError
 from htdag.observe.groups import Hold, groups, normalized
+from htdag.observe.item_errors import ItemError
 from htdag.observe.status import NodeCounts
 
 TRACE = """Traceback (most recent call last):

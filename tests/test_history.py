@@ -19,7 +19,8 @@ import htdag
 from htdag import history
 from htdag.errors import OptionError, UsageError
 from htdag.plan.tune import Measured
-from htdag.runtime import layout, recordfile
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
 
 
 @pytest.fixture(autouse=True)

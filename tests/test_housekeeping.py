@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import htdag
 from htdag import cli
 from htdag.errors import RunActive, RunDamaged, RunNotFound, StageNameError, UsageError
-from htdag.run import bundle
+from htdag.run import archive as bundle
 
 
 def refuse_three(x):

@@ -18,9 +18,9 @@ import htdag
 from htdag.compile import write_run
 from htdag.observe import outcomes
 from htdag.plan import make_plan
-from htdag.plan.follow import NO_LAYOUTS, layouts_of
+from htdag.plan.following import NO_LAYOUTS, layouts_of
 from htdag.reuse.takeover import Takeover, is_as_before
-from htdag.runtime import progress, reuse
+from htdag.runtime.dag import adopt, progress
 
 EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "25"))
 
@@ -178,7 +178,7 @@ def values(run, stage):
 
 
 def reused(run):
-    found = (reuse.taken(str(run), node) for node in progress.read_plan(str(run))["nodes"])
+    found = (adopt.taken(str(run), node) for node in progress.read_plan(str(run))["nodes"])
     return sum(taken.reused for taken in found if taken is not None)
 
 

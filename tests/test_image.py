@@ -16,9 +16,11 @@ import pytest
 from test_pickling import compile_project, run_project, write_project  # noqa: F401  (a fixture)
 
 import htdag
-from htdag._image import Image
 from htdag.errors import FunctionError, ItemPickleError, ValueUnreadable
-from htdag.runtime import image, layout, pickling, program
+from htdag.functions.image import Image
+from htdag.runtime import layout
+from htdag.runtime.code import image, pickling
+from htdag.runtime.job import program
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ import reference
 
 import htdag
 from htdag import current as here
-from htdag.runtime import inside
+from htdag.runtime.api import shim
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -114,7 +114,7 @@ def in_job(code: str, *, installed: bool) -> str:
     """Run some lines as a job would, in a Python that has htdag installed or not."""
     lines = f"""
 import sys
-from htdag_runtime import inside
+from htdag_runtime.api import shim as inside
 inside.install()
 import htdag
 {code}
@@ -143,7 +143,7 @@ def place(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("place")
 def test_what_has_a_meaning_in_jobs_is_there_without_htdag():
-    names = [*inside.PUBLIC, "stage"]
+    names = [*shim.PUBLIC, "stage"]
     code = f"print([type(getattr(htdag, name)).__name__ for name in {names!r}])"
     assert "function" in in_job(code, installed=False)
     assert in_job("print(htdag.current())", installed=False) == "None\n"
@@ -169,15 +169,15 @@ from htdag.errors import HtdagError
 print(htdag.HtdagError is HtdagError, htdag.current.__globals__["__name__"])
 """
     assert in_job(code, installed=True).splitlines() == [
-        "htdag.pipeline htdag_runtime.current",
-        "True htdag_runtime.current",
+        "htdag.pipeline htdag_runtime.api.current",
+        "True htdag_runtime.api.current",
     ]
 
 
-@pytest.mark.parametrize("name", inside.PUBLIC)
+@pytest.mark.parametrize("name", shim.PUBLIC)
 def test_public_names_of_jobs_are_those_of_htdag(name):
     assert name in htdag.__all__
-    assert inside.named(name).__module__ == "htdag"
+    assert shim.named(name).__module__ == "htdag"
     assert getattr(htdag, name).__module__ == "htdag"
 
 

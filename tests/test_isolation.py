@@ -14,7 +14,8 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import program, snapshot
+from htdag.runtime.data import snapshot
+from htdag.runtime.job import program
 
 # ---------------------------------------------------------------------------------------------
 # Values that are kept and changed in place: fused, unfused and in plain Python

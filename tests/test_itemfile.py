@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htdag.runtime import frames as framing
-from htdag.runtime import itemfile
-from htdag.runtime.itemfile import DamagedFile, Extent, Frame, ItemWriter
+from htdag.runtime.data import frames as framing
+from htdag.runtime.data import itemfile
+from htdag.runtime.data.itemfile import DamagedFile, Extent, Frame, ItemWriter
 
 # An input item: its values as (key, payload). Not every item has values; some have several.
 ITEMS: dict[int, list[tuple[str, bytes]]] = {

@@ -17,7 +17,8 @@ import pytest
 
 import htdag
 from htdag.errors import BackendError, OptionError, RunEnded, UsageError
-from htdag.runtime import layout, submitfile
+from htdag.runtime import layout
+from htdag.runtime.dag import submitfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -222,7 +223,7 @@ def test_a_request_that_no_slot_meets_and_a_halt(
     # Without being asked why, but only when they have waited for a minute.
     assert htdag.load("why").status().notes == ()
     with monkeypatch.context() as patch:
-        patch.setattr("htdag.run.watching._IDLE_FOR", 0.0)
+        patch.setattr("htdag.run.wait._IDLE_FOR", 0.0)
         (note,) = htdag.load("why").status().notes
     assert note.startswith("node first, 2 jobs")
     assert "64 GB of memory" in note

@@ -15,10 +15,15 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import itemfile, keyed, keyhash, layout, progress, recordfile, sinks
-from htdag.runtime.frames import Pickled
-from htdag.runtime.parted import PartedWriter
-from htdag.runtime.program import Cursor, StageError, pickler
+from htdag.runtime import layout
+from htdag.runtime.api.context import Cursor
+from htdag.runtime.dag import prepare, progress
+from htdag.runtime.data import itemfile, keyed, keyhash, recordfile
+from htdag.runtime.data.frames import Pickled
+from htdag.runtime.data.partitions import PartedWriter
+from htdag.runtime.errors import StageError
+from htdag.runtime.job import sinks
+from htdag.runtime.job.program import pickler
 
 KINDS = ["group_by", "reduce_by_key", "distinct"]
 
@@ -72,7 +77,7 @@ def test_a_process_that_dies_costs_one_item(tmp_path, kind):
         assert sum(values) == sum(range(20)) - 19
     (tmp_path / "deadly").unlink()
     plan = progress.read_plan(str(run))
-    progress.prepare(str(run), plan, plan["by_name"]["f"])
+    prepare.prepare(str(run), plan, plan["by_name"]["f"])
     assert reference.run_nodes(run) == []
     clean = reference.evaluate(
         htdag.Pipeline(keyed_stage(htdag.source(range(20)).map(abs, name="f"), kind)).graph
@@ -101,7 +106,7 @@ def test_a_job_that_vanished_keeps_what_it_had_finished(tmp_path):
     assert 5 < len(finished) < 15
     # No value of an item that does not count is left in any partition.
     assert set(outcome(run)) <= finished
-    progress.prepare(str(run), plan, node)
+    prepare.prepare(str(run), plan, node)
     assert reference.run_nodes(run) == []
 
 

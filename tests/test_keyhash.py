@@ -27,8 +27,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htdag.runtime import keyed, keyhash
-from htdag.runtime.program import StageError
+from htdag.runtime.data import keyed, keyhash
+from htdag.runtime.errors import StageError
 
 try:
     import attrs

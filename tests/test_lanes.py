@@ -22,10 +22,12 @@ import htdag
 from htdag import history
 from htdag.errors import OptionError
 from htdag.plan import make_plan
-from htdag.plan.identity import stage_keys
-from htdag.plan.schedule import NODE_SECONDS, Capacity, Work, makespan
+from htdag.plan.simulate import NODE_SECONDS, Capacity, Work, makespan
+from htdag.plan.stage_keys import stage_keys
 from htdag.plan.tune import Measured
-from htdag.runtime import lanes, layout, post, progress, recordfile
+from htdag.runtime import lanes, layout
+from htdag.runtime.dag import post, prepare, progress
+from htdag.runtime.data import recordfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -411,7 +413,7 @@ def test_what_is_left_of_a_run_is_told_by_lane(tmp_path: Path, once: Any):
     assert reference.run_nodes(run) == ["first.2"]
     (Path(function.folder) / "bad-5").unlink()
     plan = progress.read_plan(str(run))
-    done = progress.prepare_rest(str(run), plan)
+    done = prepare.prepare_rest(str(run), plan)
     assert done == ["first.1", "second.1"]
     assert reference.listed(run, "first.2") == [("0002", 2)]
     assert reference.run_nodes(run, done=done) == []

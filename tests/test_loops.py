@@ -18,7 +18,8 @@ from reference import compiled, evaluate, result, run_nodes
 
 import htdag
 from htdag.errors import FunctionError, OptionError, UsageError
-from htdag.runtime import layout, looping, progress
+from htdag.runtime import layout
+from htdag.runtime.dag import looping, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

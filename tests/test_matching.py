@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htdag.observe import matching
-from htdag.observe.matching import Clause, Question, Shares, analyse, split
+from htdag.observe import matchmaking
+from htdag.observe.matchmaking import Clause, Question, Shares, analyse, split
 
 pytest.importorskip("htcondor2")
 
@@ -28,8 +28,8 @@ def slot(**changes: Any) -> dict[str, Any]:
     return ad | changes
 
 
-def asked(job: dict[str, Any], slots: list[dict[str, Any]], **more: Any) -> matching.Analysis:
-    from htdag.backends.bindings import evaluate
+def asked(job: dict[str, Any], slots: list[dict[str, Any]], **more: Any) -> matchmaking.Analysis:
+    from htdag.backends.condor.bindings import evaluate
 
     ad = {"Requirements": REQUIREMENTS, "RequestCpus": 1, "RequestMemory": 100, **job}
     return analyse(Question(ad, slots, evaluate, edit="htdag edit tag fit", **more))
@@ -135,7 +135,7 @@ expressions = st.recursive(
 
 @given(expressions, st.booleans(), st.integers(0, 1))
 def test_the_parts_together_are_the_whole(text: str, a: bool, b: int):
-    from htdag.backends.bindings import evaluate
+    from htdag.backends.condor.bindings import evaluate
 
     ad = {"A": a, "B": b, "C": "x && y"}
     together = " && ".join(f"({part})" for part in split(text))

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from htdag.runtime import measure
-from htdag.runtime.job import Shared
+from htdag.runtime.job import measure
+from htdag.runtime.task import Shared
 
 
 def program(*kinds, **rest):

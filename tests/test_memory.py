@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from htdag.runtime import layout, memory, recordfile, submitfile
+from htdag.runtime import layout
+from htdag.runtime.dag import memory, submitfile
+from htdag.runtime.data import recordfile
+from htdag.runtime.job import measure
 
 NODE = {"name": "work", "mode": "map"}
 
@@ -86,11 +89,11 @@ def test_a_job_knows_what_it_asks_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, asked: int | None
 ):
     monkeypatch.delenv("_CONDOR_JOB_AD", raising=False)
-    assert memory.asked() is None
+    assert measure.requested_memory() is None
     monkeypatch.setenv("_CONDOR_JOB_AD", str(tmp_path / "job.ad"))
-    assert memory.asked() is None
+    assert measure.requested_memory() is None
     (tmp_path / "job.ad").write_text(content)
-    assert memory.asked() == asked
+    assert measure.requested_memory() == asked
 
 
 def test_commands_are_changed_in_their_place_or_added_before_queue(tmp_path: Path):

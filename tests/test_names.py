@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import htdag
-from htdag._names import check_stage_name, check_tag, derived_name, node_name, unique_name
+from htdag.checks.names import check_stage_name, check_tag, derived_name, node_name, unique_name
 from htdag.errors import StageNameError
 
 RESERVED = ["parent", "CHILD", "All_Nodes", "job", "NODE", "final", "retry", "Vars", "done"]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import htdag
-from htdag import _options
-from htdag._options import Options, parse
 from htdag.errors import OptionError
+from htdag.options import stage_options
+from htdag.options.stage_options import Options, parse
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_unknown_options_say_where_submit_commands_go():
         parse({"zzz": 1}, "words")
 
 
-@pytest.mark.parametrize("name", _options.PIPELINE_ONLY)
+@pytest.mark.parametrize("name", stage_options.PIPELINE_ONLY)
 def test_a_stage_takes_no_option_of_the_whole_pipeline(name):
     with pytest.raises(OptionError, match=rf"give it to Pipeline\(..., {name}=...\)"):
         parse({name: 1}, "words")
@@ -203,7 +203,7 @@ def test_none_is_not_given():
 
 
 def test_every_option_has_a_check_and_a_field():
-    assert set(_options.OPTION_NAMES) == set(Options.__dataclass_fields__)
+    assert set(stage_options.OPTION_NAMES) == set(Options.__dataclass_fields__)
 
 
 def test_own_options_go_before_defaults():

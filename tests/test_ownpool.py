@@ -17,11 +17,11 @@ from pool import find_htcondor, wait_until
 
 import htdag
 from htdag import cli
-from htdag.backends import capacity, install, ownpool, poolconfig
 from htdag.backends.base import HOW_TO_START
-from htdag.backends.ownpool import OwnPool
-from htdag.backends.poolstate import PoolState, end_orphans
-from htdag.backends.setup import Setup
+from htdag.backends.condor import capacity, own_pool, pool_config, pool_install
+from htdag.backends.condor.own_pool import OwnPool
+from htdag.backends.condor.pool_state import PoolState, end_orphans
+from htdag.backends.condor.setup import Setup
 from htdag.errors import BackendError, DirectoryError, RunActive, RunHeld, UsageError
 
 PROGRAM = [sys.executable, "-c", "from htdag.cli import main; main()"]
@@ -42,9 +42,11 @@ def settings(text: str) -> dict[str, str]:
 
 
 def test_the_configuration_is_fast_private_and_complete():
-    text = poolconfig.pool_config(Path("/home/ada/my pool"), {"SBIN": "/opt/sbin"}, 4, 2048, "/bin")
+    text = pool_config.pool_config(
+        Path("/home/ada/my pool"), {"SBIN": "/opt/sbin"}, 4, 2048, "/bin"
+    )
     found = settings(text)
-    assert poolconfig.FAST.items() <= found.items()
+    assert pool_config.FAST.items() <= found.items()
     assert found["SBIN"] == "/opt/sbin"
     assert found["LOCAL_DIR"] == "/home/ada/my pool"
     assert found["LOCAL_CONFIG_FILE"] == ""
@@ -54,20 +56,20 @@ def test_the_configuration_is_fast_private_and_complete():
     assert {value for name, value in found.items() if name.startswith("ALLOW_")} == {
         "$(USERNAME)@$(UID_DOMAIN)"
     }
-    assert "MEMORY" not in settings(poolconfig.pool_config(Path("/p"), {}, 1, None, "/bin"))
+    assert "MEMORY" not in settings(pool_config.pool_config(Path("/p"), {}, 1, None, "/bin"))
 
 
 def test_jobs_find_the_python_that_started_the_pool_first():
-    path = poolconfig.job_path("/home/ada/.venv/bin/python", "/usr/bin:relative::/a$(b):/opt/bin")
+    path = pool_config.job_path("/home/ada/.venv/bin/python", "/usr/bin:relative::/a$(b):/opt/bin")
     assert path == "/home/ada/.venv/bin:/usr/bin:/opt/bin:/bin"
-    text = poolconfig.pool_config(Path("/p"), {}, 1, None, '/it\'s/"here":/a b')
+    text = pool_config.pool_config(Path("/p"), {}, 1, None, '/it\'s/"here":/a b')
     assert settings(text)["STARTER_JOB_ENVIRONMENT"] == '"PATH=\'/it\'\'s/""here"":/a b\'"'
 
 
 @pytest.mark.parametrize("path", ["/home/$(HOME)/pool", "/home/a\nb/pool"])
 def test_a_path_that_htcondor_would_misread_is_refused(path):
     with pytest.raises(DirectoryError, match="something else"):
-        poolconfig.check_directory(path)
+        pool_config.check_directory(path)
 
 
 # Finding HTCondor
@@ -87,28 +89,28 @@ def test_an_htcondor_is_found_where_it_was_named_then_remembered_then_on_path(
 ):
     one, two, three = (make_prefix(tmp_path / name) for name in ("one", "two", "three"))
     monkeypatch.setenv("PATH", str(three / "usr/sbin"))
-    monkeypatch.delenv(install.VARIABLE, raising=False)
-    assert install.find(None, None).master == str(three / "usr/sbin/condor_master")
-    assert install.find(None, str(two)).prefix == str(two)
-    assert install.find(None, str(tmp_path / "gone")).prefix is None
-    monkeypatch.setenv(install.VARIABLE, str(one))
-    found = install.find(None, str(two))
+    monkeypatch.delenv(pool_install.VARIABLE, raising=False)
+    assert pool_install.find(None, None).master == str(three / "usr/sbin/condor_master")
+    assert pool_install.find(None, str(two)).prefix == str(two)
+    assert pool_install.find(None, str(tmp_path / "gone")).prefix is None
+    monkeypatch.setenv(pool_install.VARIABLE, str(one))
+    found = pool_install.find(None, str(two))
     assert found.prefix == str(one)
     assert found.programs == (str(one / "usr/bin"), str(one / "usr/sbin"))
     assert found.places["LIBEXEC"] == str(one / "usr/libexec/condor")
-    assert install.find(str(two), None).prefix == str(two)
+    assert pool_install.find(str(two), None).prefix == str(two)
 
 
 def test_folders_without_htcondor_are_mistakes(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(install, "_SYSTEM", ())
-    monkeypatch.delenv(install.VARIABLE, raising=False)
+    monkeypatch.setattr(pool_install, "_SYSTEM", ())
+    monkeypatch.delenv(pool_install.VARIABLE, raising=False)
     with pytest.raises(UsageError, match=r"--htcondor names .* no sbin/condor_master"):
-        install.find(str(tmp_path), None)
+        pool_install.find(str(tmp_path), None)
     with pytest.raises(BackendError, match="there is no HTCondor on this machine"):
-        install.find(None, None)
+        pool_install.find(None, None)
     with pytest.raises(BackendError, match="of the last time, in '/gone', is gone"):
-        install.find(None, "/gone")
+        pool_install.find(None, "/gone")
 
 
 def test_an_htcondor_is_asked_where_its_parts_are(tmp_path, monkeypatch):
@@ -117,7 +119,7 @@ def test_an_htcondor_is_asked_where_its_parts_are(tmp_path, monkeypatch):
     ask = prefix / "usr/bin/condor_config_val"
     ask.write_text(f'#!/bin/sh\n[ "$1" = LIB ] && echo {tmp_path} && [ -e "$CONDOR_CONFIG" ]\n')
     ask.chmod(0o755)
-    places = install.find(str(prefix), None).places
+    places = pool_install.find(str(prefix), None).places
     assert places["LIB"] == str(tmp_path)
     assert places["SBIN"] == str(prefix / "usr/sbin")
 
@@ -163,7 +165,7 @@ def test_a_configuration_that_is_gone_is_named(tmp_path):
     ],
 )
 def test_the_order_of_pools(home, monkeypatch, machine, running, own_problem, taken, said):
-    condor = pytest.importorskip("htdag.backends.condor")
+    condor = pytest.importorskip("htdag.backends.condor.backend")
     own = OwnPool()
     own.path.mkdir()
     own.config.touch()
@@ -187,7 +189,7 @@ def test_the_order_of_pools(home, monkeypatch, machine, running, own_problem, ta
     ],
 )
 def test_slots_are_those_of_the_pool_that_is_chosen(home, monkeypatch, machine, own, expected):
-    condor = pytest.importorskip("htdag.backends.condor")
+    condor = pytest.importorskip("htdag.backends.condor.backend")
     monkeypatch.setattr(OwnPool, "is_running", True)
     monkeypatch.setattr(Setup, "current", lambda: Setup(None, ("/usr/bin",)))
     monkeypatch.setattr(condor.capacity, "ask", lambda setup: own if setup.own else machine)
@@ -279,7 +281,7 @@ def test_a_pool_that_never_answers_is_told_with_the_end_of_its_log(home, monkeyp
     master = prefix / "usr/sbin/condor_master"
     master.write_text(f"#!/bin/sh\necho 'no room' > '{home}/pool/log/MasterLog'\n")
     monkeypatch.setattr(os, "getuid", lambda: os.stat(home).st_uid)
-    monkeypatch.setattr(ownpool, "_START_TIMEOUT", 0.6)
+    monkeypatch.setattr(own_pool, "_START_TIMEOUT", 0.6)
     error = command("start", "--htcondor", str(prefix), status=1).stderr
     assert "its condor_master ended" in error
     assert "MasterLog ends with:\n  no room" in error
@@ -348,7 +350,7 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
     """Two starts at once, a script, a stop in the middle of its run, and on to its end."""
     found = find_htcondor()
     if found.prefix is not None:
-        monkeypatch.setenv(install.VARIABLE, str(found.prefix))
+        monkeypatch.setenv(pool_install.VARIABLE, str(found.prefix))
     own = OwnPool()
     release = tmp_path / "release"
     script = tmp_path / "script.py"
@@ -370,7 +372,7 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
         assert os.getsid(own.state().pid) != os.getsid(0)
         assert {address(one) for one in listening(own)} == {"127.0.0.1"}
 
-        monkeypatch.delenv(install.VARIABLE, raising=False)
+        monkeypatch.delenv(pool_install.VARIABLE, raising=False)
         command_line = [sys.executable, str(script), str(release)]
         done = subprocess.run(command_line, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from htdag.backends.base import Activity, RunState
-from htdag.backends.peek import job_of, peek, running_jobs
-from htdag.run.troubles import holds
+from htdag.backends.condor.tail import job_of, peek, running_jobs
+from htdag.run.errors import holds
 
 SUBMIT = """000 ({job}.000) 2026-11-25 14:00:00 Job submitted from host: <127.0.0.1:9618>
     [ DAGNodeName = "{node}"; JobBatchName = "d" ]

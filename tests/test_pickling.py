@@ -20,8 +20,11 @@ import pytest
 import reference
 
 import htdag
-from htdag import _pickling
-from htdag.runtime import frames, judgement, layout, pickling, progress
+from htdag.functions.pickling import function_name
+from htdag.runtime import layout
+from htdag.runtime.code import pickling
+from htdag.runtime.dag import judgement, progress
+from htdag.runtime.data import frames
 
 # What a script ends with.
 END = """
@@ -34,7 +37,9 @@ if __name__ == "__main__":
 READ = """
 import json, pickle, sys
 sys.path.insert(0, sys.argv[1])
-from htdag_runtime import image, inside, itemfile
+from htdag_runtime.code import image
+from htdag_runtime.api import shim as inside
+from htdag_runtime.data import itemfile
 inside.install()
 image.Image.read(".").install()
 values = [pickle.loads(frame.payload) for frame in itemfile.read(sys.argv[2])]
@@ -502,7 +507,7 @@ def test_a_module_that_the_user_registered_stays_registered(monkeypatch):
     [(len, "len"), (lambda: 1, ""), (str.upper, "upper"), (json.dumps, "dumps"), (3, "")],
 )
 def test_names_of_functions(thing, name):
-    assert _pickling.function_name(thing) == name
+    assert function_name(thing) == name
 
 
 # Without cloudpickle

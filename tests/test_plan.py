@@ -573,7 +573,7 @@ def test_a_plan_of_many_items_looks_at_none_of_them(monkeypatch):
     def pickled(*_):
         raise AssertionError("planning pickled an item")
 
-    monkeypatch.setattr("htdag._sources.ItemPickler.__call__", pickled)
+    monkeypatch.setattr("htdag.stages.sources.ItemPickler.__call__", pickled)
     found = plan(htdag.source(range(10_000_000)).map(inc, name="a").reduce(add))
     assert found["a"].items == 10_000_000
     assert len(found["a"].boundaries) == MOST_JOBS + 1

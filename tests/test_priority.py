@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import htdag
-from htdag._options import Options
+from htdag.options.stage_options import Options
 from htdag.plan.model import Node
 from htdag.plan.parts import Bind, Input, Stream
-from htdag.plan.priority import prioritize
+from htdag.plan.priorities import prioritize
 
 
 def keep(item, **bound):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import htdag
-from htdag import _home
+from htdag.config import directories
 from htdag.errors import DirectoryError
 
 SCRIPT = """
@@ -66,12 +66,12 @@ def open_up(place: Path, mode: int = 0o777) -> Path:
 @pytest.mark.parametrize(
     ("place", "folder"),
     [
-        ("..", _home.runs_directory),
-        (".", _home.runs_directory),
-        ("runs", _home.runs_directory),
-        ("cache", _home.cache_directory),
-        ("environments", _home.environments_directory),
-        ("log", _home.log_file),
+        ("..", directories.runs_directory),
+        (".", directories.runs_directory),
+        ("runs", directories.runs_directory),
+        ("cache", directories.cache_directory),
+        ("environments", directories.environments_directory),
+        ("log", directories.log_file),
     ],
 )
 def test_a_store_that_others_can_write_to_is_refused(place: str, folder: object, home: Path):
@@ -96,7 +96,7 @@ def test_a_sticky_folder_and_a_private_group_are_no_danger(home: Path, monkeypat
     open_up(home.parent, 0o1777)
     assert htdag.runs() == []
     open_up(home, 0o770)
-    user = _home._user_name(os.getuid())
+    user = directories._user_name(os.getuid())
     entry = grp.struct_group((user, "x", home.stat().st_gid, []))
     monkeypatch.setattr(grp, "getgrgid", lambda number: entry)
     assert htdag.runs() == []
@@ -119,7 +119,7 @@ def test_links_on_the_way_are_followed(home: Path, tmp_path: Path, monkeypatch):
 def test_what_is_another_users_is_refused(home: Path, monkeypatch):
     open_up(home, 0o755)
     monkeypatch.setattr(os, "getuid", lambda: home.stat().st_uid + 1)
-    if home.stat().st_uid in (0, _home._unknown_user()):
+    if home.stat().st_uid in (0, directories._unknown_user()):
         pytest.skip("root's folders are taken for safe")
     with pytest.raises(DirectoryError, match="belongs to another user"):
         htdag.runs()

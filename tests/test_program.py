@@ -7,10 +7,13 @@ from collections import Counter
 
 import pytest
 
-from htdag.runtime import itemfile, program
-from htdag.runtime.frames import SMALL
-from htdag.runtime.program import Cursor, StageError, chain
-from htdag.runtime.sinks import ReduceSink, Sink
+from htdag.runtime.api.context import Cursor
+from htdag.runtime.data import itemfile
+from htdag.runtime.data.frames import SMALL
+from htdag.runtime.errors import StageError
+from htdag.runtime.job import program
+from htdag.runtime.job.program import chain
+from htdag.runtime.job.sinks import ReduceSink, Sink
 
 
 class Node:

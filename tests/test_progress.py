@@ -14,9 +14,9 @@ from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show import notebook, progress
 from htdag.show.bars import bars, jobs_text
-from htdag.show.frame import Frame
 from htdag.show.pace import Pace, duration, rate_text
 from htdag.show.progress import Display, progress_line
+from htdag.show.terminal import Frame
 
 
 def stage(name, node, done=0, total=20, running=0, failed=0, jobs_done=0, jobs=4):

@@ -15,9 +15,9 @@ import weakref
 import numpy
 import pytest
 
-from htdag._packages import packages_of
-from htdag._project import variables
-from htdag._reach import reach
+from htdag.functions.packages import packages_of
+from htdag.functions.project import variables
+from htdag.functions.reach import reach
 
 
 class Loud(Exception):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
-from htdag.observe.reasons import Reason, age_text, reasons
+from htdag.observe.diagnosis import Reason, age_text, reasons
 from htdag.observe.status import StageStatus, Status
 
 NOW = 1_000.0

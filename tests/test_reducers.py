@@ -51,7 +51,8 @@ import numpy
 import pytest
 
 import htdag
-from htdag.runtime import culprit, program
+from htdag.runtime.code import culprit
+from htdag.runtime.job import program
 
 
 class Thing:
@@ -528,7 +529,7 @@ def test_nothing_is_asked_of_odd_objects():
 
         __eq__ = __hash__ = __bool__ = __len__ = __getattr__
 
-    from htdag.runtime import odd
+    from htdag.runtime.code import odd
 
     make, arguments, state, *_ = odd.reduced(Odd())
     assert (type(make(*arguments)) is Odd, state) == (True, {})

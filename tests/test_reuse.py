@@ -20,8 +20,9 @@ import pytest
 import htdag
 from htdag.errors import BackendError, RunActive, RunFailed, StageNameError, UsageError
 from htdag.reuse import cache
-from htdag.reuse.directories import alone, discard_replaced
-from htdag.runtime import itemfile, layout
+from htdag.reuse.swap import alone, discard_replaced
+from htdag.runtime import layout
+from htdag.runtime.data import itemfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -954,8 +955,8 @@ def test_a_process_killed_before_it_submits_again_loses_nothing(
     ended(per_item(shared, range(3)).submit("items", "local"))
     calls(shared)
     with monkeypatch.context() as patch:
-        patch.setattr("htdag.run.replacing.swap_back", lambda _: None)
-        patch.setattr("htdag.run.files.RunDirectory.submit", lambda *_: 1 / 0)
+        patch.setattr("htdag.run.resubmit.swap_back", lambda _: None)
+        patch.setattr("htdag.run.directory.RunDirectory.submit", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             per_item(shared, range(4)).submit("items", "local", resume=True)
     run = ended(per_item(shared, range(4)).submit("items", "local", resume=True))

@@ -32,7 +32,8 @@ from htdag.errors import (
     StageNameError,
     UsageError,
 )
-from htdag.runtime import itemfile, layout
+from htdag.runtime import layout
+from htdag.runtime.data import itemfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 import htdag
-from htdag import _home, _logging, _settings, cli
+from htdag import cli
+from htdag.config import directories, settings
+from htdag.config import log as _logging
 from htdag.errors import OptionError
 
 
@@ -22,34 +24,34 @@ def file(tmp_path, monkeypatch) -> Path:
 
 
 def origins() -> dict[str, tuple[object, str]]:
-    return {each.setting.name: (each.value, each.origin) for each in _settings.every()}
+    return {each.setting.name: (each.value, each.origin) for each in settings.every()}
 
 
 def test_the_order(file, monkeypatch):
-    assert _settings.resolve("target_job_seconds").origin == "default"
+    assert settings.resolve("target_job_seconds").origin == "default"
     file.write_text("target_job_seconds = 100\nhistory = false\n")
     assert origins()["target_job_seconds"] == (100.0, str(file))
-    assert not _settings.use_history(None)
+    assert not settings.use_history(None)
     monkeypatch.setenv("HTDAG_TARGET_JOB_SECONDS", "50")
     monkeypatch.setenv("HTDAG_HISTORY", "Yes")
     assert origins()["target_job_seconds"] == (50.0, "HTDAG_TARGET_JOB_SECONDS")
-    assert _settings.use_history(None)
-    found = _settings.resolve("target_job_seconds", 20)
+    assert settings.use_history(None)
+    found = settings.resolve("target_job_seconds", 20)
     assert (found.value, found.origin) == (20.0, "code")
 
 
 def test_the_file_is_in_the_folder_of_configuration(monkeypatch, tmp_path):
     monkeypatch.delenv("HTDAG_SETTINGS")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert _settings.file() == tmp_path / "htdag" / "settings.toml"
+    assert settings.file() == tmp_path / "htdag" / "settings.toml"
 
 
 def test_home_of_the_file(file, monkeypatch, tmp_path):
     monkeypatch.delenv("HTDAG_HOME")
     file.write_text(f"home = {json.dumps(str(tmp_path / 'runs here'))}\n")
-    assert _home.runs_directory() == tmp_path / "runs here" / "runs"
+    assert directories.runs_directory() == tmp_path / "runs here" / "runs"
     monkeypatch.setenv("HTDAG_HOME", str(tmp_path / "other"))
-    assert _home.runs_directory() == tmp_path / "other" / "runs"
+    assert directories.runs_directory() == tmp_path / "other" / "runs"
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_mistakes_in_the_file_name_it(file, text, said, monkeypatch):
     file.write_text(text + "\n")
 
     def use_all():
-        _settings.every()
+        settings.every()
         htdag.Pipeline(htdag.map(abs, [1]))
 
     with pytest.raises(OptionError, match=said) as error:
@@ -105,7 +107,7 @@ def test_the_verb_shows_each_and_where_it_comes_from(file, monkeypatch):
     assert lines["history"][1:3] == ["off", "HTDAG_HISTORY"]
     assert lines["target_job_seconds"][1:3] == ["600", "default"]
     assert lines["options.retries"][1] == "2"
-    assert lines["log"][1] == str(_home.log_file())
+    assert lines["log"][1] == str(directories.log_file())
     content = json.loads(CliRunner().invoke(cli.main, ["settings", "--json"]).stdout)
     assert content["settings"]["on"] == {"value": "local", "from": str(file)}
     file.unlink()
@@ -119,7 +121,7 @@ def test_the_verb_shows_each_and_where_it_comes_from(file, monkeypatch):
 def log(tmp_path, monkeypatch):
     monkeypatch.setenv("HTDAG_HOME", str(tmp_path / "home"))
     before = _logging.LOGGER.level
-    yield _home.log_file()
+    yield directories.log_file()
     monkeypatch.setenv("HTDAG_LOG_LEVEL", "off")
     _logging.to_file()
     _logging.LOGGER.setLevel(before)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htdag.runtime.shorten import HIDDEN, cut, named, short
+from htdag.runtime.job.shorten import HIDDEN, cut, named, short
 
 Point = collections.namedtuple("Point", "x y")
 

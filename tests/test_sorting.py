@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from htdag.runtime import sorting
-from htdag.runtime.sorting import Entry
+from htdag.runtime.data import sorting
+from htdag.runtime.data.sorting import Entry
 
 
 def entries(values):

@@ -8,11 +8,11 @@ import pytest
 import reference
 
 import htdag
-from htdag import _throttles
-from htdag._options import PIPELINE_ONLY
-from htdag._throttles import Throttles, parse
 from htdag.compile.scheduler import Scheduler
 from htdag.errors import OptionError
+from htdag.options import pipeline_options
+from htdag.options.pipeline_options import Throttles, parse
+from htdag.options.stage_options import PIPELINE_ONLY
 from htdag.runtime import layout
 
 
@@ -21,7 +21,7 @@ def stage(**options):
 
 
 def test_every_option_has_a_check_and_a_field():
-    assert tuple(_throttles._CHECKS) == PIPELINE_ONLY == tuple(Throttles.__dataclass_fields__)
+    assert tuple(pipeline_options._CHECKS) == PIPELINE_ONLY == tuple(Throttles.__dataclass_fields__)
 
 
 def test_they_are_told_as_they_were_given():

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import htdag
 from htdag.plan import make_plan
-from htdag.plan.identity import GROUPS, PARTS, origin, stage_keys
-from htdag.plan.schedule import Capacity
+from htdag.plan.simulate import Capacity
+from htdag.plan.stage_keys import GROUPS, PARTS, origin, stage_keys
 from htdag.plan.tune import Measured, Settings, rounded
 
 

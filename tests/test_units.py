@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from htdag._units import duration, size, units_of
+from htdag.checks.quantities import duration, size, units_of
 from htdag.errors import OptionError
 
 

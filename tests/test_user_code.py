@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 import htdag
-from htdag import _project
+from htdag.functions import project as _project
 
 ROOT = Path(__file__).resolve().parent.parent
 
 PROBE = """
 import importlib, json, sys
-from htdag import _project
+from htdag.functions import project as _project
 names = json.loads(sys.argv[1])
 found = {}
 for name in names:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import htdag
 from htdag import cli
-from htdag._text import visible
+from htdag.common.text import visible
 from htdag.show import notebook
 from htdag.show.progress import progress_line
 

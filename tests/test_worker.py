@@ -18,7 +18,8 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import itemfile, layout, recordfile
+from htdag.runtime import layout
+from htdag.runtime.data import itemfile, recordfile
 
 NODE = "f"
 
@@ -630,7 +631,8 @@ def test_the_archive_holds_its_modules_compiled(run, tmp_path):
     code = (
         "import sys; sys.path.insert(0, 'runtime.pyz')\n"
         "import zipimport; zipimport._compile_source = None  # compiling anything is an error\n"
-        "from htdag_runtime import worker, post, local; import cloudpickle"
+        "from htdag_runtime.job import worker; from htdag_runtime.dag import post, local\n"
+        "import cloudpickle"
     )
     subprocess.run([sys.executable, "-S", "-c", code], cwd=run, check=True)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from htdag.runtime import layout, progress, submitfile
+from htdag.runtime import layout
+from htdag.runtime.dag import progress, submitfile
 
 
 def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:

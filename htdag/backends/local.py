@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
-from htdag._home import environments_directory, make_folder
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
 from htdag.compile.scheduler import ANY, Scheduler
+from htdag.config.directories import environments_directory, make_folder
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
 

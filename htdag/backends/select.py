@@ -10,7 +10,7 @@ from htdag.errors import UsageError
 def backend(name: str) -> Backend:
     """Return a backend by its name, ``"condor"`` or ``"local"``."""
     if name == "condor":
-        from htdag.backends.condor import CondorBackend
+        from htdag.backends.condor.backend import CondorBackend
 
         return CondorBackend()
     if name == "local":
@@ -26,7 +26,7 @@ def choose(name: str) -> tuple[Backend, str]:
     if name != "auto":
         return backend(name), ""
     try:
-        from htdag.backends import condor
+        from htdag.backends.condor import backend as condor
     except ImportError as error:
         return backend("local"), f"running on this machine: no HTCondor bindings ({error})"
     setup, what = condor.find()
@@ -38,7 +38,7 @@ def choose(name: str) -> tuple[Backend, str]:
 def scheduler() -> Scheduler:
     """Return what the HTCondor on this machine can do; nothing is known where there is none."""
     try:
-        from htdag.backends import condor
+        from htdag.backends.condor import backend as condor
     except ImportError:
         return ANY
     return condor.at_hand()
@@ -58,7 +58,7 @@ def slots(name: str) -> tuple[int, int, float]:
     """
     if name != "local":
         try:
-            from htdag.backends import condor
+            from htdag.backends.condor import backend as condor
         except ImportError:
             pass
         else:

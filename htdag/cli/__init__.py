@@ -1,6 +1,6 @@
 """The command line, `htdag`; each module holds the commands for one kind of thing."""
 
-from htdag.cli import again, items, jobs, keep, look, runs
+from htdag.cli import inspect, items, jobs, manage, rerun, runs
 from htdag.cli.completion import completion
 from htdag.cli.doctor import doctor
 from htdag.cli.errors import errors
@@ -17,7 +17,7 @@ main.add_section(
     runs.status,
     runs.wait,
     errors,
-    again.resume,
+    rerun.resume,
     runs.result,
 )
 main.add_section(
@@ -25,21 +25,21 @@ main.add_section(
     jobs.why,
     jobs.jobs,
     items.items,
-    look.stdout,
-    look.stderr,
-    look.debug,
+    inspect.stdout,
+    inspect.stderr,
+    inspect.debug,
     items.usage,
     items.path,
 )
 main.add_section(
     "Whole runs",
-    again.rerun,
+    rerun.rerun,
     runs.remove,
-    keep.retag,
-    keep.clean,
-    keep.export,
-    keep.import_,
-    again.cache,
+    manage.retag,
+    manage.clean,
+    manage.export,
+    manage.import_,
+    rerun.cache,
 )
 main.add_section(
     "Jobs under way",

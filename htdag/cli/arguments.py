@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag import _units
+from htdag.checks import quantities
 from htdag.cli.output import DONE, say, status_of
 from htdag.errors import HtdagError, OptionError, UsageError
 
@@ -134,7 +134,7 @@ def _parted(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str |
     """Return the tags among the words of a command, and the stage that follows them."""
     import difflib
 
-    from htdag.store import tags
+    from htdag.catalog.lookup import tags
 
     *others, last = words or ("",)
     if not (others or every) or not last or last == STDIN or is_pattern(last):
@@ -244,7 +244,7 @@ def complete_tags(
     """Return the tags that begin with what was typed, for the shell."""
     from click.shell_completion import CompletionItem
 
-    from htdag.store import tags
+    from htdag.catalog.lookup import tags
 
     return [CompletionItem(_for_shell(tag)) for tag in tags() if tag.startswith(incomplete)]
 
@@ -275,7 +275,7 @@ class Age(click.ParamType[timedelta]):
         try:
             if not text[-1:].isalpha():  # of which unit?
                 raise OptionError(text)
-            return timedelta(seconds=_units.duration(0)(text))
+            return timedelta(seconds=quantities.duration(0)(text))
         except OptionError:
             self.fail(f"{value!r} is no length of time; give one such as 12h or 30d", param, ctx)
 

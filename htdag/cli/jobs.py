@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag._text import counted
 from htdag.cli.arguments import Chosen, takes_runs, takes_stage
 from htdag.cli.output import JSON, print_json, say
+from htdag.common.text import counted
 from htdag.errors import RunEnded
 
 if TYPE_CHECKING:
-    from htdag.observe.reasons import Reason
+    from htdag.observe.diagnosis import Reason
     from htdag.run import Run
 
 KEYS = click.option(

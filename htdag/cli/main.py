@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-from htdag import _logging
-from htdag._logging import LOGGER
 from htdag._version import VERSION
 from htdag.cli.output import DONE, FAILED, INTERRUPTED, say, status_of
+from htdag.config import log
+from htdag.config.log import LOGGER
 from htdag.errors import HtdagError
 
 
@@ -71,7 +71,7 @@ class _Htdag(Verbs):
                 stream.reconfigure(errors="backslashreplace")
         extra |= {"prog_name": "htdag", "standalone_mode": False}
         try:
-            _logging.to_file()
+            log.to_file()
             LOGGER.debug("command: %s", args[0] if args else sys.argv[1:])
             with warnings.catch_warnings():
                 warnings.simplefilter("default", UserWarning)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from htdag._text import visible
+from htdag.common.text import visible
 from htdag.errors import HtdagError, NotDone, RunActive, RunEnded, RunNotFound, UsageError
 
 DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130

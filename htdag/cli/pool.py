@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag._text import counted
 from htdag.cli.main import Verbs
 from htdag.cli.output import DONE, FAILED, JSON, print_json, say
+from htdag.common.text import counted
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:
-    from htdag.backends.poolstate import PoolState
+    from htdag.backends.condor.pool_state import PoolState
 
 _UNITS = {"": 1, "m": 1, "g": 1024, "t": 1024**2}  # in MB
 
@@ -80,7 +80,7 @@ def start(cpus: int | None, memory: int | None, prefix: str | None) -> None:
       htdag pool start
       htdag pool start --cpus 4 --memory 8GB --htcondor ~/htcondor
     """
-    from htdag.backends.ownpool import OwnPool
+    from htdag.backends.condor.own_pool import OwnPool
     from htdag.show.pool import size
 
     own = OwnPool()
@@ -95,9 +95,9 @@ def start(cpus: int | None, memory: int | None, prefix: str | None) -> None:
 
 def _other() -> str:
     """Return the name of an HTCondor that scripts take before one's own pool; "" for none."""
-    from htdag.backends import condor
+    from htdag.backends.condor import backend
 
-    setup, name = condor.find()
+    setup, name = backend.find()
     return "" if setup is None or setup.own else name
 
 
@@ -114,7 +114,7 @@ def stop(yes: bool) -> None:
       htdag pool stop
       htdag pool stop --yes
     """
-    from htdag.backends.ownpool import OwnPool
+    from htdag.backends.condor.own_pool import OwnPool
 
     own = OwnPool()
     state = own.state()
@@ -154,7 +154,7 @@ def status(as_json: bool) -> None:
     Example:
       htdag pool status && python survey.py
     """
-    from htdag.backends.ownpool import OwnPool
+    from htdag.backends.condor.own_pool import OwnPool
 
     state = OwnPool().state()
     if as_json:

@@ -213,7 +213,7 @@ def wait_for(chosen: Chosen, timeout: float | None, progress: bool, holds_ok: bo
 
 def _watch(runs: list[Run], timeout: float | None, progress: bool, holds_ok: bool) -> None:
     from htdag.run import RunState
-    from htdag.run.watching import looks
+    from htdag.run.wait import looks
     from htdag.show.progress import Display
 
     with Display(progress) as display:

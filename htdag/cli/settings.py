@@ -19,16 +19,17 @@ def settings(as_json: bool) -> None:
     Example:
       htdag settings
     """
-    from htdag import _home, _settings
+    from htdag.config import directories
+    from htdag.config import settings as _settings
 
     values = _settings.every()
     path = _settings.file()
     options = _settings.options()
     folders = {
         "settings": str(path),
-        "runs": str(_home.runs_directory()),
-        "pool": str(_home.pool_directory()),
-        "log": str(_home.log_file()),
+        "runs": str(directories.runs_directory()),
+        "pool": str(directories.pool_directory()),
+        "log": str(directories.log_file()),
     }
     if as_json:
         content = {each.setting.name: {"value": each.value, "from": each.origin} for each in values}

@@ -97,9 +97,10 @@ def runtime_archive() -> bytes:
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
         package = Path(runtime.__file__).parent
         _add(archive, "__main__.py", (package / "__main__.py").read_bytes())
-        for path in sorted(package.glob("*.py")):
-            if path.name != "__main__.py":
-                _add_module(archive, f"htdag_runtime/{path.name}", path.read_bytes())
+        for path in sorted(package.rglob("*.py")):
+            name = path.relative_to(package).as_posix()
+            if name != "__main__.py":
+                _add_module(archive, f"htdag_runtime/{name}", path.read_bytes())
         root = Path(cloudpickle.__file__).parent
         for path in sorted(root.rglob("*.py")):
             relative = path.relative_to(root.parent)

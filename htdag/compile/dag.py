@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator
 
-from htdag._text import counted
 from htdag._version import VERSION
+from htdag.common.text import counted
 from htdag.plan import Node, Plan, Stream
-from htdag.plan.reasons import jobs_of
-from htdag.runtime import judgement, layout, looping
+from htdag.plan.wording import jobs_of
+from htdag.runtime import layout
+from htdag.runtime.dag import judgement, looping
 from htdag.runtime.lanes import Unit
 
 STOP = 3

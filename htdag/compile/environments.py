@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag._home import make_folder
-from htdag._packages import Package, own_distributions, packages_of
-from htdag._project import package_folders
-from htdag.compile.content import functions_of
+from htdag.common.package import FOLDER
+from htdag.compile.node_content import functions_of
+from htdag.config.directories import make_folder
 from htdag.environments import Environment, EnvironmentWarning, Prepared
 from htdag.environments.environment import Assumed
 from htdag.errors import OptionError
+from htdag.functions.packages import Package, own_distributions, packages_of
+from htdag.functions.project import package_folders
 from htdag.plan import Node, Plan
 from htdag.runtime import layout
 
@@ -125,7 +126,7 @@ def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: Fals
 
 def _frames_of_htdag() -> int:
     """Return the `stacklevel` at which the user's own code stands."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+    package = FOLDER + os.sep
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
         frame, level = frame.f_back, level + 1

@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from htdag._image import Image, Payload
-from htdag._pickling import dump_content, function_name
+from htdag.functions.image import Image, Payload
+from htdag.functions.pickling import dump_content, function_name
 from htdag.runtime import layout
 
 _NAME = "on_end"

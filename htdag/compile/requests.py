@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from htdag._resources import PerItem
-from htdag._sources import LateSource, Source
+from htdag.options.resources import PerItem
 from htdag.plan import Node
-from htdag.runtime import travel
+from htdag.runtime import file_references
+from htdag.stages.sources import LateSource, Source
 
 
 def per_item(node: Node) -> dict[str, PerItem]:
@@ -80,7 +80,7 @@ class _Unpickler(pickle.Unpickler):
     """Takes the user's own files, or texts of URLs, for those that will be in a job."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in travel.ARRIVED:
+        if (module, name) in file_references.ARRIVED:
             return _file
         return super().find_class(module, name)
 

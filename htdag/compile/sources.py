@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from itertools import islice, pairwise
 from pathlib import Path
 
-from htdag import _paths
-from htdag._home import make_folder
-from htdag._sources import LateSource, Source
+from htdag.config.directories import make_folder
 from htdag.errors import UsageError
+from htdag.options import transfer
 from htdag.plan import Node, StoredSource
-from htdag.runtime import itemfile, layout
+from htdag.runtime import layout
+from htdag.runtime.data import itemfile
+from htdag.stages.sources import LateSource, Source
 
 
 def write_source(run: Path, node: Node) -> None:
@@ -66,4 +67,4 @@ def _write(
             f"planned; was it changed meanwhile?"
         )
     for at, path in source.travelling.paths.items():
-        _paths.link(run, at, path)
+        transfer.link(run, at, path)

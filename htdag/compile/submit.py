@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from htdag._resources import written
 from htdag.compile.environments import Placed
+from htdag.compile.file_flow import Travel
 from htdag.compile.requests import per_item
 from htdag.compile.scheduler import Scheduler
-from htdag.compile.travelling import Travel
 from htdag.errors import BackendError
+from htdag.options.resources import written
 from htdag.plan import Node
-from htdag.runtime import atonce, layout, pause
+from htdag.runtime import layout
+from htdag.runtime.dag import materialization
+from htdag.runtime.job import pause
 
 _PASSED_ON = (
     "request_cpus",
@@ -190,7 +192,7 @@ def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
         # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
         # jobs of the second and later nodes often wait for the negotiator's next periodic cycle.
         # Where it looks each second, late materialisation is what comes late.
-        yield from atonce.LATE.splitlines()
+        yield from materialization.LATE.splitlines()
     if "request_cpus" not in given:
         yield "request_cpus = 1"
 

@@ -12,13 +12,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from htdag import _paths, _surroundings
-from htdag._home import make_folder
-from htdag._image import Image, Payload
-from htdag._options import Options
 from htdag._version import VERSION
-from htdag.compile import archive, dag, environments, final, judges, requests, submit, travelling
-from htdag.compile.content import (
+from htdag.compile import (
+    archive,
+    dag,
+    environments,
+    file_flow,
+    final,
+    post_scripts,
+    requests,
+    submit,
+)
+from htdag.compile.environments import Placed, environment_of
+from htdag.compile.file_flow import Travel
+from htdag.compile.node_content import (
     FORMAT,
     calls_checkpoint,
     functions_of,
@@ -26,23 +33,27 @@ from htdag.compile.content import (
     plan_content,
     program,
 )
-from htdag.compile.environments import Placed, environment_of
-from htdag.compile.identity import identity_content
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.compile.script import script_of_this_process
+from htdag.compile.signatures import identity_content
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.compile.submit import check_destination
-from htdag.compile.travelling import Travel
+from htdag.config.directories import make_folder
 from htdag.environments import Environment
 from htdag.errors import DirectoryError, OptionError
+from htdag.functions import surroundings
+from htdag.functions.image import Image, Payload
+from htdag.options import transfer
+from htdag.options.stage_options import Options
 from htdag.plan import Node, Plan
-from htdag.runtime import atonce, lanes, layout, progress, streams, submitfile
+from htdag.runtime import lanes, layout
+from htdag.runtime.dag import inputs, materialization, prepare, progress, submitfile
 
 Take = Callable[[Path, dict[str, Any]], Iterable[str]]
 """Gives nodes what other runs have finished.
 
 Called with the run directory that is being written, and what its nodes compute
-(`htdag.compile.identity`); returns the nodes that it has found something for.
+(`htdag.compile.signatures`); returns the nodes that it has found something for.
 """
 
 
@@ -197,7 +208,7 @@ def _fill(
     with_jobs = [node for node in plan.nodes if node.round is None]
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     _, of_source = code.stored[run]
-    travels = travelling.travels(plan)
+    travels = file_flow.travels(plan)
     for node in with_jobs:
         check_destination(node, travels[node.name], scheduler)
     checkpoints = _write_nodes(with_jobs, run, travels, code)
@@ -214,7 +225,7 @@ def _fill(
             **program(node, travels[node.name], tag, checkpoints=calls),
             **own,
             "environ": list(node.options.environ or ()),
-            "surroundings": _surroundings.of_node(functions_of(node)),
+            "surroundings": surroundings.of_node(functions_of(node)),
         }
         _write_json(run / layout.program(node.name), of_node)
         entry["environment"] = placed[environment_of(node)].local_script
@@ -228,7 +239,7 @@ def _fill(
         _write_json(run / layout.IDENTITY, found)
     _write_json(run / layout.PLAN, content)
     places = {node.name: placed[environment_of(node)] for node in with_jobs}
-    by_status = judges.judged_by_status(plan, content, places, scheduler)
+    by_status = post_scripts.judged_by_status(plan, content, places, scheduler)
     for node in with_jobs:
         lines = submit.submit_lines(
             node,
@@ -249,7 +260,7 @@ def _fill(
     else:
         layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
         shutil.copytree(around / layout.CODE, run / layout.CODE, copy_function=layout.link_or_copy)
-    keeps_jobs = judges.keeps_jobs(plan)
+    keeps_jobs = post_scripts.keeps_jobs(plan)
     _write(run / layout.CONFIG, "\n".join(dag.config_lines(plan, keeps_jobs)) + "\n")
     _write(run / layout.LIST, dag.list_script(sys.executable), mode=0o700)
     _write(run / layout.POST, dag.post_script(sys.executable), mode=0o700)
@@ -275,7 +286,7 @@ def _write_nodes(
         travel = travels[node.name]
         for each in travel.inputs:
             if "at" in each:
-                _paths.link(run, each["at"], each["path"])
+                transfer.link(run, each["at"], each["path"])
         _write(run / layout.payload(node.name), code.payload(run, node.name))
         if calls_checkpoint(node):
             checkpoints.add(node.name)
@@ -326,7 +337,7 @@ def begin_loops(run: Path) -> None:
     plan = progress.read_plan(str(run))
     for node in plan["nodes"]:
         if node["mode"] == "loop" and not node["parents"]:
-            progress.prepare(str(run), plan, node)
+            prepare.prepare(str(run), plan, node)
 
 
 def write_lists(run: Path, content: dict[str, Any]) -> None:
@@ -351,15 +362,15 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
                     progress.is_done(str(run), content["by_name"][parent.node], parent.lane)
                     for parent in lanes.parents(content, unit)
                 ):
-                    progress.prepare(str(run), content, node, lane=unit.lane)
+                    prepare.prepare(str(run), content, node, lane=unit.lane)
         elif not node["dynamic"]:
-            reading = streams.Reading(str(run), content, node, None)
+            reading = inputs.Reading(str(run), content, node, None)
             for unit in lanes.units(node):
                 numbers = lanes.chunks(node, unit.lane, node["chunks"])
                 jobs = ((number, 1, None) for number in numbers)
-                progress.write_list(str(run), node, jobs, reading, unit.lane)
+                prepare.write_list(str(run), node, jobs, reading, unit.lane)
                 if carried or (takes_over and node["parents"]):
-                    progress.outdate(str(run), unit)
+                    prepare.outdate(str(run), unit)
 
 
 def _write_final(
@@ -383,7 +394,8 @@ def _check_limits(run: Path, node: str, options: Options) -> None:
     if "max_materialize" not in (run / layout.submit(node)).read_text():
         raise OptionError(
             f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
-            f"with which HTCondor takes {atonce.LONGEST_MATERIALIZED:,} characters of file names "
+            f"with which HTCondor takes {materialization.LONGEST_MATERIALIZED:,} characters of "
+            f"file names "
             f"a job; give a smaller chunk_size (or fan_in), or leave these options out"
         )
 

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from htdag._home import runs_directory
+from htdag.config.directories import runs_directory
 from htdag.doctor.checks import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS
 from htdag.doctor.facts import ExecutePoint, Facts, Probe
 
@@ -35,10 +35,11 @@ def collect(probe: bool = False, limit: int = 20, timeout: float = 60) -> Facts:
     }
     here: dict[str, Any] = {"place": "local", "name": "this machine"}
     try:
-        from htdag.backends import condor, survey
+        from htdag.backends.condor import backend
+        from htdag.doctor import survey
     except ImportError as error:
         return Facts(**base, **here, reason=f"there are no HTCondor bindings ({error})")
-    setup, what = condor.find()
+    setup, what = backend.find()
     schedd = survey.schedd_version(setup)
     base |= {"schedd_answers": schedd is not None, "schedd": schedd or ""}
     if setup is None:
@@ -46,7 +47,7 @@ def collect(probe: bool = False, limit: int = 20, timeout: float = 60) -> Facts:
     points = tuple(ExecutePoint(**entry) for entry in survey.points(setup))
     probes = None
     if probe:
-        from htdag.backends import probe as jobs
+        from htdag.doctor import probe as jobs
 
         some = [point.name for point in points[:limit]]
         told = jobs.look(setup, some, runs, timeout)

@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from htdag._home import environments_directory, make_folder
-from htdag._warn import say
+from htdag.common.warn import say
+from htdag.config.directories import environments_directory, make_folder
 from htdag.errors import PackingError
 
 LARGE = 250_000_000  # bytes; above that a word is said about it

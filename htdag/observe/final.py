@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag._text import visible
-from htdag.runtime import layout, recordfile
+from htdag.common.text import visible
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
 
 
 @dataclass(frozen=True)

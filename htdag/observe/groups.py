@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from htdag._text import visible
-from htdag.observe.failures import ItemError
+from htdag.common.text import visible
+from htdag.observe.item_errors import ItemError
 from htdag.observe.status import NodeCounts
 
 HELD = "Held"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import JobState
-from htdag.observe.itemkeys import keys_of
-from htdag.runtime import itemfile, layout, recordfile, streams
+from htdag.observe.item_keys import keys_of
+from htdag.runtime import layout
+from htdag.runtime.dag import inputs
+from htdag.runtime.data import itemfile, recordfile
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Ite
     """
     name = node["name"]
     made = layout.attempts(str(run), name)
-    for chunk in range(streams.chunks(str(run), node)):
+    for chunk in range(inputs.chunks(str(run), node)):
         done, failed, ended = _settled(run, node, chunk, made.get(chunk, []))
         job = jobs.get(chunk)
         keys = [""] if node["mode"] == "reduce" else keys_of(run, name, chunk)

@@ -21,8 +21,8 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from htdag.runtime import layout, travel
-from htdag.runtime.image import Image, make_function
+from htdag.runtime import file_references, layout
+from htdag.runtime.code.image import Image, make_function
 
 
 def loads(data: bytes, buffers: Iterable[Any] = (), run: Path | None = None) -> Any:
@@ -39,7 +39,7 @@ class _Unpickler(pickle.Unpickler):
     run: Path | None = None
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in travel.ARRIVED:
+        if (module, name) in file_references.ARRIVED:
             return self._file
         if (module, name) == _FUNCTION:
             return self._function

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag._text import visible
-from htdag.observe import failures, outcomes
-from htdag.observe.failures import ItemError
+from htdag.common.text import visible
+from htdag.observe import item_errors, outcomes
+from htdag.observe.item_errors import ItemError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def missing(
     sources = outcomes.Sources(run, plan)
     needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
     lossy = {node["name"] for node in needed if failed or outcomes.let_go(run, node)}
-    for error in failures.errors(run, plan) if lossy else ():
+    for error in item_errors.errors(run, plan) if lossy else ():
         if error.node in lossy:
             source = sources.of(error.node, error.key) if error.key else None
             yield MissingItem(error.stage, error.key, source, error)

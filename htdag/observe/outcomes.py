@@ -10,7 +10,9 @@ from typing import Any
 
 from htdag.errors import HtdagError, RunDamaged, ValueUnreadable
 from htdag.observe.loading import loads
-from htdag.runtime import itemfile, layout, progress
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
+from htdag.runtime.data import itemfile
 
 PlanContent = dict[str, Any]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag._text import counted, visible
 from htdag.backends.base import Activity, RunState
+from htdag.common.text import counted, visible
 from htdag.observe import final, holds, outcomes
-from htdag.observe.ends import End, Ends
-from htdag.runtime import atonce, layout, progress, streams, submitfile
+from htdag.observe.endings import End, Ends
+from htdag.runtime import layout
+from htdag.runtime.dag import inputs, materialization, progress, submitfile
 
 
 @dataclass(frozen=True)
@@ -267,7 +268,7 @@ class Reader:
             for action in sorted(held - {""}):
                 yield _TO_COME[action] % quote(tag)
         for node in self._plan["nodes"]:
-            left_out = atonce.limits_left_out(str(self._run), node["name"])
+            left_out = materialization.limits_left_out(str(self._run), node["name"])
             if left_out and backend == "condor":
                 yield (
                     f"node {node['name']}: its jobs read so many files that it was submitted "
@@ -360,7 +361,7 @@ class Reader:
         # A job that was begun and is idle or held again has left its record behind.
         started -= activity.waiting.get(name, set())
         active = started | activity.running.get(name, set())
-        jobs = streams.chunks(str(self._run), node)
+        jobs = inputs.chunks(str(self._run), node)
         total = fold.items if len(fold.totals) == jobs else node["items"]
         under_way = active - fold.complete
         held = {job.chunk for job in activity.held if job.node == name and job.chunk is not None}

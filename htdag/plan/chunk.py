@@ -7,16 +7,16 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from htdag._sources import LateSource
-from htdag._text import counted
-from htdag.plan.follow import NO_LAYOUTS, Layouts, followed, followed_parts
-from htdag.plan.late import comes_late, loop_chunked
+from htdag.common.text import counted
+from htdag.plan.following import NO_LAYOUTS, Layouts, followed, followed_parts
+from htdag.plan.layouts import comes_late, loop_chunked
 from htdag.plan.model import Node
 from htdag.plan.parts import Input, Output, Reduction, StoredSource, Stream
-from htdag.plan.reasons import left_out, reason_of
+from htdag.plan.wording import left_out, reason_of
 from htdag.runtime import chunking
-from htdag.runtime.keyed import BY_HASH
+from htdag.runtime.data.keyed import BY_HASH
 from htdag.stages import MOST_PARTITIONS, Stage
+from htdag.stages.sources import LateSource
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from htdag._graph import upstreams
-from htdag._options import Options
 from htdag.environments import Environment
+from htdag.options.stage_options import Options
 from htdag.plan.model import Node
 from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
+from htdag.stages.graph import upstreams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

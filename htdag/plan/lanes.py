@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from htdag._resources import fixed
-from htdag._text import duration
-from htdag._throttles import Throttles
+from htdag.common.text import duration
+from htdag.options.pipeline_options import Throttles
+from htdag.options.resources import fixed
 from htdag.plan.costs import Chain
 from htdag.plan.model import Node
-from htdag.plan.schedule import Capacity, Work, makespan
-from htdag.runtime.keyed import BY_HASH
+from htdag.plan.simulate import Capacity, Work, makespan
+from htdag.runtime.data.keyed import BY_HASH
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from htdag._options import Options
-from htdag._throttles import Throttles
+from htdag.options.pipeline_options import Throttles
+from htdag.options.stage_options import Options
 from htdag.plan.costs import Chain, Cost
 from htdag.plan.parts import Bind, Check, Input, Operation, Output, Reduction, StoredSource
 from htdag.runtime.chunking import even
-from htdag.runtime.keyed import BY_HASH
+from htdag.runtime.data.keyed import BY_HASH
 from htdag.runtime.lanes import Unit
 from htdag.stages import STATE
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from htdag._sources import Source
 from htdag.runtime import layout
 from htdag.stages import LOOP, MISSING
+from htdag.stages.sources import Source
 
 
 @dataclass(frozen=True)

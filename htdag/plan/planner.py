@@ -7,17 +7,17 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from htdag._throttles import Throttles
+from htdag.options.pipeline_options import Throttles
 from htdag.plan.chunk import chunk
-from htdag.plan.early import stop_early
-from htdag.plan.follow import NO_LAYOUTS, Layouts
+from htdag.plan.following import NO_LAYOUTS, Layouts
 from htdag.plan.fuse import fuse
-from htdag.plan.join import add_outputs, connect, name_nodes
 from htdag.plan.lanes import lane
-from htdag.plan.loop import add_check, plan_rounds
+from htdag.plan.limits import stop_early
+from htdag.plan.loops import add_check, plan_rounds
 from htdag.plan.model import Node, Plan
-from htdag.plan.priority import prioritize
-from htdag.plan.schedule import Capacity
+from htdag.plan.outputs import add_outputs, connect, name_nodes
+from htdag.plan.priorities import prioritize
+from htdag.plan.simulate import Capacity
 from htdag.plan.stored import stored_sources
 from htdag.plan.tune import Measures, Settings, tune
 from htdag.stages import Loop
@@ -50,7 +50,7 @@ def make_plan(
     name : str
         The pipeline's name.
     measures : mapping
-        What earlier runs measured of stages, by `htdag.plan.identity.stage_keys`.
+        What earlier runs measured of stages, by `htdag.plan.stage_keys.stage_keys`.
     capacity : Capacity, optional
         How many jobs can run at once; used with measures only.
     settings : Settings, optional
@@ -59,7 +59,7 @@ def make_plan(
         The options of the pipeline as a whole.
     layouts : mapping
         How an earlier run, which is to be followed, had laid out its nodes
-        (`htdag.plan.follow.layouts_of`).
+        (`htdag.plan.following.layouts_of`).
 
     Returns
     -------

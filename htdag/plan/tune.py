@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from htdag._options import Options
-from htdag._text import duration, short_number, size
+from htdag.common.text import duration, short_number, size
+from htdag.options.stage_options import Options
 from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
 from htdag.plan.costs import Cost, weighted_median
-from htdag.plan.identity import GROUPS, PARTS, stage_keys
 from htdag.plan.model import Node
+from htdag.plan.stage_keys import GROUPS, PARTS, stage_keys
 from htdag.runtime.chunking import view_total
-from htdag.runtime.keyed import BY_HASH
+from htdag.runtime.data.keyed import BY_HASH
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -79,7 +79,7 @@ class Measured:
 
 
 Measures = Mapping[str, tuple[Measured, ...]]
-"""What was measured by the key of a stage (`htdag.plan.identity`), oldest run first."""
+"""What was measured by the key of a stage (`htdag.plan.stage_keys`), oldest run first."""
 
 
 @dataclass(frozen=True)

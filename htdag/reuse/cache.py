@@ -1,8 +1,8 @@
 """What stages with ``cache=True`` have finished, kept for all later runs.
 
-A folder for each computation, named by the digest of what it does (`htdag.reuse.matching`); in it
-one for each run, as `htdag.runtime.kept` reads it, with links to the run's own files. So it takes
-no more room until the runs are deleted.
+A folder for each computation, named by the digest of what it does (`htdag.reuse.compare`); in it
+one for each run, as `htdag.runtime.dag.reusable` reads it, with links to the run's own files. So it
+takes no more room until the runs are deleted.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag._home import cache_directory, make_folder, runs_directory
-from htdag._logging import LOGGER
+from htdag.config.directories import cache_directory, make_folder, runs_directory
+from htdag.config.log import LOGGER
 from htdag.observe.ended import has_ended
-from htdag.reuse.directories import read_identity
-from htdag.reuse.matching import key
-from htdag.runtime import keeping, layout, progress, reuse
+from htdag.reuse.compare import key
+from htdag.reuse.swap import read_identity
+from htdag.runtime import layout
+from htdag.runtime.dag import adopt, packing, progress
 
 TODO = "cache.todo"
 """Marks a run with something for the cache that is not there yet."""
@@ -59,9 +60,9 @@ def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
     name = key(node, identity)
     if name is None:
         return False
-    writer: keeping.Writer | None = None
+    writer: packing.Writer | None = None
     for path in _packs(cache_directory() / name):
-        writer = writer or keeping.Writer(str(folder))
+        writer = writer or packing.Writer(str(folder))
         try:
             writer.add_pack(str(path))
             os.utime(path)
@@ -114,7 +115,7 @@ def _gather(run: Path) -> None:
     manifest = layout.read_json(str(run / layout.RUN), "created")
     for name, node in identity["nodes"].items():
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
-        taken = reuse.taken(str(run), plan["by_name"][name])
+        taken = adopt.taken(str(run), plan["by_name"][name])
         nothing_new = taken is not None and taken.reused == taken.items
         if known is None or nothing_new or not layout.attempts(str(run), name):
             continue
@@ -123,7 +124,7 @@ def _gather(run: Path) -> None:
         aside = folder.with_name(f".{own}.{os.getpid()}.new")
         make_folder(folder.parent)
         try:
-            writer = keeping.Writer(str(aside))
+            writer = packing.Writer(str(aside))
             writer.add_node(str(run), plan["by_name"][name])
             writer.close()
             about = {"tag": run.name, "stages": node["stages"] or node["outputs"]}

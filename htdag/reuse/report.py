@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from htdag._text import counted
-from htdag.reuse.matching import Match
-from htdag.runtime import reuse
+from htdag.common.text import counted
+from htdag.reuse.compare import Match
+from htdag.runtime.dag import adopt
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> l
 def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:
     if not node.get("reuse"):
         return Verdict(stage, "recompute", "nothing of it was finished")
-    taken = reuse.taken(str(run), node)
+    taken = adopt.taken(str(run), node)
     if taken is None:
         before = " and ".join(node["parents"][:3])
         return Verdict(stage, "reuse later", f"items whose input comes out of {before} as before")

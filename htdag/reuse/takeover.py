@@ -10,9 +10,10 @@ from typing import Any
 
 from htdag.errors import UsageError
 from htdag.reuse import cache
-from htdag.reuse.directories import read_identity
-from htdag.reuse.matching import EVERY_STAGE, Identity, Match, match
-from htdag.runtime import keeping, layout, progress, reuse
+from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
+from htdag.reuse.swap import read_identity
+from htdag.runtime import layout
+from htdag.runtime.dag import adopt, packing, progress
 
 Keep = Callable[[str], bool]
 
@@ -99,13 +100,13 @@ def fill(
 
     What the old run had been given itself, and not used yet, is handed on.
     """
-    writer: keeping.Writer | None = None
+    writer: packing.Writer | None = None
     for name in nodes:
         node = plan["by_name"][name]
         ran = bool(layout.attempts(str(old), name))
         waits = not ran and (old / layout.kept(name)).exists()
         if ran or waits:
-            writer = writer or keeping.Writer(str(folder))
+            writer = writer or packing.Writer(str(folder))
         if writer is not None and ran:
             writer.add_node(str(old), node, keep)
         elif writer is not None and waits and keep is None:
@@ -162,7 +163,7 @@ def _settled(plan: dict[str, Any]) -> list[list[Any]]:
 
 
 def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
-    taken = reuse.taken(str(run), node)
+    taken = adopt.taken(str(run), node)
     return taken is not None and taken.same
 
 

@@ -1,7 +1,7 @@
 """Runs: `Run`, and the parts that it is made of."""
 
 from htdag.backends.base import RunState
-from htdag.observe.failures import ItemError
+from htdag.observe.item_errors import ItemError
 from htdag.observe.missing import MissingItem
 from htdag.observe.outcomes import Item
 from htdag.observe.status import Status

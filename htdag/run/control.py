@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from shlex import quote
 
-from htdag._logging import LOGGER
-from htdag._warn import say
 from htdag.backends.base import HOW_TO_START, Activity, RunState
+from htdag.common.warn import say
+from htdag.config.log import LOGGER
 from htdag.errors import RunActive, UsageError
-from htdag.reuse.directories import alone
-from htdag.run.files import RunDirectory
-from htdag.runtime import layout, looping, progress
+from htdag.reuse.swap import alone
+from htdag.run.directory import RunDirectory
+from htdag.runtime import layout
+from htdag.runtime.dag import looping, progress
 
 
 class Control:

@@ -8,12 +8,13 @@ from shlex import quote
 
 from htdag.backends.base import HALTED, JobState, RunState
 from htdag.errors import BackendError, RunEnded, UsageError
-from htdag.observe.itemkeys import keys_of
-from htdag.observe.reasons import Reason, reasons
+from htdag.observe.diagnosis import Reason, reasons
+from htdag.observe.item_keys import keys_of
 from htdag.run.control import Control
-from htdag.run.editing import Editing
-from htdag.run.files import RunDirectory
-from htdag.runtime import layout, submitfile
+from htdag.run.directory import RunDirectory
+from htdag.run.edit import Editing
+from htdag.runtime import layout
+from htdag.runtime.dag import submitfile
 
 
 class JobControl:

@@ -14,22 +14,17 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from htdag._text import visible
+from htdag.common.text import visible
 from htdag.errors import HtdagError
-from htdag.run.locating import Place, PlanContent, find, in_folder
-from htdag.runtime import (
-    chunkfile,
-    compute,
-    image,
-    keyed,
-    layout,
-    shorten,
-    travel,
-    views,
-    workplace,
-)
-from htdag.runtime.job import Job
-from htdag.runtime.program import MISSING, Cursor, chain
+from htdag.run.locate import Place, PlanContent, find, in_folder
+from htdag.runtime import file_references, filepath, layout
+from htdag.runtime.api.context import Cursor
+from htdag.runtime.code import image
+from htdag.runtime.data import chunkfile, keyed, views
+from htdag.runtime.job import compute, shorten, workdir
+from htdag.runtime.job.program import chain
+from htdag.runtime.job.values import MISSING
+from htdag.runtime.task import Job
 
 Wrap = Callable[[Any], Any]
 
@@ -156,8 +151,10 @@ def replay(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="htdag-fetched-"))
         # What functions return as files stays where they made it.
-        here = travel.Here(os.path.abspath(run), folder, frozenset(), lambda path: (path, None))
-        stack.enter_context(travel.entered(here))
+        here = file_references.Here(
+            os.path.abspath(run), folder, frozenset(), lambda path: (path, None)
+        )
+        stack.enter_context(filepath.entered(here))
         with in_folder(run):
             place = find(run, plan, stage, key)
             job = place.job
@@ -171,7 +168,7 @@ def replay(
         else:
             act = _chained(run, place, content, bound, done, wrap)
         stack.enter_context(_scratch())
-        workplace.link_inputs(job, here, os.getcwd())
+        workdir.link_inputs(job, here, os.getcwd())
         try:
             act()
         except KeyboardInterrupt:

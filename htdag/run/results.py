@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-from htdag import _checks
-from htdag._warn import warn
 from htdag.backends.base import RunState
+from htdag.checks import validation
+from htdag.common.warn import warn
 from htdag.errors import ItemsMissing, NotDone, RunFailed, RunHeld, UsageError, ValueUnreadable
 from htdag.observe import outcomes
 from htdag.observe.missing import ancestors, warning
 from htdag.observe.outcomes import Item
-from htdag.run.files import RunDirectory
-from htdag.run.troubles import Errors
-from htdag.run.watching import Waiter, held_text, looks
-from htdag.runtime import progress, streams
+from htdag.run.directory import RunDirectory
+from htdag.run.errors import Errors
+from htdag.run.wait import Waiter, held_text, looks
+from htdag.runtime.dag import inputs, progress
 from htdag.stages import Stage
 
 
@@ -36,7 +36,7 @@ class Results:
         if target is None and len(self._run.targets) > 1:
             if timeout is None:
                 return {name: self.result(name, None) for name in self._run.targets}
-            end = time.monotonic() + _checks.seconds(timeout, "timeout")
+            end = time.monotonic() + validation.seconds(timeout, "timeout")
             return {name: self.result(name, end - time.monotonic()) for name in self._run.targets}
         name = self._run.target(target)
         entry = outcomes.stage_entry(self._run.plan, name)
@@ -136,7 +136,7 @@ class Results:
                     self._run.path, self._run.plan, name, state.number, attempts
                 ):
                     yield from self._item(frame, name, sources, where, errors)
-            complete = len(given) == streams.chunks(str(self._run.path), node)
+            complete = len(given) == inputs.chunks(str(self._run.path), node)
             if status.state is RunState.DONE or (complete and all(s.complete for s in states)):
                 return
             if ended:
@@ -164,5 +164,5 @@ class Results:
 
 
 def _check_errors(errors: str) -> None:
-    if _checks.text(errors, "errors") not in ("raise", "skip", "return"):
+    if validation.text(errors, "errors") not in ("raise", "skip", "return"):
         raise UsageError(f"errors={errors!r}: it takes 'raise', 'skip' or 'return'")

@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from htdag.backends.base import JobState, RunState
-from htdag.observe.failures import ItemError
+from htdag.observe.diagnosis import Reason
 from htdag.observe.final import FinalCall
 from htdag.observe.groups import ErrorGroup
+from htdag.observe.item_errors import ItemError
 from htdag.observe.items import ItemState, JobUsage
 from htdag.observe.missing import MissingItem
 from htdag.observe.outcomes import Item
-from htdag.observe.reasons import Reason
 from htdag.observe.status import Status
-from htdag.run.again import Rerun
 from htdag.run.control import Control
 from htdag.run.damage import translates
-from htdag.run.debugging import Debugging
-from htdag.run.editing import Editing
-from htdag.run.files import RunDirectory
+from htdag.run.debug import Debugging
+from htdag.run.directory import RunDirectory
+from htdag.run.edit import Editing
+from htdag.run.errors import Errors
+from htdag.run.items import ItemStates
 from htdag.run.jobs import JobControl
-from htdag.run.keeping import Manager
-from htdag.run.looking import ItemStates
+from htdag.run.manage import Manager
+from htdag.run.output import Output
 from htdag.run.replay import Replay
+from htdag.run.rerun import Rerun
 from htdag.run.results import Results
-from htdag.run.streams import Output
-from htdag.run.troubles import Errors
-from htdag.run.watching import Waiter
+from htdag.run.wait import Waiter
 from htdag.stages import Stage
 
 

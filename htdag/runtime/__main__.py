@@ -21,30 +21,30 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.path[0] = os.path.abspath(sys.path[0])  # a job's functions work in a directory of their own
     if command in ("work", "work-status"):
-        from htdag_runtime import worker  # type: ignore[import-not-found]
+        from htdag_runtime.job import worker  # type: ignore[import-not-found]
 
         tells = command == "work-status"
         return worker.work(arguments[1], arguments[2], int(arguments[3]), tells)
     if command == "post":
-        from htdag_runtime import post
+        from htdag_runtime.dag import post  # type: ignore[import-not-found]
 
         if len(arguments) > 4:
             return post.loop_post(arguments[1], int(arguments[4]))
         return post.post(".", arguments[1], int(arguments[2]), int(arguments[3]))
     if command == "list":
-        from htdag_runtime import joblist
+        from htdag_runtime.dag import joblist
 
         return joblist.renew(".", arguments[1])
     if command == "memory":
-        from htdag_runtime import joblist
+        from htdag_runtime.dag import joblist
 
         return joblist.memory_of(".", arguments[1])
     if command == "final":
-        from htdag_runtime import final
+        from htdag_runtime.dag import final
 
         return final.final(arguments[1], int(arguments[2]))
     if command == "local":
-        from htdag_runtime import local
+        from htdag_runtime.dag import local
 
         return local.run_directory(arguments[1], int(arguments[2]))
     sys.stderr.write("unknown command %r\n" % command)

@@ -1,13 +1,15 @@
-"""The paths of files that travel as parts of items: see ``travel.py``."""
+"""The paths of files that travel as parts of items: see ``file_references.py``."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import pathlib
 import sys
-from typing import Any, Optional
+from typing import Any, Dict, Iterator, Optional
 
-from . import travel
+from . import file_references
 
 _Plain: Any = type(pathlib.Path())
 
@@ -34,7 +36,7 @@ class FilePath(_Plain):  # type: ignore[misc]
     def __reduce__(self) -> Any:
         if self._reference is None:
             return _Plain, self.parts
-        return travel.arrived, (self._reference,)
+        return arrived, (self._reference,)
 
     def __repr__(self) -> str:
         return "%s(%r)" % (_Plain.__name__, self.as_posix())
@@ -84,7 +86,7 @@ class OutputFile(FilePath):
                 "OutputFile(%r): there is no such file; the folder %s has %s"
                 % (str(path), folder, ", ".join(there) or "none")
             )
-        job = travel.here()
+        job = file_references.here()
         if job is None:
             return cls.made(where, None)
         return cls.made(*job.collect(where))
@@ -93,6 +95,38 @@ class OutputFile(FilePath):
         """See the class: `made` has done it all."""
 
 
+def arrived(reference: str) -> FilePath:
+    """Return the path of a file that travels, in a job: what pickles of values call."""
+    job = file_references.here()
+    if job is None:
+        raise RuntimeError("a file that travels is there in a job, and in the results of its run")
+    return FilePath.made(file_references.located(json.loads(reference), job), reference)
+
+
+# As pickles name it, in jobs and where runs are read.
+arrived.__module__, arrived.__qualname__ = "htdag", "_image.arrived"
+
+
+@contextlib.contextmanager
+def entered(here: file_references.Here) -> Iterator[None]:
+    """Let this process be the one of a job for a while."""
+    before = file_references.here()
+    added = {name: own for name, own in _former_names().items() if name not in sys.modules}
+    sys.modules.update(added)
+    file_references.enter(here)
+    try:
+        yield
+    finally:
+        file_references.enter(before)
+        for name in added:
+            del sys.modules[name]
+
+
+def _former_names() -> Dict[str, Any]:
+    package, _, _ = "htdag_runtime.travel".partition(".")
+    return {package: sys.modules[__package__], "htdag_runtime.travel": sys.modules[__name__]}
+
+
 OutputFile.__module__ = "htdag"  # as users import it; in a job htdag itself need not be installed
 
-travel.PATHS = (FilePath,)
+file_references.PATHS = (FilePath,)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from htdag._text import size_of_file, visible
+from htdag.common.text import size_of_file, visible
 from htdag.reuse.cache import Entry
 
 

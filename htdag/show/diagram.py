@@ -14,11 +14,11 @@ from typing import Any
 
 import graphviz
 
-from htdag._pickling import function_name
-from htdag._text import counted
+from htdag.common.text import counted
 from htdag.errors import UsageError
+from htdag.functions.pickling import function_name
 from htdag.plan import Node, Operation, Plan, Round
-from htdag.show import looks, rendering
+from htdag.show import diagram_style, rendering
 from htdag.show.explain import called
 from htdag.stages import KEYED, Stage
 
@@ -66,7 +66,10 @@ def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphvi
         raise UsageError(f"render: level is 'stages' or 'nodes', not {level!r}")
     target = None if path is None else rendering.checked_path(path)
     diagram = rendering.Diagram(
-        plan.name, graph_attr=looks.GRAPH, node_attr=looks.NODE, edge_attr=looks.EDGE
+        plan.name,
+        graph_attr=diagram_style.GRAPH,
+        node_attr=diagram_style.NODE,
+        edge_attr=diagram_style.EDGE,
     )
     if level == "stages":
         _add_stages(diagram, plan)
@@ -105,13 +108,15 @@ def _add_plan(
             cluster.attr(
                 label=_label(_roomy((*_name_in_rows(node.name), _node_line(node))), end="\\l"),
                 tooltip=_label(node.reasons),
-                **looks.CLUSTER,
+                **diagram_style.CLUSTER,
             )
             for box in boxes:
                 marked = box.final and box.stage in targets
                 _add_box(cluster, _id(node.name, box.stage), box.lines, box.look, marked)
             if len(first) > 1:  # one input, read once, which goes several ways
-                cluster.node(_id(node.name, ""), label="", tooltip=node.input.stage, **looks.FORK)
+                cluster.node(
+                    _id(node.name, ""), label="", tooltip=node.input.stage, **diagram_style.FORK
+                )
                 cluster.edges((_id(node.name, ""), _id(node.name, box.stage)) for box in first)
         edges += _edges_of(node, boxes, first, drawn)
 
@@ -138,16 +143,16 @@ def _add_loop(
         if until is not None:
             lines.append(f"until {function_name(until) or 'it is over'}")
         label = _label(tuple(lines), end="\\l")
-        cluster.attr(label=label, tooltip=_label(node.reasons), **looks.LOOP)
+        cluster.attr(label=label, tooltip=_label(node.reasons), **diagram_style.LOOP)
         what = "one value" if made.one else "items"
-        _add_box(cluster, state, (made.state, what), looks.STATE, False)
+        _add_box(cluster, state, (made.state, what), diagram_style.STATE, False)
         marked = {made.result} if name in targets else set()
         _add_plan(cluster, made.plan, within, edges, marked)
     begins = _at(drawn, node.input.node or "", node.input.stage)
     edges.append((begins, state, {"lhead": frame, "minlen": "2"}))
     result = _at(within, made.plan.where[made.result], made.result)
     # From the state to the result and drawn the other way round, it gets room of its own.
-    edges.append((state, result, {"tooltip": "the next round", **looks.AGAIN}))
+    edges.append((state, result, {"tooltip": "the next round", **diagram_style.AGAIN}))
     drawn[node.name, name] = result
 
 
@@ -166,7 +171,9 @@ def _edges_of(node: Node, boxes: list[_Box], first: list[_Box], drawn: _Drawn) -
         head = border if box.stage == way_in else {"minlen": "2"}
         for there_too, keywords in _by_origin(box.binds).items():
             label = _label((f"  {', '.join(keywords)}  ",))
-            edges.append((_at(drawn, *there_too), here, {"label": label, **looks.BIND, **head}))
+            edges.append(
+                (_at(drawn, *there_too), here, {"label": label, **diagram_style.BIND, **head})
+            )
     return edges
 
 
@@ -191,7 +198,7 @@ def _add_source(diagram: graphviz.Digraph, stage: Stage) -> None:
     number, complete = stage.data.read
     lines = (stage.name, counted(number, what) + ("" if complete else " or more"))
     shape = {"shape": "folder" if stage.kind == "files" else "cylinder", "style": "filled"}
-    _add_box(diagram, _id("", stage.name), lines, {**looks.SOURCE, **shape}, False)
+    _add_box(diagram, _id("", stage.name), lines, {**diagram_style.SOURCE, **shape}, False)
 
 
 def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
@@ -202,7 +209,9 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
         reduction = node.reduction
         binds = tuple((keyword, bound[stage]) for keyword, stage in reduction.binds)
         lines = _reduction_lines(plan, node)
-        yield _Box(reduction.stage, lines, looks.REDUCE, entry, binds, final=reduction.final)
+        yield _Box(
+            reduction.stage, lines, diagram_style.REDUCE, entry, binds, final=reduction.final
+        )
         return
     if node.input.is_view:
         first = node.stages[0]
@@ -211,14 +220,18 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
     for operation in node.operations:
         reads = entry if operation.after is None else (node.name, operation.after)
         binds = tuple((keyword, bound[stage]) for keyword, stage in operation.binds)
-        yield _Box(operation.stage, _operation_lines(operation), looks.PER_ITEM, reads, binds)
+        yield _Box(
+            operation.stage, _operation_lines(operation), diagram_style.PER_ITEM, reads, binds
+        )
     for output in node.outputs:
         reads = entry if output.after is None else (node.name, output.after)
         if not output.whole:
             lines = (output.stage, _FIRST_PARTS[output.kind])
-            yield _Box(output.stage, lines, looks.PARTIAL, reads, final=False)
+            yield _Box(output.stage, lines, diagram_style.PARTIAL, reads, final=False)
         elif output.after is None and not node.input.is_view:
-            yield _Box(output.stage, (output.stage, "all items, passed on"), looks.PER_ITEM, reads)
+            yield _Box(
+                output.stage, (output.stage, "all items, passed on"), diagram_style.PER_ITEM, reads
+            )
 
 
 _FIRST_PARTS = {
@@ -232,7 +245,7 @@ _FIRST_PARTS = {
 
 
 def _look_of(view: str) -> dict[str, str]:
-    return looks.REDUCE if view in KEYED else looks.PER_ITEM
+    return diagram_style.REDUCE if view in KEYED else diagram_style.PER_ITEM
 
 
 def _view_lines(plan: Plan, node: Node) -> tuple[str, ...]:
@@ -262,8 +275,8 @@ def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
 def _add_nodes(diagram: graphviz.Digraph, plan: Plan) -> None:
     finals = {plan.where[target] for target in plan.targets}
     for node in plan.nodes:
-        look = looks.PER_ITEM if node.reduction is None else looks.REDUCE
-        look = look if node.round is None else looks.ROUND
+        look = diagram_style.PER_ITEM if node.reduction is None else diagram_style.REDUCE
+        look = look if node.round is None else diagram_style.ROUND
         lines = (node.name, _node_line(node))
         _add_box(diagram, node.name, lines, look, node.name in finals, _label(node.reasons))
     diagram.edges(plan.graph.edges)
@@ -292,7 +305,7 @@ def _add_box(
 ) -> None:
     if target:
         lines = (*lines[:-1], f"{lines[-1]} · result")
-        look = {**look, **looks.TARGET}
+        look = {**look, **diagram_style.TARGET}
     label = _label(lines)
     graph.node(name, label=label, tooltip=tooltip or label, **look)
 

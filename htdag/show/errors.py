@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from shlex import quote
 
-from htdag.observe.failures import ItemError
 from htdag.observe.groups import HELD, ErrorGroup
+from htdag.observe.item_errors import ItemError
 
 _KEYS_SHOWN = 8
 _HOSTS_SHOWN = 4

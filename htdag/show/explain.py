@@ -7,13 +7,13 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from htdag._graph import upstreams
-from htdag._pickling import function_name
-from htdag._text import counted, duration
+from htdag.common.text import counted, duration
+from htdag.functions.pickling import function_name
 from htdag.plan import Chain, Node, Output, Plan
 from htdag.plan.fuse import BUILT_IN
-from htdag.plan.reasons import jobs_of
+from htdag.plan.wording import jobs_of
 from htdag.stages import COMBINING, IMPORT, MISSING, STATE, Stage
+from htdag.stages.graph import upstreams
 
 if TYPE_CHECKING:
     from htdag.reuse.report import Verdict

@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Any
 
-from htdag._text import visible
 from htdag.backends.base import RunState
+from htdag.common.text import visible
 from htdag.observe.status import Status
 from htdag.show.bars import PLACES, Bar, bars, jobs_text
 from htdag.show.pace import Pace, duration, rate_text

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from htdag._text import counted
+from htdag.common.text import counted
 from htdag.doctor.checks import Finding, Severity
 from htdag.doctor.facts import Facts
 from htdag.show.tables import _console, _print
@@ -18,7 +18,7 @@ from htdag.show.tables import _console, _print
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from htdag.backends.poolstate import PoolState
+    from htdag.backends.condor.pool_state import PoolState
 
 _STYLES = {Severity.BREAKS: "bold red", Severity.SLOWS: "yellow", Severity.NOTE: "cyan"}
 _LABELS = {Severity.BREAKS: "breaks", Severity.SLOWS: "slows", Severity.NOTE: "note"}

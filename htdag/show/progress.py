@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from htdag._warn import is_terminal, say
+from htdag.common.warn import is_terminal, say
 from htdag.observe.status import Status
 from htdag.show.bars import bars
 from htdag.show.pace import Pace, duration
@@ -17,7 +17,7 @@ from htdag.show.pace import Pace, duration
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from htdag.show.frame import Frame
+    from htdag.show.terminal import Frame
 
 _LINE_EVERY = 10.0  # seconds between lines where there is no terminal
 _FRAMES_PER_SECOND = 5.0
@@ -153,7 +153,7 @@ class _Screen:
 
     def show(self, status: Status) -> None:
         # Only here: rich takes its time, and whoever waits for a run imports this module.
-        from htdag.show.frame import Frame, Frames
+        from htdag.show.terminal import Frame, Frames
 
         if status.tag not in self._frames:
             self._frames[status.tag] = Frame()

@@ -14,16 +14,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from htdag._settings import Value
-from htdag._text import duration, size, size_of_file, visible
 from htdag.backends.base import JobState
-from htdag.housekeeping import Cleaned
+from htdag.common.text import duration, size, visible
+from htdag.config.settings import Value
+from htdag.observe.diagnosis import age_text
 from htdag.observe.holds import explain
 from htdag.observe.items import ItemState, JobUsage
-from htdag.observe.reasons import age_text
 from htdag.observe.status import Status
 from htdag.show.bars import PLACES
-from htdag.show.frame import STATE_STYLES
+from htdag.show.terminal import STATE_STYLES
 
 _STYLES = {state.value: style for state, style in STATE_STYLES.items()}
 _ROOM_FOR_EXTRA = 70
@@ -61,31 +60,14 @@ def print_runs(rows: Sequence[RunRow]) -> None:
     cells = [
         [
             Text(row.tag, "bold"),
-            _state(row.state),
+            state_text(row.state),
             Text(row.backend),
             Text(row.pipeline),
             Text(f"{row.created:%Y-%m-%d %H:%M:%S}"),
         ]
         for row in rows
     ]
-    _print_table(["tag", "state", "on", "pipeline", "created"], cells, extra=["pipeline"])
-
-
-def print_cleaned(rows: Sequence[Cleaned]) -> None:
-    """Print a table of runs that can be deleted, with their sizes, on standard output."""
-    cells = [
-        [
-            Text(row.tag, "bold"),
-            _state(row.state),
-            Text(size_of_file(row.size)),
-            Text(f"{row.changed:%Y-%m-%d %H:%M:%S}"),
-        ]
-        for row in rows
-    ]
-    if len(rows) > 1:
-        total = size_of_file(sum(row.size for row in rows))
-        cells.append([Text(f"{len(rows)} runs"), Text(""), Text(total, "bold"), Text("")])
-    _print_table(["tag", "state", "size", "ended"], cells, right=["size"])
+    print_table(["tag", "state", "on", "pipeline", "created"], cells, extra=["pipeline"])
 
 
 def print_settings(values: Sequence[Value], options: dict[str, Any], path: str) -> None:
@@ -111,7 +93,7 @@ def print_settings(values: Sequence[Value], options: dict[str, Any], path: str) 
         for name, value in options.items()
     ]
     titles = ["setting", "value", "from", "variable", "meaning"]
-    _print_table(titles, cells, extra=["variable", "meaning"])
+    print_table(titles, cells, extra=["variable", "meaning"])
 
 
 def _setting_text(value: Any) -> str:
@@ -122,7 +104,7 @@ def _setting_text(value: Any) -> str:
 
 def print_folders(folders: dict[str, str]) -> None:
     """Print where htdag keeps its files."""
-    _print_table(["files", "where"], [[Text(name), Text(path)] for name, path in folders.items()])
+    print_table(["files", "where"], [[Text(name), Text(path)] for name, path in folders.items()])
 
 
 def print_status(status: Status, path: str) -> None:
@@ -154,7 +136,7 @@ def print_status(status: Status, path: str) -> None:
         del titles[at]
         for row in cells:
             del row[at]
-    _print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
+    print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
     for stage in status.stages:
         if stage.note:
             _print(console, Text(f"{stage.name}: {stage.note}"))
@@ -181,7 +163,7 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
         for job in jobs
     ]
     titles = ["node", "chunk", "job", "state", "since", "by", "where or why"]
-    _print_table(titles, cells, right=["chunk", "since"], extra=["by"])
+    print_table(titles, cells, right=["chunk", "since"], extra=["by"])
 
 
 def print_items(items: Sequence[ItemState]) -> None:
@@ -199,7 +181,7 @@ def print_items(items: Sequence[ItemState]) -> None:
         for item in items
     ]
     titles = ["item", "state", "since", "chunk", "job", "by"]
-    _print_table(titles, cells, right=["since", "chunk"], extra=["by"])
+    print_table(titles, cells, right=["since", "chunk"], extra=["by"])
 
 
 def print_usage(jobs: Sequence[JobUsage], each: bool) -> None:
@@ -229,7 +211,7 @@ def print_usage(jobs: Sequence[JobUsage], each: bool) -> None:
             for name, of_node in [*nodes.items(), ("all", jobs)]
         ]
         titles = ["node", "jobs", *_AMOUNTS]
-    _print_table(titles, cells, right=["jobs", *_AMOUNTS], extra=["on"])
+    print_table(titles, cells, right=["jobs", *_AMOUNTS], extra=["on"])
 
 
 _AMOUNTS = ("items", "time", "memory", "disk")
@@ -257,7 +239,7 @@ _ITEM_STYLES = {
 _JOB_STYLES = {"idle": "yellow", "running": "cyan", "suspended": "blue", "held": "magenta"}
 
 
-def _state(state: str) -> Text:
+def state_text(state: str) -> Text:
     return Text(state, _STYLES.get(state, "yellow"))
 
 
@@ -283,7 +265,7 @@ def _console() -> Console:
     return Console(width=_WIDE, color_system=None)
 
 
-def _print_table(
+def print_table(
     titles: Sequence[str],
     rows: Iterable[Sequence[Text]],
     right: Sequence[str] = (),

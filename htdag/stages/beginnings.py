@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from htdag import _options
-from htdag._sources import FileSource, IterableSource
+from htdag.options import stage_options
 from htdag.stages.checks import checked_name
+from htdag.stages.sources import FileSource, IterableSource
 from htdag.stages.stage import Stage
 
 
@@ -46,7 +46,7 @@ def source(
         kind="source",
         name=stage_name,
         named=name is not None,
-        options=_options.parse({"chunk_size": chunk_size}, stage_name),
+        options=stage_options.parse({"chunk_size": chunk_size}, stage_name),
         data=IterableSource(iterable, stage_name),
     )
 
@@ -87,7 +87,7 @@ def files(
         kind="files",
         name=stage_name,
         named=name is not None,
-        options=_options.parse({"chunk_size": chunk_size}, stage_name),
+        options=stage_options.parse({"chunk_size": chunk_size}, stage_name),
         data=FileSource(pattern_or_paths, stage_name),
     )
 

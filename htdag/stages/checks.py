@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from htdag._names import check_stage_name, derived_name
-from htdag._units import whole
+from htdag.checks.names import check_stage_name, derived_name
+from htdag.checks.quantities import whole
 from htdag.errors import FunctionError, OptionError
 
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from htdag import _options
-from htdag._names import derived_name
-from htdag._pickling import check_function, function_name
-from htdag._sources import LateSource
+from htdag.checks.names import derived_name
 from htdag.errors import FunctionError, UsageError
-from htdag.runtime.reducers import collected
+from htdag.functions.pickling import check_function, function_name
+from htdag.options import stage_options
+from htdag.runtime.code.reducers import collected
 from htdag.stages.beginnings import source
 from htdag.stages.checks import check_works, checked_name, whole_number
 from htdag.stages.kinds import LOOP, STATE
+from htdag.stages.sources import LateSource
 from htdag.stages.stage import Loop, Stage
 
 if TYPE_CHECKING:
@@ -98,12 +98,12 @@ def iterate(
     else:
         begun = start
         one = is_single(begun)
-    parsed = _options.parse(options, loop_name)
+    parsed = stage_options.parse(options, loop_name)
     state = Stage(
         kind=STATE,
         name="state",
         named=False,
-        options=begun.options if begun.data is not None else _options.Options(),
+        options=begun.options if begun.data is not None else stage_options.Options(),
         data=LateSource(),
         single=one,
     )

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from htdag import _options
-from htdag._options import Options
-from htdag._pickling import check_function, function_name
-from htdag._sources import Source
 from htdag.errors import OptionError, UsageError
-from htdag.runtime.reducers import counted
+from htdag.functions.pickling import check_function, function_name
+from htdag.options import stage_options
+from htdag.options.stage_options import Options
+from htdag.runtime.code.reducers import counted
 from htdag.stages.checks import check_signature, checked_name, whole_number
-from htdag.stages.decorated import decoration
+from htdag.stages.decorator import decoration
 from htdag.stages.kinds import COMBINING, MISSING, MOST_PARTITIONS
+from htdag.stages.sources import Source
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,7 +106,7 @@ class Stage:
                 f"source {self.name!r} takes chunk_size only: it runs no jobs; "
                 f"give {sorted(set(options) - {'chunk_size'})[0]!r} to the stages after it"
             )
-        parsed = _options.parse(options, self.name)
+        parsed = stage_options.parse(options, self.name)
         changed = {name: getattr(parsed, name) for name in options}
         return replace(self, options=replace(self.options, **changed))
 
@@ -849,7 +849,7 @@ class Stage:
             kind=kind,
             name=stage_name,
             named=given is not None,
-            options=_options.parse(options, stage_name),
+            options=stage_options.parse(options, stage_name),
             upstream=self,
             **rest,
         )

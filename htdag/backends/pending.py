@@ -1,0 +1,30 @@
+"""POST scripts that htdag 0.1.0 took out of a DAG when it was submitted first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
+
+_SPARED = "# Not needed at the first try, the exit status of the jobs tells: "
+
+
+def restore_scripts(run: Path, dag: str) -> None:
+    """Give all nodes their POST scripts again: what is left to do is no longer as planned.
+
+    A DAG of today lists its jobs when they are submitted, and has nothing to be given back.
+    """
+    text = (run / dag).read_text(encoding="utf-8")
+    if _SPARED not in text:
+        return
+    layout.write_aside(str(run / dag), text.replace(_SPARED, "").encode(), sync=False)
+    for node in progress.read_plan(str(run))["nodes"]:
+        if node["mode"] != "loop":
+            _edit(run / layout.submit(node["name"]))
+
+
+def _edit(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    new = text.replace("arguments = work-status ", "arguments = work ")
+    layout.write_aside(str(path), new.encode(), sync=False)

@@ -1,0 +1,55 @@
+"""Checks of what users give, by kind of value; each raises `UsageError` with what it takes."""
+
+from __future__ import annotations
+
+import math
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from htdag.checks.quantities import real
+from htdag.errors import UsageError
+
+
+def text(value: Any, what: str) -> str:
+    """Return a text."""
+    if not isinstance(value, str):
+        raise UsageError(f"{what}={shown(value)}: it takes a text, not {type(value).__name__}")
+    return value
+
+
+def texts(value: Any, what: str) -> list[str]:
+    """Return a list of texts, that of a single one too."""
+    if isinstance(value, str):
+        return [value]
+    try:
+        return [text(each, what) for each in value]
+    except TypeError:
+        raise UsageError(f"{what}={shown(value)}: it takes texts") from None
+
+
+def path(value: Any, what: str) -> Path:
+    """Return a path."""
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise UsageError(f"{what}={shown(value)}: it takes a path, not {type(value).__name__}")
+    return Path(value)
+
+
+def seconds(value: Any, what: str) -> float:
+    """Return a duration in seconds."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    number = real(value)
+    if number is None or math.isnan(number):
+        raise UsageError(f"{what}={shown(value)}: it takes seconds or a timedelta")
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def shown(value: Any) -> str:
+    """Return a value for an error message: of what is long, the beginning."""
+    found = repr(value)
+    return found if len(found) <= 80 else found[:77] + "..."

@@ -1,0 +1,1 @@
+"""What knows nothing else of htdag."""

@@ -1,0 +1,36 @@
+"""What is said on standard error: warnings, with the user's own line as their place, and lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+
+from htdag.common.package import FOLDER
+from htdag.common.text import visible
+
+_PACKAGE = FOLDER + os.sep
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn with the nearest line outside of htdag as its place."""
+    level = 2  # who calls this
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(visible(message), category, stacklevel=level)
+
+
+def say(text: str) -> None:
+    """Write a line on standard error; where that is closed or full it is no reason to stop."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(visible(text) + "\n")
+            sys.stderr.flush()
+
+
+def is_terminal() -> bool:
+    """Whether standard error is shown in a terminal."""
+    return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()

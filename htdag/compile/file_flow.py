@@ -1,0 +1,185 @@
+"""Which nodes have to do with files that travel: found before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from htdag.errors import OptionError, UsageError
+from htdag.functions.annotations import holds_no_path
+from htdag.functions.project import variables
+from htdag.functions.reach import reach
+from htdag.options import transfer
+from htdag.options.stage_options import Options
+from htdag.plan import Node, Plan
+from htdag.runtime import download
+from htdag.runtime.api.command import Command
+from htdag.stages.sources import Source
+
+
+@dataclass(frozen=True)
+class Travel:
+    """What files have to do with a node.
+
+    Attributes
+    ----------
+    reads : bool
+        Whether files may travel with what its jobs read.
+    passes : bool
+        Whether these may travel on with what its jobs give.
+    returns : bool
+        Whether its functions name `OutputFile`, and so may return files.
+    urls : bool
+        Whether any of its files may be a URL.
+    inputs : tuple of dict
+        The references of the input files of all its jobs, each with the name to have there, ``as``.
+    destination : str
+        Its option ``output_destination``; "" where it has none.
+    remaps : tuple of (str, str)
+        Its option ``output_files``.
+    """
+
+    reads: bool = False
+    passes: bool = False
+    returns: bool = False
+    urls: bool = False
+    inputs: tuple[dict[str, str], ...] = ()
+    destination: str = ""
+    remaps: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def output_url(self) -> str:
+        """Where HTCondor is to put the files that its functions return; "": into the run."""
+        return self.destination if transfer.is_url(self.destination) and self.returns else ""
+
+    @property
+    def delivers(self) -> list[list[str]]:
+        """Which files that its functions return are put where, too: patterns and paths."""
+        if not self.returns:
+            return []
+        rules = [list(rule) for rule in self.remaps]
+        if self.destination and not self.output_url:
+            rules.append(["*", self.destination + "/"])
+        return rules
+
+    @property
+    def carries(self) -> bool:
+        """Whether files may travel with what its jobs give."""
+        return self.passes or self.returns
+
+    @property
+    def input_urls(self) -> list[str]:
+        """The URLs among the input files that HTCondor can bring."""
+        return download.transferable(each["url"] for each in self.inputs if "url" in each)
+
+
+def travels(plan: Plan) -> dict[str, Travel]:
+    """Return what files have to do with each node of a plan, whose sources were all read.
+
+    Raises
+    ------
+    OptionError
+        If an input file is not there any more.
+    """
+    found: dict[str, Travel] = {}
+    stored = {each.stage: each.source for each in plan.sources}
+    stored |= {
+        name: stage.data
+        for name, stage in plan.stages.nodes(data="stage")
+        if stage.data is not None and stage.data.is_late
+    }
+    for node in plan.nodes:
+        parents = [found[name] for name in node.parents]
+        sources = list(_sources(node, stored))
+        inputs = tuple(_inputs(node.options, node.name))
+        returns = _returns(node)
+        reads = any(each.carries for each in parents) or any(s.travelling for s in sources)
+        destination = node.options.output_destination or ""
+        found[node.name] = Travel(
+            reads=reads,
+            passes=reads and _passes(node),
+            returns=returns,
+            destination=destination,
+            remaps=node.options.output_files or (),
+            urls=(returns and transfer.is_url(destination))
+            or any(each.urls for each in parents)
+            or any(source.travelling.urls for source in sources)
+            or any("url" in each for each in inputs),
+            inputs=inputs,
+        )
+        _check_loop(node, found[node.name])
+    return found
+
+
+def _check_loop(node: Node, travel: Travel) -> None:
+    """Refuse files that go round: a round is a run directory of its own, without them."""
+    if node.round is None:
+        return
+    if travel.reads:
+        raise UsageError(
+            f"loop {node.name!r}: files may travel with items that it begins with or uses; map "
+            f"them to values before the loop, by a function that is annotated with what it returns "
+            f"(-> str), or give the stages in it the option input_files"
+        )
+    for name, inner in travels(node.round.plan).items():
+        if inner.returns:
+            raise UsageError(
+                f"loop {node.name!r}: the functions of {name!r} name OutputFile, but no files come "
+                f"back from the rounds of a loop; return what is in them"
+            )
+
+
+def _sources(node: Node, stored: dict[str, Source]) -> Iterable[Source]:
+    if node.input.source is not None:
+        yield node.input.source
+        return
+    names = [stream.stage for stream in node.input.streams if stream.node is None]
+    names += [bind.stage for bind in node.binds if bind.node is None]
+    yield from (stored[name] for name in names)
+
+
+def _passes(node: Node) -> bool:
+    """Tell whether paths that a node reads may be in what it gives.
+
+    Not where all of that comes from functions that are annotated to return something else. A node
+    that passes none on can be judged without its POST script, which would have to list the files
+    for the next node.
+    """
+    made = {operation.stage: operation for operation in node.operations}
+
+    def may_hold(stage: str | None) -> bool:
+        while stage is not None:
+            operation = made[stage]
+            if operation.kind != "filter" and holds_no_path(operation.function):
+                return False
+            stage = operation.after
+        return True
+
+    if node.reduction is not None:
+        return not holds_no_path(node.reduction.function)
+    return any(may_hold(output.after) for output in node.outputs)
+
+
+def _returns(node: Node) -> bool:
+    functions: list[Any] = [operation.function for operation in node.operations]
+    functions.append(node.input.combine)
+    for output in node.outputs:
+        functions += [output.combine, output.merge, output.key]
+    if node.reduction is not None:
+        functions.append(node.reduction.function)
+    given = [function for function in functions if function is not None]
+    if "OutputFile" in reach(given).names:
+        return True
+    used = [value for function in given for _, _, value in variables(function)]
+    return any(isinstance(each, Command) and each.returns == "file" for each in [*given, *used])
+
+
+def _inputs(options: Options, node: str) -> Iterable[dict[str, str]]:
+    for name, location in options.input_files or ():
+        kind = transfer.TransferURL if transfer.is_url(location) else transfer.TransferPath
+        given: Any = kind(location)
+        try:
+            yield {**transfer.reference_of(given), "as": name}
+        except UsageError as error:
+            raise OptionError(f"node {node!r}, option input_files: {error}") from error

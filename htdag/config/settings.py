@@ -1,0 +1,258 @@
+"""Settings: what code says, else the environment, else the user's file, else the default.
+
+The file is TOML. It is read when a setting is asked for; nothing is kept between two questions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from htdag.checks.quantities import real, whole_number
+from htdag.errors import OptionError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+FILE_VARIABLE = "HTDAG_SETTINGS"
+TARGET = "HTDAG_TARGET_JOB_SECONDS"
+HISTORY = "HTDAG_HISTORY"
+OPTIONS = "options"
+"""The table of the file whose entries are default options of all stages."""
+
+MOST_LANES = 1_000
+_YES = ("1", "on", "true", "yes")
+_NO = ("0", "off", "false", "no")
+_LEVELS = ("debug", "info", "warning", "error", "off")
+_PLACES = ("auto", "condor", "local")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the file, and where code gives it.
+    variable : str
+        The variable of the environment.
+    check : callable
+        Takes a value, returns it in its normal form, or raises ValueError with what it takes.
+    default : object
+        Its value where nothing is said.
+    meaning : str
+        What it is for.
+    read : callable
+        Makes of a text in the environment what `check` takes.
+    """
+
+    name: str
+    variable: str
+    check: Callable[[Any], Any]
+    default: Any
+    meaning: str
+    read: Callable[[str], Any] = str
+
+
+@dataclass(frozen=True)
+class Value:
+    """The value of a setting.
+
+    Attributes
+    ----------
+    setting : Setting
+        Which one.
+    value : object
+        In its normal form.
+    origin : str
+        Where it comes from: ``"code"``, a variable, the file, or ``"default"``.
+    """
+
+    setting: Setting
+    value: Any
+    origin: str
+
+
+def _seconds(value: Any) -> float:
+    number = real(value)
+    if number is None or not 0 < number < math.inf:
+        raise ValueError("it takes a number of seconds, more than 0")
+    return float(number)
+
+
+def _read_seconds(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _switch(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(
+            "it takes on or off" if isinstance(value, str) else "it takes True or False"
+        )
+    return value
+
+
+def _read_switch(text: str) -> bool | str:
+    if text.lower() not in (*_YES, *_NO):
+        return text
+    return text.lower() in _YES
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"it takes {', '.join(words)}")
+        return str(value)
+
+    return check
+
+
+def _folder(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError("it takes the path of a folder")
+    return os.path.abspath(os.path.expanduser(os.fspath(value)))
+
+
+SETTINGS = (
+    Setting(
+        "home",
+        "HTDAG_HOME",
+        _folder,
+        None,
+        "the folder of runs, of your own pool and of logs",
+    ),
+    Setting("on", "HTDAG_ON", _one_of(_PLACES), "auto", "where runs go that do not say it"),
+    Setting(
+        "target_job_seconds",
+        TARGET,
+        _seconds,
+        600.0,
+        "seconds that a job should take",
+        _read_seconds,
+    ),
+    Setting(
+        "history",
+        HISTORY,
+        _switch,
+        True,
+        "plan by earlier runs, and remember new ones",
+        _read_switch,
+    ),
+    Setting("log_level", "HTDAG_LOG_LEVEL", _one_of(_LEVELS), "info", "what the log tells"),
+)
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+def file() -> Path:
+    """Return the path of the user's file of settings; it need not be there.
+
+    ``$HTDAG_SETTINGS`` where that is set, else ``htdag/settings.toml`` in the user's folder of
+    configuration (``~/.config`` on Linux).
+    """
+    named = os.environ.get(FILE_VARIABLE)
+    if named:
+        return Path(named).expanduser()
+    try:
+        return Path(platformdirs.user_config_dir("htdag")) / "settings.toml"
+    except RuntimeError:  # a user without a home
+        return Path(os.devnull)
+
+
+def _content() -> dict[str, Any]:
+    path = file()
+    try:
+        content: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise OptionError(f"{str(path)!r} cannot be read: {error}") from error
+    for name, value in content.items():
+        if name not in _BY_NAME and name != OPTIONS:
+            near = difflib.get_close_matches(name, [*_BY_NAME, OPTIONS], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it may have {', '.join(_BY_NAME)}"
+            raise OptionError(f"{str(path)!r} has an unknown setting {name!r}; {hint}")
+        if name == OPTIONS and not isinstance(value, dict):
+            raise OptionError(f"{str(path)!r}: {OPTIONS} is a table, [{OPTIONS}]")
+    return content
+
+
+def resolve(name: str, given: Any = None) -> Value:
+    """Return the value of a setting, and where it comes from.
+
+    Parameters
+    ----------
+    name : str
+        The setting.
+    given : object
+        What code says; None where it says nothing.
+
+    Raises
+    ------
+    OptionError
+        If the value is wrong; the error says where it was given.
+    """
+    setting = _BY_NAME[name]
+    text = os.environ.get(setting.variable, "").strip()
+    if given is not None:
+        value, shown, origin = given, name, "code"
+    elif text:
+        value, shown, origin = setting.read(text), setting.variable, setting.variable
+    else:
+        content = _content()
+        if name not in content:
+            return Value(setting, setting.default, "default")
+        value, shown, origin = content[name], f"{str(file())!r}: {name}", str(file())
+    try:
+        return Value(setting, setting.check(value), origin)
+    except ValueError as error:
+        raise OptionError(f"{shown}={value!r}: {error}") from error
+
+
+def every() -> list[Value]:
+    """Return all settings as they hold where code says nothing."""
+    return [resolve(setting.name) for setting in SETTINGS]
+
+
+def options() -> dict[str, Any]:
+    """Return the default options of stages that the user's file gives."""
+    return dict(_content().get(OPTIONS, {}))
+
+
+def target_job_seconds(given: Any) -> float:
+    """Return how long a job should take."""
+    return float(resolve("target_job_seconds", given).value)
+
+
+def lanes(given: Any) -> int | None:
+    """Return into how many lanes chains of nodes are to be cut; None where the planner decides.
+
+    Raises
+    ------
+    OptionError
+        If it is not a whole number from 1 to `MOST_LANES`.
+    """
+    if given is None:
+        return None
+    try:
+        return int(whole_number(1, MOST_LANES)(given))
+    except OptionError as error:
+        raise OptionError(f"lanes={given!r}: {error}, or None: the planner decides") from None
+
+
+def use_history(given: Any) -> bool:
+    """Return whether plans follow earlier runs."""
+    return bool(resolve("history", given).value)

@@ -1,0 +1,815 @@
+"""What a function does, as digests that are the same in every process.
+
+A function is followed over everything of the user's own project that it reaches; each function,
+class, variable, module and package on the way is a *component* with a digest of its own, so that a
+change can be told by its name. Components are named without the files that they are in, since a
+function may move to another one. What of code and of values counts is in `_digests`.
+
+What cannot be followed is *unsure*, with the reason, and counts as changed.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import copyreg
+import functools
+import os
+import pickle
+import re
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from htdag.functions import calls, digests
+from htdag.functions.digests import of_text
+from htdag.functions.packages import packages_of
+from htdag.functions.project import (
+    is_installed_code,
+    is_project_class,
+    is_project_function,
+    is_project_module,
+)
+from htdag.functions.reach import reach, used_names
+from htdag.options.transfer import file_state
+from htdag.runtime.api.current import current
+from htdag.runtime.code import odd
+
+ITSELF = "its function"
+"""The component that stands for the code of the function that was asked for."""
+
+
+@dataclass
+class Fingerprint:
+    """What a function, or a value, is made of.
+
+    Attributes
+    ----------
+    components : dict of str to str
+        The digest of each component by its name, such as ``"helper parse"``.
+    places : dict of str to str
+        The file of each component that is in one.
+    unsure : dict of str to str
+        What cannot be digested, with the reason: it counts as changed.
+    asks_key : bool
+        Whether it may ask for the key of its item, by `htdag.current` or a variable ``HTDAG_...``.
+    classes : tuple of type
+        The classes of the user's project that it reaches.
+    """
+
+    components: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+    unsure: dict[str, str] = field(default_factory=dict)
+    asks_key: bool = False
+    classes: tuple[type, ...] = ()
+
+    def digest(self) -> str:
+        """Return a digest of it; no two are the same of what cannot be compared."""
+        if self.unsure:
+            return os.urandom(16).hex()
+        return of_text(sorted(self.components.items()))
+
+    def content(self) -> dict[str, Any]:
+        """Return what of it is compared, and named, as plain dicts."""
+        return {
+            "components": dict(sorted(self.components.items())),
+            "places": dict(sorted(self.places.items())),
+            "unsure": dict(sorted(self.unsure.items())),
+        }
+
+
+Memo = dict[int, tuple[Any, digests.Seen]]
+"""Digests of values without code in them, by identity, with the values."""
+
+
+def of_function(function: Any, memo: Memo | None = None) -> Fingerprint:
+    """Return what a function, or an object that is called as one, does.
+
+    Several of them may share digests of what they hold: the `memo`.
+
+    Examples
+    --------
+    >>> of_function(lambda x: x + 1).components == of_function(lambda x: x + 1).components
+    True
+    >>> of_function(lambda x: x + 1).components == of_function(lambda x: x + 2).components
+    False
+    """
+    walk = _Walk(memo)
+    walk.root(function)
+    walk.imports([function])
+    return walk.done()
+
+
+def of_value(value: Any, what: str, memo: Memo | None = None) -> Fingerprint:
+    """Return what a value is made of; `what` names it."""
+    walk = _Walk(memo)
+    walk.data(what, value)
+    walk.imports([value])
+    return walk.done()
+
+
+def of_kind(kind: Any, memo: Memo | None = None) -> Fingerprint:
+    """Return what a class, or a function, is made of that items refer to by its name."""
+    walk = _Walk(memo)
+    walk.reference(kind)
+    walk.imports([kind])
+    return walk.done()
+
+
+def of_imports(functions: Iterable[Any]) -> dict[str, str]:
+    """Return digests of the modules that functions import when they run, and of their packages."""
+    walk = _Walk(None)
+    walk.imports(functions)
+    found = walk.done()
+    parts = (label.partition(" ") for label in found.components)
+    return {
+        name: found.components[f"{kind} {name}"]
+        for kind, _, name in parts
+        if kind in ("module", "package")
+    }
+
+
+def of_item(item: Any) -> bytes | None:
+    """Return a digest of an item by its content, or None where there is none.
+
+    Classes of the user's project count by name alone.
+    """
+    try:
+        return digests.of_value(item, _by_name).raw()[:16]
+    except Exception:
+        return None
+
+
+def _by_name(value: Any) -> Any:
+    if _is(value, type):
+        return ("class", value.__module__, value.__qualname__)
+    if _is(value, types.FunctionType | types.ModuleType):
+        raise pickle.PicklingError("code among the data")
+    return None
+
+
+class _Walk:
+    """Collects components; each object is followed once."""
+
+    def __init__(self, memo: Memo | None) -> None:
+        self._memo: Memo = {} if memo is None else memo
+        self._found: dict[str, list[str]] = {}
+        self._places: dict[str, str] = {}
+        self._unsure: dict[str, str] = {}
+        self._queue: list[tuple[str, Any]] = []
+        self._labels: dict[Any, str] = {}
+        self._taken: set[str] = set()
+        self._kept: list[Any] = []  # so that no id is given to another object meanwhile
+        self._names: set[str] = set()
+        self._modules: dict[int, types.ModuleType] = {}
+        self._whole: set[int] = set()  # those of which any name may be used
+        self._looked_up: set[tuple[int, str]] = set()
+        self._annotated: set[int] = set()
+        self._any_name = False  # whether any name of any module may be used
+        self._asks_key = False
+        self._references = 0
+
+    # What is put together.
+
+    def done(self) -> Fingerprint:
+        """Follow all that is left and return what was found."""
+        self._follow_all()
+        self._follow_aspects()
+        self._follow_all()
+        components = {label: of_text(*found) for label, found in self._found.items()}
+        places = {label: place for label, place in self._places.items() if label in components}
+        classes = tuple(value for value in self._kept if self._is_class(value))
+        return Fingerprint(components, places, self._unsure, self._asks_key, classes)
+
+    def _is_class(self, value: Any) -> bool:
+        return id(value) in self._labels and issubclass(type(value), type)
+
+    def _follow_all(self) -> None:
+        while self._queue or self._look_up():
+            while self._queue:
+                label, value = self._queue.pop()
+                if _is(value, type):
+                    self._class(label, value)
+                else:
+                    self._function(label, value)
+
+    def note(self, label: str, *found: Any) -> None:
+        """Add to the digest of a component."""
+        self._found.setdefault(label, []).append(of_text(*found))
+
+    def root(self, function: Any) -> None:
+        """Follow the function that was asked for."""
+        if _is(function, types.FunctionType) and _is_own(function):
+            self._follow(function, ITSELF, "")
+        else:
+            self.data(ITSELF, function)
+
+    def data(self, label: str, value: Any, place: str = "") -> None:
+        """Add a value: code in it is followed, the rest is digested by its pickle."""
+        try:
+            seen = self._seen(value)
+        except Exception as error:
+            kind = type(value).__name__
+            self._unsure[label] = f"a {kind} cannot be compared with an earlier one ({error})"
+            return
+        self._asks_key = self._asks_key or seen.speaks_of_htdag
+        self.note(label, seen.text())
+        self._places.setdefault(label, place)
+
+    def _seen(self, value: Any) -> digests.Seen:
+        """Return the digest of a value, which others may know too if there is no code in it."""
+        known = self._memo.get(id(value))
+        if known is not None:
+            return known[1]
+        before = self._references
+        seen = digests.of_value(value, self.reference, self._reduced)
+        if self._references == before:
+            self._memo[id(value)] = value, seen
+        return seen
+
+    def imports(self, functions: Iterable[Any]) -> None:
+        """Add the modules that functions import when they run, and the packages that they use."""
+        found = list(functions)
+        reached = reach(found)
+        self._names |= reached.names - _OF_BODIES
+        for name, module in sorted(reached.modules.items()):
+            if module["importable"]:
+                self._source(name, module["source"], module["file"])
+        for package in packages_of(found):
+            told = getattr(sys.modules.get(package.module), "__version__", None)
+            version = str(told) if isinstance(told, str) else ""
+            self.note(f"package {package.module}", package.version, version)
+
+    def _source(self, name: str, source: str | bytes, file: str) -> None:
+        """Add a module that is imported when a function runs: its source, and what it holds now."""
+        self._found[f"module {name}"] = [digests.of_source(source)]
+        self._places[f"module {name}"] = os.path.basename(file)
+        self._module(sys.modules.get(name))
+
+    # What stands for code in the pickle of a value.
+
+    def reference(self, value: Any) -> Any:
+        """Return what stands for code in the pickle of a value, and follow it; None for data."""
+        found = self._reference(value)
+        self._references += found is not None
+        return found
+
+    def _reference(self, value: Any) -> Any:
+        if issubclass(type(value), type):
+            return self._class_reference(value)
+        if _is(value, types.FunctionType):
+            return self._function_reference(value)
+        if _is(value, types.BuiltinFunctionType) and (
+            value.__self__ is None or isinstance(value.__self__, types.ModuleType)
+        ):
+            return ("builtin", self._native(value.__module__), value.__qualname__)
+        if _is(value, types.ModuleType):
+            return ("module", self._module(value) or value.__name__)
+        if _is(value, types.CodeType):
+            self._names |= used_names(value)
+            return ("code", digests.of_code(value))
+        if str(type(value).__module__).startswith(_HANDLES):
+            return ("of htdag", type(value).__qualname__)  # no job has it
+        if issubclass(type(value), Enum) and _is_own_class(type(value)):
+            return ("member", self.reference(type(value)), value.name)
+        return None
+
+    def _class_reference(self, kind: type) -> Any:
+        if _is_own_class(kind) and not _is_native(sys.modules.get(kind.__module__)):
+            return ("class", self._follow(kind, f"class {_plain(kind)}", _class_file(kind)))
+        name = (self._native(kind.__module__), kind.__qualname__)
+        for attribute, value in _own_code(vars(kind)):  # that the user's code has put there
+            self.note(f"{attribute} of {kind.__qualname__}", self.reference(value))
+        for registered in _registered(kind):
+            if _is_own_class(registered):
+                label = f"classes registered with {kind.__qualname__}"
+                self.note(label, self.reference(registered))
+        return ("class", *name)
+
+    def _function_reference(self, function: types.FunctionType) -> Any:
+        if function is current:
+            self._asks_key = True
+        if not _is_own(function):
+            name = (function.__module__, function.__qualname__)
+            if not is_project_module(sys.modules.get(name[0])) and _find(*name) is function:
+                return ("function", *name)
+            label = f"{_plain(function)} of {_top(function.__globals__.get('__name__'))}"
+            return ("function", self._follow(function, label, ""))
+        label = f"helper {_plain(function)}"
+        return ("function", self._follow(function, label, _code_file(function.__code__)))
+
+    def _follow(self, value: Any, label: str, place: str) -> str:
+        if id(value) not in self._labels:
+            label = self._unique(id(value), label)
+            self._places[label] = place
+            self._kept.append(value)
+            self._queue.append((label, value))
+        return self._labels[id(value)]
+
+    def _unique(self, key: Any, label: str) -> str:
+        """Return a label for an object, which no other object has."""
+        if key not in self._labels:
+            number, tried = 1, label
+            while tried in self._taken:
+                number += 1
+                tried = f"{label} ({number})"
+            self._taken.add(tried)
+            self._labels[key] = tried
+        return self._labels[key]
+
+    def _module(self, module: Any) -> str:
+        """Have the names of a module of the user's followed that code uses; "" for others."""
+        if not isinstance(module, types.ModuleType):
+            return ""
+        self._modules[id(module)] = module
+        self._kept.append(module)
+        name = self._native(module.__name__)
+        return name if is_project_module(module) else ""
+
+    def _native(self, name: str | None) -> str:
+        """Return the name of a module, with its bytes where it is native code of the user's."""
+        module = sys.modules.get(str(name))
+        if module is not None and _is_native(module):
+            try:
+                with open(str(module.__file__), "rb") as file:
+                    self._references += 1
+                    self._found[f"native module {name}"] = [digests.digest(file.read())]
+            except OSError as error:
+                self._unsure[f"native module {name}"] = f"its file cannot be read ({error})"
+        return str(name)
+
+    # How objects are taken apart that pickle cannot take, or takes by a name.
+
+    def _reduced(self, value: Any) -> Any:
+        """Return what stands for an object, as ``__reduce__`` does."""
+        kind = type(value)
+        if kind in _PARTS:
+            return _made, (kind, *_PARTS[kind](value))
+        if _is(value, functools._lru_cache_wrapper):
+            parameters = tuple(sorted(value.cache_parameters().items()))
+            return _made, ("lru_cache", value.__wrapped__, parameters)
+        names = vars(value) if kind.__dictoffset__ else {}
+        if not _is_own_class(kind):
+            self._native(kind.__module__)
+            for part in list(names.values()):
+                if _is(part, types.FunctionType) and _is_own(part):
+                    self._annotations(part)  # which what holds it may read
+            inner = names.get("py_func")
+            if _is(inner, types.FunctionType):  # it is compiled when it is called
+                return _made, (kind, inner, repr(names.get("targetoptions")))
+        found = odd.reduced(value)  # as it travels
+        if found is not NotImplemented:
+            return found
+        try:
+            reduce = copyreg.dispatch_table.get(kind)
+            found = reduce(value) if reduce is not None else value.__reduce_ex__(5)
+        except Exception:
+            if not names:
+                raise
+            return _made, (kind, names)
+        if isinstance(found, str):
+            return _made, (kind, self._native(getattr(value, "__module__", None)), found)
+        return found
+
+    # Functions.
+
+    def _function(self, label: str, function: types.FunctionType) -> None:
+        own = _is_own(function)
+        code = function.__code__
+        self.note(label, digests.of_code(code))
+        place = self._places.get(label, "")
+        names = used_names(code)
+        self._names |= names
+        if function.__defaults__ or function.__kwdefaults__:
+            defaults = (function.__defaults__, function.__kwdefaults__)
+            self.data(f"defaults of {label}", defaults, place)
+        if vars(function) and "register" not in vars(function):
+            self.data(f"attributes of {label}", vars(function), place)
+        for name, value in _cells(function):
+            inner = f"enclosing variable {name} of {label}"
+            if name == "registry" and _is(value, Mapping):  # of `singledispatch`
+                pairs = [(of_text(self.reference(k)), k, v) for k, v in value.items()]
+                value = sorted(pairs, key=lambda pair: pair[0])
+            elif not own and name in ("cache_token", "dispatch_cache"):
+                continue
+            if not own and _is(value, types.FunctionType) and _is_own(value):
+                self._annotations(value)
+            self._variable(inner, value, "")
+        if own:
+            self._code_of(label, function)
+
+    def _code_of(self, label: str, function: types.FunctionType) -> None:
+        """Add the globals that a function uses, and what nobody can know before it runs."""
+        scope = function.__globals__
+        uses = calls.uses_of(function.__code__)
+        file = _scope_file(scope, function)
+        for name in sorted(uses.globals | (uses.words & scope.keys())):
+            if name in scope:
+                if name not in _OF_MODULES:
+                    self._global(scope, name, file)
+            elif name in vars(builtins):
+                for _, value in _own_code({name: vars(builtins)[name]}):
+                    self._variable(f"builtin {name}", value, "")
+        names = used_names(function.__code__)
+        if {"htdag", "current"} <= names or any(map(_is_told, names)):
+            self._asks_key = True
+        self._looked_at(scope, file, names, uses)
+        self._files_of(scope, names)
+        for name in uses.made:
+            if name not in vars(builtins) or name not in scope:
+                self._unsure[f"{name} in {label}"] = _WHY.get(name, _WHY["import_module"])
+        for name in sorted(uses.imported):
+            module = sys.modules.get(name)
+            if module is not None and is_project_module(module) and not _is_native(module):
+                source = str(module.__file__)
+                with contextlib.suppress(OSError), open(source, "rb") as opened:
+                    self._source(name, opened.read(), source)
+
+    def _files_of(self, scope: dict[str, Any], names: Set[str]) -> None:
+        """Add the files in the package of a module whose code asks for files beside it."""
+        package = sys.modules.get(str(scope.get("__package__") or ""))
+        if package is None or not is_project_module(package) or not hasattr(package, "__path__"):
+            return
+        label = f"files of package {package.__name__}"
+        if label in self._found or not (names & _ASKS_FOR_FILES or _asks_for_files(scope)):
+            return
+        self._kept.append(package)
+        self._found[label] = [of_text(list(_files_in(list(package.__path__))))]
+
+    def _looked_at(
+        self, scope: dict[str, Any], file: str, names: Set[str], uses: calls.Uses
+    ) -> None:
+        """Have all names of a module followed where which of them code uses shows when it runs."""
+        if names & _LOOKS_INTO:
+            self._any_name = True
+        for name, asked in uses.looked_up:
+            if name in scope or name not in vars(builtins):
+                continue
+            if name == "globals":
+                self._all_of(scope, file)
+            elif asked is None:
+                self._any_name = True
+            elif _is(scope.get(asked), types.ModuleType):
+                self._whole.add(id(scope[asked]))
+
+    def _global(self, scope: dict[str, Any], name: str, file: str) -> None:
+        label = self._unique((id(scope), name), f"variable {name}")
+        if label not in self._found and label not in self._unsure:
+            self._kept.append(scope)
+            self._variable(label, scope[name], file)
+
+    def _variable(self, label: str, value: Any, place: str) -> None:
+        self._places[label] = place
+        if _is(value, type | types.FunctionType | types.ModuleType):
+            self.note(label, self.reference(value))
+        else:
+            self.data(label, value, place)
+
+    def _all_of(self, scope: dict[str, Any], file: str) -> None:
+        """Add all variables of a module; those that cannot be compared by their class alone."""
+        for name in sorted(scope):
+            if name.startswith("__") and name.endswith("__"):
+                continue
+            label = self._unique((id(scope), name), f"variable {name}")
+            if label in self._found or label in self._unsure:
+                continue
+            self._global(scope, name, file)
+            if self._unsure.pop(label, None) is not None:
+                self.note(label, "of the class", type(scope[name]).__qualname__)
+
+    def _look_up(self) -> bool:
+        """Follow what code takes of modules by the names that it uses; tell whether any is new."""
+        before = len(self._looked_up) + len(self._modules)
+        for module in list(self._modules.values()):
+            scope = vars(module)
+            own = is_project_module(module)
+            file = os.path.basename(getattr(module, "__file__", None) or "")
+            if own and (self._any_name or id(module) in self._whole):
+                self._all_of(scope, file)
+            for name in sorted((self._names | {"__getattr__"}) & scope.keys()):
+                if (id(module), name) in self._looked_up or name in _OF_MODULES:
+                    continue
+                self._looked_up.add((id(module), name))
+                if own:
+                    self._global(scope, name, file)
+                else:
+                    self._of_package(f"{name} of {module.__name__}", scope[name])
+        return bool(self._queue) or len(self._looked_up) + len(self._modules) > before
+
+    def _of_package(self, label: str, value: Any) -> None:
+        """Add what the user's code has put into a module, or a class, of an installed package."""
+        if issubclass(type(value), types.ModuleType):
+            self._module(value)
+        elif issubclass(type(value), type):
+            self.reference(value)
+        for _, exchanged in _own_code({label: value}):
+            self._variable(label, exchanged, "")
+
+    def _annotations(self, function: Any) -> None:
+        if id(function) in self._annotated:
+            return
+        self._annotated.add(id(function))
+        self._kept.append(function)
+        label = f"annotations of {_plain(function)}"
+        try:
+            found = list(function.__annotations__.items())
+        except Exception as error:  # a name that is not defined, say
+            found = [("", repr(error))]
+        self.data(label, [(name, _annotation(kind)) for name, kind in found])
+
+    # Classes.
+
+    def _class(self, label: str, kind: type) -> None:
+        place = self._places.get(label, "")
+        bases = tuple(self.reference(base) for base in kind.__bases__)
+        self.note(label, kind.__name__, self.reference(type(kind)), bases)
+        registered = [self.reference(each) for each in _registered(kind)]
+        if registered:
+            self.note(f"classes registered with {label}", sorted(map(of_text, registered)))
+        members = _members(kind)
+        if members:
+            self.data(f"members of {label}", [(m.name, _state_of(m)) for m in members], place)
+        for name, value in sorted(vars(kind).items()):
+            if name in _NOT_OF_CLASSES or _is(value, _DESCRIPTORS):
+                continue
+            if members and (name in _OF_ENUMS or _is(value, kind)):
+                continue
+            if name == "__dataclass_fields__":
+                fields = [_field(each) for each in value.values()]
+                self.data(f"fields of {label}", fields, place)
+                continue
+            part = f"{name} of {label}"
+            self._places[part] = place
+            if _is(value, types.FunctionType | type):
+                self.note(part, self.reference(value))
+            else:
+                self.data(part, value, place)
+        plain = type(kind) is type and all(b is object or _is_own_class(b) for b in kind.__bases__)
+        if not plain or "__dataclass_fields__" in vars(kind):
+            self._annotations(kind)
+
+    # What counts where code asks for it.
+
+    def _follow_aspects(self) -> None:
+        followed = [value for value in self._kept if id(value) in self._labels]
+        if self._names & _READS_ANNOTATIONS:
+            for value in followed:
+                self._annotations(value)
+        if self._names & _READS_TEXTS:
+            for value in followed:
+                label = self._labels[id(value)]
+                self.note(f"docstring of {label}", *_texts(value))
+        if self._names & _READS_NAMES:
+            for value in followed:
+                self.note(f"name of {self._labels[id(value)]}", value.__name__, value.__qualname__)
+        if self._names & _READS_SOURCE:
+            import inspect
+
+            for value in followed:
+                with contextlib.suppress(Exception):
+                    self.note(f"text of {self._labels[id(value)]}", inspect.getsource(value))
+        if "__subclasses__" in self._names:
+            for kind in [value for value in followed if _is(value, type)]:
+                found = [self.reference(each) for each in type.__subclasses__(kind)]
+                self.note(f"subclasses of {self._labels[id(kind)]}", found)
+
+
+_READS_ANNOTATIONS = frozenset(
+    {
+        *("__annotations__", "__annotate__", "get_type_hints", "get_annotations", "signature"),
+        *("getfullargspec", "call_annotate_function", "annotationlib"),
+    }
+)
+_LOOKS_INTO = frozenset({"__dict__", "getmembers", "getmembers_static", "dir"})
+_READS_TEXTS = frozenset({"__doc__", "getdoc"})
+_READS_NAMES = frozenset({"__name__", "__qualname__"})
+_OF_BODIES = frozenset({"__doc__", "__annotations__", "__annotate__"})  # which all bodies set
+_READS_SOURCE = frozenset({"getsource", "getsourcelines", "findsource"})
+_HANDLES = ("htdag.stages", "htdag.pipeline", "htdag.run.")
+_ASKS_FOR_FILES = frozenset(
+    {"__file__", "__path__", "__spec__", "__loader__", "resources", "get_data", "pkgutil"}
+)
+_OF_MODULES = frozenset(
+    {"__builtins__", "__spec__", "__loader__", "__cached__", "__package__", "__path__"}
+)
+_WHY = {
+    "exec": "it runs code that is made when it runs",
+    "eval": "it evaluates a text that is made when it runs",
+    "__import__": "which module it imports shows when it runs",
+    "import_module": "which module it imports shows when it runs",
+}
+_NOT_OF_CLASSES = frozenset(
+    {
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__conditional_annotations__",
+        "__dict__",
+        "__doc__",
+        "__firstlineno__",
+        "__module__",
+        "__qualname__",
+        "__slotnames__",
+        "__static_attributes__",
+        "__weakref__",
+        "__abstractmethods__",
+        "_abc_impl",
+    }
+)
+_OF_ENUMS = frozenset(
+    {
+        *("_member_names_", "_member_map_", "_value2member_map_", "_unhashable_values_"),
+        *("_hashable_values_", "_unhashable_values_map_", "_new_member_", "__new_member__"),
+        *("_use_args_", "_member_type_", "_value_repr_"),
+    }
+)
+_DESCRIPTORS = (
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+)
+
+
+def _made(*parts: Any) -> Any:
+    """Stand in pickles for what makes an object of its parts."""
+    raise AssertionError
+
+
+_PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+    property: lambda value: (value.fget, value.fset, value.fdel),
+    staticmethod: lambda value: (value.__func__,),
+    classmethod: lambda value: (value.__func__,),
+    functools.cached_property: lambda value: (value.func,),
+    functools.partialmethod: lambda value: (value.func, value.args, value.keywords),
+    functools.singledispatchmethod: lambda value: (value.dispatcher, value.func),
+    types.MethodType: lambda value: (value.__func__, value.__self__),
+    types.MappingProxyType: lambda value: (dict(value),),
+    types.CellType: lambda value: (_content(value),),
+    type(threading.Lock()): lambda _: (),
+    type(threading.RLock()): lambda _: (),
+    memoryview: lambda value: (value.tobytes(), value.format, value.shape),
+    type({}.keys()): lambda value: (list(value),),
+    type({}.values()): lambda value: (list(value),),
+    type({}.items()): lambda value: (list(value),),
+}
+"""What objects are made of that pickle does not take, by their class."""
+
+
+def _asks_for_files(scope: dict[str, Any]) -> bool:
+    """Tell whether the source of a module speaks of files beside it."""
+    try:
+        with open(str(scope.get("__file__")), "rb") as file:
+            words = set(re.findall(rb"\w+", file.read()))
+    except OSError:
+        return False
+    return any(name.encode() in words for name in _ASKS_FOR_FILES)
+
+
+def _files_in(folders: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the files in folders that are no modules, each with its digest."""
+    for folder in folders:
+        for where, inside, names in os.walk(folder):
+            inside[:] = sorted(name for name in inside if name != "__pycache__")
+            for name in sorted(names):
+                path = os.path.join(where, name)
+                if not name.endswith((".py", ".pyc")):
+                    yield os.path.relpath(path, folder), file_state(path)
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return ("empty",)
+
+
+def _cells(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        yield name, _content(cell)
+
+
+def _is(value: Any, kinds: Any) -> bool:
+    """Tell whether a value is of a class, whatever it pretends to be."""
+    return issubclass(type(value), kinds)
+
+
+def _own_code(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield those values that are functions or classes of the user's."""
+    for name, value in list(names.items()):
+        if (_is(value, types.FunctionType) and _is_own(value)) or (
+            _is(value, type) and _is_own_class(value)
+        ):
+            yield name, value
+
+
+def _is_told(name: str) -> bool:
+    return name.startswith(digests.VARIABLES)
+
+
+def _members(kind: type) -> list[Any]:
+    return list(kind.__members__.values()) if issubclass(kind, Enum) else []
+
+
+def _state_of(member: Any) -> Any:
+    state = {
+        k: v for k, v in vars(member).items() if not k.startswith("__") and k != "_sort_order_"
+    }
+    return state, [name for name, each in type(member).__members__.items() if each is member]
+
+
+def _field(each: Any) -> tuple[Any, ...]:
+    """Return what of a field of a dataclass counts; its type is among the annotations."""
+    kept = ("name", "default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
+    metadata = dict(each.metadata) if each.metadata is not None else None
+    return (*(getattr(each, name, None) for name in kept), metadata)
+
+
+def _annotation(kind: Any) -> Any:
+    """Return what stands for an annotation: classes by themselves, all else by its text."""
+    if isinstance(kind, type | types.FunctionType) and not hasattr(kind, "__args__"):
+        return kind
+    arguments = getattr(kind, "__args__", None)
+    if isinstance(arguments, tuple):
+        origin = getattr(kind, "__origin__", type(kind))
+        metadata = getattr(kind, "__metadata__", ())
+        return (repr(origin), [_annotation(each) for each in arguments], metadata)
+    return repr(kind) if isinstance(kind, str | type(None) | type(...)) else str(kind)
+
+
+def _texts(value: Any) -> list[Any]:
+    """Return the docstrings of a function or class, and those of the functions in it."""
+    code = getattr(value, "__code__", None)
+    found = [value.__doc__ if isinstance(value.__doc__, str) else None]
+    if isinstance(code, types.CodeType):
+        found += [text for text in code.co_consts if isinstance(text, str)]
+    return found
+
+
+def _registered(kind: type) -> list[type]:
+    """Return the classes that were registered with an abstract one."""
+    if "_abc_impl" not in vars(kind):
+        return []
+    try:
+        from _abc import _get_dump  # type: ignore[import-not-found]
+    except ImportError:
+        return []
+    found = [reference() for reference in _get_dump(kind)[0]]
+    return [each for each in found if each is not None]
+
+
+def _find(module: str | None, name: str) -> Any:
+    """Return what a module has under a qualified name; None where there is nothing."""
+    found: Any = sys.modules.get(str(module))
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def _is_own(function: types.FunctionType) -> bool:
+    return is_project_function(function)
+
+
+def _is_own_class(kind: type) -> bool:
+    """Tell whether a class is the user's, or is found under no name."""
+    if "<locals>" in kind.__qualname__:
+        return not str(kind.__module__).startswith("htdag.")
+    return is_project_class(kind)
+
+
+def _is_native(module: Any) -> bool:
+    """Tell whether a module is native code of the user's."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or not file.endswith((".so", ".pyd", ".dylib")):
+        return False
+    return not is_installed_code(file)
+
+
+def _plain(value: Any) -> str:
+    return str(value.__qualname__).replace("<locals>.", "")
+
+
+def _top(module: Any) -> str:
+    return str(module or "").partition(".")[0]
+
+
+def _file_name(path: str) -> str:
+    return os.path.basename(path) if os.path.isfile(path) else "what was typed in"
+
+
+def _code_file(code: types.CodeType) -> str:
+    return _file_name(code.co_filename)
+
+
+def _scope_file(scope: dict[str, Any], function: types.FunctionType) -> str:
+    file = scope.get("__file__")
+    return _file_name(file) if isinstance(file, str) else _code_file(function.__code__)
+
+
+def _class_file(kind: type) -> str:
+    return _file_name(getattr(sys.modules.get(kind.__module__), "__file__", None) or "")

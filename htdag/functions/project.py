@@ -1,0 +1,395 @@
+"""Which code is the user's own, and which is installed.
+
+Installed is what Python has built in or in its standard library, what lies in a site directory,
+and what the ``RECORD`` of an installed distribution names in any other folder (or zip file) that
+Python searches, as after ``pip install --target``. All else is the user's project, and travels:
+scripts, notebooks, the modules beside them, folders on ``PYTHONPATH``, and what is installed in
+editable mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dis
+import importlib.machinery
+import json
+import os
+import re
+import site
+import sys
+import sysconfig
+import types
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from htdag.common.package import FOLDER
+from htdag.runtime.code.static import module_name, namespace
+
+_SITES = ("site-packages", "dist-packages")
+_OF_THE_MACHINE = ("/usr/lib/", "/usr/lib32/", "/usr/lib64/", "/usr/share/", "/cvmfs/")
+_OF_CYTHON = re.compile(r"cython_runtime|_cython_[0-9_]+")
+
+
+def is_project_module(module: Any) -> bool:
+    """Return whether a loaded module is the user's own, in whatever form it came.
+
+    It may be a source file, a compiled extension, a module in a zip file, a folder without
+    ``__init__.py``, or made while the script runs. A folder in several places of which one is
+    installed is not the user's, but the modules in it may be.
+    """
+    if not issubclass(type(module), types.ModuleType):
+        return False
+    names = namespace(module)
+    file = names.get("__file__")
+    if isinstance(file, str):
+        return is_project_file(file)
+    if "__path__" in names:
+        portions = _portions(names["__path__"])
+        return bool(portions) and not any(map(_is_installed_folder, portions))
+    return _is_made_by_user(names)
+
+
+def _portions(path: Any) -> tuple[str, ...]:
+    """Return the folders of a package; a namespace package computes them when asked."""
+    try:
+        return tuple(each for each in path if isinstance(each, str))
+    except Exception:
+        return ()
+
+
+def _is_made_by_user(names: dict[str, Any]) -> bool:
+    """Return whether a module that was loaded from nowhere was made by the user's code."""
+    name = names.get("__name__")
+    origin = getattr(names.get("__spec__"), "origin", None)
+    if not isinstance(name, str) or origin in ("built-in", "frozen") or _OF_CYTHON.fullmatch(name):
+        return False
+    package = sys.modules.get(name.partition(".")[0])
+    if package is not None and package.__name__ != name:
+        return is_project_module(package)
+    functions = [value for value in list(names.values()) if type(value) is types.FunctionType]
+    return not functions or any(map(is_project_function, functions))
+
+
+def is_project_function(function: types.FunctionType) -> bool:
+    """Return whether the code of a function is the user's own.
+
+    Code that was made from text, such as ``__init__`` of a dataclass, belongs to the module whose
+    globals it uses.
+    """
+    file = function.__code__.co_filename
+    if not file.startswith("<") or file.startswith("<frozen"):
+        return not is_installed_code(file)
+    name = function.__globals__.get("__name__", function.__module__)
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    return module is None or name == "__main__" or is_project_module(module)
+
+
+def is_project_class(kind: type) -> bool:
+    """Return whether a class is of the user's own modules, or of none that is loaded."""
+    name = module_name(kind)
+    module = sys.modules.get(name)
+    return module is None or name == "__main__" or is_project_module(module)
+
+
+@lru_cache(maxsize=8192)
+def is_project_file(file: str) -> bool:
+    """Return whether a file that a module was loaded from is the user's own."""
+    return not file.startswith("<") and not is_installed_code(file)
+
+
+@lru_cache(maxsize=8192)
+def is_installed_code(file: str) -> bool:
+    """Return whether code of this file name comes with Python or an installed package.
+
+    The code of an interactive session is in no file, and the user's own.
+    """
+    if file.startswith("<"):
+        return file.startswith("<frozen")
+    file = absolute(file)
+    here, real = file, _real(file) if os.path.isabs(file) else file
+    roots = _installed_roots()
+    if real.startswith(roots):
+        return True
+    if here.startswith(roots):  # a link out of a site directory: to a cache, or to the user's work
+        return not any(real.startswith(each.folder + os.sep) for each in editable_projects())
+    return real.startswith(_OF_THE_MACHINE) or any(
+        path.startswith(entry + os.sep)
+        and _names(_recorded(entry), path[len(entry) + 1 :].split(os.sep))
+        for path in {here, real}
+        for entry in _search_folders()
+    )
+
+
+def _real(file: str) -> str:
+    """Return where a file is, without following the links to its folder for each file anew."""
+    if os.path.islink(file):
+        return os.path.realpath(file)
+    folder, name = os.path.split(file)
+    return os.path.join(_real_folder(folder), name)
+
+
+@lru_cache(maxsize=8192)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
+
+
+def _names(recorded: frozenset[str], parts: list[str]) -> bool:
+    return any("/".join(parts[:end]) in recorded for end in range(1, len(parts) + 1))
+
+
+def _is_installed_folder(folder: str) -> bool:
+    """Return whether anything that is installed lies in a folder that is no package itself."""
+    if is_installed_code(folder):
+        return True
+    path = absolute(folder) + os.sep
+    return any(
+        file.startswith(path[len(entry) + 1 :])
+        for entry in _search_folders()
+        if path.startswith(entry + os.sep)
+        for file in _recorded(entry)
+    )
+
+
+def package_folders() -> list[str]:
+    """Return the folders and zip files with installed packages that the script itself added.
+
+    Another process of this Python does not search them.
+    """
+    return [
+        entry
+        for entry in _search_path()
+        if not (entry + os.sep).startswith(_installed_roots())
+        and (entry.startswith(_OF_THE_MACHINE) or _recorded(entry))
+    ]
+
+
+def _search_path() -> list[str]:
+    entries = (absolute(entry) for entry in sys.path if type(entry) is str)
+    return [entry for entry in entries if os.path.isabs(entry)]
+
+
+def absolute(path: str) -> str:
+    """Return the absolute form of a path, or the path itself if the working directory is gone."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
+
+
+def _search_folders() -> set[str]:
+    return {path for entry in _search_path() for path in (entry, os.path.realpath(entry))}
+
+
+@lru_cache(maxsize=1024)
+def _recorded(entry: str) -> frozenset[str]:
+    """Return the packages and files that distributions in a folder or zip file have installed.
+
+    Of a package with ``__init__.py`` that is its folder, with all that is in it.
+    """
+    found = set()
+    for row in csv.reader(_records(entry)):
+        file = row[0] if row else ""
+        folder, _, name = file.rpartition("/")
+        found.add(folder if folder and name.startswith("__init__.") else file)
+    return frozenset(found)
+
+
+def _records(entry: str) -> Iterator[str]:
+    """Yield the lines of all files ``RECORD`` of a folder or zip file."""
+    with contextlib.suppress(OSError, zipfile.BadZipFile, UnicodeDecodeError):
+        if os.path.isdir(entry):
+            for name in os.listdir(entry):
+                if name.endswith(".dist-info"):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield from _text(os.path.join(entry, name, "RECORD")).splitlines()
+        elif zipfile.is_zipfile(entry):
+            with zipfile.ZipFile(entry) as archive:
+                for name in archive.namelist():
+                    if name.endswith(".dist-info/RECORD") and name.count("/") == 1:
+                        yield from archive.read(name).decode().splitlines()
+
+
+def _text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+@lru_cache(maxsize=1)
+def _installed_roots() -> tuple[str, ...]:
+    roots = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *_site_folders()}
+    roots.add(FOLDER)
+    # The standard library of the Python that a virtual environment was made from.
+    roots.add(os.path.dirname(os.__file__))
+    archive = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
+    for entry in _search_path():
+        folder, name = os.path.split(entry)
+        is_site = name in _SITES and entry != _script_folder() and _has_distributions(entry)
+        if name == archive or is_site or name.endswith(".egg"):
+            roots.add(os.path.join(folder, name))
+    return tuple(sorted({end(root) + os.sep for root in roots for end in _ENDS}))
+
+
+_ENDS = (os.path.abspath, os.path.realpath)
+
+
+def _site_folders() -> set[str]:
+    folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    folders.update(site.getsitepackages())
+    with contextlib.suppress(RuntimeError, KeyError):  # a user without a home
+        folders.add(site.getusersitepackages())
+    return folders
+
+
+def _script_folder() -> str:
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return os.path.dirname(absolute(file)) if isinstance(file, str) else ""
+
+
+def _has_distributions(folder: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(name.endswith((".dist-info", ".egg-info")) for name in os.listdir(folder))
+    return False
+
+
+@dataclass(frozen=True)
+class Editable:
+    """A distribution of the user's own that is installed in editable mode.
+
+    Attributes
+    ----------
+    folder : str
+        The project's folder.
+    metadata : str
+        The folder of its metadata, in a site directory.
+    """
+
+    folder: str
+    metadata: str
+
+
+@lru_cache(maxsize=1)
+def editable_projects() -> tuple[Editable, ...]:
+    """Return the distributions in the site directories that are installed in editable mode."""
+    found = []
+    for folder in sorted(_site_folders()):
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(folder)):
+                if name.endswith(".dist-info"):
+                    origin = os.path.join(folder, name, "direct_url.json")
+                    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                        told = json.loads(_text(origin))
+                        if told["dir_info"]["editable"]:
+                            project = unquote(urlsplit(told["url"]).path)
+                            found.append(Editable(os.path.realpath(project), origin[:-16]))
+    for folder in _search_path():  # as `setup.py develop` leaves them
+        if not (folder + os.sep).startswith(_installed_roots()):
+            with contextlib.suppress(OSError):
+                for name in sorted(os.listdir(folder)):
+                    if name.endswith(".egg-info"):
+                        metadata = os.path.join(folder, name)
+                        found.append(Editable(os.path.realpath(folder), metadata))
+    return tuple(found)
+
+
+def source_of(name: str) -> bytes | None:
+    """Return the source of a module as it stands in its file, loaded or not, zipped or not.
+
+    None is returned where there is none, as for a compiled extension or a namespace package.
+    """
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    file = getattr(module, "__file__", None)
+    if module is None:
+        spec = find_spec(name)
+        file = spec.origin if spec is not None and spec.has_location else None
+    if not isinstance(file, str) or not file.endswith((".py", ".pyw")):
+        return None
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError:
+        try:
+            content = spec.loader.get_data(file)  # type: ignore[union-attr]
+        except Exception:
+            return None
+        return bytes(content)
+
+
+def file_of(name: str) -> str | None:
+    """Return the file of a module of the user's project, loaded or not."""
+    module = sys.modules.get(name)
+    if module is not None:
+        file = getattr(module, "__file__", None)
+    else:
+        spec = find_spec(name)
+        file = spec.origin if spec is not None and spec.has_location else None
+    return file if isinstance(file, str) and is_project_file(file) else None
+
+
+def is_project_spec(spec: Any) -> bool:
+    """Return whether a module that is not loaded, as Python finds it, is the user's own."""
+    if spec.has_location and isinstance(spec.origin, str):
+        return is_project_file(spec.origin)
+    portions = _portions(spec.submodule_search_locations or ())
+    return bool(portions) and not any(map(_is_installed_folder, portions))
+
+
+def find_spec(name: str) -> Any:
+    """Return how Python finds a module that is not loaded; None where it does not.
+
+    The packages that it is in are not imported for this: what they do at their top is theirs.
+    """
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    path: list[str] | None = None
+    parent, _, last = name.rpartition(".")
+    with contextlib.suppress(Exception):  # whatever finders do
+        if parent:
+            package = sys.modules.get(parent)
+            spec = find_spec(parent) if package is None else None
+            found = getattr(spec, "submodule_search_locations", getattr(package, "__path__", None))
+            if found is None:
+                return None
+            path = list(found)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path)
+            if spec is not None:
+                return spec
+        return None
+    # Python's own finder does not bear a folder without `__init__.py` in one that is not imported.
+    folders = [os.path.join(folder, last) for folder in path or ()]
+    spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [folder for folder in folders if os.path.isdir(folder)]
+    return spec if spec.submodule_search_locations else None
+
+
+def variables(function: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield kind, name and value of the enclosing and global variables that a function uses."""
+    while type(function) is types.MethodType:
+        function = function.__func__
+    if type(function) is not types.FunctionType:
+        return
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        with contextlib.suppress(ValueError):
+            yield "enclosing", name, cell.cell_contents
+    for name in sorted(_global_names(code)):
+        if name in function.__globals__:
+            yield "global", name, function.__globals__[name]
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    names = {
+        str(instruction.argval)
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names

@@ -1,0 +1,117 @@
+"""The last lines of many records, read fast: those of 100,000 jobs in about a second."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, NamedTuple
+
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
+
+_SUFFIX = ".record"
+_WHOLE = 1 << 16  # bytes; only records with many errors are longer
+# What a record's last line begins with; other forms of it are read as JSON.
+_END = re.compile(
+    rb'{"end": {"items": (\d+|null), "done": (\d+), "failed": (\d+), "remaining": (\d+|null), '
+)
+
+
+class End(NamedTuple):
+    """The counts with which a job has ended."""
+
+    items: int | None
+    done: int
+    failed: int
+    remaining: int | None
+
+
+class Ends:
+    """The ends of a node's records, each read once.
+
+    Parameters
+    ----------
+    folder : str
+        The folder of the node's outcomes.
+
+    Attributes
+    ----------
+    ended : dict of int to dict of int to End
+        By chunk and attempt, the records with a last line.
+    started : set of (int, int)
+        Chunk and attempt of those without.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._known: set[str] = set()
+        self.ended: dict[int, dict[int, End]] = {}
+        self.started: set[tuple[int, int]] = set()
+
+    def read(self) -> set[int]:
+        """Read the records that are new, and look again at those that had no end.
+
+        Returns
+        -------
+        set of int
+            The chunks of which more is known than before; all of them where less is.
+        """
+        self.started = set()
+        changed: set[int] = set()
+        try:
+            names = {name for name in os.listdir(self._folder) if name.endswith(_SUFFIX)}
+        except FileNotFoundError:
+            names = set()
+        if self._known - names:  # set aside as damaged, or deleted
+            changed.update(self.ended)
+            self._known, self.ended = set(), {}
+        fresh = names - self._known
+        if not fresh:
+            return changed
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in fresh:
+                first, _, second = name[: -len(_SUFFIX)].partition(".")
+                chunk, attempt = int(first), int(second)
+                end = self._end(folder, name)
+                if end is None:
+                    self.started.add((chunk, attempt))
+                else:
+                    self._known.add(name)
+                    self.ended.setdefault(chunk, {})[attempt] = end
+                    changed.add(chunk)
+        finally:
+            os.close(folder)
+        return changed
+
+    def _end(self, folder: int, name: str) -> End | None:
+        try:
+            record = os.open(name, os.O_RDONLY | os.O_NONBLOCK, dir_fd=folder)
+        except FileNotFoundError:
+            return None
+        try:
+            data = os.read(record, _WHOLE)
+        except OSError as error:
+            path = os.path.join(self._folder, name)
+            raise layout.DamagedFile(path, f"it cannot be read ({error.strerror})") from error
+        finally:
+            os.close(record)
+        if len(data) < _WHOLE:
+            if not data.endswith(b"\n"):
+                return None
+            match = _END.match(data, data.rfind(b"\n", 0, -1) + 1)
+            if match is not None:
+                items, done, failed, remaining = match.groups()
+                return End(
+                    None if items == b"null" else int(items),
+                    int(done),
+                    int(failed),
+                    None if remaining == b"null" else int(remaining),
+                )
+        found = recordfile.end(os.path.join(self._folder, name))
+        return None if found is None else of_record(found)
+
+
+def of_record(end: dict[str, Any]) -> End:
+    """Return the counts of a record's last line."""
+    return End(end["items"], end["done"], end["failed"], end["remaining"])

@@ -1,0 +1,370 @@
+"""What failed in a run, from the records of its jobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from htdag.common.text import visible
+from htdag.observe.outcomes import Sources
+from htdag.runtime import layout
+from htdag.runtime.dag import delivery, progress
+from htdag.runtime.data import recordfile
+from htdag.runtime.job.environment import MISMATCHES
+
+_NOT_DELIVERED = "NotDelivered"
+_FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
+
+
+@dataclass(frozen=True)
+class FrameLocals:
+    """The variables of one frame of a traceback, as short texts.
+
+    Attributes
+    ----------
+    file, function : str
+        Where.
+    line : int
+        The line that was being run.
+    names : dict of str to str
+        The variables. Values are cut, and those of names such as ``password`` are not shown.
+    """
+
+    file: str
+    line: int
+    function: str
+    names: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ItemError:
+    """Why one item, or a whole job, has no result.
+
+    Attributes
+    ----------
+    stage : str
+        The stage at whose function it happened.
+    key : str or None
+        The item; None where the whole job failed.
+    type : str
+        The exception's type, such as ``"ValueError"``, or one of htdag's own words:
+        ``ProcessDied``, ``JobEnded``, ``NotDelivered`` (returned files could not be put where they
+        are wanted), and for environments that do not fit ``PythonVersionMismatch``,
+        ``PackagesMissing``, ``PythonNotFound``, ``EnvironmentNotReady``.
+    message : str
+        The exception's message.
+    traceback : str
+        The traceback, from the user's first frame on; "" where there is none.
+    host : str
+        The machine it ran on.
+    python : str
+        The version and path of the Python it ran with.
+    node, chunk, attempt
+        The job: its DAGMan node, the number of its chunk, and which attempt.
+    stdout, stderr : str
+        What the item printed (at most the last 4,000 characters).
+    item : str
+        The item that the node was given, as a short text; "" where it was not known.
+    argument : str
+        What the stage itself was given, where that is not the item.
+    locals : tuple of FrameLocals
+        The variables of the user's frames, outermost first. Of many errors with the same traceback
+        in one job the first three have them.
+    time : float or None
+        When it happened, in seconds since the epoch.
+    packages : dict of str to str
+        The versions of the installed packages that the job had imported.
+    scratch : tuple of str
+        The files in the job's scratch directory at its first error, with their sizes.
+    system : str
+        The system and kernel of the machine.
+    differs : str
+        Packages that have another version there than where the script ran; "" where none is known.
+    rounds : tuple of int
+        The round of a loop in which it happened; of loops within loops all of them, outermost
+        first. () outside of loops.
+    """
+
+    stage: str
+    key: str | None
+    type: str
+    message: str
+    traceback: str
+    host: str
+    python: str
+    node: str
+    chunk: int
+    attempt: int
+    stdout: str = ""
+    stderr: str = ""
+    differs: str = ""
+    item: str = ""
+    argument: str = ""
+    locals: tuple[FrameLocals, ...] = ()
+    time: float | None = None
+    packages: dict[str, str] = field(default_factory=dict, hash=False)
+    scratch: tuple[str, ...] = ()
+    system: str = ""
+    rounds: tuple[int, ...] = ()
+    _loop: str = field(default="", repr=False, compare=False)  # the outermost one
+    _sequence: int | None = field(default=None, repr=False, compare=False)
+    _sources: Sources | None = field(default=None, repr=False, compare=False)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Be shown as text by IPython and notebooks."""
+        printer.text(str(self))
+
+    def __str__(self) -> str:
+        if self.type == _NOT_DELIVERED:
+            return visible(f"{self.stage}: {self.message}")
+        item = "a whole job" if self.key is None else f"item {self.key}"
+        differs = f" [{self.differs}]" if self.differs else ""
+        where = "".join(f"round {number}, " for number in self.rounds)
+        text = f"{self.stage}, {where}{item} ({self.host}): {self.type}: {self.message}{differs}"
+        return visible(text)
+
+    @property
+    def source(self) -> Any:
+        """The item of the source that it comes from; for files the path. None where none is.
+
+        It is read from the run's files, so it needs the modules of its value.
+        """
+        if self._sources is None or self.key is None:
+            return None
+        return self._sources.of(self.node, self.key)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all that is known of it as values that JSON can hold."""
+        content = {
+            entry.name: getattr(self, entry.name)
+            for entry in fields(self)
+            if not entry.name.startswith("_")
+        }
+        content["locals"] = [vars(frame) for frame in self.locals]
+        content["scratch"] = list(self.scratch)
+        content["rounds"] = list(self.rounds)
+        return content
+
+    def traceback_with_locals(self) -> str:
+        """Return the traceback with the variables of each frame below it."""
+        known = {(frame.file, frame.line, frame.function): frame.names for frame in self.locals}
+        lines: list[str] = []
+        pending: dict[str, str] = {}
+        for line in self.traceback.splitlines():
+            match = _FRAME.match(line)
+            if match or not line.startswith("    "):
+                lines += [f"      {name} = {text}" for name, text in pending.items()]
+                pending = {}
+            if match:
+                pending = known.pop((match[1], int(match[2]), match[3]), {})
+            lines.append(line)
+        lines += [f"      {name} = {text}" for name, text in pending.items()]
+        return "\n".join(lines)
+
+
+def errors(
+    run: Path, plan: dict[str, Any], stage: str | None = None, *, streams: bool = True
+) -> Iterator[ItemError]:
+    """Yield the errors that the last attempt of each chunk left, in the order of the pipeline.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    plan : dict
+        Its plan.
+    stage : str, optional
+        Only the errors of this stage.
+    streams : bool
+        Read what the items printed too.
+    """
+    sources = Sources(run, plan)
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            for number, folder, inner in _rounds(run, node):
+                wanted = None if stage == node["name"] else stage
+                for error in errors(folder, inner, wanted, streams=streams):
+                    yield replace(error, rounds=(number, *error.rounds), _loop=node["name"])
+            continue
+        if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
+            continue
+        unfit: dict[str, list[ItemError]] = {}
+        for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
+            for error in chunk_errors(run, node, chunk, attempts[-1], sources, streams=streams):
+                if stage is not None and error.stage != stage:
+                    continue
+                if error.type in MISMATCHES:
+                    unfit.setdefault(error.type, []).append(error)
+                else:
+                    yield error
+        for alike in unfit.values():
+            yield _once(alike)
+        problem = delivery.problem_of(str(run), node)
+        if problem:
+            name = (node["stages"] or node["outputs"])[-1]
+            yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
+
+
+def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:
+    """Yield the rounds of a loop: number, run directory and plan."""
+    for number in range(1, layout.last_round(str(run), node["name"]) + 1):
+        folder = run / layout.one_round(node["name"], number)
+        yield number, folder, progress.read_plan(str(folder))
+
+
+def place(run: Path, plan: dict[str, Any], error: ItemError) -> tuple[Path, dict[str, Any]] | None:
+    """Return the run directory, that of a round for a stage in a loop, and the node of an error."""
+    if not error.rounds:
+        return run, plan["by_name"][error.node]
+    for node in plan["nodes"]:
+        if node["mode"] != "loop":
+            continue
+        folder = run / layout.one_round(node["name"], error.rounds[0])
+        if not folder.is_dir():
+            continue
+        inner = progress.read_plan(str(folder))
+        if len(error.rounds) > 1 or error.node in inner["by_name"]:
+            found = place(folder, inner, replace(error, rounds=error.rounds[1:]))
+            if found is not None:
+                return found
+    return None
+
+
+def _once(alike: list[ItemError]) -> ItemError:
+    """Return one error for all jobs of a node whose environment did not fit."""
+    first = alike[0]
+    if len(alike) == 1:
+        return first
+    hosts = sorted({error.host for error in alike})
+    where = f"on {hosts[0]}" if len(hosts) == 1 else f"on {len(hosts)} machines"
+    message = f"{first.message} (the same in {len(alike)} jobs of this stage, {where})"
+    return replace(first, message=message)
+
+
+def differences(run: Path, plan: dict[str, Any]) -> str:
+    """Return in one line which packages had other versions in jobs; "" where none is known."""
+    found: dict[str, set[str]] = {}
+    for node in plan["nodes"]:
+        if not node.get("compares"):
+            continue
+        for chunk, attempts in layout.attempts(str(run), node["name"]).items():
+            record = run / layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
+            for line in recordfile.lines(str(record)):
+                for name, there, here in line.get("differs", ()):
+                    found.setdefault(f"{name} {here} here", set()).add(there)
+    return "; ".join(
+        f"{what}, {' and '.join(sorted(there))} in jobs" for what, there in sorted(found.items())
+    )
+
+
+def chunk_errors(
+    run: Path,
+    node: dict[str, Any],
+    chunk: int,
+    attempt: int,
+    sources: Sources | None = None,
+    *,
+    streams: bool = True,
+) -> Iterator[ItemError]:
+    """Yield the errors of one job."""
+    name = layout.chunk_name(chunk)
+    path = run / layout.record(node["name"], name, attempt)
+    if (recordfile.end(str(path)) or {"remaining": 1})["remaining"] == 0:
+        return  # not to be read to its end only for this
+    found: list[dict[str, Any]] = []
+    start: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    printed: dict[int, dict[str, Any]] = {}
+    texts: dict[str, str] = {}
+    end: dict[str, Any] | None = None
+    differs: list[list[str]] = []
+    for line in recordfile.lines(str(path)):
+        start = line.get("start", start)
+        context = line.get("context", context)
+        end = line.get("end", end)
+        differs = line.get("differs", differs)
+        if "error" in line:
+            found.append(line["error"])
+        elif streams and "streams" in line:
+            printed[line["streams"]["sequence"]] = line["streams"]
+    if end is not None and end.get("killed") and end["remaining"] != 0:
+        found.append(
+            {
+                "stage": (node["stages"] or node["outputs"])[0],
+                "key": None,
+                "sequence": None,
+                "type": "JobEnded",
+                "message": "the job was removed, evicted or killed before it was done; the items "
+                "that it had finished are kept",
+                "traceback": "",
+            }
+        )
+    out = run / layout.stdout(node["name"], name, attempt)
+    err = run / layout.stderr(node["name"], name, attempt)
+    for error in found:
+        spans = printed.get(error["sequence"], {})
+        yield ItemError(
+            stage=error["stage"],
+            key=error["key"],
+            type=error["type"],
+            message=error["message"],
+            traceback=recordfile.whole_traceback(error["traceback"], texts),
+            host=start.get("host", "an unknown machine"),
+            python=start.get("python", ""),
+            node=node["name"],
+            chunk=chunk,
+            attempt=attempt,
+            stdout=_tail(out, spans.get("out")),
+            stderr=_tail(err, spans.get("err")),
+            item=error.get("item", ""),
+            argument=error.get("argument", ""),
+            locals=tuple(FrameLocals(**frame) for frame in error.get("locals", ())),
+            time=error.get("time"),
+            packages=context.get("packages", {}),
+            scratch=tuple(context.get("scratch") or ()),
+            system=context.get("system", ""),
+            _sequence=error["sequence"],
+            _sources=sources,
+            differs="; ".join(
+                f"{name} {there} there, {here} here" for name, there, here in differs
+            ),
+        )
+
+
+def with_streams(run: Path, plan: dict[str, Any], errors: Sequence[ItemError]) -> list[ItemError]:
+    """Return errors that were read without what their items printed, each with that.
+
+    The record of a job is read once, however many of its errors there are.
+    """
+    jobs: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
+    for position, error in enumerate(errors):
+        job = (error._loop, error.rounds, error.node, error.chunk, error.attempt)
+        jobs.setdefault(job, {})[error._sequence, error.key, error.type] = position
+    found = list(errors)
+    for wanted in jobs.values():
+        first = errors[min(wanted.values())]
+        where = place(run, plan, first)
+        if where is None:
+            continue
+        for other in chunk_errors(*where, first.chunk, first.attempt, first._sources):
+            position = wanted.get((other._sequence, other.key, other.type), -1)
+            if position >= 0:
+                found[position] = replace(other, rounds=first.rounds, _loop=first._loop)
+    return found
+
+
+def _tail(path: Path, span: list[int] | None, limit: int | None = 4000) -> str:
+    if span is None:
+        return ""
+    start, end = span
+    if limit is not None:
+        start = max(start, end - limit)
+    try:
+        with open(path, "rb", opener=layout.unblocked) as file:
+            file.seek(start)
+            return file.read(end - start).decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,1 @@
+"""The options of stages and pipelines, and the files that stages name."""

@@ -1,0 +1,77 @@
+"""The option ``input_files``: files for all jobs of a stage, each under a name of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from htdag.errors import OptionError, UsageError
+from htdag.options import transfer
+
+Files = tuple[tuple[str, str], ...]
+
+
+def input_files(value: Any) -> Files:
+    """Check the option, and return names and where the files are: absolute paths, or URLs.
+
+    Parameters
+    ----------
+    value : path, URL, list of them, or mapping
+        A mapping gives the name that each has in the job; else that is its own last name.
+
+    Raises
+    ------
+    OptionError
+        If a file is not there, or two would have the same name.
+    """
+    found: dict[str, str] = {}
+    for name, location in _named(value):
+        if found.setdefault(name, location) != location:
+            raise OptionError(
+                f"{found[name]!r} and {location!r} would both be {name!r} in the job; give a dict "
+                f"with a name for each, such as {{'one-{name}': {found[name]!r}, ...}}"
+            )
+    return tuple(sorted(found.items()))
+
+
+def _named(value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str | os.PathLike | transfer.TransferURL):
+        value = [value]
+    if isinstance(value, Mapping):
+        for name, given in value.items():
+            if not isinstance(name, str) or name in ("", ".", "..") or {"/", "\0"} & set(name):
+                raise OptionError(f"{name!r} cannot be the name of a file")
+            yield name, _checked(given)[1]
+        return
+    try:
+        given = list(value)
+    except TypeError:
+        raise OptionError(
+            "it takes paths and URLs: one, a list of them, or a dict of names and them"
+        ) from None
+    yield from map(_checked, given)
+
+
+def _checked(given: Any) -> tuple[str, str]:
+    if isinstance(given, transfer.TransferURL) or transfer.is_url(given):
+        try:
+            url = given if isinstance(given, transfer.TransferURL) else transfer.TransferURL(given)
+        except UsageError as error:
+            raise OptionError(str(error)) from None
+        return url.name, url.url
+    if not isinstance(given, str | os.PathLike):
+        raise OptionError(f"{given!r} is neither a path nor a URL")
+    path = os.path.abspath(os.path.expanduser(os.fsdecode(given)))
+    try:
+        transfer.check_readable(path)
+    except UsageError as error:
+        raise OptionError(str(error)) from None
+    return os.path.basename(path), path
+
+
+def merged(own: Files | None, defaults: Files | None) -> Files | None:
+    """Return the files of a stage and those for all stages; of one name the stage's own."""
+    if not own or not defaults:
+        return own if own is not None else defaults
+    return tuple(sorted({**dict(defaults), **dict(own)}.items()))

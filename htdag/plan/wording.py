@@ -1,0 +1,67 @@
+"""Why nodes have the number of jobs that they have, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from htdag.common.text import counted
+from htdag.plan.model import Node
+
+
+def jobs_of(node: Node) -> str:
+    """Return how many jobs a node has, in words: about so many where data decides."""
+    known = node.settled or node.input.view == "sort_by"  # which is always one job
+    size = counted(node.chunks, "job") if known else f"about {counted(node.chunks, 'job')}"
+    return f"{size} in {node.lanes} lanes" if node.lanes > 1 else size
+
+
+def left_out(node: Node, totals: Sequence[int]) -> str:
+    """Return what a `zip` of stages with so many items leaves out, in words; else nothing."""
+    if node.input.view != "zip" or len(set(totals)) == 1:
+        return ""
+    longer = {
+        stream.stage: f"{total - min(totals):,} of {stream.stage}"
+        for stream, total in zip(node.input.streams, totals, strict=True)
+        if total > min(totals)
+    }
+    return f"zip ends with the shortest, and leaves out {', '.join(longer.values())}"
+
+
+def reason_of(
+    node: Node, before_chunks: int, estimate: int, chunks: int, known: bool, most: int
+) -> str:
+    """Return why a node that reads other nodes, or a view, has so many jobs.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    before_chunks : int
+        How many chunks the node that it reads (first) has.
+    estimate, chunks : int
+        Its items, and its jobs.
+    known : bool
+        Whether its items are known before it runs.
+    most : int
+        How many jobs it may have by default.
+    """
+    size, before = node.options.chunk_size, node.input.streams[0].node
+    again = "" if known else f"laid out anew by what {' and '.join(node.parents[:3])} gave"
+    if not known and not node.parents:
+        again = "laid out anew in each round"
+    if node.jobs:
+        return again  # the number of jobs was explained where it was found
+    if size is not None:
+        about = "" if known else "about "
+        text = f"{about}{counted(estimate, 'item')} in {counted(chunks, 'job')} (chunk_size={size})"
+    elif node.input.is_view or before is None:
+        text = f"{counted(estimate, 'item')} in {counted(chunks, 'job')}"
+        text += f" (at most {most} by default)"
+    elif chunks == before_chunks:
+        text = f"{counted(chunks, 'job')}, one for each chunk of {before}"
+    else:
+        text = (
+            f"{before_chunks:,} chunks of {before} in {counted(chunks, 'job')} "
+            f"(at most {most} by default)"
+        )
+    return f"{text}; {again}" if again else text

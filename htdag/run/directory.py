@@ -1,0 +1,327 @@
+"""A run as it lies in its directory: what it is, where it runs, how it is submitted."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from htdag import backends, history
+from htdag.backends import Backend
+from htdag.backends.base import Activity, RunState, Submission
+from htdag.checks import validation
+from htdag.config import settings
+from htdag.config.directories import check_private, runs_directory
+from htdag.config.log import LOGGER
+from htdag.errors import NotDone, RunNotFound, UsageError
+from htdag.observe.status import Reader
+from htdag.reuse import cache
+from htdag.reuse.swap import discard_replaced
+from htdag.run.damage import damaged
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
+from htdag.stages import Stage
+
+IMPORTED = "imported"
+"""In the ticket of a run that was brought from elsewhere: the state that it had there.
+
+In ``run.json``, where it stays, that it was brought.
+"""
+
+
+class RunDirectory:
+    """A run as it lies in its directory."""
+
+    def __init__(self, path: Path) -> None:
+        check_private(path)
+        self.path = path
+        self.manifest = read_manifest(path)
+        self.said: set[str] = set()  # on standard error, to tell it once
+        # The name of its directory is what it is found by.
+        self.tag: str = path.name
+        if path.parent != runs_directory():
+            self.tag = self.manifest["tag"]
+
+    def submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
+        old = self.read_ticket()
+        before = None if IMPORTED in (old or {}) else (old or {}).get("ticket", before)
+        _tell_tag(self.path, self.tag)
+        foreseen = old is None and backend.is_foreseen
+        if foreseen:  # should this process be killed, it is known where the run began
+            self._write_ticket(backend, {})
+        try:
+            ticket = backend.submit(self.path, self.manifest["dag"], before)
+        except Exception:
+            if foreseen:
+                (self.path / layout.TICKET).unlink()
+            raise
+        self._write_ticket(backend, ticket)
+        for name in ("reader", "plan"):
+            self.__dict__.pop(name, None)
+        LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
+
+    def _write_ticket(self, backend: Backend, ticket: dict[str, Any]) -> None:
+        content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
+        layout.write_aside(str(self.path / layout.TICKET), json.dumps(content).encode())
+
+    @property
+    def pipeline_name(self) -> str:
+        """The name of the pipeline."""
+        return str(self.manifest["pipeline"])
+
+    @property
+    def created(self) -> datetime:
+        """When the run was made, in local time."""
+        return datetime.fromtimestamp(self.manifest["created"]).astimezone()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the stages whose results were asked for."""
+        return tuple(self.manifest["targets"])
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of all stages, those that loops repeat too; sources are among them."""
+        return tuple(_stage_names(self.path, self.plan))
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of the DAGMan nodes that have jobs, the FINAL one included."""
+        final = self.plan.get("final")
+        names = [str(node["name"]) for node in self.plan["nodes"]]
+        return tuple(names if final is None else [*names, str(final)])
+
+    @property
+    def script(self) -> dict[str, Any] | None:
+        """How the script that made it was started; None for a notebook or the like.
+
+        ``file``, ``module`` (of ``python -m``, else None), ``arguments``, ``python`` (the program)
+        and ``folder`` (the current one).
+        """
+        return self.manifest.get("script")
+
+    @property
+    def backend_name(self) -> str:
+        """Where it runs: ``"condor"`` or ``"local"``."""
+        return str(self.ticket()["backend"])
+
+    @property
+    def state(self) -> RunState:
+        """The state of the run as a whole, read anew."""
+        return self.activity().state
+
+    def ticket(self) -> dict[str, Any]:
+        if self.around is not None:
+            return self.around[0].ticket()
+        content = self.read_ticket()
+        if content is None:
+            raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
+        return content
+
+    def read_ticket(self) -> dict[str, Any] | None:
+        try:
+            content: dict[str, Any] = layout.read_json(
+                str(self.path / layout.TICKET), "backend", "ticket"
+            )
+        except FileNotFoundError:
+            return None
+        # What it was submitted to is not here; nor may the archive say which HTCondor is asked.
+        return content | {"ticket": None} if IMPORTED in content else content
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it was brought from elsewhere, and not gone on with since."""
+        return self.around is None and IMPORTED in (self.read_ticket() or {})
+
+    @property
+    def is_submitted(self) -> bool:
+        return (self.path / layout.TICKET).exists()
+
+    def activity(self) -> Activity:
+        if self.around is not None:
+            outer, loop = self.around
+            there = outer.activity()
+            return there.rounds.get(loop, Activity(there.state, there.reason))
+        ticket = self.ticket()
+        if IMPORTED in ticket:
+            return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
+        return self.submission().activity()
+
+    def submission(self) -> Submission:
+        """Return what its backend knows and can do about it.
+
+        Raises
+        ------
+        RunNotFound
+            If it was never submitted.
+        """
+        ticket = self.ticket()
+        return Submission(self.backend(ticket["backend"]), self.path, ticket["ticket"])
+
+    def backend(self, name: str) -> Backend:
+        if self._backend_in_use is None or self._backend_in_use.name != name:
+            self._backend_in_use = backends.backend(name)
+        return self._backend_in_use
+
+    _backend_in_use: Backend | None = None
+
+    # For a round of a loop, which is a run directory too: the run around it, and the loop.
+    around: tuple[RunDirectory, str] | None = None
+
+    @property
+    def loop(self) -> str:
+        """The loop that it is a round of; "" for a whole run."""
+        return "" if self.around is None else self.around[1]
+
+    def rounds_with(self, stage: str, number: int | None = None) -> Iterator[RunDirectory]:
+        """Yield the rounds that have a stage, the last one first, or only a certain round.
+
+        None where the stage is in no loop.
+
+        Raises
+        ------
+        NotDone
+            If no round has begun, or not that one.
+        UsageError
+            If a round was asked for, of a stage that is in no loop.
+        """
+        for node in self.plan["nodes"]:
+            if node["mode"] != "loop":
+                continue
+            step = self.path / layout.step(node["name"])
+            if stage not in _stage_names(step, progress.read_plan(str(step))):
+                continue
+            last = layout.last_round(str(self.path), node["name"])
+            wanted = range(last, 0, -1) if number is None else [number]
+            if not last or not 1 <= wanted[0] <= last:
+                raise NotDone(
+                    f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not begun"
+                )
+            for each in wanted:
+                inner = RunDirectory(self.path / layout.one_round(node["name"], each))
+                inner.around = (self, node["name"])
+                yield inner
+            return
+        if number is not None:
+            raise UsageError(f"round={number}: stage {stage!r} is in no loop")
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        return progress.read_plan(str(self.path))
+
+    @cached_property
+    def reader(self) -> Reader:
+        return Reader(self.path, self.plan)
+
+    def name_of(self, stage: str | Stage) -> str:
+        """Return the name that a stage has in this run."""
+        if not isinstance(stage, Stage):
+            return validation.text(stage, "stage")
+        alike = re.compile(rf"{re.escape(stage.name)}-\d+")
+        others = [] if stage.named else [name for name in self.stages if alike.fullmatch(name)]
+        if others:
+            raise UsageError(
+                f"run {self.tag!r} has several stages called {stage.name!r} by their functions: "
+                f"{', '.join([stage.name, *others])}; give the one that you mean by its name"
+            )
+        return stage.name
+
+    def target(self, target: str | Stage | None) -> str:
+        if target is None:
+            if len(self.targets) > 1:
+                raise UsageError(
+                    f"run {self.tag!r} has several targets, name one: {', '.join(self.targets)}"
+                )
+            return self.targets[0]
+        target = self.name_of(target)
+        stored = [entry["name"] for entry in self.plan["stages"] if entry["where"] is not None]
+        if target in (*self.targets, *stored):
+            return target
+        if target not in self.stages:
+            raise UsageError(
+                f"run {self.tag!r} has no target {target!r}; it has: {', '.join(self.targets)}"
+            )
+        raise UsageError(
+            f"run {self.tag!r} has no values of stage {target!r} on disk: its jobs hand them on to "
+            f"the stage after it, or it is a source or in a loop. There are values of: "
+            f"{', '.join(stored)}. A run in which {target!r} is a target too, or the stage after "
+            f"it has fuse=False, keeps them"
+        )
+
+    def stage(self, stage: str | Stage) -> str:
+        names = self.stages
+        stage = self.name_of(stage)
+        if stage not in names:
+            near = difflib.get_close_matches(stage, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
+        return stage
+
+    def remember(self, again: bool = False, done: bool = False) -> None:
+        """Keep what the run has measured, and finished, for later ones."""
+        if settings.use_history(None):
+            history.gather(self.path, again=again)
+        cache.gather(self.path)
+        if done:
+            discard_replaced(self.path)
+
+
+def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of all stages of a plan, those that loops repeat too."""
+    for entry in plan["stages"]:
+        if entry["kind"] not in ("state", "import"):
+            yield entry["name"]
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            step = run / layout.step(node["name"])
+            yield from _stage_names(step, progress.read_plan(str(step)))
+
+
+def _tell_tag(run: Path, tag: str) -> None:
+    """Let what jobs are told have the run's tag, which may be another one than when it was made."""
+    for node in progress.read_plan(str(run))["nodes"]:
+        name = node["name"]
+        if node["mode"] == "loop":
+            last = layout.last_round(str(run), name)
+            # A loop that is gone on with may go back by one round.
+            rounds = [layout.one_round(name, number) for number in (last - 1, last) if number > 0]
+            for folder in (layout.step(name), *rounds):
+                _tell_tag(run / folder, tag)
+            continue
+        path = run / layout.program(name)
+        program = layout.read_json(str(path), "run")
+        if program["run"] != tag:
+            content = json.dumps(program | {"run": tag}, ensure_ascii=False)
+            layout.write_aside(str(path), content.encode())
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return what a run directory says that it is.
+
+    Raises
+    ------
+    RunNotFound
+        If it is no run directory, or not there.
+    RunDamaged
+        If it is one, and cannot say what.
+    """
+    file = str(path / layout.RUN)
+    kinds = {"tag": str, "pipeline": str, "dag": str, "created": int | float, "targets": list}
+    try:
+        content: dict[str, Any] = layout.read_json(file, *kinds)
+        for name, kind in kinds.items():
+            if not isinstance(content[name], kind):
+                raise layout.DamagedFile(file, f"{name} is {content[name]!r}")
+    except FileNotFoundError:
+        if (path / layout.PLAN).exists():
+            raise damaged(path, layout.DamagedFile(file, "it is missing")) from None
+        raise RunNotFound(f"there is no run in {str(path)!r}") from None
+    except layout.DamagedFile as error:
+        raise damaged(path, error) from error
+    return content

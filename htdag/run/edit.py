@@ -1,0 +1,184 @@
+"""Change what the jobs of a run ask for, those in the queue and those to come."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from htdag.backends.descriptions import places
+from htdag.checks import quantities, validation
+from htdag.errors import OptionError, UsageError
+from htdag.options import stage_options
+from htdag.options.resources import PerItem
+from htdag.run.directory import RunDirectory
+from htdag.runtime import layout
+from htdag.runtime.dag import submitfile
+
+_duration = quantities.duration()
+_ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+# Attributes that have a submit command of their own; all others are written as MY.attribute.
+_COMMANDS = {
+    "requestcpus": "request_cpus",
+    "requestmemory": "request_memory",
+    "requestdisk": "request_disk",
+    "requestgpus": "request_gpus",
+    "requirements": "requirements",
+    "rank": "rank",
+    "jobprio": "priority",
+    "allowedexecuteduration": "allowed_execute_duration",
+    "allowedjobduration": "allowed_job_duration",
+    "shouldtransferfiles": "should_transfer_files",
+}
+_SIZES = {"request_memory": ("RequestMemory", "MB"), "request_disk": ("RequestDisk", "KB")}
+
+
+class Editing:
+    """Edit jobs; find the nodes of a stage."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
+    def priority(self, number: int, stage: str | None = None) -> int:
+        """Give jobs another priority among all your jobs: higher ones start first."""
+        checked = stage_options.parse({"priority": number}, stage or self._run.tag).priority
+        return self._change(stage, {"JobPrio": str(checked)}, "give another priority")
+
+    def edit(
+        self,
+        stage: str | None = None,
+        *,
+        request_memory: str | int | None = None,
+        request_disk: str | int | None = None,
+        time: str | float | timedelta | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        transfer_files: bool = False,
+    ) -> int:
+        """Change what the jobs of a stage ask for."""
+        self.nodes_of(stage)  # refuses what is no stage, before anything is asked with it
+        what = stage or self._run.tag
+        changes: dict[str, str] = {}
+        sizes = {"request_memory": request_memory, "request_disk": request_disk}
+        given = stage_options.parse(sizes, what)
+        for name, (attribute, unit) in _SIZES.items():
+            amount = given.given().get(name)
+            if isinstance(amount, PerItem):
+                raise OptionError(f"{what!r}: {name} takes a fixed value here, no function")
+            if amount is not None:
+                changes[attribute] = str(_megabytes(amount, unit))
+        if time is not None:
+            try:
+                changes[self._duration(stage)] = str(_duration(time))
+            except OptionError as error:
+                raise OptionError(f"time={validation.shown(time)}: {error}") from None
+        if attributes is not None and not isinstance(attributes, Mapping):
+            raise OptionError(
+                f"attributes={validation.shown(attributes)}: it takes a dict of attribute to value"
+            )
+        wanted: Mapping[Any, Any] = attributes or {}
+        for name, value in wanted.items():
+            if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name):
+                raise OptionError(f"{name!r} is not the name of an attribute")
+            try:
+                changes[name] = stage_options.one_line(value)
+            except OptionError as error:
+                raise OptionError(f"attribute {name}={value!r}: {error}") from None
+        if transfer_files:
+            changes["ShouldTransferFiles"] = '"YES"'
+        if not changes:
+            raise UsageError(
+                "there is nothing to change: give request_memory, request_disk, time, attributes "
+                "or transfer_files"
+            )
+        return self._change(stage, changes)
+
+    def _change(self, stage: str | None, attributes: dict[str, str], action: str = "edit") -> int:
+        """Change attributes of jobs in the queue, then of those to come."""
+        nodes = self.nodes_of(stage)
+        submission = self._run.submission()
+        self.check_can(action)
+
+        def edit_queue() -> int:
+            if self._run.state.ended:
+                return 0
+            return submission.edit(nodes, self.inside(stage), attributes)
+
+        number = edit_queue()  # first, since it may be refused
+        values = {
+            _COMMANDS.get(name.lower(), f"MY.{name}"): value for name, value in attributes.items()
+        }
+        if "should_transfer_files" in values:  # a word there, a text in the ad
+            values["should_transfer_files"] = values["should_transfer_files"].strip('"')
+        self.describe(stage, lambda run, node: submitfile.change(run, node, values))
+        # DAGMan may have submitted jobs by the description of before.
+        return max(number, edit_queue())
+
+    def describe(self, stage: str | None, change: Callable[[str, str], object]) -> None:
+        """Change the submit descriptions of a stage's jobs."""
+        written: set[tuple[Path, str]] = set()
+        # A round that is made meanwhile may have been copied before its template was changed.
+        while missing := [place for place in self._places(stage) if place not in written]:
+            for folder, node in missing:
+                change(str(folder), node)
+            written.update(missing)
+
+    def _places(self, stage: str | None) -> list[tuple[Path, str]]:
+        """Return the submit descriptions of a stage's jobs: folder and node of each.
+
+        Of a loop these are those of its template, which later rounds are copies of, and of the
+        present round.
+        """
+        return list(places(self._run.path, stage))
+
+    def inside(self, stage: str | None) -> set[str]:
+        """Return the nodes of a stage that loops repeat; of a loop all of its nodes."""
+        return {node for folder, node in self._places(stage) if folder != self._run.path}
+
+    def _duration(self, stage: str | None) -> str:
+        """Return which of the two limits on time the jobs have already, or the usual one."""
+        for folder, node in self._places(stage):
+            if "allowed_job_duration" in submitfile.commands(str(folder), node):
+                return "AllowedJobDuration"
+        return "AllowedExecuteDuration"
+
+    def check_can(self, action: str) -> None:
+        """Refuse what means nothing where the run is, before anything is done."""
+        if self._run.backend_name == "local":
+            from htdag.backends.local import refuse
+
+            refuse(action)
+
+    def nodes_of(self, stage: str | None) -> list[str]:
+        """Return the nodes that compute a stage, or the node of that name; with None all."""
+        nodes = self._run.plan["nodes"]
+        if stage is None:
+            return [node["name"] for node in nodes]
+        validation.text(stage, "stage")
+        found = [
+            node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
+        ] or [name for name in self._run.nodes if name == stage]
+        if not found:
+            loops = [node["name"] for node in nodes if node["mode"] == "loop"]
+            found = [
+                loop for loop in loops if any(places(self._run.path / layout.step(loop), stage))
+            ]
+        if not found:
+            sources = {each["name"] for each in self._run.plan["stages"] if each["node"] is None}
+            names = [name for name in self._run.stages if name not in sources]
+            near = difflib.get_close_matches(stage, [*names, *self._run.nodes], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            raise UsageError(
+                f"run {self._run.tag!r} has no stage or node {stage!r} with jobs; {hint}"
+            )
+        return found
+
+
+def _megabytes(size: str, unit: str = "MB") -> int:
+    """Return a size in normal form as a whole number of MB, or of KB."""
+    found = submitfile.megabytes(size)
+    assert found is not None  # it was checked
+    return ceil(found * (1024 if unit == "KB" else 1))

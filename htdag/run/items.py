@@ -1,0 +1,70 @@
+"""Look at the items of a run, and at what its jobs have used, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from htdag.observe import items
+from htdag.observe.items import ItemState, JobUsage
+from htdag.run import locate
+from htdag.run.directory import RunDirectory
+from htdag.run.jobs import JobControl
+from htdag.runtime import layout
+
+
+class ItemStates:
+    """What is known of single items and jobs."""
+
+    def __init__(self, run: RunDirectory, jobs: JobControl) -> None:
+        self._run = run
+        self._jobs = jobs
+
+    def item_states(
+        self, stage: str, *, ask: bool = False, round: int | None = None
+    ) -> list[ItemState]:
+        """Return the state of each item of a stage."""
+        self._run.stage(stage)
+        place = self._run
+        within: tuple[tuple[str, int], ...] = ()
+        while True:
+            inner = next(place.rounds_with(stage, round), None)
+            if inner is None:
+                break
+            within = (*within, (inner.loop, int(inner.path.name)))
+            place, round = inner, None
+        found: list[ItemState] = []
+        jobs = [job for job in self._jobs.jobs(stage, ask) if job.within == within]
+        for node in _nodes(place, stage):
+            mine = {
+                job.chunk: job for job in jobs if job.node == node["name"] and job.chunk is not None
+            }
+            found += items.states(place.path, node, mine)
+        return found
+
+    def usage(self, stage: str | None = None) -> list[JobUsage]:
+        """Return what the jobs that have ended have used: time, memory, disk."""
+        if stage is not None:
+            self._run.stage(stage)
+        return list(_usage(self._run, stage))
+
+
+def _usage(run: RunDirectory, stage: str | None) -> Iterator[JobUsage]:
+    for node in run.plan["nodes"]:
+        if node["mode"] != "loop" and stage in (None, *node["stages"], *node["outputs"]):
+            yield from items.usage(run.path, node)
+        if node["mode"] == "loop":
+            name = node["name"]
+            inside = None if stage == name else stage
+            for number in range(1, layout.last_round(str(run.path), name) + 1):
+                inner = RunDirectory(run.path / layout.one_round(name, number))
+                if inside is None or inside in inner.stages:
+                    for entry in _usage(inner, inside):
+                        yield replace(entry, rounds=(number, *entry.rounds))
+
+
+def _nodes(run: RunDirectory, stage: str) -> list[dict[str, Any]]:
+    """Return the node whose items are those of a stage: of a reduce the last one."""
+    found = [node for node in run.plan["nodes"] if stage in node["stages"]]
+    return found or locate.nodes_of(run.plan, stage)

@@ -1,0 +1,141 @@
+"""What the items of a run have printed, also in jobs that are still running."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from htdag.errors import NotDone
+from htdag.run import locate
+from htdag.run.directory import RunDirectory
+from htdag.runtime import layout
+from htdag.runtime.data import recordfile
+
+_Spans = dict[str, list[int]]
+
+
+class Output:
+    """The output streams of a run."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
+    def stdout(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
+        """Return what an item has printed while a job of a stage worked on it."""
+        return self.printed(stage, key, "out", round).decode(errors="replace")
+
+    def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
+        """Return what an item has written to standard error, such as the output of logging."""
+        return self.printed(stage, key, "err", round).decode(errors="replace")
+
+    def printed(
+        self, stage: str, key: str | int | None, which: str, round: int | None = None
+    ) -> bytes:
+        """Return what was printed as it is: ``which`` is ``"out"`` or ``"err"``."""
+        self._run.stage(stage)
+        waiting: NotDone | None = None
+        for inner in self._run.rounds_with(stage, round):
+            try:
+                return Output(inner).printed(stage, key, which)
+            except NotDone as error:
+                waiting = waiting or error
+        if waiting is not None:
+            raise waiting
+        nodes = locate.nodes_of(self._run.plan, stage)
+        if key is None:
+            texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
+            if not texts:
+                raise NotDone(f"run {self._run.tag!r}: no job of stage {stage!r} has run yet")
+            return b"".join(texts)
+        place = locate.find(self._run.path, self._run.plan, stage, str(key))
+        node, chunk = self._run.plan["by_name"][place.job.node], place.job.chunk
+        for number in range(place.job.attempt, 0, -1):
+            text = self._of_item(node, chunk, number, place, which)
+            if text is not None:
+                return text
+        raise NotDone(
+            f"run {self._run.tag!r}: no job of stage {stage!r} has begun with item {key} yet"
+        )
+
+    def _jobs(self, node: dict[str, Any]) -> Iterator[tuple[str, int]]:
+        """Yield chunk and attempt of the jobs that have left anything, or run now."""
+        found = {
+            (layout.chunk_name(chunk), attempt)
+            for chunk, attempts in layout.attempts(str(self._run.path), node["name"]).items()
+            for attempt in attempts
+        }
+        for chunk in self._run.activity().running.get(node["name"], ()):
+            job = locate.job_of(self._run.path, node["name"], chunk)
+            if job is not None:
+                found.add((job.chunk, job.attempt))
+        yield from sorted(found)
+
+    def _of_item(
+        self, node: dict[str, Any], chunk: str, attempt: int, place: locate.Place, which: str
+    ) -> bytes | None:
+        """Return what an item printed in one attempt; None where that did not begin with it."""
+        record = self._fetched(node, chunk, layout.record(node["name"], chunk, attempt))
+        if record is None:
+            return None
+        lines = list(_lines(record))
+        whole = self._whole(node, chunk, attempt, which)
+        if node["mode"] == "reduce":
+            return whole
+        spans = {
+            line["streams"]["sequence"]: line["streams"] for line in lines if "streams" in line
+        }
+        ended = any("end" in line for line in lines)
+        task = self._run.path / layout.chunk(node["name"], chunk, attempt)
+        todo = layout.read_json(str(task), "todo")["todo"]
+        if todo is not None and not any(a <= place.sequence <= b for a, b in todo):
+            return None
+        if place.sequence in spans:
+            span = spans[place.sequence]
+            return whole[span[which][0] : _end(span, which)]
+        last = max(spans, default=-1)
+        if ended or place.sequence < last:
+            return b""
+        return whole[_end(spans[last], which) if spans else 0 :]
+
+    def _whole(self, node: dict[str, Any], chunk: str, attempt: int, which: str) -> bytes:
+        path = (layout.stdout if which == "out" else layout.stderr)(node["name"], chunk, attempt)
+        file = self._run.path / path
+        if file.exists() and (file.stat().st_size or self._has_ended(node, chunk, attempt)):
+            return _content(file)
+        return self._peek(node, chunk, which) or b""
+
+    def _has_ended(self, node: dict[str, Any], chunk: str, attempt: int) -> bool:
+        record = self._run.path / layout.record(node["name"], chunk, attempt)
+        return recordfile.end(str(record)) is not None
+
+    def _fetched(self, node: dict[str, Any], chunk: str, path: str) -> bytes | None:
+        try:
+            return _content(self._run.path / path)
+        except FileNotFoundError:
+            return self._peek(node, chunk, path)
+
+    def _peek(self, node: dict[str, Any], chunk: str, what: str) -> bytes | None:
+        if self._run.around is not None:
+            return None  # HTCondor knows the jobs of a round by another name than theirs here
+        return self._run.submission().peek(node["name"], chunk, what)
+
+
+def _content(path: Path) -> bytes:
+    with open(path, "rb", opener=layout.unblocked) as file:
+        return file.read()
+
+
+def _end(span: dict[str, Any], which: str) -> int:
+    """Return where an item's output ends, its traceback on standard error included."""
+    found: int = span.get("trace", span["err"][1]) if which == "err" else span["out"][1]
+    return found
+
+
+def _lines(record: bytes) -> Iterator[dict[str, Any]]:
+    for line in record.splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue  # it is being written

@@ -1,0 +1,129 @@
+"""Compute parts of a run again, with the functions that it has."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from htdag.checks import validation
+from htdag.compile.writer import begin_loops, write_lists
+from htdag.errors import UsageError
+from htdag.reuse.swap import alone, copy_of, remove_quietly
+from htdag.reuse.takeover import fill
+from htdag.run.control import Control
+from htdag.run.directory import RunDirectory
+from htdag.run.resubmit import aside, check_at_rest, put_in_place
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
+
+
+class Rerun:
+    """`rerun`."""
+
+    def __init__(self, run: RunDirectory, control: Control) -> None:
+        self._run = run
+        self._control = control
+
+    def rerun(
+        self,
+        stage: str | None = None,
+        keys: Iterable[str | int] | None = None,
+        *,
+        errors: bool = False,
+    ) -> None:
+        """Compute all of a run again, or a part of it, with the same functions and items."""
+        if errors and (stage is not None or keys is not None):
+            raise UsageError("errors=True means all that failed; it takes no stage and no keys")
+        if stage is not None:
+            self._run.stage(stage)
+        wanted = None if keys is None else _checked(keys)
+        with alone(self._run.path):
+            check_at_rest(self._run, "computed again")
+            self._control.check_python()
+            backend = self._run.backend(self._run.backend_name)
+            before = self._run.ticket()["ticket"]
+            new = aside(self._run.path, "rerun")
+            copy_of(self._run.path, new, self._run.manifest["dag"])
+            try:
+                self._fill(new, stage, wanted, errors)
+                put_in_place(new, self._run.path, lambda: self._run.submit(backend, before))
+            finally:
+                remove_quietly(new)
+
+    def _fill(
+        self, new: Path, stage: str | None, keys: frozenset[str] | None, errors: bool
+    ) -> None:
+        """Give the nodes of the new directory what is to stay."""
+        plan = progress.read_plan(str(self._run.path))
+        content = layout.read_json(str(new / layout.PLAN), "nodes")
+        of_stage = {
+            node["name"]
+            for node in plan["nodes"]
+            if stage is None or stage in [*node["stages"], *node["outputs"]]
+        }
+        dropped: Collection[str] = ()
+        if keys is None and not errors:
+            dropped = _with_descendants(plan, of_stage)
+        seen: set[str] = set()
+
+        kinds = {entry["name"]: entry["kind"] for entry in plan["stages"]}
+
+        def keep(key: str, *, extends: bool) -> bool:
+            named = _named_by(key, keys or frozenset(), extends)
+            seen.update(named)
+            return not named
+
+        for node in content["nodes"]:
+            name = node["name"]
+            extends = any(kinds.get(each) == "flat_map" for each in node["stages"])
+            chosen = None
+            if keys is not None and name in of_stage:
+                chosen = functools.partial(keep, extends=extends)
+            again = name in dropped or node["mode"] == "loop"
+            node["reuse"] = not again and fill(
+                self._run.path, plan, [name], new / layout.kept(name), chosen
+            )
+        missing = sorted((keys or frozenset()) - seen)
+        if missing:
+            where = f"stage {stage!r}" if stage is not None else "no stage"
+            has = "has no item" if stage is not None else "has an item"
+            raise UsageError(
+                f"run {self._run.tag!r}: {where} {has} with the key {missing[0]!r} "
+                f"that was computed; keys are those of results and errors (Item.key, ItemError.key)"
+            )
+        data = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        layout.write_aside(str(new / layout.PLAN), data.encode())
+        write_lists(new, content)
+        begin_loops(new)
+
+
+def _checked(keys: Iterable[Any]) -> frozenset[str]:
+    if isinstance(keys, str):
+        raise UsageError(f"keys={keys!r}: it takes several keys, such as [{keys!r}]")
+    if not isinstance(keys, Iterable):
+        raise UsageError(f"keys={validation.shown(keys)}: it takes several keys, such as [7, 12]")
+    found = frozenset(str(key) for key in keys)
+    if not found:
+        raise UsageError("keys is empty: there is nothing to compute again")
+    return found
+
+
+def _named_by(key: str, keys: frozenset[str], extends: bool) -> set[str]:
+    """Return those of the keys that mean an item: its own, or the one that it was made from.
+
+    Where the node ``extends`` keys, those of what it makes of the item mean it too.
+    """
+    parts = key.split(".")
+    named = {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & keys
+    return named | ({each for each in keys if extends and each.startswith(f"{key}.")})
+
+
+def _with_descendants(plan: dict[str, Any], names: Collection[str]) -> set[str]:
+    found = set(names)
+    for node in plan["nodes"]:  # parents before children
+        if found.intersection(node["parents"]):
+            found.add(node["name"])
+    return found

@@ -1,0 +1,1 @@
+"""What functions can use of htdag in a job."""

@@ -1,0 +1,253 @@
+"""Checkpoints: what a long function has put aside, so that it need not begin anew.
+
+A node whose functions call `checkpoint` has a folder for each job. In it is a tar archive for each
+call that has put something aside, replaced as a whole only when the next one is complete. HTCondor
+takes the folder along when the job is evicted. In such a node each call of a function has a working
+directory of its own, since the files are known by their names in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Dict, Iterator, List, Optional, Union
+
+from .. import layout
+from ..task import Job
+from .shim import public
+
+# Most jobs have no checkpoints, so what these need beside this (an archive, temporary files) is
+# imported where it is used.
+_SIZED = (list, tuple, dict, set, frozenset, str, bytes, range)
+
+
+class _Call:
+    """One call of a function, and where it puts its files aside."""
+
+    def __init__(self, archive: str, folder: str) -> None:
+        self.archive = archive
+        self.folder = folder
+
+
+class _Place:
+    """What this process does at the moment."""
+
+    def __init__(self) -> None:
+        self.call: Optional[_Call] = None
+        self.keeper: Optional[Keeper] = None
+
+
+_HERE = _Place()
+
+
+@public
+def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
+    """Put files aside, so that the function goes on from them if its job is evicted.
+
+    When the function is called again for the same item, the files are in its working directory
+    before it begins: as they were when `checkpoint` returned last, also after the job was evicted
+    several times, and where an attempt that failed is tried again. Locally, outside of a run, this
+    does nothing.
+
+    Parameters
+    ----------
+    *files : str or path
+        Files or directories in the working directory, which is the call's own: name them
+        relatively. What an earlier call put aside and this one does not name is kept.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of them does not exist.
+    ValueError
+        If one of them is not in the working directory.
+    RuntimeError
+        If htdag did not find this call in the code of the node's functions, and the job is not
+        ready for it.
+
+    Examples
+    --------
+    >>> import json
+    >>> from pathlib import Path
+    >>> import htdag
+    >>> def total(numbers):
+    ...     state = Path("state.json")
+    ...     done, total = json.loads(state.read_text()) if state.exists() else (0, 0)
+    ...     for n in range(done, len(numbers)):
+    ...         total += numbers[n]
+    ...         if n % 1000 == 999:
+    ...             state.write_text(json.dumps([n + 1, total]))
+    ...             htdag.checkpoint(state)
+    ...     return total
+    >>> total(range(10))
+    45
+    """
+    keeper, call = _HERE.keeper, _HERE.call
+    if keeper is None:
+        return
+    if call is None:
+        raise RuntimeError(
+            "this job is not ready for checkpoints: htdag.checkpoint has to be called by a "
+            "function of a map, starmap, flat_map or filter, in code that travels with the job "
+            "(code of an installed package does not); mention htdag.checkpoint in the function"
+        )
+    from . import checkpointfile
+
+    names = [_relative(file, call.folder) for file in files]
+    checkpointfile.write(call.archive, call.folder, names)
+    if keeper.pauser.is_due():
+        os.chdir(keeper.home)
+        keeper.pauser.pause()
+
+
+def _relative(file: Any, folder: str) -> str:
+    path = os.path.abspath(os.fspath(file))
+    if not os.path.lexists(path):
+        raise FileNotFoundError("htdag.checkpoint: there is no file %r" % os.fspath(file))
+    folder = os.path.realpath(folder)
+    path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+    if not path.startswith(folder + os.sep):
+        raise ValueError(
+            "htdag.checkpoint: %r is not in the working directory %r; write there what is to be "
+            "put aside" % (os.fspath(file), folder)
+        )
+    return os.path.relpath(path, folder)
+
+
+def forget(job: Job) -> None:
+    """Make the job's folder, empty, when it begins."""
+    if job.program["checkpoints"]:
+        folder = layout.checkpoints(job.node, job.chunk, job.attempt)
+        layout.remove_tree(folder)
+        os.makedirs(folder, mode=0o700)
+        earlier = of_earlier_attempt(".", job.node, job.chunk, job.attempt)
+        for name in os.listdir(earlier) if earlier else ():
+            if name.endswith(".tar"):
+                import shutil
+
+                shutil.copy(os.path.join(earlier, name), os.path.join(folder, name))
+
+
+def of_earlier_attempt(run: str, node: str, chunk: str, attempt: int) -> str:
+    """Return the folder that the last attempt before this one left; "" where there is none."""
+    for earlier in range(attempt - 1, 0, -1):
+        folder = layout.checkpoints(node, chunk, earlier)
+        if os.path.isdir(os.path.join(run, folder)):
+            return folder
+    return ""
+
+
+class Keeper:
+    """Gives each call of a function its working directory, and its checkpoint.
+
+    Parameters
+    ----------
+    job : Job
+        The job; of a node without checkpoints nothing is done.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._works = bool(job.program["checkpoints"])
+        self.home = os.getcwd()
+        folder = layout.checkpoints(job.node, job.chunk, job.attempt)
+        self._folder = os.path.abspath(os.path.join(job.root, folder))
+        self._links = [each["as"] for each in job.program.get("input_files", ())]
+        self._scratch = ""
+        self._sequence = 0
+        self._calls: Dict[str, int] = {}
+        self.pauser: Any = None
+        _HERE.keeper = self
+        if self._works:
+            import tempfile
+
+            self._scratch = tempfile.mkdtemp(prefix="calls-", dir=os.path.dirname(self.home))
+
+    def over(self, operations: List[Dict[str, Any]], functions: List[Any]) -> List[Any]:
+        """Return the functions of a node, each call in a directory of its own."""
+        if not self._works:
+            return functions
+        found = list(functions)
+        for operation in operations:
+            number = operation["function"]
+            found[number] = self._within(functions[number], operation["stage"])
+        return found
+
+    def _within(self, function: Any, stage: str) -> Any:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            here = self._begin(stage)
+            with _Inside(here, self.home):
+                result = function(*arguments, **keywords)
+            if type(result) not in _SIZED and hasattr(result, "__next__"):
+                return self._elements(result, here)
+            return result
+
+        return call
+
+    def _elements(self, result: Iterator[Any], here: _Call) -> Iterator[Any]:
+        """Go on with a generator where it began."""
+        while True:
+            with _Inside(here, self.home):
+                try:
+                    element = next(result)
+                except StopIteration:
+                    return
+            yield element
+
+    def _begin(self, stage: str) -> _Call:
+        number = self._calls[stage] = self._calls.get(stage, -1) + 1
+        name = "%d.%s.%d" % (self._sequence, stage, number)
+        here = _Call(os.path.join(self._folder, name + ".tar"), os.path.join(self._scratch, name))
+        os.mkdir(here.folder, 0o700)
+        if os.path.exists(here.archive):
+            from . import checkpointfile
+
+            checkpointfile.restore(here.archive, here.folder)
+        for name in self._links:
+            link = os.path.join(here.folder, name)
+            if not os.path.lexists(link):
+                os.symlink(os.path.join(self.home, name), link)
+        return here
+
+    def item(self, sequence: int) -> None:
+        """Begin an item."""
+        self._sequence = sequence
+        self._calls = {}
+
+    def end(self, done: bool) -> None:
+        """End an item; what a failed one has put aside stays, for when it is tried again."""
+        for stage, last in self._calls.items():
+            for number in range(last + 1):
+                name = "%d.%s.%d" % (self._sequence, stage, number)
+                layout.remove_tree(os.path.join(self._scratch, name))
+                if done:
+                    _remove(os.path.join(self._folder, name + ".tar"))
+
+    def close(self) -> None:
+        """Remove the working directories."""
+        _HERE.keeper = None
+        if self._scratch:
+            layout.remove_tree(self._scratch)
+
+
+class _Inside:
+    """Inside of the block a call of a function goes on, in its own directory."""
+
+    def __init__(self, call: _Call, home: str) -> None:
+        self._call = call
+        self.home = home
+
+    def __enter__(self) -> None:
+        _HERE.call = self._call
+        os.chdir(self._call.folder)
+
+    def __exit__(self, *_: Any) -> None:
+        _HERE.call = None
+        with contextlib.suppress(OSError):  # a function has removed it: it is made again
+            os.chdir(self.home)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.remove(path)
+    except FileNotFoundError:
+        return

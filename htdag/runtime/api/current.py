@@ -1,0 +1,143 @@
+"""`current`: what a function can ask of the job that it runs in."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from ..task import Job, cpus
+from .context import HERE
+from .shim import public
+
+_ATTRIBUTE = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
+
+
+@public
+@dataclass(frozen=True)
+class Current:
+    """Where a function runs, and for which item.
+
+    Attributes
+    ----------
+    run : str
+        The tag of the run.
+    stage : str
+        The stage whose function is called.
+    key : str or None
+        The key of the item; None where items are combined, not taken one by one.
+    attempt : int
+        Which attempt at the chunk this is, from 1.
+    node : str
+        The DAGMan node.
+    chunk : int
+        The number of the chunk in the node, from 0.
+    job : str or None
+        HTCondor's number of the job, such as ``"12.0"``; None without HTCondor.
+    slot : str or None
+        The name of the slot, such as ``"slot1_1@node7"``; None without HTCondor.
+    scratch : pathlib.Path
+        A directory for files that are of no use afterwards: HTCondor's scratch directory, which
+        is removed with the job; without HTCondor, the machine's directory for temporary files.
+    cpus : int
+        How many CPUs the job was given.
+    memory : int or None
+        MB of memory that it was given; None without HTCondor, where there is no limit.
+    disk : int or None
+        KB of disk that it was given; None without HTCondor.
+    gpus : int
+        How many GPUs it was given.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> def threads(item):
+    ...     here = htdag.current()
+    ...     return here.cpus if here else 1
+    >>> threads("outside of a run")
+    1
+    """
+
+    run: str
+    stage: str
+    key: Optional[str]
+    attempt: int
+    node: str
+    chunk: int
+    job: Optional[str]
+    slot: Optional[str]
+    scratch: Path
+    cpus: int
+    memory: Optional[int]
+    disk: Optional[int]
+    gpus: int
+
+
+@public
+def current() -> Optional[Current]:
+    """Tell what the function that calls this runs in; None outside of a run.
+
+    Works in jobs, on HTCondor and on this machine, also where htdag is not installed.
+
+    Returns
+    -------
+    Current or None
+
+    Examples
+    --------
+    >>> import htdag
+    >>> print(htdag.current())
+    None
+    """
+    job = HERE.job
+    if job is None:
+        return None
+    if HERE.granted is None:
+        HERE.granted = _granted(job)
+    return Current(
+        run=job.program["run"],
+        stage=HERE.cursor.stage,
+        key=HERE.cursor.key or None,
+        attempt=job.attempt,
+        node=job.node,
+        chunk=int(job.chunk),
+        **HERE.granted,
+    )
+
+
+def _granted(job: Job) -> Dict[str, Any]:
+    """Return what HTCondor gave the job, by the ads that it leaves beside it."""
+    machine = _ad("_CONDOR_MACHINE_AD")
+    own = _ad("_CONDOR_JOB_AD")
+    scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
+    cluster, process = _number(own, "ClusterId"), _number(own, "ProcId")
+    granted = _number(machine, "Cpus")
+    return {
+        "job": None if cluster is None else "%d.%d" % (cluster, process or 0),
+        "slot": machine["Name"].strip('"') if "Name" in machine else None,
+        "scratch": Path(scratch or tempfile.gettempdir()),
+        "cpus": cpus(job) if granted is None else granted,
+        "memory": _number(machine, "Memory"),
+        "disk": _number(machine, "Disk"),
+        "gpus": _number(machine, "GPUs") or 0,
+    }
+
+
+def _ad(variable: str) -> Dict[str, str]:
+    """Return the attributes of an ad that a variable names the file of, as they are written."""
+    path = os.environ.get(variable)
+    if not path:
+        return {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return dict(_ATTRIBUTE.findall(file.read()))
+    except OSError:
+        return {}
+
+
+def _number(ad: Dict[str, str], name: str) -> Optional[int]:
+    text = ad.get(name, "")
+    return int(text) if text.isdigit() else None

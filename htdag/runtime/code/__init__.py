@@ -1,0 +1,1 @@
+"""How functions travel, and are made again in jobs."""

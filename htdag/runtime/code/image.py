@@ -1,0 +1,956 @@
+"""The image of the user's modules, from which jobs have them as they were at submit.
+
+A run has one image. For each of the user's modules that its functions reach it holds the source,
+and *pieces*: pickles of what the module's names meant. A module of the image is one module object,
+under its own name. Its names are made when they are needed: from a piece, or else from the
+statements in its source that bind them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import functools
+import importlib.machinery
+import io
+import linecache
+import os
+import pickle
+import sys
+import types
+from _thread import RLock
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+from .. import layout
+from . import models
+
+__all__ = [
+    "Image",
+    "Module",
+    "cached",
+    "enter",
+    "make_class",
+    "make_code",
+    "new_member",
+    "set_class_state",
+]
+
+Name = Tuple[str, str]
+"""A module, and one of its names."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return what pickles of paths refer to; it takes time, which other jobs need not spend."""
+    if name == "arrived":
+        from ..filepath import arrived
+
+        return arrived
+    raise AttributeError(name)
+
+
+_PACKAGE = "htdag"
+_VARIABLE = "HTDAG_CODE"  # tells processes that a function starts where the image is
+_SPAWNED = __package__.rpartition(".")[0] + ".api.spawned" if __package__ else ""
+
+
+def _known_as(thing: Any) -> Any:
+    """Have pickles refer to something by a name that it has in jobs and where runs are read."""
+    thing.__module__ = _PACKAGE
+    thing.__qualname__ = "_image." + thing.__name__
+    return thing
+
+
+# What pickles refer to
+
+
+@_known_as
+def make_code(*parts: Any) -> types.CodeType:
+    """Return the code of a function: Python has no name for its type by which pickle finds it."""
+    return types.CodeType(*parts)
+
+
+@_known_as
+def make_function(
+    code: types.CodeType, module: str, closure: Any, image: Optional["Image"] = None
+) -> Any:
+    """Return a function, without its state, that looks its variables up in a module.
+
+    Without an image it came with a value, and what it looks up is made now.
+    """
+    try:
+        names: Dict[str, Any] = vars(_imported(module) if image is None else image.module(module))
+    except ImportError:
+        if code.co_names:
+            raise
+        names = {"__name__": module}  # it can do without
+    loader = names.get("__loader__")
+    if image is None and isinstance(loader, Loader):
+        loader.image.bring(module, code)
+    return types.FunctionType(code, names, None, None, closure)
+
+
+def _imported(module: str) -> Any:
+    if module not in sys.modules:
+        importlib.import_module(module)
+    return sys.modules[module]
+
+
+def _absent(error: BaseException) -> Any:
+    """Return what stands for something that cannot be made here; its use says why."""
+    from .absent import Absent  # it takes time, which most jobs need not spend
+
+    return Absent(error)
+
+
+@_known_as
+def set_function_state(function: Any, state: Any) -> None:
+    """Give a function its defaults, the values of its closure, and so on."""
+    attributes, slots = state
+    vars(function).update(attributes)
+    del slots["__globals__"], slots["_cloudpickle_submodules"]
+    for number, cell in enumerate(slots.pop("__closure__") or ()):
+        try:
+            function.__closure__[number].cell_contents = cell.cell_contents
+        except ValueError:
+            continue  # it is empty
+    for name, value in slots.items():
+        setattr(function, name, value)
+
+
+@_known_as
+def cached(function: Any, parameters: Dict[str, Any], attributes: Dict[str, Any]) -> Any:
+    """Return a function with a cache of its own, which is empty."""
+    made = functools.lru_cache(parameters["maxsize"], parameters["typed"])(function)
+    vars(made).update(attributes)
+    return made
+
+
+@contextlib.contextmanager
+def _quiet(bases: Any, module: Any, name: Any) -> Iterator[None]:
+    """Let no base class act on a certain subclass: what it did was done when that was defined.
+
+    Other classes may come up at the same time, in modules that are imported meanwhile.
+    """
+    found = {kind for base in bases for kind in base.__mro__ if "__init_subclass__" in vars(kind)}
+    before = {
+        kind: vars(kind)["__init_subclass__"] for kind in found if kind.__flags__ & _CAN_CHANGE
+    }
+
+    def passing(own: Any) -> Any:
+        def act(*given: Any, **options: Any) -> None:
+            (cls,) = given
+            if (cls.__module__, cls.__qualname__) != (module, name):
+                own.__get__(None, cls)(**options)
+
+        return classmethod(act)
+
+    try:
+        for kind, own in before.items():
+            type.__setattr__(kind, "__init_subclass__", passing(own))
+        yield
+    finally:
+        for kind, own in before.items():
+            type.__setattr__(kind, "__init_subclass__", own)
+
+
+_CAN_CHANGE = 1 << 9  # a flag of classes that are made by Python code
+
+
+@_known_as
+def make_class(
+    metaclass: Any, name: str, bases: Any, names: Dict[str, Any], tracker: Any, written: Any
+) -> Any:
+    """Return a class without members; what its metaclass and bases do about a new one was done."""
+    from cloudpickle import cloudpickle
+
+    names = {sys.intern(key): value for key, value in names.items()}
+    makers = (kind.__new__ for kind in metaclass.__mro__ if "__new__" in vars(kind))
+    make = next(each for each in makers if _is_installed(each) and not _acts(each))
+    try:
+        with _quiet(bases, names.get("__module__"), names.get("__qualname__", name)):
+            made = make(metaclass, name, bases, dict(names))
+    except TypeError:
+        # As for typing.TypedDict: made of what was written as its bases.
+        return cloudpickle._make_skeleton_class(metaclass, name, written, names, tracker, None)
+    return cloudpickle._lookup_class_or_track(tracker, made)
+
+
+@_known_as
+def set_class_state(kind: Any, state: Any) -> Any:
+    """Give a class its members, past what its metaclass does about that."""
+    members, _ = state
+    if "_member_map_" in vars(kind):
+        return kind  # an enumeration that came before, with members that others may hold
+    registered = members.pop("_abc_impl", ())
+    setters = (vars(each).get("__setattr__") for each in type(kind).__mro__)
+    put = next(each for each in setters if each and _is_installed(each) and not _acts(each))
+    for name, value in members.items():
+        put(kind, name, value)
+    if "__firstlineno__" in members:  # which the others have made Python forget
+        put(kind, "__firstlineno__", members["__firstlineno__"])
+    for subclass in registered:
+        kind.register(subclass)
+    models.complete(kind, members)
+    return kind
+
+
+@_known_as
+def new_member(kind: Any, name: str, base: Any, arguments: Any) -> Any:
+    """Return a member of an enumeration, which need not have it yet."""
+    there = vars(kind).get("_member_map_", {}).get(name)
+    return base.__new__(kind, *arguments) if there is None else there
+
+
+def _acts(function: Any) -> bool:
+    """Tell whether a method of a metaclass acts on the members of a class."""
+    module = str(getattr(function, "__module__", "")).partition(".")[0]
+    return module in ("enum", "typing", "typing_extensions", "pydantic")
+
+
+def _is_installed(function: Any) -> bool:
+    if not isinstance(function, types.FunctionType):
+        return True  # in C
+    module = sys.modules.get(function.__module__)
+    return not isinstance(module, Module) and function.__module__ != "__main__"
+
+
+# Modules
+
+
+class Module(types.ModuleType):
+    """A module of the image: its names are made when they are asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        loader = self.__dict__.get("__loader__")
+        if isinstance(loader, Loader):
+            return loader.image.attribute(self.__dict__["__name__"], name)
+        raise AttributeError("module %r has no attribute %r" % (self.__name__, name))
+
+    def __dir__(self) -> List[str]:
+        names = set(self.__dict__)
+        loader = self.__dict__.get("__loader__")
+        if isinstance(loader, Loader):
+            names.update(loader.image.names(self.__name__))
+        return sorted(names)
+
+
+class Loader:
+    """A finder and loader in one. Not by importlib.abc, which takes long to import."""
+
+    def __init__(self, image: "Image") -> None:
+        self.image = image
+
+    def find_spec(
+        self, name: str, path: Optional[Sequence[str]] = None, target: Any = None
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        """Return what there is to know of a module of the image."""
+        return self.image.spec(name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> Any:
+        """Return the module object."""
+        return self.image.blank(spec.name)
+
+    def exec_module(self, module: Any) -> None:
+        """Execute a module that was not loaded at submit; the names of others are made later."""
+        self.image.execute(module)
+
+    def get_source(self, name: str) -> Optional[str]:
+        """Return the source of a module, as text."""
+        source = self.image.modules[name]["source"]
+        return None if source is None else decoded(source)
+
+    def get_filename(self, name: str) -> str:
+        """Return the file of a module."""
+        return str(self.image.modules[name]["file"])
+
+    def is_package(self, name: str) -> bool:
+        """Tell whether a module is a package."""
+        return self.image.modules[name]["path"] is not None
+
+    def get_code(self, name: str) -> Any:
+        """Return the code of a module."""
+        entry = self.image.modules[name]
+        return None if entry["source"] is None else compile(entry["source"], entry["file"], "exec")
+
+    def get_data(self, path: str) -> bytes:
+        """Return what is in a file of a package."""
+        with open(path, "rb") as file:
+            return file.read()
+
+    def get_resource_reader(self, name: str) -> Any:
+        """Return what finds the files of a package."""
+        from importlib.readers import FileReader
+
+        if not self.is_package(name):
+            return None
+        located: Any = types.SimpleNamespace()
+        located.path = os.path.join(self.image.folder(name), "__init__.py")
+        return FileReader(located)
+
+
+def _loader(image: "Image") -> Any:
+    return Loader(image)
+
+
+class MainSpec(importlib.machinery.ModuleSpec):
+    """The spec of the script: has processes that multiprocessing starts make it again."""
+
+    package = ""
+
+    @property
+    def parent(self) -> str:
+        """The package that relative imports begin at."""
+        return self.package
+
+
+def decoded(source: bytes) -> str:
+    """Return a source as text, in the encoding that it names."""
+    from importlib.util import decode_source
+
+    try:
+        return str(decode_source(source))
+    except (SyntaxError, UnicodeDecodeError, LookupError):
+        return source.decode("utf-8", "replace")
+
+
+class _Lines(Sequence[str]):
+    """The lines of a source, decoded when somebody looks at them."""
+
+    def __init__(self, source: bytes) -> None:
+        self._source = source
+        self._lines: Optional[List[str]] = None
+
+    def _read(self) -> List[str]:
+        if self._lines is None:
+            self._lines = decoded(self._source).splitlines(True)
+        return self._lines
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __getitem__(self, which: Any) -> Any:
+        return self._read()[which]
+
+
+# The image
+
+
+class _NotYet(Exception):
+    """Something needs a group of pieces, or a name, that is being made.
+
+    Parameters
+    ----------
+    what : int or tuple of str
+        The group or name that is being made.
+    named : str
+        It, for people.
+    """
+
+    def __init__(self, what: Any, named: str) -> None:
+        super().__init__("%s is needed before it is made" % named)
+        self.what = what
+
+
+class Image:
+    """The modules of a run, in the process that needs them.
+
+    Parameters
+    ----------
+    root : str
+        The run directory, or the copy of what a job needs of it.
+    content : dict
+        What `htdag.functions.image` wrote: ``modules``, ``pieces``, ``groups``, ``needs``,
+        ``refused``, ``registered`` and ``cells``.
+    scratch : str
+        A folder for files that have to lie somewhere.
+    """
+
+    def __init__(self, root: str, content: Dict[str, Any], scratch: str = "") -> None:
+        self.root = root
+        self.modules: Dict[str, Dict[str, Any]] = content["modules"]
+        self._pieces: Dict[Name, Tuple[int, int]] = content["pieces"]
+        self._groups: List[Any] = content["groups"]
+        self._needs: List[List[Name]] = content["needs"]
+        self._refused: Dict[Name, Tuple[str, str]] = content["refused"]
+        self._cells: Dict[str, bytes] = content["cells"]
+        self._registered: List[Tuple[Optional[Name], bytes, List[Name]]] = content.get(
+            "registered", []
+        )
+        self._new: Set[Optional[Name]] = set()  # made, and not yet told to `copyreg`
+        self._scratch = scratch
+        self._loader = self._finder = _loader(self)
+        self._own: Dict[str, Any] = {}  # its modules, by name
+        self._installed = False
+        # Of groups, and of names that statements bind: True in the making, values, an error.
+        self._state: Dict[Any, Any] = {}
+        self._postponed: Dict[Name, None] = {}
+        self._waiting: Dict[Any, int] = {}  # for a group or name: what was being made then
+        self._depth = 0
+        self._lock = RLock()
+        self._sources: Dict[str, Any] = {}
+        self._making: List[int] = []
+        self._unchanged: Dict[Name, None] = {}  # names, without what changes their values later
+
+    @classmethod
+    def read(cls, root: str, scratch: str = "") -> "Image":
+        """Read the image of a run directory."""
+        path = os.path.join(root, layout.IMAGE)
+        try:
+            with open(path, "rb", opener=layout.unblocked) as file:
+                content = pickle.load(file)
+        except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
+            raise layout.DamagedFile(path, "it holds no modules (%s)" % error) from error
+        return cls(root, content, scratch)
+
+    def install(self) -> None:
+        """Make its modules those of this process, the script among them."""
+        self._installed = True
+        for name in self.modules:
+            sys.modules.pop(
+                name, None
+            )  # what is installed under the name of a module of the user's
+        sys.meta_path.insert(0, self._finder)
+        for file, source in self._cells.items():
+            self._show(file, source)
+        for entry in self.modules.values():
+            if entry["source"] is not None:
+                self._show(entry["file"], entry["source"])
+        sys.modules["__main__"] = self.module("__main__")
+
+    @staticmethod
+    def _show(file: str, source: bytes) -> None:
+        """Let tracebacks quote a source."""
+        lines: Any = _Lines(source)
+        linecache.cache[file] = (len(source), None, lines, file)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Make its modules those of this process for a while."""
+        before = {name: sys.modules.get(name) for name in self.modules}
+        self.install()
+        try:
+            yield
+        finally:
+            self._installed = False
+            sys.meta_path.remove(self._finder)
+            for name, module in before.items():
+                sys.modules.pop(name, None)
+                if module is not None:
+                    sys.modules[name] = module
+
+    # Modules
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.modules
+
+    def module(self, name: str) -> Any:
+        """Return a module of the image, or one that is installed."""
+        found = self._own.get(name)
+        if found is not None:
+            return found
+        if name in self.modules and (name == "__main__" or not self._installed):
+            return self._made(name)
+        return _imported(name)
+
+    def _made(self, name: str) -> Any:
+        """Make a module aside from those of this process, and the packages that it is in."""
+        parent, _, last = name.rpartition(".")
+        spec: Any = self.spec(name)
+        module = self.blank(name)
+        module.__spec__ = spec
+        module.__loader__ = self._loader
+        module.__package__ = spec.parent
+        if spec.origin is not None:
+            module.__file__ = spec.origin
+        if spec.submodule_search_locations is not None:
+            module.__path__ = spec.submodule_search_locations
+        self.execute(module)
+        if parent in self.modules:
+            setattr(self.module(parent), last, module)
+        return module
+
+    def blank(self, name: str) -> Any:
+        """Return a new module object."""
+        entry = self.modules[name]
+        if entry["binary"] is not None:
+            return None
+        module = Module(name, entry["doc"])
+        vars(module)["__builtins__"] = vars(builtins)  # what is written in C imports by way of it
+        self._own[name] = module
+        return module
+
+    def spec(self, name: str) -> Optional[importlib.machinery.ModuleSpec]:
+        """Return what there is to know of a module of the image; None for another."""
+        entry = self.modules.get(name)
+        if entry is None:
+            return None
+        if entry["binary"] is not None:
+            binary: importlib.machinery.ModuleSpec = self._of_binary(name, entry)
+            return binary
+        loader: Any = self._loader
+        if name == "__main__":
+            spec: Any = MainSpec(_SPAWNED, loader, origin=self._located(name, entry))
+            spec.package = entry["package"]
+            main: importlib.machinery.ModuleSpec = spec
+            return main
+        origin = self._located(name, entry)
+        found = importlib.machinery.ModuleSpec(name, loader, origin=origin)
+        found.has_location = origin is not None
+        if entry["path"] is not None:
+            found.submodule_search_locations = (
+                [os.path.dirname(origin)]
+                if origin is not None and origin != entry["file"]
+                else list(entry["path"])
+            )
+        return found
+
+    def _located(self, name: str, entry: Dict[str, Any]) -> Optional[str]:
+        """Return the file of a module: its own, or a copy if it asks for files beside it."""
+        file: Optional[str] = entry["file"]
+        top = self.modules.get(name.partition(".")[0], entry)
+        if file is None or file.startswith("<"):
+            return None
+        if top["data"] == b"" or os.path.exists(file):
+            return file
+        package = name if entry["path"] is not None else entry["package"]
+        return os.path.join(self.folder(package), os.path.basename(file))
+
+    def folder(self, package: str) -> str:
+        """Return the folder of a package with its files in it."""
+        top, _, inner = package.partition(".")
+        entry = self.modules[top]
+        for own in self.modules[package]["path"]:
+            if entry["data"] == b"" or os.path.isdir(own):
+                return str(own)
+        folder = os.path.join(self._place(), top)
+        if not os.path.isdir(folder):
+            self._unpack(entry, folder)
+        return os.path.join(folder, *inner.split(".")) if inner else folder
+
+    def _unpack(self, entry: Dict[str, Any], folder: str) -> None:
+        data = entry["data"]
+        if data is None:
+            raise pickle.PicklingError(
+                "the package %s asks for files beside its modules, and there are too many of them "
+                "to travel by themselves; give the stages that need them input_files"
+                % entry["name"]
+            )
+        if isinstance(data, str):
+            with open(os.path.join(self.root, data), "rb") as opened:
+                data = opened.read()
+        aside = "%s.%d" % (folder, os.getpid())
+        for within, content in pickle.loads(data).items():
+            path = os.path.join(aside, within)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(content)
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
+
+    def _place(self) -> str:
+        if not self._scratch:
+            import tempfile
+
+            self._scratch = tempfile.mkdtemp(prefix="htdag-code-")
+        return self._scratch
+
+    def _of_binary(self, name: str, entry: Dict[str, Any]) -> Any:
+        """Return the spec of a compiled module."""
+        from importlib.util import spec_from_file_location
+
+        path = entry["file"]
+        if not os.path.exists(path):
+            path = os.path.join(self._place(), "binary", *name.split("."), os.path.basename(path))
+            if not os.path.exists(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                layout.write_aside(path, entry["binary"], sync=False)
+        return spec_from_file_location(name, path)
+
+    def execute(self, module: Any) -> None:
+        """Execute a module that was not loaded at submit."""
+        name = module.__name__
+        entry = self.modules[name]
+        vars(module).update(entry["given"])
+        if entry["loaded"]:
+            return
+        if entry["compiled"] is not None:
+            import marshal
+
+            exec(marshal.loads(entry["compiled"]), vars(module))
+        elif entry["source"] is not None:
+            self._complete_for_stars(name, entry)
+            exec(compile(entry["source"], entry["file"], "exec"), vars(module))
+
+    def _complete_for_stars(self, name: str, entry: Dict[str, Any]) -> None:
+        if b"import *" not in entry["source"]:
+            return
+        from .statements import starred
+
+        for other in starred(
+            entry["source"], name if entry["path"] is not None else entry["package"]
+        ):
+            if other in self.modules and self.modules[other]["loaded"]:
+                self.complete(other)
+
+    def complete(self, module: str) -> None:
+        """Make all names of a module."""
+        for name in self.names(module):
+            try:
+                getattr(self.module(module), name)
+            except Exception:
+                continue  # it says why when it is used
+
+    def names(self, module: str) -> Iterator[str]:
+        """Yield the names that a module has, made or not."""
+        for own, name in [*self._pieces, *self._refused]:
+            if own == module:
+                yield name
+        source = self._source(module)
+        if source is not None:
+            yield from source.names
+
+    # Names
+
+    def attribute(self, module: str, name: str) -> Any:
+        """Return what a name of a module means, and make it if need be."""
+        with self._lock:
+            key = (module, name)
+            own = self.module(module)
+            group = self._pieces[key][0] if key in self._pieces else None
+            # What is pickled by its name alone, such as a NewType, can only come from the source.
+            if group is not None and (not self._making or self._making[-1] != group):
+                self._load(group)
+                return vars(own)[name]
+            if key in self._refused:
+                raise self._refusal(key)
+            inner = "%s.%s" % (module, name)
+            if inner in self.modules and self.modules[inner]["loaded"]:
+                return self.module(inner)
+            if self._from_source(module, name):
+                self._finish()
+                return vars(own)[name]
+            if name != "__getattr__" and self._has(module, "__getattr__"):
+                return self.attribute(module, "__getattr__")(name)
+        raise AttributeError("module %r has no attribute %r" % (module, name))
+
+    def _has(self, module: str, name: str) -> bool:
+        if (module, name) in self._pieces:
+            return True
+        source = self.modules[module]["source"]
+        return source is not None and name.encode() in source and name in self._source(module).names
+
+    def _refusal(self, key: Name) -> Exception:
+        kind, reason = self._refused[key]
+        return pickle.PicklingError(
+            "the variable %r of the module %s, a %s, did not travel to this job: %s; make it "
+            "inside of the function instead" % (key[1], key[0], kind, reason)
+        )
+
+    def loads(self, data: bytes) -> Any:
+        """Return what `htdag.functions.image` pickled for a node, and all that it needs."""
+        envelope = pickle.loads(data)
+        with self._lock:
+            self._depth += 1
+            try:
+                found = _Unpickler(self, envelope["content"]).load()
+                self._bring(envelope["needs"])
+                self._new.add(None)
+            finally:
+                self._depth -= 1
+            self._finish()
+        return found
+
+    def bring(self, module: str, code: types.CodeType) -> None:
+        """Make the names that a function of a module looks up which came with a value."""
+        with self._lock:
+            names, codes = set(code.co_names), [code]
+            while codes:
+                inner = [each for each in codes.pop().co_consts if isinstance(each, types.CodeType)]
+                codes += inner
+                names.update(*(each.co_names for each in inner))
+            self._bring([(module, name) for name in names - set(vars(self.module(module)))])
+
+    def _bring(self, names: Sequence[Name]) -> None:
+        """Make names that functions look up when they run: until then errors do no harm."""
+        for key in names:
+            module, name = key
+            own = vars(self.module(module))
+            if key in self._refused:
+                own.setdefault(name, _absent(self._refusal(key)))
+                continue
+            group = self._pieces[key][0] if key in self._pieces else None
+            try:
+                if group is None and (name not in own or key in self._unchanged):
+                    self._check_waiting(key)
+                    self._from_source(module, name)
+                elif group is not None and group not in self._state:
+                    self._load(group)
+            except _NotYet as error:
+                self._waiting[key] = error.what
+                self._postponed[key] = None
+            except Exception as error:
+                if group is None:
+                    own[name] = _absent(error)
+                else:
+                    self._give_up(group, error)
+
+    def _give_up(self, group: int, error: Exception) -> None:
+        """Put what says why in the place of names that cannot be made."""
+        self._state[group] = error
+        for (module, name), _ in self._pieces_of(group):
+            vars(self.module(module)).setdefault(name, _absent(error))
+
+    def _load(self, group: int) -> Any:
+        """Make a group of names, and return their values."""
+        state = self._state.get(group)
+        if isinstance(state, tuple):
+            return state
+        if isinstance(state, Exception):
+            raise state
+        if state is not None:
+            raise self._not_yet(group)
+        self._check_waiting(group)
+        self._state[group] = True
+        self._making.append(group)
+        self._depth += 1
+        try:
+            data = self._groups[group]
+            if isinstance(data, str):
+                with open(os.path.join(self.root, data), "rb") as file:
+                    data = file.read()
+            values = _Unpickler(self, data).load()
+        except BaseException as error:
+            del self._state[group]
+            if isinstance(error, _NotYet):
+                self._waiting[group] = error.what
+            raise
+        finally:
+            self._depth -= 1
+            self._making.pop()
+        self._state[group] = values
+        self._groups[group] = None
+        for (module, name), (_, position) in self._pieces_of(group):
+            vars(self.module(module))[name] = values[position]
+        self._depth += 1
+        try:
+            self._bring(self._needs[group])
+            self._new.update(key for key, _ in self._pieces_of(group))
+        finally:
+            self._depth -= 1
+        self._finish()
+        return values
+
+    def _register(self) -> None:
+        """Tell `copyreg` what the script told it of classes that are new; None: of all others."""
+        new, self._new = self._new, set()
+        for name, data, needs in self._registered:
+            if (name and (name[0], name[1].partition(".")[0])) in new:
+                import copyreg
+
+                with contextlib.suppress(ImportError):
+                    copyreg.pickle(*_Unpickler(self, data).load())
+                    self._bring(needs)
+
+    def _check_waiting(self, what: Any) -> None:
+        """Do not begin again with what still waits: each of many would, and all that need them."""
+        other = self._waiting.get(what)
+        if other is not None and self._state.get(other) is True:
+            raise self._not_yet(other)
+
+    def _not_yet(self, what: Any) -> _NotYet:
+        names = [what] if isinstance(what, tuple) else [key for key, _ in self._pieces_of(what)]
+        return _NotYet(what, " and ".join(map(".".join, names)))
+
+    def _pieces_of(self, group: int) -> Any:
+        if not hasattr(self, "_by_group"):
+            self._by_group: Dict[int, List[Any]] = {}
+            for item in self._pieces.items():
+                self._by_group.setdefault(item[1][0], []).append(item)
+        return self._by_group.get(group, ())
+
+    def _finish(self) -> None:
+        while not self._depth and self._postponed:
+            left, self._postponed = self._postponed, {}
+            self._bring(list(left))
+            if self._postponed == left:
+                self._postponed = {}
+                for key in left:
+                    module, name = key
+                    error = pickle.PicklingError(
+                        "the variable %r of the module %s cannot be made in this job, since "
+                        "making it needs it already: %s; make it inside of the function instead"
+                        % (name, module, self._not_yet(self._waiting[key]))
+                    )
+                    own = vars(self.module(module))
+                    if name not in own or key in self._unchanged:
+                        own[name] = _absent(error)
+        if not self._depth and self._registered:
+            self._register()
+
+    def found(self, module: str, name: str) -> Any:
+        """Return what a pickle refers to by a qualified name."""
+        value: Any = self.module(module)
+        for part in name.split("."):
+            value = getattr(value, part)
+        return value
+
+    # From the source
+
+    def _source(self, module: str) -> Any:
+        if module not in self._sources:
+            source = self.modules[module]["source"] if module in self.modules else None
+            if source is None:
+                self._sources[module] = None
+            else:
+                from .statements import Statements
+
+                self._sources[module] = Statements(source, self.modules[module]["file"])
+        return self._sources[module]
+
+    def _from_source(self, module: str, name: str) -> bool:
+        """Make a name by the statements that bind it; tell whether any does."""
+        entry = self.modules[module]
+        if entry["source"] is None or not entry["loaded"]:
+            return False
+        if name.startswith("__") and name.encode() not in entry["source"]:
+            return False  # Python asks for many of these, and to read the source takes time
+        source = self._source(module)
+        own = vars(self.module(module))
+        if name not in source.names:
+            return self._by_star(module, name, source)
+        key = (module, name)
+        if self._state.get(key) is True:
+            raise self._not_yet(key)
+        self._depth += 1
+        try:
+            if name not in own:
+                self._state[key] = True
+                try:
+                    self._execute(module, name, changes=False)
+                finally:
+                    del self._state[key]
+                self._unchanged[key] = None
+            self._change(module, name)
+        finally:
+            self._depth -= 1
+        return name in own
+
+    def _change(self, module: str, name: str) -> None:
+        """Execute what changes the value of a name; later where that needs what is being made."""
+        key = (module, name)
+        try:
+            self._execute(module, name, changes=True)
+        except _NotYet as error:
+            self._waiting[key] = error.what
+            self._postponed[key] = None
+            return
+        except Exception:
+            vars(self.module(module)).pop(name, None)
+            raise
+        self._unchanged.pop(key, None)
+
+    def _execute(self, module: str, name: str, *, changes: bool) -> None:
+        """Execute the statements that bind a name, or also those that change its value then."""
+        source = self._source(module)
+        own = vars(self.module(module))
+
+        def is_there(other: str) -> bool:
+            if other in own:
+                return True
+            key = (module, other)
+            if key in self._pieces or key in self._refused:
+                self._bring([key])
+                if other not in own:
+                    group = self._pieces[key][0]
+                    raise self._not_yet(group if group in self._state else self._waiting[key])
+            elif self._state.get(key) is True:
+                raise self._not_yet(key)
+            elif other not in source.names and not hasattr(builtins, other):
+                self._by_star(module, other, source)
+            return other in own
+
+        statements = source.needed(name, is_there, changes=changes)
+        later = set().union(*(statement.later for statement in statements)) & source.names
+        names = [(module, other) for other in sorted(later)]
+        bound = {(module, other) for statement in statements for other in statement.names}
+        new = {key for key in bound if key[1] not in own and key not in self._state}
+        self._state.update(dict.fromkeys(new, True))
+        left = list(statements)
+        try:
+            self._bring([key for key in names if key[1] not in own and key not in bound])
+            before = {key: value for key, value in own.items() if key != name or changes}
+            while left:
+                exec(left[0].code, own)
+                own.update({key: before[key] for key in left[0].names & before.keys()})
+                del left[0]
+        finally:
+            source.give_back(left)
+            for key in new:
+                self._state.pop(key, None)
+
+    def _by_star(self, module: str, name: str, source: Any) -> bool:
+        for other in source.starred(self.modules[module]):
+            try:
+                value = getattr(self.module(other), name)
+            except (AttributeError, ImportError):
+                continue
+            vars(self.module(module))[name] = value
+            return True
+        return False
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what `htdag.functions.image` pickled."""
+
+    def __init__(self, image: Image, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self._image = image
+
+    def persistent_load(self, pid: Any) -> Any:
+        module, name, within = pid
+        if within is not None:
+            return os.path.join(self._image.folder(module), within)
+        return self._image.found(module, name) if name else self._image.module(module)
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in self._image:
+            return self._image.found(module, name)
+        if (module, name) == (_PACKAGE, make_function.__qualname__):
+            return functools.partial(make_function, image=self._image)
+        return super().find_class(module, name)
+
+
+# Jobs, and processes that their functions start
+
+
+_NOT_THE_USERS = frozenset({"cloudpickle", *getattr(sys, "stdlib_module_names", ())})
+
+
+def enter(root: str, payload: str, scratch: str) -> Any:
+    """Make the image that of this process, and return what a payload holds.
+
+    Parameters
+    ----------
+    root : str
+        The run directory, or the copy of what a job needs of it.
+    payload : str
+        A file that `htdag.functions.image` pickled.
+    scratch : str
+        A folder for files that have to lie somewhere.
+    """
+    os.environ[_VARIABLE] = os.pathsep.join((os.path.abspath(root), scratch))
+    found = Image.read(root, scratch)
+    if not _NOT_THE_USERS.isdisjoint(found.modules):
+        from cloudpickle import cloudpickle  # noqa: F401 (while Python's own modules are found)
+    found.install()
+    with open(payload, "rb") as file:
+        return found.loads(file.read())
+
+
+def of_parent() -> Image:
+    """Return the image of the job that started this process."""
+    root, _, scratch = os.environ[_VARIABLE].partition(os.pathsep)
+    return Image.read(root, scratch)

@@ -1,0 +1,1 @@
+"""What runs beside DAGMan, and as the local backend."""

@@ -1,0 +1,286 @@
+"""Give a node what another run has finished of the same items, as its first attempt.
+
+Done by whoever lays a node out: htdag itself where all that the node reads is there when the run
+is made, else the POST script of the last node before it. What is left is computed by the second
+attempt, as after a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .. import lanes, layout
+from ..data import frames, item_digests, itemfile, recordfile
+from . import inputs, reusable
+
+
+class Taken(NamedTuple):
+    """What was taken over of a node's items."""
+
+    items: int
+    reused: int
+    unfinished: int  # of the rest: items that the other run had, but not finished
+    same: bool = False  # whether all that it reads is as in the other run, in the same order
+
+
+def is_wanted(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+    """Tell whether a node may take something over, has not yet, and none of its jobs has run.
+
+    A `lane` of it may on its own.
+    """
+    if not node.get("reuse") or os.path.exists(os.path.join(run, _note(node["name"], lane))):
+        return False
+    made = layout.attempts(run, node["name"])
+    return not made or (bool(lane) and made.keys().isdisjoint(lanes.chunks(node, lane, 0)))
+
+
+def _note(name: str, lane: int) -> str:
+    return layout.kept(name) + (".%d.json" % lane if lane else ".json")
+
+
+def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
+    """Return what was taken over of a node's items; None where that is not known yet."""
+    found = []
+    for unit in lanes.units(node):
+        try:
+            path = os.path.join(run, _note(unit.node, unit.lane))
+            content = layout.read_json(path, *Taken._fields)
+            found.append(Taken(**{name: content[name] for name in Taken._fields}))
+        except FileNotFoundError:
+            return None
+    items, reused, unfinished, same = zip(*found)
+    return Taken(sum(items), sum(reused), sum(unfinished), all(same))
+
+
+def take_over(run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int = 0) -> None:
+    """Make the first attempts of a node's chunks, or a lane's, of what another run has finished."""
+    name = node["name"]
+    pack = reusable.read(os.path.join(run, layout.kept(name)))
+    chunks = _Chunks(run, node, reading, lane)
+    reused = chunks.fill(pack) if pack.atoms or pack.chunks else 0
+    found = chunks.tell(pack, reused)
+    content = json.dumps(found._asdict()).encode()
+    layout.write_aside(os.path.join(run, _note(name, lane)), content)
+
+
+class _Chunks:
+    """The chunks of a node that is about to be computed, with the content of their items."""
+
+    def __init__(self, run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int) -> None:
+        self._run = run
+        self._node = node
+        self._ids: List[List[bytes]] = []
+        self._keys: List[List[str]] = []
+        self._descriptions: List[Dict[str, Any]] = []
+        reader = item_digests.Reader(run)
+        self._lane = lane
+        self._numbers = lanes.chunks(node, lane, inputs.chunks(run, node))
+        for number in self._numbers:
+            description, _ = reading.describe(number, None)
+            self._descriptions.append(description)
+            items = list(reader.items(description, node))
+            self._ids.append([own for _, own in items])
+            self._keys.append([key for key, _ in items])
+        program = layout.read_json(os.path.join(run, layout.program(node["name"])), "outputs")
+        self._whole_only = node["mode"] == "reduce" or any(
+            output["split"] == "rank" for output in program["outputs"]
+        )
+        self._placed: List[Dict[int, reusable.Atom]] = [{} for _ in self._ids]
+        self._free: List[List[bool]] = [[True] * len(ids) for ids in self._ids]
+
+    def fill(self, pack: reusable.Pack) -> int:
+        """Write the first attempts, and return how many items they finish."""
+        reused = 0
+        whole = set()
+        for number, (ids, keys) in enumerate(zip(self._ids, self._keys)):
+            found = pack.chunks.get(reusable.whole_digest(ids, keys))
+            if found is not None and found.items == len(ids) and self._fits(number, found):
+                self._link(number, found, pack)
+                self._free[number] = [False] * len(ids)
+                whole.add(number)
+                reused += len(ids)
+        if self._whole_only:
+            return reused
+        used = self._used_by(whole)
+        # Where several items are the same, each takes its own if that is there.
+        self._place(pack, used, same_keys=True)
+        if not self._lane:  # another lane may have taken what has other keys
+            self._place(pack, used, same_keys=False)
+        for number, placed in enumerate(self._placed):
+            if placed:
+                self._compose(number, placed, pack)
+                reused += sum(len(atom.ids) for atom in placed.values())
+        return reused
+
+    def tell(self, pack: reusable.Pack, reused: int) -> Taken:
+        """Return what to tell of it."""
+        missing = Counter(
+            own
+            for ids, free in zip(self._ids, self._free)
+            for own, is_free in zip(ids, free)
+            if is_free
+        )
+        known = Counter(pack.left)
+        unfinished = sum(min(count, known[own]) for own, count in missing.items())
+        sequence = reusable.sequence_digest(self._node["name"], zip(self._ids, self._keys))
+        same = not self._lane and sequence in pack.sequences
+        return Taken(sum(map(len, self._ids)), reused, unfinished, same)
+
+    def _used_by(self, whole: Any) -> Counter[Tuple[bytes, str]]:
+        """Return the items, with their keys, that chunks which were taken as they are have used."""
+        used: Counter[Tuple[bytes, str]] = Counter()
+        for number in whole:
+            used.update(zip(self._ids[number], self._keys[number]))
+        return used
+
+    def _place(
+        self, pack: reusable.Pack, used: Counter[Tuple[bytes, str]], *, same_keys: bool
+    ) -> None:
+        """Find a place for atoms that have none, each once."""
+        waiting: Dict[bytes, List[reusable.Atom]] = {}
+        placed = {id(atom) for chunk in self._placed for atom in chunk.values()}
+        left = Counter(used)
+        for atom in reversed(pack.atoms):
+            first = (atom.ids[0], atom.keys[0])
+            if left[first]:
+                left[first] -= 1  # it stands in a chunk that was taken as it is
+            elif id(atom) not in placed:
+                waiting.setdefault(atom.ids[0], []).append(atom)
+        for number, (ids, keys) in enumerate(zip(self._ids, self._keys)):
+            free = self._free[number]
+            for position, own in enumerate(ids):
+                candidates = waiting.get(own)
+                if not candidates or not free[position]:
+                    continue
+                for which in range(len(candidates) - 1, -1, -1):
+                    atom = candidates[which]
+                    stop = position + len(atom.ids)
+                    if (
+                        ids[position:stop] == atom.ids
+                        and all(free[position:stop])
+                        and (not same_keys or keys[position:stop] == atom.keys)
+                    ):
+                        self._placed[number][position] = atom
+                        free[position:stop] = [False] * len(atom.ids)
+                        del candidates[which]
+                        break
+
+    def _fits(self, number: int, found: reusable.Chunk) -> bool:
+        """Tell whether returned files of a chunk can be where its values say that they are."""
+        chunk = layout.chunk_name(self._numbers[number])
+        return found.returned in ("", layout.returned(self._node["name"], chunk, 1))
+
+    def _link(self, number: int, found: reusable.Chunk, pack: reusable.Pack) -> None:
+        """Take the files of a chunk as they are."""
+        self._describe(number)
+        name, chunk = self._node["name"], layout.chunk_name(self._numbers[number])
+        if found.tree is not None:
+            tree = os.path.join(self._run, layout.returned(name, chunk, 1))
+            reusable.link_tree(pack.path(found.tree), tree)
+        for stem, file in zip(self._node["files"], found.files):
+            path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
+            layout.link_or_copy(pack.path(file), path)
+        for log, path in zip(
+            found.logs, (layout.stdout(name, chunk, 1), layout.stderr(name, chunk, 1))
+        ):
+            layout.link_or_copy(pack.path(log), os.path.join(self._run, path))
+        record = os.path.join(self._run, layout.record(name, chunk, 1))
+        start = found.start
+        recordfile.start(record, name, chunk, 1, start.get("host", ""), start.get("python", ""))
+        for entry in found.streams:
+            recordfile.append(record, "streams", entry)
+        end = {key: value for key, value in found.end.items() if key not in ("measured", "killed")}
+        end.update(whole=True, remaining=0, failed=0, reused=found.items)
+        recordfile.append(record, "end", end, sync=True)
+
+    def _describe(self, number: int) -> None:
+        """Write what the first attempt reads: by that, what it gave is known to later runs."""
+        path = layout.chunk(self._node["name"], layout.chunk_name(self._numbers[number]), 1)
+        content = json.dumps(self._descriptions[number]).encode()
+        layout.write_aside(os.path.join(self._run, path), content, sync=False)
+
+    def _compose(self, number: int, placed: Dict[int, reusable.Atom], pack: reusable.Pack) -> None:
+        """Write the files of a first attempt that has some of the items of a chunk."""
+        name, chunk = self._node["name"], layout.chunk_name(self._numbers[number])
+        keys = self._keys[number]
+        values, sizes = [], []
+        try:
+            for which, stem in enumerate(self._node["files"]):
+                path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
+                writer = itemfile.ItemWriter(path)
+                try:
+                    for position in sorted(placed):
+                        atom = placed[position]
+                        place = atom.places[which]
+                        if place is not None:
+                            new = keys[position : position + len(atom.ids)]
+                            moved = _Moved(atom, position, new)
+                            _copy(pack.path(place[0]), place[1], place[2], moved, writer)
+                    sizes.append(writer.close(sync=True))
+                    values.append(writer.values)
+                finally:
+                    writer.discard()
+        except (OSError, itemfile.DamagedFile):
+            # It can be computed: no reason to fail.
+            for stem in self._node["files"]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(os.path.join(self._run, layout.output(name, chunk, 1, stem)))
+            placed.clear()
+            return
+        self._describe(number)
+        done = sum(len(atom.ids) for atom in placed.values())
+        record = os.path.join(self._run, layout.record(name, chunk, 1))
+        python = "%s %s" % (sys.version.split()[0], sys.executable)
+        recordfile.start(record, name, chunk, 1, os.uname().nodename, python)
+        end = {
+            "items": len(keys),
+            "done": done,
+            "failed": 0,
+            "remaining": len(keys) - done,
+            "whole": True,
+            "values": values,
+            "sizes": sizes,
+            "seconds": 0.0,
+            "reused": done,
+        }
+        if self._node["carries_files"]:
+            stems = (layout.output(name, chunk, 1, stem) for stem in self._node["files"])
+            found = [itemfile.references([os.path.join(self._run, stem)]) for stem in stems]
+            end.update(returned=0, carrying=[sum(map(bool, each)) for each in found])
+        recordfile.append(record, "end", end, sync=True)
+
+
+class _Moved:
+    """Where the items of an atom stand now, and which keys they have."""
+
+    def __init__(self, atom: reusable.Atom, position: int, keys: List[str]) -> None:
+        self.by = position - atom.first
+        self._keys = {} if keys == atom.keys else dict(zip(atom.keys, keys))
+
+    def key(self, key: str) -> str:
+        """Return the new key of a value: what `flat_map` added to that of its item stays."""
+        stem, rest = key, ""
+        while self._keys:
+            if stem in self._keys:
+                return self._keys[stem] + rest
+            stem, point, number = stem.rpartition(".")
+            if not point:
+                break
+            rest = point + number + rest
+        return key
+
+
+def _copy(path: str, start: int, stop: int, moved: _Moved, writer: itemfile.ItemWriter) -> None:
+    with open(path, "rb") as file:
+        file.seek(start)
+        for stored in frames.read(file, path, stop):
+            if stored.kind != frames.END:
+                key = moved.key(stored.key.decode())
+                writer.value(key, stored.payload, stored.buffers, stored.files)
+            if stored.flags & frames.ENDS:
+                writer.end(stored.first + moved.by, stored.last + moved.by)

@@ -1,0 +1,162 @@
+"""The work at the end of a run: functions of the user's, on the access point, when all is over.
+
+On HTCondor it is DAGMan's FINAL node, on this machine the last thing that the local run does. Its
+own success or failure changes nothing about the run: the exit status says how the rest went.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .. import layout, process
+from ..code import image
+from ..data import recordfile
+from ..job import report
+from . import progress
+
+DONE, REMOVED, HALTED = 0, 4, 6  # DAGMan's $DAG_STATUS; all others are failures
+_MOST_ERRORS = 1_000
+
+
+class SummaryError(NamedTuple):
+    """Why an item, or a whole job (then ``key`` is None), has no result."""
+
+    stage: str
+    key: Optional[str]
+    type: str
+    message: str
+    traceback: str
+
+
+class RunSummary(NamedTuple):
+    """How a run has ended: what functions of `on_success` and `on_failure` are called with.
+
+    Attributes
+    ----------
+    tag : str
+        The run.
+    path : str
+        Its directory.
+    state : str
+        ``"done"`` or ``"failed"``.
+    errors : tuple of SummaryError
+        What failed in the last attempts, at most 1,000 of them: ``stage``, ``key``, ``type``,
+        ``message`` and ``traceback``. Also of a run that is done, if it let failed items go.
+    """
+
+    tag: str
+    path: str
+    state: str
+    errors: Tuple[SummaryError, ...]
+
+
+def final(node: str, status: int) -> int:
+    """Call the functions that are meant for the way a run ended; return 0 if it is done, else 1.
+
+    Parameters
+    ----------
+    node : str
+        The FINAL node, whose folder holds the functions.
+    status : int
+        DAGMan's ``$DAG_STATUS``. Where the run was removed or halted, nothing is called.
+    """
+    if status not in (REMOVED, HALTED):
+        state = "done" if status == DONE else "failed"
+        wanted = layout.read_json(layout.program(node), "functions")["functions"]
+        for number, entry in enumerate(wanted):
+            if entry["when"] == ("success" if status == DONE else "failure"):
+                _call(node, number, entry, state)
+    return 0 if status == DONE else 1
+
+
+def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
+    """Call one function in a process of its own, and note how it went."""
+    stem = _next_stem(node)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    read, write = os.pipe()
+    started, begun = time.time(), time.monotonic()
+    me = os.getpid()
+    child = os.fork()
+    if child == 0:
+        error = None
+        try:
+            process.die_with_parent(me)
+            os.close(read)
+            _redirect(stem)
+            _function(node, number)(_summary(state))
+        except BaseException as problem:
+            error = {
+                "type": report.type_name(problem),
+                "message": report.text_of(problem),
+                "traceback": report.user_traceback(problem),
+            }
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            with os.fdopen(write, "w") as pipe:
+                json.dump({"error": error}, pipe)
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    _, died = os.waitpid(child, 0)
+    try:
+        error = json.loads(said)["error"]
+    except ValueError:
+        error = {"type": "ProcessDied", "message": report.death(died), "traceback": ""}
+    content = {
+        "when": entry["when"],
+        "function": entry["name"],
+        "stem": os.path.basename(stem),
+        "time": started,
+        "seconds": round(time.monotonic() - begun, 6),
+        "error": error,
+    }
+    recordfile.append(layout.final_record(node), "final", content, sync=True)
+
+
+def _next_stem(node: str) -> str:
+    """Return the path for the output of the next call, without its suffix."""
+    number = sum(1 for _ in recordfile.lines(layout.final_record(node))) + 1
+    return "%s/%04d" % (layout.logs(node), number)
+
+
+def _redirect(stem: str) -> None:
+    for descriptor, suffix in ((1, ".out"), (2, ".err")):
+        target = os.open(stem + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.dup2(target, descriptor)
+        os.close(target)
+
+
+def _function(node: str, number: int) -> Any:
+    return image.enter(os.getcwd(), layout.payload(node), "")["functions"][number]
+
+
+def _summary(state: str) -> RunSummary:
+    """Return how the run in the current directory has ended."""
+    path = os.getcwd()
+    tag = layout.read_json(layout.RUN, "tag")["tag"]
+    runs = os.path.dirname(path)
+    if os.path.basename(runs) == "runs":
+        # So that htdag.load(tag) finds the run, also where DAGMan knows nothing of the setting.
+        os.environ.setdefault("HTDAG_HOME", os.path.dirname(runs))
+    return RunSummary(tag, path, state, tuple(_errors()))
+
+
+def _errors() -> List[SummaryError]:
+    found: List[SummaryError] = []
+    for node in progress.read_plan(".")["nodes"]:
+        for chunk, attempts in sorted(layout.attempts(".", node["name"]).items()):
+            path = layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
+            for line in recordfile.lines(path):
+                if "error" in line:
+                    error = line["error"]
+                    found.append(SummaryError(*(error[name] for name in SummaryError._fields)))
+                    if len(found) == _MOST_ERRORS:
+                        return found
+    return found

@@ -1,0 +1,330 @@
+"""What the jobs of a node read: which files, and which of the values in them.
+
+A stream is a row of cells: the item files of one chunk of another node, of one part of such a
+chunk, or of one file of a source.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from .. import chunking, download, file_references, layout
+from ..data import itemfile
+from ..data.keyed import BY_HASH
+
+Plan = Dict[str, Any]
+Parts = List[Dict[str, Any]]
+
+
+class Cell(NamedTuple):
+    """Values that are read from one file, or from the files of all attempts of one chunk."""
+
+    files: List[str]
+    values: int  # how many; -1 where that is not known yet, or does not matter
+    carries: bool = False  # whether files travel with any of them
+    number: Optional[int] = None  # of the first value, where their numbers are their keys
+
+
+class Outcome(NamedTuple):
+    """A chunk of a parent: the numbers of its sound attempts, and the ends of their records."""
+
+    attempts: List[int]
+    ends: List[Dict[str, Any]]
+
+
+Outcomes = Dict[str, List[Outcome]]
+
+
+def chunks(run: str, node: Dict[str, Any]) -> int:
+    """Return how many chunks a node has; where data decides and is not there yet, an estimate."""
+    if not node["dynamic"]:
+        return int(node["chunks"])
+    stored = _stored(run, node["name"])
+    return int(node["chunks"] if stored is None else stored["chunks"])
+
+
+def _stored(run: str, name: str) -> Optional[Dict[str, Any]]:
+    try:
+        found: Dict[str, Any] = layout.read_json(os.path.join(run, layout.chunking(name)), "chunks")
+        return found
+    except FileNotFoundError:
+        return None
+
+
+class Reading:
+    """What all jobs of a node read, for one state of its parents.
+
+    Parameters
+    ----------
+    run : str
+        The run directory.
+    plan, node : dict
+        The plan, and the node of it.
+    outcomes : dict or None
+        For each parent the outcomes of its chunks; None before they ran, for a node about which
+        the plan knows enough: then the first attempts are taken to do everything.
+    """
+
+    def __init__(
+        self, run: str, plan: Plan, node: Dict[str, Any], outcomes: Optional[Outcomes]
+    ) -> None:
+        self._run = run
+        self._plan = plan
+        self._node = node
+        self._outcomes = outcomes
+        source = node["input"]
+        self._view: str = source["view"]
+        self._plain = source["plain"]
+        self._by_cell = node["mode"] == "reduce" or node["by_chunk"]
+        # In lanes a chunk reads that of the node before it, whose other chunks may not be there.
+        self._aligned = bool(node.get("lane_parent"))
+        self._streams: List[List[Cell]] = []
+        if not self._plain and self._view not in BY_HASH:
+            self._streams = [
+                self._cells(stream, counted=not self._by_cell and not self._aligned)
+                for stream in source["streams"]
+            ]
+        self._totals = [sum(cell.values for cell in cells) for cells in self._streams]
+        self._boundaries = self._find_boundaries() if node["mode"] != "loop" else []
+
+    @property
+    def cells(self) -> List[List[Cell]]:
+        """The cells of each stream that is read."""
+        return self._streams
+
+    def _find_boundaries(self) -> List[int]:
+        node = self._node
+        if node["boundaries"] is not None:
+            return list(node["boundaries"])
+        if self._view in BY_HASH:
+            return list(range(node["chunks"] + 1))
+        name = node["name"]
+        stored = _stored(self._run, name)
+        if stored is not None and layout.attempts(self._run, name):
+            # The chunks that jobs have worked on stay what they are.
+            return list(stored["boundaries"])
+        found = self._new_boundaries()
+        content = json.dumps({"chunks": len(found) - 1, "boundaries": found})
+        layout.write_aside(os.path.join(self._run, layout.chunking(name)), content.encode())
+        return found
+
+    def _new_boundaries(self) -> List[int]:
+        node, source = self._node, self._node["input"]
+        if node["mode"] == "reduce":
+            cells = len(self._streams[0])
+            jobs = 1 if node["fan_in"] is None else -(-cells // node["fan_in"])
+            return chunking.even(cells, max(1, jobs))
+        total = chunking.view_total(self._view, source["number"], source["limit"], self._totals)
+        if self._view == "sort_by":
+            return [0, total]
+        plainly = self._view == "items" and source["limit"] is None
+        counts = [cell.values for cell in self._streams[0]] if plainly else []
+        return chunking.boundaries(total, node["size"], node["per_job"], node["most"], counts)
+
+    def describe(self, number: int, todo: Any) -> Tuple[Dict[str, Any], List[str]]:
+        """Return the description of one job, and the files to transfer with it.
+
+        Parameters
+        ----------
+        number : int
+            The chunk.
+        todo : list of ranges or None
+            The items left to do; None for all.
+        """
+        source = self._node["input"]
+        transfer: Dict[str, None] = {}
+        streams: List[Dict[str, Any]]
+        start, stop = self._boundaries[number], self._boundaries[number + 1]
+        counted = True
+        if self._plain:
+            streams = [{"parts": self._plain_parts(number, start, stop, transfer)}]
+            start, stop = 0, stop - start
+        elif self._view in BY_HASH:
+            cells = self._cells(source["streams"][0], part=number)
+            streams = [{"parts": self._whole(cells, transfer)}]
+            counted = False
+        elif self._by_cell:
+            streams = [{"parts": self._whole(self._streams[0][start:stop], transfer)}]
+            counted = False
+        elif self._aligned:
+            streams = [{"parts": self._whole(self._streams[0][number : number + 1], transfer)}]
+        else:
+            ranges = chunking.needed(self._view, source["number"], self._totals, start, stop)
+            streams = [
+                {
+                    "parts": self._sliced(cells, first, last, transfer),
+                    "first": first,
+                    "total": total,
+                }
+                for cells, total, (first, last) in zip(self._streams, self._totals, ranges)
+            ]
+        description = {
+            "view": self._view,
+            "number": source["number"],
+            "reverse": source["reverse"],
+            "streams": streams,
+            "start": start,
+            "stop": stop if counted else None,
+            "binds": self._binds(transfer),
+            "todo": todo,
+        }
+        brought = self._brought(transfer)
+        if brought:
+            description["urls"] = brought
+        return description, list(transfer)
+
+    def _brought(self, transfer: Dict[str, None]) -> List[str]:
+        """Return the URLs that HTCondor is to bring, and leave those out that it cannot."""
+        urls = [name for name in transfer if "://" in name]
+        if not urls:
+            return []
+        own = self._node.get("input_urls", [])
+        brought = [url for url in download.transferable([*own, *urls]) if url not in own]
+        for url in urls:
+            if url not in brought:
+                del transfer[url]
+        return brought
+
+    def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
+        name = self._node["name"]
+        items = layout.source_items(name, layout.chunk_name(number))
+        transfer[items] = None
+        cell = Cell([items], stop - start, self._node["input"]["carries"])
+        return [self._part(cell, None, transfer)]
+
+    def _binds(self, transfer: Dict[str, None]) -> Dict[str, Any]:
+        return {
+            name: {
+                "stage": bind["stage"],
+                "one": bind["one"],
+                "parts": self._whole(self._cells(bind), transfer),
+            }
+            for name, bind in self._node["binds"].items()
+        }
+
+    def _cells(
+        self, stream: Dict[str, Any], *, part: Optional[int] = None, counted: bool = False
+    ) -> List[Cell]:
+        """Return the cells of a stream, or those of one part of the chunks of its node.
+
+        Their values are `counted` where that decides what is read: for a chunk that failed and was
+        tried again its files have to be looked at.
+        """
+        stage = stream["stage"]
+        if stream["node"] is None:
+            return _source_cells(self._plan, stage)
+        parent = self._plan["by_name"][stream["node"]]
+        if self._outcomes is None:
+            return _planned_cells(parent, stage, _stems(parent, stage, part))
+        outcomes = self._outcomes[parent["name"]]
+        return outcome_cells(self._run, self._plan, stream, outcomes, part=part, counted=counted)
+
+    def _part(
+        self, cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]
+    ) -> Dict[str, Any]:
+        """Describe values of a cell, and note what has to be transferred to read them."""
+        for file in cell.files:
+            transfer[file] = None
+        if cell.carries:
+            found = itemfile.references([os.path.join(self._run, file) for file in cell.files])
+            for references in found if span is None else itertools.islice(found, *span):
+                for reference in references:
+                    transfer[file_references.sent(reference)] = None
+        part: Dict[str, Any] = {"files": cell.files, "range": span}
+        if cell.number is not None:
+            part["number"] = cell.number + (span[0] if span else 0)
+        return part
+
+    def _whole(self, cells: List[Cell], transfer: Dict[str, None]) -> Parts:
+        return [self._part(cell, None, transfer) for cell in cells]
+
+    def _sliced(self, cells: List[Cell], start: int, stop: int, transfer: Dict[str, None]) -> Parts:
+        counts = [cell.values for cell in cells]
+        return [
+            self._part(
+                cells[found.cell], None if found.whole else [found.start, found.stop], transfer
+            )
+            for found in chunking.slices(counts, start, stop)
+        ]
+
+
+def outcome_cells(
+    run: str,
+    plan: Plan,
+    stream: Dict[str, Any],
+    outcomes: List[Outcome],
+    *,
+    part: Optional[int] = None,
+    counted: bool = True,
+) -> List[Cell]:
+    """Return the cells of a stream that a node has written, or those of one part of its chunks."""
+    parent = plan["by_name"][stream["node"]]
+    return [
+        Cell(
+            _files(parent["name"], number, outcome.attempts, stem),
+            _count(run, parent, number, outcome, stem) if counted else -1,
+            _carries(parent, outcome, stem),
+        )
+        for number, outcome in enumerate(outcomes)
+        for stem in _stems(parent, stream["stage"], part)
+    ]
+
+
+def _stems(parent: Dict[str, Any], stage: str, part: Optional[int]) -> List[str]:
+    parts = parent["parts"].get(stage, 0)
+    stems = [stage] if not parts else [layout.part(stage, number) for number in range(parts)]
+    return stems if part is None else stems[part : part + 1]
+
+
+def _source_cells(plan: Plan, name: str) -> List[Cell]:
+    source = plan["sources"][name]
+    edges = source["boundaries"]
+    if "cells" in source:
+        return [
+            Cell(files, edges[number + 1] - edges[number], source["carries"], first)
+            for number, (files, first) in enumerate(zip(source["cells"], source["numbers"]))
+        ]
+    return [
+        Cell(
+            [layout.stored_items(name, number)],
+            edges[number + 1] - edges[number],
+            source["carries"],
+        )
+        for number in range(len(edges) - 1)
+    ]
+
+
+def _planned_cells(parent: Dict[str, Any], stage: str, stems: List[str]) -> List[Cell]:
+    edges = parent["boundaries"]
+    combines = parent["mode"] == "reduce"  # then each job gives one value
+    cells = []
+    for number in range(parent["chunks"]):
+        count = edges[number + 1] - edges[number] if stage in parent["known"] else -1
+        count = 1 if combines else count
+        for position, stem in enumerate(stems):
+            of = len(stems)
+            share = count if of == 1 else chunking.given_out(count, position, of)
+            cells.append(Cell(_files(parent["name"], number, [1], stem), share))
+    return cells
+
+
+def _files(node: str, chunk: int, attempts: List[int], stem: str) -> List[str]:
+    return [layout.output(node, layout.chunk_name(chunk), number, stem) for number in attempts]
+
+
+def _count(run: str, parent: Dict[str, Any], chunk: int, outcome: Outcome, stem: str) -> int:
+    which = parent["files"].index(stem)
+    done = sum(end["done"] for end in outcome.ends)
+    if len(outcome.ends) == 1 or all(end["items"] in (None, done) for end in outcome.ends):
+        return sum(int(end["values"][which]) for end in outcome.ends)
+    # Attempts that overlap; where two hold the same item one of them counts.
+    paths = _files(parent["name"], chunk, outcome.attempts, stem)
+    return itemfile.merged_count([os.path.join(run, path) for path in paths])
+
+
+def _carries(parent: Dict[str, Any], outcome: Outcome, stem: str) -> bool:
+    which = parent["files"].index(stem)
+    return any(end["carrying"][which] for end in outcome.ends if "carrying" in end)

@@ -1,0 +1,54 @@
+"""List the jobs of a node anew when it is submitted: what is left to do, by the records alone."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from .. import lanes
+from . import memory, postlog, prepare, progress, submitfile
+
+
+def renew(run: str, name: str) -> int:
+    """Write the list of a node, or of a lane of one, and return the exit status: 0 if it is there.
+
+    To be called when no job of it is running. What the nodes before it gave must be there, or there
+    is no list: jobs would take a part of it for all.
+    """
+    unit = lanes.unit(name)
+    try:
+        plan = progress.read_plan(run)
+        node = plan["by_name"][unit.node]
+        missing = [
+            parent.name
+            for parent in lanes.parents(plan, unit)
+            if not progress.is_done(run, plan["by_name"][parent.node], parent.lane)
+        ]
+        if missing:
+            text = "not submitted: by the records %s is not done" % ", ".join(missing)
+            postlog.note(run, unit, text)
+            return 1
+        progress.close_killed(run, node, unit.lane)
+        jobs = prepare.prepare(run, plan, node, lane=unit.lane)
+    except Exception:
+        postlog.note(run, unit, "not submitted: " + traceback.format_exc())
+        return 1
+    postlog.note(run, unit, "listed %d job%s" % (jobs, "s" * (jobs != 1)))
+    return 0
+
+
+def memory_of(run: str, name: str) -> int:
+    """Print the command by which a node asks for what its earlier jobs needed, if that is more.
+
+    The submit description has it too, but HTCondor has begun to read the one from before.
+    """
+    try:
+        node = progress.read_plan(run)["by_name"][name]
+        learnt = memory.learn(run, node)
+    except Exception:
+        postlog.note(run, lanes.Unit(name), "memory: " + traceback.format_exc())
+        return 0
+    if learnt:
+        postlog.note(run, lanes.Unit(name), learnt)
+        sys.stdout.write("request_memory = %s\n" % submitfile.commands(run, name)["request_memory"])
+    return 0

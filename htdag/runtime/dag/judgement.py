@@ -1,0 +1,87 @@
+"""Judge a node after a try: whether it is done, may be let go, or is to be tried again."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+from .. import lanes, layout
+from ..lanes import Unit
+from . import delivery, memory, prepare, progress
+
+NO_RETRY = 4
+"""The exit status of a POST script for a node that another try would not help."""
+
+
+class Verdict(NamedTuple):
+    """What to make of an attempt of a node."""
+
+    succeeded: bool
+    states: List[progress.ChunkState]
+    text: str
+    hopeless: bool = False  # no job found an environment that fits: another try would not either
+
+
+def judge(
+    run: str, plan: progress.Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0
+) -> Verdict:
+    """Decide whether a node, or a lane of it, is done, and prepare what comes next.
+
+    On success the lists of its children are brought up to date; else its own list is cut to what
+    is left. To be called when no job of the node, or of that lane, is running.
+    """
+    progress.close_killed(run, node, lane)
+    states = progress.examine(run, node, lane=lane)
+    left = [state for state in states if not state.complete]
+    succeeded = not left
+    text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
+    hopeless = bool(left) and all(state.mismatch for state in states)
+    if hopeless:
+        text += "; the environment does not fit"
+    elif left and last_try and node["on_error"] == "skip":
+        errors, items = _failed_items(run, node, states)
+        limit = node["max_errors"]
+        allowed = limit * items if isinstance(limit, float) else limit
+        untouched = [state for state in left if not state.attempts or state.mismatch]
+        succeeded = errors <= allowed and not untouched
+        if succeeded:
+            content = json.dumps({"items": errors}).encode()
+            layout.write_aside(os.path.join(run, layout.skipped(node["name"])), content)
+        text += "; %d of %d items failed, %g allowed" % (errors, items, allowed)
+    for state in states:
+        for problem in state.damaged:
+            text += "\n" + problem
+    if succeeded and node["delivers"]:
+        every = progress.examine(run, node) if lane else states
+        problem = (
+            delivery.deliver(run, node, every) if not lane or progress.all_complete(every) else ""
+        )
+        text += "\n" + problem if problem else ""
+        succeeded = not problem
+    if succeeded:
+        unit = Unit(node["name"], lane)
+        examined: progress.Examined = {unit: states}
+        for child in lanes.children(plan, unit):
+            prepare.prepare_child(run, plan, child, examined)
+    else:
+        learnt = memory.learn(run, node)
+        text += "; " + learnt if learnt else ""
+        prepare.prepare(run, plan, node, states, lane=lane)
+    return Verdict(succeeded, states, text, hopeless)
+
+
+def _failed_items(
+    run: str, node: Dict[str, Any], states: List[progress.ChunkState]
+) -> Tuple[int, int]:
+    """Return how many items of a node are not done, and how many it has."""
+    errors = 0
+    for state in (state for state in states if not state.complete):
+        ranges = progress.ranges_left(run, node, layout.chunk_name(state.number), state.attempts)
+        errors += sum(last - first + 1 for first, last in ranges or [(0, 0)])
+    items = sum(
+        attempts[0].end["items"] or 0
+        for attempts in (state.attempts for state in states)
+        if attempts
+    )
+    return errors, items

@@ -1,0 +1,97 @@
+"""Whether a loop has another round: decided after each, by the records of its jobs alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+
+from .. import lanes, layout
+from ..data import recordfile
+from . import prepare, progress, rounds
+from .progress import Plan
+
+DONE, AGAIN, FAILED, STOP = 0, 1, 2, 3
+"""What the POST script of a loop ends with; DAGMan tries the node again after `AGAIN` only."""
+
+
+class Verdict(NamedTuple):
+    """What to make of a round."""
+
+    status: int
+    text: str
+
+
+def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
+    """Decide whether a loop is over, and prepare what comes next: a round, or what is after it.
+
+    To be called when no job of the round is running; ``returned`` is 0 where its DAG succeeded.
+    """
+    name = node["name"]
+    number = layout.last_round(run, name)
+    folder = os.path.join(run, layout.one_round(name, number))
+    inner = progress.read_plan(folder)
+    left = [each["name"] for each in inner["nodes"] if not progress.is_done(folder, each)]
+    if left:
+        if returned == 0 and not os.path.exists(
+            os.path.join(folder, layout.ROUND_DAG + ".dagman.out")
+        ):
+            # This was decided before, by a script whose end DAGMan did not live to see.
+            return Verdict(AGAIN, "round %d is still to come" % number)
+        text = "round %d failed: %s" % (number, ", ".join(left))
+        return Verdict(STOP if node["on_error"] == "stop" else FAILED, text)
+    over = _answer(folder, inner) if node["loop"]["until"] else None
+    if over is None and node["loop"]["until"]:
+        # The item that is the state was let go, by on_error="skip".
+        return Verdict(FAILED, "round %d has no state, of which until could be asked" % number)
+    if not over and number < node["loop"]["max_rounds"]:
+        given = prepare.given_to_round(run, plan, node, number + 1)
+        rounds.make(run, node, number + 1, given, prepare.lay_out)
+        return Verdict(AGAIN, "round %d is done; round %d is next" % (number, number + 1))
+    _end(run, plan, node, number, over)
+    why = "until holds" if over else "that is the most"
+    if node["loop"]["until"] and not over:
+        why += ", and until does not hold"
+    return Verdict(DONE, "round %d is done: %s" % (number, why))
+
+
+def _answer(folder: str, plan: Plan) -> Optional[bool]:
+    """Return what the predicate said last; None where no record has it."""
+    found: Optional[bool] = None
+    for node in plan["nodes"]:
+        if node["check"]:
+            for chunk, attempts in layout.attempts(folder, node["name"]).items():
+                for attempt in attempts:
+                    path = layout.record(node["name"], layout.chunk_name(chunk), attempt)
+                    for line in recordfile.lines(os.path.join(folder, path)):
+                        found = line.get("until", found)
+    return found
+
+
+def _end(run: str, plan: Plan, node: Dict[str, Any], number: int, over: Optional[bool]) -> None:
+    """Make the last state the outcome of the loop, and prepare the nodes after it."""
+    state = prepare.state_after(run, node, number)
+    rounds.hand_on(run, node, number, [(cell.files, cell.values) for cell in state.cells])
+    content = json.dumps({"rounds": number, "until": over})
+    layout.write_aside(os.path.join(run, layout.loop_end(node["name"])), content.encode())
+    for child in lanes.children(plan, lanes.Unit(node["name"])):
+        prepare.prepare_child(run, plan, child, {})
+
+
+def last_rounds(
+    run: str, plan: Plan, most: Optional[int] = None
+) -> Iterator[Tuple[Tuple[int, ...], str, Plan]]:
+    """Yield the rounds of all loops, also of loops in them: their numbers, folders and plans.
+
+    Of each loop the last `most` ones, or all; a round comes before the rounds in it.
+    """
+    for node in plan["nodes"]:
+        if node["mode"] == "loop":
+            last = layout.last_round(run, node["name"])
+            first = 1 if most is None else max(1, last - most + 1)
+            for number in range(first, last + 1):
+                folder = os.path.join(run, layout.one_round(node["name"], number))
+                inner = progress.read_plan(folder)
+                yield (number,), folder, inner
+                for numbers, deeper, plan_there in last_rounds(folder, inner, most):
+                    yield (number, *numbers), deeper, plan_there

@@ -1,0 +1,233 @@
+"""Keep what the nodes of a run have finished, for another run: fill a folder as `kept` reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+
+from .. import layout
+from ..data import item_digests, itemfile, recordfile
+from . import progress, reusable
+
+Keep = Callable[[str], bool]
+
+
+class Writer:
+    """Fills a folder with what nodes have finished, those of one run or of several."""
+
+    def __init__(self, folder: str) -> None:
+        layout.make_folder(folder)
+        self._folder = folder
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        index = os.open(os.path.join(folder, reusable.INDEX), flags, 0o600)
+        self._index = os.fdopen(index, "a", encoding="utf-8")
+        self._files = len(os.listdir(folder)) - 1
+
+    def close(self) -> None:
+        self._index.flush()
+        os.fsync(self._index.fileno())
+        self._index.close()
+
+    def add_node(self, run: str, node: Dict[str, Any], keep: Optional[Keep] = None) -> None:
+        """Add what a node of a run has finished, but for items that `keep` refuses by key.
+
+        No job of the run may be running.
+        """
+        progress.close_killed(run, node)
+        reader = item_digests.Reader(run)
+        chunks = [
+            self._add_chunk(run, node, state, reader, keep) if state.last_attempt else None
+            for state in progress.examine(run, node)
+        ]
+        read = [chunk for chunk in chunks if chunk is not None]
+        if len(read) == len(chunks):
+            self._write("sequence", {"digest": reusable.sequence_digest(node["name"], read).hex()})
+
+    def add_pack(self, folder: str) -> None:
+        """Add all of another such folder, which waits to be used."""
+        for line in reusable.lines(folder):
+            kind, content = line["kind"], line["content"]
+            if kind == "atom":
+                numbers = {place[0] for place in content["places"] if place}
+                moved = {n: self._link(reusable.file(folder, n)) for n in sorted(numbers)}
+                content["places"] = [
+                    place and [moved[place[0]], *place[1:]] for place in content["places"]
+                ]
+            elif kind == "chunk":
+                content["files"] = [self._link(reusable.file(folder, n)) for n in content["files"]]
+                content["logs"] = [self._link(reusable.file(folder, n)) for n in content["logs"]]
+                if content["tree"] is not None:
+                    content["tree"] = self._link_tree(reusable.file(folder, content["tree"]))
+            self._write(kind, content)
+
+    def _add_chunk(
+        self,
+        run: str,
+        node: Dict[str, Any],
+        state: progress.ChunkState,
+        reader: item_digests.Reader,
+        keep: Optional[Keep],
+    ) -> Optional[Tuple[List[bytes], List[str]]]:
+        """Add what is finished of a chunk; return what it reads, None where nobody can tell."""
+        name, chunk = node["name"], layout.chunk_name(state.number)
+        description = _description(run, name, chunk, state.last_attempt)
+        if description is None:
+            return None
+        try:
+            items = list(reader.items(description, node))
+        except itemfile.DamagedFile:
+            return None  # what it read is not there any more, so nobody can tell what it was
+        ids = [own for _, own in items]
+        keys = [key for key, _ in items]
+        refused = {n for n, key in enumerate(keys) if keep is not None and not keep(key)}
+        if node["mode"] == "reduce":
+            done = set(range(len(ids))) if state.complete and not refused else set()
+        else:
+            done = set()
+        attempts = state.attempts[-1:] if node["mode"] == "reduce" else state.attempts
+        if not refused and len(attempts) == 1 and state.complete:
+            self._add_whole(run, node, chunk, attempts[0].number, ids, keys)
+            if node["returns_files"]:
+                done = set(range(len(ids)))
+        # Values say where returned files are: in the folder of their chunk.
+        if node["mode"] != "reduce" and not node["returns_files"]:
+            taken: Dict[int, reusable.Atom] = {}
+            for attempt in attempts:
+                for atom in _atoms(run, node, chunk, attempt.number, ids, keys):
+                    inside = range(atom.first, atom.first + len(atom.ids))
+                    if not refused.intersection(inside):
+                        done.update(inside)
+                        taken[atom.first] = atom
+            links: Dict[str, int] = {}
+            for atom in taken.values():
+                self._write_atom(atom, links)
+        left = [ids[n].hex() for n in range(len(ids)) if n not in done]
+        if left:
+            self._write("left", {"ids": left})
+        return ids, keys
+
+    def _add_whole(
+        self,
+        run: str,
+        node: Dict[str, Any],
+        chunk: str,
+        attempt: int,
+        ids: List[bytes],
+        keys: List[str],
+    ) -> None:
+        name = node["name"]
+        record = os.path.join(run, layout.record(name, chunk, attempt))
+        paths = [layout.output(name, chunk, attempt, stem) for stem in node["files"]]
+        logs = [layout.stdout(name, chunk, attempt), layout.stderr(name, chunk, attempt)]
+        start: Dict[str, Any] = {}
+        streams = []
+        for line in recordfile.lines(record):
+            start = line.get("start", start)
+            if "streams" in line:
+                streams.append(line["streams"])
+        there = all(os.path.exists(os.path.join(run, log)) for log in logs)
+        returned = layout.returned(name, chunk, attempt) if node["returns_files"] else ""
+        tree = os.path.join(run, returned)
+        content = {
+            "digest": reusable.whole_digest(ids, keys).hex(),
+            "items": len(ids),
+            "files": [self._link(os.path.join(run, path)) for path in paths],
+            "end": recordfile.end(record),
+            "start": start,
+            "streams": streams if there else [],
+            "logs": [self._link(os.path.join(run, log)) for log in logs] if there else [],
+            "returned": returned,
+            "tree": self._link_tree(tree) if returned and os.path.isdir(tree) else None,
+        }
+        self._write("chunk", content)
+
+    def _write_atom(self, atom: reusable.Atom, links: Dict[str, int]) -> None:
+        places: List[Optional[List[int]]] = []
+        for place in atom.places:
+            if place is None:
+                places.append(None)
+                continue
+            path = str(place[0])
+            if path not in links:
+                links[path] = self._link(path)
+            places.append([links[path], *place[1:]])
+        content = {
+            "ids": [own.hex() for own in atom.ids],
+            "keys": atom.keys,
+            "first": atom.first,
+            "places": places,
+        }
+        self._write("atom", content)
+
+    def _write(self, kind: str, content: Any) -> None:
+        self._index.write(json.dumps({"kind": kind, "content": content}) + "\n")
+
+    def _link_tree(self, path: str) -> int:
+        number = self._files
+        self._files += 1
+        reusable.link_tree(path, reusable.file(self._folder, number))
+        return number
+
+    def _link(self, path: str) -> int:
+        """Link to a file, or copy it, and return its number."""
+        number = self._files
+        self._files += 1
+        layout.link_or_copy(path, reusable.file(self._folder, number))
+        return number
+
+
+def _description(run: str, name: str, chunk: str, attempt: int) -> Optional[Dict[str, Any]]:
+    try:
+        path = os.path.join(run, layout.chunk(name, chunk, attempt))
+        found: Dict[str, Any] = layout.read_json(path, "streams")
+        return found
+    except FileNotFoundError:
+        return None
+
+
+def _atoms(
+    run: str,
+    node: Dict[str, Any],
+    chunk: str,
+    attempt: int,
+    ids: List[bytes],
+    keys: List[str],
+) -> Iterator[reusable.Atom]:
+    """Yield what one attempt at a chunk has finished."""
+    paths = [
+        os.path.join(run, layout.output(node["name"], chunk, attempt, stem))
+        for stem in node["files"]
+    ]
+    try:
+        extents = [itemfile.index(path, whole=True) for path in paths]
+    except itemfile.DamagedFile:
+        return
+    mains = [e for stem, e in zip(node["files"], extents) if stem in node["outputs"]]
+    spans = _joined([(e.first, e.last) for main in mains for e in main])
+    at = [0] * len(paths)
+    for first, last in spans:
+        places: List[Any] = []
+        for which, found in enumerate(extents):
+            begin = at[which]
+            while at[which] < len(found) and found[at[which]].first <= last:
+                at[which] += 1
+            inside = found[begin : at[which]]
+            if not inside:
+                places.append(None)
+                continue
+            values = sum(extent.values for extent in inside)
+            places.append((paths[which], inside[0].start, inside[-1].end, values))
+        if last < len(ids):
+            yield reusable.Atom(ids[first : last + 1], keys[first : last + 1], first, places)
+
+
+def _joined(spans: List[Tuple[int, int]]) -> List[Tuple[int, int]]:
+    """Return spans as they are where they are apart, and joined where they overlap."""
+    found: List[Tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        else:
+            found.append((first, last))
+    return found

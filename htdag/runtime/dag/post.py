@@ -1,0 +1,44 @@
+"""The POST script of a node: judge the attempt, by the records alone, and prepare the next."""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+from .. import lanes
+from . import judgement, looping, postlog, progress
+
+
+def post(run: str, name: str, retry: int, max_retries: int) -> int:
+    """Return the exit status of the POST script.
+
+    0 done, 1 failed, 3 failed and to stop the DAG, 4 failed and not to be tried again. ``name`` is
+    that of a node, or of a lane of one.
+    """
+    plan = progress.read_plan(run)
+    unit = lanes.unit(name)
+    node = plan["by_name"][unit.node]
+    last_try = retry >= max_retries
+    verdict = judgement.judge(run, plan, node, last_try=last_try, lane=unit.lane)
+    postlog.note(run, unit, "try %d of %d: %s" % (retry + 1, max_retries + 1, verdict.text))
+    if verdict.succeeded:
+        return 0
+    if (last_try or verdict.hopeless) and node["on_error"] == "stop":
+        return 3
+    return judgement.NO_RETRY if verdict.hopeless else 1
+
+
+def loop_post(name: str, returned: int) -> int:
+    """Return the exit status of the POST script of a loop, which DAGMan starts in its round."""
+    run = os.path.join(*[os.pardir] * 4)
+    plan = progress.read_plan(run)
+    os.chdir(run)
+    unit = lanes.Unit(name)
+    try:
+        verdict = looping.judge(".", plan, plan["by_name"][name], returned)
+    except Exception:
+        # Not 1, as by itself: that would have DAGMan do the same round again.
+        postlog.note(".", unit, traceback.format_exc())
+        return looping.FAILED
+    postlog.note(".", unit, verdict.text)
+    return verdict.status

@@ -1,0 +1,18 @@
+"""The log of what was decided about a node on the access point."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from .. import lanes, layout
+
+
+def note(run: str, unit: lanes.Unit, text: str) -> None:
+    """Append a line to the node's log of what was decided."""
+    path = os.path.join(run, layout.logs(unit.node), "post.log")
+    if unit.lane:
+        text = "lane %d, %s" % (unit.lane, text)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")

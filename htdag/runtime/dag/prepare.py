@@ -1,0 +1,220 @@
+"""Prepare what comes next: the lists of jobs of nodes, and the rounds of loops."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+from .. import lanes, layout, requests
+from ..api import checkpoint
+from ..data import chunkfile
+from ..lanes import Unit
+from . import adopt, inputs, materialization, memory, progress, rounds
+from .progress import ChunkState, Examined, Plan
+
+
+def write_list(
+    run: str,
+    node: Dict[str, Any],
+    jobs: Iterable[Tuple[int, int, chunkfile.Ranges]],
+    reading: inputs.Reading,
+    lane: int = 0,
+) -> int:
+    """Write the descriptions of jobs, and the list that the node queues; return their number.
+
+    ``jobs`` are chunk, attempt and what is left to do; where they are those of a `lane`, the list
+    is its own.
+    """
+    lines = []
+    asked = requests.of_chunks(run, node["name"])
+    for number, attempt, todo in jobs:
+        description, transfer = reading.describe(number, todo)
+        chunk = layout.chunk_name(number)
+        if node["checkpoints"]:
+            earlier = checkpoint.of_earlier_attempt(run, node["name"], chunk, attempt)
+            if earlier and os.listdir(os.path.join(run, earlier)):
+                transfer = [*transfer, earlier]
+        path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
+        layout.write_aside(path, json.dumps(description).encode(), sync=False)
+        values = [chunk, str(attempt), *(str(each[number]) for each in asked.values())]
+        lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
+    path = os.path.join(run, layout.chunk_list(node["name"], lane))
+    layout.write_aside(path, "".join(lines).encode())
+    materialization.heed(run, node, lane, lines)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(run, layout.outdated(node["name"], lane)))
+    return len(lines)
+
+
+def outdate(run: str, unit: Unit) -> None:
+    """Have the list of a unit made anew when it is submitted."""
+    open(os.path.join(run, layout.outdated(*unit)), "w").close()
+
+
+def prepare(
+    run: str,
+    plan: Plan,
+    node: Dict[str, Any],
+    states: Optional[List[ChunkState]] = None,
+    parents: Optional[Examined] = None,
+    lane: int = 0,
+) -> int:
+    """Rewrite the list of a node, or of a lane of it, to what is left to do; return the jobs.
+
+    A list is never empty, since HTCondor cannot submit zero jobs: where nothing is left, the last
+    chunk is listed with nothing to do. ``states`` are those of the node, ``parents`` those of
+    nodes before it, where they were examined already.
+    """
+    known = {} if parents is None else parents
+    outcomes: inputs.Outcomes = {parent: [] for parent in node["parents"]}
+    for unit in lanes.parents(plan, Unit(node["name"], lane)):
+        found = progress.outcomes_of(_examined(run, plan, unit, known))
+        before = lanes.chunks(plan["by_name"][unit.node], unit.lane, 0).start
+        # Of the lanes beside its own nothing is read; they keep the numbers of chunks right.
+        missing = before - len(outcomes[unit.node])
+        outcomes[unit.node] += [inputs.Outcome([], [])] * missing + found
+    if node["mode"] == "loop":
+        prepare_loop(run, plan, node, outcomes)
+        return 1
+    # First, since it decides which chunks there are where the data of the parents do.
+    reading = inputs.Reading(run, plan, node, outcomes)
+    if adopt.is_wanted(run, node, lane):
+        adopt.take_over(run, node, reading, lane)
+        states = None
+    states = progress.examine(run, node, lane=lane) if states is None else states
+    left = [state for state in states if not state.complete]
+    jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
+    for state in left or states[-1:]:
+        todo = progress.ranges_left(run, node, layout.chunk_name(state.number), state.attempts)
+        jobs.append((state.number, state.last_attempt + 1, todo))
+    if len(jobs) < len(states) or any(attempt > 1 for _, attempt, _ in jobs):
+        for child in lanes.children(plan, Unit(node["name"], lane)):
+            # Its list names the outcomes of first attempts.
+            if plan["by_name"][child.node]["mode"] != "loop":
+                outdate(run, child)
+    return write_list(run, node, jobs, reading, lane)
+
+
+def _examined(run: str, plan: Plan, unit: Unit, known: Examined) -> List[ChunkState]:
+    if unit not in known:
+        known[unit] = progress.examine(run, plan["by_name"][unit.node], lane=unit.lane)
+    return known[unit]
+
+
+def prepare_rest(run: str, plan: Plan) -> List[str]:
+    """Prepare what can run at once, and return the names of the units that are done.
+
+    To be called when nothing of the run is under way. What is further down is prepared when its
+    parents are done.
+    """
+    units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
+    done = {unit for unit in units if progress.is_done(run, plan["by_name"][unit.node], unit.lane)}
+    for unit in units:
+        if unit not in done and done.issuperset(lanes.parents(plan, unit)):
+            memory.learn(run, plan["by_name"][unit.node])
+            prepare(run, plan, plan["by_name"][unit.node], lane=unit.lane)
+    return [unit.name for unit in units if unit in done]
+
+
+def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
+    """Bring the list of a child up to date when the last of its parents is done.
+
+    The list that was written with the run directory holds while all parents did all of their work
+    at the first attempt, which is the rule.
+    """
+    child = plan["by_name"][unit.node]
+    as_planned = not child["dynamic"] and not adopt.is_wanted(run, child, unit.lane)
+    for parent in lanes.parents(plan, unit):
+        states = _examined(run, plan, parent, parents)
+        complete = progress.all_complete(states)
+        if not complete and not progress.was_skipped(run, plan["by_name"][parent.node]):
+            return
+        first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
+        as_planned = as_planned and complete and first and not _carries_files(states)
+    begun = layout.attempts(run, child["name"])
+    if unit.lane:
+        own = lanes.chunks(child, unit.lane, 0)
+        begun = {number: made for number, made in begun.items() if number in own}
+    if not as_planned or begun:
+        prepare(run, plan, child, parents=parents, lane=unit.lane)
+
+
+def _carries_files(states: List[ChunkState]) -> bool:
+    return any(sum(a.end.get("carrying", ())) for state in states for a in state.attempts)
+
+
+def lay_out(run: str) -> None:
+    """Write the lists of the nodes of a round that can run, and of those that are known enough."""
+    plan = progress.read_plan(run)
+    for node in plan["nodes"]:
+        if node["dynamic"] or layout.attempts(run, node["name"]):
+            continue
+        reading = inputs.Reading(run, plan, node, None)
+        for unit in lanes.units(node):
+            numbers = lanes.chunks(node, unit.lane, node["chunks"])
+            jobs = ((number, 1, None) for number in numbers)
+            write_list(run, node, jobs, reading, unit.lane)
+    prepare_rest(run, plan)
+
+
+def prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: inputs.Outcomes) -> None:
+    """Make the first round of a loop, or bring the one up to date that is to go on."""
+    name = node["name"]
+    rounds.withdraw(run, node)
+    number = layout.last_round(run, name)
+    while number > 1 and not _is_done(run, node, number):
+        if _is_done(run, node, number - 1, only_state=True):
+            break
+        rounds.drop(run, node, number)
+        number -= 1
+    given = given_to_round(run, plan, node, max(number, 1), outcomes)
+    begin = rounds.refresh if number else rounds.make
+    begin(run, node, max(number, 1), given, lay_out)
+
+
+def _is_done(run: str, node: Dict[str, Any], number: int, *, only_state: bool = False) -> bool:
+    """Tell whether a round is done, or at least the state that it ends with is there."""
+    folder = os.path.join(run, layout.one_round(node["name"], number))
+    plan = progress.read_plan(folder)
+    wanted = [_maker(plan, node)] if only_state else plan["nodes"]
+    return all(progress.is_done(folder, each) for each in wanted)
+
+
+def _maker(plan: Plan, node: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the node, in the plan of a round, that makes the state."""
+    result = node["loop"]["result"]
+    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
+    found: Dict[str, Any] = plan["by_name"][where]
+    return found
+
+
+def given_to_round(
+    run: str,
+    plan: Plan,
+    node: Dict[str, Any],
+    number: int,
+    outcomes: Optional[inputs.Outcomes] = None,
+) -> List[rounds.Given]:
+    """Return what a round of a loop reads: the state before it, and what is from outside."""
+    if outcomes is None:
+        outcomes = {
+            parent: progress.outcomes_of(progress.examine(run, plan["by_name"][parent]))
+            for parent in node["parents"]
+        }
+    reading = inputs.Reading(run, plan, node, outcomes)
+    given = [rounds.Given(run, cells) for cells in reading.cells]
+    if number > 1:
+        given[0] = state_after(run, node, number - 1)
+    return given
+
+
+def state_after(run: str, node: Dict[str, Any], number: int) -> rounds.Given:
+    """Return where the state is that a round of a loop ended with."""
+    folder = os.path.join(run, layout.one_round(node["name"], number))
+    plan = progress.read_plan(folder)
+    maker = _maker(plan, node)
+    outcomes = progress.outcomes_of(progress.examine(folder, maker))
+    stream = {"stage": node["loop"]["result"], "node": maker["name"]}
+    return rounds.Given(folder, inputs.outcome_cells(folder, plan, stream, outcomes))

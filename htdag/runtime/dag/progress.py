@@ -1,0 +1,231 @@
+"""What is done and what is left to do, from the records in a run directory alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from .. import lanes, layout
+from ..data import itemfile, recordfile
+from ..job import output_files, worker
+from ..lanes import Unit
+from . import delivery, inputs
+
+Plan = Dict[str, Any]
+
+
+class Attempt(NamedTuple):
+    """One job that has ended, with an outcome that can be used."""
+
+    number: int
+    end: Dict[str, Any]
+
+
+class ChunkState(NamedTuple):
+    """How far a chunk has come over all its attempts."""
+
+    number: int
+    attempts: List[Attempt]  # those whose outcome is sound
+    last_attempt: int  # 0: none was made
+    complete: bool
+    failed: int  # items that the last attempt tried in vain
+    damaged: List[str]
+    mismatch: bool = False  # the last attempt ran in an environment that did not fit
+
+
+Examined = Dict[Unit, List[ChunkState]]
+
+
+def read_plan(run: str) -> Plan:
+    """Return the plan of a run directory, its nodes by name in topological order."""
+    path = os.path.join(run, layout.PLAN)
+    plan: Plan = layout.read_json(path, "nodes", "stages", "sources")
+    plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
+    return plan
+
+
+def examine(
+    run: str, node: Dict[str, Any], *, verify: bool = False, lane: int = 0
+) -> List[ChunkState]:
+    """Return the state of every chunk of a node.
+
+    Parameters
+    ----------
+    run : str
+        The run directory.
+    node : dict
+        The node, from the plan.
+    verify : bool
+        Read all outcome files and check their checksums, not only their sizes.
+    lane : int
+        Only the chunks of this lane; 0 for all.
+    """
+    made = layout.attempts(run, node["name"])
+    return [
+        _chunk_state(run, node, number, made.get(number, []), verify)
+        for number in lanes.chunks(node, lane, inputs.chunks(run, node))
+    ]
+
+
+def _chunk_state(
+    run: str, node: Dict[str, Any], number: int, made: List[int], verify: bool
+) -> ChunkState:
+    sound: List[Attempt] = []
+    damaged: List[str] = []
+    failed = 0
+    mismatch = False
+    chunk = layout.chunk_name(number)
+    for attempt in made:
+        end = recordfile.end(os.path.join(run, layout.record(node["name"], chunk, attempt)))
+        mismatch = end is not None and "mismatch" in end
+        if end is None:
+            failed = 1
+            continue
+        # What was taken over from another run is not whole, but nothing failed.
+        in_vain = end["remaining"] != 0 and "reused" not in end
+        failed = end["failed"] or (1 if in_vain else 0)
+        if 0 in end["sizes"]:
+            continue  # it could not even begin to write
+        problem = _problem(run, node, chunk, attempt, end, verify)
+        if problem:
+            damaged.append(problem)
+            failed = 1
+        else:
+            sound.append(Attempt(attempt, end))
+    if any(attempt.end["whole"] and attempt.end["remaining"] == 0 for attempt in sound):
+        complete = True
+    else:
+        complete = len(sound) > 1 and ranges_left(run, node, chunk, sound) == []
+    return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged, mismatch)
+
+
+def _problem(
+    run: str, node: Dict[str, Any], chunk: str, attempt: int, end: Dict[str, Any], verify: bool
+) -> str:
+    for stem, size in zip(node["files"], end["sizes"]):
+        path = os.path.join(run, layout.output(node["name"], chunk, attempt, stem))
+        try:
+            found = os.path.getsize(path)
+        except FileNotFoundError:
+            return "%s is missing" % path
+        if found != size:
+            return "%s has %d bytes, not the %d that were written" % (path, found, size)
+        if verify:
+            try:
+                for _ in itemfile.read(path):
+                    pass
+            except itemfile.DamagedFile as error:
+                return str(error)
+    if not any(end.get("carrying", ())):
+        return ""
+    folder = layout.returned(node["name"], chunk, attempt)
+    if not verify:
+        return output_files.missing(run, folder, end["returned"]) if end["returned"] else ""
+    stems = (layout.output(node["name"], chunk, attempt, stem) for stem in node["files"])
+    return output_files.problem(run, folder, [os.path.join(run, stem) for stem in stems])
+
+
+def ranges_left(
+    run: str, node: Dict[str, Any], chunk: str, sound: List[Attempt]
+) -> Optional[List[Tuple[int, int]]]:
+    """Return the ranges of items that no sound attempt finished; None means all of them."""
+    if not sound:
+        return None
+    if node["mode"] == "reduce":
+        return [] if sound[-1].end["remaining"] == 0 else None
+    totals = [a.end["items"] for a in sound if a.end["items"] is not None]
+    if not totals:
+        return None  # none of them could count the items
+    done: Set[int] = set()
+    for attempt in sound:
+        paths = [
+            os.path.join(run, layout.output(node["name"], chunk, attempt.number, stage))
+            for stage in node["outputs"]
+        ]
+        for first, last in itemfile.finished(paths):
+            done.update(range(first, last + 1))
+    return itemfile.to_ranges(set(range(totals[-1])) - done)
+
+
+def close_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+    """Make usable what jobs left behind that were killed.
+
+    No job of the node may be running, or of the `lane`, where only that is looked at.
+    """
+    name = node["name"]
+    chosen = lanes.chunks(node, lane, 0)
+    here = os.getcwd()
+    os.chdir(run)
+    try:
+        for number, made in layout.attempts(".", name).items():
+            if lane and number not in chosen:
+                continue
+            chunk = layout.chunk_name(number)
+            for attempt in made:
+                if recordfile.end(layout.record(name, chunk, attempt)) is None:
+                    worker.close_killed(name, chunk, attempt)
+    finally:
+        os.chdir(here)
+
+
+def outcomes_of(states: List[ChunkState]) -> List[inputs.Outcome]:
+    return [
+        inputs.Outcome([a.number for a in state.attempts], [a.end for a in state.attempts])
+        for state in states
+    ]
+
+
+def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+    """Tell whether a node needs no more work: complete, or its failed items were let go."""
+    if node["mode"] == "loop" and not os.path.exists(
+        os.path.join(run, layout.loop_end(node["name"]))
+    ):
+        return False
+    done = was_skipped(run, node) or all_complete(examine(run, node, lane=lane))
+    return done and not _is_undelivered(run, node, lane)
+
+
+def _is_undelivered(run: str, node: Dict[str, Any], lane: int) -> bool:
+    """Tell whether a unit has still to put files where they are wanted: the last, if all is done.
+
+    The last of the units to be judged does that; when it could not, the last by number does.
+    """
+    if not delivery.is_left(run, node) or lane != lanes.units(node)[-1].lane:
+        return False
+    return was_skipped(run, node) or all_complete(examine(run, node))
+
+
+def all_complete(states: List[ChunkState]) -> bool:
+    """Tell whether nothing is left to do in these chunks."""
+    return all(state.complete for state in states)
+
+
+def was_skipped(run: str, node: Dict[str, Any]) -> bool:
+    """Tell whether what is left of a node was let go."""
+    return os.path.exists(os.path.join(run, layout.skipped(node["name"])))
+
+
+def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
+    """Rename the records of a node's damaged outcomes, so that their items count as not done.
+
+    Returns what was wrong with each.
+    """
+    problems = []
+    for number, made in layout.attempts(run, node["name"]).items():
+        chunk = layout.chunk_name(number)
+        for attempt in made:
+            path = os.path.join(run, layout.record(node["name"], chunk, attempt))
+            end = recordfile.end(path)
+            problem = (
+                "it has no record of its end"
+                if end is None
+                else _problem(run, node, chunk, attempt, end, True)
+            )
+            if problem:
+                os.replace(path, path + ".damaged")
+                # Another attempt of this number may bring files of the same names.
+                folder = layout.returned(node["name"], chunk, attempt)
+                shutil.rmtree(os.path.join(run, folder), ignore_errors=True)
+                problems.append(problem)
+    return problems

@@ -1,0 +1,131 @@
+"""What a node has finished, kept for a run that computes the same of the same items.
+
+A folder with links to item files, and an index. An *atom* is what can be taken over as a whole: an
+item, or the items whose values were combined; its key in the index is the content of its items. So
+a run may have other items, in another order and in other chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
+
+from .. import layout
+from ..data import item_digests
+
+INDEX = "index.jsonl"
+
+Place = Tuple[int, int, int, int]  # file, start, end, values
+
+
+class Atom(NamedTuple):
+    """Finished items, with where their values stand in the file of each output.
+
+    ``first`` is the number of the first item in the chunk that it was finished in.
+    """
+
+    ids: List[bytes]
+    keys: List[str]
+    first: int
+    places: List[Optional[Place]]
+
+
+class Chunk(NamedTuple):
+    """A chunk that one attempt finished as a whole: its files can be taken as they are.
+
+    The files that its functions returned are in ``returned``, below the run directory, as its
+    values say; "" where there are none. ``tree`` is the folder here with links to them.
+    """
+
+    digest: bytes
+    items: int
+    files: List[int]
+    end: Dict[str, Any]
+    start: Dict[str, Any]
+    streams: List[Dict[str, Any]]
+    logs: List[int]
+    returned: str
+    tree: Optional[int]
+
+
+def link_tree(path: str, new: str) -> None:
+    """Give all files of a folder another name."""
+    shutil.copytree(path, new, copy_function=layout.link_or_copy)
+
+
+def file(folder: str, number: int) -> str:
+    """Return the path of a file of a folder."""
+    return os.path.join(folder, str(number))
+
+
+def whole_digest(ids: Sequence[bytes], keys: Sequence[str]) -> bytes:
+    """Return the digest of a chunk: of its items and their keys, in their order."""
+    return item_digests.digest(*ids, "\n".join(keys).encode())
+
+
+def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[str]]]) -> bytes:
+    """Return the digest of all that a node reads: its items and their keys, in their order."""
+    every = [(own, key) for ids, keys in chunks for own, key in zip(ids, keys)]
+    whole = whole_digest([own for own, _ in every], [key for _, key in every])
+    return item_digests.digest(node.encode(), whole)
+
+
+def lines(folder: str) -> Iterator[Dict[str, Any]]:
+    """Yield the lines of the index of a folder; none where there is no folder."""
+    try:
+        path = os.path.join(folder, INDEX)
+        with open(path, encoding="utf-8", opener=layout.unblocked) as index:
+            for line in index:
+                yield json.loads(line)
+    except FileNotFoundError:
+        return
+    except ValueError as error:
+        raise layout.DamagedFile(path, "it is no JSON (%s)" % error) from error
+
+
+class Pack(NamedTuple):
+    """What a folder holds."""
+
+    folder: str
+    atoms: List[Atom]
+    chunks: Dict[bytes, Chunk]
+    left: List[bytes]
+    sequences: Set[bytes]
+
+    def path(self, number: int) -> str:
+        """Return the path of a file of the folder."""
+        return file(self.folder, number)
+
+
+def read(folder: str) -> Pack:
+    """Return what a folder holds; nothing where there is none."""
+    atoms = []
+    chunks = {}
+    left = []
+    sequences = set()
+    for line in lines(folder):
+        kind, content = line["kind"], line["content"]
+        if kind == "atom":
+            ids = [bytes.fromhex(own) for own in content["ids"]]
+            atoms.append(Atom(ids, content["keys"], content["first"], content["places"]))
+        elif kind == "chunk":
+            digest = bytes.fromhex(content["digest"])
+            chunks[digest] = Chunk(**dict(content, digest=digest))
+        elif kind == "sequence":
+            sequences.add(bytes.fromhex(content["digest"]))
+        else:
+            left += [bytes.fromhex(own) for own in content["ids"]]
+    return Pack(folder, atoms, chunks, left, sequences)

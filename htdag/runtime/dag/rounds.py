@@ -1,0 +1,178 @@
+"""The run directories of a loop's rounds: made of the loop's template, and what they begin with.
+
+A round is a whole run directory. Programs and functions are hard links to those of the template;
+what the round reads are links to the outcomes that hold it: nothing is copied. It is made aside,
+then renamed, and ``current`` points to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+
+from .. import layout
+from ..data import recordfile
+from .inputs import Cell
+
+LayOut = Callable[[str], None]
+
+
+class Given(NamedTuple):
+    """What a round reads as one source: the cells of a stream, with paths below a folder."""
+
+    folder: str
+    cells: List[Cell]
+
+
+def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_out: LayOut) -> None:
+    """Make the run directory of a round.
+
+    Parameters
+    ----------
+    run : str
+        The run directory around it.
+    node : dict
+        The loop, from the plan.
+    number : int
+        The round, from 1.
+    given : list of Given
+        The state that it begins with, and what it uses from outside, in the loop's order.
+    lay_out : callable
+        Writes the lists of the nodes of a run directory that can run.
+    """
+    name = node["name"]
+    aside = os.path.join(run, layout.rounds(name), ".%04d.new" % number)
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(
+        os.path.join(run, layout.step(name)),
+        aside,
+        symlinks=True,
+        copy_function=layout.link_or_copy,
+    )
+    final = os.path.join(run, layout.one_round(name, number))
+    _link_sources(aside, final, node, given)
+    lay_out(aside)
+    os.rename(aside, final)
+    point_at(run, name, number)
+
+
+def refresh(
+    run: str, node: Dict[str, Any], number: int, given: List[Given], lay_out: LayOut
+) -> None:
+    """Bring a round up to date with outcomes that were made anew, and list what is left of it."""
+    final = os.path.join(run, layout.one_round(node["name"], number))
+    shutil.rmtree(os.path.join(final, layout.SOURCES), ignore_errors=True)
+    _link_sources(final, final, node, given)
+    lay_out(final)
+    point_at(run, node["name"], number)
+
+
+def point_at(run: str, name: str, number: int) -> None:
+    """Let ``current`` lead to a round."""
+    link = os.path.join(run, layout.current(name))
+    target = os.path.relpath(
+        os.path.join(run, layout.one_round(name, number)), os.path.dirname(link)
+    )
+    aside = link + ".new"
+    if os.path.lexists(aside):
+        os.remove(aside)
+    os.symlink(target, aside)
+    os.replace(aside, link)
+
+
+def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Given]) -> None:
+    """Link to what a round reads, and say in its plan how many items that is.
+
+    ``place`` is where the directory is now, ``final`` where it will be; both are as deep.
+    """
+    plan = layout.read_json(os.path.join(place, layout.PLAN))
+    for position, (stage, (folder, cells)) in enumerate(zip(node["loop"]["sources"], given)):
+        layout.make_folder(os.path.join(place, layout.source(stage)))
+        files, edges = [], [0]
+        for number, cell in enumerate(cells):
+            files.append(
+                [
+                    _link(
+                        os.path.join(folder, path),
+                        place,
+                        final,
+                        layout.late_items(stage, number, n),
+                    )
+                    for n, path in enumerate(cell.files)
+                ]
+            )
+            edges.append(edges[-1] + cell.values)
+        # The items of the state are known by their numbers: what they were made of by several
+        # rounds would make longer and longer keys.
+        numbers = edges[:-1] if position == 0 else [cell.number for cell in cells]
+        content = {"boundaries": edges, "carries": False, "cells": files, "numbers": numbers}
+        plan["sources"][stage] = content
+    layout.write_aside(
+        os.path.join(place, layout.PLAN), json.dumps(plan, ensure_ascii=False).encode()
+    )
+
+
+def _link(path: str, place: str, final: str, name: str) -> str:
+    folder = os.path.dirname(os.path.join(final, name))
+    os.symlink(os.path.relpath(path, folder), os.path.join(place, name))
+    return name
+
+
+def hand_on(
+    run: str, node: Dict[str, Any], number: int, chunks: List[Tuple[List[str], int]]
+) -> None:
+    """Make the state that a round ended with the outcome of the loop.
+
+    Parameters
+    ----------
+    run, node, number
+        The run directory, the loop, and its last round.
+    chunks : list
+        For each chunk the files that hold it, one an attempt, below the round; and how many values
+        they hold together.
+    """
+    name = node["name"]
+    withdraw(run, node)
+    # First, so that nobody takes the first of several chunks for all of them.
+    content = json.dumps({"chunks": len(chunks), "boundaries": list(range(len(chunks) + 1))})
+    layout.write_aside(os.path.join(run, layout.chunking(name)), content.encode())
+    final = os.path.join(run, layout.one_round(name, number))
+    for chunk, (files, values) in enumerate(chunks):
+        for attempt, path in enumerate(files, 1):
+            link = layout.output(name, layout.chunk_name(chunk), attempt, node["outputs"][0])
+            folder = os.path.join(run, os.path.dirname(link))
+            os.symlink(os.path.relpath(os.path.join(final, path), folder), os.path.join(run, link))
+            record = os.path.join(run, layout.record(name, layout.chunk_name(chunk), attempt))
+            recordfile.start(record, name, layout.chunk_name(chunk), attempt, "", "")
+            last = attempt == len(files)
+            end = {
+                "items": None,
+                "done": 0,
+                "failed": 0,
+                "remaining": 0,
+                "whole": last,
+                "values": [values if last else 0],
+                "sizes": [os.path.getsize(os.path.join(final, path))],
+            }
+            recordfile.append(record, "end", end, sync=True)
+
+
+def drop(run: str, node: Dict[str, Any], number: int) -> None:
+    """Set a round aside whose state, before it, has to be made again."""
+    path = os.path.join(run, layout.one_round(node["name"], number))
+    aside = path + ".dropped"
+    shutil.rmtree(aside, ignore_errors=True)
+    os.rename(path, aside)
+
+
+def withdraw(run: str, node: Dict[str, Any]) -> None:
+    """Take back what the outcome of a loop was: it goes on."""
+    name = node["name"]
+    folder = os.path.join(run, layout.outcomes(name))
+    outcomes = [os.path.join(folder, entry) for entry in os.listdir(folder)]
+    ends = [os.path.join(run, path(name)) for path in (layout.loop_end, layout.chunking)]
+    for path in (ends[0], *outcomes, ends[1]):
+        if os.path.lexists(path):
+            os.remove(path)

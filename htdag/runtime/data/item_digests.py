@@ -1,0 +1,142 @@
+"""What the items that a job reads are, by content: digests of what is stored, never unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from typing import Any, Dict, Iterator, List, Tuple
+
+from .. import layout
+from . import chunkfile, views
+from .frames import Frame
+
+SIZE = 16
+
+Same = Dict[bytes, bytes]
+"""Digests of pickles that differ from process to process, each with that of the item itself."""
+
+
+Kinds = List[Tuple[bytes, List[Tuple[bytes, bytes]]]]
+
+_NAMES = pickle.STACK_GLOBAL
+
+
+def digest(*parts: Any) -> bytes:
+    """Return a digest of some bytes."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.digest()[:SIZE]
+
+
+def read_same(run: str) -> Same:
+    """Return what the run directory says of pickles that are not the same in every process."""
+    try:
+        with open(os.path.join(run, layout.SAME), "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}
+    size = 2 * SIZE
+    return {data[at : at + SIZE]: data[at + SIZE : at + size] for at in range(0, len(data), size)}
+
+
+def read_kinds(run: str) -> Kinds:
+    """Return what the run directory says of that which items name: modules, and names in them."""
+    try:
+        with open(os.path.join(run, layout.IDENTITY), encoding="utf-8") as file:
+            found = json.load(file).get("kinds", {})
+    except FileNotFoundError:
+        return []
+    return [
+        (module.encode(), [(name.encode(), own.encode()) for name, own in sorted(names.items())])
+        for module, names in sorted(found.items())
+    ]
+
+
+class Reader:
+    """Tells the items of chunks by content.
+
+    Parameters
+    ----------
+    run : str
+        The run directory that the chunks' descriptions are of.
+    """
+
+    def __init__(self, run: str) -> None:
+        self._run = os.path.abspath(run)
+        self._same = read_same(run)
+        self._kinds = read_kinds(run)
+        self._bound: Dict[str, bytes] = {}
+
+    def items(
+        self, description: Dict[str, Any], node: Dict[str, Any]
+    ) -> Iterator[Tuple[str, bytes]]:
+        """Yield key and digest of each item of a chunk of a node.
+
+        The bound values, which the functions get with every item, are a part of each digest; so is
+        the key, where functions may ask for it (`htdag.current`).
+        """
+        here = self._at(description)
+        bound = b"".join(self._bound_digest(name, bind) for name, bind in _sorted(here["binds"]))
+        asks = node.get("asks_key", False)
+        if node["mode"] == "reduce":
+            found: Any = (
+                (frame.key, frame) for frame in chunkfile.frames(here["streams"][0]["parts"])
+            )
+        else:
+            found = views.open_view(here, None).items
+        for key, stored in found:
+            own = self._digest(stored)
+            if asks:
+                own = digest(b"key", key.encode(), own)
+            yield key, digest(bound, own) if bound else own
+
+    def _bound_digest(self, name: str, bind: Dict[str, Any]) -> bytes:
+        known = json.dumps(bind["parts"])
+        if known not in self._bound:
+            parts = [self._digest(frame) for frame in chunkfile.frames(bind["parts"])]
+            self._bound[known] = digest(name.encode(), b"1" if bind["one"] else b"n", *parts)
+        return self._bound[known]
+
+    def _digest(self, stored: Any) -> bytes:
+        if isinstance(stored, Frame):
+            found = digest(stored.payload, *stored.buffers)
+            found = self._same.get(found, found)
+            named = self._named(stored.payload) if _NAMES in stored.payload else ()
+            return digest(found, *named) if named else found
+        if isinstance(stored, (bytes, bytearray, memoryview)):
+            return digest(stored)
+        return digest(b"%d of" % len(stored), *map(self._digest, stored))
+
+    def _named(self, payload: bytes) -> List[bytes]:
+        """Return digests of the classes, functions and packages that a pickle may name."""
+        return [
+            own
+            for module, names in self._kinds
+            if module in payload
+            for name, own in names
+            if name in payload
+        ]
+
+    def _at(self, description: Dict[str, Any]) -> Dict[str, Any]:
+        """Return a description whose files are found from any folder."""
+        binds = {
+            name: dict(bind, parts=self._paths(bind["parts"]))
+            for name, bind in description["binds"].items()
+        }
+        streams = [
+            dict(stream, parts=self._paths(stream["parts"])) for stream in description["streams"]
+        ]
+        return dict(description, streams=streams, binds=binds)
+
+    def _paths(self, parts: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        return [
+            dict(part, files=[os.path.join(self._run, path) for path in part["files"]])
+            for part in parts
+        ]
+
+
+def _sorted(binds: Dict[str, Any]) -> List[Tuple[str, Any]]:
+    return sorted(binds.items())

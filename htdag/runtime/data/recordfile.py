@@ -1,0 +1,117 @@
+"""The record that a job leaves beside its values: JSON lines, no user values but short texts.
+
+Lines: ``start`` (host, Python, time; again each time that the job goes on after a pause or an
+eviction), an ``error`` for each failed item and before the first the ``context`` (packages, scratch
+directory), ``streams`` for each item that printed, ``checkpoint`` for each pause, and at last
+``end`` with the counts. A record without its end belongs to a job that was killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from typing import Any, Dict, Iterator, Optional
+
+from .. import layout
+
+
+def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
+    """Add a line to a record."""
+    line = json.dumps({kind: content}, ensure_ascii=True).encode() + b"\n"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line  # a line before was cut off
+        os.write(descriptor, line)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def start(
+    path: str,
+    node: str,
+    chunk: str,
+    attempt: int,
+    host: str,
+    python: str,
+    request_memory: Optional[int] = None,
+    *,
+    anew: bool = True,
+) -> None:
+    """Begin a record: a new one, or go on with one whose job was evicted.
+
+    ``request_memory`` is what the job asks for, in MB.
+    """
+    if anew:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+    content: Dict[str, Any] = {
+        "node": node,
+        "chunk": chunk,
+        "attempt": attempt,
+        "host": host,
+        "python": python,
+        "time": time.time(),
+    }
+    if request_memory is not None:
+        content["request_memory"] = request_memory
+    append(path, "start", content)
+
+
+def lines(path: str) -> Iterator[Dict[str, Any]]:
+    """Yield the lines of a record, without those that were cut off or damaged."""
+    try:
+        with open(path, "rb", opener=layout.unblocked) as file:
+            for line in file:
+                try:
+                    content = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(content, dict):
+                    yield content
+    except FileNotFoundError:
+        return
+
+
+def whole_traceback(pieces: Any, texts: Dict[str, str]) -> str:
+    """Return the traceback of an ``error`` line.
+
+    Parameters
+    ----------
+    pieces : list or str
+        As it stands there: what several errors share stands in the first of them only.
+    texts : dict
+        What the lines before have told of that; it is added to.
+    """
+    if isinstance(pieces, str):
+        return pieces
+    for piece in pieces:
+        if isinstance(piece, dict) and "text" in piece:
+            texts[piece["id"]] = piece["text"]
+    return "".join(
+        piece if isinstance(piece, str) else texts.get(piece["id"], "") for piece in pieces
+    )
+
+
+def end(path: str) -> Optional[Dict[str, Any]]:
+    """Return the ``end`` of a record, or None where it has none."""
+    try:
+        with open(path, "rb", opener=layout.unblocked) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 65536))
+            tail = file.read()
+    except FileNotFoundError:
+        return None
+    if not tail.endswith(b"\n"):
+        return None
+    try:
+        last = json.loads(tail.splitlines()[-1])
+    except ValueError:
+        return None
+    found = last.get("end") if isinstance(last, dict) else None
+    return found if isinstance(found, dict) else None

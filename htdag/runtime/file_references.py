@@ -1,0 +1,92 @@
+"""Files that travel as parts of items.
+
+A value never holds the content of such a file, but a *reference* to it, JSON text: ``at`` (a folder
+of the run directory, made for this one file or directory) and ``name``; for a file that a function
+returned also ``size`` and ``crc``, for one of the user's its own ``path``; or the ``url`` of what
+HTCondor fetches. The references of a value stand in its pickle, and again beside it in its frame,
+so that who prepares jobs learns them without unpickling.
+
+In a job a reference becomes a path of the file as it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    NamedTuple,
+    Optional,
+    Tuple,
+)
+
+from . import download, input_files, layout
+
+PATHS: Tuple[Any, ...] = ()
+"""The class of paths of files that travel, once there can be such a path: see ``filepath.py``."""
+
+
+class Here(NamedTuple):
+    """Where a job is: what it needs to find files, and to put those that come back.
+
+    ``root`` is the run directory, or the copy of what the job needs of it; ``fetched`` a folder for
+    what the job itself fetches, and ``brought`` the URLs that HTCondor has fetched; ``collect``
+    takes a file to where it comes back from.
+    """
+
+    root: str
+    fetched: str
+    brought: FrozenSet[str]
+    collect: Callable[[str], Any]
+
+
+_job: Optional[Here] = None  # of the process that runs a job's functions, which is never another's
+
+
+def enter(here: Optional[Here]) -> None:
+    """Make this process, which is to run the user's functions, the one of a job."""
+    global _job
+    _job = here
+
+
+def here() -> Optional[Here]:
+    """Return where the job of this process is; None outside of jobs."""
+    return _job
+
+
+ARRIVED = frozenset({("htdag", "_image.arrived"), ("htdag_runtime.travel", "arrived")})
+"""How pickles refer to `filepath.arrived`; the second name is that of htdag 0.1."""
+
+
+def located(file: Dict[str, Any], here: Here) -> str:
+    """Return where a file is whose reference a job has read.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is not there.
+    """
+    if "url" in file:
+        return download.fetched(file, here.root, here.fetched, here.brought)
+    shared = os.path.exists(os.path.join(here.root, layout.RUN))  # then nothing was transferred
+    path = os.path.join(here.root, file["at"], file["name"])
+    if shared and "path" in file:
+        if os.path.exists(file["path"]):
+            input_files.note(file["path"])
+            return str(file["path"])
+        # A run that came from elsewhere has the user's files in place of the links to them.
+        if not os.path.exists(path):
+            raise FileNotFoundError("the input file %r is not there any more" % file["path"])
+    if not os.path.exists(path):
+        what = "the file %r is missing" if shared else "the file %r did not arrive with the job"
+        raise FileNotFoundError(what % file["name"])
+    return path
+
+
+def sent(reference: str) -> str:
+    """Return what has to be in a transfer list for a reference."""
+    file = json.loads(reference)
+    return str(file["url"] if "url" in file else file["at"])

@@ -1,0 +1,261 @@
+"""What helps to understand an error, from the process in which it occurred.
+
+Thousands of items may fail in one chunk for one reason. So what is the same in many tracebacks is
+written to the record once, variables of the first few of a kind only, and what is true of the whole
+job with its first error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+import traceback
+from types import FrameType, TracebackType
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Union
+
+from .. import layout
+from ..data import recordfile
+from . import shorten
+
+_MESSAGE = 4000  # characters of a message
+_WITH_LOCALS = 3  # errors with the same traceback of which the variables are written
+_FRAMES = 10
+_NAMES = 15
+_LISTED = 100  # entries of a scratch directory
+_PACKAGES = 100
+_DEEPEST = 3
+
+_RUNTIME = __package__.rpartition(".")[0] + "."  # the package that jobs run by
+
+Piece = Union[str, Dict[str, str]]
+
+
+class Details:
+    """Adds to the errors of one process what helps to understand them.
+
+    Parameters
+    ----------
+    record : str
+        The record that they go into.
+    """
+
+    def __init__(self, record: str) -> None:
+        self._record = record
+        self._written: Set[str] = set()
+        self._of_kind: Dict[str, int] = {}
+        self._told = False
+
+    def of(self, error: BaseException, load: Optional[Callable[[], Any]] = None) -> Dict[str, Any]:
+        """Return what an error's entry in the record has besides its type and message.
+
+        ``load`` gives the item of the node, as it was before any function had it.
+        """
+        self.tell()
+        trace = first_of_user(error)
+        pieces = self.folded(traceback_of(error))
+        content: Dict[str, Any] = {"traceback": pieces, "time": round(time.time(), 3)}
+        item, argument = _inputs(error, load)
+        if item is not None:
+            content["item"] = item
+            if argument != item:
+                content["argument"] = argument
+        kind = "".join(piece["id"] for piece in pieces if isinstance(piece, dict))
+        seen = self._of_kind[kind] = self._of_kind.get(kind, 0) + 1
+        if seen <= _WITH_LOCALS:
+            content["locals"] = list(_locals(trace))
+        return content
+
+    def tell(self) -> None:
+        """Write once what is true of the whole job: packages, scratch directory, system."""
+        if self._told:
+            return
+        self._told = True
+        content = {
+            "packages": packages(),
+            "scratch": scratch(),
+            "folder": os.getcwd(),
+            "system": " ".join((os.uname().sysname, os.uname().release, os.uname().machine)),
+        }
+        recordfile.append(self._record, "context", content)
+
+    def folded(self, text: str) -> List[Piece]:
+        """Return a traceback as pieces, in which frames that were written before have no text."""
+        import hashlib  # it takes time, which jobs without errors need not spend
+
+        pieces: List[Piece] = []
+        frames: List[str] = []
+
+        def end() -> None:
+            if frames:
+                block = "".join(frames)
+                del frames[:]
+                name = hashlib.sha1(block.encode("utf-8", "replace")).hexdigest()[:12]
+                pieces.append(
+                    {"id": name} if name in self._written else {"id": name, "text": block}
+                )
+                self._written.add(name)
+
+        for line in text.splitlines(True):
+            if line.startswith("  "):
+                frames.append(line)
+            else:
+                end()
+                pieces.append(shorten.cut(line, _MESSAGE))
+        end()
+        return pieces
+
+
+def first_of_user(error: BaseException) -> Optional[TracebackType]:
+    """Return the traceback of an error from the first frame that is not htdag's own."""
+    trace = error.__traceback__
+    while trace is not None and _is_own(trace.tb_frame):
+        trace = trace.tb_next
+    return trace
+
+
+def traceback_of(error: BaseException) -> str:
+    """Return an error's traceback as text, from the first frame that is not htdag's own.
+
+    That of an error which has none of the user's code in it is empty: of a program, or where a
+    function could not even be called, or is not written in Python.
+    """
+    trace = first_of_user(error)
+    if trace is None and (type(error).__module__ == "htdag" or _at_the_call(error)):
+        return ""
+    return text_of(error, error.__traceback__ if trace is None else trace)
+
+
+def _at_the_call(error: BaseException) -> bool:
+    """Whether an error comes from the call of a user's function, and from nothing before."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or error.__cause__ is not None or error.__context__ is not None:
+        return False
+    frame = last.tb_frame
+    return _is_own(frame) and bool(frame.f_globals.get("CALLS_FUNCTIONS"))
+
+
+def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:
+    """Return a traceback as Python prints it, from one of its frames on."""
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _is_own(frame: FrameType) -> bool:
+    package = "%s." % frame.f_globals.get("__package__")
+    return package.startswith(_RUNTIME)
+
+
+def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> List[Optional[str]]:
+    """Return the item of the node, and what the stage that failed was given, as short texts."""
+    found: List[Any] = []
+    if load is not None:
+        with contextlib.suppress(Exception):
+            found.append(load())
+    trace = error.__traceback__
+    while trace is not None and _is_own(trace.tb_frame):
+        names = trace.tb_frame.f_locals
+        for name in ("value", "item"):
+            if names.get(name) is not None:
+                found.append(names[name])
+                break
+        trace = trace.tb_next
+    if not found:
+        return [None, None]
+    return [shorten.short(found[0]), shorten.short(found[-1])]
+
+
+def _locals(trace: Optional[TracebackType]) -> Iterator[Dict[str, Any]]:
+    """Yield the variables of the frames that matter: the user's own, and the last."""
+    entries = []
+    while trace is not None:
+        entries.append(trace)
+        trace = trace.tb_next
+    entries = [entry for entry in entries[:-1] if not _is_installed(entry.tb_frame)] + entries[-1:]
+    for entry in entries[-_FRAMES:]:
+        frame = entry.tb_frame
+        if frame.f_locals is frame.f_globals:
+            continue
+        names: Dict[str, str] = {}
+        for name, value in list(frame.f_locals.items()):
+            if name.startswith("__") or isinstance(value, type(os)) or callable(value):
+                continue
+            if len(names) == _NAMES:
+                break
+            names[name] = shorten.named(name, value, 120)
+        yield {
+            "file": frame.f_code.co_filename,
+            "line": entry.tb_lineno,
+            "function": frame.f_code.co_name,
+            "names": names,
+        }
+
+
+def _is_installed(frame: FrameType) -> bool:
+    """Tell whether a frame is Python's own, or that of an installed package."""
+    path = frame.f_code.co_filename
+    packages = ("%ssite-packages%s" % (os.sep, os.sep), "%sdist-packages%s" % (os.sep, os.sep))
+    if path.startswith("<frozen") or any(folder in path for folder in packages):
+        return True
+    return path.startswith(os.path.dirname(os.__file__) + os.sep)
+
+
+def packages() -> Dict[str, str]:
+    """Return the versions of the installed packages that this process has imported."""
+    found: Dict[str, str] = {}
+    for name, module in sorted(sys.modules.items()):
+        # As vars: a module's own __getattr__ may do anything, such as warn.
+        names = getattr(module, "__dict__", {})
+        path = names.get("__file__")
+        if "." in name or not isinstance(path, str) or len(found) == _PACKAGES:
+            continue
+        if "site-packages" in path or "dist-packages" in path:
+            version = names.get("__version__")
+            found[name] = version if isinstance(version, str) else _version(name)
+    return {name: version for name, version in found.items() if version}
+
+
+def _version(name: str) -> str:
+    try:
+        from importlib import metadata
+
+        return str(metadata.version(name))
+    except Exception:
+        return ""  # no distribution has that very name
+
+
+def scratch() -> Optional[List[str]]:
+    """Return the files in the job's own directory with their sizes; None where it has none."""
+    folder = os.environ.get("_CONDOR_SCRATCH_DIR")
+    if folder is None:
+        if os.path.exists(layout.RUN):
+            return None  # here is the run directory itself
+        folder = "."
+    found: List[str] = []
+    folders = [(folder, "", 0)]
+    while folders:
+        path, shown, level = folders.pop(0)
+        try:
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if len(found) == _LISTED:
+                found.append("...")
+                return found
+            name = shown + entry.name
+            if level == 0 and entry.name.endswith(".work"):
+                # What the functions made in their working directory is told as they name it.
+                folders.append((os.path.join(entry.path, "work"), "", 1))
+            elif entry.is_dir(follow_symlinks=False):
+                found.append(name + "/")
+                if level + 1 < _DEEPEST:
+                    folders.append((entry.path, name + "/", level + 1))
+            else:
+                try:
+                    found.append("%s (%d bytes)" % (name, entry.stat().st_size))
+                except OSError:
+                    found.append("%s (a link to nothing)" % name)
+    return found

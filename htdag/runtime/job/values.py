@@ -1,0 +1,41 @@
+"""Values that functions return: whether they can leave the job, and how."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from .. import input_files
+from ..data.frames import Pickled
+from ..errors import StageError
+
+MISSING = object()
+
+
+def check_lasts(path: Any) -> None:
+    """Refuse the plain path of a file that a function made where all is removed after the job."""
+    if hasattr(path, "_reference"):  # it travels
+        return
+    where, here = os.path.realpath(path), os.path.realpath(os.curdir)
+    made = where.startswith(here + os.sep) and os.path.exists(where)
+    if made and not input_files.is_input(where):
+        raise StageError(
+            "the result is the path %r of a file in the working directory of the job, which is "
+            "removed when the job ends; return htdag.OutputFile(%r), and the file comes back"
+            % (os.fspath(path), os.fspath(path))
+        )
+
+
+HINTS = {
+    "generator": "; return a list, or use flat_map to make an item of each of its elements",
+    "coroutine": "; call asyncio.run inside of the function, and return what that returns",
+}
+
+
+def in_one_piece(pickled: Pickled, value: Any) -> Pickled:
+    """Return a pickle that holds its buffers too."""
+    if not pickled.buffers:
+        return pickled
+    from ..code import pickling
+
+    return Pickled(pickling.dumps(value), (), pickled.files)

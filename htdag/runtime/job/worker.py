@@ -1,0 +1,243 @@
+"""Work through one chunk: the part of htdag that runs on an execute node.
+
+The process that HTCondor starts supervises; the user's functions run in a child of it. When the
+child dies (a signal, ``os._exit``), the supervisor blames the item at hand, and starts another
+child for the items after it. Either way it leaves whole outcome files and an exit status of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from .. import layout, process
+from ..api import checkpoint
+from ..data import chunkfile, itemfile, recordfile, views
+from ..lease import Claim
+from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
+from . import compute, environment, eviction, measure, pause, report, workdir
+
+_NEXT = 0.2  # seconds
+_LOST = 143  # as of a job that was told to end
+
+
+def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
+    """Work through a chunk in the current directory and return the exit status of the job.
+
+    The status is 0 when the outcome is delivered, failed items or not: a job that failed would
+    make DAGMan remove the other jobs of its cluster. Only ``on_error="stop"`` wants just that; and
+    where nothing but the status judges, and DAGMan removes nothing, it is 1 as well (`tells`).
+    """
+    _die_with_starter()
+    job = read_job(node, chunk, attempt)
+    os.makedirs(layout.outcomes(node), mode=0o700, exist_ok=True)
+    started = time.monotonic()  # the clock may jump
+    begun = eviction.left_behind(job)
+    host, asked = os.uname().nodename, measure.requested_memory()
+    recordfile.start(job.record, node, chunk, attempt, host, _python(), asked, anew=begun is None)
+    if begun is None:
+        checkpoint.forget(job)
+        for path in job.files:
+            itemfile.ItemWriter(path).discard()
+    workdir.prepare(job, begun is None)
+    claim = Claim(job.record)
+    shared = Shared(claim)
+    environment.enter(job.program)
+    mismatch = environment.mismatch(job.program)
+    if mismatch is not None:
+        # No item was tried, so none has failed.
+        report.job_error(job, mismatch.type, mismatch.message)
+        _reconcile_outputs(job)
+        items, done, failed = None, None, 0
+    else:
+        differs = environment.differences(job.program)
+        if differs:
+            recordfile.append(job.record, "differs", differs)
+        outcome = _supervise(job, shared, begun)
+        if claim.is_lost():
+            return _LOST
+        if outcome is None:
+            return pause.note(job, time.monotonic() - started)
+        items, done, failed = outcome
+    if failed:
+        _reconcile_outputs(job)
+    end = _end(job, items, done if not failed and begun is None else None, failed)
+    before = 0.0 if begun is None else begun.seconds
+    end["seconds"] = round(before + time.monotonic() - started, 6)
+    end.update(measure.whole_job(job))
+    end["measured"] = shared.noted()
+    end.update(_files(job))
+    if mismatch is not None:
+        end["mismatch"] = mismatch.type
+    recordfile.append(job.record, "end", end, sync=True)
+    return 1 if end["remaining"] != 0 and (tells or job.program["on_error"] == "stop") else 0
+
+
+def _supervise(
+    job: Job, shared: Shared, begun: Optional[eviction.Begun]
+) -> Optional[Tuple[Optional[int], Optional[int], int]]:
+    """Run the user's functions in one child after another until no more items are left.
+
+    ``begun`` is what was done before the job was evicted. Returns how many items the chunk has,
+    how many of them were finished (each None where that is not known), and how many errors were
+    recorded; None where the job is to pause.
+    """
+    skip: Optional[Set[int]] = None if begun is None else begun.skip
+    failed = 0 if begun is None else begun.failed
+    while True:
+        before = _Before.of(job)
+        status = _run_child(job, shared, skip)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+            # Who ends a whole job kills one process after another: then this one is next, and no
+            # item is to blame.
+            time.sleep(_NEXT)
+        if shared.claim is not None and shared.claim.is_lost():
+            return None
+        state, position, items, done, failed_here = shared.get()
+        if status == 0 and state == PAUSED:
+            return None
+        if status == 0 and state == ALTERED:
+            before.restore(job, skip)
+            shared.claim = Claim(job.record)
+            job = job._replace(copies_bound=True)
+            recordfile.append(job.record, "copies_bound", True)
+            continue
+        failed += failed_here
+        if status == 0 and state == FINISHED:
+            return items, done, failed
+        if status == 0 and state == GAVE_UP:
+            return None, None, failed
+        failed += 1
+        if state != RUNNING or position == 0 or job.program["mode"] == "reduce":
+            report.job_error(job, "ProcessDied", report.death(status) + report.where(state))
+            return None, None, failed
+        sound = eviction.cut_back(job)
+        report.blame(job, position - 1, report.death(status))
+        skip = set(chunkfile.chosen(sound, None)) | eviction.failed_sequences(job)
+
+
+class _Before(NamedTuple):
+    """What a job's files held before a child wrote to them, to go back to.
+
+    That is for a job with bound values, which its functions may turn out to have changed.
+    """
+
+    record: int
+    done: List[Tuple[int, int]]
+
+    @classmethod
+    def of(cls, job: Job) -> "_Before":
+        if not job.description["binds"]:
+            return cls(0, [])
+        whole = all(os.path.exists(path) for path in job.outputs)
+        return cls(os.path.getsize(job.record), itemfile.finished(job.outputs) if whole else [])
+
+    def restore(self, job: Job, skip: Optional[Set[int]]) -> None:
+        """Drop what was written since; without `skip` the next child writes files anew anyway."""
+        os.truncate(job.record, self.record)
+        if skip is not None:
+            eviction.cut_back(job)
+            for path in job.files:
+                itemfile.keep(path, self.done)
+
+
+def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Dict[str, Any]:
+    """Return the counts of an attempt whose output files are whole."""
+    if items is None:
+        items = views.total(job.description)
+    todo = job.description["todo"]
+    wanted = items if todo is None else sum(last - first + 1 for first, last in todo)
+    if job.program["mode"] == "reduce":
+        finished = bool(done is not None and not failed)
+        done = items if finished else 0
+        remaining: Optional[int] = 0 if finished else 1
+    else:
+        if done is None:
+            done = sum(last - first + 1 for first, last in itemfile.finished(job.outputs))
+        remaining = None if wanted is None else wanted - done
+    return {
+        "items": items,
+        "done": done,
+        "failed": failed,
+        "remaining": remaining,
+        "whole": todo is None,  # whether this attempt alone was to do all of the chunk
+        "values": [itemfile.count(path) for path in job.files],
+        "sizes": [os.path.getsize(path) for path in job.files],
+        "time": time.time(),
+    }
+
+
+def _files(job: Job) -> Dict[str, Any]:
+    """Return how many files the functions gave, and in how many values of each output any travel.
+
+    What else they left is removed. Nothing is returned for a job whose values travel alone.
+    """
+    returned = workdir.leave(job)
+    if not job.program.get("carries_files"):
+        return {}
+    carrying = [sum(map(bool, itemfile.references([path]))) for path in job.files]
+    return {"returned": returned, "carrying": carrying}
+
+
+def close_killed(node: str, chunk: str, attempt: int) -> None:
+    """Make the outcome of a job whole that was killed together with its supervisor."""
+    job = read_job(node, chunk, attempt)
+    if any(not os.path.exists(path) for path in job.files):
+        return
+    _reconcile_outputs(job)
+    end = _end(job, None, None, 0)
+    end["killed"] = True
+    end.update(_files(job))
+    recordfile.append(job.record, "end", end, sync=True)
+
+
+def _reconcile_outputs(job: Job) -> None:
+    """Make the output files, whole or not, agree on what is finished, and whole."""
+    eviction.cut_back(job)
+    for path in job.files:
+        itemfile.ItemWriter(path, resume=True).close(sync=True)
+
+
+def _run_child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> int:
+    """Run the user's functions in a child and return its wait status."""
+    shared.put(STARTING, 0, 0, 0, 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    me = os.getpid()
+    child = os.fork()
+    if child == 0:
+        process.die_with_parent(me)
+        compute.child(job, shared, skip)
+
+    def forward(number: int, frame: Any) -> None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os._exit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, forward)
+    try:
+        return os.waitpid(child, 0)[1]
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _python() -> str:
+    return "%s %s" % (sys.version.split()[0], sys.executable)
+
+
+def _die_with_starter() -> None:
+    """End with the condor_starter: a job without one is lost, and another is started for it.
+
+    Only with that: it forks in its main thread, and the kernel goes by threads.
+    """
+    parent = os.getppid()
+    try:
+        with open("/proc/%d/comm" % parent) as file:
+            is_starter = file.read().strip() == "condor_starter"
+    except OSError:
+        return
+    if is_starter:
+        process.die_with_parent(parent)

@@ -1,0 +1,238 @@
+"""From chained handles to a networkx graph with a name for every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from htdag.checks.names import unique_name
+from htdag.errors import OptionError, StageNameError, UsageError
+from htdag.options.resources import PerItem
+from htdag.options.stage_options import Options
+from htdag.stages import IMPORT, PER_ITEM, STATE, VIEWS, Stage
+from htdag.stages.sources import LateSource
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
+    """Return the graph of all stages that the targets need, and the names of the targets.
+
+    Parameters
+    ----------
+    targets : sequence of Stage
+        The stages whose results are asked for.
+    defaults : Options
+        Options for stages that do not give them.
+
+    Returns
+    -------
+    graph : networkx.DiGraph
+        Nodes are stage names with the attributes ``stage`` (the handle, with its final name and
+        options) and ``target``. Edges have ``kind``: ``"items"``, or ``"bind"``; ``positions``,
+        as which of the later stage's inputs the earlier one is read (once for most stages); and
+        ``keywords``, those to which its whole result is bound. A loop has ``inner``, the graph of
+        one round, in which its state and the stages from outside are sources; and ``names``, those
+        of its state and of its result there, and of what `until` sees ("" for the result itself).
+    names : tuple of str
+        The targets' names in the order given.
+    """
+    names = _names(_upstream_first(targets, into_loops=True))
+    graph = _assembled(targets, targets, defaults, names, frozenset())
+    for name, stage in graph.nodes(data="stage"):
+        _check_requests(stage, name)
+    return graph, tuple(names[id(target)] for target in targets)
+
+
+def _assembled(
+    ends: Sequence[Stage],
+    targets: Sequence[Stage],
+    defaults: Options,
+    names: dict[int, str],
+    given: frozenset[int],
+) -> nx.DiGraph:
+    """Return the graph of all that some stages need, down to those that a round is given."""
+    # The chunk size is no default of each stage: stages fused into a node share that of its first.
+    import networkx as nx  # here, since it takes longer to import than all of htdag
+
+    graph = nx.DiGraph(chunk_size=defaults.chunk_size)
+    each = replace(defaults, chunk_size=None)
+    wanted = {id(target) for target in targets}
+    for stage in _upstream_first(ends, given=given):
+        name = names[id(stage)]
+        if id(stage) in given:
+            graph.add_node(name, stage=_placeholder(stage, name), target=False)
+            continue
+        if stage.kind == STATE:
+            raise UsageError(
+                "a stage of the step of a loop is used outside of it; go on from the stage that "
+                "htdag.iterate returned"
+            )
+        options = stage.options if stage.data is not None else stage.options.over(each)
+        if stage.options.max_errors and options.on_error != "skip":
+            raise OptionError(
+                f"stage {name!r}: max_errors={stage.options.max_errors} means nothing with "
+                f"on_error={options.on_error or 'finish'!r}; to go on without so many failed "
+                f"items, say on_error='skip' too"
+            )
+        final = replace(stage, name=name, options=options)
+        graph.add_node(name, stage=final, target=id(stage) in wanted)
+        for position, other in enumerate(stage.inputs):
+            edge = _edge(graph, names[id(other)], name, "items")
+            edge["positions"] = (*edge["positions"], position)
+        for keyword, other in stage.binds:
+            edge = _edge(graph, names[id(other)], name, "bind")
+            edge["keywords"] = (*edge["keywords"], keyword)
+        if stage.loop is not None:
+            loop = stage.loop
+            # Those of the loop as a whole are its node's.
+            inner = replace(stage.options, category=None, node_priority=None).over(defaults)
+            graph.nodes[name]["inner"] = _assembled(
+                loop.ends,
+                (loop.result,),
+                inner,
+                names,
+                frozenset({id(loop.state), *map(id, stage.others)}),
+            )
+            for within, stage_within in graph.nodes[name]["inner"].nodes(data="stage"):
+                _refuse_functions(stage_within, within, name)
+            graph.nodes[name]["names"] = {
+                "state": names[id(loop.state)],
+                "result": names[id(loop.result)],
+                "until": "" if loop.every is None else names[id(loop.every)],
+            }
+    return graph
+
+
+def _refuse_functions(stage: Stage, name: str, loop: str) -> None:
+    """Refuse requests that depend on items in a loop, which are made round by round."""
+    for option, value in stage.options.given().items():
+        if isinstance(value, PerItem) and stage.kind not in (STATE, IMPORT):
+            raise OptionError(
+                f"stage {name!r}: {option} is a function of the item, but in the loop {loop!r} the "
+                f"items are made during the run, while jobs ask before they have them; give a "
+                f"fixed value"
+            )
+
+
+def _placeholder(stage: Stage, name: str) -> Stage:
+    """Return what stands, in the graph of a round, for the state or for a stage from outside."""
+    return Stage(
+        kind=STATE if stage.kind == STATE else IMPORT,
+        name=name,
+        named=stage.named,
+        options=stage.options if stage.data is not None else Options(),
+        data=LateSource(),
+        single=stage.one,
+    )
+
+
+def inner_graphs(graph: nx.DiGraph) -> Iterator[nx.DiGraph]:
+    """Yield the graphs of the rounds of a graph's loops, and of the loops in them."""
+    for _, inner in graph.nodes(data="inner"):
+        if inner is not None:
+            yield inner
+            yield from inner_graphs(inner)
+
+
+def categories(graph: nx.DiGraph) -> dict[str, str]:
+    """Return the categories that stages have, in loops too, each with (one of) these stages."""
+    return {
+        stage.options.category: stage.name
+        for each in (graph, *inner_graphs(graph))
+        for _, stage in each.nodes(data="stage")
+        if stage.options.category is not None
+    }
+
+
+def _check_requests(stage: Stage, name: str) -> None:
+    """Refuse requests that depend on items which are not there before the run begins."""
+    depends = [key for key, value in stage.options.given().items() if isinstance(value, PerItem)]
+    if not depends:
+        return
+    if stage.kind not in PER_ITEM:
+        raise OptionError(
+            f"stage {name!r}: {depends[0]} is a function of the item, but a {stage.kind} takes no "
+            f"single items; give a fixed value"
+        )
+    above = list(stage.inputs)
+    while above:
+        other = above.pop()
+        if other.kind in VIEWS:
+            above += other.inputs
+        elif other.data is None:
+            raise OptionError(
+                f"stage {name!r}: {depends[0]} is a function of the item, but the items are made "
+                f"by {other.name!r} during the run, while jobs ask before they have them; give a "
+                f"fixed value, or apply the function to the items of a source"
+            )
+
+
+def upstreams(graph: nx.DiGraph, name: str) -> tuple[str, ...]:
+    """Return the names of the stages whose items a stage reads, in the order of its inputs."""
+    by_position = {
+        position: above
+        for above, _, positions in graph.in_edges(name, data="positions")
+        for position in positions
+    }
+    return tuple(by_position[position] for position in sorted(by_position))
+
+
+def _edge(graph: nx.DiGraph, above: str, name: str, kind: str) -> dict[str, Any]:
+    if not graph.has_edge(above, name):
+        graph.add_edge(above, name, kind=kind, positions=(), keywords=())
+    return cast("dict[str, Any]", graph.edges[above, name])
+
+
+def _upstream_first(
+    targets: Iterable[Stage], *, into_loops: bool = False, given: frozenset[int] = frozenset()
+) -> list[Stage]:
+    """Return all stages, each after those it needs; chains may be longer than the stack.
+
+    Of loops, what they repeat only where asked for; and nothing before stages that are `given`.
+    """
+    order: list[Stage] = []
+    done: set[int] = set()
+    for target in targets:
+        if not isinstance(target, Stage):
+            raise UsageError(
+                f"a pipeline's targets are stages, not {type(target).__name__}: {target!r}"
+            )
+        stack = [(target, False)]
+        while stack:
+            stage, expanded = stack.pop()
+            if id(stage) in done:
+                continue
+            if expanded:
+                done.add(id(stage))
+                order.append(stage)
+                continue
+            stack.append((stage, True))
+            if id(stage) in given:
+                continue
+            needs = [*(other for _, other in stage.binds), *reversed(stage.inputs)]
+            if into_loops and stage.loop is not None:
+                needs = [*reversed(stage.loop.ends), *needs]
+            stack.extend((need, False) for need in needs if id(need) not in done)
+    return order
+
+
+def _names(order: Sequence[Stage]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for stage in order:
+        if stage.named:
+            if stage.name.lower() in {name.lower() for name in taken}:
+                raise StageNameError(
+                    f"two stages of the pipeline are named {stage.name!r}; names must differ, in "
+                    f"more than the case of letters; give one another name=..."
+                )
+            names[id(stage)] = stage.name
+            taken.add(stage.name)
+    for stage in order:
+        if not stage.named:
+            names[id(stage)] = unique_name(stage.name, taken)
+            taken.add(names[id(stage)])
+    return names

@@ -1,0 +1,325 @@
+"""Where the items of a pipeline come from: iterables, streamed to disk, and files."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import operator
+import os
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
+
+from htdag.errors import EmptySourceError, UsageError
+from htdag.functions.pickling import ItemPickler
+from htdag.options.transfer import TransferPath, TransferURL, Travelling, is_url, reference_of
+from htdag.runtime.data.frames import Pickled
+
+_SAMPLE = 5
+"""How many items of a list are pickled to learn about how large they are."""
+
+
+class IterableSource:
+    """The items of an iterable, read once.
+
+    A list, tuple or range is kept and read when it is needed. Of anything else as many items as are
+    needed are streamed to a temporary file, pickled.
+    """
+
+    is_late = False
+
+    def __init__(self, iterable: Iterable[Any], stage: str) -> None:
+        _refuse_containers(iterable, stage)
+        try:
+            self._iterator: Iterator[Any] | None = iter(iterable)
+        except TypeError:
+            hint = "a source takes a list, a range, a generator, ..."
+            if isinstance(iterable, os.PathLike):
+                hint = "htdag.files(path) makes an item of a file"
+            raise UsageError(
+                f"source {stage!r}: a {type(iterable).__name__} is not iterable; {hint}"
+            ) from None
+        self._stage = stage
+        self._endless = _is_endless(iterable)
+        self._sequence: Sequence[Any] | None = None
+        self._spool: IO[bytes] | None = None
+        self._ends = array("Q")
+        self._buffers: dict[int, list[int]] = {}  # the sizes of the buffers of items with any
+        self._files: dict[int, tuple[str, ...]] = {}
+        self._broken = False
+        self.classes: set[Any] = set()
+        self.same: dict[bytes, bytes] = {}
+        self.travelling = Travelling()
+        if isinstance(iterable, list | tuple | range):
+            self._sequence = iterable
+            self._iterator = None
+            self._check_not_empty(len(iterable))
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        return True  # without reading any item
+
+    def count(self, most: int | None = None) -> int:
+        """Return how many items there are, and of more than `most` so many: no more are read."""
+        if self._sequence is not None:
+            return len(self._sequence) if most is None else min(most, len(self._sequence))
+        if self._endless and most is None:
+            raise UsageError(
+                f"source {self._stage!r}: its iterable never ends; take the first items of it, "
+                f"with take(n), or give itertools.islice(iterable, n)"
+            )
+        self._read(most)
+        return len(self._ends) if most is None else min(most, len(self._ends))
+
+    @property
+    def read(self) -> tuple[int, bool]:
+        """How many items are known, and whether that is all."""
+        if self._sequence is not None:
+            return len(self._sequence), True
+        return len(self._ends), self._iterator is None
+
+    def pickles(self) -> Iterator[Pickled]:
+        """Yield the pickle of each item, with its buffers, in order."""
+        if self._sequence is not None:
+            dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+            for number, item in enumerate(self._sequence):
+                yield dumps(item, number)
+            return
+        start = number = 0
+        while number < len(self._ends) or self._read(number + 1):
+            assert self._spool is not None
+            self._spool.seek(start)  # another may have read or written meanwhile
+            sizes = self._buffers.get(number, [])
+            end = self._ends[number]
+            payload = self._spool.read(end - start - sum(sizes))
+            buffers = tuple(map(self._spool.read, sizes))
+            yield Pickled(payload, buffers, self._files.get(number, ()))
+            start, number = end, number + 1
+
+    def stored_bytes(self) -> int:
+        """Return about how many bytes the items take when they are stored."""
+        if self._sequence is None:
+            self.count()
+            return self._ends[-1]
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+        return _about(self._sequence, dumps)
+
+    def _read(self, most: int | None) -> bool:
+        """Stream items to disk until so many are there; return whether they are."""
+        if self._broken:
+            raise UsageError(
+                f"source {self._stage!r}: reading its iterable failed before, and it can be read "
+                f"only once; make the source anew"
+            )
+        if self._iterator is not None and (most is None or len(self._ends) < most):
+            if self._spool is None:
+                self._spool = tempfile.TemporaryFile(  # noqa: SIM115
+                    prefix="htdag-source-", buffering=1 << 20
+                )
+                weakref.finalize(self, self._spool.close)
+            self._broken = True
+            self._stream(self._iterator, self._spool, most)
+            self._broken = False
+        self._check_not_empty(len(self._ends))
+        return most is None or len(self._ends) >= most
+
+    def _stream(self, iterator: Iterator[Any], spool: IO[bytes], most: int | None) -> None:
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+        end = spool.seek(0, os.SEEK_END)
+        number = len(self._ends)
+        while most is None or number < most:
+            try:
+                item = next(iterator)
+            except StopIteration:
+                self._iterator = None
+                return
+            except Exception as error:
+                if hasattr(error, "add_note"):  # Python 3.11
+                    error.add_note(f"(from the iterable of source {self._stage!r}, item {number})")
+                raise
+            payload, buffers, files = dumps(item, number)
+            for part in (payload, *buffers):
+                end += spool.write(part)
+            self._ends.append(end)
+            if buffers:
+                self._buffers[number] = list(map(len, buffers))
+            if files:
+                self._files[number] = files
+            number += 1
+
+    def _check_not_empty(self, count: int) -> None:
+        if count == 0:
+            raise EmptySourceError(
+                f"source {self._stage!r} has no items: there is nothing to run; check what the "
+                f"iterable was made from (an iterator gives its items once)"
+            )
+
+
+def _is_endless(iterable: Iterable[Any]) -> bool:
+    if isinstance(iterable, itertools.repeat):
+        try:
+            return operator.length_hint(iterable, -1) < 0
+        except TypeError:
+            return True
+    return isinstance(iterable, itertools.count | itertools.cycle)
+
+
+def _refuse_containers(iterable: Any, stage: str) -> None:
+    """Refuse what would be taken apart into something else than its owner thinks of as items."""
+    kind = type(iterable).__name__
+    if isinstance(iterable, str | bytes | bytearray):
+        raise UsageError(
+            f"source {stage!r}: a {kind} is one value, not many items; "
+            f"give a list, for instance [{iterable[:20]!r}]"
+        )
+    gives, write = "", ""
+    if isinstance(iterable, Mapping) and len(iterable):
+        gives, write = "keys", "its .items(), .values() or .keys()"
+    elif hasattr(iterable, "itertuples"):
+        gives, write = "columns", 'its rows: df.to_dict("records") or df.itertuples(name=None)'
+    elif hasattr(iterable, "iter_rows"):
+        gives, write = "columns", "its rows: .iter_rows()"
+    if gives:
+        raise UsageError(
+            f"source {stage!r}: the items of a {kind} would be its {gives} alone; give {write}"
+        )
+
+
+class FileSource:
+    """Local files and directories, and URLs, each an item that travels with its job."""
+
+    is_late = False
+
+    def __init__(self, pattern_or_paths: Any, stage: str) -> None:
+        self._stage = stage
+        self.classes: set[Any] = set()
+        self.same: dict[bytes, bytes] = {}
+        self.travelling = Travelling()
+        if isinstance(pattern_or_paths, str | bytes | os.PathLike | TransferURL):
+            given = [pattern_or_paths]
+            if not is_url(pattern_or_paths) and not isinstance(pattern_or_paths, TransferURL):
+                given = list(_matching(pattern_or_paths, stage))
+        else:
+            try:
+                given = list(pattern_or_paths)
+            except TypeError:
+                raise UsageError(
+                    f"files {stage!r}: give a pattern such as 'books/*.txt', or a list of paths; "
+                    f"got {type(pattern_or_paths).__name__}"
+                ) from None
+            if not given:
+                raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
+        self.items = [_file_item(each, stage) for each in given]
+        self._check()
+
+    def _check(self) -> None:
+        problems = []
+        for item in self.items:
+            try:
+                reference_of(item)
+            except UsageError as error:
+                problems.append(str(error))
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise UsageError(f"files {self._stage!r}: {problems[0]}{more}")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def count(self, most: int | None = None) -> int:
+        """Return how many items there are, and of more than `most` so many."""
+        return len(self.items) if most is None else min(most, len(self.items))
+
+    @property
+    def read(self) -> tuple[int, bool]:
+        """How many items are known, and whether that is all."""
+        return len(self.items), True
+
+    def pickles(self) -> Iterator[Pickled]:
+        """Yield the pickle of each item in order."""
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+        for number, item in enumerate(self.items):
+            yield dumps(item, number)
+
+    def stored_bytes(self) -> int:
+        """Return about how many bytes the items take when they are stored: not their files."""
+        dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
+        return _about(self.items, dumps)
+
+
+def _about(items: Sequence[Any], dumps: ItemPickler) -> int:
+    """Return about how many bytes the pickles of items take, by those of a few of them."""
+    numbers = {position * (len(items) - 1) // (_SAMPLE - 1) for position in range(_SAMPLE)}
+    sizes = []
+    for number in sorted(numbers):
+        found = dumps(items[number], number)
+        sizes.append(len(found.payload) + sum(map(len, found.buffers)))
+    return len(items) * sum(sizes) // len(sizes)
+
+
+def _matching(pattern_or_path: Any, stage: str) -> list[str]:
+    pattern = os.path.expanduser(os.fsdecode(pattern_or_path))
+    if os.path.lexists(pattern):
+        return [pattern]
+    found = sorted(glob.glob(pattern, recursive=True))
+    if not found:
+        raise EmptySourceError(
+            f"files {stage!r}: nothing matches {pattern!r} (looked from {os.getcwd()!r})"
+        )
+    return found
+
+
+def _file_item(value: Any, stage: str) -> TransferPath | TransferURL:
+    if isinstance(value, TransferURL):
+        return value
+    if is_url(value):
+        return TransferURL(value)
+    try:
+        return TransferPath(os.path.abspath(os.path.expanduser(os.fsdecode(value))))
+    except TypeError:
+        raise UsageError(
+            f"files {stage!r}: a {type(value).__name__} is neither a path nor a URL: {value!r}"
+        ) from None
+
+
+class LateSource:
+    """What a round of a loop begins with: known when the round is made.
+
+    Parameters
+    ----------
+    items : int
+        How many items there are, or an estimate.
+    chunks : int
+        In how many files they come, or an estimate.
+    cells : list of int, optional
+        How many items each of the files holds, where that is known before.
+    """
+
+    is_late = True
+
+    def __init__(self, items: int = 1, chunks: int = 1, cells: list[int] | None = None):
+        self.items = items
+        self.chunks = chunks
+        self.cells = cells
+        self.classes: set[type] = set()
+        self.same: dict[bytes, bytes] = {}
+        self.travelling = Travelling()
+
+    def __len__(self) -> int:
+        return self.items
+
+    def count(self, most: int | None = None) -> int:
+        """Return how many items there are, or an estimate, and of more than `most` so many."""
+        return self.items if most is None else min(most, self.items)
+
+    @property
+    def read(self) -> tuple[int, bool]:
+        """How many items are known, and whether that is all."""
+        return self.items, True
+
+
+Source = IterableSource | FileSource | LateSource
