@@ -412,11 +412,11 @@ def test_resume_puts_files_that_are_gone_or_changed_in_place_again(
     }
     again()
     assert "put again" not in capsys.readouterr().err
-    shutil.rmtree(folder)
-    folder.touch()
+    shutil.rmtree(folder / "0.folder")
+    (folder / "0.folder").touch()
     with pytest.raises(DirectoryError, match="'t' is done, but files that 'made' returned"):
         again()
-    folder.unlink()
+    shutil.rmtree(folder)
     again(more=True)  # another run, in which the stage has nothing left to compute
     assert "made: reuse: unchanged, 3 items" in capsys.readouterr().err
     assert delivered(folder) == IN_FOLDER
