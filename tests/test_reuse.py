@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -665,6 +666,19 @@ def test_one_process_at_a_time_and_what_a_killed_one_left(shared: Path, home: Pa
         with pytest.raises(RunActive, match="another process"):
             run.rerun()
     assert ended(survey(shared, range(4)).submit("survey", "local", resume=True)).errors() == []
+
+
+@pytest.mark.parametrize("knows_locks", [True, False])
+def test_one_process_at_a_time_where_the_file_system_knows_no_locks(
+    knows_locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if not knows_locks:
+        refusal = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=refusal))
+    for _ in range(2):
+        with alone(tmp_path), pytest.raises(RunActive, match="another process"), alone(tmp_path):
+            raise AssertionError("two at once")
+    assert {path.name for path in tmp_path.iterdir()} == {"again.lock"}
 
 
 def test_items_of_another_function_do_not_get_into_the_cache(shared: Path, home: Path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,26 @@ def seconds(value: Any, what: str) -> float:
 def shown(value: Any) -> str:
     """Return a value for an error message: of what is long, not all."""
     return shorten.short(value)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the hint for a name that does not exist.
+
+    Parameters
+    ----------
+    name : str
+        What was given.
+    known : iterable of str
+        The names that there are.
+    otherwise : str
+        The hint where none of them is alike.
+
+    Examples
+    --------
+    >>> did_you_mean("sttus", ["runs", "status"])
+    "did you mean 'status'?"
+    """
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import email.utils
-import http.client
 import json
 import time
-import urllib.parse
-import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 from htdag.common.text import counted
 from htdag.compile.file_flow import Travel
@@ -123,6 +120,8 @@ def ask(urls: Collection[str]) -> dict[str, Answer]:
     """Return what servers say of URLs, at most 20 asked at once."""
     if not urls:
         return {}
+    from concurrent.futures import ThreadPoolExecutor  # here, as all that few pipelines need
+
     failures: Counter[str] = Counter()
     ordered = sorted(urls)
     with ThreadPoolExecutor(min(_AT_ONCE, len(ordered))) as pool:
@@ -131,7 +130,10 @@ def ask(urls: Collection[str]) -> dict[str, Answer]:
 
 
 def _ask_one(url: str, failures: Counter[str]) -> Answer:
-    parts = urllib.parse.urlsplit(url)
+    import http.client
+    import urllib.request
+
+    parts = urlsplit(url)
     if parts.scheme.lower() not in _SCHEMES:
         return Answer(problem=f"{parts.scheme} cannot be asked")
     if failures[parts.netloc] >= _MOST_FAILURES:
@@ -163,12 +165,14 @@ def _state(status: int, headers: Any) -> str:
     if not tag and not _is_settled(modified, headers.get("Date")):
         return ""  # it may be another within the same second; a length alone tells nothing
     length = headers.get("Content-Length", "")
-    if status == http.client.PARTIAL_CONTENT:
+    if status == HTTPStatus.PARTIAL_CONTENT:
         length = headers.get("Content-Range", "").rpartition("/")[2]
     return json.dumps([tag, modified, length])
 
 
 def _is_settled(modified: str, date: str | None) -> bool:
+    import email.utils
+
     try:
         changed = email.utils.parsedate_to_datetime(modified).timestamp()
         now = email.utils.parsedate_to_datetime(date).timestamp() if date else time.time()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from htdag.checks import validation
 from htdag.checks.quantities import whole_number
 from htdag.checks.validation import shown
 from htdag.errors import OptionError
@@ -108,8 +108,8 @@ def check_categories(throttles: Throttles, used: Mapping[str, str], pipeline: st
             )
     for category in limits:
         if category not in used:
-            near = difflib.get_close_matches(category, used, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = validation.did_you_mean(category, used)
+            hint = f"; {hint}" if hint else ""
             raise OptionError(
                 f"pipeline {pipeline!r}: option maxjobs={shown(limits)}: no stage has "
                 f"category={category!r}{hint}"

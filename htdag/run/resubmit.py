@@ -31,7 +31,7 @@ from htdag.runtime import layout
 from htdag.runtime.dag import delivery, progress
 
 
-def check_at_rest(run: RunDirectory, doing: str) -> None:
+def require_ended(run: RunDirectory, doing: str) -> None:
     """Raise `RunActive` where a run is under way."""
     try:
         activity = run.activity()
@@ -63,7 +63,7 @@ def earlier(directory: Path, again: bool) -> RunDirectory | None:
     if not again:
         raise _taken(directory)
     old = RunDirectory(directory)
-    check_at_rest(old, "gone on with")
+    require_ended(old, "gone on with")
     return old
 
 
@@ -222,7 +222,7 @@ def _start_again(
     before: dict[str, Any] | None,
     functions: Sequence[FinalFunction],
 ) -> RunDirectory:
-    check_at_rest(old, "gone on with")
+    require_ended(old, "gone on with")
     directory = old.path
     new = aside(directory, "again")
     takeover = Takeover(directory, keep_finished)
@@ -282,7 +282,7 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
 def compare(old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
     """Return what `start_again` would take over, and why not the rest; nothing is changed."""
     with alone(old.path):
-        check_at_rest(old, "compared")
+        require_ended(old, "compared")
         new = aside(old.path, "compared")
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)
