@@ -16,7 +16,7 @@ from shlex import quote
 from typing import Any
 
 from htdag.backends import descriptions
-from htdag.backends.pending import restore_scripts
+from htdag.backends.pending import restore_post_scripts
 from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
 
@@ -208,7 +208,7 @@ def copy_of(run: Path, new: Path, dag: str) -> None:
     new.mkdir(mode=0o700)
     try:
         _copy_folder(run, new, Path())
-        restore_scripts(new, dag)
+        restore_post_scripts(new, dag)
         descriptions.release(new)
         path = new / layout.RUN
         manifest = layout.read_json(str(path))

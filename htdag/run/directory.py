@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import time
@@ -258,8 +257,7 @@ class RunDirectory:
         names = self.stages
         stage = self.name_of(stage)
         if stage not in names:
-            near = difflib.get_close_matches(stage, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            hint = validation.did_you_mean(stage, names, f"it has: {', '.join(names)}")
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
         return stage
 

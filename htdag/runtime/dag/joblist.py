@@ -27,7 +27,7 @@ def renew(run: str, name: str) -> int:
             text = "not submitted: by the records %s is not done" % ", ".join(missing)
             postlog.note(run, unit, text)
             return 1
-        progress.close_killed(run, node, unit.lane)
+        progress.finish_killed(run, node, unit.lane)
         jobs = prepare.prepare(run, plan, node, lane=unit.lane)
     except Exception:
         postlog.note_failure(run, unit, "not submitted: ")

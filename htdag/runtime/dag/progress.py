@@ -148,7 +148,7 @@ def ranges_left(
     return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
-def close_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+def finish_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
     """Make usable what jobs left behind that were killed.
 
     No job of the node may be running, or of the `lane`, where only that is looked at.
@@ -171,7 +171,7 @@ def close_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
     os.chdir(run)
     try:
         for chunk, attempt in killed:
-            worker.close_killed(name, chunk, attempt)
+            worker.finish_killed(name, chunk, attempt)
     finally:
         os.chdir(here)
 
