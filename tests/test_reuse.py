@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 
 import htdag
-from htdag.errors import BackendError, RunActive, RunFailed, StageNameError, UsageError
+from htdag.errors import BackendError, RunActive, RunFailed, RunNotFound, StageNameError, UsageError
 from htdag.reuse import cache
 from htdag.reuse.swap import alone, discard_replaced
 from htdag.runtime import layout
@@ -232,6 +232,21 @@ def test_explain_says_what_would_be_reused_and_changes_nothing(shared: Path, hom
     assert "total  reuse later: items whose input comes out of fit as before" in text
     assert sorted(home.rglob("*")) == before
     assert calls(shared) == Counter()
+
+
+def test_explain_before_the_first_run_says_that_all_is_computed(shared: Path, home: Path):
+    flow = survey(shared, range(8))
+    assert flow.explain("local", "survey") == (
+        f"{flow.explain('local')}\n\nThere is no run with the tag 'survey': it would be the first, "
+        f"and compute all of this."
+    )
+    assert not (home / "runs" / "survey").exists()
+    with pytest.raises(RunNotFound):
+        htdag.load("survey")
+    ended(flow.submit("survey", "local", resume=True))
+    assert "there is no run with the tag 'surve'; did you mean 'survey'?" in (
+        flow.explain("local", "surve").replace("There", "there")
+    )
 
 
 def test_rerun(on: str, shared: Path, home: Path):
