@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from htdag.checks.validation import shown
 from htdag.errors import OptionError
 
 GROUP = "htdag.environments"
@@ -299,7 +300,7 @@ class Interpreter(Environment):
 def _path_text(what: str, path: Any) -> str:
     """Return a path that the user gave as a text."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise OptionError(f"{what}({path!r}): it takes a path, not {type(path).__name__}")
+        raise OptionError(f"{what}({shown(path)}): it takes a path, not {type(path).__name__}")
     return os.fspath(path)
 
 
@@ -307,8 +308,8 @@ def _check_requirements(what: str, given: Any) -> None:
     one_line = isinstance(given, str) and given.strip() and "\n" not in given
     if given is not None and not one_line:
         raise OptionError(
-            f"{what}(..., requirements={given!r}): it takes a ClassAd expression, one line; 'true' "
-            f"for all execute points"
+            f"{what}(..., requirements={shown(given)}): it takes a ClassAd expression, one line; "
+            f"'true' for all execute points"
         )
 
 
@@ -348,7 +349,7 @@ class Container(Environment):
         text = _path_text("container", image)
         if not text.strip() or re.search(r'[\n\r\0"]|\$\(', text):
             raise OptionError(
-                f"container({image!r}): it takes docker://NAME or the path of an image"
+                f"container({shown(image)}): it takes docker://NAME or the path of an image"
             )
         text = text.strip()
         if _URL.fullmatch(text):
@@ -464,7 +465,7 @@ class Packed(Environment):
             for each in requirements
         ):
             raise OptionError(
-                f"packed({requirements!r}): it takes a list of requirements such as "
+                f"packed({shown(requirements)}): it takes a list of requirements such as "
                 f"['numpy>=1.26'], or the path of a requirements file"
             )
         if not requirements:
