@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import errno
 import functools
 import http.server
 import json
@@ -1080,3 +1081,30 @@ def test_a_large_input_file_is_lent_and_looked_at(tmp_path: Path, monkeypatch):
     with pytest.raises(PermissionError, match=r"large', which is your own and no copy"):
         input_files.check()
     input_files.check()  # the items after it have not done that
+
+
+@pytest.mark.parametrize("knows", ["neither", "copies", "clones"])
+def test_a_copy_is_whole_however_the_file_system_makes_it(
+    knows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    content = bytes(range(256)) * 9000
+    (tmp_path / "old").write_bytes(content)
+
+    def clone(new: int, request: int, old: int) -> None:
+        assert request == 0x40049409
+        if knows != "clones":
+            raise OSError(errno.EOPNOTSUPP, "no")
+        os.pwrite(new, os.pread(old, len(content), 0), 0)
+
+    def copy(old: int, new: int, size: int) -> int:
+        if knows != "copies":
+            raise OSError(errno.EXDEV, "no")
+        return os.write(new, os.read(old, min(size, 1 << 20)))
+
+    monkeypatch.setattr("fcntl.ioctl", clone)
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    with open(tmp_path / "old", "rb") as old, open(tmp_path / "new", "wb") as new:
+        layout.copy_content(old.fileno(), new.fileno())
+        # Nothing is copied once more.
+        assert new.tell() == (0 if knows == "clones" else len(content))
+    assert (tmp_path / "new").read_bytes() == content
