@@ -20,7 +20,7 @@ from htdag.compile import environments, write_run
 from htdag.compile.final import FinalFunction
 from htdag.config import log, settings
 from htdag.config.directories import check_for_dagman, runs_directory
-from htdag.errors import HtdagError, UsageError
+from htdag.errors import HtdagError, RunNotFound, UsageError
 from htdag.functions.pickling import check_function
 from htdag.options import pipeline_options, stage_options
 from htdag.plan import Plan, make_plan
@@ -204,7 +204,8 @@ class Pipeline:
             Where it is to run, as for `plan`.
         tag : str, optional
             A run that has ended: for each stage, say whether ``submit(tag, resume=True)`` would
-            reuse what that run has finished or compute it anew, and why. Nothing is changed.
+            reuse what that run has finished or compute it anew, and why. Nothing is changed. Where
+            there is no such run yet, that is said.
         keep_finished : collection of str or bool
             As for `submit`.
 
@@ -214,21 +215,27 @@ class Pipeline:
 
         Raises
         ------
-        RunNotFound, RunActive
-            If there is no run with this tag, or it has not ended.
+        RunActive
+            If the run with this tag has not ended.
 
         Examples
         --------
         >>> import htdag
         >>> print(htdag.Pipeline(htdag.map(abs, [-1, 2])).explain())  # doctest: +SKIP
         """
-        from htdag.show.explain import explain, explain_reuse
+        from htdag.show.explain import explain, explain_first, explain_reuse
 
         if tag is None:
             return Text(explain(self.plan(on)))
-        old = load(tag)
+        kept = resubmit.kept_stages(keep_finished)
+        try:
+            old = load(tag)
+        except RunNotFound as error:
+            if resubmit.earlier(runs_directory() / tag, again=True) is not None:
+                raise
+            return Text(f"{explain(self.plan(on))}\n\n{explain_first(str(error))}")
         plan = self._plan(_place(on), resubmit.layouts(old.directory), lanes=False)
-        found = resubmit.compare(old.directory, plan, resubmit.kept_stages(keep_finished))
+        found = resubmit.compare(old.directory, plan, kept)
         return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}")
 
     def render(

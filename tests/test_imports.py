@@ -284,6 +284,7 @@ def test_the_runtime_loads_few_modules(tmp_path):
     loaded = set(done.stdout.split())
     assert "htdag_runtime.dag.progress" in loaded
     assert loaded & {"cloudpickle", "asyncio", "multiprocessing", "subprocess", "ctypes"} == set()
+    assert loaded & {"htdag_runtime.job.worker", "htdag_runtime.code.image", "traceback"} == set()
 
 
 def test_a_plain_job_loads_only_what_it_uses(runs_dir):

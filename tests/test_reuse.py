@@ -19,7 +19,7 @@ from unittest import mock
 import pytest
 
 import htdag
-from htdag.errors import BackendError, RunActive, RunFailed, StageNameError, UsageError
+from htdag.errors import BackendError, RunActive, RunFailed, RunNotFound, StageNameError, UsageError
 from htdag.reuse import cache
 from htdag.reuse.swap import alone, discard_replaced
 from htdag.runtime import layout
@@ -232,6 +232,42 @@ def test_explain_says_what_would_be_reused_and_changes_nothing(shared: Path, hom
     assert "total  reuse later: items whose input comes out of fit as before" in text
     assert sorted(home.rglob("*")) == before
     assert calls(shared) == Counter()
+
+
+def test_explain_before_the_first_run_says_that_all_is_computed(shared: Path, home: Path):
+    flow = survey(shared, range(8))
+    assert flow.explain("local", "survey") == (
+        f"{flow.explain('local')}\n\nThere is no run with the tag 'survey': it would be the first, "
+        f"and compute all of this."
+    )
+    assert not (home / "runs" / "survey").exists()
+    with pytest.raises(RunNotFound):
+        htdag.load("survey")
+    ended(flow.submit("survey", "local", resume=True))
+    assert "there is no run with the tag 'surve'; did you mean 'survey'?" in (
+        flow.explain("local", "surve").replace("There", "there")
+    )
+
+
+def test_an_image_and_a_requirements_file_count_by_what_they_hold(home: Path):
+    image, needed = home / "tools.sif", home / "requirements.txt"
+    image.write_bytes(b"image " * 30_000)
+    needed.write_text("numpy")
+    made = htdag.Environment.container(image)
+
+    def computed(number: int) -> Any:
+        stage = htdag.map(abs, [1], name="stage", environment=made)
+        dag = htdag.Pipeline(stage).compile(home / str(number))
+        return json.loads((dag.parent / layout.IDENTITY).read_text())["nodes"]
+
+    first = computed(1)
+    assert computed(2) == first
+    image.write_bytes(b"IMAGE " * 30_000)
+    assert computed(3) != first
+    assert made == htdag.Environment.container(image)
+    assert htdag.Environment.packed(needed).made_of == (str(needed),)
+    assert htdag.Environment.container("docker://python:3.11").made_of == ()
+    assert htdag.Environment.container(home).made_of == ()
 
 
 def test_rerun(on: str, shared: Path, home: Path):

@@ -11,6 +11,7 @@ from typing import Any
 
 from htdag.checks.quantities import real
 from htdag.errors import UsageError
+from htdag.runtime.job import shorten
 
 
 def text(value: Any, what: str) -> str:
@@ -51,9 +52,8 @@ def seconds(value: Any, what: str) -> float:
 
 
 def shown(value: Any) -> str:
-    """Return a value for an error message: of what is long, the beginning."""
-    found = repr(value)
-    return found if len(found) <= 80 else found[:77] + "..."
+    """Return a value for an error message: of what is long, not all."""
+    return shorten.short(value)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:

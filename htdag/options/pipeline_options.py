@@ -9,6 +9,7 @@ from typing import Any
 
 from htdag.checks import validation
 from htdag.checks.quantities import whole_number
+from htdag.checks.validation import shown
 from htdag.errors import OptionError
 from htdag.options.stage_options import PIPELINE_ONLY, one_line, word
 
@@ -76,7 +77,7 @@ def parse(values: Mapping[str, Any], pipeline: str) -> Throttles:
                 checked[name] = _CHECKS[name](value)
             except OptionError as error:
                 raise OptionError(
-                    f"pipeline {pipeline!r}: option {name}={value!r}: {error}"
+                    f"pipeline {pipeline!r}: option {name}={shown(value)}: {error}"
                 ) from None
     return Throttles(**checked)
 
@@ -110,7 +111,7 @@ def check_categories(throttles: Throttles, used: Mapping[str, str], pipeline: st
             hint = validation.did_you_mean(category, used)
             hint = f"; {hint}" if hint else ""
             raise OptionError(
-                f"pipeline {pipeline!r}: option maxjobs={limits!r}: no stage has "
+                f"pipeline {pipeline!r}: option maxjobs={shown(limits)}: no stage has "
                 f"category={category!r}{hint}"
             )
 

@@ -10,6 +10,7 @@ from typing import Any
 from htdag import environments
 from htdag.checks import validation
 from htdag.checks.quantities import duration, real, size, whole_number
+from htdag.checks.validation import shown
 from htdag.environments import Environment
 from htdag.errors import OptionError
 from htdag.options import destination, inputs, submit_commands, variables
@@ -142,7 +143,9 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
             try:
                 checked[name] = check(value)
             except OptionError as error:
-                raise OptionError(f"stage {stage!r}: option {name}={value!r}: {error}") from None
+                raise OptionError(
+                    f"stage {stage!r}: option {name}={shown(value)}: {error}"
+                ) from None
     return Options(**checked)
 
 

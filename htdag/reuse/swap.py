@@ -15,7 +15,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag.backends import descriptions
+from htdag.backends import descriptions, tickets
 from htdag.backends.pending import restore_post_scripts
 from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
@@ -72,7 +72,7 @@ def restore_all(runs: Path) -> None:
 
 def _may_have_begun(run: Path) -> bool:
     """Whether a run was submitted, or about to be: by then there is a ticket, or DAGMan's files."""
-    return (run / layout.TICKET).exists() or any(run.glob("*.condor.sub"))
+    return tickets.read(run) is not None or any(run.glob("*.condor.sub"))
 
 
 @contextlib.contextmanager

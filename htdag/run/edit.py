@@ -85,7 +85,7 @@ class Editing:
             try:
                 changes[name] = stage_options.one_line(value)
             except OptionError as error:
-                raise OptionError(f"attribute {name}={value!r}: {error}") from None
+                raise OptionError(f"attribute {name}={validation.shown(value)}: {error}") from None
         if transfer_files:
             changes["ShouldTransferFiles"] = '"YES"'
         if not changes:

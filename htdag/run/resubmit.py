@@ -13,6 +13,7 @@ from typing import Any
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.checks import validation
+from htdag.common.text import counted
 from htdag.common.warn import say
 from htdag.compile import write_run
 from htdag.compile.final import FinalFunction
@@ -27,7 +28,7 @@ from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime.dag import delivery, progress
 
 
 def require_ended(run: RunDirectory, doing: str) -> None:
@@ -231,6 +232,7 @@ def _start_again(
         found = verdicts(new, content, takeover.matches)
         if _is_done(old) and is_as_before(directory, new):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
+            _deliver_again(old)
             return old
         _say(found)
         _mark(new)
@@ -238,6 +240,24 @@ def _start_again(
     finally:
         remove_quietly(new)
     return RunDirectory(directory)
+
+
+def _deliver_again(run: RunDirectory) -> None:
+    """Put files that a finished run returned where the user wants them, if they are not there."""
+    path = str(run.path)
+    for node in run.plan["nodes"]:
+        if not node["delivers"]:
+            continue
+        try:
+            put = delivery.deliver_again(path, node, progress.examine(path, node))
+        except OSError as error:
+            raise DirectoryError(
+                f"run {run.tag!r} is done, but files that {node['name']!r} returned are not where "
+                f"they are wanted any more, and cannot be put there again: {error}"
+            ) from error
+        if put:
+            more = f" and {counted(len(put) - 1, 'other file')}" if len(put) > 1 else ""
+            _tell(f"{node['name']}: put again, as the run has it: {put[0]}{more}")
 
 
 def _is_done(run: RunDirectory) -> bool:

@@ -124,7 +124,6 @@ class CondorBackend:
     """
 
     name = "condor"
-    is_foreseen = False
     # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
     turn = 20.0
 
@@ -155,6 +154,12 @@ class CondorBackend:
             return Setup.of_ticket(before)
         self._new_runs = self._new_runs or find()[0]
         return self._new_runs or Setup.current()
+
+    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+        """Return where the DAG goes; its cluster will be in the log of the DAGMan job."""
+        cluster = None if before is None else before["cluster"]
+        setup = self._setup(before).to_ticket()
+        return {"cluster": None, "before": cluster, "dag": dag, "htcondor": setup}
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
