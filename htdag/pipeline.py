@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag import backends
-from htdag._planned import Planned, place
+from htdag import backends, history
 from htdag.backends.condor import expressions
-from htdag.catalog.lookup import new_tag, release_tag
+from htdag.catalog.lookup import load, new_tag, release_tag
 from htdag.checks import validation
 from htdag.checks.names import check_stage_name, check_tag
+from htdag.common.text import Text
 from htdag.common.warn import say
 from htdag.compile import environments, write_run
-from htdag.compile.exit_hooks import AtEnd
+from htdag.compile.final import FinalFunction
 from htdag.config import log, settings
 from htdag.config.directories import check_for_dagman, runs_directory
-from htdag.errors import UsageError
+from htdag.errors import HtdagError, RunNotFound, UsageError
+from htdag.functions.pickling import check_function
 from htdag.options import pipeline_options, stage_options
-from htdag.plan.following import NO_LAYOUTS
+from htdag.plan import Plan, make_plan
+from htdag.plan.following import NO_LAYOUTS, Layouts
 from htdag.plan.simulate import Capacity
-from htdag.plan.tune import Settings
+from htdag.plan.stage_keys import all_stage_keys
+from htdag.plan.tune import Measures, Settings
 from htdag.reuse import cache
 from htdag.run import Run, resubmit
 from htdag.stages import Stage, graph
+from htdag.stages.checks import check_signature
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
+
+    import graphviz
+    import networkx as nx
 
 __all__ = ["Pipeline"]
 
 
-class Pipeline(Planned, AtEnd):
+class Pipeline:
     """Stages whose results are wanted, with all that they need.
 
     Parameters
@@ -132,7 +141,135 @@ class Pipeline(Planned, AtEnd):
         }
         self._throttles = pipeline_options.parse(throttles, self.name)
         pipeline_options.check_categories(self._throttles, graph.categories(self._graph), self.name)
-        super().__init__()
+        self._final: list[FinalFunction] = []
+
+    @property
+    def graph(self) -> nx.DiGraph:
+        """The stages: node names are stage names, attribute ``stage``; edges have ``kind``.
+
+        A copy: changing it does not change the pipeline.
+        """
+        return self._graph.copy()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the stages whose results are asked for."""
+        return self._targets
+
+    def plan(self, on: str | None = None) -> Plan:
+        """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
+
+        A generator given as a source is read now, and kept on disk. Where earlier runs were
+        measured, the plan follows them.
+
+        Parameters
+        ----------
+        on : {"auto", "condor", "local"}, optional
+            Where it is to run, as for `submit`: how many jobs can run at once there counts for
+            plans that follow earlier runs.
+
+        Returns
+        -------
+        Plan
+            ``plan.graph`` is the `networkx.DiGraph` of nodes.
+
+        Raises
+        ------
+        UsageError
+            If there is no such `on`.
+        EmptySourceError
+            If a generator gave no items.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> plan = htdag.Pipeline(htdag.map(abs, range(10), chunk_size=5)).plan("local")
+        >>> [(node.name, node.chunks) for node in plan.nodes]
+        [('abs', 2)]
+        """
+        return self._plan(_place(on))
+
+    def explain(
+        self,
+        on: str | None = None,
+        tag: str | None = None,
+        *,
+        keep_finished: Collection[str] | bool = (),
+    ) -> str:
+        """Return the plan as text, with the reason for every decision.
+
+        Parameters
+        ----------
+        on : {"auto", "condor", "local"}, optional
+            Where it is to run, as for `plan`.
+        tag : str, optional
+            A run that has ended: for each stage, say whether ``submit(tag, resume=True)`` would
+            reuse what that run has finished or compute it anew, and why. Nothing is changed. Where
+            there is no such run yet, that is said.
+        keep_finished : collection of str or bool
+            As for `submit`.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        RunActive
+            If the run with this tag has not ended.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> print(htdag.Pipeline(htdag.map(abs, [-1, 2])).explain())  # doctest: +SKIP
+        """
+        from htdag.show.explain import explain, explain_first, explain_reuse
+
+        if tag is None:
+            return Text(explain(self.plan(on)))
+        kept = resubmit.kept_stages(keep_finished)
+        try:
+            old = load(tag)
+        except RunNotFound as error:
+            if resubmit.earlier(runs_directory() / tag, again=True) is not None:
+                raise
+            return Text(f"{explain(self.plan(on))}\n\n{explain_first(str(error))}")
+        plan = self._plan(_place(on), resubmit.layouts(old.directory), lanes=False)
+        found = resubmit.compare(old.directory, plan, kept)
+        return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}")
+
+    def render(
+        self, path: str | os.PathLike[str] | None = None, level: str = "stages"
+    ) -> graphviz.Digraph:
+        """Draw the pipeline.
+
+        Parameters
+        ----------
+        path : path, optional
+            Where to write the picture; the suffix gives its format: ``.svg``, ``.png``, ``.pdf``
+            or ``.dot``. Without Graphviz's program ``dot``, SVG is drawn all the same.
+        level : {"stages", "nodes"}
+            Draw stages, grouped by the node that they are fused into, or the DAGMan nodes alone.
+
+        Returns
+        -------
+        graphviz.Digraph
+            The drawing, which notebooks show.
+
+        Raises
+        ------
+        UsageError
+            If the format is not known, or needs the program ``dot`` and it is not there.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.map(abs, [-1, 2]))
+        >>> flow.render("pipeline.svg")  # doctest: +SKIP
+        """
+        from htdag.show.diagram import draw
+
+        return draw(self.plan(), path, level)
 
     def compile(self, directory: str | os.PathLike[str]) -> Path:
         """Write a run directory that ``condor_submit_dag`` runs unaided.
@@ -218,7 +355,7 @@ class Pipeline(Planned, AtEnd):
         >>> run.wait().result()  # doctest: +SKIP
         [1, 2]
         """
-        on = place(on)
+        on = _place(on)
         log.to_file()
         asked = resubmit.asked(self.name, tag, resume, keep_finished)
         checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
@@ -232,29 +369,6 @@ class Pipeline(Planned, AtEnd):
         if asked.tag is None and hasattr(sys, "ps1"):
             say(f"htdag: the run has the tag {run.tag!r}")
         return run
-
-    def _start(self, tag: str, on: str, asked: resubmit.Asked) -> Run:
-        directory = runs_directory() / tag
-        old = resubmit.earlier(directory, asked.again)
-        backend, why = backends.choose(resubmit.place(old, on))
-        if why:
-            say(f"htdag: {why}")
-        backend.check_directory(directory)
-        caches = any(stage.options.cache for _, stage in self._graph.nodes(data="stage"))
-        if caches:
-            cache.gather_ended()
-        layouts = NO_LAYOUTS if old is None else resubmit.layouts(old)
-        # What is taken over is laid out node by node, not lane by lane.
-        plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
-        environments.check(plan, backend.name, backend.finds_packages)
-        if backend.name == "condor":
-            expressions.check(plan)
-        if old is None:
-            resubmit.start_new(directory, tag, plan, backend, self._final)
-            return Run(directory)
-        before = resubmit.ticket(old, on)
-        resubmit.start_again(old, plan, backend, asked.keep_finished, before, self._final)
-        return Run(directory)
 
     def run(
         self,
@@ -298,5 +412,134 @@ class Pipeline(Planned, AtEnd):
             raise KeyboardInterrupt from None
         return run.result()
 
+    def on_success(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function on the access point when a run of this pipeline is done.
+
+        It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
+        Python that submitted, on one core for as long as it takes; the run has ended when it
+        returns. Where it fails the run's result is as it is: `Run.final` tells. It is not called
+        for a run that was removed or halted. Runs that were submitted before do not know of it.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(summary)``. What it prints is kept.
+
+        Returns
+        -------
+        callable
+            The function, so this can be a decorator.
+
+        Raises
+        ------
+        FunctionError
+            If it cannot be called so, or cannot be pickled.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
+        >>> @flow.on_success
+        ... def tell(summary):
+        ...     print(summary.tag, "is done, see", summary.path)
+        """
+        return self._at_end("success", function)
+
+    def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Call a function on the access point when a run of this pipeline has failed.
+
+        After each `Run.resume` that fails again it is called again. All else is as for
+        `on_success`.
+
+        Parameters
+        ----------
+        function : callable
+            Called as ``function(summary)``; ``summary.errors`` tells what failed.
+
+        Returns
+        -------
+        callable
+            The function.
+
+        Raises
+        ------
+        FunctionError
+            If it cannot be called so, or cannot be pickled.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
+        >>> @flow.on_failure
+        ... def tell(summary):
+        ...     print(summary.tag, "has", len(summary.errors), "errors")
+        """
+        return self._at_end("failure", function)
+
+    def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS, lanes: bool = True) -> Plan:
+        backends.check_name(on)
+        measures: Measures = {}
+        if self._use_history:
+            history.gather_finished()
+            measures = history.measures_for(all_stage_keys(self._graph, self.name))
+        return make_plan(
+            self._graph,
+            self._targets,
+            self.name,
+            measures=measures,
+            capacity=self._capacity(on) if measures else None,
+            settings=self._settings if lanes else replace(self._settings, lanes=1),
+            throttles=self._throttles,
+            layouts=layouts,
+        )
+
+    def _capacity(self, on: str) -> Capacity:
+        if on not in self._capacities:
+            self._capacities[on] = Capacity(*backends.slots(on))
+        return self._capacities[on]
+
+    def _start(self, tag: str, on: str, asked: resubmit.Asked) -> Run:
+        directory = runs_directory() / tag
+        old = resubmit.earlier(directory, asked.again)
+        backend, why = backends.choose(resubmit.place(old, on))
+        if why:
+            say(f"htdag: {why}")
+        backend.check_directory(directory)
+        caches = any(stage.options.cache for _, stage in self._graph.nodes(data="stage"))
+        if caches:
+            cache.gather_ended()
+        layouts = NO_LAYOUTS if old is None else resubmit.layouts(old)
+        # What is taken over is laid out node by node, not lane by lane.
+        plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
+        environments.check(plan, backend.name, backend.finds_packages)
+        if backend.name == "condor":
+            expressions.check(plan)
+        if old is None:
+            resubmit.start_new(directory, tag, plan, backend, self._final)
+            return Run(directory)
+        before = resubmit.ticket(old, on)
+        resubmit.start_again(old, plan, backend, asked.keep_finished, before, self._final)
+        return Run(directory)
+
+    def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        check_function(function, f"on_{when}")
+        check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
+        self._final.append(FinalFunction(when, function))
+        return function
+
     def __repr__(self) -> str:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """Show the diagram of stages where a notebook shows a value."""
+        from htdag.show.rendering import rendered
+
+        bundle = {"text/plain": repr(self)}
+        with contextlib.suppress(HtdagError):  # without the picture where none can be drawn
+            bundle["image/svg+xml"] = rendered(self.render(), "svg").decode()
+        return bundle
+
+
+def _place(on: str | None) -> str:
+    """Return where to run: as code says, else as the settings do."""
+    return str(settings.resolve("on").value) if on is None else on

@@ -34,11 +34,11 @@ def test_limits_that_long_lines_take_away_are_told(tmp_path, options, left_out):
     submit, log = run / layout.submit("work"), run / layout.logs("work") / "post.log"
     before = submit.read_text()
 
-    materialization.heed(str(run), node, 0, [SHORT] * 2)
+    materialization.drop_late_materialization(str(run), node, 0, [SHORT] * 2)
     assert submit.read_text() == before
     assert not log.exists()
     for _ in range(2):  # what is taken away is told once
-        materialization.heed(str(run), node, 0, [SHORT, LONG])
+        materialization.drop_late_materialization(str(run), node, 0, [SHORT, LONG])
     kept = [line for line in before.splitlines() if not line.startswith("max_")]
     assert submit.read_text().splitlines() == kept
     assert materialization.limits_left_out(str(run), "work") == left_out

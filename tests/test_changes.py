@@ -520,6 +520,137 @@ DIFFERENT = {
     "globals": ("k = %%\ndef f(x): return globals()[x]", "1", "2"),
     "eval of a constant": ("k = %%\ndef f(x): return eval('k + 1')", "1", "2"),
     "a name in a query": ("LIMIT = %%\ndef f(x): return x.query('a > @LIMIT')", "1", "2"),
+    "name in a text of a variable": (
+        (
+            "import other, pydoc\nK = 'other.g'\ndef f(x): return pydoc.locate(K)(x)\n"
+            "# other.py\ndef h(x): return x + %%\ndef g(x): return h(x)"
+        ),
+        *("1", "2"),
+    ),
+    "name in a text of code": (
+        (
+            "import other, pydoc\ndef f(x): return pydoc.locate('other.g')(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "name in a text of the script": (
+        (
+            "import pydoc\ndef g(x): return x + %%\nK = __name__ + '.g'\n"
+            "def f(x): return pydoc.locate(K)(x)"
+        ),
+        *("1", "2"),
+    ),
+    "name in a default": (
+        (
+            "import other, pydoc\ndef f(x, k='other.g'): return pydoc.locate(k)(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "name in a set of an attribute": (
+        (
+            "import other, pydoc\nclass A: k = {'other:g'}\n"
+            "def f(x): return pydoc.locate(min(A.k).replace(':', '.'))(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "module and name in two texts": (
+        (
+            "import other, pydoc\nK = {'m': 'other', 'n': 'g'}\n"
+            "def f(x): return pydoc.locate('%(m)s.%(n)s' % K)(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "module in a text, name in an item": (
+        (
+            "import other, pydoc\nK = 'other'\ndef f(x): return pydoc.locate(f'{K}.{x}')\n"
+            "# other.py\nk = %%"
+        ),
+        *("1", "2"),
+    ),
+    "beginning of a name in a text": (
+        (
+            "import other, pydoc\nK = 'other.'\ndef f(x): return pydoc.locate(K + x)\n"
+            "# other.py\nk = %%"
+        ),
+        *("1", "2"),
+    ),
+    "name in a text of a notation": (
+        (
+            'import json, other, pydoc\nK = \'{"_target_": "other.g"}\'\n'
+            "def f(x): return pydoc.locate(json.loads(K)['_target_'])(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "module in a text": (
+        (
+            "import other, pydoc\nK = ['other']\ndef f(x): return pydoc.locate(K[0]).g(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "module in a text that is not loaded": (
+        (
+            "import pydoc\nK = 'other'\ndef f(x): return pydoc.locate(K).g(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "name in a text, of a module that is not loaded": (
+        (
+            "import pydoc\nK = 'other.g'\ndef f(x): return pydoc.locate(K)(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "name in a pickle": (
+        (
+            "import other, pickle\nK = pickle.dumps(other.g)\n"
+            "def f(x): return pickle.loads(K)(x)\n# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "name in an old pickle": (
+        (
+            "import other, pickle\nK = [bytearray(pickle.dumps(other.g, 0))]\n"
+            "def f(x): return pickle.loads(K[0])(x)\n# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "name in a large pickle": (
+        (
+            "import other, pickle\nK = pickle.dumps((other.g, bytes(2_000_000)))\n"
+            "def f(x): return pickle.loads(K)[0](x)\n# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "reducer": (
+        (
+            "import copyreg\nclass A: pass\ndef made(a): return A()\n"
+            "def reduced(a): return made, (%%,)\ncopyreg.pickle(A, reduced)\n"
+            "def f(x): return x"
+        ),
+        *("1", "2"),
+    ),
+    "a name in a query of a variable": (
+        "LIMIT = %%\nK = 'a > @LIMIT'\ndef f(x): return x.query(K)",
+        *("1", "2"),
+    ),
+    "a name in a query of another module": (
+        (
+            "import other\nLIMIT = %%\ndef f(x): return x.query(other.A.k)\n# other.py\n"
+            "class A: k = 'a > @LIMIT'"
+        ),
+        *("1", "2"),
+    ),
+    "a name in a query that is a default": (
+        "LIMIT = %%\ndef f(x, k='a > @LIMIT'): return x.query(k)",
+        *("1", "2"),
+    ),
     "function of Python's that was exchanged": (
         "import json\ndef mine(x): return %%\njson.dumps = mine\ndef f(x): return json.dumps(x)",
         *("1", "2"),
@@ -581,6 +712,24 @@ SAME = {
         "import other\ndef f(x): return other.a\n# other.py\na = 1\nb = %%",
         *("1", "2"),
     ),
+    "another name of a module than the one in a text": (
+        (
+            "import other, pydoc\nK = 'other.a'\ndef f(x): return pydoc.locate(K)\n"
+            "# other.py\na = 1\nb = %%"
+        ),
+        *("1", "2"),
+    ),
+    "files that are called like a module": (
+        (
+            "import other\nK = ['other.csv', 'data/other', 'no_other', 'other_one']\n"
+            "def f(x): return K\n# other.py\na = %%"
+        ),
+        *("1", "2"),
+    ),
+    "a word that is a module which is not loaded": (
+        "K = {'other': 1}\ndef f(x): return K\n# other.py\na = %%",
+        *("1", "2"),
+    ),
     "order of definitions": (
         "%%\ndef f(x): return g(x) + h(x)",
         "def g(x): return 1\ndef h(x): return 2",
@@ -627,7 +776,7 @@ UNSURE = {
 }
 
 PRINT = """
-import importlib, json, sys, warnings
+import copyreg, importlib, json, sys, warnings
 warnings.simplefilter("ignore")
 if sys.version_info < (3, 11):
     import pip._vendor.tomli as tomli
@@ -643,6 +792,8 @@ for name in json.load(open("names.json")):
     made = of_function(importlib.import_module("script").f)
     found[name] = [made.components, made.unsure]
     again.dumps, builtins.ascii = kept
+    for kind in [kind for kind in copyreg.dispatch_table if kind.__module__ == "script"]:
+        del copyreg.dispatch_table[kind]
     vars(fractions.Fraction).get("halved") and delattr(fractions.Fraction, "halved")
     del sys.path[0]
 print(json.dumps(found))

@@ -108,8 +108,8 @@ def test_items_given_out_in_their_order(total, parts):
     shares = [0] * parts
     for item in range(total):
         shares[min(item * parts // total, parts - 1)] += 1
-    assert [chunking.given_out(total, part, parts) for part in range(parts)] == shares
+    assert [chunking.share_of(total, part, parts) for part in range(parts)] == shares
 
 
 def test_what_is_not_known_stays_so():
-    assert chunking.given_out(-1, 0, 4) == -1
+    assert chunking.share_of(-1, 0, 4) == -1

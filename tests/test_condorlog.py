@@ -82,7 +82,7 @@ def test_the_schedd_tells_what_the_log_does_not_yet(made: Log):
     made.add("submit", second=1)
     now = made.since() + 30
     held = ad(5, HoldReason="by hand", HoldReasonCode=1, EnteredCurrentStatus=now - 5)
-    made.log.heal([held, ad(2, proc=1)], now)
+    made.log.reconcile([held, ad(2, proc=1)], now)
     first, second = made.log.jobs.values()
     assert (first.state, first.source, first.since, first.code) == ("held", "schedd", now - 5, 1)
     assert (second.state, second.node) == ("running", "work")  # of which the log never told
@@ -91,21 +91,21 @@ def test_the_schedd_tells_what_the_log_does_not_yet(made: Log):
 def test_a_job_that_the_schedd_does_not_have_is_gone(made: Log):
     made.add("submit", "execute", second=1)
     now = made.since()
-    made.log.heal([], now)
+    made.log.reconcile([], now)
     assert made.states == {0: "running"}  # it may have been submitted at that very moment
-    made.log.heal([], now + 5)
+    made.log.reconcile([], now + 5)
     assert made.states == {}
 
 
 def test_a_job_that_began_before_the_clock_was_put_back_is_gone_too(made: Log):
     made.add("submit", "execute", second=1)
-    made.log.heal([], made.since() - 7200)
+    made.log.reconcile([], made.since() - 7200)
     assert made.states == {}
 
 
 def test_later_events_go_before_what_the_schedd_told(made: Log):
     made.add("submit")
-    made.log.heal([ad(5, EnteredCurrentStatus=made.since())], made.since() + 1)
+    made.log.reconcile([ad(5, EnteredCurrentStatus=made.since())], made.since() + 1)
     assert made.states == {0: "held"}
     assert made.add("released", "execute", second=9).states == {0: "running"}
 
@@ -113,6 +113,6 @@ def test_later_events_go_before_what_the_schedd_told(made: Log):
 def test_where_both_agree_the_log_stays_the_source(made: Log):
     made.add("submit")
     began = made.since()
-    made.log.heal([ad(1, RequestMemory=200, EnteredCurrentStatus=began + 1)], began + 9)
+    made.log.reconcile([ad(1, RequestMemory=200, EnteredCurrentStatus=began + 1)], began + 9)
     (job,) = made.log.jobs.values()
     assert (job.since, job.source, job.memory_asked) == (began, "event log", 200)

@@ -147,7 +147,7 @@ def test_packages_are_those_that_are_imported():
 def test_tracebacks_are_read_as_they_were_written(text, tmp_path):
     details, texts = describe.Details(str(tmp_path / "record")), {}
     for _ in range(2):
-        pieces = json.loads(json.dumps(details.folded(text)))
+        pieces = json.loads(json.dumps(details.deduplicated_traceback(text)))
         assert recordfile.whole_traceback(pieces, texts) == text
 
 

@@ -292,3 +292,8 @@ def test_pictures_are_used():
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     for picture in (DOCS / "images").iterdir():
         assert f"images/{picture.name}" in text
+
+
+def test_the_citation_is_of_this_version():
+    text = (DOCS.parent / "CITATION.cff").read_text()
+    assert f"\nversion: {htdag.__version__}\n" in text

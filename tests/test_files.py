@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import errno
 import functools
 import http.server
 import json
@@ -28,6 +29,7 @@ from htdag.compile.archive import write_archive
 from htdag.compile.submit import SENDS_FOLDERS
 from htdag.errors import (
     BackendError,
+    DirectoryError,
     FunctionError,
     ItemsMissing,
     OptionError,
@@ -378,6 +380,47 @@ def test_another_run_puts_its_files_in_place_of_those_before(home: Path):
         shutil.rmtree(folder / "0.folder")
         (folder / "own 1.txt").unlink()
         (folder / "own 1.txt").write_text("of another")
+
+
+def test_resume_puts_files_that_are_gone_or_changed_in_place_again(
+    home: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = home / "results"
+
+    def again(*, more: bool = False) -> htdag.Run:
+        stage = htdag.map(named, [0, 1, 2], name="made", output_destination=folder)
+        targets = [stage, stage.map(len, fuse=False)] if more else [stage]
+        return htdag.Pipeline(*targets).submit("t", on="local", resume=True).wait(timeout=60)
+
+    run = again()
+    made = run.path.stat().st_ino
+    before = {path: path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+    shutil.rmtree(folder / "0.folder")
+    (folder / "own 1.txt").unlink()
+    (folder / "own 2.txt").write_text("OWN 2")  # as long as it was
+    (folder / "2.folder" / "mine.txt").write_text("mine")
+    touched = folder / "2.folder" / "inside.txt"
+    touched.touch()
+    capsys.readouterr()
+    assert again().path.stat().st_ino == made
+    told = capsys.readouterr().err
+    assert "'t' is done already" in told
+    assert f"made: put again, as the run has it: {folder}/0.folder/inside.txt and 2 other" in told
+    assert delivered(folder) == IN_FOLDER | {"2.folder/mine.txt": "mine"}
+    kept = {path for path, inode in before.items() if path.stat().st_ino == inode}
+    assert kept == before.keys() - {
+        folder / name for name in ("0.folder/inside.txt", "own 1.txt", "own 2.txt")
+    }
+    again()
+    assert "put again" not in capsys.readouterr().err
+    shutil.rmtree(folder / "0.folder")
+    (folder / "0.folder").touch()
+    with pytest.raises(DirectoryError, match="'t' is done, but files that 'made' returned"):
+        again()
+    shutil.rmtree(folder)
+    again(more=True)  # another run, in which the stage has nothing left to compute
+    assert "made: reuse: unchanged, 3 items" in capsys.readouterr().err
+    assert delivered(folder) == IN_FOLDER
 
 
 def test_files_go_from_lane_to_lane(home: Path):
@@ -1038,3 +1081,30 @@ def test_a_large_input_file_is_lent_and_looked_at(tmp_path: Path, monkeypatch):
     with pytest.raises(PermissionError, match=r"large', which is your own and no copy"):
         input_files.check()
     input_files.check()  # the items after it have not done that
+
+
+@pytest.mark.parametrize("knows", ["neither", "copies", "clones"])
+def test_a_copy_is_whole_however_the_file_system_makes_it(
+    knows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    content = bytes(range(256)) * 9000
+    (tmp_path / "old").write_bytes(content)
+
+    def clone(new: int, request: int, old: int) -> None:
+        assert request == 0x40049409
+        if knows != "clones":
+            raise OSError(errno.EOPNOTSUPP, "no")
+        os.pwrite(new, os.pread(old, len(content), 0), 0)
+
+    def copy(old: int, new: int, size: int) -> int:
+        if knows != "copies":
+            raise OSError(errno.EXDEV, "no")
+        return os.write(new, os.read(old, min(size, 1 << 20)))
+
+    monkeypatch.setattr("fcntl.ioctl", clone)
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    with open(tmp_path / "old", "rb") as old, open(tmp_path / "new", "wb") as new:
+        layout.copy_content(old.fileno(), new.fileno())
+        # Nothing is copied once more.
+        assert new.tell() == (0 if knows == "clones" else len(content))
+    assert (tmp_path / "new").read_bytes() == content

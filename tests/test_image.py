@@ -302,29 +302,56 @@ NAMES = {
     "by an import of its own script": "__import__('__main__').limit",
     "of an attribute": "helper.limit()",
     "that a module makes": "helper.made_up",
+    "in a variable": "pydoc.locate(LOCATE)",
+    "in a pickle": "pickle.loads(BLOB)()",
+    "of a module in a variable": "importlib.import_module(LATE).ONE * 3",
+    "in a query": "helper.query(QUERY)[0]",
+    "in a query of a class": "sum(helper.query(Names.query))",
 }
 
 
 @pytest.mark.parametrize("how", NAMES)
 def test_names_that_no_code_names(run_project: Any, how: str):  # noqa: F811
     main = f"""
-import importlib, sys
+import importlib, pickle, pydoc, sys
 import htdag
 import helper
 limit = 3
+lower = 3
+some = 1
+more = 2
+helper.located = helper.added = 3
+LOCATE = "helper.located"
+BLOB = pickle.dumps(helper.pickled)
+LATE = "pack.late"
+QUERY = "m > @lower"
+class Names:
+    query = "m > @some and m < @more"
 def f(x):
     return {NAMES[how]}
 stage = htdag.source([1]).map(f, name="out")
 """
     helper = """
+    import re, sys
+    def query(text):
+        names = sys._getframe(1).f_globals
+        return [names[name] for name in re.findall("@([a-z]+)", text)]
     def limit():
         return 3
+    located = added = 0
+    def pickled():
+        return added
     def __getattr__(name):
         if name == "made_up":
             return 3
         raise AttributeError(name)
     """
-    assert run_project({"main.py": main, "helper.py": helper}) == ["3"]
+    late = {
+        "pack/__init__.py": "",
+        "pack/late.py": "from .one import ONE",
+        "pack/one.py": "ONE = 1",
+    }
+    assert run_project({"main.py": main, "helper.py": helper, **late}) == ["3"]
 
 
 def test_packages_are_not_imported_at_submit(run_project: Any):  # noqa: F811

@@ -95,7 +95,8 @@ def test_the_state_of_each_item_on_htcondor(pool: Any, runs_dir: Path, tmp_path:
     wait_for(lambda: states(run)[3:] == [("3", "running"), ("4", "done"), ("5", "done")])
     assert run.hold("work", keys=["3"]) == 1
     held = run.item_states("work", ask=True)[3]
-    assert (held.state, held.job.endswith(".1"), held.source) == ("held", True, "schedd")
+    assert (held.state, held.job.endswith(".1")) == ("held", True)
+    assert held.source in ("schedd", "event log")  # the one that knew it first
     with pytest.raises(TimeoutError):
         run.wait(0, progress=False, holds_ok=True)
     with pytest.raises(htdag.RunHeld):

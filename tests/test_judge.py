@@ -239,7 +239,7 @@ def test_damaged_outcomes_are_discarded_and_made_again(make, fails, harm):
     (problem,) = progress.discard_damaged(str(run.path), run.node())
     assert str(run.output(1)) in problem
     assert not progress.is_done(str(run.path), run.node())
-    assert prepare.prepare_rest(str(run.path), run.plan) == []
+    assert prepare.prepare_ready(str(run.path), run.plan) == []
     assert run.todo() == {(1, 1): None}
     run.work()
     assert function.calls() == [3, 4, 5]
@@ -263,7 +263,7 @@ def test_a_damaged_early_attempt_is_discarded_alone(make, fails):
     run.work()
     flip(run.output(1, attempt=1))
     progress.discard_damaged(str(run.path), run.node())
-    prepare.prepare_rest(str(run.path), run.plan)
+    prepare.prepare_ready(str(run.path), run.plan)
     assert run.todo() == {(1, 3): [[0, 0], [2, 2]]}
     run.work()
     assert run.judge().succeeded
@@ -312,9 +312,9 @@ def test_closing_killed_jobs_twice_changes_nothing(make):
     run = make(abs)
     run.work()
     killed(run)
-    progress.close_killed(str(run.path), run.node())
+    progress.finish_killed(str(run.path), run.node())
     before = run.record(1).read_bytes(), run.output(1).read_bytes()
-    progress.close_killed(str(run.path), run.node())
+    progress.finish_killed(str(run.path), run.node())
     assert (run.record(1).read_bytes(), run.output(1).read_bytes()) == before
 
 
@@ -524,10 +524,10 @@ def test_a_child_of_two_parents_reads_both_however_they_end(tmp_path, fails, fir
 
 def test_the_rest_of_a_run_begins_where_parents_are_done(make, fails):
     run = make(fails(4), child=True)
-    assert prepare.prepare_rest(str(run.path), run.plan) == []
+    assert prepare.prepare_ready(str(run.path), run.plan) == []
     run.work()
     run.judge()
-    assert prepare.prepare_rest(str(run.path), run.plan) == []
+    assert prepare.prepare_ready(str(run.path), run.plan) == []
     run.work()
     assert run.todo() == {(1, 2): [[1, 1]]}
 
@@ -536,10 +536,10 @@ def test_the_rest_of_a_run_names_the_nodes_that_are_done(make):
     run = make(abs, child=True)
     run.work()
     run.judge()
-    assert prepare.prepare_rest(str(run.path), run.plan) == [NODE]
+    assert prepare.prepare_ready(str(run.path), run.plan) == [NODE]
     run.work("g")
     run.judge("g")
-    assert prepare.prepare_rest(str(run.path), run.plan) == [NODE, "g"]
+    assert prepare.prepare_ready(str(run.path), run.plan) == [NODE, "g"]
 
 
 def test_a_failed_reduce_is_done_again_whole(tmp_path, fails):

@@ -96,7 +96,7 @@ def test_a_run_of_0_1_0_gets_back_the_scripts_that_were_taken_out(tmp_path: Path
     path = run / layout.submit("first")
     text = path.read_text()
     path.write_text(text.replace("arguments = runtime.pyz work ", "arguments = work-status "))
-    pending.restore_scripts(run, "flow.dag")
+    pending.restore_post_scripts(run, "flow.dag")
     assert dag.read_text() == before
     assert path.read_text() == text.replace("arguments = runtime.pyz work ", "arguments = work ")
 

@@ -100,7 +100,7 @@ def test_a_job_that_vanished_keeps_what_it_had_finished(tmp_path):
     main.write_bytes(content[: len(content) // 2])
     plan = progress.read_plan(str(run))
     node = plan["by_name"]["f"]
-    progress.close_killed(str(run), node)
+    progress.finish_killed(str(run), node)
     done = itemfile.finished([str(main)])
     finished = {n for first, last in done for n in range(first, last + 1)}
     assert 5 < len(finished) < 15

@@ -413,7 +413,7 @@ def test_what_is_left_of_a_run_is_told_by_lane(tmp_path: Path, once: Any):
     assert reference.run_nodes(run) == ["first.2"]
     (Path(function.folder) / "bad-5").unlink()
     plan = progress.read_plan(str(run))
-    done = prepare.prepare_rest(str(run), plan)
+    done = prepare.prepare_ready(str(run), plan)
     assert done == ["first.1", "second.1"]
     assert reference.listed(run, "first.2") == [("0002", 2)]
     assert reference.run_nodes(run, done=done) == []

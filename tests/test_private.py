@@ -71,6 +71,7 @@ def open_up(place: Path, mode: int = 0o777) -> Path:
         ("runs", directories.runs_directory),
         ("cache", directories.cache_directory),
         ("environments", directories.environments_directory),
+        ("runtime", directories.runtime_directory),
         ("log", directories.log_file),
     ],
 )

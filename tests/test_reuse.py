@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from unittest import mock
 import pytest
 
 import htdag
-from htdag.errors import BackendError, RunActive, RunFailed, StageNameError, UsageError
+from htdag.errors import BackendError, RunActive, RunFailed, RunNotFound, StageNameError, UsageError
 from htdag.reuse import cache
 from htdag.reuse.swap import alone, discard_replaced
 from htdag.runtime import layout
@@ -231,6 +232,42 @@ def test_explain_says_what_would_be_reused_and_changes_nothing(shared: Path, hom
     assert "total  reuse later: items whose input comes out of fit as before" in text
     assert sorted(home.rglob("*")) == before
     assert calls(shared) == Counter()
+
+
+def test_explain_before_the_first_run_says_that_all_is_computed(shared: Path, home: Path):
+    flow = survey(shared, range(8))
+    assert flow.explain("local", "survey") == (
+        f"{flow.explain('local')}\n\nThere is no run with the tag 'survey': it would be the first, "
+        f"and compute all of this."
+    )
+    assert not (home / "runs" / "survey").exists()
+    with pytest.raises(RunNotFound):
+        htdag.load("survey")
+    ended(flow.submit("survey", "local", resume=True))
+    assert "there is no run with the tag 'surve'; did you mean 'survey'?" in (
+        flow.explain("local", "surve").replace("There", "there")
+    )
+
+
+def test_an_image_and_a_requirements_file_count_by_what_they_hold(home: Path):
+    image, needed = home / "tools.sif", home / "requirements.txt"
+    image.write_bytes(b"image " * 30_000)
+    needed.write_text("numpy")
+    made = htdag.Environment.container(image)
+
+    def computed(number: int) -> Any:
+        stage = htdag.map(abs, [1], name="stage", environment=made)
+        dag = htdag.Pipeline(stage).compile(home / str(number))
+        return json.loads((dag.parent / layout.IDENTITY).read_text())["nodes"]
+
+    first = computed(1)
+    assert computed(2) == first
+    image.write_bytes(b"IMAGE " * 30_000)
+    assert computed(3) != first
+    assert made == htdag.Environment.container(image)
+    assert htdag.Environment.packed(needed).made_of == (str(needed),)
+    assert htdag.Environment.container("docker://python:3.11").made_of == ()
+    assert htdag.Environment.container(home).made_of == ()
 
 
 def test_rerun(on: str, shared: Path, home: Path):
@@ -650,6 +687,19 @@ def test_one_process_at_a_time_and_what_a_killed_one_left(shared: Path, home: Pa
         with pytest.raises(RunActive, match="another process"):
             run.rerun()
     assert ended(survey(shared, range(4)).submit("survey", "local", resume=True)).errors() == []
+
+
+@pytest.mark.parametrize("knows_locks", [True, False])
+def test_one_process_at_a_time_where_the_file_system_knows_no_locks(
+    knows_locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if not knows_locks:
+        refusal = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=refusal))
+    for _ in range(2):
+        with alone(tmp_path), pytest.raises(RunActive, match="another process"), alone(tmp_path):
+            raise AssertionError("two at once")
+    assert {path.name for path in tmp_path.iterdir()} == {"again.lock"}
 
 
 def test_items_of_another_function_do_not_get_into_the_cache(shared: Path, home: Path):

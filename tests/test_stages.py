@@ -283,6 +283,56 @@ def test_a_closure_that_cannot_be_pickled_names_the_variable(numbers):
     assert "the enclosing variable 'lock', a generator, which cannot travel" in message
 
 
+class Whole:
+    """Shows all that it holds, as objects of users do."""
+
+    def __init__(self):
+        self.held = "held " * 8000
+
+    def __repr__(self):
+        return f"Whole({self.held!r})"
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda stage: stage.map(functools.partial(add, dict.fromkeys(range(4000), LOCK))),
+        lambda stage: stage.map(functools.partial(add, Whole(), LOCK)),
+        lambda stage: stage.map(Whole()),
+        lambda stage: stage.map(inc, retries=Whole()),
+        lambda stage: stage.map(inc, request_memory=[Whole()] * 100),
+        lambda stage: stage.map(inc, input_files=[Whole()]),
+        lambda stage: stage.map(inc, output_destination=Whole()),
+        lambda stage: stage.map(inc, output_files={"a": Whole()}),
+        lambda stage: stage.map(inc, environment=Whole()),
+        lambda stage: stage.map(inc, environ={"A": Whole()}),
+        lambda stage: stage.map(inc, submit={"a": [Whole()]}),
+        lambda stage: stage.map(inc, name=Whole()),
+        lambda stage: stage.map(inc, bind={"x": Whole()}),
+        lambda stage: stage.batch(Whole()),
+        lambda stage: stage.take(Whole()),
+        lambda stage: stage.zip(Whole()),
+        lambda stage: stage.apply(lambda _: Whole()),
+        lambda stage: stage.apply(Whole()),
+        lambda _: htdag.files([Whole()]),
+        lambda _: htdag.stage(Whole()),
+        lambda _: htdag.iterate(Whole(), 1, max_rounds=2),
+        lambda _: htdag.iterate(lambda state: Whole(), 1, max_rounds=2),
+        lambda stage: htdag.Pipeline(stage, Whole()),
+        lambda stage: htdag.Pipeline(stage, name=Whole()),
+        lambda stage: htdag.Pipeline(stage, maxjobs={"a": Whole()}),
+        lambda stage: htdag.Pipeline(stage).explain(tag=Whole()),
+        lambda stage: htdag.Pipeline(stage).submit("t", on=Whole()),
+        lambda _: htdag.Environment.packed([Whole()]),
+        lambda _: htdag.Environment.container(Whole()),
+    ],
+)
+def test_a_message_quotes_a_users_value_in_short(numbers, mistake):
+    with pytest.raises(htdag.HtdagError) as caught:
+        mistake(numbers)
+    assert len(str(caught.value)) < 1000
+
+
 LOCK = (number for number in ())
 
 

@@ -162,18 +162,9 @@ class QueueFacts:
 
 
 class Backend(Protocol):
-    """Runs run directories.
-
-    Attributes
-    ----------
-    name : str
-        Its name.
-    is_foreseen : bool
-        Whether what `submit` returns is known before: nothing.
-    """
+    """Runs run directories."""
 
     name: str
-    is_foreseen: bool
 
     def check_directory(self, directory: Path) -> None:
         """Raise `DirectoryError` where this backend cannot work in a directory."""
@@ -186,6 +177,9 @@ class Backend(Protocol):
 
         Where it was started before, ``before`` is what `submit` returned then.
         """
+
+    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what is known beforehand of what `submit` will return."""
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.

@@ -27,7 +27,6 @@ class LocalBackend:
     """
 
     name = "local"
-    is_foreseen = True
     turn = 0.1
 
     def check_directory(self, directory: Path) -> None:
@@ -40,6 +39,10 @@ class LocalBackend:
     def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
         """Nothing is known: there is none."""
         return ANY
+
+    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+        """Return all of it: nothing."""
+        return {}
 
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""

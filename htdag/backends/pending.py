@@ -10,7 +10,7 @@ from htdag.runtime.dag import progress
 _SPARED = "# Not needed at the first try, the exit status of the jobs tells: "
 
 
-def restore_scripts(run: Path, dag: str) -> None:
+def restore_post_scripts(run: Path, dag: str) -> None:
     """Give all nodes their POST scripts again: what is left to do is no longer as planned.
 
     A DAG of today lists its jobs when they are submitted, and has nothing to be given back.

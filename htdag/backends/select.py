@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from htdag.backends.base import Backend
+from htdag.checks.validation import shown
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import UsageError
 
@@ -18,7 +19,7 @@ def backend(name: str) -> Backend:
 
         return LocalBackend()
     check_name(name)
-    raise UsageError(f"on={name!r} names no single backend")
+    raise UsageError(f"on={shown(name)} names no single backend")
 
 
 def choose(name: str) -> tuple[Backend, str]:
@@ -47,7 +48,7 @@ def scheduler() -> Scheduler:
 def check_name(name: str) -> None:
     """Raise `UsageError` where ``on=...`` is none of those that there are."""
     if name not in ("auto", "condor", "local"):
-        raise UsageError(f"on={name!r}: it takes 'auto', 'condor' or 'local'")
+        raise UsageError(f"on={shown(name)}: it takes 'auto', 'condor' or 'local'")
 
 
 def slots(name: str) -> tuple[int, int, float]:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from htdag.backends.base import RunState
+from htdag.backends.tickets import IMPORTED
 from htdag.catalog.lookup import runs
 from htdag.checks import validation
 from htdag.checks.names import check_tag
@@ -29,7 +30,7 @@ from htdag.errors import (
 )
 from htdag.reuse import cache
 from htdag.run import Run, archive
-from htdag.run.directory import IMPORTED, read_manifest
+from htdag.run.directory import read_manifest
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
 

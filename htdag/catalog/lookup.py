@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fnmatch
 import warnings
 from datetime import datetime
@@ -49,9 +48,8 @@ def load(tag: str) -> Run:
     with contextlib.suppress(OSError):  # another user's
         restore(path)
     if not any((path / name).exists() for name in (layout.RUN, layout.PLAN)):
-        near = difflib.get_close_matches(tag, [path.name for path in _run_paths("*")], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise RunNotFound(f"there is no run with the tag {tag!r}{hint}")
+        hint = validation.did_you_mean(tag, [path.name for path in _run_paths("*")])
+        raise RunNotFound("; ".join(filter(None, [f"there is no run with the tag {tag!r}", hint])))
     return Run(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from htdag.checks.validation import shown
 from htdag.errors import StageNameError
 
 # DAGMan refuses PARENT, CHILD and ALL_NODES as node names in any case of letters; the others are
@@ -35,11 +36,13 @@ _LONGEST_TAG = 100
 def check_stage_name(name: object, what: str = "stage") -> str:
     """Return a name given by the user, or raise `StageNameError` with what to do."""
     if not isinstance(name, str):
-        raise StageNameError(f"the name of a {what} is a str, not {type(name).__name__}: {name!r}")
+        raise StageNameError(
+            f"the name of a {what} is a str, not {type(name).__name__}: {shown(name)}"
+        )
     if not _STAGE.fullmatch(name):
         raise StageNameError(
-            f"{name!r} cannot name a {what}: it also names DAGMan nodes and files, so use 1 to 80 "
-            f"ASCII letters, digits, '_' and '-', beginning with a letter or '_' "
+            f"{shown(name)} cannot name a {what}: it also names DAGMan nodes and files, so use 1 "
+            f"to 80 ASCII letters, digits, '_' and '-', beginning with a letter or '_' "
             f"(for instance {derived_name(name)!r})"
         )
     return name
@@ -81,7 +84,7 @@ def check_tag(tag: object) -> str:
     leading dot or dash, and not the characters of tag patterns.
     """
     if not isinstance(tag, str):
-        raise StageNameError(f"a tag is a str, not {type(tag).__name__}: {tag!r}")
+        raise StageNameError(f"a tag is a str, not {type(tag).__name__}: {shown(tag)}")
     wrong = ""
     if not tag or tag != tag.strip():
         wrong = "it is empty or begins or ends with white space"
@@ -94,5 +97,7 @@ def check_tag(tag: object) -> str:
     elif not tag.isprintable():
         wrong = "it holds characters that cannot be printed"
     if wrong:
-        raise StageNameError(f"{tag!r} cannot be a tag: {wrong}; a tag names the run's directory")
+        raise StageNameError(
+            f"{shown(tag)} cannot be a tag: {wrong}; a tag names the run's directory"
+        )
     return tag

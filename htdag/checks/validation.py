@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from htdag.checks.quantities import real
 from htdag.errors import UsageError
+from htdag.runtime.job import shorten
 
 
 def text(value: Any, what: str) -> str:
@@ -50,6 +52,28 @@ def seconds(value: Any, what: str) -> float:
 
 
 def shown(value: Any) -> str:
-    """Return a value for an error message: of what is long, the beginning."""
-    found = repr(value)
-    return found if len(found) <= 80 else found[:77] + "..."
+    """Return a value for an error message: of what is long, not all."""
+    return shorten.short(value)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the hint for a name that does not exist.
+
+    Parameters
+    ----------
+    name : str
+        What was given.
+    known : iterable of str
+        The names that there are.
+    otherwise : str
+        The hint where none of them is alike.
+
+    Examples
+    --------
+    >>> did_you_mean("sttus", ["runs", "status"])
+    "did you mean 'status'?"
+    """
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise

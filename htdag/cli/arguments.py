@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from htdag.checks import quantities
+from htdag.checks import quantities, validation
 from htdag.cli.output import DONE, say, status_of
 from htdag.errors import HtdagError, OptionError, UsageError
 
@@ -132,7 +132,6 @@ def takes_stage(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _parted(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str | None]:
     """Return the tags among the words of a command, and the stage that follows them."""
-    import difflib
 
     from htdag.catalog.lookup import tags
 
@@ -147,8 +146,8 @@ def _parted(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str |
         if last in known or (STDIN not in others and not stages):
             return words, None  # another run; or one whose mistake is told with the others'
         if STDIN not in others:
-            near = difflib.get_close_matches(last, [*stages, *known], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"stages: {', '.join(stages)}"
+            otherwise = f"stages: {', '.join(stages)}"
+            hint = validation.did_you_mean(last, [*stages, *known], otherwise)
             raise UsageError(f"{last!r} is neither a run nor a stage of {others[-1]!r}; {hint}")
     elif last in known:
         raise UsageError(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from htdag._version import VERSION
+from htdag.checks import validation
 from htdag.cli.output import DONE, FAILED, INTERRUPTED, say, status_of
 from htdag.config import log
 from htdag.config.log import LOGGER
@@ -25,10 +26,8 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb, or say which one was probably meant."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"see: {ctx.command_path} --help"
+            otherwise = f"see: {ctx.command_path} --help"
+            hint = validation.did_you_mean(args[0], self.list_commands(ctx), otherwise)
             raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
 

@@ -88,9 +88,9 @@ def resume(
 
 def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
     """Run a script whose pipeline is to go on with a run, and end as it does where it fails."""
-    from htdag.run.resubmit import check_at_rest
+    from htdag.run.resubmit import require_ended
 
-    check_at_rest(run.directory, "gone on with")
+    require_ended(run.directory, "gone on with")
     command, folder = _command(run, script)
     kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:

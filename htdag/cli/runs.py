@@ -213,11 +213,11 @@ def wait_for(chosen: Chosen, timeout: float | None, progress: bool, holds_ok: bo
 
 def _watch(runs: list[Run], timeout: float | None, progress: bool, holds_ok: bool) -> None:
     from htdag.run import RunState
-    from htdag.run.wait import looks
+    from htdag.run.wait import poll_intervals
     from htdag.show.progress import Display
 
     with Display(progress) as display:
-        for _ in looks(timeout):
+        for _ in poll_intervals(timeout):
             going_on = []
             for run in runs:
                 status = run.status()

@@ -1,22 +1,35 @@
-"""The runtime archive: everything that a job needs beside a bare python3, in one file."""
+"""The runtime archive: everything that a job needs beside a bare python3, in one file.
+
+To compile and to compress it takes longer than the rest of a small pipeline's compilation. So it
+is kept in the user's home folder of htdag, named by a digest of all that it is made of. Each run
+has a copy: a link would share what is written to the one with all others.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import io
 import marshal
 import os
 import sys
+import tempfile
 import zipfile
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import cloudpickle
 
 from htdag import runtime
+from htdag.config.directories import make_folder, runtime_directory
+from htdag.errors import DirectoryError
 
 _WITHOUT_DOCUMENTATION = 2  # which is as much again to read and to load
 _EPOCH = (2020, 1, 1, 0, 0, 0)  # equal contents give equal archives
+_MOST_KEPT = 8  # as of several versions of Python, or of a checkout that is being edited
+_DIGEST_SIZE = hashlib.sha256().digest_size
 
 _PREAMBLE = """#!/bin/sh
 # htdag's runtime: a zip archive of Python modules behind this script. It looks for the Python that
@@ -91,20 +104,87 @@ def runtime_archive() -> bytes:
         An executable file. It needs a POSIX shell and python3 from 3.8 on to start, and Python of
         the submitting minor version to do work.
     """
+    sources = _sources()
+    try:
+        path = make_folder(runtime_directory()) / _digest_of(sources)
+        kept = _read(path)
+    except (OSError, DirectoryError):
+        return _make(sources)  # for this process alone
+    if kept is not None:
+        return kept
+    content = _make(sources)
+    with contextlib.suppress(OSError):
+        _keep(path, content)
+        _forget_old(path.parent)
+    return content
+
+
+def _sources() -> dict[str, bytes]:
+    """Return the modules of the archive by their names in it."""
+    package = Path(runtime.__file__).parent
+    root = Path(cloudpickle.__file__).parent
+    return {
+        **{
+            f"htdag_runtime/{path.relative_to(package).as_posix()}": path.read_bytes()
+            for path in sorted(package.rglob("*.py"))
+        },
+        **{
+            path.relative_to(root.parent).as_posix(): path.read_bytes()
+            for path in sorted(root.rglob("*.py"))
+        },
+    }
+
+
+def _digest_of(sources: Mapping[str, bytes]) -> str:
+    """Return a digest of all that an archive is made of: modules, this one, and Python."""
+    digest = hashlib.sha256(repr((sys.version, sys.implementation.cache_tag)).encode())
+    for name, source in [*sources.items(), ("", Path(__file__).read_bytes())]:
+        digest.update(f"{name} {len(source)}\n".encode())
+        digest.update(source)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> bytes | None:
+    """Return an archive that was made before; None where there is none, or a damaged one."""
+    try:
+        kept = path.read_bytes()
+        os.utime(path)  # when it was used last
+    except FileNotFoundError:
+        return None
+    content = kept[_DIGEST_SIZE:]
+    return content if hashlib.sha256(content).digest() == kept[:_DIGEST_SIZE] else None
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Keep an archive behind a digest of its own, which tells whether it is whole."""
+    descriptor, aside = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        os.chmod(aside, 0o400)
+        os.replace(aside, path)
+    except BaseException:
+        os.unlink(aside)
+        raise
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove what was not used for longest, and what processes that were killed have left."""
+    found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found[_MOST_KEPT:]:
+        path.unlink(missing_ok=True)
+
+
+def _make(sources: Mapping[str, bytes]) -> bytes:
     preamble = _PREAMBLE.format(major=sys.version_info[0], minor=sys.version_info[1])
     buffer = io.BytesIO()
     buffer.write(preamble.encode())
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        package = Path(runtime.__file__).parent
-        _add(archive, "__main__.py", (package / "__main__.py").read_bytes())
-        for path in sorted(package.rglob("*.py")):
-            name = path.relative_to(package).as_posix()
-            if name != "__main__.py":
-                _add_module(archive, f"htdag_runtime/{name}", path.read_bytes())
-        root = Path(cloudpickle.__file__).parent
-        for path in sorted(root.rglob("*.py")):
-            relative = path.relative_to(root.parent)
-            _add_module(archive, relative.as_posix(), path.read_bytes())
+        main = "htdag_runtime/__main__.py"
+        _add(archive, "__main__.py", sources[main])
+        for name, source in sources.items():
+            if name != main:
+                _add_module(archive, name, source)
     return buffer.getvalue()
 
 

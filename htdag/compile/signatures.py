@@ -3,9 +3,9 @@
 An item that another run has finished is taken over, and not computed again, where all of this is
 the same as there:
 
-- the item, by its content (`htdag.runtime.data.item_digests`): its pickle, the files in it, the
-  values that are bound to it, and of the classes, functions and packages that the pickle names
-  what these are;
+- the item, by its content (`htdag.runtime.data.item_digests`): its pickle, the files in it, what
+  servers say of its URLs (`htdag.compile.urls`), the values that are bound to it, and of the
+  classes, functions and packages that the pickle names what these are;
 - what its node does with it: the structure of its stages, and the code of their functions with all
   that they reach (`htdag.functions.fingerprint`);
 - its key, where these functions may ask for it;
@@ -28,9 +28,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from htdag.compile import urls
 from htdag.compile.file_flow import Travel
 from htdag.compile.node_content import functions, functions_of, initials, program
 from htdag.functions import fingerprint, surroundings
+from htdag.options import transfer
 from htdag.plan import Node, Plan
 
 WITHOUT_EFFECT = frozenset(
@@ -93,7 +95,7 @@ _SUBMIT = frozenset(
 
 
 def identity_content(
-    plan: Plan, classes: dict[str, set[Any]], travels: Mapping[str, Travel]
+    plan: Plan, classes: dict[str, set[Any]], travels: Mapping[str, Travel], found: urls.Found
 ) -> dict[str, Any]:
     """Return what the nodes of a plan compute.
 
@@ -105,12 +107,14 @@ def identity_content(
         For each source, the classes of the user's project that its items are of.
     travels : mapping
         What files have to do with each node.
+    found : urls.Found
+        What the URLs have that it reads.
     """
     memo: fingerprint.Memo = {}
     nodes: dict[str, Any] = {}
     reached: list[set[Any]] = []
     for node in plan.nodes:
-        nodes[node.name], kinds = _node_identity(node, travels[node.name], memo)
+        nodes[node.name], kinds = _node_identity(node, travels[node.name], memo, found.states)
         reached.append(kinds)
     return {
         "format": FORMAT,
@@ -118,6 +122,8 @@ def identity_content(
         "nodes": nodes,
         "stages": {name: data["stage"].kind for name, data in plan.stages.nodes(data=True)},
         "kinds": _kinds(plan, set[Any]().union(*classes.values(), *reached), memo),
+        "urls": found.states,
+        "unknown": found.unknown,
     }
 
 
@@ -144,7 +150,7 @@ def _functions(plan: Plan) -> Iterator[Any]:
 
 
 def _node_identity(
-    node: Node, travel: Travel, memo: fingerprint.Memo
+    node: Node, travel: Travel, memo: fingerprint.Memo, states: Mapping[str, str]
 ) -> tuple[dict[str, Any], set[type]]:
     """Return what a node computes, and the classes that its functions reach."""
     made = [
@@ -157,6 +163,10 @@ def _node_identity(
         for name, value in node.options.given().items()
         if name not in WITHOUT_EFFECT and name != "submit"
     }
+    environment = node.options.environment
+    if environment is not None and environment.made_of:
+        held = [transfer.file_state(path) for path in environment.made_of]
+        options["environment"] = _text((environment, held))
     deciding = surroundings.of_node(functions_of(node))["deciding"]
     # Nothing that is as ever: then an earlier run that knew nothing of this has the same.
     options |= {name: _text(value) for name, value in deciding.items() if value}
@@ -164,7 +174,13 @@ def _node_identity(
     if travel.inputs:
         # What a job finds under each name.
         options["input_files"] = _text(
-            [(each["as"], each.get("url") or each["state"]) for each in travel.inputs]
+            [
+                (
+                    each["as"],
+                    *((each["url"], states[each["url"]]) if "url" in each else (each["state"],)),
+                )
+                for each in travel.inputs
+            ]
         )
     if travel.output_url:
         options["output_destination"] = _text(travel.output_url)

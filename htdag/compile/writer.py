@@ -8,9 +8,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from htdag._version import VERSION
 from htdag.compile import (
@@ -22,6 +22,7 @@ from htdag.compile import (
     post_scripts,
     requests,
     submit,
+    urls,
 )
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.file_flow import Travel
@@ -49,12 +50,20 @@ from htdag.plan import Node, Plan
 from htdag.runtime import lanes, layout
 from htdag.runtime.dag import inputs, materialization, prepare, progress, submitfile
 
-Take = Callable[[Path, dict[str, Any]], Iterable[str]]
-"""Gives nodes what other runs have finished.
 
-Called with the run directory that is being written, and what its nodes compute
-(`htdag.compile.signatures`); returns the nodes that it has found something for.
-"""
+class Take(Protocol):
+    """Gives nodes what other runs have finished."""
+
+    @property
+    def kept_urls(self) -> urls.Kept:
+        """What of the URLs that nobody can tell is to be taken for what it was."""
+
+    def __call__(self, run: Path, identity: dict[str, Any], /) -> Iterable[str]:
+        """Return the nodes that something was found for.
+
+        Called with the run directory that is being written, and what its nodes compute
+        (`htdag.compile.signatures`).
+        """
 
 
 def write_run(
@@ -231,7 +240,9 @@ def _fill(
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
     if around is None:
-        found = identity_content(plan, of_source, travels)
+        kept = urls.NOTHING_KEPT if take is None else take.kept_urls
+        of_urls = urls.of_plan(plan, travels, kept)
+        found = identity_content(plan, of_source, travels, of_urls)
         taking = set() if take is None else set(take(run, found))
         for entry in content["nodes"]:
             entry["reuse"] = entry["name"] in taking

@@ -1,4 +1,4 @@
-"""Where the runs of a user, the pool of her own, and packed environments are kept.
+"""Where the runs of a user, the pool of her own, and what was made once for them are kept.
 
 What lies there is unpickled, and so can do anything. So nobody else may be able to put anything
 there: folders are made for the user alone, and a place that others can write to is refused.
@@ -53,6 +53,11 @@ def cache_directory() -> Path:
 def environments_directory() -> Path:
     """Return the folder of packed environments, beside that of the runs."""
     return _folder("environments")
+
+
+def runtime_directory() -> Path:
+    """Return the folder of runtime archives, beside that of the runs."""
+    return _folder("runtime")
 
 
 def log_file() -> Path:

@@ -5,7 +5,6 @@ The file is TOML. It is read when a setting is asked for; nothing is kept betwee
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 
 import platformdirs
 
+from htdag.checks import validation
 from htdag.checks.quantities import real, whole_number
 from htdag.errors import OptionError
 
@@ -182,8 +182,8 @@ def _content() -> dict[str, Any]:
         raise OptionError(f"{str(path)!r} cannot be read: {error}") from error
     for name, value in content.items():
         if name not in _BY_NAME and name != OPTIONS:
-            near = difflib.get_close_matches(name, [*_BY_NAME, OPTIONS], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it may have {', '.join(_BY_NAME)}"
+            known = [*_BY_NAME, OPTIONS]
+            hint = validation.did_you_mean(name, known, f"it may have {', '.join(_BY_NAME)}")
             raise OptionError(f"{str(path)!r} has an unknown setting {name!r}; {hint}")
         if name == OPTIONS and not isinstance(value, dict):
             raise OptionError(f"{str(path)!r}: {OPTIONS} is a table, [{OPTIONS}]")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from htdag.checks.validation import shown
 from htdag.errors import OptionError
 
 GROUP = "htdag.environments"
@@ -188,6 +189,11 @@ class Environment:
         """
         return Container.of(image, requirements)
 
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The files of this machine whose change is a change of it."""
+        return ()
+
     def prepare(self) -> Prepared:
         """Return what jobs need, and make what has to be made, such as an archive.
 
@@ -299,7 +305,7 @@ class Interpreter(Environment):
 def _path_text(what: str, path: Any) -> str:
     """Return a path that the user gave as a text."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
-        raise OptionError(f"{what}({path!r}): it takes a path, not {type(path).__name__}")
+        raise OptionError(f"{what}({shown(path)}): it takes a path, not {type(path).__name__}")
     return os.fspath(path)
 
 
@@ -307,8 +313,8 @@ def _check_requirements(what: str, given: Any) -> None:
     one_line = isinstance(given, str) and given.strip() and "\n" not in given
     if given is not None and not one_line:
         raise OptionError(
-            f"{what}(..., requirements={given!r}): it takes a ClassAd expression, one line; 'true' "
-            f"for all execute points"
+            f"{what}(..., requirements={shown(given)}): it takes a ClassAd expression, one line; "
+            f"'true' for all execute points"
         )
 
 
@@ -348,7 +354,7 @@ class Container(Environment):
         text = _path_text("container", image)
         if not text.strip() or re.search(r'[\n\r\0"]|\$\(', text):
             raise OptionError(
-                f"container({image!r}): it takes docker://NAME or the path of an image"
+                f"container({shown(image)}): it takes docker://NAME or the path of an image"
             )
         text = text.strip()
         if _URL.fullmatch(text):
@@ -377,6 +383,11 @@ class Container(Environment):
     def is_path(self) -> bool:
         """Whether the image is a file or folder of this machine."""
         return not _URL.fullmatch(self.image)
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The image, if it is a file."""
+        return (self.image,) if self.is_path and os.path.isfile(self.image) else ()
 
     def check(self, on: str) -> None:
         """Refuse to run it here where no program for containers is found."""
@@ -464,12 +475,17 @@ class Packed(Environment):
             for each in requirements
         ):
             raise OptionError(
-                f"packed({requirements!r}): it takes a list of requirements such as "
+                f"packed({shown(requirements)}): it takes a list of requirements such as "
                 f"['numpy>=1.26'], or the path of a requirements file"
             )
         if not requirements:
             raise OptionError("packed([]): there is nothing to pack; leave the environment out")
         return cls(tuple(sorted({each.strip() for each in requirements})))
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The requirements file, if there is one."""
+        return (self.file,) if self.file else ()
 
     def prepare(self) -> Prepared:
         """Pack, unless that was done before, and return how a job unpacks it."""

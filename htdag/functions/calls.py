@@ -29,6 +29,8 @@ class Uses:
         The names of global variables that it reads.
     words : frozenset of str
         The words in its texts, which may be names too: of `getattr`, or of a query.
+    texts : tuple of (str or bytes)
+        Its texts.
     looked_up : tuple of (str, str or None)
         The calls by which it may come to any name of a module: of `globals`, and of `getattr` and
         `vars` with the name of the global variable that is asked; None where it asks another value.
@@ -42,6 +44,7 @@ class Uses:
 
     globals: frozenset[str]
     words: frozenset[str]
+    texts: tuple[str | bytes, ...]
     looked_up: tuple[tuple[str, str | None], ...]
     made: frozenset[str]
     imported: frozenset[str]
@@ -51,7 +54,7 @@ class Uses:
 def uses_of(code: types.CodeType) -> Uses:
     """Return what a piece of code uses."""
     names: set[str] = set()
-    words: set[str] = set()
+    texts: list[str | bytes] = []
     looked_up: list[tuple[str, str | None]] = []
     made: set[str] = set()
     imported: set[str] = set()
@@ -60,7 +63,7 @@ def uses_of(code: types.CodeType) -> Uses:
         for place, instruction in enumerate(instructions):
             name, op = instruction.argval, instruction.opname
             if instruction.opcode in dis.hasconst and instruction.arg is not None:
-                words.update(_words(each.co_consts[instruction.arg]))
+                texts += _texts(each.co_consts[instruction.arg])
             by_global = instruction.opcode in dis.hasname and not _ATTRIBUTES.fullmatch(op)
             if by_global:
                 names.add(name)
@@ -88,7 +91,8 @@ def uses_of(code: types.CodeType) -> Uses:
                 looked_up.append((name, asked.name if isinstance(asked, _Global) else None))
     return Uses(
         frozenset(names),
-        frozenset(words),
+        frozenset(word for t in texts if isinstance(t, str) for word in _WORD.findall(t)),
+        tuple(texts),
         tuple(dict.fromkeys(looked_up)),
         frozenset(made),
         frozenset(imported),
@@ -114,12 +118,12 @@ def _modules(text: str) -> Iterator[str]:
         yield ".".join(parts[:end])
 
 
-def _words(constant: object) -> Iterator[str]:
-    if isinstance(constant, str):
-        yield from _WORD.findall(constant)
+def _texts(constant: object) -> Iterator[str | bytes]:
+    if isinstance(constant, str | bytes):
+        yield constant
     elif isinstance(constant, tuple | frozenset):
         for each in constant:
-            yield from _words(each)
+            yield from _texts(each)
 
 
 def _argument(

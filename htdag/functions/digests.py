@@ -204,17 +204,23 @@ def of_value(value: Any, reference: Callable[[Any], Any], reduced: Reduce = lamb
 
 
 class Seen:
-    """The digest of what is written to it, and whether that has a certain word."""
+    """The digest of what is written to it, whether that has a certain word, and its texts."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self.speaks_of_htdag = False
+        self.texts: list[str | bytes] = []
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
         if type(data) is bytes:
             self.speaks_of_htdag = self.speaks_of_htdag or VARIABLES.encode() in data
         return memoryview(data).nbytes
+
+    def take(self, part: Seen) -> None:
+        """Take over what a part speaks of, but not its digest."""
+        self.speaks_of_htdag = self.speaks_of_htdag or part.speaks_of_htdag
+        self.texts += part.texts
 
     def raw(self) -> bytes:
         """Return the digest."""
@@ -229,35 +235,51 @@ _ATOMS = (int, str, float, bytes, bool, type(None), complex, tuple)
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: Any, reference: Callable[[Any], Any], reduced: Reduce) -> None:
+    def __init__(self, file: Seen, reference: Callable[[Any], Any], reduced: Reduce) -> None:
         super().__init__(file, 5)
         self._reference = reference
         self._reduced = reduced
         self._known: dict[int, tuple[int, Any]] = {}
+        self._seen = file
+        self._texts = file.texts
+        self._unread = 0  # texts of what stands for code, which come next
 
     def persistent_id(self, value: Any) -> Any:
         kind = type(value)
+        if kind is str or kind is bytes:
+            if self._unread:
+                self._unread -= 1
+            else:
+                self._texts.append(value)
+            return None
         if kind in _ATOMS:
             return None
         if kind in (list, dict, bytearray):
+            if kind is bytearray:
+                self._texts.append(bytes(value))
             return self._again(value)
         if issubclass(kind, set | frozenset):
             return self._again(value) or self._set(value)
         found = self._reference(value)
         if found is None and kind.__dictoffset__:
             return self._again(value)
+        self._unread += _number_of_texts(found)
         return found
 
     def _again(self, value: Any) -> Any:
         """Return what stands for an object that may change and was there before."""
         known = self._known.get(id(value))
         if known is not None:
+            self._unread += 1
             return ("again", known[0])
         self._known[id(value)] = len(self._known), value
         return None
 
     def _set(self, value: Any) -> Any:
-        parts = sorted(of_value(part, self._reference, self._reduced).text() for part in value)
+        seen = [of_value(part, self._reference, self._reduced) for part in value]
+        for each in seen:
+            self._seen.take(each)
+        parts = sorted(each.text() for each in seen)
         return ("set", type(value), vars(value) if hasattr(value, "__dict__") else {}, *parts)
 
     def reducer_override(self, value: Any) -> Any:
@@ -265,3 +287,9 @@ class _Pickler(pickle.Pickler):
         if found is None:
             return NotImplemented
         return found
+
+
+def _number_of_texts(value: Any) -> int:
+    if type(value) is tuple:
+        return sum(map(_number_of_texts, value))
+    return type(value) is str or type(value) is bytes

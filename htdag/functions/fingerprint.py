@@ -25,10 +25,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from htdag.functions import calls, digests
+from htdag.functions import calls, digests, mentions
 from htdag.functions.digests import of_text
 from htdag.functions.packages import packages_of
 from htdag.functions.project import (
+    file_of,
     is_installed_code,
     is_project_class,
     is_project_function,
@@ -82,8 +83,8 @@ class Fingerprint:
         }
 
 
-Memo = dict[int, tuple[Any, digests.Seen]]
-"""Digests of values without code in them, by identity, with the values."""
+Memo = dict[int, tuple[Any, digests.Seen, mentions.Found]]
+"""Digests of values without code in them, and what these name, by identity, with the values."""
 
 
 def of_function(function: Any, memo: Memo | None = None) -> Fingerprint:
@@ -172,11 +173,20 @@ class _Walk:
         self._any_name = False  # whether any name of any module may be used
         self._asks_key = False
         self._references = 0
+        self._scopes: dict[int, tuple[dict[str, Any], str]] = {}  # of code, with their files
+        self._own_names = mentions.own_names()
+        self._variables: set[str] = set()  # which texts name behind an @
+        self._words: set[str] = set()  # that may be names of modules which texts name
+        self._named: set[mentions.Mention] = set()
+        self._late: set[str] = set()  # those of them that are not loaded, and have been followed
+        self._by_text: set[int] = set()  # those that are
+        self._joins = False  # whether code makes names of a module's name and others
 
     # What is put together.
 
     def done(self) -> Fingerprint:
         """Follow all that is left and return what was found."""
+        self._reducers()
         self._follow_all()
         self._follow_aspects()
         self._follow_all()
@@ -211,7 +221,7 @@ class _Walk:
     def data(self, label: str, value: Any, place: str = "") -> None:
         """Add a value: code in it is followed, the rest is digested by its pickle."""
         try:
-            seen = self._seen(value)
+            seen, found = self._seen(value)
         except Exception as error:
             kind = type(value).__name__
             self._unsure[label] = f"a {kind} cannot be compared with an earlier one ({error})"
@@ -219,17 +229,36 @@ class _Walk:
         self._asks_key = self._asks_key or seen.speaks_of_htdag
         self.note(label, seen.text())
         self._places.setdefault(label, place)
+        self._told(found)
 
-    def _seen(self, value: Any) -> digests.Seen:
+    def _seen(self, value: Any) -> tuple[digests.Seen, mentions.Found]:
         """Return the digest of a value, which others may know too if there is no code in it."""
         known = self._memo.get(id(value))
         if known is not None:
-            return known[1]
+            return known[1:]
         before = self._references
         seen = digests.of_value(value, self.reference, self._reduced)
+        found = self._own_names.find(seen.texts)
+        seen.texts = []
         if self._references == before:
-            self._memo[id(value)] = value, seen
-        return seen
+            self._memo[id(value)] = value, seen, found
+        return seen, found
+
+    def _told(self, found: mentions.Found) -> None:
+        """Have followed what texts name."""
+        self._named |= found.mentions
+        self._variables |= found.variables
+        self._words |= found.words
+
+    def _reducers(self) -> None:
+        """Add what the user's code told `copyreg`: any function may give objects of the class."""
+        known: dict[type, Any] = copyreg.dispatch_table
+        for kind, reducer in list(known.items()):
+            if _is(reducer, types.FunctionType):
+                if _is_own(reducer):
+                    self.note(f"reducer of {kind.__qualname__}", self.reference(reducer))
+            elif not _is(reducer, types.BuiltinFunctionType):
+                self.data(f"reducer of {kind.__qualname__}", reducer)
 
     def imports(self, functions: Iterable[Any]) -> None:
         """Add the modules that functions import when they run, and the packages that they use."""
@@ -417,6 +446,12 @@ class _Walk:
         names = used_names(function.__code__)
         if {"htdag", "current"} <= names or any(map(_is_told, names)):
             self._asks_key = True
+        self._scopes[id(scope)] = scope, file
+        self._kept.append(scope)
+        self._told(self._own_names.find(uses.texts))
+        self._joins = self._joins or any(
+            isinstance(text, str) and _JOINS.fullmatch(text) for text in uses.texts
+        )
         self._looked_at(scope, file, names, uses)
         self._files_of(scope, names)
         for name in uses.made:
@@ -483,14 +518,18 @@ class _Walk:
 
     def _look_up(self) -> bool:
         """Follow what code takes of modules by the names that it uses; tell whether any is new."""
-        before = len(self._looked_up) + len(self._modules)
+        before = len(self._looked_up) + len(self._modules) + len(self._late)
+        self._look_up_told()
         for module in list(self._modules.values()):
             scope = vars(module)
             own = is_project_module(module)
             file = os.path.basename(getattr(module, "__file__", None) or "")
             if own and (self._any_name or id(module) in self._whole):
                 self._all_of(scope, file)
-            for name in sorted((self._names | {"__getattr__"}) & scope.keys()):
+            names = self._names | {"__getattr__"}
+            if id(module) in self._by_text:
+                names |= self._words
+            for name in sorted(names & scope.keys()):
                 if (id(module), name) in self._looked_up or name in _OF_MODULES:
                     continue
                 self._looked_up.add((id(module), name))
@@ -498,7 +537,45 @@ class _Walk:
                     self._global(scope, name, file)
                 else:
                     self._of_package(f"{name} of {module.__name__}", scope[name])
-        return bool(self._queue) or len(self._looked_up) + len(self._modules) > before
+        after = len(self._looked_up) + len(self._modules) + len(self._late)
+        return bool(self._queue) or after > before
+
+    def _look_up_told(self) -> None:
+        """Follow what texts name."""
+        for scope, file in list(self._scopes.values()):
+            for name in sorted(self._variables & scope.keys() - _OF_MODULES):
+                self._global(scope, name, file)
+        for each in sorted(self._named, key=lambda each: (each.module, each.name)):
+            module = sys.modules.get(each.module)
+            is_open = each.is_open or (self._joins and not each.name)
+            if module is None:
+                if each.module not in self._late and (
+                    is_open or each.name or self._any_name or self._may_use(each.module)
+                ):
+                    self._late.add(each.module)
+                    self._unloaded(each.module)
+                continue
+            self._module(module)
+            self._by_text.add(id(module))
+            if is_open:
+                self._whole.add(id(module))
+            if each.name in vars(module) and each.name not in _OF_MODULES:
+                file = os.path.basename(getattr(module, "__file__", None) or "")
+                self._global(vars(module), each.name, file)
+
+    def _may_use(self, module: str) -> bool:
+        stored = self._own_names.stored(module)
+        return stored is None or bool((self._names | self._words) & stored)
+
+    def _unloaded(self, name: str) -> None:
+        """Add a module that is not loaded, and those that it imports."""
+        reached = reach([], [name])
+        self._names |= reached.names - _OF_BODIES
+        for each, module in sorted(reached.modules.items()):
+            self._source(each, module["source"], module["file"])
+        file = file_of(name)
+        if name not in reached.modules and file is not None:  # it is compiled
+            self._found[f"module {name}"] = [file_state(file)]
 
     def _of_package(self, label: str, value: Any) -> None:
         """Add what the user's code has put into a module, or a class, of an installed package."""
@@ -589,6 +666,7 @@ _READS_TEXTS = frozenset({"__doc__", "getdoc"})
 _READS_NAMES = frozenset({"__name__", "__qualname__"})
 _OF_BODIES = frozenset({"__doc__", "__annotations__", "__annotate__"})  # which all bodies set
 _READS_SOURCE = frozenset({"getsource", "getsourcelines", "findsource"})
+_JOINS = re.compile(r"[.:]([^\W\d]\w*)?|.*([.:][{%]|(\}|%s)[.:](\S|$)).*", re.DOTALL)
 _HANDLES = ("htdag.stages", "htdag.pipeline", "htdag.run.")
 _ASKS_FOR_FILES = frozenset(
     {"__file__", "__path__", "__spec__", "__loader__", "resources", "get_data", "pkgutil"}

@@ -31,6 +31,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from htdag.config.directories import make_folder
+from htdag.functions import mentions
 from htdag.functions.calls import NAMESPACES
 from htdag.functions.project import absolute, find_spec, is_project_module, source_of
 from htdag.functions.reach import imported_names
@@ -93,6 +94,7 @@ class _Piece:
     needs: set[Name] = field(default_factory=set)  # looked up when its functions run
     names: set[str] = field(default_factory=set)  # that its functions use, of whatever
     modules: set[str] = field(default_factory=set)
+    variables: frozenset[str] = frozenset()  # which its texts name, of whatever module
     holds: dict[int, Any] = field(default_factory=dict)  # what may be changed in it
     problem: tuple[str, str] | None = None
     group: int = -1
@@ -120,6 +122,9 @@ class Image:
         self._groups: list[Any] = []
         self._files: dict[str, bytes] = {}
         self._roots: list[_Piece] = []
+        self._own_names = mentions.own_names()
+        self._mentioning: list[_Piece] = []  # those with such variables
+        self._scopes: set[str] = set()  # modules of functions
         self._registered: dict[type, tuple[Name | None, bytes, list[Name]]] = {}
         self._always: set[str] = set()  # files that all jobs get
         self._indexed: set[str] = set()
@@ -163,7 +168,9 @@ class Image:
 
     def finish(self) -> None:
         """Find all pieces that anything refers to, and put together what belongs together."""
-        while self._queue or self._take_names() or self._take_registered():
+        while (
+            self._queue or self._take_names() or self._take_variables() or self._take_registered()
+        ):
             while self._queue:
                 self._make(self._queue.popleft())
         self._group()
@@ -185,6 +192,18 @@ class Image:
                 self._follow(root)
         return len(self._registered) > before
 
+    def _take_variables(self) -> bool:
+        """Want the variables that texts name of any module with functions; tell if any is new."""
+        before = len(self._queue)
+        for piece in self._mentioning:
+            for module in self._scopes:
+                there = vars(sys.modules[module]).keys()
+                new = {(module, name) for name in piece.variables & there if not _is_special(name)}
+                piece.needs |= new
+                for name in new:
+                    self._want(name)
+        return len(self._queue) > before
+
     def _pickle(self, piece: _Piece, value: Any, roots: Set[Name]) -> bytes:
         buffer = io.BytesIO()
         pickler = _ImagePickler(buffer, self, piece, roots)
@@ -192,7 +211,25 @@ class Image:
         piece.holds = {
             key: held for key, (_, held) in pickler.memo.copy().items() if _can_change(held)
         }
+        if self._is_whole:
+            self._mention(piece, self._own_names.find(pickler.texts))
         return buffer.getvalue()
+
+    def _mention(self, piece: _Piece, found: mentions.Found) -> None:
+        """Note what texts name."""
+        for each in sorted(found.mentions, key=lambda each: (each.module, each.name)):
+            if each.module not in sys.modules:
+                self._import(each.module, piece)
+                continue
+            self._module(each.module)
+            if each.module != "__main__":
+                piece.modules.add(each.module)
+                piece.names |= found.words
+            if each.name in vars(sys.modules[each.module]) and not _is_special(each.name):
+                piece.needs.add((each.module, each.name))
+        if found.variables:
+            piece.variables = found.variables
+            self._mentioning.append(piece)
 
     def _make(self, name: Name) -> None:
         """Pickle a piece."""
@@ -288,6 +325,7 @@ class Image:
         if own is None or vars(own) is not function.__globals__ or not self.is_own(own.__name__):
             return
         module = own.__name__
+        self._scopes.add(module)
         use = _use(function.__code__)
         piece.names |= use.names
         there = {name for name in vars(own) if not _is_special(name)}
@@ -627,13 +665,25 @@ class _ImagePickler(Pickler):
         self._image = image
         self._piece = piece
         self._roots = roots
+        self.texts: list[str | bytes] = []
+        self._unread = 0  # texts of names, which come next
 
     def persistent_id(self, value: Any) -> Any:
-        if type(value) in _ATOMS:
-            if type(value) is str and value.startswith(os.sep):
-                found = self._image.within(value)
-                return found and (found[0], "", found[1])  # a path that is another one in jobs
+        kind = type(value)
+        if kind in _ATOMS:
+            if kind is str or kind is bytes:
+                if self._unread:
+                    self._unread -= 1
+                    return None
+                self.texts.append(value)
+                if kind is str and value.startswith(os.sep):
+                    found = self._image.within(value)
+                    if found is not None:  # a path that is another one in jobs
+                        self._unread += 3
+                        return found[0], "", found[1]
             return None
+        if kind is bytearray:
+            self.texts.append(bytes(value))
         name = self._image.name(value)
         if name is None:
             return None
@@ -643,6 +693,7 @@ class _ImagePickler(Pickler):
         self._piece.refers.add(top)
         if not name[1]:
             self._piece.modules.add(name[0])
+        self._unread += 2
         return (*name, None)
 
     def reducer_override(self, value: Any) -> Any:
@@ -664,7 +715,10 @@ class _ImagePickler(Pickler):
         return name is not None and not self._image.is_own(name[0]) and super().is_named(value)
 
     def is_elsewhere(self, kind: Any) -> bool:
-        return self.persistent_id(kind) is not None or self.is_named(kind)
+        unread = self._unread
+        is_elsewhere = self.persistent_id(kind) is not None or self.is_named(kind)
+        self._unread = unread  # nothing is pickled for it
+        return is_elsewhere
 
     def function(self, value: Any) -> Any:
         self._image.code(self._piece, value)

@@ -14,6 +14,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from htdag.checks.validation import shown
 from htdag.errors import FunctionError, HtdagError, ItemPickleError, UsageError
 from htdag.functions import fingerprint
 from htdag.functions.image import Image, Payload, certain, is_own
@@ -177,7 +178,8 @@ def check_function(function: Any, stage: str) -> None:
     """
     if not callable(function):
         raise FunctionError(
-            f"stage {stage!r} needs a function, but got a {type(function).__name__}: {function!r}"
+            f"stage {stage!r} needs a function, but got a {type(function).__name__}: "
+            f"{shown(function)}"
         )
     image = Image(whole=False)
     try:
@@ -234,7 +236,7 @@ def _certain(function: Any) -> Iterator[tuple[Any, str, Any]]:
 
 def _described(function: Any) -> str:
     code = getattr(function, "__code__", None)
-    name = getattr(function, "__qualname__", repr(function))
+    name = getattr(function, "__qualname__", None) or shown(function)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
 
 

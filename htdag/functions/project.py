@@ -168,6 +168,22 @@ def package_folders() -> list[str]:
     ]
 
 
+def own_folders() -> list[str]:
+    """Return the folders that Python searches for modules of the user's own."""
+    roots = _installed_roots()
+    return [
+        entry
+        for entry in dict.fromkeys(_search_path())
+        if not (entry + os.sep).startswith((*roots, *_OF_THE_MACHINE)) and not _recorded(entry)
+    ]
+
+
+def script_file() -> str | None:
+    """Return the file of the script."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return absolute(file) if isinstance(file, str) else None
+
+
 def _search_path() -> list[str]:
     entries = (absolute(entry) for entry in sys.path if type(entry) is str)
     return [entry for entry in entries if os.path.isabs(entry)]
@@ -246,8 +262,7 @@ def _site_folders() -> set[str]:
 
 
 def _script_folder() -> str:
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return os.path.dirname(absolute(file)) if isinstance(file, str) else ""
+    return os.path.dirname(script_file() or "")
 
 
 def _has_distributions(folder: str) -> bool:

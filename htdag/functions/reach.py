@@ -73,9 +73,11 @@ class Reached:
     codes: tuple[tuple[types.CodeType, str], ...] = ()
 
 
-def reach(functions: Iterable[Any]) -> Reached:
-    """Return what functions reach of the user's project, over any number of steps."""
+def reach(functions: Iterable[Any], modules: Iterable[str] = ()) -> Reached:
+    """Return what functions reach of the user's project, and modules that they may import."""
     search = _Search()
+    for name in modules:
+        search.add(name, importable=True)
     search.finish(functions)
     # What `dataclasses` and `functools.wraps` make has the name of the user's module.
     foreign = {n for n in search.foreign if not is_project_module(sys.modules.get(n))}
@@ -110,7 +112,7 @@ class _Search:
                 self.read.append((code, package))
                 self.names |= used_names(code)
                 for name in _imports(code, package):
-                    self._add(name, importable=True)
+                    self.add(name, importable=True)
             for module in self._modules:
                 known = static.namespace(module)
                 self._left.extend(known[name] for name in self.names & known.keys())
@@ -167,7 +169,7 @@ class _Search:
         if not is_project_module(module):
             self.foreign.add(name)
         elif name != "__main__":
-            self._add(name, importable=False)
+            self.add(name, importable=False)
             self._modules.append(module)
 
     def _class(self, kind: type) -> None:
@@ -176,7 +178,7 @@ class _Search:
             return  # jobs have it
         name, own = static.module_name(kind), is_project_class(kind)
         if own:
-            self._add(name, importable=False)
+            self.add(name, importable=False)
         else:
             self.foreign.add(name)
         if own or not _has_name(kind, name, kind.__qualname__):
@@ -193,7 +195,7 @@ class _Search:
         if is_project_function(function):
             package = known.get("__package__")
             for name in (where, told):
-                self._add(name, importable=False)
+                self.add(name, importable=False)
             self._typed(code.co_filename)
             self._codes.append((code, package if isinstance(package, str) else ""))
             self._annotations(function)
@@ -250,7 +252,8 @@ class _Search:
             if issubclass(type(kind), type) and type(kind) is not types.GenericAlias:
                 self._left.append(kind)
 
-    def _add(self, name: Any, *, importable: bool) -> None:
+    def add(self, name: Any, *, importable: bool) -> None:
+        """Add a module of the user's, by its name."""
         known = self.found.get(name) if isinstance(name, str) else None
         if known is not None:
             if importable and not known["importable"]:
@@ -273,7 +276,7 @@ class _Search:
     def _run_later(self, name: str, module: dict[str, Any]) -> None:
         """Follow what a module does when a job imports it."""
         package = name if module["package"] else name.rpartition(".")[0]
-        code = _compiled(module["source"], module["file"])
+        code = compiled(module["source"], module["file"])
         if code is not None:
             self._codes.append((code, package))
         self._add_parents(name)
@@ -295,7 +298,7 @@ class _Search:
         parent = name.rpartition(".")[0]
         if not parent:
             return
-        self._add(parent, importable=True)
+        self.add(parent, importable=True)
         if parent not in self.found:
             file = f"<the package {parent}>"
             self.found[parent] = {"source": "", "file": file, "package": True, "importable": True}
@@ -311,7 +314,8 @@ def decoded(source: bytes) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(source: str, file: str) -> types.CodeType | None:
+def compiled(source: str, file: str) -> types.CodeType | None:
+    """Return the code of a module; None where it is not valid."""
     try:
         return compile(source, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):

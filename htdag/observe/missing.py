@@ -56,7 +56,7 @@ def missing(
     """
     sources = outcomes.Sources(run, plan)
     needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
-    lossy = {node["name"] for node in needed if failed or outcomes.let_go(run, node)}
+    lossy = {node["name"] for node in needed if failed or outcomes.skipped_items(run, node)}
     for error in item_errors.errors(run, plan) if lossy else ():
         if error.node in lossy:
             source = sources.of(error.node, error.key) if error.key else None

@@ -191,7 +191,7 @@ def stage_values(
                 yield state.number, frame
 
 
-def let_go(run: Path, node: dict[str, Any]) -> int:
+def skipped_items(run: Path, node: dict[str, Any]) -> int:
     """Return how many failed items of a node were let go by ``on_error="skip"``."""
     if node["on_error"] != "skip":
         return 0

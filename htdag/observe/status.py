@@ -274,7 +274,7 @@ class Reader:
                     f"node {node['name']}: its jobs read so many files that it was submitted "
                     f"without {' and '.join(left_out)}; a smaller chunk_size (or fan_in) keeps them"
                 )
-            number = outcomes.let_go(self._run, node)
+            number = outcomes.skipped_items(self._run, node)
             if number:
                 yield (
                     f"node {node['name']}: {number} failed item{'s' * (number != 1)} let go "

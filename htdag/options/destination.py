@@ -7,6 +7,7 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
+from htdag.checks.validation import shown
 from htdag.errors import OptionError
 from htdag.options import transfer
 
@@ -37,7 +38,7 @@ def output_files(value: Any) -> Remaps:
         if transfer.is_url(given):
             raise OptionError(f"{given!r}: for a URL take output_destination")
         if not isinstance(given, str | os.PathLike):
-            raise OptionError(f"{given!r} is no path")
+            raise OptionError(f"{shown(given)} is no path")
         found.append((name, _template(os.fsdecode(given))))
     return tuple(found)
 

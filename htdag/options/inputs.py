@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from htdag.checks.validation import shown
 from htdag.errors import OptionError, UsageError
 from htdag.options import transfer
 
@@ -61,7 +62,7 @@ def _checked(given: Any) -> tuple[str, str]:
             raise OptionError(str(error)) from None
         return url.name, url.url
     if not isinstance(given, str | os.PathLike):
-        raise OptionError(f"{given!r} is neither a path nor a URL")
+        raise OptionError(f"{shown(given)} is neither a path nor a URL")
     path = os.path.abspath(os.path.expanduser(os.fsdecode(given)))
     try:
         transfer.check_readable(path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from htdag.checks import validation
 from htdag.checks.quantities import whole_number
+from htdag.checks.validation import shown
 from htdag.errors import OptionError
 from htdag.options.stage_options import PIPELINE_ONLY, one_line, word
 
@@ -76,7 +77,7 @@ def parse(values: Mapping[str, Any], pipeline: str) -> Throttles:
                 checked[name] = _CHECKS[name](value)
             except OptionError as error:
                 raise OptionError(
-                    f"pipeline {pipeline!r}: option {name}={value!r}: {error}"
+                    f"pipeline {pipeline!r}: option {name}={shown(value)}: {error}"
                 ) from None
     return Throttles(**checked)
 
@@ -107,10 +108,10 @@ def check_categories(throttles: Throttles, used: Mapping[str, str], pipeline: st
             )
     for category in limits:
         if category not in used:
-            near = difflib.get_close_matches(category, used, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = validation.did_you_mean(category, used)
+            hint = f"; {hint}" if hint else ""
             raise OptionError(
-                f"pipeline {pipeline!r}: option maxjobs={limits!r}: no stage has "
+                f"pipeline {pipeline!r}: option maxjobs={shown(limits)}: no stage has "
                 f"category={category!r}{hint}"
             )
 

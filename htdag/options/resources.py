@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from htdag.checks.quantities import units_of
+from htdag.checks.validation import shown
 from htdag.errors import OptionError
 
 _UNITS = {"request_memory": "MB", "request_disk": "KB"}
@@ -56,7 +57,7 @@ class PerItem:
         try:
             checked = self.check(value)
         except OptionError as error:
-            raise OptionError(f"{where}: the function returned {value!r}: {error}") from None
+            raise OptionError(f"{where}: the function returned {shown(value)}: {error}") from None
         unit = _UNITS.get(self.option)
         return int(checked) if unit is None else units_of(checked, unit)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from htdag import environments
+from htdag.checks import validation
 from htdag.checks.quantities import duration, real, size, whole_number
+from htdag.checks.validation import shown
 from htdag.environments import Environment
 from htdag.errors import OptionError
 from htdag.options import destination, inputs, submit_commands, variables
@@ -129,8 +130,9 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
             )
         if check is None:
             known = [*_CHECKS, *PIPELINE_ONLY]
-            near = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), "")
-            hint = f"; did you mean {near!r}?" if near else ""
+            known = [_MEANT[name]] if name in _MEANT else known
+            hint = validation.did_you_mean(_MEANT.get(name, name), known)
+            hint = f"; {hint}" if hint else ""
             raise OptionError(
                 f"stage {stage!r}: there is no option {name!r}{hint} "
                 f"(any other submit command goes into submit={{...}})"
@@ -141,7 +143,9 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
             try:
                 checked[name] = check(value)
             except OptionError as error:
-                raise OptionError(f"stage {stage!r}: option {name}={value!r}: {error}") from None
+                raise OptionError(
+                    f"stage {stage!r}: option {name}={shown(value)}: {error}"
+                ) from None
     return Options(**checked)
 
 

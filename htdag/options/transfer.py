@@ -126,23 +126,23 @@ class Travelling:
     ----------
     paths : dict of str to str
         The user's own paths, by the folder of the run directory that is to have a link to each.
-    urls : bool
-        Whether there are URLs.
+    urls : set of str
+        The URLs.
     """
 
     def __init__(self) -> None:
         self.paths: dict[str, str] = {}
-        self.urls = False
+        self.urls: set[str] = set()
         self._taken: list[str] = []
 
     def __bool__(self) -> bool:
-        return bool(self.paths) or self.urls
+        return bool(self.paths or self.urls)
 
     def reference(self, value: TransferPath | TransferURL) -> str:
         """Return the reference of a file or URL, and note it for `taken`."""
         file = reference_of(value)
         if "url" in file:
-            self.urls = True
+            self.urls.add(file["url"])
         else:
             self.paths[file["at"]] = file["path"]
         text = json.dumps(file)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from htdag.checks.validation import shown
 from htdag.errors import OptionError
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -33,7 +34,7 @@ def environ(value: Any) -> tuple[tuple[str, str], ...]:
         if not isinstance(content, str):
             raise OptionError(
                 f"the value of {name} is a {type(content).__name__}; give a text, such as "
-                f"{str(content)!r}"
+                f"{shown(str(content))}"
             )
         if "\0" in content:
             raise OptionError(f"the value of {name} holds a NUL character, which none can")

@@ -306,7 +306,7 @@ def flow_of(
         return Flow(ones, node.chunks, node.chunks, node.settled, node.exact)
     if output.split == "rank":
         estimate = _estimate(node, done)
-        cells = [chunking.given_out(estimate, part, output.parts) for part in range(output.parts)]
+        cells = [chunking.share_of(estimate, part, output.parts) for part in range(output.parts)]
         counts = cells if node.boundaries else None
         return Flow(counts, estimate, output.parts, True, node.exact)
     estimate = _estimate(node, done)

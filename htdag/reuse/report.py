@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from htdag.common.text import counted
 from htdag.reuse.compare import Match
+from htdag.reuse.swap import read_identity
 from htdag.runtime.dag import adopt
 
 
@@ -46,6 +48,7 @@ def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> l
     matches : mapping
         What of the other run its nodes were found to be.
     """
+    unknown = (read_identity(run) or {}).get("unknown", {})
     by_name = {node["name"]: node for node in plan["nodes"]}
     found = []
     for entry in plan["stages"]:
@@ -56,10 +59,19 @@ def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> l
         if match is None:
             found.append(Verdict(name, "recompute", "it was asked for"))
         elif not match.same:
-            found.append(Verdict(name, "recompute", match.reasons.get(name, "it is new")))
+            why = match.reasons.get(name, "it is new")
+            found.append(Verdict(name, "recompute", _with(why, unknown.get(entry["node"]))))
         else:
-            found.append(_of_items(name, run, by_name[entry["node"]]))
+            verdict = _of_items(name, run, by_name[entry["node"]])
+            if verdict.what in ("recompute", "reuse in part"):
+                why = _with(verdict.why, unknown.get(entry["node"]))
+                verdict = dataclasses.replace(verdict, why=why)
+            found.append(verdict)
     return found
+
+
+def _with(why: str, unknown: str | None) -> str:
+    return f"{why}; {unknown}" if unknown else why
 
 
 def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:

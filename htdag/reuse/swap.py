@@ -15,8 +15,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from htdag.backends import descriptions
-from htdag.backends.pending import restore_scripts
+from htdag.backends import descriptions, tickets
+from htdag.backends.pending import restore_post_scripts
 from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
 
@@ -24,6 +24,7 @@ ASIDE = ("again", "rerun", "compared", "failed")
 """What run directories are written for that are to take the place of another one."""
 
 _LOCK = "again.lock"
+_SOFT_LOCK = "again.soft.lock"  # where the file system knows no locks
 _ROOT = re.compile(
     r"submit\.json|local\..*|.*\.dagman\..*|.*\.rescue\d+.*|.*\.condor\.sub|.*\.metrics|"
     r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo|"
@@ -71,7 +72,7 @@ def restore_all(runs: Path) -> None:
 
 def _may_have_begun(run: Path) -> bool:
     """Whether a run was submitted, or about to be: by then there is a ticket, or DAGMan's files."""
-    return (run / layout.TICKET).exists() or any(run.glob("*.condor.sub"))
+    return tickets.read(run) is not None or any(run.glob("*.condor.sub"))
 
 
 @contextlib.contextmanager
@@ -99,15 +100,13 @@ def alone(directory: Path) -> Iterator[None]:
     Raises `RunActive` where another one is at it, `RunNotFound` where the directory has vanished,
     and `DirectoryError` where nothing can be written there.
     """
-    import filelock
-
-    lock = filelock.FileLock(directory / _LOCK, mode=0o600)
+    lock = contextlib.ExitStack()
     try:
         before = directory.stat().st_ino
         if not os.access(directory, os.W_OK):  # the lock itself may be there already
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        lock.enter_context(_locked(directory))
+    except (BlockingIOError, TimeoutError):
         raise RunActive(
             f"another process is about to go on with run {directory.name!r}; wait for it with: "
             f"htdag wait {quote(directory.name)}"
@@ -130,7 +129,24 @@ def alone(directory: Path) -> Iterator[None]:
                 remove_quietly(path)
         yield
     finally:
-        lock.release()
+        lock.close()
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Lock a run directory; raise `BlockingIOError` or `TimeoutError` where another has done so."""
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    with contextlib.closing(os.fdopen(descriptor, "rb+")), contextlib.ExitStack() as stack:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            import filelock  # here, since it takes longer to import than to submit a small run
+
+            soft = filelock.SoftFileLock(directory / _SOFT_LOCK, timeout=0, mode=0o600)
+            stack.enter_context(soft)
+        yield
 
 
 def swap(new: Path, directory: Path) -> None:
@@ -192,7 +208,7 @@ def copy_of(run: Path, new: Path, dag: str) -> None:
     new.mkdir(mode=0o700)
     try:
         _copy_folder(run, new, Path())
-        restore_scripts(new, dag)
+        restore_post_scripts(new, dag)
         descriptions.release(new)
         path = new / layout.RUN
         manifest = layout.read_json(str(path))

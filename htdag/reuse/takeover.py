@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from htdag.compile import urls
 from htdag.errors import UsageError
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
@@ -40,6 +41,13 @@ class Takeover:
         self.matches: dict[str, Match] = {}
         self._old = old
         self._keep_finished = keep_finished
+
+    @property
+    def kept_urls(self) -> urls.Kept:
+        """What the old run says of URLs, and the stages for which that is to hold."""
+        theirs = None if self._old is None else read_identity(self._old)
+        stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
+        return urls.Kept((theirs or {}).get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
         """Fill the folders of the nodes, and return the names of those that have one."""

@@ -92,7 +92,7 @@ class Control:
         ]
         for path, plan in places:
             for node in plan["nodes"]:
-                progress.close_killed(path, node)
+                progress.finish_killed(path, node)
                 progress.discard_damaged(path, node)
 
     def remove(self, force: bool = False) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
@@ -13,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from htdag import backends, history
-from htdag.backends import Backend
+from htdag.backends import Backend, tickets
 from htdag.backends.base import Activity, RunState, Submission
+from htdag.backends.tickets import IMPORTED
 from htdag.checks import validation
 from htdag.config import settings
 from htdag.config.directories import check_private, runs_directory
@@ -27,12 +26,6 @@ from htdag.run.damage import damaged
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
 from htdag.stages import Stage
-
-IMPORTED = "imported"
-"""In the ticket of a run that was brought from elsewhere: the state that it had there.
-
-In ``run.json``, where it stays, that it was brought.
-"""
 
 
 class RunDirectory:
@@ -49,26 +42,26 @@ class RunDirectory:
             self.tag = self.manifest["tag"]
 
     def submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
-        old = self.read_ticket()
-        before = None if IMPORTED in (old or {}) else (old or {}).get("ticket", before)
+        dag = self.manifest["dag"]
+        file = self.path / layout.TICKET
+        old = file.read_bytes() if file.exists() else None
+        known = self.read_ticket() or {}
+        before = None if IMPORTED in known else known.get("ticket", before)
         _tell_tag(self.path, self.tag)
-        foreseen = old is None and backend.is_foreseen
-        if foreseen:  # should this process be killed, it is known where the run began
-            self._write_ticket(backend, {})
+        # Should this process be killed meanwhile, it is known where the run has gone.
+        tickets.write(self.path, backend.name, backend.foreseen(dag, before))
         try:
-            ticket = backend.submit(self.path, self.manifest["dag"], before)
+            ticket = backend.submit(self.path, dag, before)
         except Exception:
-            if foreseen:
-                (self.path / layout.TICKET).unlink()
+            if old is None:
+                file.unlink()
+            else:
+                layout.write_aside(str(file), old)
             raise
-        self._write_ticket(backend, ticket)
+        tickets.write(self.path, backend.name, ticket)
         for name in ("reader", "plan"):
             self.__dict__.pop(name, None)
         LOGGER.info("run %r: submitted (%s, %s)", self.tag, backend.name, ticket)
-
-    def _write_ticket(self, backend: Backend, ticket: dict[str, Any]) -> None:
-        content = {"backend": backend.name, "time": time.time(), "ticket": ticket}
-        layout.write_aside(str(self.path / layout.TICKET), json.dumps(content).encode())
 
     @property
     def pipeline_name(self) -> str:
@@ -125,14 +118,7 @@ class RunDirectory:
         return content
 
     def read_ticket(self) -> dict[str, Any] | None:
-        try:
-            content: dict[str, Any] = layout.read_json(
-                str(self.path / layout.TICKET), "backend", "ticket"
-            )
-        except FileNotFoundError:
-            return None
-        # What it was submitted to is not here; nor may the archive say which HTCondor is asked.
-        return content | {"ticket": None} if IMPORTED in content else content
+        return tickets.read(self.path)
 
     @property
     def is_imported(self) -> bool:
@@ -141,7 +127,7 @@ class RunDirectory:
 
     @property
     def is_submitted(self) -> bool:
-        return (self.path / layout.TICKET).exists()
+        return self.read_ticket() is not None
 
     def activity(self) -> Activity:
         if self.around is not None:
@@ -258,8 +244,7 @@ class RunDirectory:
         names = self.stages
         stage = self.name_of(stage)
         if stage not in names:
-            near = difflib.get_close_matches(stage, names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            hint = validation.did_you_mean(stage, names, f"it has: {', '.join(names)}")
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
         return stage
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -86,7 +85,7 @@ class Editing:
             try:
                 changes[name] = stage_options.one_line(value)
             except OptionError as error:
-                raise OptionError(f"attribute {name}={value!r}: {error}") from None
+                raise OptionError(f"attribute {name}={validation.shown(value)}: {error}") from None
         if transfer_files:
             changes["ShouldTransferFiles"] = '"YES"'
         if not changes:
@@ -169,8 +168,8 @@ class Editing:
         if not found:
             sources = {each["name"] for each in self._run.plan["stages"] if each["node"] is None}
             names = [name for name in self._run.stages if name not in sources]
-            near = difflib.get_close_matches(stage, [*names, *self._run.nodes], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(names)}"
+            known = [*names, *self._run.nodes]
+            hint = validation.did_you_mean(stage, known, f"it has: {', '.join(names)}")
             raise UsageError(
                 f"run {self._run.tag!r} has no stage or node {stage!r} with jobs; {hint}"
             )

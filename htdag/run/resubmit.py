@@ -13,6 +13,7 @@ from typing import Any
 from htdag.backends import Backend
 from htdag.backends.base import HOW_TO_START, RunState
 from htdag.checks import validation
+from htdag.common.text import counted
 from htdag.common.warn import say
 from htdag.compile import write_run
 from htdag.compile.final import FinalFunction
@@ -27,10 +28,10 @@ from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime.dag import delivery, progress
 
 
-def check_at_rest(run: RunDirectory, doing: str) -> None:
+def require_ended(run: RunDirectory, doing: str) -> None:
     """Raise `RunActive` where a run is under way."""
     try:
         activity = run.activity()
@@ -62,7 +63,7 @@ def earlier(directory: Path, again: bool) -> RunDirectory | None:
     if not again:
         raise _taken(directory)
     old = RunDirectory(directory)
-    check_at_rest(old, "gone on with")
+    require_ended(old, "gone on with")
     return old
 
 
@@ -221,7 +222,7 @@ def _start_again(
     before: dict[str, Any] | None,
     functions: Sequence[FinalFunction],
 ) -> RunDirectory:
-    check_at_rest(old, "gone on with")
+    require_ended(old, "gone on with")
     directory = old.path
     new = aside(directory, "again")
     takeover = Takeover(directory, keep_finished)
@@ -231,6 +232,7 @@ def _start_again(
         found = verdicts(new, content, takeover.matches)
         if _is_done(old) and is_as_before(directory, new):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
+            _deliver_again(old)
             return old
         _say(found)
         _mark(new)
@@ -238,6 +240,24 @@ def _start_again(
     finally:
         remove_quietly(new)
     return RunDirectory(directory)
+
+
+def _deliver_again(run: RunDirectory) -> None:
+    """Put files that a finished run returned where the user wants them, if they are not there."""
+    path = str(run.path)
+    for node in run.plan["nodes"]:
+        if not node["delivers"]:
+            continue
+        try:
+            put = delivery.deliver_again(path, node, progress.examine(path, node))
+        except OSError as error:
+            raise DirectoryError(
+                f"run {run.tag!r} is done, but files that {node['name']!r} returned are not where "
+                f"they are wanted any more, and cannot be put there again: {error}"
+            ) from error
+        if put:
+            more = f" and {counted(len(put) - 1, 'other file')}" if len(put) > 1 else ""
+            _tell(f"{node['name']}: put again, as the run has it: {put[0]}{more}")
 
 
 def _is_done(run: RunDirectory) -> bool:
@@ -262,7 +282,7 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
 def compare(old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
     """Return what `start_again` would take over, and why not the rest; nothing is changed."""
     with alone(old.path):
-        check_at_rest(old, "compared")
+        require_ended(old, "compared")
         new = aside(old.path, "compared")
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)

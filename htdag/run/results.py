@@ -16,7 +16,7 @@ from htdag.observe.missing import ancestors, warning
 from htdag.observe.outcomes import Item
 from htdag.run.directory import RunDirectory
 from htdag.run.errors import Errors
-from htdag.run.wait import Waiter, held_text, looks
+from htdag.run.wait import Waiter, held_text, poll_intervals
 from htdag.runtime.dag import inputs, progress
 from htdag.stages import Stage
 
@@ -62,7 +62,8 @@ class Results:
     def _warn_of_missing(self, name: str) -> None:
         where = outcomes.stage_entry(self._run.plan, name)["where"]
         lacking = sum(
-            outcomes.let_go(self._run.path, node) for node in ancestors(self._run.plan, where)
+            outcomes.skipped_items(self._run.path, node)
+            for node in ancestors(self._run.plan, where)
         )
         if lacking:
             warn(warning(name, lacking, self._run.tag), ItemsMissing)
@@ -121,7 +122,7 @@ class Results:
         sources, where = self._origin(name)
         node = self._run.plan["by_name"][outcomes.stage_entry(self._run.plan, name)["where"]]
         given: set[int] = set()
-        for _ in looks(timeout):
+        for _ in poll_intervals(timeout):
             status = self._waiter.status()
             ended = status.state.ended
             states = list(progress.examine(str(self._run.path), node))

@@ -103,7 +103,7 @@ class Waiter:
         shown = (is_terminal() or notebook.is_here()) if progress is None else progress
         self._displayed_in = notebook.cell_number() if shown else None
         with Display(shown) as display:
-            for _ in looks(timeout):
+            for _ in poll_intervals(timeout):
                 status = self.status()
                 display.update(status)
                 if status.state.ended:
@@ -148,7 +148,7 @@ class Waiter:
     def wait_for(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""
         node = self._run.plan["by_name"][outcomes.stage_entry(self._run.plan, target)["where"]]
-        for _ in looks(timeout):
+        for _ in poll_intervals(timeout):
             activity = self._run.activity()
             if activity.state is RunState.DONE:
                 self._run.remember(done=True)
@@ -207,7 +207,7 @@ def held_text(status: Status) -> str:
     )
 
 
-def looks(timeout: float | timedelta | None) -> Iterator[None]:
+def poll_intervals(timeout: float | timedelta | None) -> Iterator[None]:
     """Yield when it is time to look, at least once, at growing intervals, until the time is up."""
     limit = None if timeout is None else time.monotonic() + validation.seconds(timeout, "timeout")
     pause = _FIRST_PAUSE

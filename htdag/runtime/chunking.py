@@ -166,7 +166,7 @@ def _nearest(edges: Sequence[int], wanted: int, within: float) -> int:
     return near if abs(near - wanted) <= within else wanted
 
 
-def given_out(total: int, part: int, parts: int) -> int:
+def share_of(total: int, part: int, parts: int) -> int:
     """Return how many of so many items a part gets, where they are given out in their order."""
     if total < 0:
         return -1

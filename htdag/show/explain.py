@@ -74,6 +74,17 @@ def explain_reuse(tag: str, verdicts: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
+def explain_first(missing: str) -> str:
+    """Return what is taken over where there is no earlier run, as `missing` says.
+
+    Examples
+    --------
+    >>> explain_first("there is no run with the tag 'walks'")
+    "There is no run with the tag 'walks': it would be the first, and compute all of this."
+    """
+    return f"{missing[0].upper()}{missing[1:]}: it would be the first, and compute all of this."
+
+
 def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
     """Return the kind of a stage, with its function's name where the stage has another.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from htdag.checks.names import check_stage_name, derived_name
 from htdag.checks.quantities import whole
+from htdag.checks.validation import shown
 from htdag.errors import FunctionError, OptionError
 
 
@@ -22,7 +23,7 @@ def whole_number(stage: str, what: str, value: Any, least: int = 1) -> int:
     number = whole(value)
     if number is None or number < least:
         raise OptionError(
-            f"stage {stage!r}: {what} takes a whole number from {least}, not {value!r}"
+            f"stage {stage!r}: {what} takes a whole number from {least}, not {shown(value)}"
         )
     return number
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from htdag.checks.names import check_stage_name
+from htdag.checks.validation import shown
 from htdag.errors import FunctionError
 from htdag.functions.pickling import function_name
 from htdag.options import stage_options
@@ -83,7 +84,8 @@ def stage(function: Any = None, /, *, name: str | None = None, **options: Any) -
     def decorate(function: Any) -> Any:
         if not callable(function):
             raise FunctionError(
-                f"htdag.stage decorates a function, not a {type(function).__name__}: {function!r}"
+                f"htdag.stage decorates a function, not a {type(function).__name__}: "
+                f"{shown(function)}"
             )
         what = name or function_name(function) or "stage"
         given = Decoration(
@@ -93,7 +95,7 @@ def stage(function: Any = None, /, *, name: str | None = None, **options: Any) -
             setattr(function, _ATTRIBUTE, given)
         except AttributeError:
             raise FunctionError(
-                f"htdag.stage cannot decorate {function!r}, which takes no attributes; "
+                f"htdag.stage cannot decorate {shown(function)}, which takes no attributes; "
                 f"wrap it in a function of yours"
             ) from None
         return function

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from htdag.checks.names import unique_name
+from htdag.checks.validation import shown
 from htdag.errors import OptionError, StageNameError, UsageError
 from htdag.options.resources import PerItem
 from htdag.options.stage_options import Options
@@ -198,7 +199,7 @@ def _upstream_first(
     for target in targets:
         if not isinstance(target, Stage):
             raise UsageError(
-                f"a pipeline's targets are stages, not {type(target).__name__}: {target!r}"
+                f"a pipeline's targets are stages, not {type(target).__name__}: {shown(target)}"
             )
         stack = [(target, False)]
         while stack:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from htdag.checks.names import derived_name
+from htdag.checks.validation import shown
 from htdag.errors import FunctionError, UsageError
 from htdag.functions.pickling import check_function, function_name
 from htdag.options import stage_options
@@ -89,7 +90,7 @@ def iterate(
     if not callable(step):
         raise FunctionError(
             f"loop {loop_name!r} needs a function from stage to stage, but got a "
-            f"{type(step).__name__}: {step!r}"
+            f"{type(step).__name__}: {shown(step)}"
         )
     max_rounds = whole_number(loop_name, "max_rounds", max_rounds)
     previous = _checked_until(until, loop_name)
@@ -172,7 +173,7 @@ def _result(step: Any, state: Stage, one: bool, loop: str) -> Stage:
         f"loop {loop!r}: {step_name} is called once, now, with a stage that stands for the state"
     )
     if not isinstance(made, Stage):
-        raise UsageError(f"{called}, and has to return a stage, but it returned {made!r}")
+        raise UsageError(f"{called}, and has to return a stage, but it returned {shown(made)}")
     result = made
     if result is state:
         raise UsageError(f"{called}; it returned that stage itself, so a round would do nothing")

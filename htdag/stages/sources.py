@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
+from htdag.checks.validation import shown
 from htdag.errors import EmptySourceError, UsageError
 from htdag.functions.pickling import ItemPickler
 from htdag.options.transfer import TransferPath, TransferURL, Travelling, is_url, reference_of
@@ -282,7 +283,7 @@ def _file_item(value: Any, stage: str) -> TransferPath | TransferURL:
         return TransferPath(os.path.abspath(os.path.expanduser(os.fsdecode(value))))
     except TypeError:
         raise UsageError(
-            f"files {stage!r}: a {type(value).__name__} is neither a path nor a URL: {value!r}"
+            f"files {stage!r}: a {type(value).__name__} is neither a path nor a URL: {shown(value)}"
         ) from None
 
 

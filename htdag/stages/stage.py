@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+from htdag.checks.validation import shown
 from htdag.errors import OptionError, UsageError
 from htdag.functions.pickling import check_function, check_initial, function_name
 from htdag.options import stage_options
@@ -140,12 +141,12 @@ class Stage:
         """
         name = function_name(function) or "the function"
         if not callable(function):
-            raise UsageError(f"stage {self.name!r}: apply takes a function, got {function!r}")
+            raise UsageError(f"stage {self.name!r}: apply takes a function, got {shown(function)}")
         made = function(self, *args, **keywords)
         if not isinstance(made, Stage):
             raise UsageError(
                 f"stage {self.name!r}: apply calls {name} once, now, with this stage; it has to "
-                f"return a stage, but returned {made!r}. For a function of items use map"
+                f"return a stage, but returned {shown(made)}. For a function of items use map"
             )
         return made
 
@@ -814,7 +815,7 @@ class Stage:
             if not isinstance(other, Stage):
                 raise UsageError(
                     f"stage {stage_name!r}: {kind} takes stages, not {type(other).__name__}: "
-                    f"{other!r}; make one with htdag.source(...)"
+                    f"{shown(other)}; make one with htdag.source(...)"
                 )
         stage = self._after(kind, stage_name, name, options)
         return replace(stage, others=others or (), number=number)

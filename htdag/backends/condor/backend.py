@@ -19,11 +19,11 @@ from htdag.backends.base import HOW_TO_START, Activity, JobState, QueueFacts, Ru
 from htdag.backends.condor import abilities, capacity, session
 from htdag.backends.condor import queue as jobs
 from htdag.backends.condor import tail as peek
-from htdag.backends.condor.bindings import greet, htcondor2, using
+from htdag.backends.condor.bindings import htcondor2, ping, using
 from htdag.backends.condor.bindings import short as _short
 from htdag.backends.condor.own_pool import OwnPool
 from htdag.backends.condor.run_log import RunLog, loops_of
-from htdag.backends.condor.session import mapped, reached, why_stopped
+from htdag.backends.condor.session import connected, translated_errors, why_stopped
 from htdag.backends.condor.setup import Setup
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.config.directories import check_for_dagman
@@ -52,7 +52,7 @@ def why_unusable(setup: Setup | None = None) -> str:
         return "HTCondor refuses the jobs of root"
     try:
         with using(setup):
-            greet()
+            ping()
             if shutil.which("condor_dagman") is None:
                 return "HTCondor answers, but its program condor_dagman is not on PATH"
     except Exception as error:
@@ -124,7 +124,6 @@ class CondorBackend:
     """
 
     name = "condor"
-    is_foreseen = False
     # At HTCondor's default settings: two scans of DAGMan's log, and a negotiation.
     turn = 20.0
 
@@ -156,6 +155,12 @@ class CondorBackend:
         self._new_runs = self._new_runs or find()[0]
         return self._new_runs or Setup.current()
 
+    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+        """Return where the DAG goes; its cluster will be in the log of the DAGMan job."""
+        cluster = None if before is None else before["cluster"]
+        setup = self._setup(before).to_ticket()
+        return {"cluster": None, "before": cluster, "dag": dag, "htcondor": setup}
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
         if os.getuid() == 0:
@@ -166,15 +171,15 @@ class CondorBackend:
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
-            with mapped(f"removing cluster {before['cluster']}"):
-                jobs.settle(setup, run, before["cluster"])
+            with translated_errors(f"removing cluster {before['cluster']}"):
+                jobs.finish_removal(setup, run, before["cluster"])
         jobs.halt(run, dag, False)
         descriptions.release(run)
         if not first:
             session.wait_for_dagman(run / dag)
-            pending.restore_scripts(run, dag)
+            pending.restore_post_scripts(run, dag)
             options["UpdateSubmit"] = True
-        with mapped(f"submitting {str(run / dag)!r}"), reached(setup):
+        with translated_errors(f"submitting {str(run / dag)!r}"), connected(setup):
             rescued = not first or _has_outcomes(run)
             if rescued:
                 _write_rescue(run, dag)
@@ -191,7 +196,7 @@ class CondorBackend:
     def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
         """Read what is new in the event logs; ask the schedd only now and then."""
         log = self._log(run, ticket)
-        if jobs.was_let_go(run, ticket["cluster"]) and not log.state.ended:
+        if jobs.is_abandoned(run, ticket["cluster"]) and not log.state.ended:
             return self._let_go(run, ticket, log)
         if not log.state.ended:
             stopped = self._check_queue(run, ticket, log)
@@ -210,7 +215,7 @@ class CondorBackend:
         log = self._logs.get((run, cluster))
         if log is None:
             log = self._logs[run, cluster] = RunLog(run, ticket["dag"], cluster)
-        with mapped(f"reading the event logs in {str(run)!r}"):
+        with translated_errors(f"reading the event logs in {str(run)!r}"):
             log.read()
         return log
 
@@ -223,11 +228,11 @@ class CondorBackend:
         if now - log.asked >= _QUEUE_CHECK_EVERY:
             log.asked = now
             try:
-                jobs.settle(Setup.of_ticket(ticket), run, ticket["cluster"])
+                jobs.finish_removal(Setup.of_ticket(ticket), run, ticket["cluster"])
             except Exception as error:  # the next look tries again
                 LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
-        if jobs.was_let_go(run, ticket["cluster"]):
-            return Activity(RunState.REMOVED, jobs.LET_GO)
+        if jobs.is_abandoned(run, ticket["cluster"]):
+            return Activity(RunState.REMOVED, jobs.ABANDONED)
         log.read()
         return Activity(RunState.REMOVED, log.reason)
 
@@ -235,17 +240,17 @@ class CondorBackend:
         """Return the jobs in the queue, by the event log; where asked, also by the schedd."""
         log = self._log(run, ticket)
         if ask and not log.state.ended:
-            with mapped(f"asking for the jobs of cluster {ticket['cluster']}"):
-                self._heal(ticket, log)
+            with translated_errors(f"asking for the jobs of cluster {ticket['cluster']}"):
+                self._reconcile(ticket, log)
         if log.state.ended:
             return ()
         return jobs.listed(log)
 
-    def _heal(self, ticket: dict[str, Any], log: RunLog) -> None:
+    def _reconcile(self, ticket: dict[str, Any], log: RunLog) -> None:
         """Ask the schedd for the jobs, where the event log may be behind."""
         now = time.time()
-        with reached(Setup.of_ticket(ticket)):
-            jobs.heal(log, ticket["cluster"], now)
+        with connected(Setup.of_ticket(ticket)):
+            jobs.reconcile(log, ticket["cluster"], now)
 
     def act(
         self,
@@ -257,14 +262,17 @@ class CondorBackend:
     ) -> int:
         """Do something to the jobs of nodes, or to some of them; return to how many."""
         setup = Setup.of_ticket(ticket)
-        with mapped(f"asking to {action} jobs of cluster {ticket['cluster']}"), reached(setup):
+        with (
+            translated_errors(f"asking to {action} jobs of cluster {ticket['cluster']}"),
+            connected(setup),
+        ):
             if action == "release" and which is None:
                 jobs.release_dagman(ticket["cluster"])
             number = _DOING.get(action, partial(jobs.act, action=action))(
                 ticket["cluster"], nodes=nodes, which=which
             )
             # So that who looks at once sees what was done: the event log comes a moment later.
-            self._heal(ticket, self._log(run, ticket))
+            self._reconcile(ticket, self._log(run, ticket))
         return number
 
     def edit(
@@ -277,7 +285,7 @@ class CondorBackend:
     ) -> int:
         """Change attributes of the jobs of nodes, those to come included; return how many."""
         setup = Setup.of_ticket(ticket)
-        with mapped(f"editing jobs of cluster {ticket['cluster']}"), reached(setup):
+        with translated_errors(f"editing jobs of cluster {ticket['cluster']}"), connected(setup):
             return jobs.edit(setup, ticket["cluster"], nodes, inside, attributes)
 
     def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
@@ -287,7 +295,7 @@ class CondorBackend:
     def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
         """Return what schedd and collector say that decides whether jobs find a slot."""
         setup = Setup.of_ticket(ticket)
-        with mapped("asking why jobs wait"), reached(setup):
+        with translated_errors("asking why jobs wait"), connected(setup):
             return jobs.facts(ticket["cluster"])
 
     def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
@@ -295,16 +303,16 @@ class CondorBackend:
         cluster = ticket["cluster"]
         setup = Setup.of_ticket(ticket)
         try:
-            with mapped(f"removing cluster {cluster}"), reached(setup):
+            with translated_errors(f"removing cluster {cluster}"), connected(setup):
                 mine = jobs.all_of(cluster)
                 jobs.remove(cluster, force)
         except BackendError:
             if not force:
                 raise
-            jobs.let_go(run, cluster)
+            jobs.mark_abandoned(run, cluster)
             return
         deadline = time.monotonic() + _REMOVE_TIMEOUT
-        with mapped(f"removing cluster {cluster}"):
+        with translated_errors(f"removing cluster {cluster}"):
             while _in_queue(setup, mine):
                 if time.monotonic() > deadline:
                     raise BackendError(
@@ -352,7 +360,7 @@ class CondorBackend:
             LOGGER.info("the schedd did not answer about %s: %s", run, _short(error))
             return ""  # the files suffice; whether the schedd answers is not the question here
         if not found:
-            with mapped(f"reading the event logs in {str(run)!r}"):
+            with translated_errors(f"reading the event logs in {str(run)!r}"):
                 log.read_dagman()  # it may have ended a moment ago
         if not found and not log.state.ended:
             log.state = RunState.STOPPED
@@ -361,7 +369,7 @@ class CondorBackend:
 
 
 def _in_queue(setup: Setup, constraint: str) -> bool:
-    with reached(setup):
+    with connected(setup):
         return bool(htcondor2.Schedd().query(constraint=constraint, projection=["ClusterId"]))
 
 
@@ -379,11 +387,11 @@ def _write_rescue(run: Path, dag: str) -> None:
     there when DAGMan was killed.
     """
     plan = progress.read_plan(str(run))
-    done = prepare.prepare_rest(str(run), plan)
+    done = prepare.prepare_ready(str(run), plan)
     for loop in set(loops_of(run)).difference(done):
         folder = run / layout.one_round(loop, layout.last_round(str(run), loop))
         if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # it has begun
-            pending.restore_scripts(folder, layout.ROUND_DAG)
+            pending.restore_post_scripts(folder, layout.ROUND_DAG)
             _write_rescue(folder, layout.ROUND_DAG)
     # Of a DAGMan that was killed, and removed while it was dead: another one would go on from its
     # log, in which the jobs that were removed have failed, and not from the rescue DAG.

@@ -18,12 +18,12 @@ with warnings.catch_warnings():
 
 __all__ = [
     "evaluate",
-    "greet",
     "htcondor2",
+    "ping",
     "queue",
     "short",
     "slots",
-    "unreadable",
+    "syntax_problem",
     "using",
     "version_number",
 ]
@@ -65,7 +65,7 @@ def _reload() -> None:
         htcondor2.reload_config()
 
 
-def greet() -> None:
+def ping() -> None:
     """Ask the schedd that the bindings work with for nothing, and raise where it does not answer.
 
     One that was started again refuses the first question of each process that had asked the one
@@ -99,7 +99,7 @@ def slots(setup: Setup | None, projection: list[str], constraint: str = "true") 
         return list(bindings.Collector().query(kind, constraint, projection))
 
 
-def unreadable(expression: str) -> str:
+def syntax_problem(expression: str) -> str:
     """Return "" for an expression of ClassAds that can be read, else what may be wrong with it.
 
     One with macros of a submit description is not known before it is submitted, nor is one with

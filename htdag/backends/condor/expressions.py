@@ -24,12 +24,12 @@ def check(plan: Plan) -> None:
         For `requirements`, a `rank` or an attribute in `submit` that is no ClassAd expression.
     """
     try:
-        from htdag.backends.condor.bindings import unreadable
+        from htdag.backends.condor.bindings import syntax_problem
     except ImportError:
         return
     for node in plan.nodes_with_jobs:
         for name, text in _expressions(node):
-            problem = unreadable(text)
+            problem = syntax_problem(text)
             if problem:
                 raise OptionError(
                     f"stage {node.stages[0] if node.stages else node.name!r}: {name}: {text} is "

@@ -17,12 +17,12 @@ from typing import Any
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
 from htdag.backends.condor.bindings import evaluate, htcondor2, short
 from htdag.backends.condor.run_log import Job, JobsLog
-from htdag.backends.condor.session import reached
+from htdag.backends.condor.session import connected
 from htdag.backends.condor.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout
 
-LET_GO = (
+ABANDONED = (
     "its schedd did not answer when it was removed; its jobs are removed as soon as that answers "
     "again and this run is looked at"
 )
@@ -170,12 +170,12 @@ def listed(log: JobsLog, within: tuple[tuple[str, int], ...] = ()) -> tuple[JobS
     return tuple(found)
 
 
-def heal(log: JobsLog, cluster: int, now: float) -> None:
+def reconcile(log: JobsLog, cluster: int, now: float) -> None:
     """Let a log take over what the schedd says of the jobs of a DAGMan, and of its loops'."""
-    log.heal(ads(cluster), now)
+    log.reconcile(ads(cluster), now)
     for loop, (_, inside) in log.rounds.items():
         for job in [job for job in log.jobs.values() if job.node == loop]:
-            heal(inside, job.cluster, now)
+            reconcile(inside, job.cluster, now)
 
 
 def _chunks(run: Path, node: str, lane: int) -> list[int]:
@@ -331,13 +331,13 @@ def remove(cluster: int, force: bool) -> None:
         schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster), reason=reason)
 
 
-def let_go(run: Path, cluster: int) -> None:
+def mark_abandoned(run: Path, cluster: int) -> None:
     """Note that a run was removed while its schedd did not answer."""
     content = {"cluster": cluster, "time": time.time()}
     layout.write_aside(str(run / _LET_GO_FILE), json.dumps(content).encode())
 
 
-def was_let_go(run: Path, cluster: int) -> bool:
+def is_abandoned(run: Path, cluster: int) -> bool:
     """Tell whether a run was removed while its schedd did not answer, and waits to be settled."""
     try:
         content = layout.read_json(str(run / _LET_GO_FILE), "cluster")
@@ -346,7 +346,7 @@ def was_let_go(run: Path, cluster: int) -> bool:
     return bool(content["cluster"] == cluster)
 
 
-def settle(setup: Setup, run: Path, cluster: int) -> None:
+def finish_removal(setup: Setup, run: Path, cluster: int) -> None:
     """Remove for good what was let go, and wait until it has left the queue.
 
     Raises
@@ -354,9 +354,9 @@ def settle(setup: Setup, run: Path, cluster: int) -> None:
     BackendError
         If the schedd still does not answer, or the jobs stay.
     """
-    if not was_let_go(run, cluster):
+    if not is_abandoned(run, cluster):
         return
-    with reached(setup):
+    with connected(setup):
         schedd = htcondor2.Schedd()
         schedd.act(htcondor2.JobAction.Remove, all_of(cluster))
         begun = time.monotonic()

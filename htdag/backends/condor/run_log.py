@@ -168,7 +168,7 @@ class JobsLog:
         elif kind == _KINDS.IMAGE_SIZE:
             found.memory_used = _number(event.get("MemoryUsage")) or found.memory_used
 
-    def heal(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
+    def reconcile(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
         """Take over what the schedd says of all jobs of the run, where it knows later things.
 
         Parameters

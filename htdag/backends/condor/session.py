@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from htdag.backends.base import HOW_TO_START
-from htdag.backends.condor.bindings import greet, htcondor2, short, using
+from htdag.backends.condor.bindings import htcondor2, ping, short, using
 from htdag.backends.condor.own_pool import OwnPool
 from htdag.backends.condor.setup import Setup
 from htdag.errors import BackendError
@@ -29,18 +29,18 @@ def why_stopped(setup: Setup) -> str:
 
 
 @contextlib.contextmanager
-def reached(setup: Setup) -> Iterator[None]:
+def connected(setup: Setup) -> Iterator[None]:
     """Work with an HTCondor, or say how it could be reached."""
     stopped = why_stopped(setup)
     if stopped:
         raise BackendError(stopped)
     with using(setup):
-        greet()
+        ping()
         yield
 
 
 @contextlib.contextmanager
-def mapped(doing: str) -> Iterator[None]:
+def translated_errors(doing: str) -> Iterator[None]:
     """Turn errors of the bindings into htdag's."""
     try:
         yield

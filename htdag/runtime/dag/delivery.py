@@ -8,10 +8,12 @@ import json
 import os
 import stat
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .. import layout
 from ..data import itemfile
+
+_PIECE = 1 << 20
 
 
 def deliver(run: str, node: Dict[str, Any], states: Iterable[Any]) -> str:
@@ -21,28 +23,102 @@ def deliver(run: str, node: Dict[str, Any], states: Iterable[Any]) -> str:
     their items stand before it. ``states`` are those of the node's chunks (`progress.ChunkState`).
     Returns what went wrong, "" if nothing.
     """
+    problem = ""
+    put: Dict[str, List[int]] = {}
+    try:
+        for source, target in _wanted(run, node, states):
+            _put(source, target)
+            put[target] = _state(target)
+    except (OSError, ValueError) as error:
+        problem = "the returned files cannot be put where they are wanted: %s" % error
+    _note(run, node, problem, put)
+    return problem
+
+
+def deliver_again(run: str, node: Dict[str, Any], states: Iterable[Any]) -> List[str]:
+    """Put those files again that are not as they were put, and return where they were missing.
+
+    Nothing is done for a node whose files were not put yet. Raises `OSError` where one cannot be.
+    """
+    try:
+        known = _noted(run, node)["files"]
+    except FileNotFoundError:
+        return []
+    put: Dict[str, List[int]] = {}
+    missing = []
+    for source, target in _wanted(run, node, states):
+        if not _is_there(source, target, known):
+            _put(source, target)
+            missing.append(target)
+        put[target] = _state(target)
+    if missing:
+        _note(run, node, "", put)
+    return missing
+
+
+def _wanted(run: str, node: Dict[str, Any], states: Iterable[Any]) -> Iterator[Tuple[str, str]]:
+    """Yield each file that the jobs of a node made and that is wanted elsewhere, and where.
+
+    Of a directory these are the files in it, and itself if there are none.
+    """
     made = list(_files(run, node, states))
     names = Counter(file["name"] for _, file in made)
     taken: Dict[str, str] = {}
-    problem = ""
-    try:
-        for key, file in made:
-            target = _target(node["delivers"], key, file, names[file["name"]] > 1, taken)
-            if target:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                _put(os.path.join(run, file["at"], file["name"]), target)
-    except (OSError, ValueError) as error:
-        problem = "the returned files cannot be put where they are wanted: %s" % error
-    content = json.dumps({"problem": problem, "files": sorted(taken)}).encode()
+    for key, file in made:
+        target = _target(node["delivers"], key, file, names[file["name"]] > 1, taken)
+        if target:
+            yield from _inside(os.path.join(run, file["at"], file["name"]), target)
+
+
+def _inside(source: str, target: str) -> Iterator[Tuple[str, str]]:
+    inner = sorted(os.listdir(source)) if os.path.isdir(source) else []
+    for entry in inner:
+        yield from _inside(os.path.join(source, entry), os.path.join(target, entry))
+    if not inner:
+        yield source, target
+
+
+def _state(path: str) -> List[int]:
+    """Return what is another when a file was changed since."""
+    found = os.stat(path)
+    return [found.st_size, found.st_ctime_ns]
+
+
+def _is_there(source: str, target: str, known: Any) -> bool:
+    """Tell whether a file is where it was put, as it was; of some runs only its content tells."""
+    if os.path.isdir(source):
+        return os.path.isdir(target)
+    if not os.path.isfile(target) or os.path.getsize(source) != os.path.getsize(target):
+        return False
+    unchanged = isinstance(known, dict) and known.get(target) == _state(target)
+    return unchanged or _holds_the_same(source, target)
+
+
+def _holds_the_same(one: str, other: str) -> bool:
+    with open(one, "rb") as mine, open(other, "rb") as its:
+        while True:
+            piece = mine.read(_PIECE)
+            if piece != its.read(_PIECE):
+                return False
+            if not piece:
+                return True
+
+
+def _note(run: str, node: Dict[str, Any], problem: str, put: Dict[str, List[int]]) -> None:
+    content = json.dumps({"problem": problem, "files": put}).encode()
     layout.write_aside(os.path.join(run, layout.delivered(node["name"])), content)
-    return problem
+
+
+def _noted(run: str, node: Dict[str, Any]) -> Dict[str, Any]:
+    path = os.path.join(run, layout.delivered(node["name"]))
+    found: Dict[str, Any] = layout.read_json(path, "problem", "files")
+    return found
 
 
 def problem_of(run: str, node: Dict[str, Any]) -> Optional[str]:
     """Return what went wrong last time, "" if nothing, None where nothing was put yet."""
     try:
-        path = os.path.join(run, layout.delivered(node["name"]))
-        return str(layout.read_json(path, "problem")["problem"])
+        return str(_noted(run, node)["problem"])
     except FileNotFoundError:
         return None
 
@@ -100,20 +176,15 @@ def _files(
 
 
 def _put(source: str, target: str) -> None:
-    """Put a copy of a file, or of all files of a directory, where it is wanted.
+    """Put a copy of a file, or an empty directory, where it is wanted.
 
     It is the user's own: its mode is that of files which she makes, and what she does to it changes
-    nothing in the run. A file there is replaced; others in a directory stay.
+    nothing in the run. A file there is replaced.
     """
-    if not os.path.isdir(source):
-        _put_file(source, target)
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
         return
-    os.makedirs(target, exist_ok=True)
-    for entry in sorted(os.listdir(source)):
-        _put(os.path.join(source, entry), os.path.join(target, entry))
-
-
-def _put_file(source: str, target: str) -> None:
+    os.makedirs(os.path.dirname(target), exist_ok=True)
     aside = "%s.%d.new" % (target, os.getpid())
     with contextlib.suppress(FileNotFoundError):
         os.unlink(aside)

@@ -108,7 +108,7 @@ def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
     try:
         error = json.loads(said)["error"]
     except ValueError:
-        error = {"type": "ProcessDied", "message": report.death(died), "traceback": ""}
+        error = {"type": "ProcessDied", "message": report.describe_exit(died), "traceback": ""}
     content = {
         "when": entry["when"],
         "function": entry["name"],

@@ -306,7 +306,7 @@ def _planned_cells(parent: Dict[str, Any], stage: str, stems: List[str]) -> List
         count = 1 if combines else count
         for position, stem in enumerate(stems):
             of = len(stems)
-            share = count if of == 1 else chunking.given_out(count, position, of)
+            share = count if of == 1 else chunking.share_of(count, position, of)
             cells.append(Cell(_files(parent["name"], number, [1], stem), share))
     return cells
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 
 from .. import lanes
 from . import memory, postlog, prepare, progress, submitfile
@@ -28,10 +27,10 @@ def renew(run: str, name: str) -> int:
             text = "not submitted: by the records %s is not done" % ", ".join(missing)
             postlog.note(run, unit, text)
             return 1
-        progress.close_killed(run, node, unit.lane)
+        progress.finish_killed(run, node, unit.lane)
         jobs = prepare.prepare(run, plan, node, lane=unit.lane)
     except Exception:
-        postlog.note(run, unit, "not submitted: " + traceback.format_exc())
+        postlog.note_failure(run, unit, "not submitted: ")
         return 1
     postlog.note(run, unit, "listed %d job%s" % (jobs, "s" * (jobs != 1)))
     return 0
@@ -46,7 +45,7 @@ def memory_of(run: str, name: str) -> int:
         node = progress.read_plan(run)["by_name"][name]
         learnt = memory.learn(run, node)
     except Exception:
-        postlog.note(run, lanes.Unit(name), "memory: " + traceback.format_exc())
+        postlog.note_failure(run, lanes.Unit(name), "memory: ")
         return 0
     if learnt:
         postlog.note(run, lanes.Unit(name), learnt)

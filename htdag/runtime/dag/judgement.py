@@ -31,7 +31,7 @@ def judge(
     On success the lists of its children are brought up to date; else its own list is cut to what
     is left. To be called when no job of the node, or of that lane, is running.
     """
-    progress.close_killed(run, node, lane)
+    progress.finish_killed(run, node, lane)
     states = progress.examine(run, node, lane=lane)
     left = [state for state in states if not state.complete]
     succeeded = not left
@@ -63,7 +63,7 @@ def judge(
         unit = Unit(node["name"], lane)
         examined: progress.Examined = {unit: states}
         for child in lanes.children(plan, unit):
-            prepare.prepare_child(run, plan, child, examined)
+            prepare.update_child(run, plan, child, examined)
     else:
         learnt = memory.learn(run, node)
         text += "; " + learnt if learnt else ""

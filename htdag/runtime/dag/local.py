@@ -254,8 +254,8 @@ class _Scheduler:
         self.failed: List[str] = []
         self.stopped = False
         for node in self._plan["nodes"]:
-            progress.close_killed(run, node)
-        self._done: Set[Unit] = set(map(lanes.unit, prepare.prepare_rest(run, self._plan)))
+            progress.finish_killed(run, node)
+        self._done: Set[Unit] = set(map(lanes.unit, prepare.prepare_ready(run, self._plan)))
         units = [unit for node in self._plan["nodes"] for unit in lanes.units(node)]
         self._waiting = [unit for unit in units if unit not in self._done]
 

@@ -71,11 +71,11 @@ def _answer(folder: str, plan: Plan) -> Optional[bool]:
 def _end(run: str, plan: Plan, node: Dict[str, Any], number: int, over: Optional[bool]) -> None:
     """Make the last state the outcome of the loop, and prepare the nodes after it."""
     state = prepare.state_after(run, node, number)
-    rounds.hand_on(run, node, number, [(cell.files, cell.values) for cell in state.cells])
+    rounds.publish_outcome(run, node, number, [(cell.files, cell.values) for cell in state.cells])
     content = json.dumps({"rounds": number, "until": over})
     layout.write_aside(os.path.join(run, layout.loop_end(node["name"])), content.encode())
     for child in lanes.children(plan, lanes.Unit(node["name"])):
-        prepare.prepare_child(run, plan, child, {})
+        prepare.update_child(run, plan, child, {})
 
 
 def last_rounds(

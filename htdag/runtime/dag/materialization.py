@@ -22,7 +22,9 @@ max_materialize = 10000
 _LIMITS = ("max_materialize", "max_idle")
 
 
-def heed(run: str, node: Dict[str, Any], lane: int, lines: Iterable[str]) -> None:
+def drop_late_materialization(
+    run: str, node: Dict[str, Any], lane: int, lines: Iterable[str]
+) -> None:
     """Take late materialisation out of a submit description, if a list has lines too long for it.
 
     Where that takes out a limit that was asked for, it is noted for the user.

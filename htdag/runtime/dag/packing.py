@@ -34,7 +34,7 @@ class Writer:
 
         No job of the run may be running.
         """
-        progress.close_killed(run, node)
+        progress.finish_killed(run, node)
         reader = item_digests.Reader(run)
         chunks = [
             self._add_chunk(run, node, state, reader, keep) if state.last_attempt else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 
 from .. import lanes
 from . import judgement, looping, postlog, progress
@@ -38,7 +37,7 @@ def loop_post(name: str, returned: int) -> int:
         verdict = looping.judge(".", plan, plan["by_name"][name], returned)
     except Exception:
         # Not 1, as by itself: that would have DAGMan do the same round again.
-        postlog.note(".", unit, traceback.format_exc())
+        postlog.note_failure(".", unit)
         return looping.FAILED
     postlog.note(".", unit, verdict.text)
     return verdict.status

@@ -16,3 +16,10 @@ def note(run: str, unit: lanes.Unit, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(time.strftime("%Y-%m-%d %H:%M:%S ") + text + "\n")
+
+
+def note_failure(run: str, unit: lanes.Unit, before: str = "") -> None:
+    """Append the exception that is being handled, with its traceback."""
+    import traceback  # it takes time, which is seldom to be spent
+
+    note(run, unit, before + traceback.format_exc())

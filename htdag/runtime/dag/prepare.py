@@ -42,7 +42,7 @@ def write_list(
         lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
     path = os.path.join(run, layout.chunk_list(node["name"], lane))
     layout.write_aside(path, "".join(lines).encode())
-    materialization.heed(run, node, lane, lines)
+    materialization.drop_late_materialization(run, node, lane, lines)
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(run, layout.outdated(node["name"], lane)))
     return len(lines)
@@ -103,7 +103,7 @@ def _examined(run: str, plan: Plan, unit: Unit, known: Examined) -> List[ChunkSt
     return known[unit]
 
 
-def prepare_rest(run: str, plan: Plan) -> List[str]:
+def prepare_ready(run: str, plan: Plan) -> List[str]:
     """Prepare what can run at once, and return the names of the units that are done.
 
     To be called when nothing of the run is under way. What is further down is prepared when its
@@ -118,7 +118,7 @@ def prepare_rest(run: str, plan: Plan) -> List[str]:
     return [unit.name for unit in units if unit in done]
 
 
-def prepare_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
+def update_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
     """Bring the list of a child up to date when the last of its parents is done.
 
     The list that was written with the run directory holds while all parents did all of their work
@@ -156,13 +156,13 @@ def lay_out(run: str) -> None:
             numbers = lanes.chunks(node, unit.lane, node["chunks"])
             jobs = ((number, 1, None) for number in numbers)
             write_list(run, node, jobs, reading, unit.lane)
-    prepare_rest(run, plan)
+    prepare_ready(run, plan)
 
 
 def prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: inputs.Outcomes) -> None:
     """Make the first round of a loop, or bring the one up to date that is to go on."""
     name = node["name"]
-    rounds.withdraw(run, node)
+    rounds.retract_outcome(run, node)
     number = layout.last_round(run, name)
     while number > 1 and not _is_done(run, node, number):
         if _is_done(run, node, number - 1, only_state=True):

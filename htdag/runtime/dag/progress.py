@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .. import lanes, layout
 from ..data import itemfile, recordfile
-from ..job import output_files, worker
+from ..job import output_files
 from ..lanes import Unit
 from . import delivery, inputs
 
@@ -148,23 +148,30 @@ def ranges_left(
     return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
-def close_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+def finish_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
     """Make usable what jobs left behind that were killed.
 
     No job of the node may be running, or of the `lane`, where only that is looked at.
     """
     name = node["name"]
     chosen = lanes.chunks(node, lane, 0)
+    killed = [
+        (chunk, attempt)
+        for number, made in layout.attempts(run, name).items()
+        if not lane or number in chosen
+        for chunk in [layout.chunk_name(number)]
+        for attempt in made
+        if recordfile.end(os.path.join(run, layout.record(name, chunk, attempt))) is None
+    ]
+    if not killed:
+        return
+    from ..job import worker  # with all that jobs need
+
     here = os.getcwd()
     os.chdir(run)
     try:
-        for number, made in layout.attempts(".", name).items():
-            if lane and number not in chosen:
-                continue
-            chunk = layout.chunk_name(number)
-            for attempt in made:
-                if recordfile.end(layout.record(name, chunk, attempt)) is None:
-                    worker.close_killed(name, chunk, attempt)
+        for chunk, attempt in killed:
+            worker.finish_killed(name, chunk, attempt)
     finally:
         os.chdir(here)
 

@@ -55,7 +55,7 @@ def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_ou
     _link_sources(aside, final, node, given)
     lay_out(aside)
     os.rename(aside, final)
-    point_at(run, name, number)
+    set_current(run, name, number)
 
 
 def refresh(
@@ -66,10 +66,10 @@ def refresh(
     shutil.rmtree(os.path.join(final, layout.SOURCES), ignore_errors=True)
     _link_sources(final, final, node, given)
     lay_out(final)
-    point_at(run, node["name"], number)
+    set_current(run, node["name"], number)
 
 
-def point_at(run: str, name: str, number: int) -> None:
+def set_current(run: str, name: str, number: int) -> None:
     """Let ``current`` lead to a round."""
     link = os.path.join(run, layout.current(name))
     target = os.path.relpath(
@@ -120,7 +120,7 @@ def _link(path: str, place: str, final: str, name: str) -> str:
     return name
 
 
-def hand_on(
+def publish_outcome(
     run: str, node: Dict[str, Any], number: int, chunks: List[Tuple[List[str], int]]
 ) -> None:
     """Make the state that a round ended with the outcome of the loop.
@@ -134,7 +134,7 @@ def hand_on(
         they hold together.
     """
     name = node["name"]
-    withdraw(run, node)
+    retract_outcome(run, node)
     # First, so that nobody takes the first of several chunks for all of them.
     content = json.dumps({"chunks": len(chunks), "boundaries": list(range(len(chunks) + 1))})
     layout.write_aside(os.path.join(run, layout.chunking(name)), content.encode())
@@ -167,7 +167,7 @@ def drop(run: str, node: Dict[str, Any], number: int) -> None:
     os.rename(path, aside)
 
 
-def withdraw(run: str, node: Dict[str, Any]) -> None:
+def retract_outcome(run: str, node: Dict[str, Any]) -> None:
     """Take back what the outcome of a loop was: it goes on."""
     name = node["name"]
     folder = os.path.join(run, layout.outcomes(name))

@@ -122,6 +122,7 @@ class Frame(NamedTuple):
     key: str
     payload: bytes
     buffers: Tuple[bytearray, ...] = ()
+    files: Tuple[str, ...] = ()
 
 
 class Stored(NamedTuple):
@@ -138,7 +139,7 @@ class Stored(NamedTuple):
 
     @property
     def frame(self) -> Frame:
-        return Frame(self.kind, self.key.decode(), self.payload, self.buffers)
+        return Frame(self.kind, self.key.decode(), self.payload, self.buffers, self.files)
 
 
 def write(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import pickle
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from .. import layout
 from . import chunkfile, views
@@ -42,17 +42,21 @@ def read_same(run: str) -> Same:
     return {data[at : at + SIZE]: data[at + SIZE : at + size] for at in range(0, len(data), size)}
 
 
-def read_kinds(run: str) -> Kinds:
-    """Return what the run directory says of that which items name: modules, and names in them."""
+def read_identity(run: str) -> Tuple[Kinds, Dict[str, str]]:
+    """Return what the run directory says of that which items name.
+
+    That is modules, with names in them, and what URLs have.
+    """
     try:
         with open(os.path.join(run, layout.IDENTITY), encoding="utf-8") as file:
-            found = json.load(file).get("kinds", {})
+            found = json.load(file)
     except FileNotFoundError:
-        return []
-    return [
+        return [], {}
+    kinds = [
         (module.encode(), [(name.encode(), own.encode()) for name, own in sorted(names.items())])
-        for module, names in sorted(found.items())
+        for module, names in sorted(found.get("kinds", {}).items())
     ]
+    return kinds, found.get("urls", {})
 
 
 class Reader:
@@ -67,7 +71,7 @@ class Reader:
     def __init__(self, run: str) -> None:
         self._run = os.path.abspath(run)
         self._same = read_same(run)
-        self._kinds = read_kinds(run)
+        self._kinds, self._urls = read_identity(run)
         self._bound: Dict[str, bytes] = {}
 
     def items(
@@ -104,7 +108,8 @@ class Reader:
         if isinstance(stored, Frame):
             found = digest(stored.payload, *stored.buffers)
             found = self._same.get(found, found)
-            named = self._named(stored.payload) if _NAMES in stored.payload else ()
+            named = self._named(stored.payload) if _NAMES in stored.payload else []
+            named += self._of_urls(stored.files)
             return digest(found, *named) if named else found
         if isinstance(stored, (bytes, bytearray, memoryview)):
             return digest(stored)
@@ -119,6 +124,13 @@ class Reader:
             for name, own in names
             if name in payload
         ]
+
+    def _of_urls(self, files: Sequence[str]) -> List[bytes]:
+        """Return what the URLs among the files that travel with a value have."""
+        if not self._urls or not files:
+            return []
+        urls = [json.loads(file).get("url") for file in files]
+        return [self._urls[url].encode() for url in urls if url in self._urls]
 
     def _at(self, description: Dict[str, Any]) -> Dict[str, Any]:
         """Return a description whose files are found from any folder."""

@@ -54,7 +54,7 @@ class Details:
         """
         self.tell()
         trace = first_of_user(error)
-        pieces = self.folded(traceback_of(error))
+        pieces = self.deduplicated_traceback(traceback_of(error))
         content: Dict[str, Any] = {"traceback": pieces, "time": round(time.time(), 3)}
         item, argument = _inputs(error, load)
         if item is not None:
@@ -80,7 +80,7 @@ class Details:
         }
         recordfile.append(self._record, "context", content)
 
-    def folded(self, text: str) -> List[Piece]:
+    def deduplicated_traceback(self, text: str) -> List[Piece]:
         """Return a traceback as pieces, in which frames that were written before have no text."""
         import hashlib  # it takes time, which jobs without errors need not spend
 

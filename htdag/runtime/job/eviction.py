@@ -24,7 +24,7 @@ class Begun(NamedTuple):
     seconds: float  # for how long it worked, as far as that is known
 
 
-def left_behind(job: Job) -> Optional[Begun]:
+def prior_progress(job: Job) -> Optional[Begun]:
     """Return what this attempt has done already; None where it has to begin at the beginning.
 
     The output files are cut to that. A record that has its end belongs to an attempt that is over:
@@ -37,7 +37,7 @@ def left_behind(job: Job) -> Optional[Begun]:
         return None
     for path in job.files:
         _make_own(path)
-    done = set(chunkfile.chosen(cut_back(job), None))
+    done = set(chunkfile.chosen(truncate_to_finished(job), None))
     failed = failed_sequences(job)
     return Begun(done | failed, len(failed), pause.seconds_before(lines))
 
@@ -58,7 +58,7 @@ def _make_own(path: str) -> None:
     os.replace(aside, path)
 
 
-def cut_back(job: Job) -> List[Tuple[int, int]]:
+def truncate_to_finished(job: Job) -> List[Tuple[int, int]]:
     """Cut what a dead process wrote to the items that are finished in all outputs.
 
     Returns the ranges of these items.

@@ -53,7 +53,7 @@ class Collector(NamedTuple):
                 _without_links(target)
             else:
                 _copy(path, target)
-            size, crc = summed_up(target, sync=self.shared)
+            size, crc = size_and_checksum(target, sync=self.shared)
             _protect(target)
         except BaseException:
             shutil.rmtree(os.path.join(self.root, at), ignore_errors=True)
@@ -153,7 +153,7 @@ def _protect(path: str) -> None:
             os.chmod(each, stat.S_IMODE(os.stat(each).st_mode) & ~_WRITE)
 
 
-def summed_up(path: str, *, sync: bool = False) -> Tuple[int, int]:
+def size_and_checksum(path: str, *, sync: bool = False) -> Tuple[int, int]:
     """Return the bytes of a file, or of all files of a directory, and a checksum of it all."""
     size = crc = 0
     for each in _entries(path):
@@ -215,7 +215,7 @@ def problem(run: str, folder: str, paths: Sequence[str]) -> str:
         if not os.path.exists(path):
             return "the returned file %s is missing" % path
         own = at.startswith(folder + "/")
-        size, crc = summed_up(path) if own else (_size(path), file["crc"])
+        size, crc = size_and_checksum(path) if own else (_size(path), file["crc"])
         if size != file["size"]:
             return "the returned file %s has %d bytes, not %d" % (path, size, file["size"])
         if crc != file["crc"]:

@@ -89,7 +89,7 @@ def job_error(job: Job, name: str, message: str, trace: str = "") -> None:
     recordfile.append(job.record, "error", content)
 
 
-def blame(job: Job, sequence: int, message: str) -> None:
+def record_crash(job: Job, sequence: int, message: str) -> None:
     """Add to the record that the process died at an item, and what it printed."""
     key = views.key_of(job.description, sequence)
     stages = job.program["stages"]
@@ -115,7 +115,7 @@ def blame(job: Job, sequence: int, message: str) -> None:
     recordfile.append(job.record, "streams", entry)
 
 
-def death(status: int) -> str:
+def describe_exit(status: int) -> str:
     """Say in words how a process ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)

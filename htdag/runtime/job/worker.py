@@ -35,7 +35,7 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     job = read_job(node, chunk, attempt)
     os.makedirs(layout.outcomes(node), mode=0o700, exist_ok=True)
     started = time.monotonic()  # the clock may jump
-    begun = eviction.left_behind(job)
+    begun = eviction.prior_progress(job)
     host, asked = os.uname().nodename, measure.requested_memory()
     recordfile.start(job.record, node, chunk, attempt, host, _python(), asked, anew=begun is None)
     if begun is None:
@@ -112,10 +112,10 @@ def _supervise(
             return None, None, failed
         failed += 1
         if state != RUNNING or position == 0 or job.program["mode"] == "reduce":
-            report.job_error(job, "ProcessDied", report.death(status) + report.where(state))
+            report.job_error(job, "ProcessDied", report.describe_exit(status) + report.where(state))
             return None, None, failed
-        sound = eviction.cut_back(job)
-        report.blame(job, position - 1, report.death(status))
+        sound = eviction.truncate_to_finished(job)
+        report.record_crash(job, position - 1, report.describe_exit(status))
         skip = set(chunkfile.chosen(sound, None)) | eviction.failed_sequences(job)
 
 
@@ -139,7 +139,7 @@ class _Before(NamedTuple):
         """Drop what was written since; without `skip` the next child writes files anew anyway."""
         os.truncate(job.record, self.record)
         if skip is not None:
-            eviction.cut_back(job)
+            eviction.truncate_to_finished(job)
             for path in job.files:
                 itemfile.keep(path, self.done)
 
@@ -182,7 +182,7 @@ def _files(job: Job) -> Dict[str, Any]:
     return {"returned": returned, "carrying": carrying}
 
 
-def close_killed(node: str, chunk: str, attempt: int) -> None:
+def finish_killed(node: str, chunk: str, attempt: int) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
     job = read_job(node, chunk, attempt)
     if any(not os.path.exists(path) for path in job.files):
@@ -196,7 +196,7 @@ def close_killed(node: str, chunk: str, attempt: int) -> None:
 
 def _reconcile_outputs(job: Job) -> None:
     """Make the output files, whole or not, agree on what is finished, and whole."""
-    eviction.cut_back(job)
+    eviction.truncate_to_finished(job)
     for path in job.files:
         itemfile.ItemWriter(path, resume=True).close(sync=True)
 

@@ -1,0 +1,181 @@
+"""What servers say of the URLs that jobs read: so a later run knows whether they give the same."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from htdag.common.text import counted
+from htdag.compile.file_flow import Travel
+from htdag.plan import Plan
+
+_SCHEMES = ("http", "https")
+_TIMEOUT = 5.0
+_AT_ONCE = 20
+_MOST_FAILURES = 3
+"""A host that could not be reached so often is not asked again."""
+
+_SETTLED = 2.0
+"""Seconds after which a file that changes again has another time of its last change for sure."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What an earlier run says of URLs, and the stages for which that is to hold.
+
+    Attributes
+    ----------
+    states : mapping
+        What each URL had.
+    stages : collection of str, optional
+        Stages whose finished items are to be kept; None for all.
+    """
+
+    states: Mapping[str, str]
+    stages: Collection[str] | None
+
+
+NOTHING_KEPT = Kept({}, ())
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the URLs of a plan have.
+
+    Attributes
+    ----------
+    states : dict of str to str
+        For each URL a text that is the same as long as what it gives is; where nobody can tell, one
+        that is never the same.
+    unknown : dict of str to str
+        In words, where nobody can tell: by the names of nodes.
+    """
+
+    states: dict[str, str]
+    unknown: dict[str, str]
+
+
+def of_plan(plan: Plan, travels: Mapping[str, Travel], kept: Kept) -> Found:
+    """Return what the URLs have that a plan reads; its rounds, which reuse nothing, aside."""
+    reading = list(_reading(plan, travels))
+    answers = ask({url for _, _, urls in reading for url in urls})
+    readers: dict[str, set[str]] = {}
+    for _, stages, urls in reading:
+        for url in urls:
+            readers.setdefault(url, set()).update(stages)
+    states = {}
+    for url, answer in answers.items():
+        states[url] = answer.state or f"unknown {uuid.uuid4().hex}"
+        if answer.problem and (kept.stages is None or readers[url] <= set(kept.stages)):
+            states[url] = kept.states.get(url, states[url])
+    unknown: dict[str, str] = {}
+    for node, _, urls in reading:
+        left = sorted(url for url in urls if answers[url].problem)
+        if left:
+            names = sorted(set[str]().union(*(readers[url] for url in left)))
+            unknown[node] = _text(left, answers[left[0]].problem, names)
+    return Found(states, unknown)
+
+
+def _reading(plan: Plan, travels: Mapping[str, Travel]) -> Iterator[tuple[str, list[str], Any]]:
+    """Yield nodes, stages of theirs, and the URLs that these read."""
+    sources = {stored.stage: stored.source for stored in plan.sources}
+    for node in plan.nodes:
+        if node.input.source is not None:
+            sources[node.input.stage] = node.input.source
+        urls = {each["url"] for each in travels[node.name].inputs if "url" in each}
+        if urls:
+            yield node.name, list(node.stages[:1]), urls
+    of_stage = {stage: node.name for node in plan.nodes for stage in node.stages}
+    for name, source in sources.items():
+        if source.travelling.urls:
+            stages = list(plan.stages.successors(name))
+            for node_name in dict.fromkeys(of_stage[s] for s in stages if s in of_stage):
+                own = [stage for stage in stages if of_stage.get(stage) == node_name]
+                yield node_name, own, source.travelling.urls
+
+
+def _text(urls: list[str], why: str, stages: list[str]) -> str:
+    more = len(urls) - 1
+    of = f"{urls[0]} and {counted(more, 'other URL')} have" if more else f"{urls[0]} has"
+    return f"what {of} today is not known ({why}); keep_finished={stages!r} keeps it"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server says of a URL: its state, or why that is not known."""
+
+    state: str = ""
+    problem: str = ""
+
+
+def ask(urls: Collection[str]) -> dict[str, Answer]:
+    """Return what servers say of URLs, at most 20 asked at once."""
+    if not urls:
+        return {}
+    from concurrent.futures import ThreadPoolExecutor  # here, as all that few pipelines need
+
+    failures: Counter[str] = Counter()
+    ordered = sorted(urls)
+    with ThreadPoolExecutor(min(_AT_ONCE, len(ordered))) as pool:
+        answers = pool.map(lambda url: _ask_one(url, failures), ordered)
+        return dict(zip(ordered, answers, strict=True))
+
+
+def _ask_one(url: str, failures: Counter[str]) -> Answer:
+    import http.client
+    import urllib.request
+
+    parts = urlsplit(url)
+    if parts.scheme.lower() not in _SCHEMES:
+        return Answer(problem=f"{parts.scheme} cannot be asked")
+    if failures[parts.netloc] >= _MOST_FAILURES:
+        return Answer(problem="its server could not be reached")
+    problem = ""
+    for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
+        request = urllib.request.Request(url, method=method, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+                state = _state(response.status, response.headers)
+        except urllib.request.HTTPError as error:
+            error.close()
+            problem = f"the server answers: {error.code} {error.reason}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            failures[parts.netloc] += 1
+            return Answer(problem=f"its server could not be reached: {error}")
+        else:
+            if state:
+                return Answer(state)
+            problem = (
+                "the server says neither an ETag, nor a time of its last change long enough ago"
+            )
+    return Answer(problem=problem)
+
+
+def _state(status: int, headers: Any) -> str:
+    """Return what tells what a URL gives from anything else; "" where the server does not say."""
+    tag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
+    if not tag and not _is_settled(modified, headers.get("Date")):
+        return ""  # it may be another within the same second; a length alone tells nothing
+    length = headers.get("Content-Length", "")
+    if status == HTTPStatus.PARTIAL_CONTENT:
+        length = headers.get("Content-Range", "").rpartition("/")[2]
+    return json.dumps([tag, modified, length])
+
+
+def _is_settled(modified: str, date: str | None) -> bool:
+    import email.utils
+
+    try:
+        changed = email.utils.parsedate_to_datetime(modified).timestamp()
+        now = email.utils.parsedate_to_datetime(date).timestamp() if date else time.time()
+    except (TypeError, ValueError):
+        return False
+    return now - changed >= _SETTLED
