@@ -249,6 +249,27 @@ def test_explain_before_the_first_run_says_that_all_is_computed(shared: Path, ho
     )
 
 
+def test_an_image_and_a_requirements_file_count_by_what_they_hold(home: Path):
+    image, needed = home / "tools.sif", home / "requirements.txt"
+    image.write_bytes(b"image " * 30_000)
+    needed.write_text("numpy")
+    made = htdag.Environment.container(image)
+
+    def computed(number: int) -> Any:
+        stage = htdag.map(abs, [1], name="stage", environment=made)
+        dag = htdag.Pipeline(stage).compile(home / str(number))
+        return json.loads((dag.parent / layout.IDENTITY).read_text())["nodes"]
+
+    first = computed(1)
+    assert computed(2) == first
+    image.write_bytes(b"IMAGE " * 30_000)
+    assert computed(3) != first
+    assert made == htdag.Environment.container(image)
+    assert htdag.Environment.packed(needed).made_of == (str(needed),)
+    assert htdag.Environment.container("docker://python:3.11").made_of == ()
+    assert htdag.Environment.container(home).made_of == ()
+
+
 def test_rerun(on: str, shared: Path, home: Path):
     run = ended(per_item(shared, range(6)).submit("items", on))
     result = run.result()

@@ -32,6 +32,7 @@ from htdag.compile import urls
 from htdag.compile.file_flow import Travel
 from htdag.compile.node_content import functions, functions_of, initials, program
 from htdag.functions import fingerprint, surroundings
+from htdag.options import transfer
 from htdag.plan import Node, Plan
 
 WITHOUT_EFFECT = frozenset(
@@ -162,6 +163,10 @@ def _node_identity(
         for name, value in node.options.given().items()
         if name not in WITHOUT_EFFECT and name != "submit"
     }
+    environment = node.options.environment
+    if environment is not None and environment.made_of:
+        held = [transfer.file_state(path) for path in environment.made_of]
+        options["environment"] = _text((environment, held))
     deciding = surroundings.of_node(functions_of(node))["deciding"]
     # Nothing that is as ever: then an earlier run that knew nothing of this has the same.
     options |= {name: _text(value) for name, value in deciding.items() if value}

@@ -189,6 +189,11 @@ class Environment:
         """
         return Container.of(image, requirements)
 
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The files of this machine whose change is a change of it."""
+        return ()
+
     def prepare(self) -> Prepared:
         """Return what jobs need, and make what has to be made, such as an archive.
 
@@ -379,6 +384,11 @@ class Container(Environment):
         """Whether the image is a file or folder of this machine."""
         return not _URL.fullmatch(self.image)
 
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The image, if it is a file."""
+        return (self.image,) if self.is_path and os.path.isfile(self.image) else ()
+
     def check(self, on: str) -> None:
         """Refuse to run it here where no program for containers is found."""
         if on == "local":
@@ -471,6 +481,11 @@ class Packed(Environment):
         if not requirements:
             raise OptionError("packed([]): there is nothing to pack; leave the environment out")
         return cls(tuple(sorted({each.strip() for each in requirements})))
+
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The requirements file, if there is one."""
+        return (self.file,) if self.file else ()
 
     def prepare(self) -> Prepared:
         """Pack, unless that was done before, and return how a job unpacks it."""
