@@ -219,7 +219,7 @@ CLASSES = [
     E("getnewargs", "NewArgs(3, scale=2)", "(v.value, v.scale)"),
     E("singleton", "Single()", "v is Single()"),
     E("reduced to a name", "THE_ONE", "v is THE_ONE"),
-    E("copyreg", "Registered(1)", "v.value", lives_in="data"),
+    E("copyreg", "Registered(1)", "(v.value, v.how)", lives_in="data"),
     E("catch-all", "CatchAll()", "(v.anything, type(v).__name__)"),
     E("forwarding", "Forwarding([1])", "v.append(2) or v.inner", refused="__getattr__"),
     E("callable object", "Callable(5)", "v(2)"),

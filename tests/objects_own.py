@@ -414,12 +414,13 @@ THE_ONE = NamedOne()
 
 
 class Registered:
-    def __init__(self, value):
+    def __init__(self, value, how="as it was made"):
         self.value = value
+        self.how = how
 
 
 def reduce_registered(registered):
-    return Registered, (registered.value + 1,)
+    return Registered, (registered.value, "as copyreg was told")
 
 
 copyreg.pickle(Registered, reduce_registered)

@@ -12,7 +12,6 @@ import io
 import json
 import os
 import pickle
-import signal
 import sys
 import tempfile
 import warnings
@@ -22,7 +21,6 @@ import cloudpickle
 IN_CODE = ("global", "default", "closure", "attribute", "module")
 AS_DATA = ("item", "result", "bind", "initial")
 TOGETHER = ("default", "item", "bind", "initial", "key")  # places where values are in one file
-SECONDS = 150  # for one run
 AT_ONCE = 500  # values in one job's functions
 ALL = 1000  # one job, which loads once what functions need
 
@@ -142,7 +140,6 @@ class Runs:
         self.on = on
         self.fuse = fuse
         self.packed = packed
-        self.refused = set()  # by itself
         self.number = 0
 
     def all(self):
@@ -170,7 +167,6 @@ class Runs:
             with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
                 self.flow([build([slug])]).compile(os.path.join(folder, "run"))
         except htdag.HtdagError as error:
-            self.refused.add(slug)
             return {slug: ["refused", f"{type(error).__name__}: {error}"]}
         except Exception as error:
             return {slug: ["broke", f"{type(error).__name__}: {error}"]}
@@ -188,40 +184,47 @@ class Runs:
         return default.__defaults__[0] if default else self.names[f"make_{slug}"](None)
 
     def tried(self, build, parts):
-        """Run all parts at once; where that fails, each alone, and then each half."""
-        import htdag
+        """Run all parts at once. Where that fails, find what is refused, and run all the others.
 
-        try:
-            stages = [build(part) for part in parts]
-            return dict(self.run(stages))
-        except htdag.HtdagError as error:
-            return self.apart(build, parts, error)
-        except Exception as error:
-            # Whatever is no error of htdag's is not for users to see.
-            return self.apart(build, parts, error, "broke")
-        finally:
-            signal.alarm(0)
+        Only values that are in one run show what is between them, such as equal keys.
+        """
+        answers, failure = self.attempt(build, parts)
+        if failure is None:
+            return answers
+        answers = self.halves(build, parts, failure)
+        parts = [[s for s in part if answers[s][0] not in ("refused", "broke")] for part in parts]
+        parts = [part for part in parts if part]
+        together, failure = self.attempt(build, parts) if parts else ({}, None)
+        if failure is not None:
+            text = f"together with others only: {failure[1]}"
+            together = {slug: ["broke", text] for part in parts for slug in part}
+        return {**answers, **together}
 
-    def apart(self, build, parts, error, word="refused"):
-        slugs = {slug for part in parts for slug in part}
-        answers = self.halves(build, parts, error, word)
-        if not slugs & self.refused:
-            text = f"together with others only: {type(error).__name__}: {error}"
-            return {slug: ["broke", text] for slug in slugs}
-        return answers
-
-    def halves(self, build, parts, error, word):
+    def halves(self, build, parts, failure):
+        """Run each part alone; where there is one only, both halves of it."""
         if len(parts) == 1:
             (part,) = parts
             if len(part) == 1:
-                self.refused.add(part[0])
-                return {part[0]: [word, f"{type(error).__name__}: {error}"]}
+                return {part[0]: failure}
             middle = len(part) // 2
             parts = [part[:middle], part[middle:]]
         answers = {}
         for part in parts:
-            answers.update(self.tried(build, [part]))
+            found, failure = self.attempt(build, [part])
+            answers.update(found if failure is None else self.halves(build, [part], failure))
         return answers
+
+    def attempt(self, build, parts):
+        """Return the answers of a run, and how it failed: ``refused`` with an error of htdag's."""
+        import htdag
+
+        try:
+            return dict(self.run([build(part) for part in parts])), None
+        except htdag.HtdagError as error:
+            return {}, ["refused", f"{type(error).__name__}: {error}"]
+        except Exception as error:
+            # Whatever is no error of htdag's is not for users to see.
+            return {}, ["broke", f"{type(error).__name__}: {error}"]
 
     def flow(self, stages):
         import htdag
@@ -257,11 +260,10 @@ class Runs:
         import htdag
 
         values = [self.names[f"make_{slug}"](None) for slug in slugs]
-        pairs = (
-            htdag.source(values, chunk_size=ALL).map(same).zip(htdag.source(slugs, chunk_size=ALL))
-        )
+        pairs = htdag.source(values, chunk_size=ALL).map(same).zip(htdag.source(slugs))
         probe = functools.partial(probe_one, self.probes(slugs))
-        return pairs.starmap(probe, **self.fuse), lambda run, target: run.result(target)
+        stage = pairs.starmap(probe, chunk_size=ALL, **self.fuse)
+        return stage, lambda run, target: run.result(target)
 
     def result(self, slugs):
         import htdag
@@ -356,16 +358,7 @@ def first(pair):
     return pair[0]
 
 
-class Hung(Exception):
-    """Nothing has come for long."""
-
-
-def hung(*_):
-    raise Hung
-
-
 def main(names):
-    signal.signal(signal.SIGALRM, hung)
     with open(sys.argv[1]) as file:
         asked = json.load(file)
     if asked["on"] == "plain":

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import types
 import uuid
+import weakref
 import zoneinfo
 from collections import Counter, namedtuple
 from decimal import Decimal
@@ -27,6 +28,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from htdag.runtime.code import pickling
 from htdag.runtime.data import keyed, keyhash
 from htdag.runtime.errors import StageError
 
@@ -386,3 +388,9 @@ def test_what_is_nested_too_deep_is_refused():
         key = (key,)
     with pytest.raises(StageError, match="a tuple cannot be a key: its parts are nested too deep"):
         keyhash.digest(key)
+
+
+def test_a_copy_of_a_weak_reference_is_refused_by_the_name_that_users_know():
+    copied = pickle.loads(pickling.dumps(weakref.ref(Lone("a"))))
+    with pytest.raises(StageError, match=r"a weakref\.ReferenceType cannot be a key"):
+        keyhash.digest(copied)

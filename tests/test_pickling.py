@@ -14,15 +14,18 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from struct import Struct
+from unittest import mock
 
 import cloudpickle
+import numpy as np
 import pytest
 import reference
 
 import htdag
 from htdag.functions.pickling import function_name
 from htdag.runtime import layout
-from htdag.runtime.code import pickling
+from htdag.runtime.code import culprit, pickling
 from htdag.runtime.dag import judgement, progress
 from htdag.runtime.data import frames
 
@@ -533,3 +536,44 @@ def test_all_classes_that_cloudpickle_reduces_are_left_to_it():
     assert modules <= pickling.HELPED
     for kind in filter(lambda each: isinstance(each, type), table):
         assert pickling.Pickler.dispatch_table[kind] is table[kind]
+
+
+class Asked:
+    def ask(self, what):
+        return what
+
+
+def asked_mock():
+    made = mock.MagicMock()
+    made.__len__.return_value = 7
+    made.__str__ = lambda made: "text of a mock"
+    made.a.b(1).c(x=2)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("value", "probe"),
+    [
+        (mock.MagicMock(), len),
+        (mock.Mock(return_value=3), lambda made: made()),
+        (mock.MagicMock(side_effect=[1, 2]), lambda made: (made(), made(), made.mock_calls)),
+        (asked_mock(), lambda made: (len(made), str(made), made.mock_calls)),
+        (mock.create_autospec(Asked)(), lambda made: isinstance(made, Asked) and dir(made)),
+        (mock.call.a(1), lambda made: made == mock.call.a(1)),
+        (Struct("<hb"), lambda made: made.pack(1, 2)),
+        (np.finfo(np.float32), lambda made: made.eps),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_what_plain_pickle_refuses_is_the_same_after_two_ways(value, probe):
+    made = pickle.loads(pickling.dumps(pickle.loads(pickling.dumps(value))))
+    assert probe(made) == probe(value)
+
+
+def test_the_way_to_what_cannot_be_pickled_is_short():
+    chain = (number for number in ())
+    for _ in range(300):
+        chain = [chain]
+    shown = culprit.place(chain, "item", pickling.dumps)
+    assert len(shown) < 300
+    assert shown.endswith("[0][0], a generator)")

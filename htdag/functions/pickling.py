@@ -65,7 +65,8 @@ class ItemPickler:
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}"
-                f"{_place(item, error)}, cannot be pickled for the jobs: {error}"
+                f"{_place(item, 'item', error, pickling.dumps)}, cannot be pickled for the jobs: "
+                f"{error}"
             ) from error
 
     def _pickled(self, item: Any) -> Pickled:
@@ -106,10 +107,8 @@ def _is_of_python(module: str) -> bool:
     return module.partition(".")[0] in sys.stdlib_module_names
 
 
-def _place(item: Any, error: Exception) -> str:
-    if isinstance(error, pickling.TooDeep):
-        return ""
-    return culprit.place(item, "item", pickling.dumps)
+def _place(value: Any, name: str, error: Exception, dumps: Callable[[Any], Any]) -> str:
+    return "" if isinstance(error, pickling.TooDeep) else culprit.place(value, name, dumps)
 
 
 class _ItemPickler(pickling.Pickler):
@@ -199,6 +198,19 @@ def check_function(function: Any, stage: str) -> None:
                 f"stage {stage!r}: the function {_described(user)} cannot be pickled for the "
                 f"jobs: {error}{_of_variable(image, 'global', name, value)}"
             ) from error
+
+
+def check_initial(value: Any, stage: str) -> None:
+    """Raise `FunctionError` unless the initial value of a stage can be pickled."""
+    image = Image(whole=False)
+    try:
+        image.check(value)
+    except Exception as error:
+        raise FunctionError(
+            f"stage {stage!r}: its initial value, a {type(value).__name__}"
+            f"{_place(value, 'initial', error, image.check)}, cannot be pickled for the jobs: "
+            f"{error}"
+        ) from error
 
 
 def _certain(function: Any) -> Iterator[tuple[Any, str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from htdag.checks.validation import shown
 from htdag.errors import OptionError, UsageError
-from htdag.functions.pickling import check_function, function_name
+from htdag.functions.pickling import check_function, check_initial, function_name
 from htdag.options import stage_options
 from htdag.options.stage_options import Options
 from htdag.runtime.code.reducers import counted
@@ -931,7 +931,7 @@ def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[
 
 def _check_initial(initial: Any, stage: str) -> None:
     if initial is not MISSING:
-        check_function(lambda: initial, f"{stage} (initial)")
+        check_initial(initial, stage)
 
 
 def _checked_fan_in(fan_in: int | None, stage: str) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Tuple
 from . import odd, static
 
 _MOST_TRIES = 2_000
+_LONGEST = 200  # letters of what leads to a part
 _PLAIN = (str, bytes, int, float, complex, bool, type(None))
 
 
@@ -71,7 +72,10 @@ def find(value: Any, name: str, dumps: Callable[[Any], Any]) -> Culprit:
 def place(value: Any, name: str, dumps: Callable[[Any], Any]) -> str:
     """Return words on the part of a value that cannot be pickled, "" where it is all of it."""
     found = find(value, name, dumps)
-    return "" if found.path == name else " (%s, a %s)" % (found.path, found.kind)
+    path = found.path
+    if len(path) > _LONGEST:
+        path = path[: _LONGEST // 2] + " ... " + path[-_LONGEST // 2 :]
+    return "" if path == name else " (%s, a %s)" % (path, found.kind)
 
 
 def _is_refused(value: Any) -> bool:

@@ -560,7 +560,56 @@ def set_exception(made: Any, state: Any) -> None:
     made.__suppress_context__ = suppress
 
 
+# Mocks, for each of which `unittest.mock` makes a class, and the calls that they note
+
+
+def of_mock(value: Any) -> Any:
+    kind = type(value)
+    left_out = ("__module__", "__dict__", "__weakref__")
+    members = {name: own for name, own in vars(kind).items() if name not in left_out}
+    state = (dict(static.attributes(value)), members)
+    return new_mock, (kind.__name__, kind.__bases__), state, None, None, set_mock
+
+
+@known
+def new_mock(name: str, bases: Any) -> Any:
+    """Return a mock that knows nothing yet."""
+    return object.__new__(type(name, bases, {"__module__": bases[-1].__module__}))
+
+
+@known
+def set_mock(made: Any, state: Any) -> None:
+    """Give a mock and its class their attributes, past what the class does about that."""
+    attributes, members = state
+    made.__dict__.update(attributes)
+    for name, member in members.items():
+        setattr(type(made), name, member)
+
+
+def of_call(value: Any) -> Any:
+    content, state = tuple(tuple.__iter__(value)), dict(static.attributes(value))
+    return new_call, (type(value), content), state, None, None, set_attributes
+
+
+@known
+def new_call(kind: Any, content: Any) -> Any:
+    """Return a call of a mock, which does not yet know of what."""
+    return tuple.__new__(kind, content)
+
+
+# Of Python's own modules
+
+
+def of_struct(value: Any) -> Any:
+    return type(value), (value.format,)
+
+
 # Of other libraries
+
+
+def of_float_info(value: Any) -> Any:
+    """Reduce what `numpy.finfo` tells of a type, which its pickle leaves out."""
+    return type(value), (value.dtype,)
 
 
 def of_universal_function(value: Any) -> Any:
