@@ -149,7 +149,8 @@ def _ask_one(url: str, failures: Counter[str]) -> Answer:
             problem = f"the server answers: {error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             failures[parts.netloc] += 1
-            return Answer(problem=f"its server could not be reached: {error}")
+            told = getattr(error, "reason", error)
+            return Answer(problem=f"its server could not be reached: {told}")
         else:
             if state:
                 return Answer(state)
