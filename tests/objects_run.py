@@ -262,7 +262,8 @@ class Runs:
         values = [self.names[f"make_{slug}"](None) for slug in slugs]
         pairs = htdag.source(values, chunk_size=ALL).map(same).zip(htdag.source(slugs))
         probe = functools.partial(probe_one, self.probes(slugs))
-        return pairs.starmap(probe, chunk_size=ALL, **self.fuse), lambda run, target: run.result(target)
+        stage = pairs.starmap(probe, chunk_size=ALL, **self.fuse)
+        return stage, lambda run, target: run.result(target)
 
     def result(self, slugs):
         import htdag

@@ -628,6 +628,19 @@ DIFFERENT = {
         ),
         *("1", "2"),
     ),
+    "module and name in a text of a notation": (
+        (
+            'import json, other, pydoc\nK = \'{"module": "other", "name": "g"}\'\n'
+            "def f(x):\n    k = json.loads(K)\n"
+            "    return pydoc.locate(k['module'] + chr(46) + k['name'])(x)\n"
+            "# other.py\ndef g(x): return x + %%"
+        ),
+        *("1", "2"),
+    ),
+    "a name in an expression": (
+        "LIMIT = %%\nK = {'a': 'm + LIMIT'}\ndef f(x): return x.eval(K['a'])",
+        *("1", "2"),
+    ),
     "reducer": (
         (
             "import copyreg\nclass A: pass\ndef made(a): return A()\n"

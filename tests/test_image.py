@@ -306,6 +306,7 @@ NAMES = {
     "in a pickle": "pickle.loads(BLOB)()",
     "of a module in a variable": "importlib.import_module(LATE).ONE * 3",
     "in a query": "helper.query(QUERY)[0]",
+    "in an expression": "helper.evaluate(EXPRESSIONS[0])",
     "in a query of a class": "sum(helper.query(Names.query))",
 }
 
@@ -318,6 +319,8 @@ import htdag
 import helper
 limit = 3
 lower = 3
+whole = 3
+EXPRESSIONS = ["whole", "nothing"]
 some = 1
 more = 2
 helper.located = helper.added = 3
@@ -336,6 +339,8 @@ stage = htdag.source([1]).map(f, name="out")
     def query(text):
         names = sys._getframe(1).f_globals
         return [names[name] for name in re.findall("@([a-z]+)", text)]
+    def evaluate(text):
+        return sys._getframe(1).f_globals[text]
     def limit():
         return 3
     located = added = 0

@@ -383,3 +383,22 @@ def test_the_functions_to_keep_are_there():
 def test_no_module_is_missed_by_the_packaging():
     found = {module.name for module in pkgutil.walk_packages([str(PACKAGE)], "htdag.")}
     assert found == set(MODULES) - {"htdag"}
+
+
+def test_only_processes_of_runs_change_their_working_directory():
+    """What a user's process may do is `Run.debug`, which does an item again in it."""
+    changing = {
+        name
+        for name, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in ("chdir", "fchdir")
+    }
+    runtime = {
+        "api.checkpoint",
+        "api.command",
+        "dag.local",
+        "dag.post",
+        "job.surroundings",
+        "job.workdir",
+    }
+    assert changing <= {"htdag.run.locate", *(f"htdag.runtime.{name}" for name in runtime)}

@@ -392,5 +392,5 @@ def test_what_is_nested_too_deep_is_refused():
 
 def test_a_copy_of_a_weak_reference_is_refused_by_the_name_that_users_know():
     copied = pickle.loads(pickling.dumps(weakref.ref(Lone("a"))))
-    with pytest.raises(StageError, match="a weakref.ReferenceType cannot be a key"):
+    with pytest.raises(StageError, match=r"a weakref\.ReferenceType cannot be a key"):
         keyhash.digest(copied)

@@ -177,6 +177,7 @@ class _Walk:
         self._own_names = mentions.own_names()
         self._variables: set[str] = set()  # which texts name behind an @
         self._words: set[str] = set()  # that may be names of modules which texts name
+        self._texts: list[str] = []  # which may be expressions
         self._named: set[mentions.Mention] = set()
         self._late: set[str] = set()  # those of them that are not loaded, and have been followed
         self._by_text: set[int] = set()  # those that are
@@ -249,6 +250,7 @@ class _Walk:
         self._named |= found.mentions
         self._variables |= found.variables
         self._words |= found.words
+        self._texts.append(found.text)
 
     def _reducers(self) -> None:
         """Add what the user's code told `copyreg`: any function may give objects of the class."""
@@ -542,6 +544,9 @@ class _Walk:
 
     def _look_up_told(self) -> None:
         """Follow what texts name."""
+        if self._names & mentions.EVALUATES:
+            self._variables.update(mentions.words_in("\0".join(self._texts)))
+            self._texts.clear()
         for scope, file in list(self._scopes.values()):
             for name in sorted(self._variables & scope.keys() - _OF_MODULES):
                 self._global(scope, name, file)

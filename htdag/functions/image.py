@@ -95,6 +95,8 @@ class _Piece:
     names: set[str] = field(default_factory=set)  # that its functions use, of whatever
     modules: set[str] = field(default_factory=set)
     variables: frozenset[str] = frozenset()  # which its texts name, of whatever module
+    text: str = ""  # which may be expressions
+    locals: set[str] = field(default_factory=set)  # which mean no global in these
     holds: dict[int, Any] = field(default_factory=dict)  # what may be changed in it
     problem: tuple[str, str] | None = None
     group: int = -1
@@ -123,7 +125,7 @@ class Image:
         self._files: dict[str, bytes] = {}
         self._roots: list[_Piece] = []
         self._own_names = mentions.own_names()
-        self._mentioning: list[_Piece] = []  # those with such variables
+        self._mentioning: list[_Piece] = []  # those with texts
         self._scopes: set[str] = set()  # modules of functions
         self._registered: dict[type, tuple[Name | None, bytes, list[Name]]] = {}
         self._always: set[str] = set()  # files that all jobs get
@@ -195,7 +197,12 @@ class Image:
     def _take_variables(self) -> bool:
         """Want the variables that texts name of any module with functions; tell if any is new."""
         before = len(self._queue)
+        evaluates = bool(self._names & mentions.EVALUATES)
         for piece in self._mentioning:
+            if evaluates and piece.text:
+                words = set(mentions.words_in(piece.text)) - piece.locals
+                piece.variables |= words
+                piece.text = ""
             for module in self._scopes:
                 there = vars(sys.modules[module]).keys()
                 new = {(module, name) for name in piece.variables & there if not _is_special(name)}
@@ -227,8 +234,8 @@ class Image:
                 piece.names |= found.words
             if each.name in vars(sys.modules[each.module]) and not _is_special(each.name):
                 piece.needs.add((each.module, each.name))
-        if found.variables:
-            piece.variables = found.variables
+        if found.variables or found.text:
+            piece.variables, piece.text = found.variables, found.text
             self._mentioning.append(piece)
 
     def _make(self, name: Name) -> None:
@@ -326,6 +333,7 @@ class Image:
             return
         module = own.__name__
         self._scopes.add(module)
+        piece.locals.update(function.__code__.co_varnames)
         use = _use(function.__code__)
         piece.names |= use.names
         there = {name for name in vars(own) if not _is_special(name)}

@@ -29,7 +29,9 @@ from htdag.runtime.code.static import namespace
 
 _LARGE = 1 << 20
 """Longer texts are not read: of a module whose name is in one, any name may be used."""
+_SHORT = 10_000
 _AT_ONCE = 4096
+_WORD = re.compile(r"[^\W\d]\w*")
 _BEHIND_AT = re.compile(r"@ ?([^\W\d]\w*)")
 _DOTTED = re.compile(r"(?:[.:][^\W\d]\w*)*")
 _DOTTED_BYTES = re.compile(rb"(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
@@ -67,15 +69,25 @@ class Found:
     variables : frozenset of str
         The words behind an @.
     words : frozenset of str
-        The texts that are a name as a whole, where any names a module or where there is but one.
+        The words in them, where any names a module or where there is but one.
+    text : str
+        All of them, unless they are long: of an expression any word may be a variable.
     """
 
     mentions: frozenset[Mention] = frozenset()
     variables: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
+    text: str = ""
 
 
 NOTHING = Found()
+EVALUATES = frozenset({"eval", "evaluate"})
+"""What code calls that evaluates expressions, as pandas and numexpr do."""
+
+
+def words_in(text: str) -> list[str]:
+    """Return the words in a text that may be names."""
+    return _WORD.findall(text)
 
 
 class Names:
@@ -99,6 +111,8 @@ class Names:
             return NOTHING
         mentions: set[Mention] = set()
         variables: set[str] = set()
+        words: set[str] = set()
+        text = ""
         for start in range(0, len(texts), _AT_ONCE):
             some = texts[start : start + _AT_ONCE]
             joined = "\0".join([each for each in some if type(each) is str])
@@ -107,18 +121,19 @@ class Names:
                     mentions.update(self._in_large(large))
                     joined = joined.replace(large, "")
             mentions.update(self._in_text(joined))
+            if len(text) + len(joined) <= _SHORT:
+                text = f"{text}\0{joined}" if text else joined
             if "@" in joined:
                 variables.update(_BEHIND_AT.findall(joined))
             for each in some:
                 if type(each) is bytes:
                     is_large = len(each) > _LARGE
                     mentions.update(self._in_large(each) if is_large else self._in_bytes(each))
-        words: frozenset[str] = frozenset()
-        if mentions or len(texts) == 1:
-            words = frozenset(each for each in texts if type(each) is str and each.isidentifier())
-        if not (mentions or variables or words):
+            if mentions or len(texts) == 1:
+                words.update(words_in(joined))
+        if not (mentions or variables or words or text):
             return NOTHING
-        return Found(frozenset(mentions), frozenset(variables), words)
+        return Found(frozenset(mentions), frozenset(variables), frozenset(words), text)
 
     def stored(self, module: str) -> frozenset[str] | None:
         """Return the names that a module that is not loaded binds or uses; None for any."""

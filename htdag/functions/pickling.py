@@ -65,7 +65,8 @@ class ItemPickler:
         except Exception as error:
             raise ItemPickleError(
                 f"source {self._stage!r}: item {number}, a {type(item).__name__}"
-                f"{_place(item, 'item', error, pickling.dumps)}, cannot be pickled for the jobs: {error}"
+                f"{_place(item, 'item', error, pickling.dumps)}, cannot be pickled for the jobs: "
+                f"{error}"
             ) from error
 
     def _pickled(self, item: Any) -> Pickled:

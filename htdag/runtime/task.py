@@ -73,11 +73,13 @@ class Job(NamedTuple):
         return found
 
 
-def read_job(node: str, chunk: str, attempt: int) -> Job:
-    """Read what a job has to do from the current directory."""
-    program = layout.read_json(layout.program(node), "outputs")
-    description = layout.read_json(layout.chunk(node, chunk, attempt), "streams", "binds", "todo")
-    return Job(node, chunk, attempt, program, description)
+def read_job(node: str, chunk: str, attempt: int, root: str = "") -> Job:
+    """Read what a job has to do, from a run directory or else from the current directory."""
+    program = layout.read_json(os.path.join(root, layout.program(node)), "outputs")
+    path = os.path.join(root, layout.chunk(node, chunk, attempt))
+    description = layout.read_json(path, "streams", "binds", "todo")
+    job = Job(node, chunk, attempt, program, description)
+    return job.at(root) if root else job
 
 
 class Counts(NamedTuple):

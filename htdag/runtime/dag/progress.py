@@ -167,13 +167,8 @@ def finish_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
         return
     from ..job import worker  # with all that jobs need
 
-    here = os.getcwd()
-    os.chdir(run)
-    try:
-        for chunk, attempt in killed:
-            worker.finish_killed(name, chunk, attempt)
-    finally:
-        os.chdir(here)
+    for chunk, attempt in killed:
+        worker.finish_killed(run, name, chunk, attempt)
 
 
 def outcomes_of(states: List[ChunkState]) -> List[inputs.Outcome]:

@@ -18,7 +18,7 @@ def folder_of(job: Job) -> str:
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
     if scratch and os.path.isdir(scratch):
         return os.path.join(scratch, "%s.%s.%d.work" % (job.node, job.chunk, job.attempt))
-    return os.path.abspath(layout.work(job.node, job.chunk, job.attempt))
+    return os.path.abspath(os.path.join(job.root, layout.work(job.node, job.chunk, job.attempt)))
 
 
 def _working(job: Job) -> str:
@@ -108,9 +108,10 @@ def leave(job: Job) -> int:
         return 0
     from . import output_files
 
+    root = job.root or os.curdir
     folder = layout.returned(job.node, job.chunk, job.attempt)
-    number = output_files.clear(".", folder, job.files, job.program.get("output_url", ""))
-    if not number and os.path.exists(layout.RUN):
+    number = output_files.clear(root, folder, job.files, job.program.get("output_url", ""))
+    if not number and os.path.exists(os.path.join(root, layout.RUN)):
         with contextlib.suppress(OSError):
-            os.rmdir(folder)  # elsewhere HTCondor asks for it
+            os.rmdir(os.path.join(root, folder))  # elsewhere HTCondor asks for it
     return number

@@ -182,9 +182,9 @@ def _files(job: Job) -> Dict[str, Any]:
     return {"returned": returned, "carrying": carrying}
 
 
-def finish_killed(node: str, chunk: str, attempt: int) -> None:
+def finish_killed(run: str, node: str, chunk: str, attempt: int) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
-    job = read_job(node, chunk, attempt)
+    job = read_job(node, chunk, attempt, run)
     if any(not os.path.exists(path) for path in job.files):
         return
     _reconcile_outputs(job)
