@@ -17,7 +17,18 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 FOLDERS = {".ci", "benchmarks", "docs", "examples", "htdag", "tests", "tools"}
-FILES = {".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"}
+FILES = {
+    ".gitignore",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "pyproject.toml",
+    ".pre-commit-config.yaml",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+}
 
 
 def run(*command: object, **options: object) -> str:
