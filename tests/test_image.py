@@ -359,6 +359,21 @@ stage = htdag.source([1]).map(f, name="out")
     assert run_project({"main.py": main, "helper.py": helper, **late}) == ["3"]
 
 
+def test_nothing_of_htdag_is_a_module_of_the_users(tmp_path: Path):
+    """A checkout lies in a folder in which modules are searched for, as the user's do."""
+
+    def told(x: int) -> Any:
+        return "htdag.MISSING", "htdag.files", "htdag.stages.kinds", x
+
+    image = Image()
+    image.dump({"functions": [told]})
+    image.finish()
+    image.write(tmp_path)
+    content = pickle.loads((tmp_path / layout.IMAGE).read_bytes())
+    assert [name for name in content["pieces"] if name[0].startswith("htdag")] == []
+    assert [name for name in content["modules"] if name.startswith("htdag")] == []
+
+
 def test_packages_are_not_imported_at_submit(run_project: Any):  # noqa: F811
     main = """
     import htdag

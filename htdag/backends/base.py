@@ -181,6 +181,12 @@ class Backend(Protocol):
     def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
         """Return what is known beforehand of what `submit` will return."""
 
+    def finish_removal(self, run: Path, ticket: dict[str, Any]) -> None:
+        """End what was removed while nobody answered, before anything of the run is changed.
+
+        Raises `BackendError` where that is still so.
+        """
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start what is left of a run; return what is needed to find it again.
 
@@ -300,6 +306,11 @@ class Submission:
         if not self.is_here:
             return None
         return self._backend.peek(self._run, self._ticket, node, chunk, what)
+
+    def finish_removal(self) -> None:
+        """End what was removed while nobody answered."""
+        if self.is_here:
+            self._backend.finish_removal(self._run, self._ticket)
 
     def remove(self, *, force: bool) -> None:
         """End the run, and return once nothing of it runs any more."""

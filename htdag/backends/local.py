@@ -44,6 +44,9 @@ class LocalBackend:
         """Return all of it: nothing."""
         return {}
 
+    def finish_removal(self, run: Path, ticket: dict[str, Any]) -> None:
+        """Processes of this machine end when they are told."""
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Start the process that runs the run directory, and wait until it has begun."""
         if _is_alive(run):

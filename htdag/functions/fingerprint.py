@@ -827,10 +827,9 @@ def _annotation(kind: Any) -> Any:
 
 def _texts(value: Any) -> list[Any]:
     """Return the docstrings of a function or class, and those of the functions in it."""
-    code = getattr(value, "__code__", None)
     found = [value.__doc__ if isinstance(value.__doc__, str) else None]
-    if isinstance(code, types.CodeType):
-        found += [text for text in code.co_consts if isinstance(text, str)]
+    if type(value) is types.FunctionType:
+        found += [text for text in value.__code__.co_consts if isinstance(text, str)]
     return found
 
 

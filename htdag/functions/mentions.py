@@ -232,7 +232,8 @@ def own_names() -> Names:
     folders = tuple((folder, _changed(folder)) for folder in own_folders())
     if _last is None or _last[0] != (loaded, folders):
         names = {name for name in loaded if is_project_module(sys.modules.get(name))}
-        names = names.union({"__main__"}, *(_modules_in(*each) for each in folders))
+        beside = frozenset[str]().union(*(_modules_in(*each) for each in folders))
+        names |= {"__main__"} | beside.difference(loaded)  # what is installed may lie there, too
         _last = (loaded, folders), Names(names)
     return _last[1]
 

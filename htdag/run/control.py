@@ -44,6 +44,7 @@ class Control:
         ):
             return
         self.check_python()
+        self._run.submission().finish_removal()  # until then jobs may still write their files
         self._discard_damaged()
         self._run.submit(self._run.backend(self._run.backend_name))
 

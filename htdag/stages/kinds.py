@@ -9,6 +9,9 @@ class _Missing:
     def __repr__(self) -> str:
         return "MISSING"
 
+    def __reduce__(self) -> str:
+        return "MISSING"  # its copies are itself
+
 
 MISSING: Any = _Missing()
 """Stands for "no initial value", so that None can be one."""

@@ -161,6 +161,11 @@ class CondorBackend:
         setup = self._setup(before).to_ticket()
         return {"cluster": None, "before": cluster, "dag": dag, "htcondor": setup}
 
+    def finish_removal(self, run: Path, ticket: dict[str, Any]) -> None:
+        """Remove for good what was removed while the schedd did not answer."""
+        with translated_errors(f"removing cluster {ticket['cluster']}"):
+            jobs.finish_removal(Setup.of_ticket(ticket), run, ticket["cluster"])
+
     def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """Submit the DAG; where parts of it are done, by way of a rescue DAG."""
         if os.getuid() == 0:
@@ -171,8 +176,7 @@ class CondorBackend:
         options: dict[str, Any] = {"UseDagDir": True, "AutoRescue": 1, "BatchName": name}
         first = not (run / f"{dag}.condor.sub").exists()
         if before is not None:
-            with translated_errors(f"removing cluster {before['cluster']}"):
-                jobs.finish_removal(setup, run, before["cluster"])
+            self.finish_removal(run, before)
         jobs.halt(run, dag, False)
         descriptions.release(run)
         if not first:
