@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from htdag.compile import urls
@@ -112,22 +112,22 @@ def identity_content(
     """
     memo: fingerprint.Memo = {}
     nodes: dict[str, Any] = {}
-    reached: list[set[Any]] = []
+    kinds = {id(kind): kind for own in classes.values() for kind in own}  # some have no hash
     for node in plan.nodes:
-        nodes[node.name], kinds = _node_identity(node, travels[node.name], memo, found.states)
-        reached.append(kinds)
+        nodes[node.name], reached = _node_identity(node, travels[node.name], memo, found.states)
+        kinds.update({id(kind): kind for kind in reached})
     return {
         "format": FORMAT,
         "python": list(sys.version_info[:2]),
         "nodes": nodes,
         "stages": {name: data["stage"].kind for name, data in plan.stages.nodes(data=True)},
-        "kinds": _kinds(plan, set[Any]().union(*classes.values(), *reached), memo),
+        "kinds": _kinds(plan, kinds.values(), memo),
         "urls": found.states,
         "unknown": found.unknown,
     }
 
 
-def _kinds(plan: Plan, kinds: set[Any], memo: fingerprint.Memo) -> dict[str, dict[str, str]]:
+def _kinds(plan: Plan, kinds: Collection[Any], memo: fingerprint.Memo) -> dict[str, dict[str, str]]:
     """Return what items may name: by module, the digests of classes, functions, and of packages.
 
     What stands under no name is that of a whole module, or package.
@@ -151,13 +151,13 @@ def _functions(plan: Plan) -> Iterator[Any]:
 
 def _node_identity(
     node: Node, travel: Travel, memo: fingerprint.Memo, states: Mapping[str, str]
-) -> tuple[dict[str, Any], set[type]]:
+) -> tuple[dict[str, Any], list[type]]:
     """Return what a node computes, and the classes that its functions reach."""
     made = [
         (stage, fingerprint.of_function(function, memo)) for (_, stage), function in functions(node)
     ]
     values = [fingerprint.of_value(v, "its initial value", memo) for v in initials(node)]
-    reached = {kind for each in [*(each for _, each in made), *values] for kind in each.classes}
+    reached = [kind for each in [*(each for _, each in made), *values] for kind in each.classes]
     options = {
         name: _text(value)
         for name, value in node.options.given().items()
