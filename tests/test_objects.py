@@ -197,7 +197,8 @@ def check(folder: Path, own: str, on: str, tables: dict[str, list[Entry]], **fus
     write_scripts(folder, own, tables)
     plain = answers(folder, "plain", tables)
     told = answers(folder, on, tables, **fuse)
-    assert differences(plain["answers"], told["answers"], tables) == {}
+    found = differences(plain["answers"], told["answers"], tables)
+    assert not found, "\n".join(f"{name}: {answers}" for name, answers in found.items())
 
 
 @pytest.mark.parametrize("group", GROUPS)
