@@ -516,9 +516,9 @@ class Pipeline:
             expressions.check(plan)
         if old is None:
             resubmit.start_new(directory, tag, plan, backend, self._final)
-            return Run(directory)
-        before = resubmit.ticket(old, on)
-        resubmit.start_again(old, plan, backend, asked.keep_finished, before, self._final)
+        else:
+            before = resubmit.ticket(old, on)
+            resubmit.start_again(old, plan, backend, asked.keep_finished, before, self._final)
         return Run(directory)
 
     def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -48,8 +48,9 @@ def load(tag: str) -> Run:
     with contextlib.suppress(OSError):  # another user's
         restore(path)
     if not any((path / name).exists() for name in (layout.RUN, layout.PLAN)):
-        hint = validation.did_you_mean(tag, [path.name for path in _run_paths("*")])
-        raise RunNotFound("; ".join(filter(None, [f"there is no run with the tag {tag!r}", hint])))
+        known = [path.name for path in _run_paths("*")]
+        hint = validation.did_you_mean(tag, known, before="; ")
+        raise RunNotFound(f"there is no run with the tag {tag!r}{hint}")
     return Run(path)
 
 

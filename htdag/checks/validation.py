@@ -56,7 +56,7 @@ def shown(value: Any) -> str:
     return shorten.short(value)
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", *, before: str = "") -> str:
     """Return the hint for a name that does not exist.
 
     Parameters
@@ -67,6 +67,8 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
         The names that there are.
     otherwise : str
         The hint where none of them is alike.
+    before : str
+        What stands before a hint, but not before nothing.
 
     Examples
     --------
@@ -76,4 +78,5 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     import difflib
 
     near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else otherwise
+    hint = f"did you mean {near[0]!r}?" if near else otherwise
+    return f"{before}{hint}" if hint else ""

@@ -108,8 +108,7 @@ def check_categories(throttles: Throttles, used: Mapping[str, str], pipeline: st
             )
     for category in limits:
         if category not in used:
-            hint = validation.did_you_mean(category, used)
-            hint = f"; {hint}" if hint else ""
+            hint = validation.did_you_mean(category, used, before="; ")
             raise OptionError(
                 f"pipeline {pipeline!r}: option maxjobs={shown(limits)}: no stage has "
                 f"category={category!r}{hint}"

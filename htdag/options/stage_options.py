@@ -130,9 +130,7 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
             )
         if check is None:
             known = [*_CHECKS, *PIPELINE_ONLY]
-            known = [_MEANT[name]] if name in _MEANT else known
-            hint = validation.did_you_mean(_MEANT.get(name, name), known)
-            hint = f"; {hint}" if hint else ""
+            hint = validation.did_you_mean(_MEANT.get(name, name), known, before="; ")
             raise OptionError(
                 f"stage {stage!r}: there is no option {name!r}{hint} "
                 f"(any other submit command goes into submit={{...}})"

@@ -168,7 +168,7 @@ def start_new(
     plan: Plan,
     backend: Backend,
     functions: Sequence[FinalFunction] = (),
-) -> RunDirectory:
+) -> None:
     """Write and start a run, with what the cache has."""
     takeover = Takeover()
     try:
@@ -181,10 +181,10 @@ def start_new(
     if takeover.matches:
         content = progress.read_plan(str(directory))
         _say(verdicts(directory, content, takeover.matches), only_reused=True)
-    return _start(directory, backend)
+    _start(directory, backend)
 
 
-def _start(directory: Path, backend: Backend) -> RunDirectory:
+def _start(directory: Path, backend: Backend) -> None:
     """Submit a run directory that was just written; where that fails, remove it again."""
     run = RunDirectory(directory)
     try:
@@ -193,7 +193,6 @@ def _start(directory: Path, backend: Backend) -> RunDirectory:
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    return run
 
 
 def start_again(
@@ -203,15 +202,15 @@ def start_again(
     keep_finished: Collection[str] = (),
     before: dict[str, Any] | None = None,
     functions: Sequence[FinalFunction] = (),
-) -> RunDirectory:
+) -> None:
     """Write a run, with what an earlier one has finished, in the place of that one; start it.
 
     ``before`` is where that one was submitted, if the new one is to go there too.
 
-    Where nothing is left to compute, the earlier run is returned as it is.
+    Where nothing is left to compute, the earlier run stays as it is.
     """
     with alone(old.path):
-        return _start_again(old, plan, backend, keep_finished, before, functions)
+        _start_again(old, plan, backend, keep_finished, before, functions)
 
 
 def _start_again(
@@ -221,7 +220,7 @@ def _start_again(
     keep_finished: Collection[str],
     before: dict[str, Any] | None,
     functions: Sequence[FinalFunction],
-) -> RunDirectory:
+) -> None:
     require_ended(old, "gone on with")
     directory = old.path
     new = aside(directory, "again")
@@ -233,13 +232,12 @@ def _start_again(
         if _is_done(old) and is_as_before(directory, new):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
             _deliver_again(old)
-            return old
+            return
         _say(found)
         _mark(new)
         put_in_place(new, directory, lambda: RunDirectory(directory).submit(backend, before))
     finally:
         remove_quietly(new)
-    return RunDirectory(directory)
 
 
 def _deliver_again(run: RunDirectory) -> None:
