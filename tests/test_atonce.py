@@ -10,8 +10,8 @@ import reference
 import htdag
 from htdag.backends.base import Activity, RunState
 from htdag.observe.status import Reader
-from htdag.runtime import layout
-from htdag.runtime.dag import materialization, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import materialization
 
 SHORT = "000000, 1, in/000000.1.json\n"
 LONG = SHORT[:-1] + ", x" * materialization.LONGEST_MATERIALIZED + "\n"
@@ -29,7 +29,7 @@ LONG = SHORT[:-1] + ", x" * materialization.LONGEST_MATERIALIZED + "\n"
 def test_limits_that_long_lines_take_away_are_told(tmp_path, options, left_out):
     stage = htdag.source(range(4), chunk_size=1).map(abs, name="work", **options)
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     (node,) = plan["nodes"]
     submit, log = run / layout.submit("work"), run / layout.logs("work") / "post.log"
     before = submit.read_text()

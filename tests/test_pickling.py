@@ -24,9 +24,9 @@ import reference
 
 import htdag
 from htdag.functions.pickling import function_name
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.code import culprit, pickling
-from htdag.runtime.dag import judgement, progress
+from htdag.runtime.dag import judgement
 from htdag.runtime.data import frames
 
 # What a script ends with.
@@ -93,7 +93,7 @@ def run_project(tmp_path):
 
     def run_project(files):
         run = compile_project(tmp_path, files)
-        plan = progress.read_plan(str(run))
+        plan = planfile.read(str(run))
         for node in plan["nodes"]:
             for chunk, attempt in reference.listed(run, node["name"]):
                 job = ["work", node["name"], chunk, attempt]

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.package import FOLDER
 from htdag.compile.node_content import functions_of
@@ -21,6 +21,10 @@ from htdag.functions.packages import Package, own_distributions, packages_of
 from htdag.functions.project import package_folders
 from htdag.plan import Node, Plan
 from htdag.runtime import layout
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import EnvironmentEntry
+
 
 _RUN = """\
 #!/bin/sh
@@ -210,7 +214,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
+def content(node: Node, placed: Mapping[Environment, Placed]) -> EnvironmentEntry:
     """Return what the jobs of a node are to compare, and what to say where it differs."""
     environment = placed[environment_of(node)].environment
     reached = _reached(node)
@@ -220,7 +224,7 @@ def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
         "folders": [] if environment.brings_packages else package_folders(),
         "distributions": own_distributions(reached),
         "packages": [
-            [package.module, package.distribution, package.version, package.required]
+            (package.module, package.distribution, package.version, package.required)
             for package in packages
         ],
         "remedy": {

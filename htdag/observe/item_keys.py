@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from htdag.runtime import layout
+from htdag.runtime import layout, task
 from htdag.runtime.data import views
 
 
@@ -31,10 +30,6 @@ def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
     ]
     if not numbers:
         return
-    path = run / layout.chunk(node, name, max(numbers))
-    description: dict[str, Any] = layout.read_json(str(path), "streams", "view")
-    for stream in description["streams"]:
-        for part in stream["parts"]:
-            part["files"] = [str(run / file) for file in part["files"]]
-    for key, _ in views.open_view(description, None).items:
+    description = task.read_description(str(run), node, name, max(numbers))
+    for key, _ in views.open_view(task.located(description, str(run)), None).items:
         yield key

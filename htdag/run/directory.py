@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag import backends, history
 from htdag.backends import Backend, tickets
@@ -23,9 +23,11 @@ from htdag.observe.status import Reader
 from htdag.reuse import cache
 from htdag.reuse.swap import discard_replaced
 from htdag.run.damage import damaged
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.stages import Stage
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 class RunDirectory:
@@ -181,7 +183,7 @@ class RunDirectory:
             if node["mode"] != "loop":
                 continue
             step = self.path / layout.step(node["name"])
-            if stage not in _stage_names(step, progress.read_plan(str(step))):
+            if stage not in _stage_names(step, planfile.read(str(step))):
                 continue
             last = layout.last_round(str(self.path), node["name"])
             wanted = range(last, 0, -1) if number is None else [number]
@@ -198,8 +200,8 @@ class RunDirectory:
             raise UsageError(f"round={number}: stage {stage!r} is in no loop")
 
     @cached_property
-    def plan(self) -> dict[str, Any]:
-        return progress.read_plan(str(self.path))
+    def plan(self) -> Plan:
+        return planfile.read(str(self.path))
 
     @cached_property
     def reader(self) -> Reader:
@@ -257,7 +259,7 @@ class RunDirectory:
             discard_replaced(self.path)
 
 
-def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+def _stage_names(run: Path, plan: Plan) -> Iterator[str]:
     """Yield the names of all stages of a plan, those that loops repeat too."""
     for entry in plan["stages"]:
         if entry["kind"] not in ("state", "import"):
@@ -265,12 +267,12 @@ def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
     for node in plan["nodes"]:
         if node["mode"] == "loop":
             step = run / layout.step(node["name"])
-            yield from _stage_names(step, progress.read_plan(str(step)))
+            yield from _stage_names(step, planfile.read(str(step)))
 
 
 def _tell_tag(run: Path, tag: str) -> None:
     """Let what jobs are told have the run's tag, which may be another one than when it was made."""
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         name = node["name"]
         if node["mode"] == "loop":
             last = layout.last_round(str(run), name)

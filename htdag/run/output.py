@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import NotDone
 from htdag.run import locate
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry
 
 _Spans = dict[str, list[int]]
 
@@ -59,7 +62,7 @@ class Output:
             f"run {self._run.tag!r}: no job of stage {stage!r} has begun with item {key} yet"
         )
 
-    def _jobs(self, node: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    def _jobs(self, node: NodeEntry) -> Iterator[tuple[str, int]]:
         """Yield chunk and attempt of the jobs that have left anything, or run now."""
         found = {
             (layout.chunk_name(chunk), attempt)
@@ -73,7 +76,7 @@ class Output:
         yield from sorted(found)
 
     def _of_item(
-        self, node: dict[str, Any], chunk: str, attempt: int, place: locate.Place, which: str
+        self, node: NodeEntry, chunk: str, attempt: int, place: locate.Place, which: str
     ) -> bytes | None:
         """Return what an item printed in one attempt; None where that did not begin with it."""
         record = self._fetched(node, chunk, layout.record(node["name"], chunk, attempt))
@@ -99,24 +102,24 @@ class Output:
             return b""
         return whole[_end(spans[last], which) if spans else 0 :]
 
-    def _whole(self, node: dict[str, Any], chunk: str, attempt: int, which: str) -> bytes:
+    def _whole(self, node: NodeEntry, chunk: str, attempt: int, which: str) -> bytes:
         path = (layout.stdout if which == "out" else layout.stderr)(node["name"], chunk, attempt)
         file = self._run.path / path
         if file.exists() and (file.stat().st_size or self._has_ended(node, chunk, attempt)):
             return _content(file)
         return self._peek(node, chunk, which) or b""
 
-    def _has_ended(self, node: dict[str, Any], chunk: str, attempt: int) -> bool:
+    def _has_ended(self, node: NodeEntry, chunk: str, attempt: int) -> bool:
         record = self._run.path / layout.record(node["name"], chunk, attempt)
         return recordfile.end(str(record)) is not None
 
-    def _fetched(self, node: dict[str, Any], chunk: str, path: str) -> bytes | None:
+    def _fetched(self, node: NodeEntry, chunk: str, path: str) -> bytes | None:
         try:
             return _content(self._run.path / path)
         except FileNotFoundError:
             return self._peek(node, chunk, path)
 
-    def _peek(self, node: dict[str, Any], chunk: str, what: str) -> bytes | None:
+    def _peek(self, node: NodeEntry, chunk: str, what: str) -> bytes | None:
         if self._run.around is not None:
             return None  # HTCondor knows the jobs of a round by another name than theirs here
         return self._run.submission().peek(node["name"], chunk, what)

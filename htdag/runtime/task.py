@@ -6,10 +6,14 @@ import json
 import mmap
 import os
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
 
 from . import layout, requests
 from .lease import Claim
+
+if TYPE_CHECKING:
+    from .formats.record import JobMeasures
+    from .formats.task import BindParts, Description, Part, Program, StreamParts
 
 STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 
@@ -20,25 +24,15 @@ class Job(NamedTuple):
     node: str
     chunk: str
     attempt: int
-    program: Dict[str, Any]
-    description: Dict[str, Any]
+    program: Program
+    description: Description
     root: str = ""
     copies_bound: bool = False  # whether each call has bound values for itself, however large
 
     def at(self, root: str) -> Job:
         """Return the job with absolute paths, for a process that works somewhere else."""
 
-        def absolute(stream: Dict[str, Any]) -> Dict[str, Any]:
-            parts = [
-                {**part, "files": [os.path.join(root, file) for file in part["files"]]}
-                for part in stream["parts"]
-            ]
-            return {**stream, "parts": parts}
-
-        binds = {name: absolute(bind) for name, bind in self.description["binds"].items()}
-        streams = [absolute(stream) for stream in self.description["streams"]]
-        description = {**self.description, "binds": binds, "streams": streams}
-        return self._replace(description=description, root=root)
+        return self._replace(description=located(self.description, root), root=root)
 
     @property
     def record(self) -> str:
@@ -73,13 +67,43 @@ class Job(NamedTuple):
         return found
 
 
-def read_job(node: str, chunk: str, attempt: int, root: str = "") -> Job:
-    """Read what a job has to do, from a run directory or else from the current directory."""
-    program = layout.read_json(os.path.join(root, layout.program(node)), "outputs")
-    path = os.path.join(root, layout.chunk(node, chunk, attempt))
-    description = layout.read_json(path, "streams", "binds", "todo")
-    job = Job(node, chunk, attempt, program, description)
-    return job.at(root) if root else job
+def located(description: Description, root: str) -> Description:
+    """Return a description whose files are found from any folder."""
+
+    def absolute(parts: List[Part]) -> List[Part]:
+        return [
+            {**part, "files": [os.path.join(root, file) for file in part["files"]]}
+            for part in parts
+        ]
+
+    binds: Dict[str, BindParts] = {
+        name: {**bind, "parts": absolute(bind["parts"])}
+        for name, bind in description["binds"].items()
+    }
+    streams: List[StreamParts] = [
+        {**stream, "parts": absolute(stream["parts"])} for stream in description["streams"]
+    ]
+    return {**description, "binds": binds, "streams": streams}
+
+
+def read_description(run: str, node: str, chunk: str, attempt: int) -> Description:
+    """Return the description of a chunk, for an attempt at it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it was not laid out yet.
+    """
+    path = os.path.join(run, layout.chunk(node, chunk, attempt))
+    description: Description = layout.read_json(path, "view", "streams", "binds", "todo")
+    return description
+
+
+def read_job(node: str, chunk: str, attempt: int, run: str = "") -> Job:
+    """Read what a job has to do, with paths below the run directory `run`; "": the current one."""
+    path = os.path.join(run, layout.program(node))
+    program: Program = layout.read_json(path, "mode", "outputs")
+    return Job(node, chunk, attempt, program, read_description(run, node, chunk, attempt))
 
 
 class Counts(NamedTuple):
@@ -113,23 +137,23 @@ class Shared:
         """Return what was noted last."""
         return Counts(*self._COUNTS.unpack_from(self._memory))
 
-    def note(self, content: Dict[str, Any]) -> None:
+    def note(self, content: JobMeasures) -> None:
         """Leave a note for the process that outlives this one; what has no room is left out."""
         data = json.dumps(content).encode()
         if len(data) <= self._ROOM:
             self._memory[self._NOTE_AT : self._NOTE_AT + len(data)] = data
             self._LENGTH.pack_into(self._memory, self._COUNTS.size, len(data))
 
-    def noted(self) -> Optional[Dict[str, Any]]:
+    def noted(self) -> Optional[JobMeasures]:
         """Return the note that was left; None where there is none."""
         (size,) = self._LENGTH.unpack_from(self._memory, self._COUNTS.size)
         if not size:
             return None
-        content: Dict[str, Any] = json.loads(self._memory[self._NOTE_AT : self._NOTE_AT + size])
+        content: JobMeasures = json.loads(self._memory[self._NOTE_AT : self._NOTE_AT + size])
         return content
 
 
 def cpus(job: Job) -> int:
     """Return how many CPUs a job asked for."""
     asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
-    return int(asked[int(job.chunk)] if asked else job.program["cpus"])
+    return asked[int(job.chunk)] if asked else job.program["cpus"]

@@ -12,11 +12,16 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .. import lanes, layout
 from ..data import frames, item_digests, itemfile, recordfile
 from . import inputs, reusable
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordEnd
+    from ..formats.task import Description
 
 
 class Taken(NamedTuple):
@@ -28,7 +33,7 @@ class Taken(NamedTuple):
     same: bool = False  # whether all that it reads is as in the other run, in the same order
 
 
-def is_wanted(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:
     """Tell whether a node may take something over, has not yet, and none of its jobs has run.
 
     A `lane` of it may on its own.
@@ -43,7 +48,7 @@ def _note(name: str, lane: int) -> str:
     return layout.kept(name) + (".%d.json" % lane if lane else ".json")
 
 
-def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
+def taken(run: str, node: NodeEntry) -> Optional[Taken]:
     """Return what was taken over of a node's items; None where that is not known yet."""
     found = []
     for unit in lanes.units(node):
@@ -57,7 +62,7 @@ def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
     return Taken(sum(items), sum(reused), sum(unfinished), all(same))
 
 
-def take_over(run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int = 0) -> None:
+def take_over(run: str, node: NodeEntry, reading: inputs.Reading, lane: int = 0) -> None:
     """Make the first attempts of a node's chunks, or a lane's, of what another run has finished."""
     name = node["name"]
     pack = reusable.read(os.path.join(run, layout.kept(name)))
@@ -71,12 +76,12 @@ def take_over(run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int
 class _Chunks:
     """The chunks of a node that is about to be computed, with the content of their items."""
 
-    def __init__(self, run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int) -> None:
+    def __init__(self, run: str, node: NodeEntry, reading: inputs.Reading, lane: int) -> None:
         self._run = run
         self._node = node
         self._ids: List[List[bytes]] = []
         self._keys: List[List[str]] = []
-        self._descriptions: List[Dict[str, Any]] = []
+        self._descriptions: List[Description] = []
         reader = item_digests.Reader(run)
         self._lane = lane
         self._numbers = lanes.chunks(node, lane, inputs.chunks(run, node))
@@ -194,8 +199,15 @@ class _Chunks:
         recordfile.start(record, name, chunk, 1, start.get("host", ""), start.get("python", ""))
         for entry in found.streams:
             recordfile.append(record, "streams", entry)
-        end = {key: value for key, value in found.end.items() if key not in ("measured", "killed")}
-        end.update(whole=True, remaining=0, failed=0, reused=found.items)
+        end: RecordEnd = {
+            **found.end,
+            "whole": True,
+            "remaining": 0,
+            "failed": 0,
+            "reused": found.items,
+        }
+        end.pop("measured", None)
+        end.pop("killed", None)
         recordfile.append(record, "end", end, sync=True)
 
     def _describe(self, number: int) -> None:
@@ -237,7 +249,7 @@ class _Chunks:
         record = os.path.join(self._run, layout.record(name, chunk, 1))
         python = "%s %s" % (sys.version.split()[0], sys.executable)
         recordfile.start(record, name, chunk, 1, os.uname().nodename, python)
-        end = {
+        end: RecordEnd = {
             "items": len(keys),
             "done": done,
             "failed": 0,
@@ -251,7 +263,8 @@ class _Chunks:
         if self._node["carries_files"]:
             stems = (layout.output(name, chunk, 1, stem) for stem in self._node["files"])
             found = [itemfile.references([os.path.join(self._run, stem)]) for stem in stems]
-            end.update(returned=0, carrying=[sum(map(bool, each)) for each in found])
+            end["returned"] = 0
+            end["carrying"] = [sum(map(bool, each)) for each in found]
         recordfile.append(record, "end", end, sync=True)
 
 

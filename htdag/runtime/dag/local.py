@@ -14,12 +14,15 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from .. import lanes, layout, process, requests
+from .. import lanes, layout, planfile, process, requests
 from ..job import worker
 from ..lanes import Unit
 from . import final, judgement, looping, postlog, prepare, progress
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
 
 
 class _Stop(BaseException):
@@ -78,7 +81,7 @@ def run_directory(run: str, cores: int) -> int:
         failed = scheduler.run()
         state = "failed" if failed else "halted" if scheduler.halted else "done"
         message = ("failed: " + ", ".join(failed)) if failed else ""
-        node = progress.read_plan(".").get("final")
+        node = planfile.read(".").get("final")
         if node is not None and state != "halted":
             final.final(node, 2 if failed else final.DONE)
     except _Stop:
@@ -243,7 +246,7 @@ class _Scheduler:
         self._pool = pool
         self._run = run
         self._running: Dict[Unit, int] = {}
-        self._plan = progress.read_plan(run)
+        self._plan = planfile.read(run)
         if any(node["compares"] for node in self._plan["nodes"]):
             import importlib.metadata  # noqa: F401  (once here, not in every forked job)
         self._queue: List[Task] = []
@@ -266,9 +269,8 @@ class _Scheduler:
             self.take(*self._pool.wait())
         return self.failed
 
-    def _node(self, unit: Unit) -> Dict[str, Any]:
-        node: Dict[str, Any] = self._plan["by_name"][unit.node]
-        return node
+    def _node(self, unit: Unit) -> NodeEntry:
+        return self._plan["by_name"][unit.node]
 
     def goes_on(self) -> bool:
         """Submit the units that can be, by priority; return whether any has open jobs."""
@@ -295,7 +297,7 @@ class _Scheduler:
         if most is not None and len(self._open_jobs) >= most:
             return True
         category = self._node(unit)["category"]
-        limit = self._plan["maxjobs"].get(category)
+        limit = None if category is None else self._plan["maxjobs"].get(category)
         submitted = [unit for unit in self._open_jobs if self._node(unit)["category"] == category]
         return limit is not None and len(submitted) >= limit
 
@@ -323,7 +325,7 @@ class _Scheduler:
     def _job_priority(self, unit: Unit) -> int:
         node = self._node(unit)
         own = node["job_priority"]
-        return int(node["priority"] if own is None else own)
+        return node["priority"] if own is None else own
 
     def start_jobs(self) -> None:
         """Start the first jobs of the queue, passing over nodes that have their most."""
@@ -390,6 +392,6 @@ class _Scheduler:
         self.stopped = self.stopped or self._node(unit)["on_error"] == "stop"
 
 
-def _cpus(node: Dict[str, Any], task: Task) -> int:
+def _cpus(node: NodeEntry, task: Task) -> int:
     asked = requests.of_chunks(task.run, task.unit.node).get("request_cpus")
-    return asked[int(task.chunk)] if asked else int(node["request_cpus"] or 1)
+    return asked[int(task.chunk)] if asked else node["request_cpus"] or 1

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Iterator, Optional
 
 from .. import layout
 from ..data import recordfile
 
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordError
+
 _SIGKILL = "signal 9 "
 
 
-def learn(run: str, node: Dict[str, Any]) -> str:
+def learn(run: str, node: NodeEntry) -> str:
     """Raise a node's ``request_memory`` to what its jobs were seen to need; say so, or return "".
 
     That is the most that any of its jobs asked for in the end; and where memory ran out inside a
@@ -39,7 +43,7 @@ def learn(run: str, node: Dict[str, Any]) -> str:
     return "later attempts ask for %d MB of memory" % wanted
 
 
-def _seen(run: str, node: Dict[str, Any], raised: Optional[float]) -> Iterator[int]:
+def _seen(run: str, node: NodeEntry, raised: Optional[float]) -> Iterator[int]:
     for chunk, attempts in layout.attempts(run, node["name"]).items():
         for attempt in attempts:
             path = layout.record(node["name"], layout.chunk_name(chunk), attempt)
@@ -54,7 +58,7 @@ def _seen(run: str, node: Dict[str, Any], raised: Optional[float]) -> Iterator[i
                     yield math.ceil((line["end"].get("peak_kb") or 0) / 1024)
 
 
-def _is_of_memory(error: Dict[str, Any]) -> bool:
+def _is_of_memory(error: RecordError) -> bool:
     if error["type"] == "ProcessDied":
         return _SIGKILL in error["message"]
-    return str(error["type"]).endswith("MemoryError")
+    return error["type"].endswith("MemoryError")

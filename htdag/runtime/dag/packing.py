@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from .. import layout
+from .. import layout, task
 from ..data import item_digests, itemfile, recordfile
 from . import progress, reusable
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordStart
 
 Keep = Callable[[str], bool]
 
@@ -29,7 +33,7 @@ class Writer:
         os.fsync(self._index.fileno())
         self._index.close()
 
-    def add_node(self, run: str, node: Dict[str, Any], keep: Optional[Keep] = None) -> None:
+    def add_node(self, run: str, node: NodeEntry, keep: Optional[Keep] = None) -> None:
         """Add what a node of a run has finished, but for items that `keep` refuses by key.
 
         No job of the run may be running.
@@ -64,15 +68,16 @@ class Writer:
     def _add_chunk(
         self,
         run: str,
-        node: Dict[str, Any],
+        node: NodeEntry,
         state: progress.ChunkState,
         reader: item_digests.Reader,
         keep: Optional[Keep],
     ) -> Optional[Tuple[List[bytes], List[str]]]:
         """Add what is finished of a chunk; return what it reads, None where nobody can tell."""
         name, chunk = node["name"], layout.chunk_name(state.number)
-        description = _description(run, name, chunk, state.last_attempt)
-        if description is None:
+        try:
+            description = task.read_description(run, name, chunk, state.last_attempt)
+        except FileNotFoundError:
             return None
         try:
             items = list(reader.items(description, node))
@@ -110,7 +115,7 @@ class Writer:
     def _add_whole(
         self,
         run: str,
-        node: Dict[str, Any],
+        node: NodeEntry,
         chunk: str,
         attempt: int,
         ids: List[bytes],
@@ -120,7 +125,7 @@ class Writer:
         record = os.path.join(run, layout.record(name, chunk, attempt))
         paths = [layout.output(name, chunk, attempt, stem) for stem in node["files"]]
         logs = [layout.stdout(name, chunk, attempt), layout.stderr(name, chunk, attempt)]
-        start: Dict[str, Any] = {}
+        start: Optional[RecordStart] = None
         streams = []
         for line in recordfile.lines(record):
             start = line.get("start", start)
@@ -134,7 +139,7 @@ class Writer:
             "items": len(ids),
             "files": [self._link(os.path.join(run, path)) for path in paths],
             "end": recordfile.end(record),
-            "start": start,
+            "start": start or {},
             "streams": streams if there else [],
             "logs": [self._link(os.path.join(run, log)) for log in logs] if there else [],
             "returned": returned,
@@ -177,18 +182,9 @@ class Writer:
         return number
 
 
-def _description(run: str, name: str, chunk: str, attempt: int) -> Optional[Dict[str, Any]]:
-    try:
-        path = os.path.join(run, layout.chunk(name, chunk, attempt))
-        found: Dict[str, Any] = layout.read_json(path, "streams")
-        return found
-    except FileNotFoundError:
-        return None
-
-
 def _atoms(
     run: str,
-    node: Dict[str, Any],
+    node: NodeEntry,
     chunk: str,
     attempt: int,
     ids: List[bytes],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
 from .. import lanes, layout
 from ..data import itemfile, recordfile
@@ -12,14 +12,16 @@ from ..job import output_files
 from ..lanes import Unit
 from . import delivery, inputs
 
-Plan = Dict[str, Any]
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry, Plan
+    from ..formats.record import RecordEnd
 
 
 class Attempt(NamedTuple):
     """One job that has ended, with an outcome that can be used."""
 
     number: int
-    end: Dict[str, Any]
+    end: RecordEnd
 
 
 class ChunkState(NamedTuple):
@@ -45,9 +47,7 @@ def read_plan(run: str) -> Plan:
     return plan
 
 
-def examine(
-    run: str, node: Dict[str, Any], *, verify: bool = False, lane: int = 0
-) -> List[ChunkState]:
+def examine(run: str, node: NodeEntry, *, verify: bool = False, lane: int = 0) -> List[ChunkState]:
     """Return the state of every chunk of a node.
 
     Parameters
@@ -69,7 +69,7 @@ def examine(
 
 
 def _chunk_state(
-    run: str, node: Dict[str, Any], number: int, made: List[int], verify: bool
+    run: str, node: NodeEntry, number: int, made: List[int], verify: bool
 ) -> ChunkState:
     sound: List[Attempt] = []
     damaged: List[str] = []
@@ -101,7 +101,7 @@ def _chunk_state(
 
 
 def _problem(
-    run: str, node: Dict[str, Any], chunk: str, attempt: int, end: Dict[str, Any], verify: bool
+    run: str, node: NodeEntry, chunk: str, attempt: int, end: RecordEnd, verify: bool
 ) -> str:
     for stem, size in zip(node["files"], end["sizes"]):
         path = os.path.join(run, layout.output(node["name"], chunk, attempt, stem))
@@ -127,7 +127,7 @@ def _problem(
 
 
 def ranges_left(
-    run: str, node: Dict[str, Any], chunk: str, sound: List[Attempt]
+    run: str, node: NodeEntry, chunk: str, sound: List[Attempt]
 ) -> Optional[List[Tuple[int, int]]]:
     """Return the ranges of items that no sound attempt finished; None means all of them."""
     if not sound:
@@ -148,7 +148,7 @@ def ranges_left(
     return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
-def finish_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+def finish_killed(run: str, node: NodeEntry, lane: int = 0) -> None:
     """Make usable what jobs left behind that were killed.
 
     No job of the node may be running, or of the `lane`, where only that is looked at.
@@ -178,7 +178,7 @@ def outcomes_of(states: List[ChunkState]) -> List[inputs.Outcome]:
     ]
 
 
-def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+def is_done(run: str, node: NodeEntry, lane: int = 0) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
     if node["mode"] == "loop" and not os.path.exists(
         os.path.join(run, layout.loop_end(node["name"]))
@@ -188,7 +188,7 @@ def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
     return done and not _is_undelivered(run, node, lane)
 
 
-def _is_undelivered(run: str, node: Dict[str, Any], lane: int) -> bool:
+def _is_undelivered(run: str, node: NodeEntry, lane: int) -> bool:
     """Tell whether a unit has still to put files where they are wanted: the last, if all is done.
 
     The last of the units to be judged does that; when it could not, the last by number does.
@@ -203,12 +203,12 @@ def all_complete(states: List[ChunkState]) -> bool:
     return all(state.complete for state in states)
 
 
-def was_skipped(run: str, node: Dict[str, Any]) -> bool:
+def was_skipped(run: str, node: NodeEntry) -> bool:
     """Tell whether what is left of a node was let go."""
     return os.path.exists(os.path.join(run, layout.skipped(node["name"])))
 
 
-def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
+def discard_damaged(run: str, node: NodeEntry) -> List[str]:
     """Rename the records of a node's damaged outcomes, so that their items count as not done.
 
     Returns what was wrong with each.
