@@ -13,7 +13,7 @@ from ..lanes import Unit
 from . import delivery, inputs
 
 if TYPE_CHECKING:
-    from ..formats.plan import NodeEntry, Plan
+    from ..formats.plan import NodeEntry
     from ..formats.record import RecordEnd
 
 
@@ -37,14 +37,6 @@ class ChunkState(NamedTuple):
 
 
 Examined = Dict[Unit, List[ChunkState]]
-
-
-def read_plan(run: str) -> Plan:
-    """Return the plan of a run directory, its nodes by name in topological order."""
-    path = os.path.join(run, layout.PLAN)
-    plan: Plan = layout.read_json(path, "nodes", "stages", "sources")
-    plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
-    return plan
 
 
 def examine(run: str, node: NodeEntry, *, verify: bool = False, lane: int = 0) -> List[ChunkState]:
