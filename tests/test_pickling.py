@@ -14,6 +14,7 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from pathlib import Path
 from struct import Struct
 from unittest import mock
 
@@ -28,6 +29,7 @@ from htdag.runtime import layout
 from htdag.runtime.code import culprit, pickling
 from htdag.runtime.dag import judgement, progress
 from htdag.runtime.data import frames
+from htdag.runtime.layout import NodeFiles
 
 # What a script ends with.
 END = """
@@ -96,11 +98,11 @@ def run_project(tmp_path):
         plan = progress.read_plan(str(run))
         for node in plan["nodes"]:
             for chunk, attempt in reference.listed(run, node["name"]):
-                job = ["work", node["name"], chunk, attempt]
+                job = ["work", node["name"], f"{chunk:04d}", attempt]
                 done = bare_python(run / layout.RUNTIME, *job, cwd=run)
                 assert (done.returncode, done.stderr) == (0, "")
             verdict = judgement.judge(str(run), plan, node, last_try=True)
-            records = (run / layout.outcomes(node["name"])).glob("*.record")
+            records = Path(NodeFiles(run, node["name"]).outcomes).glob("*.record")
             assert verdict.succeeded, "\n".join(path.read_text() for path in records)
         (output,) = run.glob("nodes/*/out/*.out.items")
         done = bare_python("-c", READ, run / layout.RUNTIME, output, cwd=run)
@@ -476,7 +478,7 @@ def test_tracebacks_show_the_lines_of_modules_that_are_not_there(tmp_path):
     main = "import htdag\nfrom work import f\nstage = htdag.source([0]).map(f, name='out')"
     run = compile_project(tmp_path, {"work.py": work, "main.py": main})
     bare_python(run / layout.RUNTIME, "work", "out", "0000", "1", cwd=run)
-    assert "1 // x  # oh dear" in (run / layout.record("out", "0000", 1)).read_text()
+    assert "1 // x  # oh dear" in Path(NodeFiles(run, "out").attempt(0, 1).record).read_text()
 
 
 # In this process
