@@ -88,9 +88,7 @@ def resume(
 
 def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
     """Run a script whose pipeline is to go on with a run, and end as it does where it fails."""
-    from htdag.run.resubmit import require_ended
-
-    require_ended(run.directory, "gone on with")
+    run.directory.require_ended("gone on with")
     command, folder = _command(run, script)
     kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:
