@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag.cli.arguments import OLDER_THAN, Chosen, takes_runs, takes_stage
+from htdag.cli.console import DONE, FAILED, JSON, NO_PROGRESS, print_json, say
 from htdag.cli.main import Verbs
-from htdag.cli.output import DONE, FAILED, JSON, NO_PROGRESS, print_json, say
 from htdag.errors import UsageError
 from htdag.options import resume_request
 

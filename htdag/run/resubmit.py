@@ -22,9 +22,9 @@ from htdag.plan import Plan
 from htdag.plan.following import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
-from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap, swap_back
 from htdag.reuse.takeover import Takeover, is_as_before
+from htdag.reuse.verdicts import Verdict, verdicts
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
 from htdag.runtime.dag import delivery, progress
