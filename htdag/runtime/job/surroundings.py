@@ -109,7 +109,8 @@ class Surroundings:
     renew : callable
         Fills the working directory again where a function has removed it.
     deciding : dict
-        How numbers are computed, where not as ever: ``decimal`` and ``numpy``, as in `process_state`.
+        How numbers are computed, where not as ever: ``decimal`` and ``numpy``, as in
+        `process_state`.
     """
 
     def __init__(
