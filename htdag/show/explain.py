@@ -15,7 +15,7 @@ from htdag.stages import COMBINING, IMPORT, MISSING, STATE, Stage
 from htdag.stages.graph import upstreams
 
 if TYPE_CHECKING:
-    from htdag.reuse.report import Verdict
+    from htdag.reuse.verdicts import Verdict
 
 WIDTH = 100
 _LABEL = 9  # the longest label of a node's lines, and a space
