@@ -13,6 +13,7 @@ from htdag import backends, history
 from htdag.backends.condor import expressions
 from htdag.catalog.lookup import load, new_tag, release_tag
 from htdag.checks import validation
+from htdag.checks.functions import check_signature
 from htdag.checks.names import check_stage_name, check_tag
 from htdag.common.text import Text
 from htdag.common.warn import say
@@ -24,14 +25,13 @@ from htdag.errors import HtdagError, RunNotFound, UsageError
 from htdag.functions.pickling import check_function
 from htdag.options import pipeline_options, stage_options
 from htdag.plan import Plan, make_plan
-from htdag.plan.following import NO_LAYOUTS, Layouts
+from htdag.plan.layouts import NO_LAYOUTS, Layouts
 from htdag.plan.simulate import Capacity
 from htdag.plan.stage_keys import all_stage_keys
 from htdag.plan.tune import Measures, Settings
 from htdag.reuse import cache
 from htdag.run import Run, resubmit
 from htdag.stages import Stage, graph
-from htdag.stages.checks import check_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
