@@ -1302,7 +1302,7 @@ class Life:
         """The life as a script."""
         steps = "\n    ".join(self.log)
         return (
-            f"# cd tests; ../.venv/bin/python THIS_FILE\nimport lives\n\n"
+            f"# cd tests/support; ../../.venv/bin/python THIS_FILE\nimport lives\n\n"
             f"with lives.new_life() as life:\n    {steps}\n"
         )
 

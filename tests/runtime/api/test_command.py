@@ -75,7 +75,7 @@ def test_words_are_split_as_by_a_shell_but_without_one():
 )
 def test_what_was_written(returns, result):
     write = htdag.command("cp {input} {output}", returns=returns, output="out.txt")
-    file = Path(__file__).with_name("conftest.py")
+    file = Path(__file__)
     if isinstance(result, bytes):
         assert write(file) == file.read_bytes()
     elif callable(returns):

@@ -19,7 +19,7 @@ import pytest
 import htdag
 from htdag.functions import project as _project
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 PROBE = """
 import importlib, json, sys

@@ -7,18 +7,16 @@ import importlib
 import os
 import pkgutil
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from pages import DOCS, PROJECT, plain
 
 import htdag
 
-PROJECT = Path(__file__).resolve().parent.parent
-DOCS = PROJECT / "docs"
 PAGES = sorted([PROJECT / "README.md", *DOCS.glob("*.md")])
 # Pages whose Python and console blocks are run, in order, as one script of this name.
 SCRIPTS = {
@@ -65,17 +63,6 @@ def blocks_of(page: Path) -> list[Block]:
             found[-1] = found[-1]._replace(output=text)
         before = kind
     return found
-
-
-def plain(text: str, folder: Path) -> str:
-    """Return what was printed without what differs from one machine to the next."""
-    text = text.replace(str(folder), "/home/ada").replace(socket.gethostname(), "laptop")
-    text = re.sub(r"line \d+", "line N", text)
-    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2026-11-22 18:56:28", text)
-    text = re.sub(r"-\d{8}-\d{6}", "-20261122-185628", text)
-    lines = [line.rstrip() for line in text.splitlines()]
-    # Python 3.11 and later mark the place in a line of a traceback.
-    return "\n".join(line for line in lines if not re.fullmatch(r"\s*[~^]+", line)).strip()
 
 
 @pytest.fixture(scope="module", params=SCRIPTS)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 FOLDERS = {".ci", "benchmarks", "docs", "examples", "htdag", "tests", "tools"}
 FILES = {
@@ -97,7 +97,7 @@ def test_sdist_holds_the_package_and_the_tests(distributions):
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert package_files() <= names
-    assert {"LICENSE", "README.md", "pyproject.toml", "tests/test_project.py"} <= names
+    assert {"LICENSE", "README.md", "pyproject.toml", "tests/conftest.py"} <= names
     assert {name.split("/")[0] for name in names} <= FOLDERS | FILES | {"PKG-INFO"}
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 # Not /tmp: DAGMan refuses to run a DAG from there. And short: sockets lie below it, whose
 # paths may have 107 characters.
 AREAS = Path("/var/tmp")

@@ -12,7 +12,7 @@ import sysconfig
 from typing import TYPE_CHECKING
 
 import pytest
-from apart import in_both
+from script_in_job import in_both
 
 from htdag.runtime import layout
 

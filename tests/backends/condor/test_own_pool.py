@@ -380,7 +380,7 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
         run = htdag.load("patient")
         wait_until(lambda: run.status()["patient"].running == 3, 200, "the job to run")
 
-        page = Path(__file__).parent.parent / "docs/pool.md"
+        page = Path(__file__).parents[3] / "docs/pool.md"
         shown = page.read_text(encoding="utf-8").partition("$ htdag pool status\n")[2]
         printed = command("status").stdout
         assert "queue     1 run; jobs: 1 running, 0 waiting, 0 on hold\n" in printed

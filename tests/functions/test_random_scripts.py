@@ -6,7 +6,7 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from apart import in_both
+from script_in_job import in_both
 
 if TYPE_CHECKING:
     from pathlib import Path

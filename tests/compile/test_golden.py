@@ -2,7 +2,8 @@
 
 Compared is what HTCondor understands: commands and their values, not comments, blank lines, the
 order of commands, or the path of this machine's Python. After a change that is meant, write the
-files anew with ``HTDAG_WRITE_GOLDEN=1 pytest tests/test_golden.py``, and read the difference.
+files anew with ``HTDAG_WRITE_GOLDEN=1 pytest tests/compile/test_golden.py``, and read the
+difference.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from pool import Area, Pool
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 SCRIPTS = PROJECT / "examples" / "book_analysis"
 NOVELS = PROJECT.parent / "shared" / "books"
 

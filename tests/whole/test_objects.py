@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import objects
 import pytest
 from objects import ENTRIES, IMPORTS, KNOWN, Entry
 from objects_run import AS_DATA, IN_CODE
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 
-HERE = Path(__file__).parent
+SUPPORT = Path(objects.__file__).parent
 LIBRARIES = ("attrs", "numpy", "pandas", "pydantic", "tzdata")
 IN_CLOSURE = """
 def _closure_{slug}():
@@ -86,8 +87,8 @@ FORMS = {
 
 def write_scripts(folder: Path, own: str, tables: dict[str, list[Entry]]) -> None:
     """Write script.py, in which the classes and functions are its own or those of a module."""
-    text = (HERE / "objects_own.py").read_text()
-    (folder / "objects_run.py").write_text((HERE / "objects_run.py").read_text())
+    text = (SUPPORT / "objects_own.py").read_text()
+    (folder / "objects_run.py").write_text((SUPPORT / "objects_run.py").read_text())
     begin = IMPORTS + "import objects_run\n"
     if own == "module":
         begin += "from own import *\n"

@@ -1,7 +1,7 @@
 """In a job the user's modules are what they were at submit: one image of each, under its own name.
 
 Each test lays out a project, compiles its pipeline there, takes the project away, and runs the run
-directory with a bare Python (see test_pickling.py).
+directory with a bare Python.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_pickling import compile_project, run_project, write_project  # noqa: F401  (a fixture)
+from moved_project import compile_project, write_project
 
 import htdag
 from htdag.errors import FunctionError, ItemPickleError, ValueUnreadable
@@ -205,7 +205,7 @@ stage = htdag.source([ITEM]).map(check).map(look, fuse=False, name="out")
 """
 
 
-def test_classes_are_what_they_were(run_project: Any):  # noqa: F811
+def test_classes_are_what_they_were(run_project: Any):
     assert run_project({"main.py": CLASSES}) == ["([], [], [], [], True, True, True)"]
 
 
@@ -245,7 +245,7 @@ PACKAGE = {
 }
 
 
-def test_packages_with_relative_imports_and_files(run_project: Any):  # noqa: F811
+def test_packages_with_relative_imports_and_files(run_project: Any):
     main = """
     import htdag
     import pack
@@ -260,7 +260,7 @@ def test_packages_with_relative_imports_and_files(run_project: Any):  # noqa: F8
     assert run_project({**PACKAGE, "main.py": main}) == ["(20113, True, True, [])"]
 
 
-def test_modules_are_as_they_were_at_submit(run_project: Any):  # noqa: F811
+def test_modules_are_as_they_were_at_submit(run_project: Any):
     assert run_project(
         {
             "tools.py": """
@@ -312,7 +312,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("how", NAMES)
-def test_names_that_no_code_names(run_project: Any, how: str):  # noqa: F811
+def test_names_that_no_code_names(run_project: Any, how: str):
     main = f"""
 import importlib, pickle, pydoc, sys
 import htdag
@@ -374,7 +374,7 @@ def test_nothing_of_htdag_is_a_module_of_the_users(tmp_path: Path):
     assert [name for name in content["modules"] if name.startswith("htdag")] == []
 
 
-def test_packages_are_not_imported_at_submit(run_project: Any):  # noqa: F811
+def test_packages_are_not_imported_at_submit(run_project: Any):
     main = """
     import htdag
     def f(x):
@@ -392,7 +392,7 @@ def test_packages_are_not_imported_at_submit(run_project: Any):  # noqa: F811
     assert run_project({**files, "main.py": main}) == ["20", "40"]
 
 
-def test_names_are_made_by_the_statements_that_bind_them(run_project: Any):  # noqa: F811
+def test_names_are_made_by_the_statements_that_bind_them(run_project: Any):
     main = """
     import sys
     import htdag
@@ -424,7 +424,7 @@ def test_names_are_made_by_the_statements_that_bind_them(run_project: Any):  # n
 
 
 def test_what_is_pickled_by_its_name_has_other_names_in_other_modules(
-    run_project: Any,  # noqa: F811
+    run_project: Any,
 ):
     own = """
     import typing
@@ -449,7 +449,7 @@ def test_what_is_pickled_by_its_name_has_other_names_in_other_modules(
     assert run_project({"own.py": own, "main.py": main}) == ["(True, True, True)"]
 
 
-def test_parameters_of_types_and_modules_are_items(run_project: Any):  # noqa: F811
+def test_parameters_of_types_and_modules_are_items(run_project: Any):
     main = """
     import typing
     import htdag
@@ -465,7 +465,7 @@ def test_parameters_of_types_and_modules_are_items(run_project: Any):  # noqa: F
     assert run_project({"own.py": own, "main.py": main}) == ["[True, True, True]"]
 
 
-def test_what_is_defined_inside_of_functions_goes_from_stage_to_stage(run_project: Any):  # noqa: F811
+def test_what_is_defined_inside_of_functions_goes_from_stage_to_stage(run_project: Any):
     main = """
     import htdag
     limit = 3
@@ -517,7 +517,7 @@ IN_PROCESSES = "([10, 11, 14], True, 11, True, 7)"
 
 
 @pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
-def test_processes_inside_of_an_item(run_project: Any, how: str):  # noqa: F811
+def test_processes_inside_of_an_item(run_project: Any, how: str):
     main = PROCESSES + f"stage = htdag.source([{how!r}]).map(f, name='out')\n"
     assert run_project({"main.py": main, "stars.py": STARS}) == [IN_PROCESSES]
 
@@ -553,7 +553,7 @@ def test_on_an_execute_point_that_sees_nothing_of_it(
 # What does not travel
 
 
-def test_what_is_not_used_does_no_harm(run_project: Any):  # noqa: F811
+def test_what_is_not_used_does_no_harm(run_project: Any):
     main = """
     import sqlite3
     import htdag

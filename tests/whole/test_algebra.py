@@ -1,6 +1,6 @@
 """All kinds of stages in whole runs: here, and on execute points that see files and that do not.
 
-What each kind means in every shape of pipeline is tested by test_hypothesis_plans.py.
+What each kind means in every shape of pipeline is tested by test_random_pipelines.py.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def test_findings_in_a_pipe_are_one_line_each(capsys):
 
 
 def test_the_page_shows_what_is_printed(capsys):
-    page = Path(__file__).parent.parent / "docs/pool.md"
+    page = Path(__file__).parents[2] / "docs/pool.md"
     shown = page.read_text(encoding="utf-8").partition("$ htdag doctor\n")[2].partition("```")[0]
     points = tuple(replace(POINT, name=f"node{number}", cpus=32) for number in range(12))
     facts = replace(set_to(NEGOTIATOR_INTERVAL="60", DAGMAN_USER_LOG_SCAN_INTERVAL="5"))

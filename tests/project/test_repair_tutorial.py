@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_docs import DOCS, plain
+from pages import DOCS, plain
 
 if TYPE_CHECKING:
     from pathlib import Path
