@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,7 +13,8 @@ from htdag.checks.quantities import duration, real, size, whole_number
 from htdag.checks.validation import shown
 from htdag.environments import Environment
 from htdag.errors import OptionError
-from htdag.options import destination, inputs, submit_commands, variables
+from htdag.options import destination, submit_commands, variables
+from htdag.options.input_files import InputFiles, check_input_files, merge_input_files
 from htdag.options.resources import PER_ITEM, PerItem
 
 _LIMIT = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*(?::\d+(?:\.\d+)?)?", re.ASCII)
@@ -56,7 +57,7 @@ class Options:
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
     checkpoint_interval: int | None = None
-    input_files: inputs.Files | None = None
+    input_files: InputFiles | None = None
     output_files: destination.Remaps | None = None
     output_destination: str | None = None
     chunk_size: int | None = None
@@ -89,7 +90,7 @@ class Options:
             both = {**dict(defaults.environ), **dict(self.environ)}
             merged["environ"] = tuple(sorted(both.items()))
         merged["output_files"] = destination.merged(self.output_files, defaults.output_files)
-        merged["input_files"] = inputs.merged(self.input_files, defaults.input_files)
+        merged["input_files"] = merge_input_files(self.input_files, defaults.input_files)
         return Options(**merged)
 
     def given(self) -> dict[str, Any]:
@@ -100,9 +101,36 @@ class Options:
             if getattr(self, item.name) is not None
         }
 
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """Yield what of these are ClassAd expressions: the option, and the text."""
+        if self.requirements:
+            yield "requirements", self.requirements
+        if self.rank:
+            yield "rank", self.rank
+        for name, text in self.submit or ():
+            if name.startswith("+") or name.upper().startswith("MY."):
+                yield f"submit, {name}", text
+
+    def departures(self) -> dict[str, Any]:
+        """Return the options that are given and say something else than htdag's own defaults."""
+        default = BUILT_IN.given()
+        return {name: value for name, value in self.given().items() if default.get(name) != value}
+
     def of_jobs(self) -> Options:
         """Return what decides whether two stages can share jobs: all but the chunk size."""
         return replace(self, chunk_size=None, fuse=None)
+
+
+BUILT_IN = Options(
+    retries=0,
+    on_error="finish",
+    max_errors=0,
+    fuse=True,
+    cache=False,
+    checkpoint_interval=600,
+    environment=Environment.assume(),
+)
+"""What holds where nobody says otherwise."""
 
 
 def parse(values: Mapping[str, Any], stage: str) -> Options:
@@ -263,7 +291,7 @@ _CHECKS: dict[str, Any] = {
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
     "checkpoint_interval": duration(),
-    "input_files": inputs.input_files,
+    "input_files": check_input_files,
     "output_files": destination.output_files,
     "output_destination": destination.output_destination,
     "chunk_size": whole_number(1),

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from htdag.common.text import counted, duration
 from htdag.functions.pickling import function_name
 from htdag.plan import Chain, Node, Output, Plan
-from htdag.plan.fuse import BUILT_IN
 from htdag.plan.wording import jobs_of
 from htdag.stages import Iterate, Stage
 from htdag.stages.graph import upstreams
 from htdag.stages.operations import Import, Operation, Source, State
 
 if TYPE_CHECKING:
-    from htdag.reuse.report import Verdict
+    from htdag.reuse.verdicts import Verdict
 
 WIDTH = 100
 _LABEL = 9  # the longest label of a node's lines, and a space
@@ -384,10 +383,8 @@ def _written(plan: Plan, node: Node, output: Output) -> str:
 
 def _options(node: Node) -> Iterator[str]:
     """Yield the options of a node that were given; its reasons tell of the chunk size."""
-    default = BUILT_IN.given()
-    for name, value in node.options.given().items():
-        told = name == "chunk_size" or name in node.proposed
-        if not told and default.get(name) != value:
+    for name, value in node.options.departures().items():
+        if name != "chunk_size" and name not in node.proposed:
             yield f"{name}={_option(name, value)}"
 
 

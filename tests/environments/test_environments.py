@@ -18,7 +18,7 @@ import htdag
 from htdag.environments import EnvironmentWarning, Prepared, packing, parse, unpacking
 from htdag.errors import OptionError, PackingError
 from htdag.functions.packages import packages_of
-from htdag.plan.fuse import BUILT_IN
+from htdag.options.stage_options import BUILT_IN
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import environment

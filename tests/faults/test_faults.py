@@ -28,10 +28,10 @@ from faults import (
 from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
-from htdag import history
 from htdag.backends.condor import abilities
 from htdag.backends.condor.backend import why_unusable
 from htdag.errors import DirectoryError, RunNotFound
+from htdag.reuse import history
 from htdag.runtime.data import recordfile
 
 Fault = Callable[[Disturbed, Pool], None]

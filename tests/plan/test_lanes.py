@@ -19,12 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import htdag
-from htdag import history
 from htdag.errors import OptionError
 from htdag.plan import make_plan
 from htdag.plan.simulate import NODE_SECONDS, Capacity, Work, makespan
 from htdag.plan.stage_keys import stage_keys
 from htdag.plan.tune import Measured
+from htdag.reuse import history
 from htdag.runtime import lanes, layout
 from htdag.runtime.dag import post, prepare, progress
 from htdag.runtime.data import recordfile

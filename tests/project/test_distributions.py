@@ -58,7 +58,7 @@ def package_files() -> set[str]:
 
 
 def declared_version() -> str:
-    text = (ROOT / "htdag" / "_version.py").read_text(encoding="utf-8")
+    text = (ROOT / "htdag" / "common" / "package.py").read_text(encoding="utf-8")
     found = re.search(r'^VERSION = "(.+)"$', text, re.MULTILINE)
     assert found
     return found[1]

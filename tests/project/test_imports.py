@@ -25,7 +25,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 # The flow of architecture.md, from what knows least to what knows most. A module imports what is in
 # its own layer or in one before it.
 LAYERS = [
-    ("htdag._version", "htdag.common"),
+    ("htdag.common",),
     ("htdag.runtime",),
     ("htdag.runtime.data",),
     ("htdag.runtime.code",),
@@ -43,7 +43,6 @@ LAYERS = [
     ("htdag.compile",),
     ("htdag.backends",),
     ("htdag.doctor", "htdag.observe"),
-    ("htdag.history",),
     ("htdag.reuse",),
     ("htdag.show",),
     ("htdag.run",),

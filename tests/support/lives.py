@@ -772,7 +772,7 @@ POOL_SECONDS = 300  # for one run on a pool, which others use too
 
 def serve_jobs(folder: str) -> Callable[..., Any]:
     """Start runs, as the local backend does, with the runtime that run directories bring."""
-    from htdag.compile.archive import write_archive
+    from htdag.compile.runtime_archive import write_archive
 
     archive = os.path.join(folder, "runtime.pyz")
     write_archive(archive)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from pool import daemons_version
 
 import htdag
-from htdag.compile.archive import write_archive
+from htdag.compile.runtime_archive import write_archive
 from htdag.compile.submit import SENDS_FOLDERS
 from htdag.errors import (
     BackendError,

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import htdag
-from htdag import history
 from htdag.errors import OptionError, UsageError
 from htdag.plan.tune import Measured
+from htdag.reuse import history
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
 
@@ -408,7 +408,7 @@ def test_a_home_that_cannot_be_written_is_a_warning(home, tmp_path, monkeypatch)
 def test_several_processes_may_gather_at_once(home):
     code = """
 import sys
-from htdag import history
+from htdag.reuse import history
 from htdag.plan.tune import Measured
 one = Measured(1.0, "n", 1, 1, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0)
 for number in range(int(sys.argv[1]), int(sys.argv[1]) + 6):
