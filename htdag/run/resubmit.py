@@ -19,7 +19,7 @@ from htdag.compile.final import FinalFunction
 from htdag.errors import DirectoryError, RunNotFound, StageNameError, UsageError
 from htdag.options import resume_request
 from htdag.plan import Plan
-from htdag.plan.following import Layouts, layouts_of
+from htdag.plan.layouts import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
 from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap, swap_back

@@ -917,7 +917,7 @@ def test_a_job_has_htdag_as_far_as_functions_need_it(tmp_path: Path, installed: 
     code = OFFERED.format(archive=str(archive))
     done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = "htdag.stages.beginnings" if installed else "htdag.source does not exist in a job"
+    expected = "htdag.stages.stage" if installed else "htdag.source does not exist in a job"
     assert done.stdout.startswith(expected)
 
 
