@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from htdag.common.text import visible
-from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from htdag.runtime.formats.plan import Plan
@@ -56,9 +56,9 @@ def calls(run: Path, plan: Plan) -> list[FinalCall]:
     if node is None:
         return []
     found = []
-    for entry in recordfile.final_calls(str(run / layout.final_record(node))):
+    for entry in recordfile.final_calls(NodeFiles(run, node).final_record):
         error = entry["error"]
-        stem = run / layout.logs(node) / entry["stem"]
+        stem = Path(NodeFiles(run, node).logs) / entry["stem"]
         found.append(
             FinalCall(
                 entry["function"],

@@ -14,6 +14,7 @@ from htdag.runtime import layout, planfile
 from htdag.runtime.dag import delivery
 from htdag.runtime.data import recordfile
 from htdag.runtime.job.environment import MISMATCHES
+from htdag.runtime.layout import NodeFiles
 from htdag.runtime.planfile import RunPlan
 
 if TYPE_CHECKING:
@@ -202,8 +203,9 @@ def _node_errors(
     place: RunPlan, node: NodeEntry, sources: Sources, streams: bool
 ) -> Iterator[ItemError]:
     """Yield the errors of a node, those of environments that do not fit once for all jobs."""
+    files = NodeFiles(place.folder, node["name"])
     unfit: dict[str, list[ItemError]] = {}
-    for chunk, attempts in sorted(layout.attempts(place.folder, node["name"]).items()):
+    for chunk, attempts in sorted(files.attempts().items()):
         for error in chunk_errors(place, node, chunk, attempts[-1], sources, streams=streams):
             if error.type in MISMATCHES:
                 unfit.setdefault(error.type, []).append(error)
@@ -234,9 +236,9 @@ def differences(run: Path, plan: Plan) -> str:
     for node in plan["nodes"]:
         if not node.get("compares"):
             continue
-        for chunk, attempts in layout.attempts(str(run), node["name"]).items():
-            record = run / layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
-            for line in recordfile.lines(str(record)):
+        files = NodeFiles(run, node["name"])
+        for chunk, attempts in files.attempts().items():
+            for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
                 for name, there, here in line.get("differs", ()):
                     found.setdefault(f"{name} {here} here", set()).add(there)
     return "; ".join(
@@ -254,10 +256,8 @@ def chunk_errors(
     streams: bool = True,
 ) -> Iterator[ItemError]:
     """Yield the errors of one job."""
-    run = Path(place.folder)
-    name = layout.chunk_name(chunk)
-    path = run / layout.record(node["name"], name, attempt)
-    end = recordfile.end(str(path))
+    job = NodeFiles(place.folder, node["name"]).attempt(chunk, attempt)
+    end = recordfile.end(job.record)
     if end is not None and end["remaining"] == 0:
         return  # not to be read to its end only for this
     found: list[RecordError] = []
@@ -266,7 +266,7 @@ def chunk_errors(
     printed: dict[int | None, RecordStreams] = {}
     texts: dict[str, str] = {}
     differs: list[tuple[str, str, str]] = []
-    for line in recordfile.lines(str(path)):
+    for line in recordfile.lines(job.record):
         start = line.get("start", start)
         context = line.get("context", context)
         end = line.get("end", end)
@@ -287,8 +287,7 @@ def chunk_errors(
                 "traceback": "",
             }
         )
-    out = run / layout.stdout(node["name"], name, attempt)
-    err = run / layout.stderr(node["name"], name, attempt)
+    out, err = Path(job.stdout), Path(job.stderr)
     for error in found:
         spans = printed.get(error["sequence"])
         yield ItemError(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from htdag.runtime import layout, task
 from htdag.runtime.data import views
+from htdag.runtime.layout import NodeFiles
 
 
 def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
@@ -21,15 +22,15 @@ def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
     chunk : int
         The chunk's number.
     """
+    files = NodeFiles(run, node)
     name = layout.chunk_name(chunk)
-    folder = run / layout.inputs(node)
     numbers = [
         int(path.name.split(".")[1])
-        for path in folder.glob(f"{name}.*.json")
+        for path in Path(files.inputs).glob(f"{name}.*.json")
         if path.name.split(".")[1].isdigit()
     ]
     if not numbers:
         return
-    description = task.read_description(str(run), node, name, max(numbers))
+    description = task.read_description(files.attempt(chunk, max(numbers)))
     for key, _ in views.open_view(task.located(description, str(run)), None).items:
         yield key

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from htdag.errors import UsageError
 from htdag.runtime import download, layout
+from htdag.runtime.layout import RunFiles
 
 if TYPE_CHECKING:
     from htdag.runtime.formats.task import FileReference
@@ -173,7 +174,7 @@ def reference_of(value: pathlib.PurePath | TransferURL) -> FileReference:
     check_readable(path)
     digest = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
     return {
-        "at": layout.user_file(digest),
+        "at": RunFiles().user_file(digest),
         "name": os.path.basename(path),
         "path": path,
         "state": _state(path),

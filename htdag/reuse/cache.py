@@ -24,7 +24,9 @@ from htdag.reuse.compare import key
 from htdag.reuse.ended import has_ended
 from htdag.reuse.swap import read_identity
 from htdag.runtime import layout, planfile
-from htdag.runtime.dag import adopt, packing, progress
+from htdag.runtime.dag import adopt, progress
+from htdag.runtime.dag.pack_writer import PackWriter
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from htdag.runtime.formats.plan import Manifest
@@ -74,9 +76,9 @@ def fill(folder: Path, node: NodeIdentity, identity: Identity) -> bool:
     name = key(node, identity)
     if name is None:
         return False
-    writer: packing.Writer | None = None
+    writer: PackWriter | None = None
     for path in _packs(cache_directory() / name):
-        writer = writer or packing.Writer(str(folder))
+        writer = writer or PackWriter(str(folder))
         try:
             writer.add_pack(str(path))
             os.utime(path)
@@ -131,14 +133,14 @@ def _gather(run: Path) -> None:
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
         taken = adopt.taken(str(run), plan["by_name"][name])
         nothing_new = taken is not None and taken.reused == taken.items
-        if known is None or nothing_new or not layout.attempts(str(run), name):
+        if known is None or nothing_new or not NodeFiles(run, name).attempts():
             continue
         own = f"{run.name}-{int(manifest['created'] * 1000):x}"
         folder = cache_directory() / known / own
         aside = folder.with_name(f".{own}.{os.getpid()}.new")
         make_folder(folder.parent)
         try:
-            writer = packing.Writer(str(aside))
+            writer = PackWriter(str(aside))
             writer.add_node(str(run), plan["by_name"][name])
             writer.close()
             about: _About = {"tag": run.name, "stages": node["stages"] or node["outputs"]}

@@ -14,6 +14,7 @@ from htdag.errors import NotDone, UsageError
 from htdag.runtime import layout
 from htdag.runtime.dag import inputs, progress
 from htdag.runtime.data import views
+from htdag.runtime.layout import NodeFiles
 from htdag.runtime.task import Job, read_job
 
 if TYPE_CHECKING:
@@ -102,14 +103,17 @@ def _likely(run: Path, node: NodeEntry, key: str) -> Iterator[int]:
 
 def job_of(run: Path, node: str, chunk: int) -> Job | None:
     """Return what the last attempt at a chunk had, or has, to do; None where it has no such yet."""
-    name = layout.chunk_name(chunk)
+    files = NodeFiles(run, node)
     attempts = itertools.takewhile(
-        lambda attempt: (run / layout.chunk(node, name, attempt)).exists(), itertools.count(1)
+        lambda attempt: os.path.exists(files.attempt(chunk, attempt).description),
+        itertools.count(1),
     )
     last = max(attempts, default=None)
     if last is None:
         return None
-    return read_job(node, name, last, str(run))
+    job = files.attempt(chunk, last)
+    # With relative names: it is done again in the run directory.
+    return read_job(job)._replace(files=job.under(""))
 
 
 def _keys(job: Job) -> Iterator[str]:

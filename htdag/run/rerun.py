@@ -15,8 +15,9 @@ from htdag.reuse.swap import alone, copy_of, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import aside, put_in_place, require_ended
+from htdag.run.resubmit import aside, put_in_place
 from htdag.runtime import layout, planfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from htdag.runtime.formats.plan import Plan
@@ -43,7 +44,7 @@ class Rerun:
             self._run.stage(stage)
         wanted = None if keys is None else _checked(keys)
         with alone(self._run.path):
-            require_ended(self._run, "computed again")
+            self._run.require_ended("computed again")
             self._control.check_python()
             backend = self._run.backend(self._run.backend_name)
             before = self._run.ticket()["ticket"]
@@ -86,7 +87,7 @@ class Rerun:
                 chosen = functools.partial(keep, extends=extends)
             again = name in dropped or node["mode"] == "loop"
             node["reuse"] = not again and fill(
-                self._run.path, plan, [name], new / layout.kept(name), chosen
+                self._run.path, plan, [name], Path(NodeFiles(new, name).kept), chosen
             )
         missing = sorted((keys or frozenset()) - seen)
         if missing:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Iterator, List, NamedTuple, Optional, Tuple
 
 from . import layout
+from .layout import NodeFiles
 
 if TYPE_CHECKING:
     from .formats.plan import LoopEntry, NodeEntry, Plan, PlanContent
@@ -21,8 +22,8 @@ class RunPlan(NamedTuple):
 
     def round_of(self, loop: str, number: int) -> RunPlan:
         """Return a round of a loop; with 0 what all of its rounds are copies of."""
-        name = layout.one_round(loop, number) if number else layout.step(loop)
-        folder = os.path.join(self.folder, name)
+        files = NodeFiles(self.folder, loop)
+        folder = files.round(number) if number else files.step
         return RunPlan(folder, read(folder), (*self.loops, loop), (*self.rounds, number))
 
     def rounds_of(
@@ -32,7 +33,7 @@ class RunPlan(NamedTuple):
 
         With `template`, first what all of them are copies of.
         """
-        last = layout.last_round(self.folder, loop)
+        last = NodeFiles(self.folder, loop).last_round()
         first = 1 if most is None else max(1, last - most + 1)
         for number in [*([0] if template else []), *range(first, last + 1)]:
             yield self.round_of(loop, number)

@@ -9,6 +9,7 @@ import struct
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
 
 from . import layout, requests
+from .layout import AttemptFiles
 from .lease import Claim
 
 if TYPE_CHECKING:
@@ -21,45 +22,57 @@ STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 class Job(NamedTuple):
     """What one job has to do, as read from the run directory."""
 
-    node: str
-    chunk: str
-    attempt: int
+    files: AttemptFiles
     program: Program
     description: Description
-    root: str = ""
     copies_bound: bool = False  # whether each call has bound values for itself, however large
+
+    @property
+    def node(self) -> str:
+        return self.files.node.name
+
+    @property
+    def chunk(self) -> int:
+        return self.files.chunk
+
+    @property
+    def attempt(self) -> int:
+        return self.files.number
+
+    @property
+    def root(self) -> str:
+        """The run directory; "" for that in which this process works."""
+        return self.files.node.run
 
     def at(self, root: str) -> Job:
         """Return the job with absolute paths, for a process that works somewhere else."""
 
-        return self._replace(description=located(self.description, root), root=root)
+        description = located(self.description, root)
+        return self._replace(description=description, files=self.files.under(root))
 
     @property
     def record(self) -> str:
-        return os.path.join(self.root, layout.record(self.node, self.chunk, self.attempt))
+        return self.files.record
 
     @property
     def payload(self) -> str:
-        return os.path.join(self.root, layout.payload(self.node))
-
-    def _path(self, stem: str) -> str:
-        return os.path.join(self.root, layout.output(self.node, self.chunk, self.attempt, stem))
+        return self.files.node.payload
 
     @property
     def outputs(self) -> List[str]:
         """The main item file of each output: it tells which items are finished."""
-        return [self._path(output["stage"]) for output in self.program["outputs"]]
+        return self.files.outputs(output["stage"] for output in self.program["outputs"])
 
     @property
     def parts(self) -> List[List[str]]:
         """The files of the parts of each output; [] for one in one piece."""
         return [
-            [self._path(layout.part(output["stage"], part)) for part in range(output["parts"])]
+            self.files.outputs(layout.part(output["stage"], n) for n in range(output["parts"]))
             for output in self.program["outputs"]
         ]
 
     @property
-    def files(self) -> List[str]:
+    def item_files(self) -> List[str]:
         """All item files that the job writes, in the order of the counts in its record."""
         found = []
         for main, parts in zip(self.outputs, self.parts):
@@ -86,24 +99,22 @@ def located(description: Description, root: str) -> Description:
     return {**description, "binds": binds, "streams": streams}
 
 
-def read_description(run: str, node: str, chunk: str, attempt: int) -> Description:
-    """Return the description of a chunk, for an attempt at it.
+def read_description(files: AttemptFiles) -> Description:
+    """Return what a job reads, by names that are relative to the run directory.
 
     Raises
     ------
     FileNotFoundError
         If it was not laid out yet.
     """
-    path = os.path.join(run, layout.chunk(node, chunk, attempt))
-    description: Description = layout.read_json(path, "view", "streams", "binds", "todo")
-    return description
+    found: Description = layout.read_json(files.description, "view", "streams", "binds", "todo")
+    return found
 
 
-def read_job(node: str, chunk: str, attempt: int, run: str = "") -> Job:
-    """Read what a job has to do, with paths below the run directory `run`; "": the current one."""
-    path = os.path.join(run, layout.program(node))
-    program: Program = layout.read_json(path, "mode", "outputs")
-    return Job(node, chunk, attempt, program, read_description(run, node, chunk, attempt))
+def read_job(files: AttemptFiles) -> Job:
+    """Read what a job has to do; what it reads has names relative to the run directory."""
+    program: Program = layout.read_json(files.node.program, "mode", "outputs")
+    return Job(files, program, read_description(files))
 
 
 class Counts(NamedTuple):
@@ -156,4 +167,4 @@ class Shared:
 def cpus(job: Job) -> int:
     """Return how many CPUs a job asked for."""
     asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
-    return asked[int(job.chunk)] if asked else job.program["cpus"]
+    return asked[job.chunk] if asked else job.program["cpus"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional,
 
 from .. import layout
 from ..data import itemfile
+from ..layout import NodeFiles
 
 if TYPE_CHECKING:
     from ..formats.plan import DeliveredFile, NodeEntry
@@ -110,12 +111,12 @@ def _holds_the_same(one: str, other: str) -> bool:
 
 def _note(run: str, node: NodeEntry, problem: str, put: Dict[str, List[int]]) -> None:
     content: DeliveredFile = {"problem": problem, "files": put}
-    path = os.path.join(run, layout.delivered(node["name"]))
+    path = NodeFiles(run, node["name"]).delivered
     layout.write_aside(path, json.dumps(content).encode())
 
 
 def _noted(run: str, node: NodeEntry) -> DeliveredFile:
-    path = os.path.join(run, layout.delivered(node["name"]))
+    path = NodeFiles(run, node["name"]).delivered
     found: DeliveredFile = layout.read_json(path, "problem", "files")
     return found
 
@@ -160,17 +161,14 @@ def is_left(run: str, node: NodeEntry) -> bool:
 def _files(run: str, node: NodeEntry, states: Iterable[Any]) -> Iterable[Tuple[str, FileReference]]:
     """Yield each file that the jobs of a node made, once, with the key of its item."""
     seen = set()
+    files = NodeFiles(run, node["name"])
     for state in states:
-        chunk = layout.chunk_name(state.number)
-        numbers = [attempt.number for attempt in state.attempts]
-        if not numbers:
+        jobs = [files.attempt(state.number, attempt.number) for attempt in state.attempts]
+        if not jobs:
             continue
-        folders = tuple(layout.returned(node["name"], chunk, number) + "/" for number in numbers)
+        folders = tuple(job.under("").returned + "/" for job in jobs)
         for stem in node["files"]:
-            paths = [
-                os.path.join(run, layout.output(node["name"], chunk, number, stem))
-                for number in numbers
-            ]
+            paths = [job.output(stem) for job in jobs]
             for key, references in itemfile.references_by_key(paths):
                 for file in map(json.loads, references):
                     if file.get("at", "").startswith(folders) and file["at"] not in seen:

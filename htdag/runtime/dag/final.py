@@ -16,12 +16,12 @@ from .. import layout, planfile, process
 from ..code import image
 from ..data import recordfile
 from ..job import report
+from ..layout import NodeFiles
 
 if TYPE_CHECKING:
     from ..formats.plan import Manifest
     from ..formats.record import FinalEntry, FinalError, RecordError
     from ..formats.task import FinalFunction, FinalProgram
-
 
 DONE, REMOVED, HALTED = 0, 4, 6  # DAGMan's $DAG_STATUS; all others are failures
 _MOST_ERRORS = 1_000
@@ -71,7 +71,7 @@ def final(node: str, status: int) -> int:
     """
     if status not in (REMOVED, HALTED):
         state = "done" if status == DONE else "failed"
-        program: FinalProgram = layout.read_json(layout.program(node), "functions")
+        program: FinalProgram = layout.read_json(NodeFiles("", node).program, "functions")
         for number, entry in enumerate(program["functions"]):
             if entry["when"] == ("success" if status == DONE else "failure"):
                 _call(node, number, entry, state)
@@ -123,13 +123,13 @@ def _call(node: str, number: int, entry: FinalFunction, state: str) -> None:
         "seconds": round(time.monotonic() - begun, 6),
         "error": error,
     }
-    recordfile.append(layout.final_record(node), "final", content, sync=True)
+    recordfile.append(NodeFiles("", node).final_record, "final", content, sync=True)
 
 
 def _next_stem(node: str) -> str:
     """Return the path for the output of the next call, without its suffix."""
-    number = sum(1 for _ in recordfile.final_calls(layout.final_record(node))) + 1
-    return "%s/%04d" % (layout.logs(node), number)
+    number = sum(1 for _ in recordfile.final_calls(NodeFiles("", node).final_record)) + 1
+    return "%s/%04d" % (NodeFiles("", node).logs, number)
 
 
 def _redirect(stem: str) -> None:
@@ -140,7 +140,7 @@ def _redirect(stem: str) -> None:
 
 
 def _function(node: str, number: int) -> Any:
-    return image.enter(os.getcwd(), layout.payload(node), "")["functions"][number]
+    return image.enter(os.getcwd(), NodeFiles("", node).payload, "")["functions"][number]
 
 
 def _summary(state: str) -> RunSummary:
@@ -162,10 +162,10 @@ def _summary_error(error: RecordError, texts: Dict[str, str]) -> SummaryError:
 def _errors() -> List[SummaryError]:
     found: List[SummaryError] = []
     for node in planfile.read(".")["nodes"]:
-        for chunk, attempts in sorted(layout.attempts(".", node["name"]).items()):
-            path = layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
+        files = NodeFiles(".", node["name"])
+        for chunk, attempts in sorted(files.attempts().items()):
             texts: Dict[str, str] = {}
-            for line in recordfile.lines(path):
+            for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
                 if "error" in line:
                     found.append(_summary_error(line["error"], texts))
                     if len(found) == _MOST_ERRORS:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Iterable, List
 
 from .. import layout
 from ..lanes import Unit
+from ..layout import NodeFiles
 from . import postlog
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Itera
     longest = max(map(len, lines), default=0)
     if longest <= LONGEST_MATERIALIZED:
         return
-    path = os.path.join(run, layout.submit(node["name"]))
+    path = NodeFiles(run, node["name"]).submit
     with open(path, encoding="utf-8") as file:
         before = file.readlines()
     out = [line for line in before if line.startswith(_LIMITS)]
@@ -45,7 +45,7 @@ def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Itera
         names = [name for name in names if name != "max_materialize"]  # htdag's own
     if names:
         content: AtOnceFile = {"limits": names, "characters": longest}
-        path = os.path.join(run, layout.at_once(node["name"]))
+        path = NodeFiles(run, node["name"]).at_once
         layout.write_aside(path, json.dumps(content).encode())
         text = (
             "submit description without %s: a job reads so many files (%d characters of names) "
@@ -58,7 +58,7 @@ def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Itera
 def limits_left_out(run: str, name: str) -> List[str]:
     """Return which limits a node was submitted without, although they were asked for."""
     try:
-        content: AtOnceFile = layout.read_json(os.path.join(run, layout.at_once(name)), "limits")
+        content: AtOnceFile = layout.read_json(NodeFiles(run, name).at_once, "limits")
     except FileNotFoundError:
         return []
     return content["limits"]

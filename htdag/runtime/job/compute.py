@@ -22,8 +22,8 @@ from . import (
     bound,
     measure,
     pause,
+    process_state,
     report,
-    settings,
     sinks,
     surroundings,
     until,
@@ -54,7 +54,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         _show_lines_at_once()
         job = workdir.settle(job)
         cursor = announce.enter(job)
-        settings.take_over(job, workdir.folder_of(job))
+        process_state.take_over(job, workdir.folder_of(job))
         state = job.program.get("surroundings")
         around = Surroundings(lambda: workdir.fill(job), state and state["deciding"])
         run(job, shared, skip, cursor, around)

@@ -67,7 +67,7 @@ def _cost(job: Job) -> float:
 
 def note(job: Job, seconds: float) -> int:
     """Note a pause in the record, and return the exit status that tells HTCondor of it."""
-    for path in job.files:
+    for path in job.item_files:
         layout.sync(path)
     content: RecordCheckpoint = {
         "time": time.time(),
