@@ -25,6 +25,7 @@ from htdag.reuse.swap import read_identity
 from htdag.runtime import layout
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
+from htdag.runtime.layout import NodeFiles
 
 TODO = "cache.todo"
 """Marks a run with something for the cache that is not there yet."""
@@ -118,7 +119,7 @@ def _gather(run: Path) -> None:
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
         taken = adopt.taken(str(run), plan["by_name"][name])
         nothing_new = taken is not None and taken.reused == taken.items
-        if known is None or nothing_new or not layout.attempts(str(run), name):
+        if known is None or nothing_new or not NodeFiles(run, name).attempts():
             continue
         own = f"{run.name}-{int(manifest['created'] * 1000):x}"
         folder = cache_directory() / known / own

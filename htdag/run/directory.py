@@ -26,6 +26,7 @@ from htdag.reuse.swap import discard_replaced
 from htdag.run.damage import damaged
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
+from htdag.runtime.layout import NodeFiles
 from htdag.stages import Stage
 
 
@@ -199,17 +200,18 @@ class RunDirectory:
         for node in self.plan["nodes"]:
             if node["mode"] != "loop":
                 continue
-            step = self.path / layout.step(node["name"])
+            files = NodeFiles(self.path, node["name"])
+            step = Path(files.step)
             if stage not in _stage_names(step, progress.read_plan(str(step))):
                 continue
-            last = layout.last_round(str(self.path), node["name"])
+            last = files.last_round()
             wanted = range(last, 0, -1) if number is None else [number]
             if not last or not 1 <= wanted[0] <= last:
                 raise NotDone(
                     f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not begun"
                 )
             for each in wanted:
-                inner = RunDirectory(self.path / layout.one_round(node["name"], each))
+                inner = RunDirectory(Path(files.round(each)))
                 inner.around = (self, node["name"])
                 yield inner
             return
@@ -283,26 +285,25 @@ def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
             yield entry["name"]
     for node in plan["nodes"]:
         if node["mode"] == "loop":
-            step = run / layout.step(node["name"])
+            step = Path(NodeFiles(run, node["name"]).step)
             yield from _stage_names(step, progress.read_plan(str(step)))
 
 
 def _tell_tag(run: Path, tag: str) -> None:
     """Let what jobs are told have the run's tag, which may be another one than when it was made."""
     for node in progress.read_plan(str(run))["nodes"]:
-        name = node["name"]
+        files = NodeFiles(run, node["name"])
         if node["mode"] == "loop":
-            last = layout.last_round(str(run), name)
+            last = files.last_round()
             # A loop that is gone on with may go back by one round.
-            rounds = [layout.one_round(name, number) for number in (last - 1, last) if number > 0]
-            for folder in (layout.step(name), *rounds):
-                _tell_tag(run / folder, tag)
+            rounds = [files.round(number) for number in (last - 1, last) if number > 0]
+            for folder in (files.step, *rounds):
+                _tell_tag(Path(folder), tag)
             continue
-        path = run / layout.program(name)
-        program = layout.read_json(str(path), "run")
+        program = layout.read_json(files.program, "run")
         if program["run"] != tag:
             content = json.dumps(program | {"run": tag}, ensure_ascii=False)
-            layout.write_aside(str(path), content.encode())
+            layout.write_aside(files.program, content.encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

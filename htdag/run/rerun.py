@@ -18,6 +18,7 @@ from htdag.run.directory import RunDirectory
 from htdag.run.resubmit import aside, put_in_place
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
+from htdag.runtime.layout import NodeFiles
 
 
 class Rerun:
@@ -84,7 +85,7 @@ class Rerun:
                 chosen = functools.partial(keep, extends=extends)
             again = name in dropped or node["mode"] == "loop"
             node["reuse"] = not again and fill(
-                self._run.path, plan, [name], new / layout.kept(name), chosen
+                self._run.path, plan, [name], Path(NodeFiles(new, name).kept), chosen
             )
         missing = sorted((keys or frozenset()) - seen)
         if missing:
