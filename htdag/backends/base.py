@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from htdag.backends.tickets import Foreseen, Ticket
 from htdag.compile.scheduler import Scheduler
 
 HOW_TO_START = "start it with: htdag pool start"
@@ -172,40 +173,40 @@ class Backend(Protocol):
     def finds_packages(self) -> bool:
         """Tell whether jobs without an environment of their own run in this very Python."""
 
-    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+    def scheduler(self, before: Ticket | None = None) -> Scheduler:
         """Return what the HTCondor can do to which a run goes, for what is written for it.
 
         Where it was started before, ``before`` is what `submit` returned then.
         """
 
-    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    def foreseen(self, dag: str, before: Ticket | None) -> Foreseen:
         """Return what is known beforehand of what `submit` will return."""
 
-    def finish_removal(self, run: Path, ticket: dict[str, Any]) -> None:
+    def finish_removal(self, run: Path, ticket: Ticket) -> None:
         """End what was removed while nobody answered, before anything of the run is changed.
 
         Raises `BackendError` where that is still so.
         """
 
-    def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    def submit(self, run: Path, dag: str, before: Ticket | None = None) -> Ticket:
         """Start what is left of a run; return what is needed to find it again.
 
         Where it was started before, ``before`` is what was returned then.
         """
 
-    def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
+    def activity(self, run: Path, ticket: Ticket) -> Activity:
         """Return what is going on, without asking more than files where they suffice."""
 
-    def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
+    def remove(self, run: Path, ticket: Ticket, force: bool) -> None:
         """End a run, and return once nothing of it runs any more."""
 
-    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+    def jobs(self, run: Path, ticket: Ticket, ask: bool) -> tuple[JobState, ...]:
         """Return the jobs that wait or run, by the files; where asked, also by the schedd."""
 
     def act(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         action: str,
         nodes: list[str],
         which: list[JobState] | None,
@@ -218,7 +219,7 @@ class Backend(Protocol):
     def edit(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         nodes: list[str],
         inside: set[str],
         attributes: dict[str, str],
@@ -228,15 +229,13 @@ class Backend(Protocol):
         Of nodes that are loops the jobs of the nodes ``inside`` are meant.
         """
 
-    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+    def halt(self, run: Path, ticket: Ticket, on: bool) -> None:
         """Let no further nodes begin, or let them again."""
 
-    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+    def facts(self, run: Path, ticket: Ticket) -> QueueFacts:
         """Return what decides whether waiting jobs can start."""
 
-    def peek(
-        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
-    ) -> bytes | None:
+    def peek(self, run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
         """Return what a running job wrote whose files are not in the run directory yet.
 
         ``what`` is ``"out"``, ``"err"`` or the path of a file. None where there is none.
@@ -270,10 +269,10 @@ class Submission:
         Whether the backend can be asked about it.
     """
 
-    def __init__(self, backend: Backend, run: Path, ticket: dict[str, Any] | None) -> None:
+    def __init__(self, backend: Backend, run: Path, ticket: Ticket | None) -> None:
         self._backend = backend
         self._run = run
-        self._ticket = ticket or {}
+        self._ticket: Ticket = ticket or {}
         self.is_here = ticket is not None
 
     def activity(self) -> Activity:

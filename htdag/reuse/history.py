@@ -30,7 +30,7 @@ from htdag.runtime.data.keyed import BY_HASH
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Manifest, Plan
     from htdag.runtime.formats.record import JobMeasures, RecordEnd, StageMeasure
 
 FORMAT = 1
@@ -133,7 +133,8 @@ def _newest_first() -> list[tuple[Path, int]]:
 
 def measure_run(run: Path) -> dict[str, Measured]:
     """Return what the jobs of a run measured, by the keys of stages."""
-    created = float(layout.read_json(str(run / layout.RUN), "created")["created"])
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "created")
+    created = float(manifest["created"])
     plan = planfile.read(str(run))
     return dict(_measure_plan([run], created, plan))
 

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from htdag.backends import Backend
 from htdag.backends.base import RunState
+from htdag.backends.tickets import Ticket
 from htdag.checks import validation
 from htdag.common.text import counted
 from htdag.common.warn import say
@@ -120,15 +120,14 @@ def place(old: RunDirectory | None, on: str) -> str:
         return on
 
 
-def ticket(old: RunDirectory | None, on: str) -> dict[str, Any] | None:
+def ticket(old: RunDirectory | None, on: str) -> Ticket | None:
     """Return where a run was submitted, if it is gone on with there."""
     if old is None or on != "auto":
         return None
     try:
-        found: dict[str, Any] = old.ticket()["ticket"]
+        return old.ticket()["ticket"]
     except RunNotFound:
         return None
-    return found
 
 
 def layouts(old: RunDirectory) -> Layouts:
@@ -179,7 +178,7 @@ def start_again(
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str] = (),
-    before: dict[str, Any] | None = None,
+    before: Ticket | None = None,
     functions: Sequence[FinalFunction] = (),
 ) -> None:
     """Write a run, with what an earlier one has finished, in the place of that one; start it.
@@ -197,7 +196,7 @@ def _start_again(
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str],
-    before: dict[str, Any] | None,
+    before: Ticket | None,
     functions: Sequence[FinalFunction],
 ) -> None:
     old.require_ended("gone on with")

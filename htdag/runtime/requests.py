@@ -1,11 +1,37 @@
-"""What each chunk of a node asks for, where that depends on its items."""
+"""What jobs ask for, where that depends on their items, and what HTCondor says of a job."""
 
 from __future__ import annotations
 
-from typing import Dict, List
+import os
+from typing import Dict, List, Optional
 
 from . import layout
 from .layout import NodeFiles
+
+
+def ad(variable: str) -> Dict[str, str]:
+    """Return the attributes of an ad that HTCondor left for this job, as they are written there.
+
+    Parameters
+    ----------
+    variable : str
+        What names its file: ``_CONDOR_JOB_AD`` or ``_CONDOR_MACHINE_AD``.
+    """
+    path = os.environ.get(variable)
+    if not path:
+        return {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            pairs = [line.partition("=") for line in file]
+    except OSError:
+        return {}
+    return {name.strip().lower(): value.strip() for name, equals, value in pairs if equals}
+
+
+def number(attributes: Dict[str, str], name: str) -> Optional[int]:
+    """Return a whole number of an ad; None where there is none, or an expression."""
+    text = attributes.get(name.lower(), "")
+    return int(text) if text.isdigit() else None
 
 
 def of_chunks(run: str, node: str) -> Dict[str, List[int]]:

@@ -10,7 +10,7 @@ import stat
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from .. import layout
+from .. import file_references, layout
 from ..data import itemfile
 from ..layout import NodeFiles
 
@@ -170,7 +170,7 @@ def _files(run: str, node: NodeEntry, states: Iterable[Any]) -> Iterable[Tuple[s
         for stem in node["files"]:
             paths = [job.output(stem) for job in jobs]
             for key, references in itemfile.references_by_key(paths):
-                for file in map(json.loads, references):
+                for file in map(file_references.parsed, references):
                     if file.get("at", "").startswith(folders) and file["at"] not in seen:
                         seen.add(file["at"])
                         yield key.replace("/", "_"), file

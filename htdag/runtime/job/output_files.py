@@ -14,7 +14,7 @@ import stat
 import zlib
 from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Sequence, Tuple
 
-from .. import download, input_files, layout
+from .. import download, file_references, input_files, layout
 from ..data import itemfile
 from ..layout import AttemptFiles
 
@@ -184,7 +184,7 @@ def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
     found: Dict[str, FileReference] = {}
     for path in paths:
         for references in itemfile.references([path]):
-            for file in map(json.loads, references):
+            for file in map(file_references.parsed, references):
                 if "crc" in file:
                     found[file["at"] if "at" in file else os.path.dirname(file["url"])] = file
     return found
