@@ -9,6 +9,7 @@ from typing import Any
 
 from htdag.backends.condor.bindings import htcondor2, using, version_number
 from htdag.backends.condor.setup import Setup
+from htdag.doctor.facts import ExecutePoint
 
 _SLOT = [
     "Machine",
@@ -60,8 +61,8 @@ def settings(
     return found
 
 
-def points(setup: Setup | None) -> list[dict[str, Any]]:
-    """Return the execute points, each by its largest slot, with the keys of `ExecutePoint`."""
+def points(setup: Setup | None) -> tuple[ExecutePoint, ...]:
+    """Return the execute points by their names, each by its largest slot."""
     with using(setup):
         collector = htcondor2.Collector()
         slots = collector.query(htcondor2.AdType.Startd, 'SlotType =!= "Dynamic"', projection=_SLOT)
@@ -71,28 +72,28 @@ def points(setup: Setup | None) -> list[dict[str, Any]]:
             name = str(collector.locate(htcondor2.DaemonType.Schedd)["Name"])
         schedds = collector.query(own, f'Name == "{name}"', ["MyCurrentTime", "LastHeardFrom"])
     here = _offset(schedds[0]) if schedds else None
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, ExecutePoint] = {}
     for slot in slots:
         # slot1@node7.example.org, or slot1@a@node7.example.org where it has several startds.
         point = str(slot.get("Name", "")).partition("@")[2] or str(slot.get("Machine"))
         there = _offset(slot)
-        entry = {
-            "name": point,
-            "version": version_number(str(slot.get("CondorVersion", ""))),
-            "cpus": int(slot.get("TotalSlotCpus", 0)),
-            "memory_mb": int(slot.get("TotalSlotMemory", 0)),
+        entry = ExecutePoint(
+            name=point,
+            version=version_number(str(slot.get("CondorVersion", ""))),
+            cpus=int(slot.get("TotalSlotCpus", 0)),
+            memory_mb=int(slot.get("TotalSlotMemory", 0)),
             # An expression depends on the job; only a constant is known now.
-            "starts_jobs": slot.get("Start") is not False,
-            "clock_ahead": None if here is None or there is None else float(there - here),
-        }
+            starts_jobs=slot.get("Start") is not False,
+            clock_ahead=None if here is None or there is None else float(there - here),
+        )
         known = found.get(point)
-        if known is None or (known["starts_jobs"], known["cpus"], known["memory_mb"]) < (
-            entry["starts_jobs"],
-            entry["cpus"],
-            entry["memory_mb"],
-        ):
+        if known is None or _size(known) < _size(entry):
             found[point] = entry
-    return sorted(found.values(), key=lambda entry: str(entry["name"]))
+    return tuple(found[name] for name in sorted(found))
+
+
+def _size(point: ExecutePoint) -> tuple[bool, int, int]:
+    return point.starts_jobs, point.cpus, point.memory_mb
 
 
 def _offset(ad: Any) -> int | None:

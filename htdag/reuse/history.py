@@ -14,7 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,21 @@ _MOST_ROUNDS = 20  # of a loop: the last ones
 _BUDGET = 0.25  # seconds that one look for new runs may take; the rest is gathered the next time
 _LOCK_TIMEOUT = 1.0
 
-Content = dict[str, Any]
+
+@dataclass(frozen=True)
+class _History:
+    """What the file holds.
+
+    Attributes
+    ----------
+    gathered : dict of str to int
+        The runs that were gathered from, with the inodes of their directories.
+    stages : dict of str to list of Measured
+        What runs measured, by the keys of stages; those that were measured last are at the end.
+    """
+
+    gathered: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, list[Measured]] = field(default_factory=dict)
 
 
 def store_path() -> Path:
@@ -53,8 +67,7 @@ def store_path() -> Path:
 
 def read() -> Measures:
     """Return what is known of stages, by their keys."""
-    stages = _load()["stages"]
-    return {key: tuple(_measured(run) for run in runs) for key, runs in stages.items()}
+    return {key: tuple(runs) for key, runs in _load().stages.items()}
 
 
 def measures_for(keys: Mapping[str, str]) -> Measures:
@@ -66,8 +79,7 @@ def measures_for(keys: Mapping[str, str]) -> Measures:
         The keys of the stages (`htdag.plan.stage_keys.stage_keys`).
     """
     wanted = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
-    found = {key: runs for key, runs in _load()["stages"].items() if key in wanted}
-    return {key: tuple(_measured(run) for run in runs) for key, runs in found.items()}
+    return {key: runs for key, runs in read().items() if key in wanted}
 
 
 def gather(run: Path, *, again: bool = True) -> None:
@@ -82,7 +94,7 @@ def gather(run: Path, *, again: bool = True) -> None:
     """
     try:
         inode = run.stat().st_ino
-        if not again and _load()["gathered"].get(run.name) == inode:
+        if not again and _load().gathered.get(run.name) == inode:
             return
         found = measure_run(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -94,7 +106,7 @@ def gather(run: Path, *, again: bool = True) -> None:
 def gather_finished() -> int:
     """Remember what runs measured that have ended since the last look; return their number."""
     begun = time.monotonic()
-    known = _load()["gathered"]
+    known = _load().gathered
     names: dict[str, int] = {}
     there: dict[str, int] = {}
     fresh = []
@@ -257,50 +269,45 @@ def _growth(end: RecordEnd, measured: JobMeasures) -> float:
 # The file
 
 
-def _empty() -> Content:
-    return {"format": FORMAT, "gathered": {}, "stages": {}}
-
-
-def _load() -> Content:
+def _load() -> _History:
     """Return what the file holds; nothing, with a warning, where it is damaged."""
     path = store_path()
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return _empty()
+        return _History()
     except OSError as error:
         warnings.warn(f"the history of earlier runs cannot be read: {error}", stacklevel=4)
-        return _empty()
+        return _History()
     try:
-        content = json.loads(data)
-        _check(content)
+        return _parsed(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         warnings.warn(
             f"{str(path)!r}, the history of earlier runs, is damaged ({error}); "
             f"it is made anew from the runs that are there",
             stacklevel=4,
         )
-        return _empty()
-    return content if content["format"] == FORMAT else _empty()
+        return _History()
 
 
-def _check(content: Content) -> None:
-    """Raise an error where the content of the file is not what this module wrote."""
-    if not isinstance(content["format"], int):
+def _parsed(content: Any) -> _History:
+    """Return what the file says; raise an error where that is not what this module wrote."""
+    if not isinstance(written := content["format"], int):
         raise TypeError("its format is not a number")
-    if content["format"] != FORMAT:
-        return
-    if not all(isinstance(inode, int) for inode in content["gathered"].values()):
+    if written != FORMAT:
+        return _History()
+    gathered, stages = content["gathered"], content["stages"]
+    if not all(isinstance(inode, int) for inode in gathered.values()):
         raise TypeError("the runs in it are not numbers")
-    for runs in content["stages"].values():
-        for run in runs:
-            _measured(run)
+    return _History(
+        dict(gathered), {key: [_measured(run) for run in runs] for key, runs in stages.items()}
+    )
 
 
-_FIELDS = {field.name: str if field.type == "str" else float for field in fields(Measured)}
+_FIELDS = {each.name: str if each.type == "str" else float for each in fields(Measured)}
 
 
-def _measured(content: Content) -> Measured:
+def _measured(content: Any) -> Measured:
     measured = Measured(**content)
     for name, kind in _FIELDS.items():
         value = getattr(measured, name)
@@ -323,17 +330,21 @@ def _update(
     """
     try:
         with _locked():
-            content = _load()
+            history = _load()
             gathered = {
                 name: inode
-                for name, inode in content["gathered"].items()
+                for name, inode in history.gathered.items()
                 if there is None or there.get(name) == inode
             }
             for name, inode in names.items():
                 gathered.pop(name, None)
                 gathered[name] = inode
-            content["gathered"] = dict(list(gathered.items())[-_MOST_NAMES:])
-            _add(content["stages"], found)
+            _add(history.stages, found)
+            content = {
+                "format": FORMAT,
+                "gathered": dict(list(gathered.items())[-_MOST_NAMES:]),
+                "stages": {key: [*map(vars, runs)] for key, runs in history.stages.items()},
+            }
             data = json.dumps(content, separators=(",", ":")).encode()
             layout.write_aside(str(store_path()), data, sync=False)
     except OSError as error:
@@ -344,11 +355,11 @@ def _update(
         )
 
 
-def _add(stages: dict[str, list[Content]], found: list[dict[str, Measured]]) -> None:
+def _add(stages: dict[str, list[Measured]], found: list[dict[str, Measured]]) -> None:
     for measures in found:
         for key, measured in measures.items():
-            others = [run for run in stages.pop(key, []) if run["run"] != measured.run]
-            runs = sorted([*others, asdict(measured)], key=lambda run: run["run"])
+            others = [run for run in stages.pop(key, []) if run.run != measured.run]
+            runs = sorted([*others, measured], key=lambda run: run.run)
             stages[key] = runs[-KEPT_RUNS:]
     # The stages that were measured last are at the end.
     for key in list(stages)[: max(0, len(stages) - MOST_STAGES)]:

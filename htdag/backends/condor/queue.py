@@ -16,7 +16,7 @@ from typing import Any
 
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
 from htdag.backends.condor.bindings import evaluate, htcondor2, short
-from htdag.backends.condor.run_log import Job, JobsLog
+from htdag.backends.condor.run_log import JobsLog
 from htdag.backends.condor.session import connected
 from htdag.backends.condor.setup import Setup
 from htdag.errors import BackendError
@@ -112,7 +112,7 @@ class Chunks:
         self._run = run
         self._lists: dict[tuple[str, int], list[int]] = {}
 
-    def of(self, job: Job) -> int | None:
+    def of(self, job: JobState) -> int | None:
         """Return the number of a job's chunk; None for the work at the end of a run."""
         unit = (job.node, job.lane)
         lines = self._lists.get(unit)
@@ -120,9 +120,9 @@ class Chunks:
             lines = self._lists[unit] = _chunks(self._run, *unit)
         return lines[job.proc] if job.proc < len(lines) else None
 
-    def told(self, jobs: Iterable[Job]) -> tuple[JobState, ...]:
+    def placed(self, jobs: Iterable[JobState]) -> tuple[JobState, ...]:
         """Return jobs with their chunks."""
-        return tuple(job.told(self.of(job)) for job in jobs)
+        return tuple(replace(job, chunk=self.of(job)) for job in jobs)
 
 
 def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]:
@@ -130,7 +130,7 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
     running: dict[str, set[int]] = {}
     waiting: dict[str, set[int]] = {}
     rounds: dict[str, Activity] = {}
-    held: list[Job] = []
+    held: list[JobState] = []
     suspended = active = 0
     chunks = Chunks(log.run)
     for job in log.jobs.values():
@@ -146,7 +146,7 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
             continue
         active += job.node not in log.loops  # the DAGMan of a round does not count
         suspended += job.state == "suspended"
-    told = list(chunks.told(held))
+    told = list(chunks.placed(held))
     for loop, (number, inside) in log.rounds.items():
         rounds[loop], more = activity(inside, state, reason)
         active += more
@@ -162,7 +162,7 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
 def listed(log: JobsLog, within: tuple[tuple[str, int], ...] = ()) -> tuple[JobState, ...]:
     """Return the jobs that wait or run; in place of a loop that runs, those of its round."""
     found = []
-    for job in Chunks(log.run).told(log.jobs.values()):
+    for job in Chunks(log.run).placed(log.jobs.values()):
         number, inside = log.rounds.get(job.node, (0, None))
         if inside is None or job.state != "running":
             found.append(replace(job, within=within) if within else job)

@@ -7,7 +7,7 @@ told so, and the later word counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,35 +36,9 @@ _SUBMITTED_ON_HOLD = 15  # the code of a hold
 _IN_QUEUE = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "suspended"}
 
 
-@dataclass(slots=True)
-class Job:
-    """A job in the queue, as it is followed; its fields are those of `JobState`."""
-
-    node: str
-    cluster: int
-    proc: int
-    state: str
-    since: float
-    source: str = "event log"
-    reason: str = ""
-    code: int = 0
-    subcode: int = 0
-    memory_asked: int | None = None
-    memory_granted: int | None = None
-    memory_used: int | None = None
-    slot: str = ""
-    lane: int = 0
-
-    def turn(self, state: str, since: float, source: str = "event log") -> None:
-        """Take over another state."""
-        self.state, self.since, self.source = state, since, source
-        self.reason, self.code, self.subcode = "", 0, 0
-
-    def told(self, chunk: int | None) -> JobState:
-        """Return it for others, with the chunk that it works through."""
-        return JobState(
-            **{each.name: getattr(self, each.name) for each in fields(self)}, chunk=chunk
-        )
+def _turned(job: JobState, state: str, since: float, source: str = "event log") -> JobState:
+    """Return a job that has come into another state."""
+    return replace(job, state=state, since=since, source=source, reason="", code=0, subcode=0)
 
 
 class JobsLog:
@@ -79,7 +53,7 @@ class JobsLog:
 
     Attributes
     ----------
-    jobs : dict of (int, int) to Job
+    jobs : dict of (int, int) to JobState
         The jobs that were submitted and have not left the queue. Of a loop that is the DAGMan of
         its round.
     loops : frozenset of str
@@ -99,7 +73,7 @@ class JobsLog:
         self._size = 0
         self._nodes = EventLog(self._run / f"{self._dag}.nodes.log")
         self._node_of: dict[int, lanes.Unit] = {}
-        self.jobs: dict[tuple[int, int], Job] = {}
+        self.jobs: dict[tuple[int, int], JobState] = {}
         # By node, the jobs of which the log tells no more than that they were submitted.
         self._submitted: dict[str, set[tuple[int, int]]] = {}
 
@@ -132,10 +106,13 @@ class JobsLog:
         for node in list(self._submitted):
             if submitfile.held_by(str(self._run), node):
                 for job in self._submitted.pop(node):
-                    found = self.jobs.get(job)
-                    if found is not None and found.state == "idle":
-                        found.turn("held", found.since)
-                        found.reason, found.code = "submitted on hold", _SUBMITTED_ON_HOLD
+                    known = self.jobs.get(job)
+                    if known is not None and known.state == "idle":
+                        self.jobs[job] = replace(
+                            _turned(known, "held", known.since),
+                            reason="submitted on hold",
+                            code=_SUBMITTED_ON_HOLD,
+                        )
 
     def _take(self, event: Event) -> None:
         kind, cluster, proc = event.type, event.cluster, event.proc
@@ -146,29 +123,15 @@ class JobsLog:
             if cluster not in self._node_of:
                 self._node_of[cluster] = lanes.unit(event.node)
             node, lane = self._node_of[cluster]
-            self.jobs[job] = Job(node, cluster, proc, "idle", event.timestamp, lane=lane)
+            self.jobs[job] = JobState(node, cluster, proc, "idle", event.timestamp, lane=lane)
             self._submitted.setdefault(node, set()).add(job)
             return
         if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
             self.jobs.pop(job, None)
             return
-        found = self.jobs.get(job)
-        if found is None:
-            return  # of another DAG in the same log, or gone
-        if kind in _STATES:
-            found.turn(_STATES[kind], event.timestamp)
-            if kind == _KINDS.EXECUTE:
-                props = event.get("ExecuteProps")
-                if props is not None:
-                    found.memory_granted = _number(props.get("Memory"))
-                found.slot = str(event.get("SlotName", ""))
-        elif kind == _KINDS.JOB_HELD:
-            found.turn("held", event.timestamp)
-            found.reason = str(event.get("HoldReason", ""))
-            found.code = _number(event.get("HoldReasonCode")) or 0
-            found.subcode = _number(event.get("HoldReasonSubCode")) or 0
-        elif kind == _KINDS.IMAGE_SIZE:
-            found.memory_used = _number(event.get("MemoryUsage")) or found.memory_used
+        known = self.jobs.get(job)
+        if known is not None:  # else it is of another DAG in the same log, or gone
+            self.jobs[job] = _after(known, event)
 
     def reconcile(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
         """Take over what the schedd says of all jobs of the run, where it knows later things.
@@ -193,21 +156,52 @@ class JobsLog:
                 job[0], lanes.unit(str(ad.get("DAGNodeName", "")))
             )
             since = float(ad.get("EnteredCurrentStatus", now))
-            found = self.jobs.get(job)
-            if found is None:
-                found = self.jobs[job] = Job(node, *job, name, since, "schedd", lane=lane)
-            elif found.state != name:
-                found.turn(name, since, "schedd")
+            entry = self.jobs.get(job)
+            if entry is None:
+                entry = JobState(node, *job, name, since, "schedd", lane=lane)
+            elif entry.state != name:
+                entry = _turned(entry, name, since, "schedd")
             if name == "held":
-                found.reason = str(ad.get("HoldReason", "")) or found.reason
-                found.code = int(ad.get("HoldReasonCode", found.code))
-                found.subcode = int(ad.get("HoldReasonSubCode", found.subcode))
-            found.memory_asked = _number(ad.get("RequestMemory")) or found.memory_asked
-            found.memory_used = _number(ad.get("MemoryUsage")) or found.memory_used
+                entry = replace(
+                    entry,
+                    reason=str(ad.get("HoldReason", "")) or entry.reason,
+                    code=int(ad.get("HoldReasonCode", entry.code)),
+                    subcode=int(ad.get("HoldReasonSubCode", entry.subcode)),
+                )
+            self.jobs[job] = replace(
+                entry,
+                memory_asked=_number(ad.get("RequestMemory")) or entry.memory_asked,
+                memory_used=_number(ad.get("MemoryUsage")) or entry.memory_used,
+            )
         for job, known in list(self.jobs.items()):
             # What is far ahead of now was written before the clock was put back.
             if job not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
                 del self.jobs[job]
+
+
+def _after(job: JobState, event: Event) -> JobState:
+    """Return a job as it is after an event."""
+    kind = event.type
+    if kind in _STATES:
+        turned = _turned(job, _STATES[kind], event.timestamp)
+        if kind != _KINDS.EXECUTE:
+            return turned
+        props = event.get("ExecuteProps")
+        return replace(
+            turned,
+            memory_granted=turned.memory_granted if props is None else _number(props.get("Memory")),
+            slot=str(event.get("SlotName", "")),
+        )
+    if kind == _KINDS.JOB_HELD:
+        return replace(
+            _turned(job, "held", event.timestamp),
+            reason=str(event.get("HoldReason", "")),
+            code=_number(event.get("HoldReasonCode")) or 0,
+            subcode=_number(event.get("HoldReasonSubCode")) or 0,
+        )
+    if kind == _KINDS.IMAGE_SIZE:
+        return replace(job, memory_used=_number(event.get("MemoryUsage")) or job.memory_used)
+    return job
 
 
 class RunLog(JobsLog):

@@ -191,7 +191,7 @@ class _Chunks:
         for log, path in zip(found.logs, (job.stdout, job.stderr)):
             layout.link_or_copy(pack.path(log), path)
         start = found.start
-        recordfile.start(job, start.get("host", ""), start.get("python", ""))
+        recordfile.start(job, start["host"] if start else "", start["python"] if start else "")
         for entry in found.streams:
             recordfile.append(job.record, "streams", entry)
         end: RecordEnd = {
