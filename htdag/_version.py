@@ -1,3 +1,3 @@
-"""The version of htdag, in one place: the packaging reads it here."""
+"""The version of htdag; the packaging reads it from here, too."""
 
 VERSION = "0.1.0"

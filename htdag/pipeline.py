@@ -356,7 +356,7 @@ class Pipeline:
         [1, 2]
         """
         on = _place(on)
-        log.to_file()
+        log.log_to_file()
         asked = resubmit.asked(self.name, tag, resume, keep_finished)
         checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
         try:

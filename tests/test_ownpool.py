@@ -246,8 +246,8 @@ def test_a_pool_below_tmp_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--memory", "much"], "'much' is no size"),
-        (["--memory", "0"], "is no size"),
+        (["--memory", "much"], "'much' is not a size"),
+        (["--memory", "0"], "is not a size"),
         (["--cpus", "0"], "0 is not in the range"),
         (["--htcondor", "/nowhere"], "no sbin/condor_master in it"),
     ],
@@ -305,7 +305,7 @@ def test_stop_asks_where_jobs_are_in_the_queue(home, monkeypatch):
     assert "its queue holds 1 run and 2 jobs" in error
     assert "htdag pool stop --yes" in error
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
-    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool goes on\n")
+    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool keeps running\n")
     assert stopped == []
     assert command("stop", input="y\n").stdout == "your own pool is stopped\n"
     assert stopped == [1]

@@ -229,7 +229,7 @@ def test_explain_says_what_would_be_reused_and_changes_nothing(shared: Path, hom
     text = survey(shared, range(9), offset=3).explain("local", "survey")
     assert "parse  reuse in part: of 9 items 1 is new or changed" in text
     assert "fit    recompute: its function changed: enclosing variable offset" in text
-    assert "total  reuse later: items whose input comes out of fit as before" in text
+    assert "total  reuse later: items with unchanged inputs from fit" in text
     assert sorted(home.rglob("*")) == before
     assert calls(shared) == Counter()
 

@@ -1,4 +1,4 @@
-"""Where htdag itself is."""
+"""The location of the package htdag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken over from another run, stage by stage, in words."""
+"""A report of what is reused from another run, stage by stage."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from htdag.runtime.dag import adopt
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What happens to one stage.
+class ReuseDecision:
+    """The decision for one stage: whether it is reused.
 
     Attributes
     ----------
     stage : str
         The stage.
     what : {"reuse", "reuse in part", "reuse later", "recompute"}
-        ``"reuse later"``: what can be reused shows when the stages before it are done.
+        ``"reuse later"``: it is decided when the stages before it are done.
     why : str
         The reason.
     """
@@ -36,8 +36,8 @@ class Verdict:
         return f"{self.stage}: {self.what}: {self.why}"
 
 
-def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> list[Verdict]:
-    """Return what happens to each stage of a run that was just written.
+def decisions(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> list[ReuseDecision]:
+    """Return the decision for each stage of a run that was just written.
 
     Parameters
     ----------
@@ -46,57 +46,59 @@ def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> l
     plan : dict
         Its plan.
     matches : mapping
-        What of the other run its nodes were found to be.
+        The outcome of the comparison with the other run, by node.
     """
     unknown = (read_identity(run) or {}).get("unknown", {})
     by_name = {node["name"]: node for node in plan["nodes"]}
-    found = []
+    result = []
     for entry in plan["stages"]:
         if entry["node"] is None:
             continue
         name = entry["name"]
         match = matches.get(entry["node"])
         if match is None:
-            found.append(Verdict(name, "recompute", "it was asked for"))
+            result.append(ReuseDecision(name, "recompute", "it was requested"))
         elif not match.same:
             why = match.reasons.get(name, "it is new")
-            found.append(Verdict(name, "recompute", _with(why, unknown.get(entry["node"]))))
+            result.append(ReuseDecision(name, "recompute", _with(why, unknown.get(entry["node"]))))
         else:
-            verdict = _of_items(name, run, by_name[entry["node"]])
-            if verdict.what in ("recompute", "reuse in part"):
-                why = _with(verdict.why, unknown.get(entry["node"]))
-                verdict = dataclasses.replace(verdict, why=why)
-            found.append(verdict)
-    return found
+            decision = _of_items(name, run, by_name[entry["node"]])
+            if decision.what in ("recompute", "reuse in part"):
+                why = _with(decision.why, unknown.get(entry["node"]))
+                decision = dataclasses.replace(decision, why=why)
+            result.append(decision)
+    return result
 
 
 def _with(why: str, unknown: str | None) -> str:
     return f"{why}; {unknown}" if unknown else why
 
 
-def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:
+def _of_items(stage: str, run: Path, node: dict[str, Any]) -> ReuseDecision:
     if not node.get("reuse"):
-        return Verdict(stage, "recompute", "nothing of it was finished")
-    taken = adopt.taken(str(run), node)
-    if taken is None:
+        return ReuseDecision(stage, "recompute", "nothing of it was finished")
+    adopted = adopt.taken(str(run), node)
+    if adopted is None:
         before = " and ".join(node["parents"][:3])
-        return Verdict(stage, "reuse later", f"items whose input comes out of {before} as before")
-    if taken.reused == taken.items:
-        return Verdict(stage, "reuse", f"unchanged, {counted(taken.items, 'item')}")
-    if node["mode"] == "reduce":
-        return Verdict(stage, "recompute", "what it combines changed")
-    if node["returns_files"]:
-        left = taken.items - taken.reused
-        text = (
-            f"of {counted(taken.items, 'item')} {left:,} {'is' if left == 1 else 'are'} in chunks "
-            f"with new, changed or unfinished ones, and returned files stay with whole chunks"
+        return ReuseDecision(
+            stage, "reuse later", f"items whose inputs from {before} are unchanged"
         )
-        return Verdict(stage, "reuse in part" if taken.reused else "recompute", text)
-    unfinished, new = taken.unfinished, taken.items - taken.reused - taken.unfinished
+    if adopted.reused == adopted.items:
+        return ReuseDecision(stage, "reuse", f"unchanged, {counted(adopted.items, 'item')}")
+    if node["mode"] == "reduce":
+        return ReuseDecision(stage, "recompute", "what it combines changed")
+    if node["returns_files"]:
+        rest = adopted.items - adopted.reused
+        text = (
+            f"of {counted(adopted.items, 'item')}, {rest:,} {'is' if rest == 1 else 'are'} in "
+            f"chunks with new, changed or unfinished ones; returned files stay with whole chunks"
+        )
+        return ReuseDecision(stage, "reuse in part" if adopted.reused else "recompute", text)
+    unfinished, new = adopted.unfinished, adopted.items - adopted.reused - adopted.unfinished
     missing = []
     if unfinished:
         missing.append(f"{unfinished:,} had not finished")
     if new:
         missing.append(f"{new:,} {'is' if new == 1 else 'are'} new or changed")
-    of = f"of {counted(taken.items, 'item')} {' and '.join(missing)}"
-    return Verdict(stage, "reuse in part" if taken.reused else "recompute", of)
+    of = f"of {counted(adopted.items, 'item')} {' and '.join(missing)}"
+    return ReuseDecision(stage, "reuse in part" if adopted.reused else "recompute", of)

@@ -11,7 +11,7 @@ from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.common.warn import say
 from htdag.config.log import LOGGER
 from htdag.errors import RunActive, UsageError
-from htdag.reuse.swap import alone
+from htdag.reuse.swap import locked
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
 from htdag.runtime.dag import looping, progress
@@ -25,7 +25,7 @@ class Control:
 
     def resume(self) -> None:
         """Go on with a run that failed, was removed or was killed, from what is there."""
-        with alone(self._run.path):
+        with locked(self._run.path):
             self._resume()
 
     def _resume(self) -> None:

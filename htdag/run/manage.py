@@ -16,7 +16,7 @@ from htdag.checks import validation
 from htdag.checks.names import check_tag
 from htdag.config.log import LOGGER
 from htdag.errors import RunActive, StageNameError
-from htdag.reuse.swap import alone
+from htdag.reuse.swap import locked
 from htdag.run import archive
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
@@ -86,7 +86,7 @@ class Manager:
 
     def delete(self) -> None:
         """Delete the run's directory, with its results."""
-        with alone(self._run.path):
+        with locked(self._run.path):
             self._check_at_rest("deleted")
             # First out of sight: what is half deleted is no run.
             aside = self._run.path.with_name(f".{self._run.path.name}.{os.getpid()}.deleted")

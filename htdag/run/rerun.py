@@ -11,7 +11,7 @@ from typing import Any
 from htdag.checks import validation
 from htdag.compile.writer import begin_loops, write_lists
 from htdag.errors import UsageError
-from htdag.reuse.swap import alone, copy_of, remove_quietly
+from htdag.reuse.swap import copy_of, locked, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
@@ -40,7 +40,7 @@ class Rerun:
         if stage is not None:
             self._run.stage(stage)
         wanted = None if keys is None else _checked(keys)
-        with alone(self._run.path):
+        with locked(self._run.path):
             require_ended(self._run, "computed again")
             self._control.check_python()
             backend = self._run.backend(self._run.backend_name)

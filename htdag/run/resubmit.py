@@ -23,8 +23,8 @@ from htdag.plan import Plan
 from htdag.plan.following import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
-from htdag.reuse.report import Verdict, verdicts
-from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap, swap_back
+from htdag.reuse.report import ReuseDecision, decisions
+from htdag.reuse.swap import locked, read_identity, remove_quietly, restore, swap, swap_back
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
@@ -180,7 +180,7 @@ def start_new(
     _mark(directory)
     if takeover.matches:
         content = progress.read_plan(str(directory))
-        _say(verdicts(directory, content, takeover.matches), only_reused=True)
+        _say(decisions(directory, content, takeover.matches), only_reused=True)
     _start(directory, backend)
 
 
@@ -188,7 +188,7 @@ def _start(directory: Path, backend: Backend) -> None:
     """Submit a run directory that was just written; where that fails, remove it again."""
     run = RunDirectory(directory)
     try:
-        with alone(directory):  # one that is not submitted may be cleaned up
+        with locked(directory):  # one that is not submitted may be cleaned up
             run.submit(backend)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
@@ -209,7 +209,7 @@ def start_again(
 
     Where nothing is left to compute, the earlier run stays as it is.
     """
-    with alone(old.path):
+    with locked(old.path):
         _start_again(old, plan, backend, keep_finished, before, functions)
 
 
@@ -228,7 +228,7 @@ def _start_again(
     write_run(plan, new, old.tag, takeover, functions, backend.scheduler(before))
     try:
         content = progress.read_plan(str(new))
-        found = verdicts(new, content, takeover.matches)
+        found = decisions(new, content, takeover.matches)
         if _is_done(old) and is_as_before(directory, new):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
             _deliver_again(old)
@@ -270,22 +270,24 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
     os.sync()
     swap(new, directory)
     try:
-        with alone(directory):
+        with locked(directory):
             submit()
     except BaseException:
         swap_back(directory)
         raise
 
 
-def compare(old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
+def compare(
+    old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()
+) -> list[ReuseDecision]:
     """Return what `start_again` would take over, and why not the rest; nothing is changed."""
-    with alone(old.path):
+    with locked(old.path):
         require_ended(old, "compared")
         new = aside(old.path, "compared")
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)
         try:
-            return verdicts(new, progress.read_plan(str(new)), takeover.matches)
+            return decisions(new, progress.read_plan(str(new)), takeover.matches)
         finally:
             remove_quietly(new)
 
@@ -296,7 +298,7 @@ def _mark(run: Path) -> None:
         cache.mark(run, identity)
 
 
-def _say(found: list[Verdict], only_reused: bool = False) -> None:
+def _say(found: list[ReuseDecision], only_reused: bool = False) -> None:
     for verdict in found:
         if not only_reused or verdict.what.startswith("reuse"):
             _tell(str(verdict))

@@ -100,7 +100,7 @@ class Waiter:
 
         if until not in ("end", "first error"):
             raise UsageError(f"until={validation.shown(until)}: it takes 'end' or 'first error'")
-        shown = (is_terminal() or notebook.is_here()) if progress is None else progress
+        shown = (is_terminal() or notebook.is_notebook()) if progress is None else progress
         self._displayed_in = notebook.cell_number() if shown else None
         with Display(shown) as display:
             for _ in poll_intervals(timeout):
@@ -125,7 +125,7 @@ class Waiter:
     def _say_let_go(self, status: Status) -> None:
         """Say once which items were let go, before anyone takes the result for whole."""
         for note in status.notes:
-            if note not in self._run.said and note.startswith("node ") and "let go" in note:
+            if note not in self._run.said and note.startswith("node ") and "skipped" in note:
                 self._run.said.add(note)
                 say(f"htdag: {note}")
 
