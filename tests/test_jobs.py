@@ -352,7 +352,7 @@ def test_jobs_on_this_machine(runs_dir: Path, shared: Path):
         ["work", "running"],
         ["work", "suspended"],
     ]
-    assert text_of("continue", "her?") == "here: 1 job going on\n"
+    assert text_of("continue", "her?") == "here: 1 job continued\n"
     wait_for(lambda: states(run) == ["running", "running"])
     assert cli("continue", "here")["jobs"] == 0
     assert text_of("why", "here") == "node after: not started: it needs all of work\n"

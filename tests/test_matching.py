@@ -91,7 +91,7 @@ def test_slots_that_are_busy_and_whose_turn_it_is():
     busy = slot(Cpus=0, Memory=0)
     shares = Shares(others_running=40, own_priority=900.0, best_other=500.0)
     found = asked({}, [busy, slot(Arch="ARM")], shares=shares)
-    assert "1 of 2 slots could run it, and all of these are busy; other users run 40 jobs" in found.why
+    assert "1 of 2 slots could run it, and all of these are busy; other users run 40" in found.why
     assert "your user priority is 900, their best is 500" in found.why
     assert "go before you" not in asked({}, [busy]).why
 

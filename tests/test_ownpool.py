@@ -109,7 +109,7 @@ def test_folders_without_htcondor_are_mistakes(tmp_path, monkeypatch):
         pool_install.find(str(tmp_path), None)
     with pytest.raises(BackendError, match="there is no HTCondor on this machine"):
         pool_install.find(None, None)
-    with pytest.raises(BackendError, match="of the last time, in '/gone', is gone"):
+    with pytest.raises(BackendError, match="used last, in '/gone', is gone"):
         pool_install.find(None, "/gone")
 
 

@@ -100,7 +100,7 @@ def test_your_user_priority_counts():
         evaluate=lambda text, own, other: own.get(text, True),
     )
     (idle,) = why(jobs=(JobState("second", 1, 0, "idle", NOW),), facts=facts)
-    assert "all of these are busy; others run 3 jobs, and go before you" in idle.why
+    assert "all of these are busy; other users run 3 jobs, and go before you" in idle.why
     assert "your user priority is 900, their best is 500" in idle.why
 
 

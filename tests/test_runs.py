@@ -357,7 +357,7 @@ def test_values_that_no_file_has_are_named(home: Path):
     assert run.result(texts) == ["2", "4"]
     again = doubled.map(str).map(str, fuse=False)
     run = finished(htdag.Pipeline(again).submit(on="local"))
-    with pytest.raises(UsageError, match="several stages called 'str'"):
+    with pytest.raises(UsageError, match="several stages named 'str'"):
         run.result(again)
     assert run.result("str") == run.result("str-2")
     with pytest.raises(UsageError, match="no item '2' of 'str'"):
@@ -894,8 +894,8 @@ def test_held_jobs_are_reported(pool: Any, runs_dir: Path):
 @pytest.mark.pool
 def test_a_node_that_cannot_be_submitted_is_explained(pool: Any, runs_dir: Path):
     for options, told in (
-        ({"requirements": "((("}, r"requirements: \(\(\( is no ClassAd expression"),
-        ({"submit": {"+Project": "night sky"}}, r"a text stands in quotes: '\"night sky\"'"),
+        ({"requirements": "((("}, r"requirements: \(\(\( is not a ClassAd expression"),
+        ({"submit": {"+Project": "night sky"}}, r"strings need quotes: '\"night sky\"'"),
     ):
         with pytest.raises(OptionError, match=f"stage 'square': .*{told}"):
             htdag.Pipeline(htdag.map(square, [1], **options)).submit("never", on="condor")

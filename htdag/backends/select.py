@@ -42,7 +42,7 @@ def scheduler() -> Scheduler:
         from htdag.backends.condor import backend as condor
     except ImportError:
         return ANY
-    return condor.at_hand()
+    return condor.local_scheduler()
 
 
 def check_name(name: str) -> None:

@@ -92,16 +92,16 @@ def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
     """Run a script whose pipeline continues a run; exit as the script does if it fails."""
     from htdag.run.resubmit import require_ended
 
-    require_ended(run.directory, "gone on with")
+    require_ended(run.directory, "resumed")
     command, folder = _command(run, script)
     kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:
-        receipt = Path(aside) / "taken"
-        wanted = resume_request.Wanted(run.tag, run.pipeline_name, kept, str(receipt))
-        environment = os.environ | {resume_request.VARIABLE: wanted.to_text()}
+        receipt = Path(aside) / "acknowledged"
+        request = resume_request.ScriptRequest(run.tag, run.pipeline_name, kept, str(receipt))
+        environment = os.environ | {resume_request.VARIABLE: request.to_text()}
         status = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
-        taken = receipt.exists()
-    if not taken:
+        acknowledged = receipt.exists()
+    if not acknowledged:
         raise UsageError(
             f"{shlex.join(command)} ended (with status {status}) and started no pipeline with the "
             f"tag {run.tag!r}, nor one named {run.pipeline_name!r} without a tag: the run is "
@@ -199,7 +199,10 @@ def _report_start(run: Run) -> None:
     from htdag.show.bars import PLACES
 
     where = PLACES.get(run.backend_name, run.backend_name)
-    say(f"run {run.tag!r} is running again {where}; to wait for it: htdag wait {shlex.quote(run.tag)}")
+    say(
+        f"run {run.tag!r} is running again {where}; to wait for it: "
+        f"htdag wait {shlex.quote(run.tag)}"
+    )
 
 
 @click.group(cls=Verbs, short_help="List or clear the cache of stages.")
@@ -246,7 +249,7 @@ def list_cache(as_json: bool) -> None:
 @OLDER_THAN
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(older_than: timedelta | None, yes: bool) -> int:
-    """Remove the entries of the cache, or only those that have not been used for some time.
+    """Remove entries of the cache, or only those not used for long.
 
     Runs keep their own results.
 

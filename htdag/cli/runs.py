@@ -345,7 +345,7 @@ def version(as_json: bool) -> None:
     say(f"htdag {numbers['htdag']}")
     say(f"Python {numbers['python']} ({sys.executable})")
     say(f"HTCondor's Python bindings {numbers['bindings'] or 'are not installed'}")
-    say(f"HTCondor {numbers['htcondor'] or 'was not numbers (no condor_version in PATH)'}")
+    say(f"HTCondor {numbers['htcondor'] or 'was not found (no condor_version in PATH)'}")
 
 
 def _load(tag: str) -> Run:

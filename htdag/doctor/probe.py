@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from htdag.backends.condor.bindings import htcondor2, short, using
+from htdag.backends.condor.bindings import htcondor2, message_of, using
 from htdag.backends.condor.setup import Setup
 from htdag.config.directories import make_folder
 
@@ -67,7 +67,7 @@ def _run(points: Sequence[str], folder: Path, timeout: float) -> dict[str, tuple
             try:
                 clusters[point] = int(schedd.submit(_description(folder, number, point)).cluster())
             except htcondor2.HTCondorException as error:
-                answers[point] = ("", short(error))
+                answers[point] = ("", message_of(error))
         deadline = time.monotonic() + timeout
         while True:
             for number, point in enumerate(points):

@@ -1,4 +1,4 @@
-"""ClassAd expressions of users, read before a run is made, as far as the bindings can read them."""
+"""Checks of the user's ClassAd expressions, before a run is made."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from htdag.plan.model import Node, Plan
 
 
 def check(plan: Plan) -> None:
-    """Refuse expressions that HTCondor would refuse only when it gets the jobs of their node.
+    """Check expressions that HTCondor would otherwise refuse when a node is submitted.
 
-    Where the bindings are not installed nothing is checked.
+    If the bindings are not installed, nothing is checked.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def check(plan: Plan) -> None:
     Raises
     ------
     OptionError
-        For `requirements`, a `rank` or an attribute in `submit` that is no ClassAd expression.
+        If `requirements`, `rank` or an attribute in `submit` is not a ClassAd expression.
     """
     try:
         from htdag.backends.condor.bindings import syntax_problem
@@ -33,7 +33,7 @@ def check(plan: Plan) -> None:
             if problem:
                 raise OptionError(
                     f"stage {node.stages[0] if node.stages else node.name!r}: {name}: {text} is "
-                    f"no ClassAd expression{problem}; one looks like TARGET.Memory > 4000 && "
+                    f"not a ClassAd expression{problem}; one looks like TARGET.Memory > 4000 && "
                     f'OpSysAndVer == "Debian12"'
                 )
 
