@@ -31,11 +31,11 @@ $(venv)/.stamp-demo: pyproject.toml tools/make-venv
 	@$(pip_install) --editable '.[demo]'
 	@touch $@
 
-$(venv)/.stamp-dev: pyproject.toml tools/make-venv tests/measured.py
+$(venv)/.stamp-dev: pyproject.toml tools/make-venv tests/support/subprocess_coverage.py
 	@echo "Setting up $(venv) for development"
 	@$(PYTHON) tools/make-venv $(venv)
 	@$(pip_install) --editable '.[dev]'
-	@$(python) tests/measured.py
+	@$(python) tests/support/subprocess_coverage.py
 	@touch $(venv)/.stamp-demo $@
 
 demo: $(venv)/.stamp-demo ## Run the book analysis on this machine, without HTCondor
@@ -78,18 +78,21 @@ test-pool: htcondor bytecode .apptainer/.get-apptainer.json ## Run the tests on 
 TIMES ?= 3
 soak: htcondor ## Run what takes long: 10,000 items killed ten times, and the faults three times
 	failed=; \
-	tools/as-user $(python) -m pytest -n 0 -m soak tests/test_soak.py $(PYTEST_ARGS) || \
+	tools/as-user $(python) -m pytest -n 0 -m soak tests/faults/test_soak.py $(PYTEST_ARGS) || \
 		failed="test_soak.py"; \
-	HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 -m soak tests/test_lives.py \
-		tests/test_objects.py tests/test_scripts.py $(PYTEST_ARGS) || \
+	HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 -m soak \
+		tests/whole/test_lives.py tests/whole/test_objects.py tests/whole/test_scripts.py \
+		$(PYTEST_ARGS) || \
 		failed="$$failed lives,-objects-or-scripts"; \
 	HTDAG_EXAMPLES=400 tools/as-user $(python) -m pytest -n 2 --dist loadgroup -m 'not pool' \
 		--timeout 7200 -k 'plain_python or earlier_one or of_a_pipeline or let_go' \
-		tests/test_hypothesis_plans.py tests/test_hypothesis_reuse.py tests/test_lanes.py \
+		tests/whole/test_random_pipelines.py tests/reuse/test_random_edits.py \
+		tests/plan/test_lanes.py \
 		$(PYTEST_ARGS) || failed="$$failed random-pipelines"; \
 	for time in $$(seq $(TIMES)); do \
 		HYPOTHESIS_PROFILE=soak tools/as-user $(python) -m pytest -n 2 --dist loadgroup \
-			tests/test_faults.py tests/test_faults_of_data.py tests/test_bad_input.py \
+			tests/faults/test_faults.py tests/faults/test_faults_of_data.py \
+			tests/faults/test_bad_input.py \
 			$(PYTEST_ARGS) || failed="$$failed the-faults-$$time"; done; \
 	[ -z "$$failed" ] || { echo "make: failed: $$failed" >&2; exit 1; }
 

@@ -17,7 +17,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 PAGE = PROJECT / "docs" / "benchmarks.md"
 
-sys.path.insert(0, str(PROJECT / "tests"))  # for the tests' own pool
+sys.path.insert(0, str(PROJECT / "tests" / "support"))  # for the tests' own pool
 
 
 def machine() -> str:

@@ -17,9 +17,8 @@ import common
 from pool import FAST, Area, Pool  # the tests' own pool; common sets the path
 
 import htdag
-from htdag import history
 from htdag.backends.condor.backend import CondorBackend
-from htdag.plan import Chain
+from htdag.reuse import history
 
 # About what a node costs on that pool; 20 s are for HTCondor's default settings.
 TURN = 3.0
@@ -87,8 +86,8 @@ def seconds(flow: htdag.Pipeline, jobs: int) -> float:
     return time.perf_counter() - begun
 
 
-def estimates(name: str, case: Case, wanted: list[int]) -> tuple[dict[int, float], Chain]:
-    """Return what the planner takes for the time of each way, and what it would choose."""
+def estimates(name: str, case: Case, wanted: list[int]) -> tuple[dict[int, float], str]:
+    """Return what the planner takes for the time of each way, and what it prefers, in words."""
     history.gather_finished()
     found: dict[int, float] = {}
     for lanes in wanted:
@@ -96,7 +95,8 @@ def estimates(name: str, case: Case, wanted: list[int]) -> tuple[dict[int, float
             (chain,) = pipeline(name, case, lanes).plan(on="condor").chains
             found[1], found[lanes] = chain.plain or 0.0, chain.laned or 0.0
     (chain,) = pipeline(name, case, None).plan(on="condor").chains
-    return found, chain
+    what = f"{chain.lanes} lanes" if chain.lanes > 1 else "no lanes"
+    return found, f"makes {what} here ({chain.reason})"
 
 
 def main() -> None:
@@ -123,9 +123,7 @@ def main() -> None:
                             times[name][lanes].append(seconds(flow, case.jobs))
                             print(f"{name}, {lanes}: {times[name][lanes][-1]:.1f} s", flush=True)
                 for name, case in CASES.items():
-                    guesses[name], chain = estimates(name, case, args.lanes)
-                    what = f"{chain.lanes} lanes" if chain.lanes > 1 else "no lanes"
-                    chosen[name] = f"makes {what} here ({chain.reason})"
+                    guesses[name], chosen[name] = estimates(name, case, args.lanes)
                     print(pipeline(name, case, 4).explain(on="condor"), flush=True)
         finally:
             pool.stop()

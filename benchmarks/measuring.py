@@ -57,7 +57,7 @@ def overhead(kind: str, function: object, items: int) -> tuple[float, float]:
 def gathering(runs: int) -> tuple[float, float]:
     """Return the seconds to gather from so many runs, and to look again."""
     import htdag
-    from htdag import history
+    from htdag.reuse import history
 
     flow = htdag.Pipeline(htdag.source(range(20)).map(same), name="small")
     first = flow.submit("0", on="local").wait()

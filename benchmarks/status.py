@@ -19,7 +19,6 @@ from typing import Any
 import common
 
 import htdag
-from htdag.run import Run
 from htdag.runtime import layout
 
 RUNNING = 500
@@ -131,7 +130,7 @@ def measure(home: Path, jobs: int) -> dict[str, float]:
     found["command_again"], _ = timed(
         lambda: subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     )
-    watched = Run(run)
+    watched = htdag.Run(run)
     cpu = time.process_time()
     found["first"], status = timed(watched.status)
     found["first_cpu"] = time.process_time() - cpu

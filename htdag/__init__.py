@@ -10,9 +10,9 @@ Examples
 120
 """
 
-from htdag import _version
 from htdag.catalog.housekeeping import clean, import_run
 from htdag.catalog.lookup import load, runs
+from htdag.common import package as _package
 from htdag.environments import Environment
 from htdag.errors import HtdagError, RunFailed, RunHeld
 from htdag.functions import image as _image  # noqa: F401 (pickles refer to it)
@@ -30,7 +30,7 @@ from htdag.runtime.filepath import OutputFile
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.stages.decorator import stage
 
-__version__ = _version.VERSION
+__version__ = _package.VERSION
 
 __all__ = [
     "MISSING",

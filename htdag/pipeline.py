@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag import backends, history
+from htdag import backends
 from htdag.backends.condor import expressions
 from htdag.catalog.lookup import load, new_tag, release_tag
 from htdag.checks import validation
@@ -21,17 +21,15 @@ from htdag.compile.final import FinalFunction
 from htdag.config import log, settings
 from htdag.config.directories import check_for_dagman, runs_directory
 from htdag.errors import HtdagError, RunNotFound, UsageError
-from htdag.functions.pickling import check_function
 from htdag.options import pipeline_options, stage_options
 from htdag.plan import Plan, make_plan
 from htdag.plan.following import NO_LAYOUTS, Layouts
 from htdag.plan.simulate import Capacity
 from htdag.plan.stage_keys import all_stage_keys
 from htdag.plan.tune import Measures, Settings
-from htdag.reuse import cache
+from htdag.reuse import cache, history
 from htdag.run import Run, resubmit
 from htdag.stages import Stage, graph
-from htdag.stages.checks import check_signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -302,7 +300,7 @@ class Pipeline:
         check_for_dagman(path)
         plan = self.plan()
         environments.check(plan, "condor")
-        expressions.check(plan)
+        _check_expressions(plan)
         return write_run(
             plan, path, path.name, functions=self._final, scheduler=backends.scheduler()
         )
@@ -477,7 +475,6 @@ class Pipeline:
         return self._at_end("failure", function)
 
     def _plan(self, on: str, layouts: Layouts = NO_LAYOUTS, lanes: bool = True) -> Plan:
-        backends.check_name(on)
         measures: Measures = {}
         if self._use_history:
             history.gather_finished()
@@ -513,7 +510,7 @@ class Pipeline:
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
         if backend.name == "condor":
-            expressions.check(plan)
+            _check_expressions(plan)
         if old is None:
             resubmit.start_new(directory, tag, plan, backend, self._final)
         else:
@@ -522,9 +519,7 @@ class Pipeline:
         return Run(directory)
 
     def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        check_function(function, f"on_{when}")
-        check_signature(function, f"on_{when}", ["summary"], [], f"on_{when}")
-        self._final.append(FinalFunction(when, function))
+        self._final.append(FinalFunction.checked(when, function))
         return function
 
     def __repr__(self) -> str:
@@ -540,6 +535,15 @@ class Pipeline:
         return bundle
 
 
+def _check_expressions(plan: Plan) -> None:
+    """Refuse ClassAd expressions that HTCondor would refuse."""
+    expressions.check(
+        (f"stage {node.stages[0] if node.stages else node.name!r}: option {name}", text)
+        for node in plan.nodes_with_jobs
+        for name, text in node.options.expressions()
+    )
+
+
 def _place(on: str | None) -> str:
     """Return where to run: as code says, else as the settings do."""
-    return str(settings.resolve("on").value) if on is None else on
+    return str(settings.resolve("on", on).value)

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import measured
 import pytest
+import subprocess_coverage
 from hypothesis import HealthCheck, settings
 from pool import DEFAULT, FAST, Area, Pool, PoolError
 
@@ -61,8 +61,9 @@ def _turn(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def _measured_once_htdag_is_imported() -> None:
-    if measured.THEIRS in os.environ and importlib.util.find_spec(measured.NAME):
-        os.environ[measured.OWN] = os.environ.pop(measured.THEIRS)
+    coverage = subprocess_coverage
+    if coverage.THEIRS in os.environ and importlib.util.find_spec(coverage.NAME):
+        os.environ[coverage.OWN] = os.environ.pop(coverage.THEIRS)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The backends that run a run directory: HTCondor, or processes on this machine."""
 
 from htdag.backends.base import Backend
-from htdag.backends.select import backend, check_name, choose, scheduler, slots
+from htdag.backends.select import backend, choose, scheduler, slots
 
-__all__ = ["Backend", "backend", "check_name", "choose", "scheduler", "slots"]
+__all__ = ["Backend", "backend", "choose", "scheduler", "slots"]

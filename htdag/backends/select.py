@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from htdag.backends.base import Backend
-from htdag.checks.validation import shown
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.errors import UsageError
 
@@ -18,8 +17,7 @@ def backend(name: str) -> Backend:
         from htdag.backends.local import LocalBackend
 
         return LocalBackend()
-    check_name(name)
-    raise UsageError(f"on={shown(name)} does not name a single backend")
+    raise UsageError(f"there is no backend {name!r}")
 
 
 def choose(name: str) -> tuple[Backend, str]:
@@ -43,12 +41,6 @@ def scheduler() -> Scheduler:
     except ImportError:
         return ANY
     return condor.local_scheduler()
-
-
-def check_name(name: str) -> None:
-    """Raise `UsageError` if ``on=...`` is not valid."""
-    if name not in ("auto", "condor", "local"):
-        raise UsageError(f"on={shown(name)}: it takes 'auto', 'condor' or 'local'")
 
 
 def slots(name: str) -> tuple[int, int, float]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from htdag._version import VERSION
 from htdag.checks import validation
 from htdag.cli.output import DONE, FAILED, INTERRUPTED, say, status_of
+from htdag.common.package import VERSION
 from htdag.config import log
 from htdag.config.log import LOGGER
 from htdag.errors import HtdagError

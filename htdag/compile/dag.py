@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator
 
-from htdag._version import VERSION
+from htdag.common.package import VERSION
 from htdag.common.text import counted
 from htdag.plan import Node, Plan, Stream
 from htdag.plan.wording import jobs_of

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from htdag.functions.image import Image, Payload
-from htdag.functions.pickling import dump_content, function_name
+from htdag.functions.pickling import check_function, dump_content, function_name
 from htdag.runtime import layout
+from htdag.stages.checks import check_signature
 
 _NAME = "on_end"
 
@@ -28,6 +29,14 @@ class FinalFunction:
 
     when: str
     function: Any
+
+    @classmethod
+    def checked(cls, when: str, function: Any) -> FinalFunction:
+        """Return one that can be called at the end of a run, or raise `FunctionError`."""
+        what = f"on_{when}"
+        check_function(function, what)
+        check_signature(function, what, ["summary"], [], what)
+        return cls(when, function)
 
     @property
     def title(self) -> str:

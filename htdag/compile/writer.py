@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from htdag._version import VERSION
+from htdag.common.package import VERSION
 from htdag.compile import (
     archive,
     dag,

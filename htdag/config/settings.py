@@ -210,18 +210,18 @@ def resolve(name: str, given: Any = None) -> Value:
     setting = _BY_NAME[name]
     text = os.environ.get(setting.variable, "").strip()
     if given is not None:
-        value, shown, origin = given, name, "code"
+        value, place, origin = given, name, "code"
     elif text:
-        value, shown, origin = setting.read(text), setting.variable, setting.variable
+        value, place, origin = setting.read(text), setting.variable, setting.variable
     else:
         content = _content()
         if name not in content:
             return Value(setting, setting.default, "default")
-        value, shown, origin = content[name], f"{str(file())!r}: {name}", str(file())
+        value, place, origin = content[name], f"{str(file())!r}: {name}", str(file())
     try:
         return Value(setting, setting.check(value), origin)
     except ValueError as error:
-        raise OptionError(f"{shown}={value!r}: {error}") from error
+        raise OptionError(f"{place}={validation.shown(value)}: {error}") from error
 
 
 def every() -> list[Value]:

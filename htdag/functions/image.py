@@ -30,7 +30,6 @@ from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any
 
-from htdag.config.directories import make_folder
 from htdag.functions import mentions
 from htdag.functions.calls import NAMESPACES
 from htdag.functions.project import absolute, find_spec, is_project_module, source_of
@@ -561,7 +560,7 @@ class Image:
     def write(self, run: Path) -> None:
         """Write the image into a run directory."""
         content = self._content()
-        make_folder(run / layout.CODE)
+        layout.make_folder(str(run / layout.CODE))
         for file, payload in self._files.items():
             _write(run / file, payload)
         _write(run / layout.IMAGE, pickle.dumps(content, PROTOCOL))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -100,9 +100,36 @@ class Options:
             if getattr(self, item.name) is not None
         }
 
+    def expressions(self) -> Iterator[tuple[str, str]]:
+        """Yield what of these are ClassAd expressions: the option, and the text."""
+        if self.requirements:
+            yield "requirements", self.requirements
+        if self.rank:
+            yield "rank", self.rank
+        for name, text in self.submit or ():
+            if name.startswith("+") or name.upper().startswith("MY."):
+                yield f"submit, {name}", text
+
+    def departures(self) -> dict[str, Any]:
+        """Return the options that are given and say something else than htdag's own defaults."""
+        default = BUILT_IN.given()
+        return {name: value for name, value in self.given().items() if default.get(name) != value}
+
     def of_jobs(self) -> Options:
         """Return what decides whether two stages can share jobs: all but the chunk size."""
         return replace(self, chunk_size=None, fuse=None)
+
+
+BUILT_IN = Options(
+    retries=0,
+    on_error="finish",
+    max_errors=0,
+    fuse=True,
+    cache=False,
+    checkpoint_interval=600,
+    environment=Environment.assume(),
+)
+"""What holds where nobody says otherwise."""
 
 
 def parse(values: Mapping[str, Any], stage: str) -> Options:

@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from htdag.environments import Environment
-from htdag.options.stage_options import Options
+from htdag.options.stage_options import BUILT_IN, Options
 from htdag.plan.model import Node
 from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, Stream
 from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
@@ -21,16 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     import networkx as nx
-
-BUILT_IN = Options(
-    retries=0,
-    on_error="finish",
-    max_errors=0,
-    fuse=True,
-    cache=False,
-    checkpoint_interval=600,
-    environment=Environment.assume(),
-)
 
 
 @dataclass(frozen=True)

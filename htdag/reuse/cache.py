@@ -19,8 +19,8 @@ from typing import Any
 
 from htdag.config.directories import cache_directory, make_folder, runs_directory
 from htdag.config.log import LOGGER
-from htdag.observe.ended import has_ended
 from htdag.reuse.compare import key
+from htdag.reuse.ended import has_ended
 from htdag.reuse.swap import read_identity
 from htdag.runtime import layout
 from htdag.runtime.dag import adopt, packing, progress

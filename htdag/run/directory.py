@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from htdag import backends, history
+from htdag import backends
 from htdag.backends import Backend, tickets
 from htdag.backends.base import Activity, RunState, Submission
 from htdag.backends.tickets import IMPORTED
@@ -20,7 +20,7 @@ from htdag.config.directories import check_private, runs_directory
 from htdag.config.log import LOGGER
 from htdag.errors import NotDone, RunNotFound, UsageError
 from htdag.observe.status import Reader
-from htdag.reuse import cache
+from htdag.reuse import cache, history
 from htdag.reuse.swap import discard_replaced
 from htdag.run.damage import damaged
 from htdag.runtime import layout

@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from htdag._version import VERSION
 from htdag.backends.base import RunState
 from htdag.checks import validation
 from htdag.checks.names import check_tag
+from htdag.common.package import VERSION
 from htdag.config.log import LOGGER
 from htdag.errors import RunActive, StageNameError
 from htdag.reuse.swap import locked

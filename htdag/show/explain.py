@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from htdag.common.text import counted, duration
 from htdag.functions.pickling import function_name
 from htdag.plan import Chain, Node, Output, Plan
-from htdag.plan.fuse import BUILT_IN
 from htdag.plan.wording import jobs_of
 from htdag.stages import COMBINING, IMPORT, MISSING, STATE, Stage
 from htdag.stages.graph import upstreams
@@ -417,10 +416,8 @@ def _written(plan: Plan, node: Node, output: Output) -> str:
 
 def _options(node: Node) -> Iterator[str]:
     """Yield the options that were given for a node, but not the chunk size, which has a reason."""
-    default = BUILT_IN.given()
-    for name, value in node.options.given().items():
-        is_shown = name == "chunk_size" or name in node.proposed
-        if not is_shown and default.get(name) != value:
+    for name, value in node.options.departures().items():
+        if name != "chunk_size" and name not in node.proposed:
             yield f"{name}={_option(name, value)}"
 
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 
-from htdag._version import VERSION
+from htdag.common.package import VERSION
 
 
 def versions() -> dict[str, str | None]:

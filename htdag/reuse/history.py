@@ -1,0 +1,376 @@
+"""What earlier runs measured, kept for the planner in one file of the user.
+
+Gathered from the records of runs, which hold no user values: nothing is unpickled. Once gathered
+from, a run may be deleted. Several processes may gather at once; whatever happens to the file, it
+is no more than a help for planning, and is made again from the runs that are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from htdag.config.directories import make_folder, runs_directory
+from htdag.config.log import LOGGER
+from htdag.plan.costs import weighted_median
+from htdag.plan.stage_keys import GROUPS, PARTS
+from htdag.plan.tune import Measured, Measures
+from htdag.reuse.ended import has_ended
+from htdag.runtime import layout
+from htdag.runtime.dag import progress
+from htdag.runtime.data import recordfile
+from htdag.runtime.data.keyed import BY_HASH
+
+FORMAT = 1
+KEPT_RUNS = 5
+"""How many runs of a stage are remembered: the last ones."""
+MOST_STAGES = 500
+_MOST_NAMES = 5_000  # of run directories that need not be looked at again
+_MOST_RECORDS = 200  # read of one node
+_MOST_ROUNDS = 20  # of a loop: the last ones
+_BUDGET = 0.25  # seconds that one look for new runs may take; the rest is gathered the next time
+_LOCK_TIMEOUT = 1.0
+
+Content = dict[str, Any]
+
+
+def store_path() -> Path:
+    """Return the path of the file: ``history.json`` beside the folder of runs."""
+    return runs_directory().parent / "history.json"
+
+
+def read() -> Measures:
+    """Return what is known of stages, by their keys."""
+    stages = _load()["stages"]
+    return {key: tuple(_measured(run) for run in runs) for key, runs in stages.items()}
+
+
+def measures_for(keys: Mapping[str, str]) -> Measures:
+    """Return what is known of the stages of one pipeline.
+
+    Parameters
+    ----------
+    keys : mapping
+        The keys of the stages (`htdag.plan.stage_keys.stage_keys`).
+    """
+    wanted = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
+    found = {key: runs for key, runs in _load()["stages"].items() if key in wanted}
+    return {key: tuple(_measured(run) for run in runs) for key, runs in found.items()}
+
+
+def gather(run: Path, *, again: bool = True) -> None:
+    """Remember what a run measured that has ended.
+
+    Parameters
+    ----------
+    run : pathlib.Path
+        The run directory.
+    again : bool
+        Do so anew where it was gathered from before: it may have been resumed.
+    """
+    try:
+        inode = run.stat().st_ino
+        if not again and _load()["gathered"].get(run.name) == inode:
+            return
+        found = measure_run(run)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", run, error)
+        return
+    _update({run.name: inode}, [found])
+
+
+def gather_finished() -> int:
+    """Remember what runs measured that have ended since the last look; return their number."""
+    begun = time.monotonic()
+    known = _load()["gathered"]
+    names: dict[str, int] = {}
+    there: dict[str, int] = {}
+    fresh = []
+    for path, inode in _newest_first():
+        there[path.name] = inode
+        if known.get(path.name) == inode or time.monotonic() - begun > _BUDGET:
+            continue
+        try:
+            if not has_ended(path):
+                continue
+            fresh.append(measure_run(path))
+        except FileNotFoundError:
+            continue  # it is no run (yet)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", path, error)
+        names[path.name] = inode  # also where it is damaged: it will not be better the next time
+    if names:
+        _update(names, fresh, there)
+    return len(names)
+
+
+def _newest_first() -> list[tuple[Path, int]]:
+    runs = runs_directory()
+    try:
+        with os.scandir(runs) as found:
+            entries = [(entry.name, entry.inode()) for entry in found if entry.name[0] != "."]
+    except OSError:
+        return []
+    # By inode, which mostly grows: the time of each would have to be asked for.
+    entries.sort(key=lambda entry: -entry[1])
+    return [(runs / name, inode) for name, inode in entries]
+
+
+# What a run measured
+
+
+def measure_run(run: Path) -> dict[str, Measured]:
+    """Return what the jobs of a run measured, by the keys of stages."""
+    created = float(layout.read_json(str(run / layout.RUN), "created")["created"])
+    plan = progress.read_plan(str(run))
+    return dict(_measure_plan([run], created, plan))
+
+
+def _measure_plan(
+    runs: list[Path], created: float, plan: dict[str, Any]
+) -> Iterator[tuple[str, Measured]]:
+    """Yield what was measured of a plan that was run in one run directory, or in many rounds."""
+    keys = {entry["name"]: entry.get("history") for entry in plan["stages"]}
+    for node in plan["nodes"]:
+        name = node["name"]
+        if node.get("mode") != "loop":
+            yield from _measure_node(runs, created, name, node["stages"], keys)
+            if node.get("input", {}).get("view") in BY_HASH:
+                yield from _count_groups(runs, created, name, keys.get(node["stages"][0]))
+            continue
+        rounds = [
+            run / layout.one_round(name, number)
+            for run in runs
+            for number in range(1, layout.last_round(str(run), name) + 1)
+        ]
+        if not rounds:
+            continue  # it never began
+        inner = progress.read_plan(str(runs[0] / layout.step(name)))
+        yield from _measure_plan(rounds[-_MOST_ROUNDS:], created, inner)
+
+
+def _measure_node(
+    runs: list[Path], created: float, node: str, stages: list[str], keys: Mapping[str, str | None]
+) -> Iterator[tuple[str, Measured]]:
+    ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
+    by_stage: dict[tuple[str, str], list[tuple[int, float, int]]] = {}
+    rests = []
+    for end in ends:
+        measured = end["measured"]
+        inside = sum(seconds for _, _, _, seconds, _ in measured["stages"])
+        if measured["items"] > 0:
+            rests.append((max(0.0, measured["seconds"] - inside) / measured["items"], 1))
+        for (stage, role), counts in _merged(measured["stages"]).items():
+            by_stage.setdefault((stage, role), []).append(counts)
+    if ends and stages and not any(role == "whole" for _, role in by_stage):
+        # It calls no function, or those of other stages only.
+        items = [end["measured"]["items"] for end in ends]
+        by_stage[stages[0], "whole"] = [(number, 0.0, number) for number in items]
+    memory = max((_growth(end) for end in ends), default=0.0)
+    fixed = max((end["disk_fixed_kb"] for end in ends), default=0)
+    disk = max(
+        (
+            max(0, end["disk_kb"] - end["disk_fixed_kb"]) / max(1, end["measured"]["items"])
+            for end in ends
+        ),
+        default=0.0,
+    )
+    rest = weighted_median(rests)
+    for (stage, role), jobs in by_stage.items():
+        calls = sum(job[0] for job in jobs)
+        key = keys.get(stage)
+        if key is None:
+            continue
+        yield (
+            key + (PARTS if role == "parts" else ""),
+            Measured(
+                run=created,
+                node=node,
+                jobs=len(jobs),
+                calls=calls,
+                seconds=weighted_median(
+                    [(seconds / calls, calls) for calls, seconds, _ in jobs if calls]
+                ),
+                ratio=sum(job[2] for job in jobs) / calls if calls else 1.0,
+                rest=rest,
+                memory_mb=memory / 1024,
+                disk_mb=disk / 1024,
+                disk_fixed_mb=fixed / 1024,
+                slowest=max((seconds / calls for calls, seconds, _ in jobs if calls), default=0.0),
+            ),
+        )
+        rest = 0.0
+
+
+def _count_groups(
+    runs: list[Path], created: float, node: str, key: str | None
+) -> Iterator[tuple[str, Measured]]:
+    """Yield how many keys a keyed stage has found: the items of its node, of each of the rounds."""
+    ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
+    if key is None or not ends:
+        return
+    jobs = sum(len(layout.attempts(str(run), node)) for run in runs)
+    groups = sum(end["measured"]["items"] for end in ends) * jobs / len(ends) / len(runs)
+    yield key + GROUPS, Measured(created, node, jobs, round(groups), 0, 1, 0, 0, 0, 0)
+
+
+def _merged(stages: list[Any]) -> dict[tuple[str, str], tuple[int, float, int]]:
+    """Return calls, seconds and what came out by stage and role: of several functions the sum."""
+    found: dict[tuple[str, str], tuple[int, float, int]] = {}
+    for stage, role, calls, seconds, given in stages:
+        most, before, out = found.get((stage, role), (0, 0.0, 0))
+        found[stage, role] = (max(most, calls), before + seconds, max(out, given))
+    return found
+
+
+def _ends(run: Path, node: str, most: int) -> Iterator[dict[str, Any]]:
+    """Yield the ends of a node's jobs that measured something: the last attempt of each chunk.
+
+    Of a node with very many jobs evenly spread ones are read.
+    """
+    chunks = sorted(layout.attempts(str(run), node).items())
+    step = max(1, -(-len(chunks) // most))
+    for chunk, attempts in chunks[::step]:
+        path = run / layout.record(node, layout.chunk_name(chunk), attempts[-1])
+        end = recordfile.end(str(path))
+        if end is not None and end.get("measured"):
+            yield end
+
+
+def _growth(end: dict[str, Any]) -> float:
+    """Return by how much the functions made their process grow, in KB."""
+    return float(max(0, end["peak_kb"] - end["measured"]["base_kb"]))
+
+
+# The file
+
+
+def _empty() -> Content:
+    return {"format": FORMAT, "gathered": {}, "stages": {}}
+
+
+def _load() -> Content:
+    """Return what the file holds; nothing, with a warning, where it is damaged."""
+    path = store_path()
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return _empty()
+    except OSError as error:
+        warnings.warn(f"the history of earlier runs cannot be read: {error}", stacklevel=4)
+        return _empty()
+    try:
+        content = json.loads(data)
+        _check(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        warnings.warn(
+            f"{str(path)!r}, the history of earlier runs, is damaged ({error}); "
+            f"it is made anew from the runs that are there",
+            stacklevel=4,
+        )
+        return _empty()
+    return content if content["format"] == FORMAT else _empty()
+
+
+def _check(content: Content) -> None:
+    """Raise an error where the content of the file is not what this module wrote."""
+    if not isinstance(content["format"], int):
+        raise TypeError("its format is not a number")
+    if content["format"] != FORMAT:
+        return
+    if not all(isinstance(inode, int) for inode in content["gathered"].values()):
+        raise TypeError("the runs in it are not numbers")
+    for runs in content["stages"].values():
+        for run in runs:
+            _measured(run)
+
+
+_FIELDS = {field.name: str if field.type == "str" else float for field in fields(Measured)}
+
+
+def _measured(content: Content) -> Measured:
+    measured = Measured(**content)
+    for name, kind in _FIELDS.items():
+        value = getattr(measured, name)
+        sound = isinstance(value, str) if kind is str else type(value) in (int, float)
+        # Not infinite, not "not a number", not negative: arithmetic is done with it.
+        if not sound or (kind is float and not 0 <= value < 1e15):
+            raise ValueError(f"{name} is {value!r}")
+    return measured
+
+
+def _update(
+    names: Mapping[str, int],
+    found: list[dict[str, Measured]],
+    there: Mapping[str, int] | None = None,
+) -> None:
+    """Add what was found to the file.
+
+    ``there`` are all run directories, where they were looked for: those that are gone are
+    forgotten, so that their names can be used again.
+    """
+    try:
+        with _locked():
+            content = _load()
+            gathered = {
+                name: inode
+                for name, inode in content["gathered"].items()
+                if there is None or there.get(name) == inode
+            }
+            for name, inode in names.items():
+                gathered.pop(name, None)
+                gathered[name] = inode
+            content["gathered"] = dict(list(gathered.items())[-_MOST_NAMES:])
+            _add(content["stages"], found)
+            data = json.dumps(content, separators=(",", ":")).encode()
+            layout.write_aside(str(store_path()), data, sync=False)
+    except OSError as error:
+        warnings.warn(
+            f"what this run measured is not kept for later plans: {error}; "
+            f"HTDAG_HISTORY=off does without",
+            stacklevel=4,
+        )
+
+
+def _add(stages: dict[str, list[Content]], found: list[dict[str, Measured]]) -> None:
+    for measures in found:
+        for key, measured in measures.items():
+            others = [run for run in stages.pop(key, []) if run["run"] != measured.run]
+            runs = sorted([*others, asdict(measured)], key=lambda run: run["run"])
+            stages[key] = runs[-KEPT_RUNS:]
+    # The stages that were measured last are at the end.
+    for key in list(stages)[: max(0, len(stages) - MOST_STAGES)]:
+        del stages[key]
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Keep other processes from writing the file meanwhile, if they can be kept from it.
+
+    Where not, or not in time, the last one wins. What was lost is gathered again the next time:
+    the file says from which runs it was.
+    """
+    path = store_path()
+    make_folder(path.parent)
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.01)
+            except OSError:
+                break  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)

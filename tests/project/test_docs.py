@@ -1,0 +1,286 @@
+"""What the pages show is true: their code runs and prints what they say; links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from pages import DOCS, PROJECT, plain
+
+import htdag
+
+PAGES = sorted([PROJECT / "README.md", *DOCS.glob("*.md")])
+# Pages whose Python and console blocks are run, in order, as one script of this name.
+SCRIPTS = {
+    "walks.py": PROJECT / "README.md",
+    "first_steps.py": DOCS / "first-steps.md",
+    **{
+        f"{name}.py": DOCS / f"{name}.md"
+        for name in (
+            *("per-item", "combining", "keyed", "views", "loops", "files"),
+            *("resources", "checkpoints", "programs", "inside", "surroundings"),
+            *("environments", "errors", "htmap", "recipes"),
+        )
+    },
+    "error_policy.py": DOCS / "error-policy.md",
+}
+
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SEPARATOR = "\x1e"
+_COMMAND = """\
+import os, subprocess, sys
+sys.stdout.flush()
+subprocess.run({command!r}, shell=True, stderr=subprocess.STDOUT)
+"""
+
+
+class Block(NamedTuple):
+    """A block of a page: code, and what the page says that it prints (None: nothing is said)."""
+
+    code: str
+    output: str | None
+
+
+def blocks_of(page: Path) -> list[Block]:
+    found: list[Block] = []
+    before = ""
+    for kind, text in _FENCE.findall(page.read_text(encoding="utf-8")):
+        if kind == "python":
+            found.append(Block(text, None))
+        elif kind == "console":
+            for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+                command, _, output = part.partition("\n")
+                found.append(Block(_COMMAND.format(command=command), output))
+        elif kind == "text" and before == "python":
+            found[-1] = found[-1]._replace(output=text)
+        before = kind
+    return found
+
+
+@pytest.fixture(scope="module", params=SCRIPTS)
+def ran(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Block], list[str]]:
+    """A folder in which a page's code was run, its blocks, and what each has printed."""
+    folder = tmp_path_factory.mktemp("ada")
+    blocks = blocks_of(SCRIPTS[request.param])
+    mark = f"\nprint({_SEPARATOR!r}, flush=True)\n"
+    (folder / request.param).write_text(mark.join([*(block.code for block in blocks), ""]))
+    environment = os.environ | {
+        "HTDAG_HOME": str(folder / ".local/share/htdag"),
+        "CONDOR_CONFIG": "/dev/null",  # no HTCondor for on="auto"
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    }
+    done = subprocess.run(
+        [sys.executable, request.param],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, blocks, done.stdout.split(_SEPARATOR + "\n")[:-1]
+
+
+def test_a_page_prints_what_it_says(ran: tuple[Path, list[Block], list[str]]):
+    folder, blocks, printed = ran
+    assert len(blocks) == len(printed)
+    assert any(block.output for block in blocks)
+    for block, text in zip(blocks, printed, strict=True):
+        if block.output is None:
+            assert text == "", block.code
+        else:
+            assert plain(text, folder) == plain(block.output, folder), block.code
+
+
+def test_the_pictures_are_those_that_the_code_draws(ran: tuple[Path, list[Block], list[str]]):
+    folder, blocks, _ = ran
+    drawn = sorted(folder.glob("*.svg"))
+    assert bool(drawn) == any(".render(" in block.code for block in blocks)
+    for picture in drawn:
+        assert texts(DOCS / "images" / picture.name) == texts(picture)
+
+
+def texts(picture: Path) -> list[str]:
+    """Return the texts of a drawing; where they stand depends on who drew it."""
+    found = re.findall(r"<text[^>]*>([^<]*)</text>", picture.read_text(encoding="utf-8"))
+    return sorted(text.replace("&#160;", " ").strip() for text in found)
+
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(htdag.__path__, "htdag.")
+    if not module.name.endswith("__main__")
+)
+
+
+def has_examples(module: str) -> bool:
+    path = Path(htdag.__file__).parent.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return ">>> " in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [*filter(has_examples, ["htdag", *MODULES])])
+def test_docstring_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HTDAG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        # The bindings have wheels for Linux only.
+        assert error.name == "htcondor2"  # noqa: PT017
+        return
+    failed, _ = doctest.testmod(module, optionflags=doctest.IGNORE_EXCEPTION_DETAIL)
+    assert failed == 0
+
+
+def test_there_are_docstring_examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    names = [name for name in MODULES if name.startswith(("htdag.stages", "htdag.pipeline"))]
+    modules = [importlib.import_module(name) for name in names]
+    assert sum(len(test.examples) for module in modules for test in finder.find(module)) > 20
+
+
+def test_the_architecture_names_modules_that_are_there_and_all_of_them():
+    text = (DOCS / "architecture.md").read_text()
+    package = Path(htdag.__file__).parent
+    named = set(re.findall(r"`htdag/([\w/]+(?:\.py|/))`", text))
+    rooms = text.partition("## In jobs and beside DAGMan")[2].partition("\n## ")[0]
+    for room in re.split(r"\n\n(?=`runtime/)", rooms)[1:]:
+        folder = re.match(r"`(runtime/\w*/?)`", room)[1]
+        named |= {f"{folder}{name}" for name in re.findall(r"`(\w+\.py)`", room)}
+    assert [name for name in named if not (package / name).exists()] == []
+    there = {
+        *(path.name for path in package.glob("*.py")),
+        *(f"{path.parent.name}/" for path in package.glob("*/__init__.py")),
+        *(path.relative_to(package).as_posix() for path in (package / "runtime").rglob("*.py")),
+    }
+    there = {name for name in there if not name.endswith("/__init__.py")}
+    parts = {f"{name.split('/')[0]}/" for name in named if "/" in name}
+    assert there - named - parts == {"__init__.py", "runtime/__main__.py"}
+
+
+@pytest.mark.parametrize("name", htdag.__all__)
+def test_the_reference_has_every_name(name: str):
+    text = (DOCS / "api.md").read_text()
+    entries = re.findall(r"^\.\. (?:auto\w+|data):: (?:htdag\.)?([\w.]+)", text, re.MULTILINE)
+    if getattr(getattr(htdag, name), "__module__", "") == "htdag.errors":
+        assert "errors" in entries  # all of the module
+    else:
+        assert name in entries or f"`htdag.{name}`" in text
+
+
+@pytest.mark.parametrize("kind", [htdag.Run, htdag.Pipeline, htdag.Stage])
+def test_the_reference_has_every_method(kind: type):
+    text = (DOCS / "api.md").read_text()
+    entry = re.search(rf"^\.\. autoclass:: {kind.__name__}.*\n((?:   :.*\n)*)", text, re.MULTILINE)
+    assert entry is not None
+    options = set(re.findall(r":([\w-]+):", entry[1]))
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    inherited = public - set(vars(kind))
+    assert "members" in options
+    assert not inherited or "inherited-members" in options
+
+
+def test_the_page_of_the_command_line_has_every_command():
+    import click
+
+    from htdag.cli import main
+
+    assert isinstance(main, click.Group)
+    first, *_ = (DOCS / "cli.md").read_text().split("\n## ")
+    verbs = set(main.list_commands(click.Context(main)))
+    assert verbs - set(re.findall(r"[\w-]+", first)) == set()
+    named = set()
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        shells = "".join(block for kind, block in _FENCE.findall(text) if kind == "sh")
+        named.update(re.findall(r"(?:`|\$ )htdag ([a-z]+)\b", text))
+        named.update(re.findall(r"^htdag ([a-z]+)\b", shells, re.MULTILINE))
+    assert "resume" in named
+    assert named <= verbs
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_in_the_text_exist(page: Path):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    owners = {"htdag": htdag, "run": htdag.Run, "flow": htdag.Pipeline, "Run": htdag.Run}
+    owners |= {"Environment": htdag.Environment, "Pipeline": htdag.Pipeline, "Stage": htdag.Stage}
+    others = {"run.tag", "run.path", "run.sh", "htdag.NAME"}
+    for owner, name in re.findall(
+        r"(?<![\w./])(\w+)\.(\w+)", " ".join(re.findall(r"`[^`]+`", text))
+    ):
+        if owner in owners and f"{owner}.{name}" not in others:
+            found = hasattr(owners[owner], name) or f"htdag.{name}" in MODULES
+            assert found, f"{owner}.{name}"
+
+
+def test_the_reference_has_every_option():
+    from htdag.options.stage_options import OPTION_NAMES, PIPELINE_ONLY
+
+    text = (DOCS / "api.md").read_text()
+    assert [name for name in (*OPTION_NAMES, *PIPELINE_ONLY) if f"`{name}`" not in text] == []
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+
+
+def anchors(page: Path) -> set[str]:
+    text = page.read_text(encoding="utf-8")
+    found = {slug(heading) for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+    return found | set(re.findall(r"^\(([\w-]+)\)=$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http:", "https:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path) if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_paths_and_tests_that_are_named_exist(page: Path):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:htdag|tests|tools|docs|examples|benchmarks)/[^`\s]*)`", text):
+        path, _, test = name.partition("::")
+        assert (PROJECT / path).exists(), name
+        assert not test or f"def {test}(" in (PROJECT / path).read_text(), name
+
+
+def test_every_page_is_in_the_table_of_contents():
+    text = (DOCS / "index.md").read_text()
+    for page in DOCS.glob("*.md"):
+        assert page.name == "index.md" or re.search(rf"^{page.stem}$", text, re.MULTILINE)
+
+
+def test_the_make_targets_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = re.findall(r"`make ([a-z-]+)`", page.read_text(encoding="utf-8"))
+        assert set(named) <= targets, page
+
+
+def test_pictures_are_used():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for picture in (DOCS / "images").iterdir():
+        assert f"images/{picture.name}" in text
+
+
+def test_the_citation_is_of_this_version():
+    text = (DOCS.parent / "CITATION.cff").read_text()
+    assert f"\nversion: {htdag.__version__}\n" in text
