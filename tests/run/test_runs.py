@@ -386,7 +386,7 @@ def test_skip_lets_failed_items_go(on: str):
     assert len(run.errors()) == 5
     strict = stage.with_options(max_errors=4)
     run = htdag.Pipeline(strict, name="strict").submit(on=on)
-    with pytest.raises(htdag.RunFailed, match=r"5 of 10 items failed, 4 allowed \(max_errors=4\)"):
+    with pytest.raises(htdag.RunFailed, match=r"5 of 10 items of odd_fails failed, but only 4 may \(max_errors=4\)"):
         finished(run)
     (log,) = run.path.glob("nodes/*/log/post.log")
     assert "5 of 10 items failed, 4 allowed" in log.read_text()
