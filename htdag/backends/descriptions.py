@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from htdag.runtime import layout
 from htdag.runtime.dag import progress, submitfile
+from htdag.runtime.layout import NodeFiles
 
 
 def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:
@@ -22,10 +22,10 @@ def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:
             if matches:
                 yield run, name
             continue
-        number = layout.last_round(str(run), name)
-        folders = [layout.step(name), *([layout.one_round(name, number)] if number else [])]
-        for folder in folders:
-            yield from places(run / folder, None if matches else stage)
+        files = NodeFiles(run, name)
+        number = files.last_round()
+        for folder in [files.step, *([files.round(number)] if number else [])]:
+            yield from places(Path(folder), None if matches else stage)
 
 
 def release(run: Path) -> None:

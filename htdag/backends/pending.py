@@ -6,6 +6,7 @@ from pathlib import Path
 
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
+from htdag.runtime.layout import NodeFiles
 
 _DISABLED = "# Not needed at the first try, the exit status of the jobs tells: "
 
@@ -21,7 +22,7 @@ def restore_post_scripts(run: Path, dag: str) -> None:
     layout.write_aside(str(run / dag), text.replace(_DISABLED, "").encode(), sync=False)
     for node in progress.read_plan(str(run))["nodes"]:
         if node["mode"] != "loop":
-            _edit(run / layout.submit(node["name"]))
+            _edit(Path(NodeFiles(run, node["name"]).submit))
 
 
 def _edit(path: Path) -> None:

@@ -21,6 +21,7 @@ from htdag.functions.packages import Package, own_distributions, packages_of
 from htdag.functions.project import package_folders
 from htdag.plan import Node, Plan
 from htdag.runtime import layout
+from htdag.runtime.layout import RunFiles
 
 _RUN = """\
 #!/bin/sh
@@ -64,7 +65,7 @@ class Placed:
     @property
     def script(self) -> str:
         """What HTCondor has a shell run."""
-        return layout.environment_script(self.folder) if self.prepared.setup else layout.RUNTIME
+        return RunFiles().environment_script(self.folder) if self.prepared.setup else layout.RUNTIME
 
     @property
     def sent(self) -> list[str]:
@@ -78,8 +79,8 @@ class Placed:
     def local_script(self) -> str | None:
         """What starts a job on this machine; None where the Python that submits does it itself."""
         if self.prepared.local:
-            return layout.environment_local_script(self.folder)
-        return layout.environment_script(self.folder) if self.prepared.setup else None
+            return RunFiles().environment_local_script(self.folder)
+        return RunFiles().environment_script(self.folder) if self.prepared.setup else None
 
 
 def environment_of(node: Node) -> Environment:
@@ -196,10 +197,10 @@ def write(run: Path, placed: Iterable[Placed]) -> None:
         what = str(each.environment).replace("\n", " ").replace("\r", " ")
         if each.prepared.setup:
             script = _RUN.format(what=what, here=each.folder, setup=each.prepared.setup.strip("\n"))
-            _write(run / layout.environment_script(each.folder), script)
+            _write(Path(RunFiles(run).environment_script(each.folder)), script)
         if each.prepared.local:
             script = _LOCAL.format(what=what, setup=each.prepared.local.strip("\n"))
-            _write(run / layout.environment_local_script(each.folder), script)
+            _write(Path(RunFiles(run).environment_local_script(each.folder)), script)
         for name, path in each.prepared.files:
             layout.link_or_copy(os.path.realpath(path), str(folder / name))
 

@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from htdag.checks.functions import check_signature
 from htdag.functions.image import Image, Payload
 from htdag.functions.pickling import check_function, dump_content, function_name
 from htdag.runtime import layout
-from htdag.stages.checks import check_signature
+from htdag.runtime.layout import NodeFiles
 
 _NAME = "on_end"
 
@@ -74,8 +75,9 @@ def submit_lines(name: str) -> Iterator[str]:
     yield "universe = scheduler"
     yield f"executable = {layout.FINAL}"
     yield f"arguments = {name} $(DAG_STATUS)"
-    yield f"output = {layout.logs(name)}/node.out"
-    yield f"error = {layout.logs(name)}/node.err"
+    logs = NodeFiles("", name).logs
+    yield f"output = {logs}/node.out"
+    yield f"error = {logs}/node.err"
     yield ""
     yield "queue"
 

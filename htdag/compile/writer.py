@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from htdag.common.package import VERSION
 from htdag.compile import (
-    archive,
     dag,
     environments,
     file_flow,
@@ -34,6 +33,7 @@ from htdag.compile.node_content import (
     plan_content,
     program,
 )
+from htdag.compile.runtime_archive import write_archive
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.compile.script import script_of_this_process
 from htdag.compile.signatures import identity_content
@@ -49,6 +49,7 @@ from htdag.options.stage_options import Options
 from htdag.plan import Node, Plan
 from htdag.runtime import lanes, layout
 from htdag.runtime.dag import inputs, materialization, prepare, progress, submitfile
+from htdag.runtime.layout import NodeFiles
 
 
 class Take(Protocol):
@@ -155,13 +156,14 @@ def _store(plan: Plan, run: Path) -> Iterator[tuple[Path, tuple[Plan, dict[str, 
     Yields each run directory with its plan, and what unpickling the items of each source needs.
     """
     for node in plan.nodes:
+        files = NodeFiles(run, node.name)
         if node.round is None:
-            for folder in (layout.inputs, layout.outcomes, layout.logs):
-                make_folder(run / folder(node.name))
+            for folder in (files.inputs, files.outcomes, files.logs):
+                make_folder(Path(folder))
         else:
-            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
-                make_folder(run / folder(node.name))
-            yield from _store(node.round.plan, run / layout.step(node.name))
+            for folder in (files.outcomes, files.logs, files.rounds, files.step):
+                make_folder(Path(folder))
+            yield from _store(node.round.plan, Path(files.step))
     yield run, (plan, _write_sources(plan, run))
 
 
@@ -236,7 +238,7 @@ def _fill(
             "environ": list(node.options.environ or ()),
             "surroundings": surroundings.of_node(functions_of(node)),
         }
-        _write_json(run / layout.program(node.name), of_node)
+        _write_json(NodeFiles(run, node.name).program, of_node)
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
     if around is None:
@@ -261,13 +263,14 @@ def _fill(
             judged_by_status=node.name in by_status,
             scheduler=scheduler,
         )
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
-        _write(run / layout.held(node.name), submitfile.NOT_HELD)
+        files = NodeFiles(run, node.name)
+        _write(files.submit, "\n".join(lines) + "\n")
+        _write(files.held, submitfile.NOT_HELD)
     if around is None:
         write_lists(run, content)
         for node in with_jobs:
             _check_limits(run, node.name, node.options)
-        archive.write_archive(str(run / layout.RUNTIME))
+        write_archive(str(run / layout.RUNTIME))
     else:
         layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
         shutil.copytree(around / layout.CODE, run / layout.CODE, copy_function=layout.link_or_copy)
@@ -298,12 +301,13 @@ def _write_nodes(
         for each in travel.inputs:
             if "at" in each:
                 transfer.link(run, each["at"], each["path"])
-        _write(run / layout.payload(node.name), code.payload(run, node.name))
+        files = NodeFiles(run, node.name)
+        _write(files.payload, code.payload(run, node.name))
         if calls_checkpoint(node):
             checkpoints.add(node.name)
         asked = requests.of_chunks(node)
         if asked:
-            _write_json(run / layout.requests(node.name), asked)
+            _write_json(files.requests, asked)
     return checkpoints
 
 
@@ -337,9 +341,9 @@ def _write_rounds(
     for node in plan.nodes:
         if node.round is not None:
             # DAGMan before 24 refuses a DAG with a DIR that is not there when it begins.
-            begin = os.path.basename(layout.rounds(node.name))
-            (run / layout.current(node.name)).symlink_to(begin)
-            step = run / layout.step(node.name)
+            files = NodeFiles(run, node.name)
+            os.symlink(os.path.basename(files.rounds), files.current)
+            step = Path(files.step)
             _fill(node.round.plan, step, tag, placed, code, around=run, scheduler=scheduler)
 
 
@@ -389,11 +393,12 @@ def _write_final(
 ) -> str:
     """Write the FINAL node and return its name."""
     name = final.node_name({node.name for node in plan.nodes})
-    make_folder(run / layout.logs(name))
-    _write(run / layout.payload(name), pickled)
-    _write_json(run / layout.program(name), final.program(functions))
+    files = NodeFiles(run, name)
+    make_folder(Path(files.logs))
+    _write(files.payload, pickled)
+    _write_json(files.program, final.program(functions))
     lines = final.submit_lines(name)
-    _write(run / layout.submit(name), "\n".join(lines) + "\n")
+    _write(files.submit, "\n".join(lines) + "\n")
     _write(run / layout.FINAL, final.script(sys.executable), mode=0o700)
     return name
 
@@ -402,7 +407,7 @@ def _check_limits(run: Path, node: str, options: Options) -> None:
     """Refuse limits on materialised jobs that had to be left out of the submit description."""
     if options.max_materialize is None and options.max_idle is None:
         return
-    if "max_materialize" not in (run / layout.submit(node)).read_text():
+    if "max_materialize" not in Path(NodeFiles(run, node).submit).read_text():
         raise OptionError(
             f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
             f"with which HTCondor takes {materialization.LONGEST_MATERIALIZED:,} characters of "
@@ -425,14 +430,14 @@ def _manifest(plan: Plan, tag: str) -> dict[str, Any]:
     }
 
 
-def _write(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+def _write(path: str | Path, content: str | bytes, mode: int = 0o600) -> None:
     data = content.encode() if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: str | Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     # Paths that are no UTF-8 have lone surrogates, which JSON escapes in the same way.
     _write(path, text.encode("utf-8", "backslashreplace"))

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from htdag.common.text import visible
-from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:
     if node is None:
         return []
     result = []
-    for line in recordfile.lines(str(run / layout.final_record(node))):
+    for line in recordfile.lines(NodeFiles(run, node).final_record):
         entry = line["final"]
         error = entry["error"] or {}
-        stem = run / layout.logs(node) / entry["stem"]
+        stem = Path(NodeFiles(run, node).logs) / entry["stem"]
         result.append(
             FinalCall(
                 entry["function"],

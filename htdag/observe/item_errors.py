@@ -14,6 +14,7 @@ from htdag.runtime import layout
 from htdag.runtime.dag import delivery, progress
 from htdag.runtime.data import recordfile
 from htdag.runtime.job.environment import MISMATCHES
+from htdag.runtime.layout import NodeFiles
 
 _NOT_DELIVERED = "NotDelivered"
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
@@ -192,7 +193,7 @@ def errors(
         if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
             continue
         unfit: dict[str, list[ItemError]] = {}
-        for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
+        for chunk, attempts in sorted(NodeFiles(run, node["name"]).attempts().items()):
             for error in chunk_errors(run, node, chunk, attempts[-1], sources, streams=streams):
                 if stage is not None and error.stage != stage:
                     continue
@@ -210,8 +211,9 @@ def errors(
 
 def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:
     """Yield the rounds of a loop: number, run directory and plan."""
-    for number in range(1, layout.last_round(str(run), node["name"]) + 1):
-        folder = run / layout.one_round(node["name"], number)
+    files = NodeFiles(run, node["name"])
+    for number in range(1, files.last_round() + 1):
+        folder = Path(files.round(number))
         yield number, folder, progress.read_plan(str(folder))
 
 
@@ -222,7 +224,7 @@ def place(run: Path, plan: dict[str, Any], error: ItemError) -> tuple[Path, dict
     for node in plan["nodes"]:
         if node["mode"] != "loop":
             continue
-        folder = run / layout.one_round(node["name"], error.rounds[0])
+        folder = Path(NodeFiles(run, node["name"]).round(error.rounds[0]))
         if not folder.is_dir():
             continue
         inner = progress.read_plan(str(folder))
@@ -250,9 +252,9 @@ def differences(run: Path, plan: dict[str, Any]) -> str:
     for node in plan["nodes"]:
         if not node.get("compares"):
             continue
-        for chunk, attempts in layout.attempts(str(run), node["name"]).items():
-            record = run / layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
-            for line in recordfile.lines(str(record)):
+        files = NodeFiles(run, node["name"])
+        for chunk, attempts in files.attempts().items():
+            for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
                 for name, remote, local in line.get("differs", ()):
                     versions.setdefault(f"{name} {local} here", set()).add(remote)
     return "; ".join(
@@ -271,9 +273,8 @@ def chunk_errors(
     streams: bool = True,
 ) -> Iterator[ItemError]:
     """Yield the errors of one job."""
-    name = layout.chunk_name(chunk)
-    path = run / layout.record(node["name"], name, attempt)
-    if (recordfile.end(str(path)) or {"remaining": 1})["remaining"] == 0:
+    job = NodeFiles(run, node["name"]).attempt(chunk, attempt)
+    if (recordfile.end(job.record) or {"remaining": 1})["remaining"] == 0:
         return  # the rest of the record need not be read
     entries: list[dict[str, Any]] = []
     start: dict[str, Any] = {}
@@ -282,7 +283,7 @@ def chunk_errors(
     texts: dict[str, str] = {}
     end: dict[str, Any] | None = None
     differs: list[list[str]] = []
-    for line in recordfile.lines(str(path)):
+    for line in recordfile.lines(job.record):
         start = line.get("start", start)
         context = line.get("context", context)
         end = line.get("end", end)
@@ -303,8 +304,7 @@ def chunk_errors(
                 "traceback": "",
             }
         )
-    out = run / layout.stdout(node["name"], name, attempt)
-    err = run / layout.stderr(node["name"], name, attempt)
+    out, err = Path(job.stdout), Path(job.stderr)
     for error in entries:
         spans = printed.get(error["sequence"], {})
         yield ItemError(

@@ -12,6 +12,7 @@ from htdag.observe.item_keys import keys_of
 from htdag.runtime import layout
 from htdag.runtime.dag import inputs
 from htdag.runtime.data import itemfile, recordfile
+from htdag.runtime.layout import NodeFiles
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Ite
         The jobs of the node that wait or run, by their chunks.
     """
     name = node["name"]
-    made = layout.attempts(str(run), name)
+    made = NodeFiles(run, name).attempts()
     for chunk in range(inputs.chunks(str(run), node)):
         done, failed, ended = _settled(run, node, chunk, made.get(chunk, []))
         job = jobs.get(chunk)
@@ -128,13 +129,12 @@ def _settled(
     run: Path, node: dict[str, Any], chunk: int, attempts: list[int]
 ) -> tuple[set[int], set[int], float | None]:
     """Return the done items of a chunk, those that failed last, and when the last attempt ended."""
-    name, done, failed, ended = layout.chunk_name(chunk), set[int](), set[int](), None
+    files = NodeFiles(run, node["name"])
+    done, failed, ended = set[int](), set[int](), None
     for attempt in attempts:
-        record = str(run / layout.record(node["name"], name, attempt))
-        end = recordfile.end(record)
-        paths = [
-            str(run / layout.output(node["name"], name, attempt, one)) for one in node["files"]
-        ]
+        job = files.attempt(chunk, attempt)
+        end = recordfile.end(job.record)
+        paths = job.outputs(node["files"])
         if node["mode"] == "reduce":
             done |= {0} if end is not None and end["remaining"] == 0 else set()
         else:
@@ -147,7 +147,7 @@ def _settled(
             ended = end.get("time", ended)
             failed = {
                 0 if node["mode"] == "reduce" else line["error"]["sequence"]
-                for line in recordfile.lines(record)
+                for line in recordfile.lines(job.record)
                 if "error" in line
             } - {None}
     return done, failed - done, ended
@@ -164,9 +164,10 @@ def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
         The node, from the plan.
     """
     name = node["name"]
-    for chunk, attempts in sorted(layout.attempts(str(run), name).items()):
+    files = NodeFiles(run, name)
+    for chunk, attempts in sorted(files.attempts().items()):
         for attempt in attempts:
-            path = str(run / layout.record(name, layout.chunk_name(chunk), attempt))
+            path = files.attempt(chunk, attempt).record
             end = recordfile.end(path)
             if end is None or "peak_kb" not in end:
                 continue  # it was killed, or its results are from another run

@@ -13,6 +13,7 @@ from htdag.observe.loading import loads
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
 from htdag.runtime.data import itemfile
+from htdag.runtime.layout import NodeFiles, RunFiles
 
 PlanContent = dict[str, Any]
 
@@ -119,12 +120,12 @@ class Sources:
 
     def _chunk(self, root: str, chunk: int) -> dict[int, Any]:
         if self._last is None or self._last[:2] != (root, chunk):
-            name = layout.source_items(root, layout.chunk_name(chunk))
+            path = NodeFiles(self._run, root).source_items(chunk)
             if root in self._plan["sources"]:
-                name = layout.stored_items(root, chunk)
+                path = RunFiles(self._run).stored_items(root, chunk)
             values = {
                 position: load_value(frame, self._run)
-                for position, frame in enumerate(itemfile.read(str(self._run / name)))
+                for position, frame in enumerate(itemfile.read(path))
             }
             self._last = (root, chunk, values)
         return self._last[2]
@@ -148,11 +149,11 @@ def chunk_frames(
     """Yield the stored values of one chunk of a stage."""
     node = stage_entry(plan, stage)["where"]
     parts = plan["by_name"][node]["parts"].get(stage, 0)
-    name = layout.chunk_name(chunk)
+    files = NodeFiles(run, node)
     try:
         for stem in [layout.part(stage, part) for part in range(parts)] or [stage]:
             yield from itemfile.merge(
-                [str(run / layout.output(node, name, attempt, stem)) for attempt in attempts]
+                [files.attempt(chunk, attempt).output(stem) for attempt in attempts]
             )
     except itemfile.DamagedFile as error:
         raise RunDamaged(
@@ -178,7 +179,7 @@ def stage_values(
         otherwise ignore missing values.
     """
     node = plan["by_name"][stage_entry(plan, stage)["where"]]
-    skipped = (run / layout.skipped(node["name"])).exists()
+    skipped = Path(NodeFiles(run, node["name"]).skipped).exists()
     for state in progress.examine(str(run), node):
         if whole and not state.complete and not skipped:
             problem = "; ".join(state.damaged) or "the record of its job is missing"
@@ -196,7 +197,7 @@ def skipped_items(run: Path, node: dict[str, Any]) -> int:
     if node["on_error"] != "skip":
         return 0
     try:
-        content = layout.read_json(str(run / layout.skipped(node["name"])), "items")
+        content = layout.read_json(NodeFiles(run, node["name"]).skipped, "items")
     except FileNotFoundError:
         return 0
     return int(content["items"])

@@ -15,6 +15,7 @@ from htdag.observe import final, holds, outcomes
 from htdag.observe.endings import End, Ends
 from htdag.runtime import layout
 from htdag.runtime.dag import inputs, materialization, progress, submitfile
+from htdag.runtime.layout import NodeFiles
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Status:
 def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
     """Return the number of rounds of a loop and its predicate's last value; None while it runs."""
     try:
-        path = str(run / layout.loop_end(node["name"]))
+        path = NodeFiles(run, node["name"]).loop_end
         content: dict[str, Any] = layout.read_json(path, "until")
     except FileNotFoundError:
         return None
@@ -322,27 +323,27 @@ class Reader:
     ) -> Iterator[StageStatus]:
         """Yield the counts of a loop, in rounds, and those of the stages of its current round."""
         name = node["name"]
-        number = layout.last_round(str(self._run), name)
+        number = NodeFiles(self._run, name).last_round()
         note = _loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node))
         yield self._stage_status(name, name, counts, note)
         if not number:
             return
         rounds = (*self._rounds, number)
         if name not in self._within or self._within[name]._rounds != rounds:
-            folder = self._run / layout.one_round(name, number)
+            folder = Path(NodeFiles(self._run, name).round(number))
             plan = progress.read_plan(str(folder))
             self._within[name] = Reader(folder, plan, name, rounds)
         round_activity = activity.rounds.get(name, Activity(activity.state))
         yield from self._within[name]._stages(round_activity)
 
     def _rounds_of(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
-        """Return the counts of a loop, in rounds."""
-        number = layout.last_round(str(self._run), node["name"])
-        ended = loop_end(self._run, node) is not None
-        running = number > 0 and not ended and not activity.state.ended
-        most = number if ended else node["loop"]["max_rounds"]
-        done = number if ended else max(0, number - 1)
-        return NodeCounts(most, done, 0, int(running), most, done, ended, int(running))
+        """Return the counts of a loop, which are rounds."""
+        number = NodeFiles(self._run, node["name"]).last_round()
+        over = loop_end(self._run, node) is not None
+        begun = number > 0 and not over and not activity.state.ended
+        most = number if over else node["loop"]["max_rounds"]
+        done = number if over else max(0, number - 1)
+        return NodeCounts(most, done, 0, int(begun), most, done, over, int(begun))
 
     def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
         name = node["name"]
@@ -351,7 +352,7 @@ class Reader:
         if name in self._settled:
             return self._settled[name]
         if name not in self._folds:
-            folder = str(self._run / layout.outcomes(name))
+            folder = NodeFiles(self._run, name).outcomes
             self._folds[name] = _Fold(Ends(folder), dict(enumerate(node["sizes"])))
         fold = self._folds[name]
         started = fold.read()

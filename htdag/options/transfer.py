@@ -14,6 +14,7 @@ from typing import Any
 
 from htdag.errors import UsageError
 from htdag.runtime import download, layout
+from htdag.runtime.layout import RunFiles
 
 _Plain: Any = type(pathlib.Path())
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -169,7 +170,7 @@ def reference_of(value: pathlib.PurePath | TransferURL) -> dict[str, str]:
     check_readable(path)
     digest = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
     return {
-        "at": layout.user_file(digest),
+        "at": RunFiles().user_file(digest),
         "name": os.path.basename(path),
         "path": path,
         "state": _state(path),

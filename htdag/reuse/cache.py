@@ -23,7 +23,9 @@ from htdag.reuse.compare import key
 from htdag.reuse.ended import has_ended
 from htdag.reuse.swap import read_identity
 from htdag.runtime import layout
-from htdag.runtime.dag import adopt, packing, progress
+from htdag.runtime.dag import adopt, progress
+from htdag.runtime.dag.pack_writer import PackWriter
+from htdag.runtime.layout import NodeFiles
 
 TODO = "cache.todo"
 """Marks a run with results that are not in the cache yet."""
@@ -60,9 +62,9 @@ def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
     name = key(node, identity)
     if name is None:
         return False
-    writer: packing.Writer | None = None
+    writer: PackWriter | None = None
     for path in _packs(cache_directory() / name):
-        writer = writer or packing.Writer(str(folder))
+        writer = writer or PackWriter(str(folder))
         try:
             writer.add_pack(str(path))
             os.utime(path)
@@ -119,14 +121,14 @@ def _gather(run: Path) -> None:
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
         taken = adopt.taken(str(run), plan["by_name"][name])
         nothing_new = taken is not None and taken.reused == taken.items
-        if known is None or nothing_new or not layout.attempts(str(run), name):
+        if known is None or nothing_new or not NodeFiles(run, name).attempts():
             continue
         entry_name = f"{run.name}-{int(manifest['created'] * 1000):x}"
         folder = cache_directory() / known / entry_name
         aside = folder.with_name(f".{entry_name}.{os.getpid()}.new")
         make_folder(folder.parent)
         try:
-            writer = packing.Writer(str(aside))
+            writer = PackWriter(str(aside))
             writer.add_node(str(run), plan["by_name"][name])
             writer.close()
             about = {"tag": run.name, "stages": node["stages"] or node["outputs"]}

@@ -20,7 +20,7 @@ from typing import Any
 
 from htdag.config.directories import make_folder, runs_directory
 from htdag.config.log import LOGGER
-from htdag.plan.costs import weighted_median
+from htdag.plan.simulate import weighted_median
 from htdag.plan.stage_keys import GROUPS, PARTS
 from htdag.plan.tune import Measured, Measures
 from htdag.reuse.ended import has_ended
@@ -28,6 +28,7 @@ from htdag.runtime import layout
 from htdag.runtime.dag import progress
 from htdag.runtime.data import recordfile
 from htdag.runtime.data.keyed import BY_HASH
+from htdag.runtime.layout import NodeFiles
 
 FORMAT = 1
 KEPT_RUNS = 5
@@ -147,13 +148,13 @@ def _measure_plan(
                 yield from _count_groups(runs, created, name, keys.get(node["stages"][0]))
             continue
         rounds = [
-            run / layout.one_round(name, number)
+            Path(NodeFiles(run, name).round(number))
             for run in runs
-            for number in range(1, layout.last_round(str(run), name) + 1)
+            for number in range(1, NodeFiles(run, name).last_round() + 1)
         ]
         if not rounds:
             continue  # it never began
-        inner = progress.read_plan(str(runs[0] / layout.step(name)))
+        inner = progress.read_plan(NodeFiles(runs[0], name).step)
         yield from _measure_plan(rounds[-_MOST_ROUNDS:], created, inner)
 
 
@@ -217,7 +218,7 @@ def _count_groups(
     ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
     if key is None or not ends:
         return
-    jobs = sum(len(layout.attempts(str(run), node)) for run in runs)
+    jobs = sum(len(NodeFiles(run, node).attempts()) for run in runs)
     groups = sum(end["measured"]["items"] for end in ends) * jobs / len(ends) / len(runs)
     yield key + GROUPS, Measured(created, node, jobs, round(groups), 0, 1, 0, 0, 0, 0)
 
@@ -236,10 +237,11 @@ def _ends(run: Path, node: str, most: int) -> Iterator[dict[str, Any]]:
 
     Of a node with very many jobs evenly spread ones are read.
     """
-    chunks = sorted(layout.attempts(str(run), node).items())
+    files = NodeFiles(run, node)
+    chunks = sorted(files.attempts().items())
     step = max(1, -(-len(chunks) // most))
     for chunk, attempts in chunks[::step]:
-        path = run / layout.record(node, layout.chunk_name(chunk), attempts[-1])
+        path = Path(files.attempt(chunk, attempts[-1]).record)
         end = recordfile.end(str(path))
         if end is not None and end.get("measured"):
             yield end

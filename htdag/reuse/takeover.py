@@ -14,7 +14,9 @@ from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
 from htdag.reuse.swap import read_identity
 from htdag.runtime import layout
-from htdag.runtime.dag import adopt, packing, progress
+from htdag.runtime.dag import adopt, progress
+from htdag.runtime.dag.pack_writer import PackWriter
+from htdag.runtime.layout import NodeFiles
 
 Keep = Callable[[str], bool]
 
@@ -64,7 +66,7 @@ class Takeover:
             if (before / layout.IDENTITY).exists():
                 filled |= self._from_replaced(before, run, identity)
         for name, node in identity["nodes"].items():
-            if node["cache"] and cache.fill(run / layout.kept(name), node, identity):
+            if node["cache"] and cache.fill(Path(NodeFiles(run, name).kept), node, identity):
                 filled.add(name)
                 stages = tuple(node["stages"] or node["outputs"])
                 self.matches[name] = Match(name, stages, ("the cache",), {})
@@ -89,7 +91,7 @@ class Takeover:
         filled = set()
         for name, outcome in self.matches.items():
             wanted = nodes is None or name in nodes
-            if wanted and fill(old, plan, outcome.same, run / layout.kept(name)):
+            if wanted and fill(old, plan, outcome.same, Path(NodeFiles(run, name).kept)):
                 filled.add(name)
         return filled
 
@@ -109,17 +111,17 @@ def fill(
 
     Results that the old run itself took over, and has not used yet, are passed on.
     """
-    writer: packing.Writer | None = None
+    writer: PackWriter | None = None
     for name in nodes:
         node = plan["by_name"][name]
-        ran = bool(layout.attempts(str(old), name))
-        waits = not ran and (old / layout.kept(name)).exists()
+        ran = bool(NodeFiles(old, name).attempts())
+        waits = not ran and Path(NodeFiles(old, name).kept).exists()
         if ran or waits:
-            writer = writer or packing.Writer(str(folder))
+            writer = writer or PackWriter(str(folder))
         if writer is not None and ran:
             writer.add_node(str(old), node, keep)
         elif writer is not None and waits and keep is None:
-            writer.add_pack(str(old / layout.kept(name)))
+            writer.add_pack(NodeFiles(old, name).kept)
     if writer is None:
         return False
     writer.close()

@@ -8,23 +8,25 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from htdag import backends
 from htdag.backends import Backend, tickets
-from htdag.backends.base import Activity, RunState, Submission
+from htdag.backends.base import HOW_TO_START, Activity, RunState, Submission
 from htdag.backends.tickets import IMPORTED
 from htdag.checks import validation
 from htdag.config import settings
 from htdag.config.directories import check_private, runs_directory
 from htdag.config.log import LOGGER
-from htdag.errors import NotDone, RunNotFound, UsageError
+from htdag.errors import NotDone, RunActive, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.reuse import cache, history
 from htdag.reuse.swap import discard_replaced
 from htdag.run.damage import damaged
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
+from htdag.runtime.layout import NodeFiles
 from htdag.stages import Stage
 
 
@@ -144,6 +146,24 @@ class RunDirectory:
             return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
         return self.submission().activity()
 
+    def require_ended(self, action: str) -> None:
+        """Raise `RunActive` if the run has not ended; ``action`` is a participle: "resumed"."""
+        if not self.is_submitted:
+            return
+        activity = self.activity()
+        if activity.state.ended:
+            return
+        if activity.reason.endswith(HOW_TO_START):
+            raise RunActive(
+                f"run {self.tag!r} is in the queue of a pool that is stopped: it cannot be "
+                f"{action} before that runs again; {activity.reason}"
+            )
+        tag = quote(self.tag)
+        raise RunActive(
+            f"run {self.tag!r} is {activity.state.value}, and cannot be {action} now; wait for its "
+            f"end (htdag wait {tag}) or end it (htdag remove {tag}): finished items are kept"
+        )
+
     def submission(self) -> Submission:
         """Return its submission, which asks and controls its backend.
 
@@ -186,17 +206,18 @@ class RunDirectory:
         for node in self.plan["nodes"]:
             if node["mode"] != "loop":
                 continue
-            step = self.path / layout.step(node["name"])
+            files = NodeFiles(self.path, node["name"])
+            step = Path(files.step)
             if stage not in _stage_names(step, progress.read_plan(str(step))):
                 continue
-            last = layout.last_round(str(self.path), node["name"])
+            last = files.last_round()
             wanted = range(last, 0, -1) if number is None else [number]
             if not last or not 1 <= wanted[0] <= last:
                 raise NotDone(
                     f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not started"
                 )
             for each in wanted:
-                inner = RunDirectory(self.path / layout.one_round(node["name"], each))
+                inner = RunDirectory(Path(files.round(each)))
                 inner.parent = (self, node["name"])
                 yield inner
             return
@@ -274,26 +295,25 @@ def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
             yield entry["name"]
     for node in plan["nodes"]:
         if node["mode"] == "loop":
-            step = run / layout.step(node["name"])
+            step = Path(NodeFiles(run, node["name"]).step)
             yield from _stage_names(step, progress.read_plan(str(step)))
 
 
 def _write_tag(run: Path, tag: str) -> None:
     """Write the run's tag, which may have changed since it was made, into the files for jobs."""
     for node in progress.read_plan(str(run))["nodes"]:
-        name = node["name"]
+        files = NodeFiles(run, node["name"])
         if node["mode"] == "loop":
-            last = layout.last_round(str(run), name)
+            last = files.last_round()
             # A resumed loop may go back by one round.
-            rounds = [layout.one_round(name, number) for number in (last - 1, last) if number > 0]
-            for folder in (layout.step(name), *rounds):
-                _write_tag(run / folder, tag)
+            rounds = [files.round(number) for number in (last - 1, last) if number > 0]
+            for folder in (files.step, *rounds):
+                _write_tag(Path(folder), tag)
             continue
-        path = run / layout.program(name)
-        program = layout.read_json(str(path), "run")
+        program = layout.read_json(files.program, "run")
         if program["run"] != tag:
             content = json.dumps(program | {"run": tag}, ensure_ascii=False)
-            layout.write_aside(str(path), content.encode())
+            layout.write_aside(files.program, content.encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

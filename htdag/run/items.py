@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from htdag.observe import items
@@ -11,7 +12,7 @@ from htdag.observe.items import ItemState, JobUsage
 from htdag.run import locate
 from htdag.run.directory import RunDirectory
 from htdag.run.jobs import JobControl
-from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
 
 
 class ItemStates:
@@ -57,8 +58,8 @@ def _usage(run: RunDirectory, stage: str | None) -> Iterator[JobUsage]:
         if node["mode"] == "loop":
             name = node["name"]
             inside = None if stage == name else stage
-            for number in range(1, layout.last_round(str(run.path), name) + 1):
-                inner = RunDirectory(run.path / layout.one_round(name, number))
+            for number in range(1, NodeFiles(run.path, name).last_round() + 1):
+                inner = RunDirectory(Path(NodeFiles(run.path, name).round(number)))
                 if inside is None or inside in inner.stages:
                     for entry in _usage(inner, inside):
                         yield replace(entry, rounds=(number, *entry.rounds))

@@ -14,6 +14,7 @@ from htdag.errors import NotDone, UsageError
 from htdag.runtime import layout
 from htdag.runtime.dag import inputs, progress
 from htdag.runtime.data import views
+from htdag.runtime.layout import NodeFiles
 from htdag.runtime.task import Job
 
 PlanContent = dict[str, Any]
@@ -101,17 +102,19 @@ def _likely(run: Path, node: dict[str, Any], key: str) -> Iterator[int]:
 
 def job_of(run: Path, node: str, chunk: int) -> Job | None:
     """Return the task of the last attempt at a chunk; None if there is none yet."""
-    name = layout.chunk_name(chunk)
+    files = NodeFiles(run, node)
     attempts = itertools.takewhile(
-        lambda attempt: (run / layout.chunk(node, name, attempt)).exists(), itertools.count(1)
+        lambda attempt: os.path.exists(files.attempt(chunk, attempt).description),
+        itertools.count(1),
     )
     last = max(attempts, default=None)
     if last is None:
         return None
-    program = layout.read_json(str(run / layout.program(node)), "mode", "outputs")
-    path = str(run / layout.chunk(node, name, last))
-    description = layout.read_json(path, "streams", "binds", "todo")
-    return Job(node, name, last, program, description)
+    job = files.attempt(chunk, last)
+    program = layout.read_json(files.program, "mode", "outputs")
+    description = layout.read_json(job.description, "streams", "binds", "todo")
+    # With relative names: it is done again in the run directory.
+    return Job(job.under(""), program, description)
 
 
 def _keys(job: Job) -> Iterator[str]:

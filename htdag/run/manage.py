@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from htdag.backends.base import RunState
 from htdag.checks import validation
 from htdag.checks.names import check_tag
 from htdag.common.package import VERSION
 from htdag.config.log import LOGGER
-from htdag.errors import RunActive, StageNameError
+from htdag.errors import StageNameError
 from htdag.reuse.swap import locked
 from htdag.run import archive
 from htdag.run.directory import RunDirectory
@@ -61,7 +60,7 @@ class Manager:
     def retag(self, tag: str) -> None:
         """Give the run another tag; its directory is renamed."""
         target = self._run.path.with_name(check_tag(tag))
-        self._require_ended("renamed")
+        self._run.require_ended("renamed")
         if target.exists():
             raise StageNameError(f"there is a run with the tag {tag!r} already; choose another tag")
         # A file that appears at this moment makes this fail: it cannot replace a directory.
@@ -77,33 +76,18 @@ class Manager:
         """Write the whole run to one file, for `htdag.import_run` elsewhere."""
         target = validation.path(path, "path")
         archive.kind_of(target)
-        self._require_ended("exported")
-        state = self._state()
+        self._run.require_ended("exported")
         about: dict[str, Any] = {"htdag": VERSION, "tag": self._run.tag}
-        about["state"] = None if state is None else state.value
+        about["state"] = self._run.state.value if self._run.is_submitted else None
         archive.write(self._run.path, target, about)
         return target
 
     def delete(self) -> None:
         """Delete the run's directory, with its results."""
         with locked(self._run.path):
-            self._require_ended("deleted")
+            self._run.require_ended("deleted")
             # Renamed first, so that nobody takes a half-deleted directory for a run.
             aside = self._run.path.with_name(f".{self._run.path.name}.{os.getpid()}.deleted")
             os.rename(self._run.path, aside)
         LOGGER.info("run %r: deleted", self._run.tag)
         shutil.rmtree(aside)
-
-    def _require_ended(self, what: str) -> None:
-        state = self._state()
-        if state is not None and not state.ended:
-            raise RunActive(
-                f"run {self._run.tag!r} is {state.value}, so it cannot be {what}: its jobs use "
-                f"{str(self._run.path)!r}. Wait until it has ended, or remove it first"
-            )
-
-    def _state(self) -> RunState | None:
-        """Return the state; None for a run that was never submitted."""
-        if not self._run.is_submitted:
-            return None
-        return self._run.activity().state

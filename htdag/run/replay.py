@@ -160,7 +160,7 @@ def replay(
             job = place.job
             modules = _image(run)
             stack.enter_context(modules.entered())
-            content = _content(modules, layout.payload(job.node))
+            content = _content(modules, job.payload)
             bound = chunkfile.bound_values(job.description["binds"])
         done = Replay(stage, place.key or key)
         if job.program["mode"] == "reduce":

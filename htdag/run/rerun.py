@@ -15,9 +15,10 @@ from htdag.reuse.swap import copy_of, locked, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import put_in_place, require_ended, temporary_path
+from htdag.run.resubmit import put_in_place, temporary_path
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
+from htdag.runtime.layout import NodeFiles
 
 
 class Rerun:
@@ -41,7 +42,7 @@ class Rerun:
             self._run.stage(stage)
         wanted = None if keys is None else _checked(keys)
         with locked(self._run.path):
-            require_ended(self._run, "rerun")
+            self._run.require_ended("rerun")
             self._control.check_python()
             backend = self._run.backend(self._run.backend_name)
             before = self._run.ticket()["ticket"]
@@ -84,7 +85,7 @@ class Rerun:
                 chosen = functools.partial(keep, extends=extends)
             recomputed = name in dropped or node["mode"] == "loop"
             node["reuse"] = not recomputed and fill(
-                self._run.path, plan, [name], new / layout.kept(name), chosen
+                self._run.path, plan, [name], Path(NodeFiles(new, name).kept), chosen
             )
         missing = sorted((keys or frozenset()) - seen)
         if missing:

@@ -7,23 +7,22 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from htdag.backends import Backend
-from htdag.backends.base import HOW_TO_START, RunState
+from htdag.backends.base import RunState
 from htdag.checks import validation
 from htdag.common.text import counted
 from htdag.common.warn import say
 from htdag.compile import write_run
 from htdag.compile.final import FinalFunction
-from htdag.errors import DirectoryError, RunActive, RunNotFound, StageNameError, UsageError
+from htdag.errors import DirectoryError, RunNotFound, StageNameError, UsageError
 from htdag.options import resume_request
 from htdag.plan import Plan
-from htdag.plan.following import Layouts, layouts_of
+from htdag.plan.layouts import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
-from htdag.reuse.report import ReuseDecision, decisions
+from htdag.reuse.decisions import ReuseDecision, decisions
 from htdag.reuse.swap import locked, read_identity, remove_quietly, restore, swap, swap_back
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run.directory import RunDirectory
@@ -31,28 +30,8 @@ from htdag.runtime import layout
 from htdag.runtime.dag import delivery, progress
 
 
-def require_ended(run: RunDirectory, action: str) -> None:
-    """Raise `RunActive` if a run has not ended; ``action`` is a participle, such as "resumed"."""
-    try:
-        activity = run.activity()
-    except RunNotFound:
-        return  # it was written, but never submitted
-    if activity.state.ended:
-        return
-    if activity.reason.endswith(HOW_TO_START):
-        raise RunActive(
-            f"run {run.tag!r} is in the queue of a pool that is stopped: it cannot be "
-            f"{action} before that runs again; {activity.reason}"
-        )
-    raise RunActive(
-        f"run {run.tag!r} is {activity.state.value}, and cannot be {action} now; wait for its end "
-        f"(htdag wait {quote(run.tag)}) or end it (htdag remove {quote(run.tag)}): finished items "
-        f"are kept"
-    )
-
-
 def earlier_run(directory: Path, resume: bool) -> RunDirectory | None:
-    """Return the run in a directory that is to be resumed; None if there is none.
+    """Return the run of a directory to be resumed; None if there is none.
 
     Raises `StageNameError` if there is one but it is not to be resumed, and `RunActive` if it has
     not ended.
@@ -63,7 +42,7 @@ def earlier_run(directory: Path, resume: bool) -> RunDirectory | None:
     if not resume:
         raise _tag_error(directory)
     old = RunDirectory(directory)
-    require_ended(old, "resumed")
+    old.require_ended("resumed")
     return old
 
 
@@ -220,7 +199,7 @@ def _restart(
     before: dict[str, Any] | None,
     functions: Sequence[FinalFunction],
 ) -> None:
-    require_ended(old, "resumed")
+    old.require_ended("resumed")
     directory = old.path
     new = temporary_path(directory, "again")
     takeover = Takeover(directory, keep_finished)
@@ -281,7 +260,7 @@ def compare(
 ) -> list[ReuseDecision]:
     """Return what `restart` would reuse, and why not the rest, without changing anything."""
     with locked(old.path):
-        require_ended(old, "compared")
+        old.require_ended("compared")
         new = temporary_path(old.path, "compared")
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)

@@ -9,6 +9,7 @@ import struct
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from . import layout, requests
+from .layout import AttemptFiles
 from .lease import Claim
 
 STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
@@ -17,13 +18,27 @@ STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 class Job(NamedTuple):
     """What one job has to do, as read from the run directory."""
 
-    node: str
-    chunk: str
-    attempt: int
+    files: AttemptFiles
     program: Dict[str, Any]
     description: Dict[str, Any]
-    root: str = ""
     copies_bound: bool = False  # whether each call has bound values for itself, however large
+
+    @property
+    def node(self) -> str:
+        return self.files.node.name
+
+    @property
+    def chunk(self) -> int:
+        return self.files.chunk
+
+    @property
+    def attempt(self) -> int:
+        return self.files.number
+
+    @property
+    def root(self) -> str:
+        """The run directory; "" for that in which this process works."""
+        return self.files.node.run
 
     def at(self, root: str) -> Job:
         """Return the job with absolute paths, for a process that works somewhere else."""
@@ -38,34 +53,31 @@ class Job(NamedTuple):
         binds = {name: absolute(bind) for name, bind in self.description["binds"].items()}
         streams = [absolute(stream) for stream in self.description["streams"]]
         description = {**self.description, "binds": binds, "streams": streams}
-        return self._replace(description=description, root=root)
+        return self._replace(description=description, files=self.files.under(root))
 
     @property
     def record(self) -> str:
-        return os.path.join(self.root, layout.record(self.node, self.chunk, self.attempt))
+        return self.files.record
 
     @property
     def payload(self) -> str:
-        return os.path.join(self.root, layout.payload(self.node))
-
-    def _path(self, stem: str) -> str:
-        return os.path.join(self.root, layout.output(self.node, self.chunk, self.attempt, stem))
+        return self.files.node.payload
 
     @property
     def outputs(self) -> List[str]:
         """The main item file of each output: it tells which items are finished."""
-        return [self._path(output["stage"]) for output in self.program["outputs"]]
+        return self.files.outputs(output["stage"] for output in self.program["outputs"])
 
     @property
     def parts(self) -> List[List[str]]:
         """The files of the parts of each output; [] for one in one piece."""
         return [
-            [self._path(layout.part(output["stage"], part)) for part in range(output["parts"])]
+            self.files.outputs(layout.part(output["stage"], n) for n in range(output["parts"]))
             for output in self.program["outputs"]
         ]
 
     @property
-    def files(self) -> List[str]:
+    def item_files(self) -> List[str]:
         """All item files that the job writes, in the order of the counts in its record."""
         found = []
         for main, parts in zip(self.outputs, self.parts):
@@ -73,13 +85,12 @@ class Job(NamedTuple):
         return found
 
 
-def read_job(node: str, chunk: str, attempt: int, root: str = "") -> Job:
-    """Read what a job has to do, from a run directory or else from the current directory."""
-    program = layout.read_json(os.path.join(root, layout.program(node)), "outputs")
-    path = os.path.join(root, layout.chunk(node, chunk, attempt))
-    description = layout.read_json(path, "streams", "binds", "todo")
-    job = Job(node, chunk, attempt, program, description)
-    return job.at(root) if root else job
+def read_job(files: AttemptFiles) -> Job:
+    """Read what a job has to do."""
+    program = layout.read_json(files.node.program, "outputs")
+    description = layout.read_json(files.description, "streams", "binds", "todo")
+    job = Job(files, program, description)
+    return job.at(files.node.run) if files.node.run else job
 
 
 class Counts(NamedTuple):
@@ -132,4 +143,4 @@ class Shared:
 def cpus(job: Job) -> int:
     """Return how many CPUs a job asked for."""
     asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
-    return int(asked[int(job.chunk)] if asked else job.program["cpus"])
+    return int(asked[job.chunk] if asked else job.program["cpus"])

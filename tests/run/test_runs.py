@@ -34,6 +34,7 @@ from htdag.errors import (
 )
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -386,7 +387,7 @@ def test_skip_lets_failed_items_go(on: str):
     assert len(run.errors()) == 5
     strict = stage.with_options(max_errors=4)
     run = htdag.Pipeline(strict, name="strict").submit(on=on)
-    with pytest.raises(htdag.RunFailed, match=r"5 of 10 items of odd_fails failed, but only 4 may \(max_errors=4\)"):
+    with pytest.raises(htdag.RunFailed, match=r"5 of 10 items of odd_fails failed, .* 4 may"):
         finished(run)
     (log,) = run.path.glob("nodes/*/log/post.log")
     assert "5 of 10 items failed, 4 allowed" in log.read_text()
@@ -587,7 +588,7 @@ def test_a_damaged_outcome_is_found_and_computed_again(home: Path, shared: Path,
     stage = htdag.source(range(20), chunk_size=5).map(functools.partial(slow_item, shared))
     run = finished(htdag.Pipeline(stage, name="damage").submit(on="local"))
     node = run.status().stages[0].node
-    outcome = run.path / layout.output(node, "0001", 1, run.targets[0])
+    outcome = Path(NodeFiles(run.path, node).attempt(1, 1).output(run.targets[0]))
     content = bytearray(outcome.read_bytes())
     if damage == "truncated":
         outcome.write_bytes(content[:-20])
@@ -597,7 +598,7 @@ def test_a_damaged_outcome_is_found_and_computed_again(home: Path, shared: Path,
     elif damage == "missing":
         outcome.unlink()
     else:
-        (run.path / layout.record(node, "0001", 1)).unlink()
+        Path(NodeFiles(run.path, node).attempt(1, 1).record).unlink()
     with pytest.raises(htdag.HtdagError):
         run.result()
     finished(run.resume())

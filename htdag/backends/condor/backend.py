@@ -30,6 +30,7 @@ from htdag.config.log import LOGGER
 from htdag.errors import BackendError
 from htdag.runtime import layout
 from htdag.runtime.dag import prepare, progress
+from htdag.runtime.layout import NodeFiles
 
 _NO_NAME = re.compile(r'["\\$]')  # they have a special meaning in a batch name
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
@@ -379,7 +380,7 @@ def _in_queue(setup: Setup, constraint: str) -> bool:
 def _has_outcomes(run: Path) -> bool:
     """Return whether a run that never ran has results from another run."""
     nodes = progress.read_plan(str(run))["nodes"]
-    return any(layout.attempts(str(run), node["name"]) for node in nodes if node.get("reuse"))
+    return any(NodeFiles(run, node["name"]).attempts() for node in nodes if node.get("reuse"))
 
 
 def _write_rescue(run: Path, dag: str) -> None:
@@ -392,7 +393,8 @@ def _write_rescue(run: Path, dag: str) -> None:
     plan = progress.read_plan(str(run))
     done = prepare.prepare_ready(str(run), plan)
     for loop in set(loops_of(run)).difference(done):
-        folder = run / layout.one_round(loop, layout.last_round(str(run), loop))
+        files = NodeFiles(run, loop)
+        folder = Path(files.round(files.last_round()))
         if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # the round has started
             pending.restore_post_scripts(folder, layout.ROUND_DAG)
             _write_rescue(folder, layout.ROUND_DAG)

@@ -17,6 +17,7 @@ from htdag.backends.condor.bindings import htcondor2
 from htdag.backends.condor.event_log import Event, EventLog
 from htdag.runtime import lanes, layout
 from htdag.runtime.dag import progress, submitfile
+from htdag.runtime.layout import NodeFiles
 
 _KINDS = htcondor2.JobEventType
 _STATES = {
@@ -118,9 +119,10 @@ class JobsLog:
             self._take(event)
         self._hold_submitted()
         for loop in self.loops:
-            number = layout.last_round(str(self._run), loop)
+            files = NodeFiles(self._run, loop)
+            number = files.last_round()
             if number and self.rounds.get(loop, (0, None))[0] != number:
-                folder = self._run / layout.one_round(loop, number)
+                folder = Path(files.round(number))
                 self.rounds[loop] = number, JobsLog(folder, layout.ROUND_DAG)
         for _, log in self.rounds.values():
             log.read_jobs()
@@ -291,10 +293,11 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
     loops = loops_of(run)
     reasons = [dagman_log.explain(text, loops)]
     for loop in loops:
-        number = layout.last_round(str(run), loop)
-        folder = run / layout.one_round(loop, number)
+        files = NodeFiles(run, loop)
+        number = files.last_round()
+        folder = Path(files.round(number))
         started = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()
-        if started and not (run / layout.loop_end(loop)).exists():
+        if started and not Path(files.loop_end).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
             reasons.append(inner and f"round {number} of {loop}: {inner}")
     if not any(reasons):

@@ -13,6 +13,7 @@ import os
 from typing import Any, Dict, Iterator, List, Optional, Union
 
 from .. import layout
+from ..layout import AttemptFiles
 from ..task import Job
 from .shim import public
 
@@ -117,24 +118,26 @@ def _relative(file: Any, folder: str) -> str:
 def forget(job: Job) -> None:
     """Make the job's folder, empty, when it begins."""
     if job.program["checkpoints"]:
-        folder = layout.checkpoints(job.node, job.chunk, job.attempt)
+        folder = job.files.checkpoints
         layout.remove_tree(folder)
         os.makedirs(folder, mode=0o700)
-        earlier = of_earlier_attempt(".", job.node, job.chunk, job.attempt)
-        for name in os.listdir(earlier) if earlier else ():
+        earlier = of_earlier_attempt(job.files)
+        if earlier is None:
+            return
+        for name in os.listdir(earlier.checkpoints):
             if name.endswith(".tar"):
                 import shutil
 
-                shutil.copy(os.path.join(earlier, name), os.path.join(folder, name))
+                shutil.copy(os.path.join(earlier.checkpoints, name), os.path.join(folder, name))
 
 
-def of_earlier_attempt(run: str, node: str, chunk: str, attempt: int) -> str:
-    """Return the folder that the last attempt before this one left; "" where there is none."""
-    for earlier in range(attempt - 1, 0, -1):
-        folder = layout.checkpoints(node, chunk, earlier)
-        if os.path.isdir(os.path.join(run, folder)):
-            return folder
-    return ""
+def of_earlier_attempt(files: AttemptFiles) -> Optional[AttemptFiles]:
+    """Return the last attempt before this one that left checkpoints; None where there is none."""
+    for number in range(files.number - 1, 0, -1):
+        earlier = files.node.attempt(files.chunk, number)
+        if os.path.isdir(earlier.checkpoints):
+            return earlier
+    return None
 
 
 class Keeper:
@@ -149,8 +152,7 @@ class Keeper:
     def __init__(self, job: Job) -> None:
         self._works = bool(job.program["checkpoints"])
         self.home = os.getcwd()
-        folder = layout.checkpoints(job.node, job.chunk, job.attempt)
-        self._folder = os.path.abspath(os.path.join(job.root, folder))
+        self._folder = os.path.abspath(job.files.checkpoints)
         self._links = [each["as"] for each in job.program.get("input_files", ())]
         self._scratch = ""
         self._sequence = 0

@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .. import layout
 from ..data import itemfile
+from ..layout import NodeFiles
 
 _PIECE = 1 << 20
 
@@ -106,11 +107,11 @@ def _holds_the_same(one: str, other: str) -> bool:
 
 def _note(run: str, node: Dict[str, Any], problem: str, put: Dict[str, List[int]]) -> None:
     content = json.dumps({"problem": problem, "files": put}).encode()
-    layout.write_aside(os.path.join(run, layout.delivered(node["name"])), content)
+    layout.write_aside(NodeFiles(run, node["name"]).delivered, content)
 
 
 def _noted(run: str, node: Dict[str, Any]) -> Dict[str, Any]:
-    path = os.path.join(run, layout.delivered(node["name"]))
+    path = NodeFiles(run, node["name"]).delivered
     found: Dict[str, Any] = layout.read_json(path, "problem", "files")
     return found
 
@@ -157,17 +158,14 @@ def _files(
 ) -> Iterable[Tuple[str, Dict[str, Any]]]:
     """Yield each file that the jobs of a node made, once, with the key of its item."""
     seen = set()
+    files = NodeFiles(run, node["name"])
     for state in states:
-        chunk = layout.chunk_name(state.number)
-        numbers = [attempt.number for attempt in state.attempts]
-        if not numbers:
+        jobs = [files.attempt(state.number, attempt.number) for attempt in state.attempts]
+        if not jobs:
             continue
-        folders = tuple(layout.returned(node["name"], chunk, number) + "/" for number in numbers)
+        folders = tuple(job.under("").returned + "/" for job in jobs)
         for stem in node["files"]:
-            paths = [
-                os.path.join(run, layout.output(node["name"], chunk, number, stem))
-                for number in numbers
-            ]
+            paths = [job.output(stem) for job in jobs]
             for key, references in itemfile.references_by_key(paths):
                 for file in map(json.loads, references):
                     if file.get("at", "").startswith(folders) and file["at"] not in seen:

@@ -16,6 +16,7 @@ from .. import layout, process
 from ..code import image
 from ..data import recordfile
 from ..job import report
+from ..layout import NodeFiles
 from . import progress
 
 DONE, REMOVED, HALTED = 0, 4, 6  # DAGMan's $DAG_STATUS; all others are failures
@@ -66,7 +67,7 @@ def final(node: str, status: int) -> int:
     """
     if status not in (REMOVED, HALTED):
         state = "done" if status == DONE else "failed"
-        wanted = layout.read_json(layout.program(node), "functions")["functions"]
+        wanted = layout.read_json(NodeFiles("", node).program, "functions")["functions"]
         for number, entry in enumerate(wanted):
             if entry["when"] == ("success" if status == DONE else "failure"):
                 _call(node, number, entry, state)
@@ -117,13 +118,13 @@ def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
         "seconds": round(time.monotonic() - begun, 6),
         "error": error,
     }
-    recordfile.append(layout.final_record(node), "final", content, sync=True)
+    recordfile.append(NodeFiles("", node).final_record, "final", content, sync=True)
 
 
 def _next_stem(node: str) -> str:
     """Return the path for the output of the next call, without its suffix."""
-    number = sum(1 for _ in recordfile.lines(layout.final_record(node))) + 1
-    return "%s/%04d" % (layout.logs(node), number)
+    number = sum(1 for _ in recordfile.lines(NodeFiles("", node).final_record)) + 1
+    return "%s/%04d" % (NodeFiles("", node).logs, number)
 
 
 def _redirect(stem: str) -> None:
@@ -134,7 +135,7 @@ def _redirect(stem: str) -> None:
 
 
 def _function(node: str, number: int) -> Any:
-    return image.enter(os.getcwd(), layout.payload(node), "")["functions"][number]
+    return image.enter(os.getcwd(), NodeFiles("", node).payload, "")["functions"][number]
 
 
 def _summary(state: str) -> RunSummary:
@@ -151,9 +152,9 @@ def _summary(state: str) -> RunSummary:
 def _errors() -> List[SummaryError]:
     found: List[SummaryError] = []
     for node in progress.read_plan(".")["nodes"]:
-        for chunk, attempts in sorted(layout.attempts(".", node["name"]).items()):
-            path = layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
-            for line in recordfile.lines(path):
+        files = NodeFiles(".", node["name"])
+        for chunk, attempts in sorted(files.attempts().items()):
+            for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
                 if "error" in line:
                     error = line["error"]
                     found.append(SummaryError(*(error[name] for name in SummaryError._fields)))

@@ -14,6 +14,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 from .. import chunking, download, file_references, layout
 from ..data import itemfile
 from ..data.keyed import BY_HASH
+from ..layout import NodeFiles, RunFiles
 
 Plan = Dict[str, Any]
 Parts = List[Dict[str, Any]]
@@ -48,7 +49,7 @@ def chunks(run: str, node: Dict[str, Any]) -> int:
 
 def _stored(run: str, name: str) -> Optional[Dict[str, Any]]:
     try:
-        found: Dict[str, Any] = layout.read_json(os.path.join(run, layout.chunking(name)), "chunks")
+        found: Dict[str, Any] = layout.read_json(NodeFiles(run, name).chunking, "chunks")
         return found
     except FileNotFoundError:
         return None
@@ -103,12 +104,12 @@ class Reading:
             return list(range(node["chunks"] + 1))
         name = node["name"]
         stored = _stored(self._run, name)
-        if stored is not None and layout.attempts(self._run, name):
+        if stored is not None and NodeFiles(self._run, name).attempts():
             # The chunks that jobs have worked on stay what they are.
             return list(stored["boundaries"])
         found = self._new_boundaries()
         content = json.dumps({"chunks": len(found) - 1, "boundaries": found})
-        layout.write_aside(os.path.join(self._run, layout.chunking(name)), content.encode())
+        layout.write_aside(NodeFiles(self._run, name).chunking, content.encode())
         return found
 
     def _new_boundaries(self) -> List[int]:
@@ -189,8 +190,7 @@ class Reading:
         return brought
 
     def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
-        name = self._node["name"]
-        items = layout.source_items(name, layout.chunk_name(number))
+        items = NodeFiles("", self._node["name"]).source_items(number)
         transfer[items] = None
         cell = Cell([items], stop - start, self._node["input"]["carries"])
         return [self._part(cell, None, transfer)]
@@ -262,9 +262,10 @@ def outcome_cells(
 ) -> List[Cell]:
     """Return the cells of a stream that a node has written, or those of one part of its chunks."""
     parent = plan["by_name"][stream["node"]]
+    files = NodeFiles("", parent["name"])
     return [
         Cell(
-            _files(parent["name"], number, outcome.attempts, stem),
+            _files(files, number, outcome.attempts, stem),
             _count(run, parent, number, outcome, stem) if counted else -1,
             _carries(parent, outcome, stem),
         )
@@ -289,7 +290,7 @@ def _source_cells(plan: Plan, name: str) -> List[Cell]:
         ]
     return [
         Cell(
-            [layout.stored_items(name, number)],
+            [RunFiles().stored_items(name, number)],
             edges[number + 1] - edges[number],
             source["carries"],
         )
@@ -301,18 +302,19 @@ def _planned_cells(parent: Dict[str, Any], stage: str, stems: List[str]) -> List
     edges = parent["boundaries"]
     combines = parent["mode"] == "reduce"  # then each job gives one value
     cells = []
+    files = NodeFiles("", parent["name"])
     for number in range(parent["chunks"]):
         count = edges[number + 1] - edges[number] if stage in parent["known"] else -1
         count = 1 if combines else count
         for position, stem in enumerate(stems):
             of = len(stems)
             share = count if of == 1 else chunking.share_of(count, position, of)
-            cells.append(Cell(_files(parent["name"], number, [1], stem), share))
+            cells.append(Cell(_files(files, number, [1], stem), share))
     return cells
 
 
-def _files(node: str, chunk: int, attempts: List[int], stem: str) -> List[str]:
-    return [layout.output(node, layout.chunk_name(chunk), number, stem) for number in attempts]
+def _files(files: NodeFiles, chunk: int, attempts: List[int], stem: str) -> List[str]:
+    return [files.attempt(chunk, number).output(stem) for number in attempts]
 
 
 def _count(run: str, parent: Dict[str, Any], chunk: int, outcome: Outcome, stem: str) -> int:
@@ -321,8 +323,8 @@ def _count(run: str, parent: Dict[str, Any], chunk: int, outcome: Outcome, stem:
     if len(outcome.ends) == 1 or all(end["items"] in (None, done) for end in outcome.ends):
         return sum(int(end["values"][which]) for end in outcome.ends)
     # Attempts that overlap; where two hold the same item one of them counts.
-    paths = _files(parent["name"], chunk, outcome.attempts, stem)
-    return itemfile.merged_count([os.path.join(run, path) for path in paths])
+    files = NodeFiles(run, parent["name"])
+    return itemfile.merged_count(_files(files, chunk, outcome.attempts, stem))
 
 
 def _carries(parent: Dict[str, Any], outcome: Outcome, stem: str) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from .. import lanes, layout
 from ..lanes import Unit
+from ..layout import NodeFiles
 from . import delivery, memory, prepare, progress
 
 NO_RETRY = 4
@@ -47,7 +47,7 @@ def judge(
         succeeded = errors <= allowed and not untouched
         if succeeded:
             content = json.dumps({"items": errors}).encode()
-            layout.write_aside(os.path.join(run, layout.skipped(node["name"])), content)
+            layout.write_aside(NodeFiles(run, node["name"]).skipped, content)
         text += "; %d of %d items failed, %g allowed" % (errors, items, allowed)
     for state in states:
         for problem in state.damaged:
@@ -76,8 +76,9 @@ def _failed_items(
 ) -> Tuple[int, int]:
     """Return how many items of a node are not done, and how many it has."""
     errors = 0
+    files = NodeFiles(run, node["name"])
     for state in (state for state in states if not state.complete):
-        ranges = progress.ranges_left(run, node, layout.chunk_name(state.number), state.attempts)
+        ranges = progress.ranges_left(files, node, state.number, state.attempts)
         errors += sum(last - first + 1 for first, last in ranges or [(0, 0)])
     items = sum(
         attempts[0].end["items"] or 0

@@ -19,6 +19,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 from .. import lanes, layout, process, requests
 from ..job import worker
 from ..lanes import Unit
+from ..layout import NodeFiles, RunFiles
 from . import final, judgement, looping, postlog, prepare, progress
 
 
@@ -31,7 +32,7 @@ class Task(NamedTuple):
 
     run: str
     unit: Unit
-    chunk: str
+    chunk: int
     attempt: int
 
 
@@ -151,12 +152,12 @@ class _Pool:
                 os.setsid()
                 os.close(self._lock)
                 os.chdir(task.run)
-                job = (task.unit.node, task.chunk, task.attempt)
-                _redirect(1, layout.stdout(*job))
-                _redirect(2, layout.stderr(*job))
+                files = NodeFiles("", task.unit.node).attempt(task.chunk, task.attempt)
+                _redirect(1, files.stdout)
+                _redirect(2, files.stderr)
                 process.die_with_parent(me)
                 if script is None:
-                    status = worker.work(*job)
+                    status = worker.work(task.unit.node, task.chunk, task.attempt)
                 else:
                     _exec(script, task, stems)
             except BaseException:
@@ -220,13 +221,14 @@ def _redirect(descriptor: int, path: str) -> None:
 def _told(task: Task) -> List[Any]:
     """Return node, lane and chunk of a job; of one in a round of a loop only the loop."""
     if task.run == ".":
-        return [*task.unit, task.chunk]
+        return [*task.unit, layout.chunk_name(task.chunk)]
     return [layout.loop_of(task.run), 0, None]
 
 
 def _exec(script: str, task: Task, stems: List[str]) -> None:
     """Become a job in an environment of its own, as HTCondor would start it."""
-    arguments = ["work", task.unit.node, task.chunk, str(task.attempt), *stems]
+    chunk = layout.chunk_name(task.chunk)
+    arguments = ["work", task.unit.node, chunk, str(task.attempt), *stems]
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.execv("/bin/sh", ["/bin/sh", script, *arguments])
@@ -272,7 +274,7 @@ class _Scheduler:
 
     def goes_on(self) -> bool:
         """Submit the units that can be, by priority; return whether any has open jobs."""
-        halt = os.path.exists(os.path.join(self._run, layout.halt(self._plan["name"] + ".dag")))
+        halt = os.path.exists(RunFiles(self._run).halt(self._plan["name"] + ".dag"))
         if not halt:
             self._submit_ready()
         ended = [unit for unit, made in self._rounds.items() if not made.goes_on()]
@@ -303,8 +305,8 @@ class _Scheduler:
         self._tries[unit] = self._tries.get(unit, 0) + 1
         if self._node(unit)["mode"] == "loop":
             self._open_jobs[unit] = 1
-            number = layout.last_round(self._run, unit.node)
-            folder = os.path.join(self._run, layout.one_round(unit.node, number))
+            number = NodeFiles(self._run, unit.node).last_round()
+            folder = NodeFiles(self._run, unit.node).round(number)
             self._rounds[unit] = _Scheduler(self._pool, folder)
             return
         tasks = self._tasks(unit)
@@ -314,10 +316,10 @@ class _Scheduler:
 
     def _tasks(self, unit: Unit) -> List[Task]:
         tasks = []
-        with open(os.path.join(self._run, layout.chunk_list(*unit)), encoding="utf-8") as file:
+        with open(NodeFiles(self._run, unit.node).chunk_list(unit.lane), encoding="utf-8") as file:
             for line in file:
                 chunk, attempt, _ = line.split(", ", 2)
-                tasks.append(Task(self._run, unit, chunk, int(attempt)))
+                tasks.append(Task(self._run, unit, int(chunk), int(attempt)))
         return tasks
 
     def _job_priority(self, unit: Unit) -> int:
@@ -392,4 +394,4 @@ class _Scheduler:
 
 def _cpus(node: Dict[str, Any], task: Task) -> int:
     asked = requests.of_chunks(task.run, task.unit.node).get("request_cpus")
-    return asked[int(task.chunk)] if asked else int(node["request_cpus"] or 1)
+    return asked[task.chunk] if asked else int(node["request_cpus"] or 1)

@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from .. import lanes, layout
 from ..data import recordfile
+from ..layout import NodeFiles
 from . import prepare, progress, rounds
 from .progress import Plan
 
@@ -27,9 +28,9 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
 
     To be called when no job of the round is running; ``returned`` is 0 where its DAG succeeded.
     """
-    name = node["name"]
-    number = layout.last_round(run, name)
-    folder = os.path.join(run, layout.one_round(name, number))
+    files = NodeFiles(run, node["name"])
+    number = files.last_round()
+    folder = files.round(number)
     inner = progress.read_plan(folder)
     left = [each["name"] for each in inner["nodes"] if not progress.is_done(folder, each)]
     if left:
@@ -60,10 +61,10 @@ def _answer(folder: str, plan: Plan) -> Optional[bool]:
     found: Optional[bool] = None
     for node in plan["nodes"]:
         if node["check"]:
-            for chunk, attempts in layout.attempts(folder, node["name"]).items():
+            files = NodeFiles(folder, node["name"])
+            for chunk, attempts in files.attempts().items():
                 for attempt in attempts:
-                    path = layout.record(node["name"], layout.chunk_name(chunk), attempt)
-                    for line in recordfile.lines(os.path.join(folder, path)):
+                    for line in recordfile.lines(files.attempt(chunk, attempt).record):
                         found = line.get("until", found)
     return found
 
@@ -73,7 +74,7 @@ def _end(run: str, plan: Plan, node: Dict[str, Any], number: int, over: Optional
     state = prepare.state_after(run, node, number)
     rounds.publish_outcome(run, node, number, [(cell.files, cell.values) for cell in state.cells])
     content = json.dumps({"rounds": number, "until": over})
-    layout.write_aside(os.path.join(run, layout.loop_end(node["name"])), content.encode())
+    layout.write_aside(NodeFiles(run, node["name"]).loop_end, content.encode())
     for child in lanes.children(plan, lanes.Unit(node["name"])):
         prepare.update_child(run, plan, child, {})
 
@@ -87,10 +88,11 @@ def last_rounds(
     """
     for node in plan["nodes"]:
         if node["mode"] == "loop":
-            last = layout.last_round(run, node["name"])
+            files = NodeFiles(run, node["name"])
+            last = files.last_round()
             first = 1 if most is None else max(1, last - most + 1)
             for number in range(first, last + 1):
-                folder = os.path.join(run, layout.one_round(node["name"], number))
+                folder = files.round(number)
                 inner = progress.read_plan(folder)
                 yield (number,), folder, inner
                 for numbers, deeper, plan_there in last_rounds(folder, inner, most):

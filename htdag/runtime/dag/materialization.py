@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any, Dict, Iterable, List
 
 from .. import layout
 from ..lanes import Unit
+from ..layout import NodeFiles
 from . import postlog
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
@@ -32,7 +32,7 @@ def drop_late_materialization(
     longest = max(map(len, lines), default=0)
     if longest <= LONGEST_MATERIALIZED:
         return
-    path = os.path.join(run, layout.submit(node["name"]))
+    path = NodeFiles(run, node["name"]).submit
     with open(path, encoding="utf-8") as file:
         before = file.readlines()
     out = [line for line in before if line.startswith(_LIMITS)]
@@ -44,7 +44,7 @@ def drop_late_materialization(
         names = [name for name in names if name != "max_materialize"]  # htdag's own
     if names:
         content = json.dumps({"limits": names, "characters": longest}).encode()
-        layout.write_aside(os.path.join(run, layout.at_once(node["name"])), content)
+        layout.write_aside(NodeFiles(run, node["name"]).at_once, content)
         text = (
             "submit description without %s: a job reads so many files (%d characters of names) "
             "that HTCondor must take all jobs at once"
@@ -56,9 +56,7 @@ def drop_late_materialization(
 def limits_left_out(run: str, name: str) -> List[str]:
     """Return which limits a node was submitted without, although they were asked for."""
     try:
-        names: List[str] = layout.read_json(os.path.join(run, layout.at_once(name)), "limits")[
-            "limits"
-        ]
+        names: List[str] = layout.read_json(NodeFiles(run, name).at_once, "limits")["limits"]
     except FileNotFoundError:
         return []
     return names

@@ -7,11 +7,10 @@ the job alone: the next attempt would ask for the old amount, and be evicted onc
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Dict, Iterator, Optional
 
-from .. import layout
 from ..data import recordfile
+from ..layout import NodeFiles
 
 _SIGKILL = "signal 9 "
 
@@ -40,11 +39,11 @@ def learn(run: str, node: Dict[str, Any]) -> str:
 
 
 def _seen(run: str, node: Dict[str, Any], raised: Optional[float]) -> Iterator[int]:
-    for chunk, attempts in layout.attempts(run, node["name"]).items():
+    files = NodeFiles(run, node["name"])
+    for chunk, attempts in files.attempts().items():
         for attempt in attempts:
-            path = layout.record(node["name"], layout.chunk_name(chunk), attempt)
             ran_out = False
-            for line in recordfile.lines(os.path.join(run, path)):
+            for line in recordfile.lines(files.attempt(chunk, attempt).record):
                 if "start" in line:
                     yield line["start"].get("request_memory") or 0
                 elif "error" in line:

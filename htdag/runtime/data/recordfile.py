@@ -15,6 +15,7 @@ import time
 from typing import Any, Dict, Iterator, Optional
 
 from .. import layout
+from ..layout import AttemptFiles
 
 
 def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
@@ -33,10 +34,7 @@ def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
 
 
 def start(
-    path: str,
-    node: str,
-    chunk: str,
-    attempt: int,
+    files: AttemptFiles,
     host: str,
     python: str,
     request_memory: Optional[int] = None,
@@ -49,18 +47,18 @@ def start(
     """
     if anew:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+            os.remove(files.record)
     content: Dict[str, Any] = {
-        "node": node,
-        "chunk": chunk,
-        "attempt": attempt,
+        "node": files.node.name,
+        "chunk": layout.chunk_name(files.chunk),
+        "attempt": files.number,
         "host": host,
         "python": python,
         "time": time.time(),
     }
     if request_memory is not None:
         content["request_memory"] = request_memory
-    append(path, "start", content)
+    append(files.record, "start", content)
 
 
 def lines(path: str) -> Iterator[Dict[str, Any]]:

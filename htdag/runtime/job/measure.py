@@ -256,7 +256,7 @@ def _disk(job: Job) -> Tuple[int, int]:
         for part in bind["parts"]
         for path in part["files"]
     }
-    fixed = sum(map(_size, [*bound, layout.payload(job.node), layout.RUNTIME]))
+    fixed = sum(map(_size, [*bound, job.payload, layout.RUNTIME]))
     if not shared:
         return _left_in("."), fixed
     read = {
@@ -265,8 +265,8 @@ def _disk(job: Job) -> Tuple[int, int]:
         for part in stream["parts"]
         for path in part["files"]
     }
-    whole = fixed + sum(map(_size, [*read, *job.files, job.record])) + _linked(job)
-    whole += _left_in(layout.returned(job.node, job.chunk, job.attempt))
+    whole = fixed + sum(map(_size, [*read, *job.item_files, job.record])) + _linked(job)
+    whole += _left_in(job.files.returned)
     whole += _left_in(os.environ.get("_CONDOR_SCRATCH_DIR") or workdir.folder_of(job))
     return whole, fixed
 

@@ -63,7 +63,7 @@ def _cost(job: Job) -> float:
 
 def note(job: Job, seconds: float) -> int:
     """Note a pause in the record, and return the exit status that tells HTCondor of it."""
-    for path in job.files:
+    for path in job.item_files:
         layout.sync(path)
     content: Dict[str, Any] = {"time": time.time(), "monotonic": time.monotonic()}
     content.update({"seconds": round(seconds, 6), "scratch": os.getcwd()})
