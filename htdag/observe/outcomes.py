@@ -17,8 +17,8 @@ from htdag.runtime.layout import NodeFiles, RunFiles
 
 PlanContent = dict[str, Any]
 
-# Views whose items keep the keys of their inputs (of the first stream).
-_KEYS_KEPT = ("items", "batch", "zip", "distinct", "sort_by")
+# Views whose items have keys of their own, which lead to no source.
+_OWN_KEYS = ("group_by", "reduce_by_key", "iterate")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class Sources:
         if reads["plain"]:
             return self._value(node["name"], _next(parts))
         streams = reads["streams"]
-        if view in _KEYS_KEPT:
-            return self._of_stream(streams[0], parts)
+        if view in _OWN_KEYS:
+            raise _NoSourceError
         if view == "product":
             return tuple(self._of_stream(stream, parts) for stream in streams)
         if view == "combinations":
@@ -99,7 +99,7 @@ class Sources:
         if view == "concat":
             number, _, rest = _next(parts).partition(":")
             return self._of_stream(streams[int(number)], itertools.chain([rest], parts))
-        raise _NoSourceError
+        return self._of_stream(streams[0], parts)
 
     def _of_stream(self, stream: dict[str, Any], parts: Iterator[str]) -> Any:
         if stream["node"] is None:

@@ -83,6 +83,9 @@ STAGES = {
     "sort": lambda stage, other, n, **o: stage.sort_by(by_length(n), **o),
     "take": lambda stage, other, n, **o: stage.take(n + 2, **o).map(str),
     "batch": lambda stage, other, n, **o: stage.batch(n + 1, **o).map(lambda t: "".join(t)[-9:]),
+    "enumerate": lambda stage, other, n, **o: stage.enumerate(n, **o).starmap(
+        lambda number, text: f"{number}{text}"[-9:]
+    ),
     "zip": lambda stage, other, n, **o: stage.zip(other, **o).starmap(joined),
     "product": lambda stage, other, n, **o: stage.product(other.take(2), **o).starmap(joined),
     "combinations": lambda stage, other, n, **o: stage.take(4).combinations(2, **o).starmap(joined),

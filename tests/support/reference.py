@@ -189,6 +189,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     ),
     "take": lambda operation, call, items: items[: operation.number],
     "batch": _batch,
+    "enumerate": lambda operation, call, items: list(enumerate(items, operation.number)),
     "zip": lambda operation, call, *inputs: list(zip(*inputs, strict=False)),
     "product": lambda operation, call, *inputs: list(itertools.product(*inputs)),
     "combinations": lambda operation, call, items: list(

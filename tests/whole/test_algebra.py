@@ -59,9 +59,11 @@ def everything(**options: Any) -> htdag.Pipeline:
     order = counts.sort_by(lambda pair: (-pair[1], pair[0]), partitions=2, name="order")
     top = order.take(3, name="top")
     ranked = top.zip(htdag.source(["first", "second", "third"]), name="ranked")
+    long = words.filter(lambda word: len(word) > 4, name="long").enumerate(1, name="numbered")
     return htdag.Pipeline(
         sizes,
         ranked,
+        long.starmap("{}. {}".format, name="listed", chunk_size=7),
         words.distinct(partitions=2, name="different").count(name="how_many"),
         words.fold(note, merge, initial={}, name="lengths"),
         top.combinations(2, name="duels").concat(

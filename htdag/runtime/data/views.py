@@ -51,6 +51,10 @@ def open_view(description: Dict[str, Any], function: Any) -> View:
         return View(found, lambda frames: [one(frame) for frame in frames])
     if kind == "zip":
         return View(_zipped(streams), several)
+    if kind == "enumerate":
+        first = description["number"] + description["start"]
+        found = _numbered(chunkfile.frames(streams[0]["parts"]), first)
+        return View(found, lambda pair: (int(pair[0]), one(pair[1])))
     if kind == "product":
         return View(_product(streams, description["start"], description["stop"]), several)
     if kind == "combinations":
@@ -86,6 +90,12 @@ def _batches(frames: Iterator[Frame], number: int) -> Items:
         if not batch:
             return
         yield batch[0].key, batch
+
+
+def _numbered(frames: Iterator[Frame], first: int) -> Items:
+    # The number is stored, as a text, with the item: an item with another number is another item.
+    for number, frame in enumerate(frames, first):
+        yield frame.key, (b"%d" % number, frame)
 
 
 def _zipped(streams: List[Dict[str, Any]]) -> Items:
