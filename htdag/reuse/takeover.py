@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.compile import urls
+from htdag.compile.signatures import NO_IDENTITY, Identity, NodeIdentity
 from htdag.errors import UsageError
 from htdag.reuse import cache
-from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
+from htdag.reuse.compare import EVERY_STAGE, Match, match
 from htdag.reuse.swap import read_identity
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Manifest, NodeEntry, Plan
 
 Keep = Callable[[str], bool]
 
@@ -49,7 +52,7 @@ class Takeover:
         """What the old run says of URLs, and the stages for which that is to hold."""
         theirs = None if self._old is None else read_identity(self._old)
         stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
-        return urls.Kept((theirs or {}).get("urls", {}), stages)
+        return urls.Kept({} if theirs is None else theirs.get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
         """Fill the folders of the nodes, and return the names of those that have one."""
@@ -77,7 +80,7 @@ class Takeover:
     ) -> set[str]:
         theirs = read_identity(old)
         if theirs is None:
-            theirs = {"format": None, "nodes": {}}
+            theirs = NO_IDENTITY
         self.matches = match(identity, theirs, self._keep_finished)
         strictly = match(identity, theirs)
         for name, found in self.matches.items():
@@ -87,7 +90,7 @@ class Takeover:
             )
         if not any(found.same for found in self.matches.values()):
             return set()
-        plan = progress.read_plan(str(old))
+        plan = planfile.read(str(old))
         filled = set()
         for name, found in self.matches.items():
             wanted = nodes is None or name in nodes
@@ -104,7 +107,7 @@ class Takeover:
 
 
 def fill(
-    old: Path, plan: dict[str, Any], nodes: Iterable[str], folder: Path, keep: Keep | None = None
+    old: Path, plan: Plan, nodes: Iterable[str], folder: Path, keep: Keep | None = None
 ) -> bool:
     """Fill the folder of a node with what nodes of an old run have; tell whether there is any.
 
@@ -127,21 +130,6 @@ def fill(
     return os.path.getsize(folder / "index.jsonl") > 0
 
 
-_SETTLED = (
-    "name",
-    "stages",
-    "parents",
-    "mode",
-    "input",
-    "outputs",
-    "delivers",
-    "on_error",
-    "max_errors",
-    "binds",
-)
-"""What of a node must be as it was for a run to stay as it is: all but where and how it runs."""
-
-
 def is_as_before(old: Path, new: Path) -> bool:
     """Tell whether a run gives what one that is done has given: it reads the same, in all ways.
 
@@ -150,12 +138,12 @@ def is_as_before(old: Path, new: Path) -> bool:
     before, now = read_identity(old), read_identity(new)
     if before is None or now is None:
         return False
-    plan = progress.read_plan(str(new))
+    plan = planfile.read(str(new))
     return (
         before["stages"] == now["stages"]
         and _computations(before) == _computations(now)
         and _targets(old) == _targets(new)
-        and _settled(progress.read_plan(str(old))) == _settled(plan)
+        and _settled(planfile.read(str(old))) == _settled(plan)
         and all(_reads_the_same(new, node) for node in plan["nodes"])
         and all(
             state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
@@ -164,19 +152,34 @@ def is_as_before(old: Path, new: Path) -> bool:
 
 
 def _targets(run: Path) -> list[str]:
-    manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
-    return list(manifest["targets"])
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "targets")
+    return manifest["targets"]
 
 
-def _settled(plan: dict[str, Any]) -> list[list[Any]]:
-    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
+def _settled(plan: Plan) -> list[object]:
+    """Return what must be as it was for a run to stay as it is: all but where and how it runs."""
+    return [
+        (
+            node["name"],
+            node["stages"],
+            node["parents"],
+            node["mode"],
+            node["input"],
+            node["outputs"],
+            node["delivers"],
+            node["on_error"],
+            node["max_errors"],
+            node["binds"],
+        )
+        for node in plan["nodes"]
+    ]
 
 
-def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
+def _reads_the_same(run: Path, node: NodeEntry) -> bool:
     taken = adopt.taken(str(run), node)
     return taken is not None and taken.same
 
 
-def _computations(identity: dict[str, Any]) -> dict[str, Any]:
+def _computations(identity: Identity) -> dict[str, NodeIdentity]:
     """Return what the nodes compute, whoever made what they have finished."""
-    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}
+    return {name: {**node, "mixed": False} for name, node in identity["nodes"].items()}

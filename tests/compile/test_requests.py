@@ -86,6 +86,7 @@ def test_a_file_may_say_what_it_needs(tmp_path):
         (lambda s: s.zip(s), lambda pair: sum(pair)),
         (lambda s: s.product(s), lambda pair: sum(pair)),
         (lambda s: s.combinations(2), lambda pair: sum(pair)),
+        (lambda s: s.enumerate(1), lambda pair: sum(pair)),
         (lambda s: s.concat(s), lambda item: item),
         (lambda s: s.take(3), lambda item: item),
     ],

@@ -29,8 +29,8 @@ from htdag.compile.scheduler import ANY, Scheduler
 from htdag.config.directories import check_for_dagman
 from htdag.config.log import LOGGER
 from htdag.errors import BackendError
-from htdag.runtime import layout
-from htdag.runtime.dag import prepare, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import prepare
 from htdag.runtime.layout import NodeFiles
 
 _NO_NAME = re.compile(r'["\\$]')  # they mean something where a batch name goes
@@ -380,7 +380,7 @@ def _in_queue(setup: Setup, constraint: str) -> bool:
 
 def _has_outcomes(run: Path) -> bool:
     """Tell whether a run that never ran has something all the same: from another run."""
-    nodes = progress.read_plan(str(run))["nodes"]
+    nodes = planfile.read(str(run))["nodes"]
     return any(NodeFiles(run, node["name"]).attempts() for node in nodes if node.get("reuse"))
 
 
@@ -391,7 +391,7 @@ def _write_rescue(run: Path, dag: str) -> None:
     that one is the base here, but does not know of outcomes that were damaged since, nor is it
     there when DAGMan was killed.
     """
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     done = prepare.prepare_ready(str(run), plan)
     for loop in set(loops_of(run)).difference(done):
         files = NodeFiles(run, loop)

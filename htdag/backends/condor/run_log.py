@@ -15,8 +15,8 @@ from htdag.backends.base import HALTED, JobState, RunState
 from htdag.backends.condor import dagman_log
 from htdag.backends.condor.bindings import htcondor2
 from htdag.backends.condor.event_log import Event, EventLog
-from htdag.runtime import lanes, layout
-from htdag.runtime.dag import progress, submitfile
+from htdag.runtime import lanes, layout, planfile
+from htdag.runtime.dag import submitfile
 from htdag.runtime.layout import NodeFiles
 
 _KINDS = htcondor2.JobEventType
@@ -277,7 +277,7 @@ class RunLog(JobsLog):
 
 def loops_of(run: Path) -> list[str]:
     """Return the names of the loops of a run directory."""
-    nodes = progress.read_plan(str(run))["nodes"]
+    nodes = planfile.read(str(run))["nodes"]
     return [node["name"] for node in nodes if node["mode"] == "loop"]
 
 
@@ -301,7 +301,7 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
             found.append(inner and f"round {number} of {loop}: {inner}")
     if not any(found):
-        final = progress.read_plan(str(run)).get("final")  # which fails as the others have
+        final = planfile.read(str(run)).get("final")  # which fails as the others have
         nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagman_log.failed_nodes(text))
         nodes.pop(str(final), None)
         found = [f"failed: {', '.join(nodes)}"] if nodes else []
