@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from htdag.runtime.dag import progress, submitfile
+from htdag.runtime import planfile
+from htdag.runtime.dag import submitfile
 from htdag.runtime.layout import NodeFiles
 
 
@@ -15,7 +16,7 @@ def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:
     For a loop, these are the descriptions of its current round and of its template, which is
     copied for later rounds.
     """
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         name = node["name"]
         matches = stage in (None, name, *(node["stages"] or node["outputs"]))
         if node["mode"] != "loop":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 
 _DISABLED = "# Not needed at the first try, the exit status of the jobs tells: "
@@ -20,7 +19,7 @@ def restore_post_scripts(run: Path, dag: str) -> None:
     if _DISABLED not in text:
         return
     layout.write_aside(str(run / dag), text.replace(_DISABLED, "").encode(), sync=False)
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         if node["mode"] != "loop":
             _edit(Path(NodeFiles(run, node["name"]).submit))
 

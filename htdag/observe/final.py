@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.common.text import visible
 from htdag.runtime.data import recordfile
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,14 @@ class FinalCall:
         return visible(f"{what}: failed: {self.error}" if self.error else f"{what}: done")
 
 
-def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:
+def calls(run: Path, plan: Plan) -> list[FinalCall]:
     """Return the calls so far, oldest first."""
     node = plan.get("final")
     if node is None:
         return []
     result = []
-    for line in recordfile.lines(NodeFiles(run, node).final_record):
-        entry = line["final"]
-        error = entry["error"] or {}
+    for entry in recordfile.final_calls(NodeFiles(run, node).final_record):
+        error = entry["error"]
         stem = Path(NodeFiles(run, node).logs) / entry["stem"]
         result.append(
             FinalCall(
@@ -64,7 +66,7 @@ def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:
                 entry["time"],
                 entry["seconds"],
                 f"{error['type']}: {error['message']}" if error else "",
-                error.get("traceback", ""),
+                error["traceback"] if error else "",
                 _text(stem.with_suffix(".out")),
                 _text(stem.with_suffix(".err")),
             )

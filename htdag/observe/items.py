@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.backends.base import JobState
 from htdag.observe.item_keys import keys_of
@@ -13,6 +13,9 @@ from htdag.runtime import layout
 from htdag.runtime.dag import inputs
 from htdag.runtime.data import itemfile, recordfile
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,8 @@ class JobUsage:
     rounds: tuple[int, ...] = ()
 
 
-def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Iterator[ItemState]:
-    """Yield the state of each item of a node, in order.
+def states(run: Path, node: NodeEntry, jobs: Mapping[int, JobState]) -> Iterator[ItemState]:
+    """Yield the state of each item that a node takes, in order.
 
     Chunks whose items are not known yet are skipped.
 
@@ -126,7 +129,7 @@ def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Ite
 
 
 def _settled(
-    run: Path, node: dict[str, Any], chunk: int, attempts: list[int]
+    run: Path, node: NodeEntry, chunk: int, attempts: list[int]
 ) -> tuple[set[int], set[int], float | None]:
     """Return the done items of a chunk, those that failed last, and when the last attempt ended."""
     files = NodeFiles(run, node["name"])
@@ -145,15 +148,14 @@ def _settled(
                 pass  # it has not written anything yet, or `resume` will handle the damage
         if end is not None:
             ended = end.get("time", ended)
-            failed = {
-                0 if node["mode"] == "reduce" else line["error"]["sequence"]
-                for line in recordfile.lines(job.record)
-                if "error" in line
-            } - {None}
+            errors = [line["error"] for line in recordfile.lines(job.record) if "error" in line]
+            failed = {error["sequence"] for error in errors if error["sequence"] is not None}
+            if node["mode"] == "reduce" and errors:
+                failed = {0}
     return done, failed - done, ended
 
 
-def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
+def usage(run: Path, node: NodeEntry) -> Iterator[JobUsage]:
     """Yield what the ended jobs of a node have used, in the order of chunks.
 
     Parameters
@@ -171,8 +173,9 @@ def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
             end = recordfile.end(path)
             if end is None or "peak_kb" not in end:
                 continue  # it was killed, or its results are from another run
-            start: dict[str, Any] = next(iter(recordfile.lines(path)), {}).get("start", {})
-            measured = end.get("measured") or {}
+            first = next(iter(recordfile.lines(path)), None)
+            start = None if first is None else first.get("start")
+            measured = end.get("measured")
             tried = end["done"] + end["failed"]
             keys = list(keys_of(run, name, chunk)) if end["items"] == 1 else []
             yield JobUsage(
@@ -181,10 +184,12 @@ def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
                 attempt,
                 keys[0] if len(keys) == 1 and node["mode"] != "reduce" else None,
                 tried if node["mode"] != "reduce" else end["items"] or 0,
-                start.get("host", ""),
-                start.get("time", 0.0),
+                start["host"] if start else "",
+                start["time"] if start else 0.0,
                 end["seconds"],
                 round(end["peak_kb"] / 1024, 1),
                 end["disk_kb"],
-                {stage: seconds for stage, _, _, seconds, *_ in measured.get("stages", ())},
+                {stage: seconds for stage, _, _, seconds, *_ in measured["stages"]}
+                if measured
+                else {},
             )

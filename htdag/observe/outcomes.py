@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import HtdagError, RunDamaged, ValueUnreadable
 from htdag.observe.loading import loads
@@ -15,7 +15,15 @@ from htdag.runtime.dag import progress
 from htdag.runtime.data import itemfile
 from htdag.runtime.layout import NodeFiles, RunFiles
 
-PlanContent = dict[str, Any]
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import (
+        NodeEntry,
+        Plan,
+        SkippedFile,
+        SourceEntry,
+        StageEntry,
+        StreamEntry,
+    )
 
 # Views whose items have keys of their own, which lead to no source.
 _OWN_KEYS = ("group_by", "reduce_by_key", "iterate")
@@ -62,7 +70,7 @@ class _NoSourceError(Exception):
 class Sources:
     """The source items of a run, found by key."""
 
-    def __init__(self, run: Path, plan: PlanContent) -> None:
+    def __init__(self, run: Path, plan: Plan) -> None:
         self._run = run
         self._plan = plan
         self._last: tuple[str, int, dict[int, Any]] | None = None
@@ -77,8 +85,8 @@ class Sources:
         except (_NoSourceError, ValueError, IndexError):
             return None
 
-    def _of_node(self, node: dict[str, Any], parts: Iterator[str]) -> Any:
-        """Return the source item of an item; ``parts`` are the parts of its key.
+    def _of_node(self, node: NodeEntry, parts: Iterator[str]) -> Any:
+        """Return the source item of an item; ``parts`` are what its key is joined of.
 
         Raises `_NoSourceError` if it has none, so that the rest of the key cannot be assigned.
         """
@@ -101,7 +109,7 @@ class Sources:
             return self._of_stream(streams[int(number)], itertools.chain([rest], parts))
         return self._of_stream(streams[0], parts)
 
-    def _of_stream(self, stream: dict[str, Any], parts: Iterator[str]) -> Any:
+    def _of_stream(self, stream: StreamEntry, parts: Iterator[str]) -> Any:
         if stream["node"] is None:
             return self._value(stream["stage"], _next(parts))
         return self._of_node(self._plan["by_name"][stream["node"]], parts)
@@ -138,18 +146,18 @@ def _next(parts: Iterator[str]) -> str:
     return part
 
 
-def _sizes(source: dict[str, Any]) -> list[int]:
+def _sizes(source: SourceEntry) -> list[int]:
     edges = source["boundaries"]
     return [b - a for a, b in itertools.pairwise(edges)]
 
 
 def chunk_frames(
-    run: Path, plan: PlanContent, stage: str, chunk: int, attempts: list[int]
+    run: Path, plan: Plan, stage: str, chunk: int, attempts: list[int]
 ) -> Iterator[itemfile.Frame]:
     """Yield the stored values of one chunk of a stage."""
-    node = stage_entry(plan, stage)["where"]
-    parts = plan["by_name"][node]["parts"].get(stage, 0)
-    files = NodeFiles(run, node)
+    node = writer_of(plan, stage)
+    parts = node["parts"].get(stage, 0)
+    files = NodeFiles(run, node["name"])
     try:
         for stem in [layout.part(stage, part) for part in range(parts)] or [stage]:
             yield from itemfile.merge(
@@ -162,7 +170,7 @@ def chunk_frames(
 
 
 def stage_values(
-    run: Path, plan: PlanContent, stage: str, *, whole: bool
+    run: Path, plan: Plan, stage: str, *, whole: bool
 ) -> Iterator[tuple[int, itemfile.Frame]]:
     """Yield the stored values of a stage, each with the number of its chunk.
 
@@ -178,7 +186,7 @@ def stage_values(
         Raise `RunDamaged` if values are missing, unless ``on_error="skip"`` skipped their items;
         otherwise ignore missing values.
     """
-    node = plan["by_name"][stage_entry(plan, stage)["where"]]
+    node = writer_of(plan, stage)
     skipped = Path(NodeFiles(run, node["name"]).skipped).exists()
     for state in progress.examine(str(run), node):
         if whole and not state.complete and not skipped:
@@ -192,23 +200,31 @@ def stage_values(
                 yield state.number, frame
 
 
-def skipped_items(run: Path, node: dict[str, Any]) -> int:
+def skipped_items(run: Path, node: NodeEntry) -> int:
     """Return how many failed items of a node ``on_error="skip"`` skipped."""
     if node["on_error"] != "skip":
         return 0
     try:
-        content = layout.read_json(NodeFiles(run, node["name"]).skipped, "items")
+        content: SkippedFile = layout.read_json(NodeFiles(run, node["name"]).skipped, "items")
     except FileNotFoundError:
         return 0
-    return int(content["items"])
+    return content["items"]
 
 
-def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
+def stage_entry(plan: Plan, stage: str) -> StageEntry:
     """Return the entry of a stage in the plan."""
     for entry in plan["stages"]:
         if entry["name"] == stage:
-            return dict(entry)
+            return entry
     raise KeyError(stage)
+
+
+def writer_of(plan: Plan, stage: str) -> NodeEntry:
+    """Return the node that writes the values of a stage."""
+    name = stage_entry(plan, stage)["where"]
+    if name is None:
+        raise KeyError(stage)
+    return plan["by_name"][name]
 
 
 def load_value(frame: itemfile.Frame, run: Path, stage: str = "") -> Any:

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.backends.base import Activity, RunState
 from htdag.common.text import counted, visible
 from htdag.observe import final, holds, outcomes
 from htdag.observe.endings import End, Ends
-from htdag.runtime import layout
-from htdag.runtime.dag import inputs, materialization, progress, submitfile
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import inputs, materialization, submitfile
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import LoopEnd, NodeEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -121,17 +124,17 @@ class Status:
         return visible("\n".join([*lines, *self.held, *self.notes]))
 
 
-def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
+def loop_end(run: Path, node: NodeEntry) -> LoopEnd | None:
     """Return the number of rounds of a loop and its predicate's last value; None while it runs."""
     try:
         path = NodeFiles(run, node["name"]).loop_end
-        content: dict[str, Any] = layout.read_json(path, "until")
+        content: LoopEnd = layout.read_json(path, "until")
     except FileNotFoundError:
         return None
     return content
 
 
-def _loop_note(number: int, most: int, end: dict[str, Any] | None) -> str:
+def _loop_note(number: int, most: int, end: LoopEnd | None) -> str:
     if end is None:
         return f"round {number} of at most {most}" if number else f"at most {most} rounds"
     why = {True: ", until holds", False: ", the most; until does not hold", None: ""}
@@ -154,7 +157,7 @@ class NodeCounts:
     jobs_held: int = 0
 
 
-def _exceeded(node: dict[str, Any], counts: NodeCounts) -> str:
+def _exceeded(node: NodeEntry, counts: NodeCounts) -> str:
     """Return a message if more items of a node failed than may be skipped; else ""."""
     limit = node["max_errors"]
     if node["on_error"] != "skip" or limit is None:
@@ -222,9 +225,7 @@ class _Fold:
 class Reader:
     """Reads the status of a run repeatedly; complete nodes are read only once."""
 
-    def __init__(
-        self, run: Path, plan: dict[str, Any], loop: str = "", rounds: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, run: Path, plan: Plan, loop: str = "", rounds: tuple[int, ...] = ()) -> None:
         self._run = run
         self._plan = plan
         self._loop = loop
@@ -319,33 +320,33 @@ class Reader:
         )
 
     def _loop_stages(
-        self, node: dict[str, Any], counts: NodeCounts, activity: Activity
+        self, node: NodeEntry, counts: NodeCounts, activity: Activity
     ) -> Iterator[StageStatus]:
         """Yield the counts of a loop, in rounds, and those of the stages of its current round."""
         name = node["name"]
         number = NodeFiles(self._run, name).last_round()
-        note = _loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node))
+        note = _loop_note(number, planfile.loop(node)["max_rounds"], loop_end(self._run, node))
         yield self._stage_status(name, name, counts, note)
         if not number:
             return
         rounds = (*self._rounds, number)
         if name not in self._within or self._within[name]._rounds != rounds:
             folder = Path(NodeFiles(self._run, name).round(number))
-            plan = progress.read_plan(str(folder))
+            plan = planfile.read(str(folder))
             self._within[name] = Reader(folder, plan, name, rounds)
         round_activity = activity.rounds.get(name, Activity(activity.state))
         yield from self._within[name]._stages(round_activity)
 
-    def _rounds_of(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+    def _rounds_of(self, node: NodeEntry, activity: Activity) -> NodeCounts:
         """Return the counts of a loop, which are rounds."""
         number = NodeFiles(self._run, node["name"]).last_round()
         over = loop_end(self._run, node) is not None
         begun = number > 0 and not over and not activity.state.ended
-        most = number if over else node["loop"]["max_rounds"]
+        most = number if over else planfile.loop(node)["max_rounds"]
         done = number if over else max(0, number - 1)
         return NodeCounts(most, done, 0, int(begun), most, done, over, int(begun))
 
-    def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+    def _counts(self, node: NodeEntry, activity: Activity) -> NodeCounts:
         name = node["name"]
         if node["mode"] == "loop":
             return self._rounds_of(node, activity)

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Identity = dict[str, Any]
-"""The content of ``identity.json``; see `htdag.compile.signatures`."""
+from htdag.compile.signatures import Identity, NodeIdentity
+from htdag.functions.fingerprint import FingerprintEntry
 
 _MOST_NAMED = 3
 EVERY_STAGE = "*"
@@ -97,7 +97,7 @@ def match(new: Identity, old: Identity, keep_finished: Collection[str] = ()) -> 
     return matches
 
 
-def computation(node: dict[str, Any], kept: Collection[int] = ()) -> list[Any]:
+def computation(node: NodeIdentity, kept: Collection[int] = ()) -> list[Any]:
     """Return all that decides what a node computes from its items, except the functions `kept`."""
     functions = enumerate(node["functions"])
     return [
@@ -109,7 +109,7 @@ def computation(node: dict[str, Any], kept: Collection[int] = ()) -> list[Any]:
     ]
 
 
-def key(node: dict[str, Any], identity: Identity) -> str | None:
+def key(node: NodeIdentity, identity: Identity) -> str | None:
     """Return the name of a node's computation; None if it is not known for certain."""
     if not _is_certain(node, node, ()):
         return None
@@ -117,7 +117,7 @@ def key(node: dict[str, Any], identity: Identity) -> str | None:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _is_certain(new: dict[str, Any], old: dict[str, Any], kept: Collection[int]) -> bool:
+def _is_certain(new: NodeIdentity, old: NodeIdentity, kept: Collection[int]) -> bool:
     """Return whether equal digests mean that two nodes compute the same."""
     if new["loop"] or old["loop"] or len(new["functions"]) != len(old["functions"]):
         return False
@@ -131,8 +131,8 @@ def _is_certain(new: dict[str, Any], old: dict[str, Any], kept: Collection[int])
     )
 
 
-def _kept(new: dict[str, Any], old: dict[str, Any], keep_finished: Collection[str]) -> set[int]:
-    """Return the numbers of a node's functions that count as those of the old node."""
+def _kept(new: NodeIdentity, old: NodeIdentity, keep_finished: Collection[str]) -> set[int]:
+    """Return which functions of a node are taken for those of another: its stages' own ones."""
     stages = [
         (each["stage"], old_each["stage"])
         for each, old_each in zip(new["functions"], old["functions"], strict=False)
@@ -148,9 +148,9 @@ def _version(identity: Identity) -> str:
     return ".".join(map(str, identity["python"]))
 
 
-def _likely_first(name: str, node: dict[str, Any], old: dict[str, Any]) -> list[str]:
-    """Return the nodes of the old run, the most likely counterpart of this node first."""
-    names = {*node["stages"], *node["outputs"]}
+def _likely_first(name: str, node: NodeIdentity, old: Mapping[str, NodeIdentity]) -> list[str]:
+    """Return the nodes of the other run, first that which this one was most likely there."""
+    own = {*node["stages"], *node["outputs"]}
 
     def distance(candidate: str) -> tuple[bool, int]:
         old_names = {*old[candidate]["stages"], *old[candidate]["outputs"]}
@@ -160,7 +160,7 @@ def _likely_first(name: str, node: dict[str, Any], old: dict[str, Any]) -> list[
 
 
 def _differences(
-    new: dict[str, Any], old: dict[str, Any], keep_finished: Collection[str]
+    new: NodeIdentity, old: NodeIdentity, keep_finished: Collection[str]
 ) -> dict[str, str]:
     """Return for each stage of a node why it is not the same; {} if all of it is."""
     stages = list(dict.fromkeys([*new["stages"], *new["outputs"]]))
@@ -179,9 +179,9 @@ def _differences(
         if changed and each["stage"] not in reasons:
             reasons[each["stage"]] = _function_text(changed)
     last = stages[-1]
-    for each, old_each in zip(new["values"], old["values"], strict=True):
-        if any(_changed(each, old_each)):
-            reasons.setdefault(last, "its initial value changed")
+    for value, before in zip(new["values"], old["values"], strict=True):
+        if any(_changed(value, before)):
+            found.setdefault(last, "its initial value changed")
     options = sorted(
         name
         for name in {*new["options"], *old["options"]}
@@ -198,10 +198,8 @@ def _differences(
     }
 
 
-def _structural_reason(
-    stages: list[str], old_stages: list[str], new: dict[str, Any], old: dict[str, Any]
-) -> str:
-    if stages != old_stages:
+def _structural(stages: list[str], theirs: list[str], new: NodeIdentity, old: NodeIdentity) -> str:
+    if stages != theirs:
         return (
             f"its jobs compute {' and '.join(stages)} now, and computed "
             f"{' and '.join(old_stages)}; values between these stages are not stored"
@@ -215,9 +213,9 @@ def _structural_reason(
     return "the stage changed: its kind, its parameters or what is stored of it"
 
 
-def _changed(new: dict[str, Any], old: dict[str, Any]) -> Iterator[_Change]:
-    """Yield the components that differ, the likely cause first."""
-    now, before = new["components"], old["components"]
+def _changed(new: FingerprintEntry, old: FingerprintEntry) -> Iterator[_Change]:
+    """Yield the components that are not the same in both, the likely cause first."""
+    mine, its = new["components"], old["components"]
     places = {**old["places"], **new["places"]}
     names = [name for name in {**now, **before} if now.get(name) != before.get(name)]
     for name in sorted(names, key=_importance):

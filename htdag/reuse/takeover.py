@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.compile import urls
+from htdag.compile.signatures import NO_IDENTITY, Identity, NodeIdentity
 from htdag.errors import UsageError
 from htdag.reuse import cache
-from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
+from htdag.reuse.compare import EVERY_STAGE, Match, match
 from htdag.reuse.swap import read_identity
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Manifest, NodeEntry, Plan
 
 Keep = Callable[[str], bool]
 
@@ -49,7 +52,7 @@ class Takeover:
         """The facts of the old run about URLs, and the stages for which they remain valid."""
         old_identity = None if self._old is None else read_identity(self._old)
         stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
-        return urls.Kept((old_identity or {}).get("urls", {}), stages)
+        return urls.Kept({} if theirs is None else theirs.get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
         """Fill the folders of the nodes, and return the names of the nodes that got results."""
@@ -75,19 +78,19 @@ class Takeover:
     def _from_old(
         self, old: Path, run: Path, identity: Identity, nodes: Collection[str] | None = None
     ) -> set[str]:
-        old_identity = read_identity(old)
-        if old_identity is None:
-            old_identity = {"format": None, "nodes": {}}
-        self.matches = match(identity, old_identity, self._keep_finished)
-        strict_matches = match(identity, old_identity)
-        for name, outcome in self.matches.items():
-            # Results of other functions must not get into the cache, now or later.
-            identity["nodes"][name]["mixed"] |= (outcome.same != strict_matches[name].same) or any(
-                old_identity["nodes"][same]["mixed"] for same in outcome.same
+        theirs = read_identity(old)
+        if theirs is None:
+            theirs = NO_IDENTITY
+        self.matches = match(identity, theirs, self._keep_finished)
+        strictly = match(identity, theirs)
+        for name, found in self.matches.items():
+            # What another function has made is not for the cache, nor later.
+            identity["nodes"][name]["mixed"] |= (found.same != strictly[name].same) or any(
+                theirs["nodes"][same]["mixed"] for same in found.same
             )
         if not any(outcome.same for outcome in self.matches.values()):
             return set()
-        plan = progress.read_plan(str(old))
+        plan = planfile.read(str(old))
         filled = set()
         for name, outcome in self.matches.items():
             wanted = nodes is None or name in nodes
@@ -105,7 +108,7 @@ class Takeover:
 
 
 def fill(
-    old: Path, plan: dict[str, Any], nodes: Iterable[str], folder: Path, keep: Keep | None = None
+    old: Path, plan: Plan, nodes: Iterable[str], folder: Path, keep: Keep | None = None
 ) -> bool:
     """Fill the folder of a node with results of an old run's nodes; return whether there are any.
 
@@ -128,21 +131,6 @@ def fill(
     return os.path.getsize(folder / "index.jsonl") > 0
 
 
-_SETTLED = (
-    "name",
-    "stages",
-    "parents",
-    "mode",
-    "input",
-    "outputs",
-    "delivers",
-    "on_error",
-    "max_errors",
-    "binds",
-)
-"""The entries of a node that decide its results, as opposed to where and how it runs."""
-
-
 def is_as_before(old: Path, new: Path) -> bool:
     """Return whether a new run gives the same results as an old one that is done.
 
@@ -151,12 +139,12 @@ def is_as_before(old: Path, new: Path) -> bool:
     before, now = read_identity(old), read_identity(new)
     if before is None or now is None:
         return False
-    plan = progress.read_plan(str(new))
+    plan = planfile.read(str(new))
     return (
         before["stages"] == now["stages"]
         and _computations(before) == _computations(now)
         and _targets(old) == _targets(new)
-        and _settled(progress.read_plan(str(old))) == _settled(plan)
+        and _settled(planfile.read(str(old))) == _settled(plan)
         and all(_reads_the_same(new, node) for node in plan["nodes"])
         and all(
             state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
@@ -165,19 +153,34 @@ def is_as_before(old: Path, new: Path) -> bool:
 
 
 def _targets(run: Path) -> list[str]:
-    manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
-    return list(manifest["targets"])
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "targets")
+    return manifest["targets"]
 
 
-def _settled(plan: dict[str, Any]) -> list[list[Any]]:
-    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
+def _settled(plan: Plan) -> list[object]:
+    """Return what must be as it was for a run to stay as it is: all but where and how it runs."""
+    return [
+        (
+            node["name"],
+            node["stages"],
+            node["parents"],
+            node["mode"],
+            node["input"],
+            node["outputs"],
+            node["delivers"],
+            node["on_error"],
+            node["max_errors"],
+            node["binds"],
+        )
+        for node in plan["nodes"]
+    ]
 
 
-def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
+def _reads_the_same(run: Path, node: NodeEntry) -> bool:
     adopted = adopt.taken(str(run), node)
     return adopted is not None and adopted.same
 
 
-def _computations(identity: dict[str, Any]) -> dict[str, Any]:
+def _computations(identity: Identity) -> dict[str, NodeIdentity]:
     """Return the computations of nodes, whichever functions made their results."""
-    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}
+    return {name: {**node, "mixed": False} for name, node in identity["nodes"].items()}

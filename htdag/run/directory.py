@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag import backends
 from htdag.backends import Backend, tickets
@@ -24,10 +24,12 @@ from htdag.observe.status import Reader
 from htdag.reuse import cache, history
 from htdag.reuse.swap import discard_replaced
 from htdag.run.damage import damaged
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 from htdag.stages import Stage
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 class RunDirectory:
@@ -208,7 +210,7 @@ class RunDirectory:
                 continue
             files = NodeFiles(self.path, node["name"])
             step = Path(files.step)
-            if stage not in _stage_names(step, progress.read_plan(str(step))):
+            if stage not in _stage_names(step, planfile.read(str(step))):
                 continue
             last = files.last_round()
             wanted = range(last, 0, -1) if number is None else [number]
@@ -225,9 +227,8 @@ class RunDirectory:
             raise UsageError(f"round={number}: stage {stage!r} is not in a loop")
 
     @cached_property
-    def plan(self) -> dict[str, Any]:
-        """The plan of the run."""
-        return progress.read_plan(str(self.path))
+    def plan(self) -> Plan:
+        return planfile.read(str(self.path))
 
     @cached_property
     def reader(self) -> Reader:
@@ -288,7 +289,7 @@ class RunDirectory:
             discard_replaced(self.path)
 
 
-def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+def _stage_names(run: Path, plan: Plan) -> Iterator[str]:
     """Yield the names of all stages of a plan, including those that loops repeat."""
     for entry in plan["stages"]:
         if entry["kind"] not in ("state", "import"):
@@ -296,12 +297,12 @@ def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
     for node in plan["nodes"]:
         if node["mode"] == "loop":
             step = Path(NodeFiles(run, node["name"]).step)
-            yield from _stage_names(step, progress.read_plan(str(step)))
+            yield from _stage_names(step, planfile.read(str(step)))
 
 
 def _write_tag(run: Path, tag: str) -> None:
     """Write the run's tag, which may have changed since it was made, into the files for jobs."""
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         files = NodeFiles(run, node["name"])
         if node["mode"] == "loop":
             last = files.last_round()

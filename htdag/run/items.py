@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.observe import items
 from htdag.observe.items import ItemState, JobUsage
@@ -13,6 +13,9 @@ from htdag.run import locate
 from htdag.run.directory import RunDirectory
 from htdag.run.jobs import JobControl
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry
 
 
 class ItemStates:
@@ -65,7 +68,7 @@ def _usage(run: RunDirectory, stage: str | None) -> Iterator[JobUsage]:
                         yield replace(entry, rounds=(number, *entry.rounds))
 
 
-def _nodes(run: RunDirectory, stage: str) -> list[dict[str, Any]]:
+def _nodes(run: RunDirectory, stage: str) -> list[NodeEntry]:
     """Return the nodes whose items are those of a stage; for a reduce, the last one."""
     nodes = [node for node in run.plan["nodes"] if stage in node["stages"]]
     return nodes or locate.nodes_of(run.plan, stage)

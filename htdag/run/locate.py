@@ -8,16 +8,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.errors import NotDone, UsageError
 from htdag.runtime import layout
 from htdag.runtime.dag import inputs, progress
 from htdag.runtime.data import views
 from htdag.runtime.layout import NodeFiles
-from htdag.runtime.task import Job
+from htdag.runtime.task import Job, read_job
 
-PlanContent = dict[str, Any]
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Place:
     key: str
 
 
-def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
-    """Return the place of an item's input.
+def find(run: Path, plan: Plan, stage: str, key: str) -> Place:
+    """Return where the input of an item lies.
 
     Item files are read up to the item, without unpickling values.
 
@@ -78,7 +79,7 @@ def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
     )
 
 
-def nodes_of(plan: PlanContent, stage: str) -> list[dict[str, Any]]:
+def nodes_of(plan: Plan, stage: str) -> list[NodeEntry]:
     """Return the nodes that compute a stage; for a reduce, the node that makes parts is first."""
     nodes = [node for node in plan["nodes"] if stage in node["outputs"] and node["mode"] == "items"]
     nodes += [node for node in plan["nodes"] if stage in node["stages"] and node not in nodes]
@@ -87,7 +88,7 @@ def nodes_of(plan: PlanContent, stage: str) -> list[dict[str, Any]]:
     return nodes
 
 
-def _likely(run: Path, node: dict[str, Any], key: str) -> Iterator[int]:
+def _likely(run: Path, node: NodeEntry, key: str) -> Iterator[int]:
     """Yield the chunks of a node; if keys are numbers of source items, the right chunk is first."""
     count = inputs.chunks(str(run), node)
     first = None
@@ -111,10 +112,8 @@ def job_of(run: Path, node: str, chunk: int) -> Job | None:
     if last is None:
         return None
     job = files.attempt(chunk, last)
-    program = layout.read_json(files.program, "mode", "outputs")
-    description = layout.read_json(job.description, "streams", "binds", "todo")
     # With relative names: it is done again in the run directory.
-    return Job(job.under(""), program, description)
+    return read_job(job)._replace(files=job.under(""))
 
 
 def _keys(job: Job) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import NotDone
 from htdag.run import locate
@@ -13,6 +13,9 @@ from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
 from htdag.runtime.layout import AttemptFiles, NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry
 
 _Spans = dict[str, list[int]]
 
@@ -62,7 +65,7 @@ class Output:
             f"run {self._run.tag!r}: no job of stage {stage!r} has started item {key} yet"
         )
 
-    def _jobs(self, node: dict[str, Any]) -> Iterator[AttemptFiles]:
+    def _jobs(self, node: NodeEntry) -> Iterator[AttemptFiles]:
         """Yield the jobs that have left anything, or run now."""
         files = NodeFiles(self._run.path, node["name"])
         made = {
@@ -76,7 +79,7 @@ class Output:
             yield files.attempt(chunk, attempt)
 
     def _of_item(
-        self, node: dict[str, Any], job: AttemptFiles, place: locate.Place, which: str
+        self, node: NodeEntry, job: AttemptFiles, place: locate.Place, which: str
     ) -> bytes | None:
         """Return an item's output in one attempt; None if the attempt has not started the item."""
         record = self._fetched(job)

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.checks import validation
 from htdag.compile.writer import begin_loops, write_lists
@@ -15,10 +15,12 @@ from htdag.reuse.swap import copy_of, locked, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import put_in_place, temporary_path
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.run.resubmit import aside, put_in_place
+from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 class Rerun:
@@ -58,7 +60,7 @@ class Rerun:
         self, new: Path, stage: str | None, keys: frozenset[str] | None, errors: bool
     ) -> None:
         """Give the nodes of the new directory the results that are kept."""
-        plan = progress.read_plan(str(self._run.path))
+        plan = planfile.read(str(self._run.path))
         content = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
             node["name"]
@@ -122,7 +124,7 @@ def _named_by(key: str, keys: frozenset[str], extends: bool) -> set[str]:
     return named | ({each for each in keys if extends and each.startswith(f"{key}.")})
 
 
-def _with_descendants(plan: dict[str, Any], names: Collection[str]) -> set[str]:
+def _with_descendants(plan: Plan, names: Collection[str]) -> set[str]:
     result = set(names)
     for node in plan["nodes"]:  # parents before children
         if result.intersection(node["parents"]):

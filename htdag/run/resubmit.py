@@ -26,7 +26,7 @@ from htdag.reuse.decisions import ReuseDecision, decisions
 from htdag.reuse.swap import locked, read_identity, remove_quietly, restore, swap, swap_back
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run.directory import RunDirectory
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import delivery, progress
 
 
@@ -157,7 +157,7 @@ def start_new(
         raise
     _mark(directory)
     if takeover.matches:
-        content = progress.read_plan(str(directory))
+        content = planfile.read(str(directory))
         _report(decisions(directory, content, takeover.matches), only_reused=True)
     _start(directory, backend)
 
@@ -205,8 +205,8 @@ def _restart(
     takeover = Takeover(directory, keep_finished)
     write_run(plan, new, old.tag, takeover, functions, backend.scheduler(before))
     try:
-        content = progress.read_plan(str(new))
-        reuse = decisions(new, content, takeover.matches)
+        content = planfile.read(str(new))
+        found = verdicts(new, content, takeover.matches)
         if _is_done(old) and is_as_before(directory, new):
             _print(f"run {old.tag!r} is done already, and nothing changed")
             _deliver_again(old)
@@ -265,7 +265,7 @@ def compare(
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)
         try:
-            return decisions(new, progress.read_plan(str(new)), takeover.matches)
+            return verdicts(new, planfile.read(str(new)), takeover.matches)
         finally:
             remove_quietly(new)
 

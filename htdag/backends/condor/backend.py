@@ -28,8 +28,8 @@ from htdag.compile.scheduler import ANY, Scheduler
 from htdag.config.directories import check_for_dagman
 from htdag.config.log import LOGGER
 from htdag.errors import BackendError
-from htdag.runtime import layout
-from htdag.runtime.dag import prepare, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import prepare
 from htdag.runtime.layout import NodeFiles
 
 _NO_NAME = re.compile(r'["\\$]')  # they have a special meaning in a batch name
@@ -379,7 +379,7 @@ def _in_queue(setup: Setup, constraint: str) -> bool:
 
 def _has_outcomes(run: Path) -> bool:
     """Return whether a run that never ran has results from another run."""
-    nodes = progress.read_plan(str(run))["nodes"]
+    nodes = planfile.read(str(run))["nodes"]
     return any(NodeFiles(run, node["name"]).attempts() for node in nodes if node.get("reuse"))
 
 
@@ -390,7 +390,7 @@ def _write_rescue(run: Path, dag: str) -> None:
     fails does not suffice: it ignores results that were damaged since, and is missing if DAGMan was
     killed.
     """
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     done = prepare.prepare_ready(str(run), plan)
     for loop in set(loops_of(run)).difference(done):
         files = NodeFiles(run, loop)

@@ -15,8 +15,8 @@ from htdag.backends.base import HALTED, JobState, RunState
 from htdag.backends.condor import dagman_log
 from htdag.backends.condor.bindings import htcondor2
 from htdag.backends.condor.event_log import Event, EventLog
-from htdag.runtime import lanes, layout
-from htdag.runtime.dag import progress, submitfile
+from htdag.runtime import lanes, layout, planfile
+from htdag.runtime.dag import submitfile
 from htdag.runtime.layout import NodeFiles
 
 _KINDS = htcondor2.JobEventType
@@ -152,23 +152,23 @@ class JobsLog:
         if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
             self.jobs.pop(number, None)
             return
-        job = self.jobs.get(number)
-        if job is None:
+        number = self.jobs.get(number)
+        if number is None:
             return  # a job of another DAG in the same log, or one that has left
         if kind in _STATES:
-            job.set_state(_STATES[kind], event.timestamp)
+            number.set_state(_STATES[kind], event.timestamp)
             if kind == _KINDS.EXECUTE:
                 props = event.get("ExecuteProps")
                 if props is not None:
-                    job.memory_granted = _number(props.get("Memory"))
-                job.slot = str(event.get("SlotName", ""))
+                    number.memory_granted = _number(props.get("Memory"))
+                number.slot = str(event.get("SlotName", ""))
         elif kind == _KINDS.JOB_HELD:
-            job.set_state("held", event.timestamp)
-            job.reason = str(event.get("HoldReason", ""))
-            job.code = _number(event.get("HoldReasonCode")) or 0
-            job.subcode = _number(event.get("HoldReasonSubCode")) or 0
+            number.set_state("held", event.timestamp)
+            number.reason = str(event.get("HoldReason", ""))
+            number.code = _number(event.get("HoldReasonCode")) or 0
+            number.subcode = _number(event.get("HoldReasonSubCode")) or 0
         elif kind == _KINDS.IMAGE_SIZE:
-            job.memory_used = _number(event.get("MemoryUsage")) or job.memory_used
+            number.memory_used = _number(event.get("MemoryUsage")) or number.memory_used
 
     def reconcile(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
         """Update the jobs of the run with the schedd's states, where these are later.
@@ -193,17 +193,17 @@ class JobsLog:
                 number[0], lanes.unit(str(ad.get("DAGNodeName", "")))
             )
             since = float(ad.get("EnteredCurrentStatus", now))
-            job = self.jobs.get(number)
-            if job is None:
-                job = self.jobs[number] = Job(node, *number, name, since, "schedd", lane=lane)
-            elif job.state != name:
-                job.set_state(name, since, "schedd")
+            number = self.jobs.get(number)
+            if number is None:
+                number = self.jobs[number] = Job(node, *number, name, since, "schedd", lane=lane)
+            elif number.state != name:
+                number.set_state(name, since, "schedd")
             if name == "held":
-                job.reason = str(ad.get("HoldReason", "")) or job.reason
-                job.code = int(ad.get("HoldReasonCode", job.code))
-                job.subcode = int(ad.get("HoldReasonSubCode", job.subcode))
-            job.memory_asked = _number(ad.get("RequestMemory")) or job.memory_asked
-            job.memory_used = _number(ad.get("MemoryUsage")) or job.memory_used
+                number.reason = str(ad.get("HoldReason", "")) or number.reason
+                number.code = int(ad.get("HoldReasonCode", number.code))
+                number.subcode = int(ad.get("HoldReasonSubCode", number.subcode))
+            number.memory_asked = _number(ad.get("RequestMemory")) or number.memory_asked
+            number.memory_used = _number(ad.get("MemoryUsage")) or number.memory_used
         for number, known in list(self.jobs.items()):
             # A time far in the future was written before the clock was set back.
             if number not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
@@ -277,7 +277,7 @@ class RunLog(JobsLog):
 
 def loops_of(run: Path) -> list[str]:
     """Return the names of the loops of a run directory."""
-    nodes = progress.read_plan(str(run))["nodes"]
+    nodes = planfile.read(str(run))["nodes"]
     return [node["name"] for node in nodes if node["mode"] == "loop"]
 
 
@@ -299,9 +299,9 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
         started = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()
         if started and not Path(files.loop_end).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
-            reasons.append(inner and f"round {number} of {loop}: {inner}")
-    if not any(reasons):
-        final = progress.read_plan(str(run)).get("final")  # it fails if any other node does
+            found.append(inner and f"round {number} of {loop}: {inner}")
+    if not any(found):
+        final = planfile.read(str(run)).get("final")  # which fails as the others have
         nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagman_log.failed_nodes(text))
         nodes.pop(str(final), None)
         reasons = [f"failed: {', '.join(nodes)}"] if nodes else []
