@@ -212,7 +212,7 @@ def _node_errors(
             else:
                 yield error
     for alike in unfit.values():
-        yield _once(alike)
+        yield _merged(alike)
     problem = delivery.problem_of(place.folder, node)
     if problem:
         name = (node["stages"] or node["outputs"])[-1]
@@ -260,8 +260,8 @@ def chunk_errors(
     job = NodeFiles(place.folder, node["name"]).attempt(chunk, attempt)
     end = recordfile.end(job.record)
     if end is not None and end["remaining"] == 0:
-        return  # not to be read to its end only for this
-    found: list[RecordError] = []
+        return  # the rest of the record need not be read
+    entries: list[RecordError] = []
     start: RecordStart | None = None
     context: RecordContext = {}
     printed: dict[int | None, RecordStreams] = {}

@@ -149,8 +149,8 @@ def _version(identity: Identity) -> str:
 
 
 def _likely_first(name: str, node: NodeIdentity, old: Mapping[str, NodeIdentity]) -> list[str]:
-    """Return the nodes of the other run, first that which this one was most likely there."""
-    own = {*node["stages"], *node["outputs"]}
+    """Return the nodes of the old run, the most likely counterpart of this node first."""
+    names = {*node["stages"], *node["outputs"]}
 
     def distance(candidate: str) -> tuple[bool, int]:
         old_names = {*old[candidate]["stages"], *old[candidate]["outputs"]}
@@ -181,7 +181,7 @@ def _differences(
     last = stages[-1]
     for value, before in zip(new["values"], old["values"], strict=True):
         if any(_changed(value, before)):
-            found.setdefault(last, "its initial value changed")
+            reasons.setdefault(last, "its initial value changed")
     options = sorted(
         name
         for name in {*new["options"], *old["options"]}
@@ -198,8 +198,10 @@ def _differences(
     }
 
 
-def _structural(stages: list[str], theirs: list[str], new: NodeIdentity, old: NodeIdentity) -> str:
-    if stages != theirs:
+def _structural_reason(
+    stages: list[str], old_stages: list[str], new: NodeIdentity, old: NodeIdentity
+) -> str:
+    if stages != old_stages:
         return (
             f"its jobs compute {' and '.join(stages)} now, and computed "
             f"{' and '.join(old_stages)}; values between these stages are not stored"
@@ -214,8 +216,8 @@ def _structural(stages: list[str], theirs: list[str], new: NodeIdentity, old: No
 
 
 def _changed(new: FingerprintEntry, old: FingerprintEntry) -> Iterator[_Change]:
-    """Yield the components that are not the same in both, the likely cause first."""
-    mine, its = new["components"], old["components"]
+    """Yield the components that differ, the likely cause first."""
+    now, before = new["components"], old["components"]
     places = {**old["places"], **new["places"]}
     names = [name for name in {**now, **before} if now.get(name) != before.get(name)]
     for name in sorted(names, key=_importance):

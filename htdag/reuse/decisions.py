@@ -6,12 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.common.text import counted
+from htdag.compile.signatures import NO_IDENTITY
 from htdag.reuse.compare import Match
 from htdag.reuse.swap import read_identity
 from htdag.runtime.dag import adopt
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class ReuseDecision:
         return f"{self.stage}: {self.what}: {self.why}"
 
 
-def decisions(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> list[ReuseDecision]:
+def decisions(run: Path, plan: Plan, matches: Mapping[str, Match]) -> list[ReuseDecision]:
     """Return the decision for each stage of a run that was just written.
 
     Parameters
@@ -48,7 +52,7 @@ def decisions(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> 
     matches : mapping
         The outcome of the comparison with the other run, by node.
     """
-    unknown = (read_identity(run) or {}).get("unknown", {})
+    unknown = (read_identity(run) or NO_IDENTITY).get("unknown", {})
     by_name = {node["name"]: node for node in plan["nodes"]}
     result = []
     for entry in plan["stages"]:
@@ -74,15 +78,13 @@ def _with(why: str, unknown: str | None) -> str:
     return f"{why}; {unknown}" if unknown else why
 
 
-def _of_items(stage: str, run: Path, node: dict[str, Any]) -> ReuseDecision:
+def _of_items(stage: str, run: Path, node: NodeEntry) -> ReuseDecision:
     if not node.get("reuse"):
         return ReuseDecision(stage, "recompute", "nothing of it was finished")
     adopted = adopt.taken(str(run), node)
     if adopted is None:
         before = " and ".join(node["parents"][:3])
-        return ReuseDecision(
-            stage, "reuse later", f"items whose inputs from {before} are unchanged"
-        )
+        return ReuseDecision(stage, "reuse later", f"items with unchanged inputs from {before}")
     if adopted.reused == adopted.items:
         return ReuseDecision(stage, "reuse", f"unchanged, {counted(adopted.items, 'item')}")
     if node["mode"] == "reduce":

@@ -15,7 +15,7 @@ from htdag.reuse.swap import copy_of, locked, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import aside, put_in_place
+from htdag.run.resubmit import put_in_place, temporary_path
 from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 

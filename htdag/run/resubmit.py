@@ -206,7 +206,7 @@ def _restart(
     write_run(plan, new, old.tag, takeover, functions, backend.scheduler(before))
     try:
         content = planfile.read(str(new))
-        found = verdicts(new, content, takeover.matches)
+        reuse = decisions(new, content, takeover.matches)
         if _is_done(old) and is_as_before(directory, new):
             _print(f"run {old.tag!r} is done already, and nothing changed")
             _deliver_again(old)
@@ -265,7 +265,7 @@ def compare(
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)
         try:
-            return verdicts(new, planfile.read(str(new)), takeover.matches)
+            return decisions(new, planfile.read(str(new)), takeover.matches)
         finally:
             remove_quietly(new)
 

@@ -152,23 +152,23 @@ class JobsLog:
         if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
             self.jobs.pop(number, None)
             return
-        number = self.jobs.get(number)
-        if number is None:
+        job = self.jobs.get(number)
+        if job is None:
             return  # a job of another DAG in the same log, or one that has left
         if kind in _STATES:
-            number.set_state(_STATES[kind], event.timestamp)
+            job.set_state(_STATES[kind], event.timestamp)
             if kind == _KINDS.EXECUTE:
                 props = event.get("ExecuteProps")
                 if props is not None:
-                    number.memory_granted = _number(props.get("Memory"))
-                number.slot = str(event.get("SlotName", ""))
+                    job.memory_granted = _number(props.get("Memory"))
+                job.slot = str(event.get("SlotName", ""))
         elif kind == _KINDS.JOB_HELD:
-            number.set_state("held", event.timestamp)
-            number.reason = str(event.get("HoldReason", ""))
-            number.code = _number(event.get("HoldReasonCode")) or 0
-            number.subcode = _number(event.get("HoldReasonSubCode")) or 0
+            job.set_state("held", event.timestamp)
+            job.reason = str(event.get("HoldReason", ""))
+            job.code = _number(event.get("HoldReasonCode")) or 0
+            job.subcode = _number(event.get("HoldReasonSubCode")) or 0
         elif kind == _KINDS.IMAGE_SIZE:
-            number.memory_used = _number(event.get("MemoryUsage")) or number.memory_used
+            job.memory_used = _number(event.get("MemoryUsage")) or job.memory_used
 
     def reconcile(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
         """Update the jobs of the run with the schedd's states, where these are later.
@@ -193,17 +193,17 @@ class JobsLog:
                 number[0], lanes.unit(str(ad.get("DAGNodeName", "")))
             )
             since = float(ad.get("EnteredCurrentStatus", now))
-            number = self.jobs.get(number)
-            if number is None:
-                number = self.jobs[number] = Job(node, *number, name, since, "schedd", lane=lane)
-            elif number.state != name:
-                number.set_state(name, since, "schedd")
+            job = self.jobs.get(number)
+            if job is None:
+                job = self.jobs[number] = Job(node, *number, name, since, "schedd", lane=lane)
+            elif job.state != name:
+                job.set_state(name, since, "schedd")
             if name == "held":
-                number.reason = str(ad.get("HoldReason", "")) or number.reason
-                number.code = int(ad.get("HoldReasonCode", number.code))
-                number.subcode = int(ad.get("HoldReasonSubCode", number.subcode))
-            number.memory_asked = _number(ad.get("RequestMemory")) or number.memory_asked
-            number.memory_used = _number(ad.get("MemoryUsage")) or number.memory_used
+                job.reason = str(ad.get("HoldReason", "")) or job.reason
+                job.code = int(ad.get("HoldReasonCode", job.code))
+                job.subcode = int(ad.get("HoldReasonSubCode", job.subcode))
+            job.memory_asked = _number(ad.get("RequestMemory")) or job.memory_asked
+            job.memory_used = _number(ad.get("MemoryUsage")) or job.memory_used
         for number, known in list(self.jobs.items()):
             # A time far in the future was written before the clock was set back.
             if number not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
@@ -299,9 +299,9 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
         started = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()
         if started and not Path(files.loop_end).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
-            found.append(inner and f"round {number} of {loop}: {inner}")
-    if not any(found):
-        final = planfile.read(str(run)).get("final")  # which fails as the others have
+            reasons.append(inner and f"round {number} of {loop}: {inner}")
+    if not any(reasons):
+        final = planfile.read(str(run)).get("final")  # it fails if any other node does
         nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagman_log.failed_nodes(text))
         nodes.pop(str(final), None)
         reasons = [f"failed: {', '.join(nodes)}"] if nodes else []
