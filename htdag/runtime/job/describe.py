@@ -31,7 +31,7 @@ _LISTED = 100  # entries of a scratch directory
 _PACKAGES = 100
 _DEEPEST = 3
 
-_RUNTIME = __package__.rpartition(".")[0] + "."  # the package that jobs run by
+_OWN = __package__.partition(".")[0]  # htdag, or in jobs the package of the runtime
 
 
 class Details:
@@ -146,8 +146,7 @@ def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:
 
 
 def _is_own(frame: FrameType) -> bool:
-    package = "%s." % frame.f_globals.get("__package__")
-    return package.startswith(_RUNTIME)
+    return str(frame.f_globals.get("__package__")).partition(".")[0] == _OWN
 
 
 def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> List[Optional[str]]:
