@@ -244,7 +244,7 @@ def _each(
     around: Surroundings,
 ) -> None:
     todo = job.description["todo"]
-    wanted = None if todo is None else set(chunkfile.chosen(todo, None))
+    wanted = None if todo is None else set(chunkfile.chosen(todo))
     total = views.total(job.description)
     done = failed = 0
     sequence = -1

@@ -123,7 +123,7 @@ def _supervise(
             return None, None, failed
         sound = eviction.truncate_to_finished(job)
         report.record_crash(job, position - 1, report.describe_exit(status))
-        skip = set(chunkfile.chosen(sound, None)) | eviction.failed_sequences(job)
+        skip = set(chunkfile.chosen(sound)) | eviction.failed_sequences(job)
 
 
 class _Before(NamedTuple):
