@@ -76,6 +76,11 @@ def set_to(**changed: str) -> Facts:
             "point-versions",
             Severity.NOTE,
         ),
+        (
+            replace(GOOD, points=(replace(POINT, version="23.8.1"), POINT)),
+            "old-version",
+            Severity.NOTE,
+        ),
         (replace(GOOD, points=()), "no-slots", Severity.BREAKS),
         (replace(GOOD, points=(replace(POINT, memory_mb=100),)), "no-slots", Severity.BREAKS),
         (replace(GOOD, points=(replace(POINT, cpus=0),)), "no-slots", Severity.BREAKS),
