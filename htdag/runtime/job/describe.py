@@ -231,8 +231,8 @@ def scratch() -> Optional[List[str]]:
     """Return the files in the job's own directory with their sizes; None where it has none."""
     folder = os.environ.get("_CONDOR_SCRATCH_DIR")
     if folder is None:
-        if os.path.exists(layout.RUN):
-            return None  # here is the run directory itself
+        if layout.is_run_directory():
+            return None
         folder = "."
     found: List[str] = []
     folders = [(folder, "", 0)]
