@@ -524,13 +524,6 @@ def on(request: pytest.FixtureRequest, runs_dir: Path) -> Iterator[str]:
             yield "condor"
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A folder under /tmp, which even the blind execute point shares."""
-    tmp_path.chmod(0o777)
-    return tmp_path
-
-
 def called(folder: Path, name: str, x: int) -> None:
     with open(folder / "calls", "a") as file:
         file.write(f"{name}{x}\n")
