@@ -52,7 +52,7 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
             results[name] = given[name]
             continue
         if stage.loop is not None:
-            results[name] = _repeated(graph, name, results)
+            results[name] = repeated(graph, name, results)
             continue
         bound = {}
         for above, _, data in graph.in_edges(name, data=True):
@@ -64,7 +64,7 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
         if stage.data is not None:
             results[name] = source_items(stage)
         else:
-            call = functools.partial(_call_on_copies, stage.function, bound)
+            call = functools.partial(call_on_copies, stage.function, bound)
             mean = _without_failed if stage.options.on_error == "skip" else MEANINGS[stage.kind]
             results[name] = mean(stage, call, *inputs)
     return results
@@ -93,7 +93,7 @@ def _accepted(function: Callable[..., Any], items: list[Any]) -> list[Any]:
     return found
 
 
-def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
+def repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
     """The last state of a loop."""
     data = graph.nodes[name]
     loop, names = data["stage"].loop, data["names"]
@@ -119,7 +119,7 @@ def source_items(stage: htdag.Stage) -> list[Any]:
     return [pickled.load_copy() for pickled in stage.data.pickles()]
 
 
-def _call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
+def call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
     return function(*copy.deepcopy(values), **copy.deepcopy({**named, **bound}))
 
 
@@ -134,7 +134,7 @@ def _reduce(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> A
     return functools.reduce(call, values)
 
 
-def _keyed(
+def keyed(
     stage: htdag.Stage, items: list[Any], key: Callable[..., Any]
 ) -> list[tuple[Any, list[Any]]]:
     """Pairs of a key and its items, in the order of the digests of the keys."""
@@ -147,15 +147,15 @@ def _keyed(
 
 def _reduce_by_key(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
     if stage.key is None:
-        groups = _keyed(stage, items, lambda pair: pair[0])
+        groups = keyed(stage, items, lambda pair: pair[0])
         groups = [(key, [value for _, value in pairs]) for key, pairs in groups]
     else:
-        groups = _keyed(stage, items, stage.key)
+        groups = keyed(stage, items, stage.key)
     return [(key, functools.reduce(call, values)) for key, values in groups]
 
 
 def _distinct(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    return [items[0] for _, items in _keyed(stage, items, stage.key or (lambda item: item))]
+    return [items[0] for _, items in keyed(stage, items, stage.key or (lambda item: item))]
 
 
 def _batch(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
@@ -170,7 +170,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "reduce": _reduce,
     "fold": _reduce,
     "count": lambda stage, call, items: len(items),
-    "group_by": lambda stage, call, items: _keyed(stage, items, stage.key),
+    "group_by": lambda stage, call, items: keyed(stage, items, stage.key),
     "reduce_by_key": _reduce_by_key,
     "distinct": _distinct,
     "sort_by": lambda stage, call, items: sorted(items, key=stage.key, reverse=stage.reverse),
