@@ -486,6 +486,19 @@ def kept():
 LAYOUTS = {
     "batches of a source": (lambda: numbers().batch(3, name="b"), ["b 4/4"]),
     "batches": (lambda: few().batch(3, name="b"), ["a 5/10", "b 4/4"]),
+    "batches in chunks of their own": (
+        lambda: numbers(name="n").batch(2, name="b").map(inc, name="c", chunk_size=2),
+        ["b.c 3/5"],
+    ),
+    "batches in chunks, and others": (
+        lambda: (
+            numbers(name="n")
+            .batch(2, name="b")
+            .map(inc, name="c", chunk_size=2)
+            .map(inc, name="d", chunk_size=3)
+        ),
+        ["b.c 3/5", "d 2/5"],
+    ),
     "batches of what is left": (lambda: kept().batch(3, name="b"), ["a 5/10", "b 4/?"]),
     "what is left": (lambda: kept().map(inc, name="b", fuse=False), ["a 5/10", "b 5/10"]),
     "batches of what is made of what is left": (
