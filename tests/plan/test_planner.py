@@ -501,6 +501,10 @@ LAYOUTS = {
     ),
     "batches of what is left": (lambda: kept().batch(3, name="b"), ["a 5/10", "b 4/?"]),
     "what is left": (lambda: kept().map(inc, name="b", fuse=False), ["a 5/10", "b 5/10"]),
+    "what is left of what is left": (
+        lambda: kept().map(inc, name="b", on_error="skip"),
+        ["a.b 5/10"],
+    ),
     "batches of what is made of what is left": (
         lambda: kept().map(inc, name="b", fuse=False).batch(3, name="c"),
         ["a 5/10", "b 5/10", "c 4/?"],
