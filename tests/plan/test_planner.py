@@ -597,6 +597,8 @@ def test_how_each_node_is_laid_out(case):
     make, expected = LAYOUTS[case]
     found = plan(make())
     assert [layout(node) for node in found.nodes] == expected
+    # Only what somebody needs is written.
+    assert [output.stage for output in found.nodes[-1].outputs] == list(found.targets)
     for node in found.nodes:
         counted = node.dynamic or node.input.view in ("group_by", "reduce_by_key", "distinct")
         assert (node.boundaries == ()) == counted
