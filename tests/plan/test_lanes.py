@@ -74,6 +74,11 @@ def test_a_chain_is_cut_as_it_was_asked_for():
     assert "lanes=4" in chain.reason
 
 
+def test_a_chunk_size_that_makes_the_same_chunks_does_not_matter():
+    plan = flow(second(first(chunk_size=5), chunk_size=5), lanes=4).plan()
+    assert cut(plan) == {"first": 4, "second": 4}
+
+
 def test_branches_are_in_the_same_lanes():
     start = first()
     plan = flow(second(start), second(start, name="other"), lanes=3).plan()

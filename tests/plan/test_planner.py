@@ -349,6 +349,8 @@ def test_a_stages_chunk_size_goes_before_its_sources():
 def test_a_pipelines_chunk_size_holds_where_none_is_given():
     (node,) = plan(numbers(10).map(inc), chunk_size=5).nodes
     assert node.boundaries == (0, 5, 10)
+    found = plan(numbers(10).reduce(add, name="r"), chunk_size=5)
+    assert found["r.combine"].boundaries == (0, 5, 10)
 
 
 def test_a_sources_chunk_size_goes_before_the_pipelines():

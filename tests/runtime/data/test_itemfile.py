@@ -289,6 +289,15 @@ def test_a_new_file_is_for_its_owner_only(path):
     assert Path(write(path)).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_in_place_of_another_is_not_what_an_earlier_writer_writes_to(path):
+    lost = ItemWriter(str(path))
+    write(path)
+    lost.value("0", b"of a job that HTCondor has lost sight of")
+    lost.end(0, 0)
+    lost.close()
+    assert list(itemfile.read(str(path))) == frames()
+
+
 def test_close_returns_the_size(path):
     writer = ItemWriter(str(path))
     writer.value("0", b"x" * 1000)
