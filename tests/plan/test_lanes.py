@@ -193,6 +193,10 @@ def test_where_one_slow_chunk_holds_all_back_lanes_are_chosen():
     assert chain.lanes > 1
     assert cut(plan) == {"first": chain.lanes, "second": chain.lanes}
     assert chain.laned < 0.9 * chain.plain
+    # The slowest of jobs that are twice as long takes twice as long.
+    twice = flow(second(first(24, chunk_size=2)))
+    plan = chosen(twice, first=measured(60, slowest=1200, jobs=12), second=measured(1))
+    assert 2400 < plan.chains[0].plain < 3600
     text = flow(second(start), lanes=2).explain()
     assert "first, second: 2 lanes; as given (lanes=2)" in text
 

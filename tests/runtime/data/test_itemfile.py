@@ -405,8 +405,10 @@ def test_a_wrong_count_in_a_sound_trailer_is_found(path):
     header = framing.HEADER.pack(itemfile.TRAILER, 0, 0, 0, 0, len(data))
     checksum = framing.CRC.pack(zlib.crc32(data, zlib.crc32(header)))
     path.write_bytes(path.read_bytes()[: -framing.TRAILER_SIZE] + header + checksum + data)
-    with pytest.raises(DamagedFile, match="number of values"):
-        list(itemfile.read(str(path)))
+    for reader in (itemfile.read, lambda name: itemfile.index(name, whole=True)):
+        with pytest.raises(DamagedFile, match="number of values"):
+            list(reader(str(path)))
+    assert [extent.first for extent in itemfile.index(str(path))] == list(ITEMS)
 
 
 def test_repair_cuts_to_the_finished_items_at_every_length(path):
