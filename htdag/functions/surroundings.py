@@ -14,10 +14,14 @@ import resource
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.functions.reach import reach
-from htdag.runtime.job import settings
+from htdag.runtime.job import process_state
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import Deciding, Logging, SurroundingsEntry
+
 
 # What belongs to a machine, a session or a program there, and means nothing in a job.
 _STAYS = re.compile(
@@ -29,7 +33,7 @@ _STAYS = re.compile(
 _DEFAULT_LIMIT = 1000  # of recursion, in a new process
 
 
-def of_node(functions: Iterable[Any]) -> dict[str, Any]:
+def of_node(functions: Iterable[Any]) -> SurroundingsEntry:
     """Return what the jobs of a node are to find, and of that what can change its results.
 
     Parameters
@@ -106,28 +110,28 @@ def _variables_of_language() -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(os.environ.items())
-        if name in ("LANG", "LANGUAGE", "TZ", *settings.THREADS) or name.startswith("LC_")
+        if name in ("LANG", "LANGUAGE", "TZ", *process_state.THREADS) or name.startswith("LC_")
     }
 
 
-def _state_of_numbers() -> dict[str, Any]:
+def _state_of_numbers() -> Deciding:
     """Return what decides how numbers are computed and shown, where it is not the default."""
-    found: dict[str, Any] = {}
+    found: Deciding = {}
     decimal = sys.modules.get("decimal")
     if decimal is not None:
-        own = settings.of_decimal(decimal.getcontext())
-        if own != settings.of_decimal(decimal.Context()):
+        own = process_state.of_decimal(decimal.getcontext())
+        if own != process_state.of_decimal(decimal.Context()):
             found["decimal"] = own
     numpy = sys.modules.get("numpy")
-    if numpy is not None and numpy.geterr() != settings.NUMPY:
+    if numpy is not None and numpy.geterr() != process_state.NUMPY:
         found["numpy"] = dict(numpy.geterr())
-    locale = settings.locale()
+    locale = process_state.locale()
     if locale:
         found["locale"] = locale
     return found
 
 
-def _logging() -> dict[str, Any] | None:
+def _logging() -> Logging | None:
     """Return what is logged to the terminal: the root's level and format, the levels of others."""
     root = logging.getLogger()
     shown = [

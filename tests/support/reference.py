@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 from htdag.compile import write_run
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.observe import outcomes
-from htdag.runtime import lanes, layout
-from htdag.runtime.dag import judgement, looping, progress
+from htdag.runtime import lanes, planfile
+from htdag.runtime.dag import judgement, looping
 from htdag.runtime.data import keyhash
 from htdag.runtime.job import compute, worker
-from htdag.stages import MISSING, PER_ITEM
+from htdag.runtime.layout import AttemptFiles, NodeFiles
+from htdag.stages import MISSING, Iterate
 from htdag.stages.graph import upstreams
+from htdag.stages.operations import Elementwise, GroupBy
 from htdag.stages.sources import FileSource
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
         if given is not None and name in given:
             results[name] = given[name]
             continue
-        if stage.loop is not None:
+        if isinstance(stage.operation, Iterate):
             results[name] = repeated(graph, name, results)
             continue
         bound = {}
@@ -61,25 +63,33 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
             [results[above]] if graph.nodes[above]["stage"].one else results[above]
             for above in upstreams(graph, name)
         ]
-        if stage.data is not None:
+        if stage.source is not None:
             results[name] = source_items(stage)
         else:
-            call = functools.partial(call_on_copies, stage.function, bound)
-            mean = _without_failed if stage.options.on_error == "skip" else MEANINGS[stage.kind]
-            results[name] = mean(stage, call, *inputs)
+            call = functools.partial(call_on_copies, function_of(stage), bound)
+            mean = _without_failed if stage.options.on_error == "skip" else _meaning
+            results[name] = mean(stage.operation, call, *inputs)
     return results
 
 
-def _without_failed(stage: htdag.Stage, call: Callable[..., Any], *inputs: list[Any]) -> Any:
+def function_of(stage: htdag.Stage) -> Callable[..., Any] | None:
+    return getattr(stage.operation, "function", None)
+
+
+def _meaning(operation: Any, call: Callable[..., Any], *inputs: list[Any]) -> Any:
+    return MEANINGS[operation.kind](operation, call, *inputs)
+
+
+def _without_failed(operation: Any, call: Callable[..., Any], *inputs: list[Any]) -> Any:
     """What a stage gives of the items that do not fail in it: each is tried alone."""
-    if stage.kind == "group_by":
-        inputs = (_accepted(stage.key, inputs[0]),)
-    if stage.kind not in PER_ITEM:
-        return MEANINGS[stage.kind](stage, call, *inputs)
+    if isinstance(operation, GroupBy):
+        inputs = (_accepted(operation.key, inputs[0]),)
+    if not isinstance(operation, Elementwise):
+        return _meaning(operation, call, *inputs)
     found: list[Any] = []
     for item in inputs[0]:
         with contextlib.suppress(Exception):
-            found += MEANINGS[stage.kind](stage, call, [item])
+            found += _meaning(operation, call, [item])
     return found
 
 
@@ -96,7 +106,7 @@ def _accepted(function: Callable[..., Any], items: list[Any]) -> list[Any]:
 def repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
     """The last state of a loop."""
     data = graph.nodes[name]
-    loop, names = data["stage"].loop, data["names"]
+    loop, names = data["stage"].operation, data["names"]
     start, *outside = upstreams(graph, name)
     given = {other: results[other] for other in outside}
     state = results[start]
@@ -114,29 +124,28 @@ def repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
 
 
 def source_items(stage: htdag.Stage) -> list[Any]:
-    if isinstance(stage.data, FileSource):
-        return [Path(path) for path in stage.data.items]
-    return [pickled.load_copy() for pickled in stage.data.pickles()]
+    assert stage.source is not None
+    if isinstance(stage.source, FileSource):
+        return [Path(path) for path in stage.source.items]
+    return [pickled.load_copy() for pickled in stage.source.pickles()]
 
 
 def call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
     return function(*copy.deepcopy(values), **copy.deepcopy({**named, **bound}))
 
 
-def _starmap(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+def _starmap(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
     return [call(**item) if isinstance(item, dict) else call(*item) for item in items]
 
 
-def _reduce(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> Any:
-    values = list(items) if stage.initial is MISSING else [stage.initial, *items]
+def _reduce(operation: Any, call: Callable[..., Any], items: list[Any]) -> Any:
+    values = list(items) if operation.initial is MISSING else [operation.initial, *items]
     if not values:
-        raise EmptyReduce(stage.name)
+        raise EmptyReduce
     return functools.reduce(call, values)
 
 
-def keyed(
-    stage: htdag.Stage, items: list[Any], key: Callable[..., Any]
-) -> list[tuple[Any, list[Any]]]:
+def keyed(operation: Any, items: list[Any], key: Callable[..., Any]) -> list[tuple[Any, list[Any]]]:
     """Pairs of a key and its items, in the order of the digests of the keys."""
     groups: dict[bytes, tuple[Any, list[Any]]] = {}
     for item in copy.deepcopy(items):
@@ -145,41 +154,46 @@ def keyed(
     return [groups[digest] for digest in sorted(groups)]
 
 
-def _reduce_by_key(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    if stage.key is None:
-        groups = keyed(stage, items, lambda pair: pair[0])
+def _reduce_by_key(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    if operation.key is None:
+        groups = keyed(operation, items, lambda pair: pair[0])
         groups = [(key, [value for _, value in pairs]) for key, pairs in groups]
     else:
-        groups = keyed(stage, items, stage.key)
+        groups = keyed(operation, items, operation.key)
     return [(key, functools.reduce(call, values)) for key, values in groups]
 
 
-def _distinct(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    return [items[0] for _, items in keyed(stage, items, stage.key or (lambda item: item))]
+def _distinct(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    return [items[0] for _, items in keyed(operation, items, operation.key or (lambda item: item))]
 
 
-def _batch(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    return [items[n : n + stage.number] for n in range(0, len(items), stage.number)]
+def _batch(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    return [items[n : n + operation.number] for n in range(0, len(items), operation.number)]
 
 
 MEANINGS: dict[str, Callable[..., Any]] = {
-    "map": lambda stage, call, items: [call(item) for item in items],
+    "map": lambda operation, call, items: [call(item) for item in items],
     "starmap": _starmap,
-    "flat_map": lambda stage, call, items: [new for item in items for new in call(item)],
-    "filter": lambda stage, call, items: [item for item in items if call(item)],
+    "flat_map": lambda operation, call, items: [new for item in items for new in call(item)],
+    "filter": lambda operation, call, items: [item for item in items if call(item)],
     "reduce": _reduce,
     "fold": _reduce,
-    "count": lambda stage, call, items: len(items),
-    "group_by": lambda stage, call, items: keyed(stage, items, stage.key),
+    "count": lambda operation, call, items: len(items),
+    "group_by": lambda operation, call, items: keyed(operation, items, operation.key),
     "reduce_by_key": _reduce_by_key,
     "distinct": _distinct,
-    "sort_by": lambda stage, call, items: sorted(items, key=stage.key, reverse=stage.reverse),
-    "take": lambda stage, call, items: items[: stage.number],
+    "sort_by": lambda operation, call, items: sorted(
+        items, key=operation.key, reverse=operation.reverse
+    ),
+    "take": lambda operation, call, items: items[: operation.number],
     "batch": _batch,
-    "zip": lambda stage, call, *inputs: list(zip(*inputs, strict=False)),
-    "product": lambda stage, call, *inputs: list(itertools.product(*inputs)),
-    "combinations": lambda stage, call, items: list(itertools.combinations(items, stage.number)),
-    "concat": lambda stage, call, *inputs: list(itertools.chain(*inputs)),
+    "enumerate": lambda operation, call, items: list(enumerate(items, operation.number)),
+    "zip": lambda operation, call, *inputs: list(zip(*inputs, strict=False)),
+    "product": lambda operation, call, *inputs: list(itertools.product(*inputs)),
+    "combinations": lambda operation, call, items: list(
+        itertools.combinations(items, operation.number)
+    ),
+    "concat": lambda operation, call, *inputs: list(itertools.chain(*inputs)),
 }
 
 
@@ -209,14 +223,12 @@ def without_fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def job_streams(run: Path, node: str, chunk: str, attempt: int) -> Iterator[None]:
+def job_streams(job: AttemptFiles) -> Iterator[None]:
     """Send this process's output to the files of a job, as what starts one does."""
     saved = [os.dup(1), os.dup(2)]
     streams = sys.stdout, sys.stderr
-    for number, path in enumerate((layout.stdout, layout.stderr), 1):
-        opened = os.open(
-            run / path(node, chunk, attempt), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        )
+    for number, path in enumerate((job.stdout, job.stderr), 1):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
     try:
@@ -229,19 +241,20 @@ def job_streams(run: Path, node: str, chunk: str, attempt: int) -> Iterator[None
             os.close(descriptor)
 
 
-def listed(run: Path, unit: str) -> list[tuple[str, int]]:
+def listed(run: Path, name: str) -> list[tuple[int, int]]:
     """Chunk and attempt of the jobs that a node, or a lane of one, would queue now."""
-    lines = (run / layout.chunk_list(*lanes.unit(unit))).read_text(encoding="utf-8").splitlines()
-    jobs = [line.split(", ", 2)[:2] for line in lines]
-    return [(chunk, int(attempt)) for chunk, attempt in jobs]
+    unit = lanes.unit(name)
+    lines = Path(NodeFiles(run, unit.node).chunk_list(unit.lane)).read_text(encoding="utf-8")
+    jobs = [line.split(", ", 2)[:2] for line in lines.splitlines()]
+    return [(int(chunk), int(attempt)) for chunk, attempt in jobs]
 
 
-def work(run: Path, node: str, chunk: str = "0000", attempt: int = 1) -> int:
+def work(run: Path, node: str, chunk: int = 0, attempt: int = 1) -> int:
     """Do one job and return its exit status."""
     here = Path.cwd()
     os.chdir(run)
     try:
-        with job_streams(run, node, chunk, attempt):
+        with job_streams(NodeFiles("", node).attempt(chunk, attempt)):
             return worker.work(node, chunk, attempt)
     finally:
         os.chdir(here)
@@ -255,7 +268,7 @@ def run_nodes(
     ``choose`` picks which of those that could run has its next attempt: DAGMan promises no order
     but that of parents and children.
     """
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
     finished = set(map(lanes.unit, done))
     failed: list[str] = []
@@ -273,8 +286,8 @@ def run_nodes(
         unit = lanes.unit(choose(ready))
         node = plan["by_name"][unit.node]
         if node["mode"] == "loop":
-            number = layout.last_round(str(run), unit.node)
-            returned = run_nodes(run / layout.one_round(unit.node, number), choose)
+            number = NodeFiles(run, unit.node).last_round()
+            returned = run_nodes(Path(NodeFiles(run, unit.node).round(number)), choose)
             verdict = looping.judge(str(run), plan, node, len(returned))
             if verdict.status == looping.DONE:
                 finished.add(unit)
@@ -299,7 +312,7 @@ def run_nodes(
 
 def result(run: Path, stage: str) -> Any:
     """The result of a stage whose values were written, from a run directory that is done."""
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     frames = outcomes.stage_values(run, plan, stage, whole=True)
     values = [outcomes.load_value(frame, run) for _, frame in frames]
     if outcomes.stage_entry(plan, stage)["one"]:

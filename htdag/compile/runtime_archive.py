@@ -127,6 +127,7 @@ def _sources() -> dict[str, bytes]:
         **{
             f"htdag_runtime/{path.relative_to(package).as_posix()}": path.read_bytes()
             for path in sorted(package.rglob("*.py"))
+            if path.parent.name != "formats"  # types alone, which nobody imports there
         },
         **{
             path.relative_to(root.parent).as_posix(): path.read_bytes()
