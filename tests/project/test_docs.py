@@ -212,7 +212,7 @@ def test_the_page_of_the_command_line_has_every_command():
 def test_names_in_the_text_exist():
     owners = {"htdag": htdag, "run": htdag.Run, "flow": htdag.Pipeline, "Run": htdag.Run}
     owners |= {"Environment": htdag.Environment, "Pipeline": htdag.Pipeline, "Stage": htdag.Stage}
-    others = {"run.tag", "run.path", "run.sh", "htdag.NAME"}
+    others = {"run.tag", "run.path", "run.json", "run.sh", "htdag.NAME"}
     named = set()
     for page in PAGES:
         text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)

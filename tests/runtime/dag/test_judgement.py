@@ -467,7 +467,7 @@ def test_files_are_put_where_they_are_wanted_when_the_whole_node_is_done(tmp_pat
     folder.rmdir()
     folder.write_text("no folder")
     assert judged(units[-1]) == 1
-    log = (run / layout.logs(NODE) / "post.log").read_text()
+    log = run.joinpath("nodes", NODE, "log", "post.log").read_text()
     assert "the returned files cannot be put where they are wanted" in log.splitlines()[-1]
 
 
