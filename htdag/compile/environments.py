@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.package import FOLDER
 from htdag.compile.node_content import functions_of
@@ -22,6 +22,10 @@ from htdag.functions.project import package_folders
 from htdag.plan import Node, Plan
 from htdag.runtime import layout
 from htdag.runtime.layout import RunFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import EnvironmentEntry
+
 
 _RUN = """\
 #!/bin/sh
@@ -211,7 +215,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
+def content(node: Node, placed: Mapping[Environment, Placed]) -> EnvironmentEntry:
     """Return what the jobs of a node are to compare, and what to say where it differs."""
     environment = placed[environment_of(node)].environment
     reached = _reached(node)
@@ -221,7 +225,7 @@ def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
         "folders": [] if environment.brings_packages else package_folders(),
         "distributions": own_distributions(reached),
         "packages": [
-            [package.module, package.distribution, package.version, package.required]
+            (package.module, package.distribution, package.version, package.required)
             for package in packages
         ],
         "remedy": {

@@ -1,14 +1,17 @@
-"""How the functions of `on_success` and `on_failure` went, from the record of the FINAL node."""
+"""The calls of the functions of `on_success` and `on_failure`, from the FINAL node's record."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.common.text import visible
 from htdag.runtime.data import recordfile
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,17 @@ class FinalCall:
     function : str
         Its name.
     when : str
-        ``"success"`` or ``"failure"``: what it was called for.
+        ``"success"`` or ``"failure"``: how the run had ended.
     time : float
-        When, in seconds since the epoch.
+        When it was called, in seconds since the epoch.
     seconds : float
         How long it took.
     error : str
-        The exception's type and message; "" where it returned.
+        The exception's type and message; "" if it returned.
     traceback : str
-        Its traceback; "" where there is none.
+        The traceback; "" if it returned.
     stdout, stderr : str
-        What it printed.
+        Its output.
     """
 
     function: str
@@ -47,29 +50,28 @@ class FinalCall:
         return visible(f"{what}: failed: {self.error}" if self.error else f"{what}: done")
 
 
-def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:
-    """Return the calls so far, the oldest first."""
+def calls(run: Path, plan: Plan) -> list[FinalCall]:
+    """Return the calls so far, oldest first."""
     node = plan.get("final")
     if node is None:
         return []
-    found = []
-    for line in recordfile.lines(NodeFiles(run, node).final_record):
-        entry = line["final"]
-        error = entry["error"] or {}
+    result = []
+    for entry in recordfile.final_calls(NodeFiles(run, node).final_record):
+        error = entry["error"]
         stem = Path(NodeFiles(run, node).logs) / entry["stem"]
-        found.append(
+        result.append(
             FinalCall(
                 entry["function"],
                 entry["when"],
                 entry["time"],
                 entry["seconds"],
                 f"{error['type']}: {error['message']}" if error else "",
-                error.get("traceback", ""),
+                error["traceback"] if error else "",
                 _text(stem.with_suffix(".out")),
                 _text(stem.with_suffix(".err")),
             )
         )
-    return found
+    return result
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What failed in a run, from the records of its jobs."""
+"""The errors of a run, from the records of its jobs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.text import visible
 from htdag.observe.outcomes import Sources
-from htdag.runtime import layout
-from htdag.runtime.dag import delivery, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import delivery
 from htdag.runtime.data import recordfile
 from htdag.runtime.job.environment import MISMATCHES
 from htdag.runtime.layout import NodeFiles
+from htdag.runtime.planfile import RunPlan
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
+    from htdag.runtime.formats.record import RecordContext, RecordError, RecordStart, RecordStreams
 
 _NOT_DELIVERED = "NotDelivered"
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
@@ -27,11 +32,11 @@ class FrameLocals:
     Attributes
     ----------
     file, function : str
-        Where.
+        The file and function of the frame.
     line : int
-        The line that was being run.
+        The line that was executed.
     names : dict of str to str
-        The variables. Values are cut, and those of names such as ``password`` are not shown.
+        The variables. Long values are cut, and those of names such as ``password`` are hidden.
     """
 
     file: str
@@ -42,38 +47,38 @@ class FrameLocals:
 
 @dataclass(frozen=True)
 class ItemError:
-    """Why one item, or a whole job, has no result.
+    """The reason why one item, or a whole job, has no result.
 
     Attributes
     ----------
     stage : str
-        The stage at whose function it happened.
+        The stage whose function failed.
     key : str or None
-        The item; None where the whole job failed.
+        The key of the item; None if the whole job failed.
     type : str
         The exception's type, such as ``"ValueError"``, or one of htdag's own words:
-        ``ProcessDied``, ``JobEnded``, ``NotDelivered`` (returned files could not be put where they
-        are wanted), and for environments that do not fit ``PythonVersionMismatch``,
+        ``ProcessDied``, ``JobEnded``, ``NotDelivered`` (returned files could not be moved to their
+        destination), and for environments that do not fit ``PythonVersionMismatch``,
         ``PackagesMissing``, ``PythonNotFound``, ``EnvironmentNotReady``.
     message : str
         The exception's message.
     traceback : str
-        The traceback, from the user's first frame on; "" where there is none.
+        The traceback, from the user's first frame on; "" if there is none.
     host : str
         The machine it ran on.
     python : str
         The version and path of the Python it ran with.
     node, chunk, attempt
-        The job: its DAGMan node, the number of its chunk, and which attempt.
+        The job: its DAGMan node, the number of its chunk, and the attempt.
     stdout, stderr : str
-        What the item printed (at most the last 4,000 characters).
+        The output of the item (at most the last 4,000 characters).
     item : str
-        The item that the node was given, as a short text; "" where it was not known.
+        The node's input, as a short text; "" if unknown.
     argument : str
-        What the stage itself was given, where that is not the item.
+        The stage's own input, if that is not the node's.
     locals : tuple of FrameLocals
-        The variables of the user's frames, outermost first. Of many errors with the same traceback
-        in one job the first three have them.
+        The variables of the user's frames, outermost first. If a job has many errors with the same
+        traceback, only the first three have them.
     time : float or None
         When it happened, in seconds since the epoch.
     packages : dict of str to str
@@ -83,10 +88,10 @@ class ItemError:
     system : str
         The system and kernel of the machine.
     differs : str
-        Packages that have another version there than where the script ran; "" where none is known.
+        Packages whose versions differ from those where the script ran; "" if none are known.
     rounds : tuple of int
-        The round of a loop in which it happened; of loops within loops all of them, outermost
-        first. () outside of loops.
+        The round of the loop in which it happened; for nested loops the rounds of all, outermost
+        first; () outside of loops.
     """
 
     stage: str
@@ -110,12 +115,12 @@ class ItemError:
     scratch: tuple[str, ...] = ()
     system: str = ""
     rounds: tuple[int, ...] = ()
-    _loop: str = field(default="", repr=False, compare=False)  # the outermost one
+    _loops: tuple[str, ...] = field(default=(), repr=False, compare=False)  # outermost first
     _sequence: int | None = field(default=None, repr=False, compare=False)
     _sources: Sources | None = field(default=None, repr=False, compare=False)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Be shown as text by IPython and notebooks."""
+        """Print it as text in IPython and notebooks."""
         printer.text(str(self))
 
     def __str__(self) -> str:
@@ -129,16 +134,16 @@ class ItemError:
 
     @property
     def source(self) -> Any:
-        """The item of the source that it comes from; for files the path. None where none is.
+        """The source item that it comes from (for files the path); None if there is none.
 
-        It is read from the run's files, so it needs the modules of its value.
+        It is read from the run's files, so this needs the modules of its value.
         """
         if self._sources is None or self.key is None:
             return None
         return self._sources.of(self.node, self.key)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all that is known of it as values that JSON can hold."""
+        """Return all fields, as values that JSON can represent."""
         content = {
             entry.name: getattr(self, entry.name)
             for entry in fields(self)
@@ -167,9 +172,9 @@ class ItemError:
 
 
 def errors(
-    run: Path, plan: dict[str, Any], stage: str | None = None, *, streams: bool = True
+    run: Path, plan: Plan, stage: str | None = None, *, streams: bool = True
 ) -> Iterator[ItemError]:
-    """Yield the errors that the last attempt of each chunk left, in the order of the pipeline.
+    """Yield the errors of the last attempt of each chunk, in the order of the pipeline.
 
     Parameters
     ----------
@@ -180,63 +185,42 @@ def errors(
     stage : str, optional
         Only the errors of this stage.
     streams : bool
-        Read what the items printed too.
+        Read also the output of items.
     """
-    sources = Sources(run, plan)
-    for node in plan["nodes"]:
-        if node["mode"] == "loop":
-            for number, folder, inner in _rounds(run, node):
-                wanted = None if stage == node["name"] else stage
-                for error in errors(folder, inner, wanted, streams=streams):
-                    yield replace(error, rounds=(number, *error.rounds), _loop=node["name"])
+    sources: dict[str, Sources] = {}
+    for place, node in planfile.walk_nodes(RunPlan(str(run), plan)):
+        wanted = None if stage in place.loops else stage
+        if wanted not in (None, *node["stages"], *node["outputs"]):
             continue
-        if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
-            continue
-        unfit: dict[str, list[ItemError]] = {}
-        for chunk, attempts in sorted(NodeFiles(run, node["name"]).attempts().items()):
-            for error in chunk_errors(run, node, chunk, attempts[-1], sources, streams=streams):
-                if stage is not None and error.stage != stage:
-                    continue
-                if error.type in MISMATCHES:
-                    unfit.setdefault(error.type, []).append(error)
-                else:
-                    yield error
-        for alike in unfit.values():
-            yield _once(alike)
-        problem = delivery.problem_of(str(run), node)
-        if problem:
-            name = (node["stages"] or node["outputs"])[-1]
-            yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
+        if place.folder not in sources:
+            sources[place.folder] = Sources(Path(place.folder), place.plan)
+        for error in _node_errors(place, node, sources[place.folder], streams):
+            if wanted in (None, error.stage):
+                yield error
 
 
-def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:
-    """Yield the rounds of a loop: number, run directory and plan."""
-    files = NodeFiles(run, node["name"])
-    for number in range(1, files.last_round() + 1):
-        folder = Path(files.round(number))
-        yield number, folder, progress.read_plan(str(folder))
+def _node_errors(
+    place: RunPlan, node: NodeEntry, sources: Sources, streams: bool
+) -> Iterator[ItemError]:
+    """Yield the errors of a node, those of environments that do not fit once for all jobs."""
+    files = NodeFiles(place.folder, node["name"])
+    unfit: dict[str, list[ItemError]] = {}
+    for chunk, attempts in sorted(files.attempts().items()):
+        for error in chunk_errors(place, node, chunk, attempts[-1], sources, streams=streams):
+            if error.type in MISMATCHES:
+                unfit.setdefault(error.type, []).append(error)
+            else:
+                yield error
+    for alike in unfit.values():
+        yield _merged(alike)
+    problem = delivery.problem_of(place.folder, node)
+    if problem:
+        name = (node["stages"] or node["outputs"])[-1]
+        yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
 
 
-def place(run: Path, plan: dict[str, Any], error: ItemError) -> tuple[Path, dict[str, Any]] | None:
-    """Return the run directory, that of a round for a stage in a loop, and the node of an error."""
-    if not error.rounds:
-        return run, plan["by_name"][error.node]
-    for node in plan["nodes"]:
-        if node["mode"] != "loop":
-            continue
-        folder = Path(NodeFiles(run, node["name"]).round(error.rounds[0]))
-        if not folder.is_dir():
-            continue
-        inner = progress.read_plan(str(folder))
-        if len(error.rounds) > 1 or error.node in inner["by_name"]:
-            found = place(folder, inner, replace(error, rounds=error.rounds[1:]))
-            if found is not None:
-                return found
-    return None
-
-
-def _once(alike: list[ItemError]) -> ItemError:
-    """Return one error for all jobs of a node whose environment did not fit."""
+def _merged(alike: list[ItemError]) -> ItemError:
+    """Return one error for all jobs of a node whose environment does not fit."""
     first = alike[0]
     if len(alike) == 1:
         return first
@@ -246,25 +230,26 @@ def _once(alike: list[ItemError]) -> ItemError:
     return replace(first, message=message)
 
 
-def differences(run: Path, plan: dict[str, Any]) -> str:
-    """Return in one line which packages had other versions in jobs; "" where none is known."""
-    found: dict[str, set[str]] = {}
+def differences(run: Path, plan: Plan) -> str:
+    """Return a line about packages whose versions differ in jobs; "" if there are none."""
+    versions: dict[str, set[str]] = {}
     for node in plan["nodes"]:
         if not node.get("compares"):
             continue
         files = NodeFiles(run, node["name"])
         for chunk, attempts in files.attempts().items():
             for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
-                for name, there, here in line.get("differs", ()):
-                    found.setdefault(f"{name} {here} here", set()).add(there)
+                for name, remote, local in line.get("differs", ()):
+                    versions.setdefault(f"{name} {local} here", set()).add(remote)
     return "; ".join(
-        f"{what}, {' and '.join(sorted(there))} in jobs" for what, there in sorted(found.items())
+        f"{what}, {' and '.join(sorted(remote))} in jobs"
+        for what, remote in sorted(versions.items())
     )
 
 
 def chunk_errors(
-    run: Path,
-    node: dict[str, Any],
+    place: RunPlan,
+    node: NodeEntry,
     chunk: int,
     attempt: int,
     sources: Sources | None = None,
@@ -272,53 +257,53 @@ def chunk_errors(
     streams: bool = True,
 ) -> Iterator[ItemError]:
     """Yield the errors of one job."""
-    job = NodeFiles(run, node["name"]).attempt(chunk, attempt)
-    if (recordfile.end(job.record) or {"remaining": 1})["remaining"] == 0:
-        return  # not to be read to its end only for this
-    found: list[dict[str, Any]] = []
-    start: dict[str, Any] = {}
-    context: dict[str, Any] = {}
-    printed: dict[int, dict[str, Any]] = {}
+    job = NodeFiles(place.folder, node["name"]).attempt(chunk, attempt)
+    end = recordfile.end(job.record)
+    if end is not None and end["remaining"] == 0:
+        return  # the rest of the record need not be read
+    entries: list[RecordError] = []
+    start: RecordStart | None = None
+    context: RecordContext = {}
+    printed: dict[int | None, RecordStreams] = {}
     texts: dict[str, str] = {}
-    end: dict[str, Any] | None = None
-    differs: list[list[str]] = []
+    differs: list[tuple[str, str, str]] = []
     for line in recordfile.lines(job.record):
         start = line.get("start", start)
         context = line.get("context", context)
         end = line.get("end", end)
         differs = line.get("differs", differs)
         if "error" in line:
-            found.append(line["error"])
+            entries.append(line["error"])
         elif streams and "streams" in line:
             printed[line["streams"]["sequence"]] = line["streams"]
     if end is not None and end.get("killed") and end["remaining"] != 0:
-        found.append(
+        entries.append(
             {
                 "stage": (node["stages"] or node["outputs"])[0],
                 "key": None,
                 "sequence": None,
                 "type": "JobEnded",
-                "message": "the job was removed, evicted or killed before it was done; the items "
-                "that it had finished are kept",
+                "message": "the job was removed, evicted or killed before it was done; its "
+                "finished items are kept",
                 "traceback": "",
             }
         )
     out, err = Path(job.stdout), Path(job.stderr)
-    for error in found:
-        spans = printed.get(error["sequence"], {})
+    for error in entries:
+        spans = printed.get(error["sequence"])
         yield ItemError(
             stage=error["stage"],
             key=error["key"],
             type=error["type"],
             message=error["message"],
             traceback=recordfile.whole_traceback(error["traceback"], texts),
-            host=start.get("host", "an unknown machine"),
-            python=start.get("python", ""),
+            host=start["host"] if start else "an unknown machine",
+            python=start["python"] if start else "",
             node=node["name"],
             chunk=chunk,
             attempt=attempt,
-            stdout=_tail(out, spans.get("out")),
-            stderr=_tail(err, spans.get("err")),
+            stdout=_tail(out, spans and spans["out"]),
+            stderr=_tail(err, spans and spans["err"]),
             item=error.get("item", ""),
             argument=error.get("argument", ""),
             locals=tuple(FrameLocals(**frame) for frame in error.get("locals", ())),
@@ -326,34 +311,37 @@ def chunk_errors(
             packages=context.get("packages", {}),
             scratch=tuple(context.get("scratch") or ()),
             system=context.get("system", ""),
+            rounds=place.rounds,
+            _loops=place.loops,
             _sequence=error["sequence"],
             _sources=sources,
             differs="; ".join(
-                f"{name} {there} there, {here} here" for name, there, here in differs
+                f"{name} {remote} there, {local} here" for name, remote, local in differs
             ),
         )
 
 
-def with_streams(run: Path, plan: dict[str, Any], errors: Sequence[ItemError]) -> list[ItemError]:
+def with_streams(run: Path, plan: Plan, errors: Sequence[ItemError]) -> list[ItemError]:
     """Return errors that were read without what their items printed, each with that.
 
-    The record of a job is read once, however many of its errors there are.
+    The record of each job is read once, however many errors it has.
     """
     jobs: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
     for position, error in enumerate(errors):
-        job = (error._loop, error.rounds, error.node, error.chunk, error.attempt)
+        job = (error._loops, error.rounds, error.node, error.chunk, error.attempt)
         jobs.setdefault(job, {})[error._sequence, error.key, error.type] = position
-    found = list(errors)
+    result = list(errors)
     for wanted in jobs.values():
         first = errors[min(wanted.values())]
-        where = place(run, plan, first)
-        if where is None:
-            continue
-        for other in chunk_errors(*where, first.chunk, first.attempt, first._sources):
+        place = RunPlan(str(run), plan)
+        for loop, number in zip(first._loops, first.rounds, strict=True):
+            place = place.round_of(loop, number)
+        node = place.plan["by_name"][first.node]
+        for other in chunk_errors(place, node, first.chunk, first.attempt, first._sources):
             position = wanted.get((other._sequence, other.key, other.type), -1)
             if position >= 0:
-                found[position] = replace(other, rounds=first.rounds, _loop=first._loop)
-    return found
+                result[position] = other
+    return result
 
 
 def _tail(path: Path, span: list[int] | None, limit: int | None = 4000) -> str:

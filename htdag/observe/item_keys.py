@@ -1,18 +1,17 @@
-"""Which items are in a chunk, by the keys in the files that its job reads."""
+"""The keys of a chunk's items, from the files that its job reads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from htdag.runtime import layout
+from htdag.runtime import layout, task
 from htdag.runtime.data import views
 from htdag.runtime.layout import NodeFiles
 
 
 def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
-    """Yield the keys of a chunk's items in order; none where its job has not been described yet.
+    """Yield the keys of a chunk's items in order; none if its job has no description yet.
 
     Parameters
     ----------
@@ -32,10 +31,6 @@ def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
     ]
     if not numbers:
         return
-    path = files.attempt(chunk, max(numbers)).description
-    description: dict[str, Any] = layout.read_json(path, "streams", "view")
-    for stream in description["streams"]:
-        for part in stream["parts"]:
-            part["files"] = [str(run / file) for file in part["files"]]
-    for key, _ in views.open_view(description, None).items:
+    description = task.read_description(files.attempt(chunk, max(numbers)))
+    for key, _ in views.open_view(task.located(description, str(run)), None).items:
         yield key

@@ -1,29 +1,32 @@
-"""What a result lacks: the items that ``on_error="skip"`` let go on the way to it."""
+"""The items that a result lacks because ``on_error="skip"`` skipped them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.text import visible
 from htdag.observe import item_errors, outcomes
 from htdag.observe.item_errors import ItemError
 
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
+
 
 @dataclass(frozen=True)
 class MissingItem:
-    """An item that failed and was let go, and so is not part of a result.
+    """An item that failed and was skipped, so that it is not part of a result.
 
     Attributes
     ----------
     stage : str
-        The stage at whose function it failed.
+        The stage whose function failed.
     key : str or None
-        The item; None where a whole job is meant.
+        The key of the item; None for a whole job.
     source : object
-        The source item that it was made from; None where that is not known.
+        The source item that it was made from; None if unknown.
     error : ItemError
         Why it failed.
     """
@@ -38,10 +41,8 @@ class MissingItem:
         return visible(text)
 
 
-def missing(
-    run: Path, plan: dict[str, Any], target: str, failed: bool = False
-) -> Iterator[MissingItem]:
-    """Yield the items that failed, and were let go, in any node that a target depends on.
+def missing(run: Path, plan: Plan, target: str, failed: bool = False) -> Iterator[MissingItem]:
+    """Yield the items that failed and were skipped in the nodes that a target depends on.
 
     Parameters
     ----------
@@ -52,10 +53,10 @@ def missing(
     target : str
         The target.
     failed : bool
-        Whether the run has failed, so that all that failed in it is missing.
+        Whether the run has failed, so that all its failed items are missing.
     """
     sources = outcomes.Sources(run, plan)
-    needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
+    needed = ancestors(plan, outcomes.writer_of(plan, target)["name"])
     lossy = {node["name"] for node in needed if failed or outcomes.skipped_items(run, node)}
     for error in item_errors.errors(run, plan) if lossy else ():
         if error.node in lossy:
@@ -63,21 +64,21 @@ def missing(
             yield MissingItem(error.stage, error.key, source, error)
 
 
-def ancestors(plan: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def ancestors(plan: Plan, name: str) -> list[NodeEntry]:
     """Return a node and all nodes that it depends on, in the order of the plan."""
-    wanted, left = set(), [name]
-    while left:
-        here = left.pop()
-        if here not in wanted:
-            wanted.add(here)
-            left += plan["by_name"][here]["parents"]
+    wanted, waiting = set(), [name]
+    while waiting:
+        current = waiting.pop()
+        if current not in wanted:
+            wanted.add(current)
+            waiting += plan["by_name"][current]["parents"]
     return [node for node in plan["nodes"] if node["name"] in wanted]
 
 
 def warning(target: str, number: int, tag: str) -> str:
-    """Return what is said when a result is taken that lacks items."""
+    """Return the warning about a result that lacks items."""
     what = "1 item that failed was" if number == 1 else f"{number} items that failed were"
     return (
-        f"the result of {target!r} in run {tag!r} is not of all items: {what} let go "
-        f"(on_error='skip'); run.missing({target!r}) lists them"
+        f"the result of {target!r} in run {tag!r} lacks items: {what} skipped (on_error='skip'); "
+        f"run.missing({target!r}) lists them"
     )

@@ -1,4 +1,4 @@
-"""The values that a run's jobs wrote, read for the user."""
+"""The values that a run's jobs wrote, loaded for the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import HtdagError, RunDamaged, ValueUnreadable
 from htdag.observe.loading import loads
@@ -15,7 +15,15 @@ from htdag.runtime.dag import progress
 from htdag.runtime.data import itemfile
 from htdag.runtime.layout import NodeFiles, RunFiles
 
-PlanContent = dict[str, Any]
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import (
+        NodeEntry,
+        Plan,
+        SkippedFile,
+        SourceEntry,
+        StageEntry,
+        StreamEntry,
+    )
 
 # Views whose items have keys of their own, which lead to no source.
 _OWN_KEYS = ("group_by", "reduce_by_key", "iterate")
@@ -28,9 +36,9 @@ class Item:
     Attributes
     ----------
     key : str
-        Where it comes from: the number of its source item, and ``.n`` for each `flat_map`.
+        The number of its source item, with ``.n`` for each `flat_map`.
     value : object
-        The value; an `ItemError` where errors were asked to be returned.
+        The value; an `ItemError` for a failed item, if errors are to be returned.
     """
 
     key: str
@@ -38,15 +46,15 @@ class Item:
     origin: InitVar[tuple[Sources, str] | None] = None
 
     def __post_init__(self, origin: tuple[Sources, str] | None) -> None:
-        # No field: an item becomes a row of a table with a column for each field.
+        # Not a field, since an item becomes a row of a table with a column for each field.
         object.__setattr__(self, "_origin", origin)
 
     @property
     def source(self) -> Any:
-        """The item of the source that it was made from; for files the path.
+        """The source item that it was made from; for files the path.
 
-        For a tuple made by `product` or `combinations` the tuple of theirs, None for a reduce and
-        for what is made of a group.
+        For a tuple made by `product` or `combinations` it is a tuple of source items; for a reduce,
+        and for values made from groups, it is None.
         """
         origin: tuple[Sources, str] | None = self._origin  # type: ignore[attr-defined]
         if origin is None:
@@ -56,31 +64,31 @@ class Item:
 
 
 class _NoSourceError(Exception):
-    """There is no one item of a source that an item was made from."""
+    """An item was not made from a single source item."""
 
 
 class Sources:
     """The source items of a run, found by key."""
 
-    def __init__(self, run: Path, plan: PlanContent) -> None:
+    def __init__(self, run: Path, plan: Plan) -> None:
         self._run = run
         self._plan = plan
         self._last: tuple[str, int, dict[int, Any]] | None = None
 
     def of(self, node: str, key: str) -> Any:
-        """Return the source item that an item of a node was made from; None where none is.
+        """Return the source item that an item of a node was made from; None if there is none.
 
-        For a tuple of the items of several stages it is a tuple of theirs.
+        For a tuple of items of several stages, it is a tuple of their source items.
         """
         try:
             return self._of_node(self._plan["by_name"][node], iter(key.split("+")))
         except (_NoSourceError, ValueError, IndexError):
             return None
 
-    def _of_node(self, node: dict[str, Any], parts: Iterator[str]) -> Any:
+    def _of_node(self, node: NodeEntry, parts: Iterator[str]) -> Any:
         """Return the source item of an item; ``parts`` are what its key is joined of.
 
-        Raises `_NoSourceError` where it has none, and its key does not tell where it ends.
+        Raises `_NoSourceError` if it has none, so that the rest of the key cannot be assigned.
         """
         reads = node["input"]
         view = reads["view"]
@@ -101,13 +109,13 @@ class Sources:
             return self._of_stream(streams[int(number)], itertools.chain([rest], parts))
         return self._of_stream(streams[0], parts)
 
-    def _of_stream(self, stream: dict[str, Any], parts: Iterator[str]) -> Any:
+    def _of_stream(self, stream: StreamEntry, parts: Iterator[str]) -> Any:
         if stream["node"] is None:
             return self._value(stream["stage"], _next(parts))
         return self._of_node(self._plan["by_name"][stream["node"]], parts)
 
     def _value(self, root: str, key: str) -> Any:
-        """Return the item of a source, which is named by itself or by the node that reads it."""
+        """Return an item of the source `root`, or of the source that the node `root` reads."""
         number = int(key.split(".")[0])
         source = self._plan["sources"].get(root)
         sizes = self._plan["by_name"][root]["sizes"] if source is None else _sizes(source)
@@ -132,24 +140,24 @@ class Sources:
 
 
 def _next(parts: Iterator[str]) -> str:
-    found = next(parts, None)
-    if found is None:
+    part = next(parts, None)
+    if part is None:
         raise _NoSourceError
-    return found
+    return part
 
 
-def _sizes(source: dict[str, Any]) -> list[int]:
+def _sizes(source: SourceEntry) -> list[int]:
     edges = source["boundaries"]
     return [b - a for a, b in itertools.pairwise(edges)]
 
 
 def chunk_frames(
-    run: Path, plan: PlanContent, stage: str, chunk: int, attempts: list[int]
+    run: Path, plan: Plan, stage: str, chunk: int, attempts: list[int]
 ) -> Iterator[itemfile.Frame]:
     """Yield the stored values of one chunk of a stage."""
-    node = stage_entry(plan, stage)["where"]
-    parts = plan["by_name"][node]["parts"].get(stage, 0)
-    files = NodeFiles(run, node)
+    node = writer_of(plan, stage)
+    parts = node["parts"].get(stage, 0)
+    files = NodeFiles(run, node["name"])
     try:
         for stem in [layout.part(stage, part) for part in range(parts)] or [stage]:
             yield from itemfile.merge(
@@ -162,9 +170,9 @@ def chunk_frames(
 
 
 def stage_values(
-    run: Path, plan: PlanContent, stage: str, *, whole: bool
+    run: Path, plan: Plan, stage: str, *, whole: bool
 ) -> Iterator[tuple[int, itemfile.Frame]]:
-    """Yield chunk number and stored value of what a stage has given.
+    """Yield the stored values of a stage, each with the number of its chunk.
 
     Parameters
     ----------
@@ -173,12 +181,12 @@ def stage_values(
     plan : dict
         Its plan.
     stage : str
-        A stage whose values are written.
+        A stage whose values are stored.
     whole : bool
-        Raise `RunDamaged` where values are missing, unless their items were let go by
-        ``on_error="skip"``; else pass over what is not there yet.
+        Raise `RunDamaged` if values are missing, unless ``on_error="skip"`` skipped their items;
+        otherwise ignore missing values.
     """
-    node = plan["by_name"][stage_entry(plan, stage)["where"]]
+    node = writer_of(plan, stage)
     skipped = Path(NodeFiles(run, node["name"]).skipped).exists()
     for state in progress.examine(str(run), node):
         if whole and not state.complete and not skipped:
@@ -192,32 +200,40 @@ def stage_values(
                 yield state.number, frame
 
 
-def skipped_items(run: Path, node: dict[str, Any]) -> int:
-    """Return how many failed items of a node were let go by ``on_error="skip"``."""
+def skipped_items(run: Path, node: NodeEntry) -> int:
+    """Return how many failed items of a node ``on_error="skip"`` skipped."""
     if node["on_error"] != "skip":
         return 0
     try:
-        content = layout.read_json(NodeFiles(run, node["name"]).skipped, "items")
+        content: SkippedFile = layout.read_json(NodeFiles(run, node["name"]).skipped, "items")
     except FileNotFoundError:
         return 0
-    return int(content["items"])
+    return content["items"]
 
 
-def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
-    """Return what the plan says of a stage."""
+def stage_entry(plan: Plan, stage: str) -> StageEntry:
+    """Return the entry of a stage in the plan."""
     for entry in plan["stages"]:
         if entry["name"] == stage:
-            return dict(entry)
+            return entry
     raise KeyError(stage)
 
 
+def writer_of(plan: Plan, stage: str) -> NodeEntry:
+    """Return the node that writes the values of a stage."""
+    name = stage_entry(plan, stage)["where"]
+    if name is None:
+        raise KeyError(stage)
+    return plan["by_name"][name]
+
+
 def load_value(frame: itemfile.Frame, run: Path, stage: str = "") -> Any:
-    """Return the value of a frame; files that travelled with it are paths here.
+    """Return the value of a frame; files that travelled with it become local paths.
 
     Raises
     ------
     ValueUnreadable
-        Naming the item and, if it is given, the stage, where the value cannot be unpickled.
+        If the value cannot be unpickled; the error names the item and, if given, the stage.
     """
     try:
         return loads(frame.payload, frame.buffers, run)

@@ -1,42 +1,45 @@
-"""Bring what other runs have finished into a run directory that is being written."""
+"""Bring finished results of other runs into a run directory that is being written."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.compile import urls
+from htdag.compile.signatures import NO_IDENTITY, Identity, NodeIdentity
 from htdag.errors import UsageError
 from htdag.reuse import cache
-from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
+from htdag.reuse.compare import EVERY_STAGE, Match, match
 from htdag.reuse.swap import read_identity
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
 from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Manifest, NodeEntry, Plan
 
 Keep = Callable[[str], bool]
 
 
 class Takeover:
-    """Gives the nodes of a new run what an old one, and the cache, have of them.
+    """Gives the nodes of a new run the results that an old run and the cache have for them.
 
-    To be handed to `htdag.compile.write_run`.
+    It is an argument of `htdag.compile.write_run`.
 
     Parameters
     ----------
     old : pathlib.Path, optional
-        The run directory that is to be replaced; none of its jobs may be running.
+        The run directory to be replaced; none of its jobs may be running.
     keep_finished : collection of str
-        Stages whose functions are taken for the same although they changed; ``"*"`` for all.
+        Stages whose functions count as the same even if they changed; ``"*"`` for all.
 
     Attributes
     ----------
     matches : dict of str to Match
-        What was found, by the names of nodes.
+        The outcomes of the comparison, by the names of nodes.
     """
 
     def __init__(self, old: Path | None = None, keep_finished: Collection[str] = ()) -> None:
@@ -46,13 +49,13 @@ class Takeover:
 
     @property
     def kept_urls(self) -> urls.Kept:
-        """What the old run says of URLs, and the stages for which that is to hold."""
-        theirs = None if self._old is None else read_identity(self._old)
+        """The facts of the old run about URLs, and the stages for which they remain valid."""
+        old_identity = None if self._old is None else read_identity(self._old)
         stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
-        return urls.Kept((theirs or {}).get("urls", {}), stages)
+        return urls.Kept({} if old_identity is None else old_identity.get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
-        """Fill the folders of the nodes, and return the names of those that have one."""
+        """Fill the folders of the nodes, and return the names of the nodes that got results."""
         unknown = set(self._keep_finished) - {EVERY_STAGE, *identity["stages"]}
         if unknown:
             raise UsageError(
@@ -77,7 +80,7 @@ class Takeover:
     ) -> set[str]:
         theirs = read_identity(old)
         if theirs is None:
-            theirs = {"format": None, "nodes": {}}
+            theirs = NO_IDENTITY
         self.matches = match(identity, theirs, self._keep_finished)
         strictly = match(identity, theirs)
         for name, found in self.matches.items():
@@ -85,30 +88,31 @@ class Takeover:
             identity["nodes"][name]["mixed"] |= (found.same != strictly[name].same) or any(
                 theirs["nodes"][same]["mixed"] for same in found.same
             )
-        if not any(found.same for found in self.matches.values()):
+        if not any(outcome.same for outcome in self.matches.values()):
             return set()
-        plan = progress.read_plan(str(old))
+        plan = planfile.read(str(old))
         filled = set()
-        for name, found in self.matches.items():
+        for name, outcome in self.matches.items():
             wanted = nodes is None or name in nodes
-            if wanted and fill(old, plan, found.same, Path(NodeFiles(run, name).kept)):
+            if wanted and fill(old, plan, outcome.same, Path(NodeFiles(run, name).kept)):
                 filled.add(name)
         return filled
 
     def _from_replaced(self, old: Path, run: Path, identity: Identity) -> set[str]:
-        """Look in what the old run had replaced too: a change may have been taken back."""
-        found = self.matches
-        filled = self._from_old(old, run, identity, [n for n in found if not found[n].same])
-        self.matches = found | {name: self.matches[name] for name in filled}
+        """Use the run that the old run had replaced, too: a change may have been undone."""
+        matches = self.matches
+        unmatched = [name for name in matches if not matches[name].same]
+        filled = self._from_old(old, run, identity, unmatched)
+        self.matches = matches | {name: self.matches[name] for name in filled}
         return filled
 
 
 def fill(
-    old: Path, plan: dict[str, Any], nodes: Iterable[str], folder: Path, keep: Keep | None = None
+    old: Path, plan: Plan, nodes: Iterable[str], folder: Path, keep: Keep | None = None
 ) -> bool:
-    """Fill the folder of a node with what nodes of an old run have; tell whether there is any.
+    """Fill the folder of a node with results of an old run's nodes; return whether there are any.
 
-    What the old run had been given itself, and not used yet, is handed on.
+    Results that the old run itself took over, and has not used yet, are passed on.
     """
     writer: PackWriter | None = None
     for name in nodes:
@@ -127,35 +131,20 @@ def fill(
     return os.path.getsize(folder / "index.jsonl") > 0
 
 
-_SETTLED = (
-    "name",
-    "stages",
-    "parents",
-    "mode",
-    "input",
-    "outputs",
-    "delivers",
-    "on_error",
-    "max_errors",
-    "binds",
-)
-"""What of a node must be as it was for a run to stay as it is: all but where and how it runs."""
-
-
 def is_as_before(old: Path, new: Path) -> bool:
-    """Tell whether a run gives what one that is done has given: it reads the same, in all ways.
+    """Return whether a new run gives the same results as an old one that is done.
 
-    Both are the run directories; the new one has taken over what there is.
+    Both are run directories; the new one has taken over all that is reusable.
     """
     before, now = read_identity(old), read_identity(new)
     if before is None or now is None:
         return False
-    plan = progress.read_plan(str(new))
+    plan = planfile.read(str(new))
     return (
         before["stages"] == now["stages"]
         and _computations(before) == _computations(now)
         and _targets(old) == _targets(new)
-        and _settled(progress.read_plan(str(old))) == _settled(plan)
+        and _settled(planfile.read(str(old))) == _settled(plan)
         and all(_reads_the_same(new, node) for node in plan["nodes"])
         and all(
             state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
@@ -164,19 +153,34 @@ def is_as_before(old: Path, new: Path) -> bool:
 
 
 def _targets(run: Path) -> list[str]:
-    manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
-    return list(manifest["targets"])
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "targets")
+    return manifest["targets"]
 
 
-def _settled(plan: dict[str, Any]) -> list[list[Any]]:
-    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
+def _settled(plan: Plan) -> list[object]:
+    """Return what must be as it was for a run to stay as it is: all but where and how it runs."""
+    return [
+        (
+            node["name"],
+            node["stages"],
+            node["parents"],
+            node["mode"],
+            node["input"],
+            node["outputs"],
+            node["delivers"],
+            node["on_error"],
+            node["max_errors"],
+            node["binds"],
+        )
+        for node in plan["nodes"]
+    ]
 
 
-def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
-    taken = adopt.taken(str(run), node)
-    return taken is not None and taken.same
+def _reads_the_same(run: Path, node: NodeEntry) -> bool:
+    adopted = adopt.taken(str(run), node)
+    return adopted is not None and adopted.same
 
 
-def _computations(identity: dict[str, Any]) -> dict[str, Any]:
-    """Return what the nodes compute, whoever made what they have finished."""
-    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}
+def _computations(identity: Identity) -> dict[str, NodeIdentity]:
+    """Return the computations of nodes, whichever functions made their results."""
+    return {name: {**node, "mixed": False} for name, node in identity["nodes"].items()}

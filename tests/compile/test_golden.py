@@ -19,8 +19,7 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.runtime.lanes import children, parents, unit
 from htdag.runtime.lanes import units as units_of
 from htdag.runtime.layout import NodeFiles
@@ -228,7 +227,7 @@ def test_node_names_parse_back_from_the_dag(made):
     run, _ = made
     (dag,) = run.glob("*.dag")
     statements = read_dag(dag)
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     nodes = {unit.name: node for node in plan["nodes"] for unit in units_of(node)}
     jobs = {words[1]: words[2] for words in statements if words[0] == "JOB"}
     assert jobs == {name: NodeFiles("", node["name"]).submit for name, node in nodes.items()}
@@ -251,7 +250,7 @@ def test_node_names_parse_back_from_the_dag(made):
 
 def test_what_a_job_needs_is_transferred_and_there(made):
     run, _ = made
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         commands = read_submit(Path(NodeFiles(run, node["name"]).submit))
         assert (commands["executable"], commands["transfer_executable"]) == (["/bin/sh"], ["False"])
         lists = [Path(NodeFiles(run, unit.node).chunk_list(unit.lane)) for unit in units_of(node)]
@@ -275,7 +274,7 @@ def test_what_a_job_needs_is_transferred_and_there(made):
 
 def test_what_a_job_brings_back_is_what_it_writes(made):
     run, _ = made
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         commands = read_submit(Path(NodeFiles(run, node["name"]).submit))
         back = [
             path.replace("$(chunk)", "0000").replace("$(attempt)", "1")

@@ -13,8 +13,7 @@ import reference
 
 import htdag
 from htdag.observe import item_errors
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import describe
 from htdag.runtime.layout import NodeFiles
@@ -32,7 +31,7 @@ def failures_of(run, function, items, **options):
 def read(run, node=NODE):
     reference.work(run, node)
     lines = list(recordfile.lines(NodeFiles(run, node).attempt(0, 1).record))
-    return lines, list(item_errors.errors(run, progress.read_plan(str(run))))
+    return lines, list(item_errors.errors(run, planfile.read(str(run))))
 
 
 @pytest.fixture

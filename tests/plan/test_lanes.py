@@ -25,8 +25,8 @@ from htdag.plan.simulate import NODE_SECONDS, Capacity, Work, makespan
 from htdag.plan.stage_keys import stage_keys
 from htdag.plan.tune import Measured
 from htdag.reuse import history
-from htdag.runtime import lanes
-from htdag.runtime.dag import post, prepare, progress
+from htdag.runtime import lanes, planfile
+from htdag.runtime.dag import post, prepare
 from htdag.runtime.data import recordfile
 from htdag.runtime.layout import NodeFiles
 
@@ -413,7 +413,7 @@ def test_what_is_left_of_a_run_is_told_by_lane(tmp_path: Path, once: Any):
     run = reference.compiled(flow(total, lanes=2), tmp_path / "run")
     assert reference.run_nodes(run) == ["first.2"]
     (Path(function.folder) / "bad-5").unlink()
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     done = prepare.prepare_ready(str(run), plan)
     assert done == ["first.1", "second.1"]
     assert reference.listed(run, "first.2") == [(2, 2)]

@@ -18,8 +18,8 @@ from reference import compiled, evaluate, result, run_nodes
 
 import htdag
 from htdag.errors import FunctionError, OptionError, UsageError
-from htdag.runtime import layout
-from htdag.runtime.dag import looping, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import looping
 from htdag.runtime.layout import NodeFiles, RunFiles
 
 if TYPE_CHECKING:
@@ -554,7 +554,7 @@ def test_a_stop_in_a_step_is_one_of_the_loop(tmp_path: Path):
 def test_a_script_that_is_started_again_makes_no_other_round(tmp_path: Path):
     """DAGMan does so where it was killed before it saw the script's end."""
     run = compiled(htdag.Pipeline(htdag.iterate(plus(1), 1, max_rounds=3)), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     (node,) = plan["nodes"]
     assert run_nodes(Path(NodeFiles(run, node["name"]).round(1))) == []
     again = [looping.judge(str(run), plan, node, 0) for _ in range(2)]

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import reference
 
-from htdag.runtime import layout
-from htdag.runtime.dag import judgement, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import judgement
 from htdag.runtime.layout import NodeFiles
 
 # What a script ends with.
@@ -82,7 +82,7 @@ def compile_project(folder, files, main="main.py"):
 def run_project(folder, files):
     """Run a project given as file contents; return the reprs of the items of stage "out"."""
     run = compile_project(folder, files)
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     for node in plan["nodes"]:
         for chunk, attempt in reference.listed(run, node["name"]):
             job = ["work", node["name"], f"{chunk:04d}", attempt]

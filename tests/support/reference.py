@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from htdag.compile import write_run
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.observe import outcomes
-from htdag.runtime import lanes
-from htdag.runtime.dag import judgement, looping, progress
+from htdag.runtime import lanes, planfile
+from htdag.runtime.dag import judgement, looping
 from htdag.runtime.data import keyhash
 from htdag.runtime.job import compute, worker
 from htdag.runtime.layout import AttemptFiles, NodeFiles
@@ -270,7 +270,7 @@ def run_nodes(
     ``choose`` picks which of those that could run has its next attempt: DAGMan promises no order
     but that of parents and children.
     """
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
     finished = set(map(lanes.unit, done))
     failed: list[str] = []
@@ -314,7 +314,7 @@ def run_nodes(
 
 def result(run: Path, stage: str) -> Any:
     """The result of a stage whose values were written, from a run directory that is done."""
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     frames = outcomes.stage_values(run, plan, stage, whole=True)
     values = [outcomes.load_value(frame, run) for _, frame in frames]
     if outcomes.stage_entry(plan, stage)["one"]:

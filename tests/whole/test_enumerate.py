@@ -11,7 +11,7 @@ import reference
 
 import htdag
 from htdag.errors import OptionError, RunFailed
-from htdag.runtime.dag import progress
+from htdag.runtime import planfile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,5 +217,5 @@ def test_numbers_in_the_rounds_of_a_loop(on: str):
     last = htdag.iterate(shortened, letters(26), max_rounds=3).enumerate(name="last")
     run = htdag.Pipeline(last, name="flow").submit(on=on).wait(timeout=300, progress=False)
     assert run.result() == list(enumerate("hpx"))
-    plan = progress.read_plan(str(run.path))
+    plan = planfile.read(str(run.path))
     assert plan["by_name"]["last"]["input"]["view"] == "enumerate"

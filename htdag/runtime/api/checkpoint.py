@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union
 
 from .. import layout
 from ..layout import AttemptFiles
 from ..task import Job
 from .shim import public
+
+if TYPE_CHECKING:
+    from ..formats.task import OperationEntry
+
 
 # Most jobs have no checkpoints, so what these need beside this (an archive, temporary files) is
 # imported where it is used.
@@ -164,7 +168,7 @@ class Keeper:
 
             self._scratch = tempfile.mkdtemp(prefix="calls-", dir=os.path.dirname(self.home))
 
-    def over(self, operations: List[Dict[str, Any]], functions: List[Any]) -> List[Any]:
+    def over(self, operations: List[OperationEntry], functions: List[Any]) -> List[Any]:
         """Return the functions of a node, each call in a directory of its own."""
         if not self._works:
             return functions

@@ -12,12 +12,17 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .. import lanes, layout
 from ..data import frames, item_digests, itemfile, recordfile
 from ..layout import AttemptFiles, NodeFiles
 from . import inputs, reusable
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordEnd
+    from ..formats.task import Description
 
 
 class Taken(NamedTuple):
@@ -29,7 +34,7 @@ class Taken(NamedTuple):
     same: bool = False  # whether all that it reads is as in the other run, in the same order
 
 
-def is_wanted(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:
     """Tell whether a node may take something over, has not yet, and none of its jobs has run.
 
     A `lane` of it may on its own.
@@ -41,7 +46,7 @@ def is_wanted(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
     return not made or (bool(lane) and made.keys().isdisjoint(lanes.chunks(node, lane, 0)))
 
 
-def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
+def taken(run: str, node: NodeEntry) -> Optional[Taken]:
     """Return what was taken over of a node's items; None where that is not known yet."""
     found = []
     for unit in lanes.units(node):
@@ -55,7 +60,7 @@ def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
     return Taken(sum(items), sum(reused), sum(unfinished), all(same))
 
 
-def take_over(run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int = 0) -> None:
+def take_over(run: str, node: NodeEntry, reading: inputs.Reading, lane: int = 0) -> None:
     """Make the first attempts of a node's chunks, or a lane's, of what another run has finished."""
     files = NodeFiles(run, node["name"])
     pack = reusable.read(files.kept)
@@ -69,12 +74,12 @@ def take_over(run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int
 class _Chunks:
     """The chunks of a node that is about to be computed, with the content of their items."""
 
-    def __init__(self, run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int) -> None:
+    def __init__(self, run: str, node: NodeEntry, reading: inputs.Reading, lane: int) -> None:
         self._files = NodeFiles(run, node["name"])
         self._node = node
         self._ids: List[List[bytes]] = []
         self._keys: List[List[str]] = []
-        self._descriptions: List[Dict[str, Any]] = []
+        self._descriptions: List[Description] = []
         reader = item_digests.Reader(run)
         self._lane = lane
         self._numbers = lanes.chunks(node, lane, inputs.chunks(run, node))
@@ -189,8 +194,15 @@ class _Chunks:
         recordfile.start(job, start.get("host", ""), start.get("python", ""))
         for entry in found.streams:
             recordfile.append(job.record, "streams", entry)
-        end = {key: value for key, value in found.end.items() if key not in ("measured", "killed")}
-        end.update(whole=True, remaining=0, failed=0, reused=found.items)
+        end: RecordEnd = {
+            **found.end,
+            "whole": True,
+            "remaining": 0,
+            "failed": 0,
+            "reused": found.items,
+        }
+        end.pop("measured", None)
+        end.pop("killed", None)
         recordfile.append(job.record, "end", end, sync=True)
 
     def _describe(self, number: int) -> None:
@@ -230,7 +242,7 @@ class _Chunks:
         done = sum(len(atom.ids) for atom in placed.values())
         python = "%s %s" % (sys.version.split()[0], sys.executable)
         recordfile.start(job, os.uname().nodename, python)
-        end = {
+        end: RecordEnd = {
             "items": len(keys),
             "done": done,
             "failed": 0,
@@ -243,7 +255,8 @@ class _Chunks:
         }
         if self._node["carries_files"]:
             found = [itemfile.references([path]) for path in paths]
-            end.update(returned=0, carrying=[sum(map(bool, each)) for each in found])
+            end["returned"] = 0
+            end["carrying"] = [sum(map(bool, each)) for each in found]
         recordfile.append(job.record, "end", end, sync=True)
 
 

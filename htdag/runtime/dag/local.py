@@ -15,15 +15,17 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from .. import lanes, layout, process, requests
+from .. import lanes, layout, planfile, process, requests
 from ..job import worker
 from ..lanes import Unit
 from ..layout import NodeFiles, RunFiles
 from . import final, judgement, looping, postlog, prepare, progress, schedule
-from .progress import Plan
 from .schedule import Schedule, Task
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry, Plan
 
 
 class _Stop(BaseException):
@@ -74,7 +76,7 @@ def run_directory(run: str, cores: int) -> int:
         failed = under_way.schedule.failed
         state = under_way.schedule.state
         message = ("failed: " + ", ".join(failed)) if failed else ""
-        node = progress.read_plan(".").get("final")
+        node = planfile.read(".").get("final")
         if node is not None and state != "halted":
             final.final(node, 2 if failed else final.DONE)
     except _Stop:
@@ -252,20 +254,19 @@ class _Run:
 
     def _begun(self, run: str) -> Tuple[Plan, List[Unit]]:
         """Prepare a run, or a round; return its plan and the units of it that are done."""
-        plan = self._plans[run] = progress.read_plan(run)
+        plan = self._plans[run] = planfile.read(run)
         if any(node["compares"] for node in plan["nodes"]):
             import importlib.metadata  # noqa: F401  (once here, not in every forked job)
         for node in plan["nodes"]:
             progress.finish_killed(run, node)
         return plan, [lanes.unit(name) for name in prepare.prepare_ready(run, plan)]
 
-    def _node(self, run: str, unit: Unit) -> Dict[str, Any]:
-        node: Dict[str, Any] = self._plans[run]["by_name"][unit.node]
-        return node
+    def _node(self, run: str, unit: Unit) -> NodeEntry:
+        return self._plans[run]["by_name"][unit.node]
 
     def _submit(self, run: str, unit: Unit) -> None:
         asked = requests.of_chunks(run, unit.node).get("request_cpus")
-        cpus = int(self._node(run, unit)["request_cpus"] or 1)
+        cpus = self._node(run, unit)["request_cpus"] or 1
         jobs = []
         with open(NodeFiles(run, unit.node).chunk_list(unit.lane), encoding="utf-8") as file:
             for line in file:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from .. import layout
+from .. import layout, task
 from ..data import item_digests, itemfile, recordfile
 from ..layout import AttemptFiles, NodeFiles
 from . import progress, reusable
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordStart
 
 Keep = Callable[[str], bool]
 
@@ -30,7 +34,7 @@ class PackWriter:
         os.fsync(self._index.fileno())
         self._index.close()
 
-    def add_node(self, run: str, node: Dict[str, Any], keep: Optional[Keep] = None) -> None:
+    def add_node(self, run: str, node: NodeEntry, keep: Optional[Keep] = None) -> None:
         """Add what a node of a run has finished, but for items that `keep` refuses by key.
 
         No job of the run may be running.
@@ -65,15 +69,16 @@ class PackWriter:
     def _add_chunk(
         self,
         run: str,
-        node: Dict[str, Any],
+        node: NodeEntry,
         state: progress.ChunkState,
         reader: item_digests.Reader,
         keep: Optional[Keep],
     ) -> Optional[Tuple[List[bytes], List[str]]]:
         """Add what is finished of a chunk; return what it reads, None where nobody can tell."""
         files = NodeFiles(run, node["name"])
-        description = _description(files.attempt(state.number, state.last_attempt))
-        if description is None:
+        try:
+            description = task.read_description(files.attempt(state.number, state.last_attempt))
+        except FileNotFoundError:
             return None
         try:
             items = list(reader.items(description, node))
@@ -111,10 +116,10 @@ class PackWriter:
         return ids, keys
 
     def _add_whole(
-        self, job: AttemptFiles, node: Dict[str, Any], ids: List[bytes], keys: List[str]
+        self, job: AttemptFiles, node: NodeEntry, ids: List[bytes], keys: List[str]
     ) -> None:
         logs = [job.stdout, job.stderr]
-        start: Dict[str, Any] = {}
+        start: Optional[RecordStart] = None
         streams = []
         for line in recordfile.lines(job.record):
             start = line.get("start", start)
@@ -127,7 +132,7 @@ class PackWriter:
             "items": len(ids),
             "files": [self._link(path) for path in job.outputs(node["files"])],
             "end": recordfile.end(job.record),
-            "start": start,
+            "start": start or {},
             "streams": streams if there else [],
             "logs": [self._link(log) for log in logs] if there else [],
             "returned": job.under("").returned if returned else "",
@@ -172,16 +177,8 @@ class PackWriter:
         return number
 
 
-def _description(job: AttemptFiles) -> Optional[Dict[str, Any]]:
-    try:
-        found: Dict[str, Any] = layout.read_json(job.description, "streams")
-        return found
-    except FileNotFoundError:
-        return None
-
-
 def _atoms(
-    job: AttemptFiles, node: Dict[str, Any], ids: List[bytes], keys: List[str]
+    job: AttemptFiles, node: NodeEntry, ids: List[bytes], keys: List[str]
 ) -> Iterator[reusable.Atom]:
     """Yield what one attempt at a chunk has finished."""
     paths = job.outputs(node["files"])

@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Iterable, List, Optional, Tuple
 
-from .. import lanes, layout, requests
+from .. import lanes, layout, planfile, requests
 from ..api import checkpoint
-from ..data import chunkfile
 from ..lanes import Unit
 from ..layout import NodeFiles
 from . import adopt, inputs, materialization, memory, progress, rounds
-from .progress import ChunkState, Examined, Plan
+from .progress import ChunkState, Examined
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry, Plan, StreamEntry
+    from ..formats.task import Ranges
 
 
 def write_list(
     run: str,
-    node: Dict[str, Any],
-    jobs: Iterable[Tuple[int, int, chunkfile.Ranges]],
+    node: NodeEntry,
+    jobs: Iterable[Tuple[int, int, Ranges]],
     reading: inputs.Reading,
     lane: int = 0,
 ) -> int:
@@ -57,7 +60,7 @@ def outdate(run: str, unit: Unit) -> None:
 def prepare(
     run: str,
     plan: Plan,
-    node: Dict[str, Any],
+    node: NodeEntry,
     states: Optional[List[ChunkState]] = None,
     parents: Optional[Examined] = None,
     lane: int = 0,
@@ -86,7 +89,7 @@ def prepare(
         states = None
     states = progress.examine(run, node, lane=lane) if states is None else states
     left = [state for state in states if not state.complete]
-    jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
+    jobs: List[Tuple[int, int, Ranges]] = []
     files = NodeFiles(run, node["name"])
     for state in left or states[-1:]:
         todo = progress.ranges_left(files, node, state.number, state.attempts)
@@ -149,7 +152,7 @@ def _carries_files(states: List[ChunkState]) -> bool:
 
 def lay_out(run: str) -> None:
     """Write the lists of the nodes of a round that can run, and of those that are known enough."""
-    plan = progress.read_plan(run)
+    plan = planfile.read(run)
     for node in plan["nodes"]:
         if node["dynamic"] or NodeFiles(run, node["name"]).attempts():
             continue
@@ -161,7 +164,7 @@ def lay_out(run: str) -> None:
     prepare_ready(run, plan)
 
 
-def prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: inputs.Outcomes) -> None:
+def prepare_loop(run: str, plan: Plan, node: NodeEntry, outcomes: inputs.Outcomes) -> None:
     """Make the first round of a loop, or bring the one up to date that is to go on."""
     rounds.retract_outcome(run, node)
     number = NodeFiles(run, node["name"]).last_round()
@@ -175,26 +178,28 @@ def prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: inputs.Ou
     begin(run, node, max(number, 1), given, lay_out)
 
 
-def _is_done(run: str, node: Dict[str, Any], number: int, *, only_state: bool = False) -> bool:
+def _is_done(run: str, node: NodeEntry, number: int, *, only_state: bool = False) -> bool:
     """Tell whether a round is done, or at least the state that it ends with is there."""
     folder = NodeFiles(run, node["name"]).round(number)
-    plan = progress.read_plan(folder)
+    plan = planfile.read(folder)
     wanted = [_maker(plan, node)] if only_state else plan["nodes"]
     return all(progress.is_done(folder, each) for each in wanted)
 
 
-def _maker(plan: Plan, node: Dict[str, Any]) -> Dict[str, Any]:
+def _maker(plan: Plan, node: NodeEntry) -> NodeEntry:
     """Return the node, in the plan of a round, that makes the state."""
-    result = node["loop"]["result"]
-    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
-    found: Dict[str, Any] = plan["by_name"][where]
-    return found
+    result = planfile.loop(node)["result"]
+    return next(
+        plan["by_name"][entry["where"]]
+        for entry in plan["stages"]
+        if entry["name"] == result and entry["where"] is not None
+    )
 
 
 def given_to_round(
     run: str,
     plan: Plan,
-    node: Dict[str, Any],
+    node: NodeEntry,
     number: int,
     outcomes: Optional[inputs.Outcomes] = None,
 ) -> List[rounds.Given]:
@@ -211,11 +216,11 @@ def given_to_round(
     return given
 
 
-def state_after(run: str, node: Dict[str, Any], number: int) -> rounds.Given:
+def state_after(run: str, node: NodeEntry, number: int) -> rounds.Given:
     """Return where the state is that a round of a loop ended with."""
     folder = NodeFiles(run, node["name"]).round(number)
-    plan = progress.read_plan(folder)
+    plan = planfile.read(folder)
     maker = _maker(plan, node)
     outcomes = progress.outcomes_of(progress.examine(folder, maker))
-    stream = {"stage": node["loop"]["result"], "node": maker["name"]}
+    stream: StreamEntry = {"stage": planfile.loop(node)["result"], "node": maker["name"]}
     return rounds.Given(folder, inputs.outcome_cells(folder, plan, stream, outcomes))

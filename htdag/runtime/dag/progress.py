@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from .. import lanes, layout
+from .. import lanes
 from ..data import itemfile, recordfile
 from ..job import output_files
 from ..lanes import Unit
 from ..layout import AttemptFiles, NodeFiles
 from . import delivery, inputs
 
-Plan = Dict[str, Any]
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordEnd
 
 
 class Attempt(NamedTuple):
     """One job that has ended, with an outcome that can be used."""
 
     number: int
-    end: Dict[str, Any]
+    end: RecordEnd
 
 
 class ChunkState(NamedTuple):
@@ -38,17 +40,7 @@ class ChunkState(NamedTuple):
 Examined = Dict[Unit, List[ChunkState]]
 
 
-def read_plan(run: str) -> Plan:
-    """Return the plan of a run directory, its nodes by name in topological order."""
-    path = os.path.join(run, layout.PLAN)
-    plan: Plan = layout.read_json(path, "nodes", "stages", "sources")
-    plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
-    return plan
-
-
-def examine(
-    run: str, node: Dict[str, Any], *, verify: bool = False, lane: int = 0
-) -> List[ChunkState]:
+def examine(run: str, node: NodeEntry, *, verify: bool = False, lane: int = 0) -> List[ChunkState]:
     """Return the state of every chunk of a node.
 
     Parameters
@@ -71,7 +63,7 @@ def examine(
 
 
 def _chunk_state(
-    files: NodeFiles, node: Dict[str, Any], number: int, made: List[int], verify: bool
+    files: NodeFiles, node: NodeEntry, number: int, made: List[int], verify: bool
 ) -> ChunkState:
     sound: List[Attempt] = []
     damaged: List[str] = []
@@ -102,7 +94,7 @@ def _chunk_state(
     return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged, mismatch)
 
 
-def _problem(files: AttemptFiles, node: Dict[str, Any], end: Dict[str, Any], verify: bool) -> str:
+def _problem(files: AttemptFiles, node: NodeEntry, end: RecordEnd, verify: bool) -> str:
     for path, size in zip(files.outputs(node["files"]), end["sizes"]):
         try:
             found = os.path.getsize(path)
@@ -124,7 +116,7 @@ def _problem(files: AttemptFiles, node: Dict[str, Any], end: Dict[str, Any], ver
 
 
 def ranges_left(
-    files: NodeFiles, node: Dict[str, Any], chunk: int, sound: List[Attempt]
+    files: NodeFiles, node: NodeEntry, chunk: int, sound: List[Attempt]
 ) -> Optional[List[Tuple[int, int]]]:
     """Return the ranges of items that no sound attempt finished; None means all of them."""
     if not sound:
@@ -142,7 +134,7 @@ def ranges_left(
     return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
-def finish_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+def finish_killed(run: str, node: NodeEntry, lane: int = 0) -> None:
     """Make usable what jobs left behind that were killed.
 
     No job of the node may be running, or of the `lane`, where only that is looked at.
@@ -171,7 +163,7 @@ def outcomes_of(states: List[ChunkState]) -> List[inputs.Outcome]:
     ]
 
 
-def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+def is_done(run: str, node: NodeEntry, lane: int = 0) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
     if node["mode"] == "loop" and not os.path.exists(NodeFiles(run, node["name"]).loop_end):
         return False
@@ -179,7 +171,7 @@ def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
     return done and not _is_undelivered(run, node, lane)
 
 
-def _is_undelivered(run: str, node: Dict[str, Any], lane: int) -> bool:
+def _is_undelivered(run: str, node: NodeEntry, lane: int) -> bool:
     """Tell whether a unit has still to put files where they are wanted: the last, if all is done.
 
     The last of the units to be judged does that; when it could not, the last by number does.
@@ -194,12 +186,12 @@ def all_complete(states: List[ChunkState]) -> bool:
     return all(state.complete for state in states)
 
 
-def was_skipped(run: str, node: Dict[str, Any]) -> bool:
+def was_skipped(run: str, node: NodeEntry) -> bool:
     """Tell whether what is left of a node was let go."""
     return os.path.exists(NodeFiles(run, node["name"]).skipped)
 
 
-def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
+def discard_damaged(run: str, node: NodeEntry) -> List[str]:
     """Rename the records of a node's damaged outcomes, so that their items count as not done.
 
     Returns what was wrong with each.

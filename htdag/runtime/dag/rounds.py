@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Tuple
 
-from .. import layout
+from .. import layout, planfile
 from ..data import recordfile
 from ..layout import NodeFiles, RunFiles
 from .inputs import Cell
+
+if TYPE_CHECKING:
+    from ..formats.plan import ChunkingFile, NodeEntry, PlanContent
+    from ..formats.record import RecordEnd
 
 LayOut = Callable[[str], None]
 
@@ -27,7 +31,7 @@ class Given(NamedTuple):
     cells: List[Cell]
 
 
-def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_out: LayOut) -> None:
+def make(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: LayOut) -> None:
     """Make the run directory of a round.
 
     Parameters
@@ -54,9 +58,7 @@ def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_ou
     set_current(run, node["name"], number)
 
 
-def refresh(
-    run: str, node: Dict[str, Any], number: int, given: List[Given], lay_out: LayOut
-) -> None:
+def refresh(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: LayOut) -> None:
     """Bring a round up to date with outcomes that were made anew, and list what is left of it."""
     final = NodeFiles(run, node["name"]).round(number)
     shutil.rmtree(os.path.join(final, layout.SOURCES), ignore_errors=True)
@@ -77,13 +79,13 @@ def set_current(run: str, name: str, number: int) -> None:
     os.replace(aside, link)
 
 
-def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Given]) -> None:
+def _link_sources(place: str, final: str, node: NodeEntry, given: List[Given]) -> None:
     """Link to what a round reads, and say in its plan how many items that is.
 
     ``place`` is where the directory is now, ``final`` where it will be; both are as deep.
     """
-    plan = layout.read_json(os.path.join(place, layout.PLAN))
-    for position, (stage, (folder, cells)) in enumerate(zip(node["loop"]["sources"], given)):
+    plan: PlanContent = layout.read_json(os.path.join(place, layout.PLAN))
+    for position, (stage, (folder, cells)) in enumerate(zip(planfile.loop(node)["sources"], given)):
         layout.make_folder(RunFiles(place).source(stage))
         files, edges = [], [0]
         for number, cell in enumerate(cells):
@@ -101,9 +103,15 @@ def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Give
             edges.append(edges[-1] + cell.values)
         # The items of the state are known by their numbers: what they were made of by several
         # rounds would make longer and longer keys.
-        numbers = edges[:-1] if position == 0 else [cell.number for cell in cells]
-        content = {"boundaries": edges, "carries": False, "cells": files, "numbers": numbers}
-        plan["sources"][stage] = content
+        numbers: List[Optional[int]] = (
+            [*edges[:-1]] if position == 0 else [cell.number for cell in cells]
+        )
+        plan["sources"][stage] = {
+            "boundaries": edges,
+            "carries": False,
+            "cells": files,
+            "numbers": numbers,
+        }
     layout.write_aside(
         os.path.join(place, layout.PLAN), json.dumps(plan, ensure_ascii=False).encode()
     )
@@ -116,7 +124,7 @@ def _link(path: str, place: str, final: str, name: str) -> str:
 
 
 def publish_outcome(
-    run: str, node: Dict[str, Any], number: int, chunks: List[Tuple[List[str], int]]
+    run: str, node: NodeEntry, number: int, chunks: List[Tuple[List[str], int]]
 ) -> None:
     """Make the state that a round ended with the outcome of the loop.
 
@@ -131,8 +139,8 @@ def publish_outcome(
     files = NodeFiles(run, node["name"])
     retract_outcome(run, node)
     # First, so that nobody takes the first of several chunks for all of them.
-    content = json.dumps({"chunks": len(chunks), "boundaries": list(range(len(chunks) + 1))})
-    layout.write_aside(files.chunking, content.encode())
+    content: ChunkingFile = {"chunks": len(chunks), "boundaries": list(range(len(chunks) + 1))}
+    layout.write_aside(files.chunking, json.dumps(content).encode())
     final = files.round(number)
     for chunk, (paths, values) in enumerate(chunks):
         for attempt, path in enumerate(paths, 1):
@@ -141,7 +149,7 @@ def publish_outcome(
             os.symlink(target, job.output(node["outputs"][0]))
             recordfile.start(job, "", "")
             last = attempt == len(paths)
-            end = {
+            end: RecordEnd = {
                 "items": None,
                 "done": 0,
                 "failed": 0,
@@ -153,7 +161,7 @@ def publish_outcome(
             recordfile.append(job.record, "end", end, sync=True)
 
 
-def drop(run: str, node: Dict[str, Any], number: int) -> None:
+def drop(run: str, node: NodeEntry, number: int) -> None:
     """Set a round aside whose state, before it, has to be made again."""
     path = NodeFiles(run, node["name"]).round(number)
     aside = path + ".dropped"
@@ -161,7 +169,7 @@ def drop(run: str, node: Dict[str, Any], number: int) -> None:
     os.rename(path, aside)
 
 
-def retract_outcome(run: str, node: Dict[str, Any]) -> None:
+def retract_outcome(run: str, node: NodeEntry) -> None:
     """Take back what the outcome of a loop was: it goes on."""
     files = NodeFiles(run, node["name"])
     outcomes = [os.path.join(files.outcomes, entry) for entry in os.listdir(files.outcomes)]

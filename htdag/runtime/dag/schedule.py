@@ -6,10 +6,24 @@ judged), and it says what to do. All that it knows of nodes is in their plans.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Set, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
 from .. import lanes
-from ..lanes import Plan, Unit
+from ..lanes import Unit
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry, Plan
 
 
 class Task(NamedTuple):
@@ -92,9 +106,8 @@ class _Dag:
         self.failed: List[str] = []
         self.stopped = False
 
-    def node(self, unit: Unit) -> Dict[str, Any]:
-        node: Dict[str, Any] = self.plan["by_name"][unit.node]
-        return node
+    def node(self, unit: Unit) -> NodeEntry:
+        return self.plan["by_name"][unit.node]
 
     def next_units(self) -> Iterator[Unit]:
         """Yield the units that can be submitted, by priority, and note that they are."""
@@ -111,7 +124,7 @@ class _Dag:
         if most is not None and len(self.open_jobs) >= most:
             return True
         category = self.node(unit)["category"]
-        limit = self.plan["maxjobs"].get(category)
+        limit = None if category is None else self.plan["maxjobs"].get(category)
         submitted = [unit for unit in self.open_jobs if self.node(unit)["category"] == category]
         return limit is not None and len(submitted) >= limit
 
@@ -135,7 +148,7 @@ class _Dag:
     def job_priority(self, unit: Unit) -> int:
         node = self.node(unit)
         own = node["job_priority"]
-        return int(node["priority"] if own is None else own)
+        return node["priority"] if own is None else own
 
     def fail(self, unit: Unit) -> None:
         self.failed.append(unit.name)

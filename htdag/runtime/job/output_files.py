@@ -12,11 +12,15 @@ import re
 import shutil
 import stat
 import zlib
-from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 from .. import download, input_files, layout
 from ..data import itemfile
 from ..layout import AttemptFiles
+
+if TYPE_CHECKING:
+    from ..formats.task import FileReference
+
 
 _PIECE = 1 << 20
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -175,9 +179,9 @@ def size_and_checksum(path: str, *, sync: bool = False) -> Tuple[int, int]:
     return size, crc
 
 
-def returned_files(paths: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
     """Return the files that values in some item files refer to and a job made, by their folder."""
-    found: Dict[str, Dict[str, Any]] = {}
+    found: Dict[str, FileReference] = {}
     for path in paths:
         for references in itemfile.references([path]):
             for file in map(json.loads, references):

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Set, Tuple
 
 from .. import process
 from ..api import checkpoint
@@ -20,6 +20,10 @@ from ..layout import AttemptFiles, NodeFiles
 from ..lease import Claim
 from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
 from . import compute, environment, eviction, measure, pause, report, workdir
+
+if TYPE_CHECKING:
+    from ..formats.record import CarriedFiles, RecordEnd
+
 
 _NEXT = 0.2  # seconds
 _LOST = 143  # as of a job that was told to end
@@ -65,12 +69,14 @@ def work(node: str, chunk: int, attempt: int, tells: bool = False) -> int:
         items, done, failed = outcome
     if failed:
         _reconcile_outputs(job)
-    end = _end(job, items, done if not failed and begun is None else None, failed)
     before = 0.0 if begun is None else begun.seconds
-    end["seconds"] = round(before + time.monotonic() - started, 6)
-    end.update(measure.whole_job(job))
-    end["measured"] = shared.noted()
-    end.update(_files(job))
+    end: RecordEnd = {
+        **_end(job, items, done if not failed and begun is None else None, failed),
+        "seconds": round(before + time.monotonic() - started, 6),
+        **measure.whole_job(job),
+        "measured": shared.noted(),
+        **_files(job),
+    }
     if mismatch is not None:
         end["mismatch"] = mismatch.type
     recordfile.append(job.record, "end", end, sync=True)
@@ -145,7 +151,7 @@ class _Before(NamedTuple):
                 itemfile.keep(path, self.done)
 
 
-def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Dict[str, Any]:
+def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> RecordEnd:
     """Return the counts of an attempt whose output files are whole."""
     if items is None:
         items = views.total(job.description)
@@ -153,7 +159,7 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
     wanted = items if todo is None else sum(last - first + 1 for first, last in todo)
     if job.program["mode"] == "reduce":
         finished = bool(done is not None and not failed)
-        done = items if finished else 0
+        done = items or 0 if finished else 0
         remaining: Optional[int] = 0 if finished else 1
     else:
         if done is None:
@@ -171,7 +177,7 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
     }
 
 
-def _files(job: Job) -> Dict[str, Any]:
+def _files(job: Job) -> CarriedFiles:
     """Return how many files the functions gave, and in how many values of each output any travel.
 
     What else they left is removed. Nothing is returned for a job whose values travel alone.
@@ -185,13 +191,11 @@ def _files(job: Job) -> Dict[str, Any]:
 
 def finish_killed(files: AttemptFiles) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
-    job = read_job(files)
+    job = read_job(files).at(files.node.run)
     if any(not os.path.exists(path) for path in job.item_files):
         return
     _reconcile_outputs(job)
-    end = _end(job, None, None, 0)
-    end["killed"] = True
-    end.update(_files(job))
+    end: RecordEnd = {**_end(job, None, None, 0), "killed": True, **_files(job)}
     recordfile.append(job.record, "end", end, sync=True)
 
 

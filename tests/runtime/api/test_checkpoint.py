@@ -18,8 +18,8 @@ import reference
 
 import htdag
 from htdag.compile.node_content import calls_checkpoint
-from htdag.runtime import layout
-from htdag.runtime.dag import inputs, prepare, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import inputs, prepare
 from htdag.runtime.data import itemfile, recordfile
 from htdag.runtime.layout import NodeFiles
 
@@ -336,7 +336,7 @@ def test_a_checkpoint_outlives_an_attempt_that_did_not_begin(tmp_path):
         tmp_path / "run",
     )
     assert reference.work(run, "half_done") == 0
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"]["half_done"]
     for attempt in (2, 3):  # the second job never came to be
         reading = inputs.Reading(str(run), plan, node, None)
@@ -363,7 +363,7 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
     content = bytearray(archive.read_bytes())
     content[520] ^= 1
     archive.write_bytes(content if damage == "flip" else content[:600])
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"]["half_done"]
     reading = inputs.Reading(str(run), plan, node, None)
     prepare.write_list(str(run), node, [(0, 2, None)], reading)

@@ -11,7 +11,7 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import judgement, post, prepare, progress
 from htdag.runtime.data import itemfile, recordfile
 from htdag.runtime.layout import NodeFiles
@@ -54,7 +54,7 @@ class Run:
         if child:
             stage = stage.map(str, name="g", fuse=False)
         self.path = reference.compiled(htdag.Pipeline(stage), path)
-        self.plan = progress.read_plan(str(path))
+        self.plan = planfile.read(str(path))
 
     def node(self, name=NODE):
         return self.plan["by_name"][name]
@@ -336,7 +336,7 @@ def test_a_killed_job_counts_no_item_twice_in_several_reduces(tmp_path):
     made = htdag.source(range(6), chunk_size=6).map(abs, name=NODE)
     reduces = [made.reduce(lambda a, b: a + b, name=name) for name in ("one", "two")]
     run = reference.compiled(htdag.Pipeline(*reduces), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"][NODE]
     # What a job left that was killed: one reduce had been saved up to item 5, the other up to 3.
     job = NodeFiles(run, NODE).attempt(0, 1)
@@ -365,7 +365,7 @@ def test_an_item_that_fails_in_one_reduce_counts_once_in_another(tmp_path, fails
     combine = {"good": lambda a, b: a + b, "bad": sometimes}
     reduces = [made.reduce(combine[name], name=name, retries=1) for name in order]
     run = reference.compiled(htdag.Pipeline(*reduces), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     reference.work(run, NODE)
     assert not judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
     function.mend()
@@ -554,7 +554,7 @@ def test_a_failed_reduce_is_done_again_whole(tmp_path, fails):
 
     stage = htdag.source(range(4)).reduce(adding, associative=False, name=NODE, retries=1)
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     reference.work(run, NODE)
     assert not judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
     assert reference.listed(run, NODE) == [(0, 2)]

@@ -11,7 +11,8 @@ import reference
 import htdag
 from htdag.backends.base import Activity, RunState
 from htdag.observe.status import Reader
-from htdag.runtime.dag import materialization, progress
+from htdag.runtime import planfile
+from htdag.runtime.dag import materialization
 from htdag.runtime.layout import NodeFiles
 
 SHORT = "000000, 1, in/000000.1.json\n"
@@ -30,7 +31,7 @@ LONG = SHORT[:-1] + ", x" * materialization.LONGEST_MATERIALIZED + "\n"
 def test_limits_that_long_lines_take_away_are_told(tmp_path, options, left_out):
     stage = htdag.source(range(4), chunk_size=1).map(abs, name="work", **options)
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     (node,) = plan["nodes"]
     submit, log = (
         Path(NodeFiles(run, "work").submit),

@@ -16,7 +16,7 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.api.context import Cursor
 from htdag.runtime.dag import prepare, progress
 from htdag.runtime.data import itemfile, keyed, keyhash, recordfile
@@ -78,7 +78,7 @@ def test_a_process_that_dies_costs_one_item(tmp_path, kind):
     if kind == "reduce_by_key":
         assert sum(values) == sum(range(20)) - 19
     (tmp_path / "deadly").unlink()
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     prepare.prepare(str(run), plan, plan["by_name"]["f"])
     assert reference.run_nodes(run) == []
     clean = reference.evaluate(
@@ -100,7 +100,7 @@ def test_a_job_that_vanished_keeps_what_it_had_finished(tmp_path):
     main = Path(NodeFiles(run, "f").attempt(0, 1).output("out"))
     content = main.read_bytes()
     main.write_bytes(content[: len(content) // 2])
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"]["f"]
     progress.finish_killed(str(run), node)
     done = itemfile.finished([str(main)])
