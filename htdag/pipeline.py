@@ -23,7 +23,7 @@ from htdag.config.directories import check_for_dagman, runs_directory
 from htdag.errors import HtdagError, RunNotFound, UsageError
 from htdag.options import pipeline_options, stage_options
 from htdag.plan import Plan, make_plan
-from htdag.plan.following import NO_LAYOUTS, Layouts
+from htdag.plan.layouts import NO_LAYOUTS, Layouts
 from htdag.plan.simulate import Capacity
 from htdag.plan.stage_keys import all_stage_keys
 from htdag.plan.tune import Measures, Settings

@@ -48,6 +48,11 @@ def check_stage_name(name: object, what: str = "stage") -> str:
     return name
 
 
+def checked_name(given: str | None, derived: str, kind: str) -> str:
+    """Return the name that was given, checked, or one made of what the stage does."""
+    return derived_name(derived, kind) if given is None else check_stage_name(given)
+
+
 def derived_name(text: str, fallback: str = "stage") -> str:
     """Return a valid name as near as possible to a function's or file's name."""
     text = text.replace("ß", "ss")

@@ -9,8 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from htdag.checks.quantities import real
-from htdag.errors import UsageError
+from htdag.checks.quantities import real, whole
+from htdag.errors import OptionError, UsageError
 from htdag.runtime.job import shorten
 
 
@@ -49,6 +49,16 @@ def seconds(value: Any, what: str) -> float:
         return float(number)
     except OverflowError:
         return math.inf if number > 0 else -math.inf
+
+
+def checked_number(stage: str, what: str, value: Any, least: int = 1) -> int:
+    """Return a whole number that was given for a stage, or raise `OptionError`."""
+    number = whole(value)
+    if number is None or number < least:
+        raise OptionError(
+            f"stage {stage!r}: {what} takes a whole number from {least}, not {shown(value)}"
+        )
+    return number
 
 
 def shown(value: Any) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.checks import quantities, validation
-from htdag.cli.output import DONE, say, status_of
+from htdag.cli.console import DONE, say, status_of
 from htdag.errors import HtdagError, OptionError, UsageError
 
 if TYPE_CHECKING:

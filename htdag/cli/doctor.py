@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from htdag.cli.output import DONE, FAILED, JSON, print_json
+from htdag.cli.console import DONE, FAILED, JSON, print_json
 
 
 @click.command(short_help="Look for what would slow or break runs here.")
@@ -43,8 +43,8 @@ def doctor(probe: bool, limit: int, timeout: float, as_json: bool) -> None:
       htdag doctor
       htdag doctor --probe
     """
-    from htdag.doctor.checks import Severity, findings
     from htdag.doctor.collect import collect
+    from htdag.doctor.findings import Severity, findings
 
     facts = collect(probe, limit, timeout)
     found = findings(facts)

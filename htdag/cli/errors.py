@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.cli.arguments import Chosen, takes_stage
-from htdag.cli.output import JSON, print_json, say
+from htdag.cli.console import JSON, print_json, say
 
 if TYPE_CHECKING:
     from htdag.run import Run

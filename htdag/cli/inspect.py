@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from htdag.cli.arguments import TAG
-from htdag.cli.output import DONE, FAILED, JSON, print_json, say
+from htdag.cli.console import DONE, FAILED, JSON, print_json, say
 from htdag.errors import HtdagError
 
 

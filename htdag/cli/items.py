@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.cli.arguments import TAG, Chosen, takes_runs, takes_stage
+from htdag.cli.console import CSV, JSON, print_csv, print_json, say
 from htdag.cli.inspect import STAGE
-from htdag.cli.output import CSV, JSON, print_csv, print_json, say
 
 if TYPE_CHECKING:
     from htdag.run import Run

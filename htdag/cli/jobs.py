@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.cli.arguments import Chosen, takes_runs, takes_stage
-from htdag.cli.output import JSON, print_json, say
+from htdag.cli.console import JSON, print_json, say
 from htdag.common.text import counted
 from htdag.errors import RunEnded
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from htdag.checks import validation
-from htdag.cli.output import DONE, FAILED, INTERRUPTED, say, status_of
+from htdag.cli.console import DONE, FAILED, INTERRUPTED, say, status_of
 from htdag.common.package import VERSION
 from htdag.config import log
 from htdag.config.log import LOGGER

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.cli.arguments import OLDER_THAN, STDIN, TAG, complete_tags, with_stdin
-from htdag.cli.output import DONE, FAILED, JSON, print_json, say
+from htdag.cli.console import DONE, FAILED, JSON, print_json, say
 from htdag.errors import UsageError
 
 if TYPE_CHECKING:

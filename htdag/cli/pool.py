@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from htdag.cli.console import DONE, FAILED, JSON, print_json, say
 from htdag.cli.main import Verbs
-from htdag.cli.output import DONE, FAILED, JSON, print_json, say
 from htdag.common.text import counted
 from htdag.errors import UsageError
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from htdag.cli.arguments import OLDER_THAN, Chosen, takes_runs, takes_stage
+from htdag.cli.console import DONE, FAILED, JSON, NO_PROGRESS, print_json, say
 from htdag.cli.main import Verbs
-from htdag.cli.output import DONE, FAILED, JSON, NO_PROGRESS, print_json, say
 from htdag.errors import UsageError
 from htdag.options import resume_request
 
@@ -88,9 +88,7 @@ def resume(
 
 def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
     """Run a script whose pipeline is to go on with a run, and end as it does where it fails."""
-    from htdag.run.resubmit import require_ended
-
-    require_ended(run.directory, "gone on with")
+    run.directory.require_ended("gone on with")
     command, folder = _command(run, script)
     kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:

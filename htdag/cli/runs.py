@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from htdag.cli.arguments import TAG, Chosen, complete_tags, takes_runs
-from htdag.cli.output import CSV, INTERRUPTED, JSON, NO_PROGRESS, print_csv, print_json, say
+from htdag.cli.console import CSV, INTERRUPTED, JSON, NO_PROGRESS, print_csv, print_json, say
 from htdag.errors import (
     BackendError,
     FinalFailed,
@@ -298,7 +298,7 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        from htdag.show.values import value_lines
+        from htdag.show.results import value_lines
 
         for line in value_lines(value):
             say(line)

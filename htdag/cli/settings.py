@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from htdag.cli.output import JSON, print_json, say
+from htdag.cli.console import JSON, print_json, say
 
 
 @click.command(short_help="Show the settings, and where each comes from.")

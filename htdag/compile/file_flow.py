@@ -15,7 +15,7 @@ from htdag.options.stage_options import Options
 from htdag.plan import Node, Plan
 from htdag.runtime import download
 from htdag.runtime.api.command import Command
-from htdag.stages.sources import Source
+from htdag.stages.sources import SourceItems
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def travels(plan: Plan) -> dict[str, Travel]:
     found: dict[str, Travel] = {}
     stored = {each.stage: each.source for each in plan.sources}
     stored |= {
-        name: stage.data
+        name: stage.source
         for name, stage in plan.stages.nodes(data="stage")
-        if stage.data is not None and stage.data.is_late
+        if stage.source is not None and stage.source.is_late
     }
     for node in plan.nodes:
         parents = [found[name] for name in node.parents]
@@ -130,7 +130,7 @@ def _check_loop(node: Node, travel: Travel) -> None:
             )
 
 
-def _sources(node: Node, stored: dict[str, Source]) -> Iterable[Source]:
+def _sources(node: Node, stored: dict[str, SourceItems]) -> Iterable[SourceItems]:
     if node.input.source is not None:
         yield node.input.source
         return
@@ -146,14 +146,14 @@ def _passes(node: Node) -> bool:
     that passes none on can be judged without its POST script, which would have to list the files
     for the next node.
     """
-    made = {operation.stage: operation for operation in node.operations}
+    steps = {step.stage: step for step in node.steps}
 
     def may_hold(stage: str | None) -> bool:
         while stage is not None:
-            operation = made[stage]
-            if operation.kind != "filter" and holds_no_path(operation.function):
+            step = steps[stage]
+            if not step.operation.keeps_items and holds_no_path(step.operation.function):
                 return False
-            stage = operation.after
+            stage = step.after
         return True
 
     if node.reduction is not None:
@@ -162,10 +162,10 @@ def _passes(node: Node) -> bool:
 
 
 def _returns(node: Node) -> bool:
-    functions: list[Any] = [operation.function for operation in node.operations]
+    functions: list[Any] = [step.operation.function for step in node.steps]
     functions.append(node.input.combine)
     for output in node.outputs:
-        functions += [output.combine, output.merge, output.key]
+        functions += [function for _, function in output.functions]
     if node.reduction is not None:
         functions.append(node.reduction.function)
     given = [function for function in functions if function is not None]

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from htdag.checks.functions import check_signature
 from htdag.functions.image import Image, Payload
 from htdag.functions.pickling import check_function, dump_content, function_name
 from htdag.runtime import layout
-from htdag.stages.checks import check_signature
 
 _NAME = "on_end"
 

@@ -56,7 +56,7 @@ def plan_content(
         {
             name: {"boundaries": [], "carries": False}
             for name, stage in plan.stages.nodes(data="stage")
-            if stage.data is not None and stage.data.is_late
+            if stage.source is not None and stage.source.is_late
         }
     )
     return {
@@ -121,9 +121,7 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "input_urls": travel.input_urls,
         "delivers": travel.delivers,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
-        "known": [
-            output.stage for output in node.outputs if keeps_count(plan.stages, node, output.stage)
-        ],
+        "known": [output.stage for output in node.outputs if keeps_count(node, output.stage)],
         "binds": {
             bind.stage: {"node": bind.node, "stage": bind.stage, "one": bind.one}
             for bind in node.binds
@@ -156,7 +154,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
 
     ``checkpoints`` tells whether its functions call `htdag.checkpoint`.
     """
-    position = {operation.stage: number for number, operation in enumerate(node.operations)}
+    position = {step.stage: number for number, step in enumerate(node.steps)}
     roles = [role for role, _ in functions(node)]
 
     def index(*role: str) -> int | None:
@@ -192,13 +190,13 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
         },
         "operations": [
             {
-                "stage": operation.stage,
-                "kind": operation.kind,
-                "function": index("operation", operation.stage),
-                "after": -1 if operation.after is None else position[operation.after],
-                "bind": dict(operation.binds),
+                "stage": step.stage,
+                "kind": step.operation.kind,
+                "function": index("operation", step.stage),
+                "after": -1 if step.after is None else position[step.after],
+                "bind": dict(step.binds),
             }
-            for operation in node.operations
+            for step in node.steps
         ],
         "outputs": [
             {
@@ -220,7 +218,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
             "stage": node.reduction.stage,
             "function": index("reduce", node.reduction.stage),
             "final": node.reduction.final,
-            "begun": node.reduction.begun,
+            "begun": node.reduction.seeded,
             "initial": None if node.reduction.initial is MISSING else next(numbers),
             "bind": dict(node.reduction.binds),
         }
@@ -232,15 +230,9 @@ def functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
     found: list[tuple[tuple[str, str], Any]] = []
     if node.input.combine is not None:
         found.append((("view", node.stages[0]), node.input.combine))
-    found += [(("operation", each.stage), each.function) for each in node.operations]
+    found += [(("operation", step.stage), step.operation.function) for step in node.steps]
     for output in node.outputs:
-        for role, function in (
-            ("combine", output.combine),
-            ("merge", output.merge),
-            ("key", output.key),
-        ):
-            if function is not None:
-                found.append(((role, output.stage), function))
+        found += [((role, output.stage), function) for role, function in output.functions]
     if node.reduction is not None:
         found.append((("reduce", node.reduction.stage), node.reduction.function))
     if node.check is not None:

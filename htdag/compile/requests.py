@@ -13,7 +13,8 @@ from typing import Any
 from htdag.options.resources import PerItem
 from htdag.plan import Node
 from htdag.runtime import file_references
-from htdag.stages.sources import LateSource, Source
+from htdag.stages.operations import View
+from htdag.stages.sources import LateSource, SourceItems
 
 
 def per_item(node: Node) -> dict[str, PerItem]:
@@ -55,20 +56,10 @@ def _items(node: Node) -> Iterator[Any]:
     first = _values(sources[0])
     # One after the other: a source that is read twice at a time would lose its place.
     values = [list(_values(source)) for source in sources] if len(sources) > 1 else [first]
-    if reads.view == "batch":
-        return iter(lambda: list(itertools.islice(first, reads.number)), [])
-    if reads.view == "zip":
-        return zip(*values, strict=False)
-    if reads.view == "product":
-        return itertools.product(*values)
-    if reads.view == "combinations":
-        return itertools.combinations(first, reads.number)
-    if reads.view == "concat":
-        return itertools.chain(*values)
-    return first
+    return reads.operation.read(*values) if isinstance(reads.operation, View) else first
 
 
-def _values(source: Source) -> Iterator[Any]:
+def _values(source: SourceItems) -> Iterator[Any]:
     assert not isinstance(source, LateSource), "in a loop such requests are refused"
     # As in the jobs: what a function does to its item changes nothing here.
     for pickled in source.pickles():

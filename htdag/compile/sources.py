@@ -12,7 +12,7 @@ from htdag.options import transfer
 from htdag.plan import Node, StoredSource
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile
-from htdag.stages.sources import LateSource, Source
+from htdag.stages.sources import LateSource, SourceItems
 
 
 def write_source(run: Path, node: Node) -> None:
@@ -42,7 +42,7 @@ def write_stored_source(run: Path, stored: StoredSource) -> None:
 
 def _write(
     run: Path,
-    source: Source,
+    source: SourceItems,
     stage: str,
     boundaries: Sequence[int],
     path_of: Callable[[int], str],

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from htdag.common.package import VERSION
 from htdag.compile import (
-    archive,
     dag,
     environments,
     file_flow,
@@ -34,6 +33,7 @@ from htdag.compile.node_content import (
     plan_content,
     program,
 )
+from htdag.compile.runtime_archive import write_archive
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.compile.script import script_of_this_process
 from htdag.compile.signatures import identity_content
@@ -267,7 +267,7 @@ def _fill(
         write_lists(run, content)
         for node in with_jobs:
             _check_limits(run, node.name, node.options)
-        archive.write_archive(str(run / layout.RUNTIME))
+        write_archive(str(run / layout.RUNTIME))
     else:
         layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
         shutil.copytree(around / layout.CODE, run / layout.CODE, copy_function=layout.link_or_copy)

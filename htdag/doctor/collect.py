@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from htdag.config.directories import runs_directory
-from htdag.doctor.checks import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS
 from htdag.doctor.facts import ExecutePoint, Facts, Probe
+from htdag.doctor.findings import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS
 
 
 def collect(probe: bool = False, limit: int = 20, timeout: float = 60) -> Facts:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from htdag.functions.reach import reach
-from htdag.runtime.job import settings
+from htdag.runtime.job import process_state
 
 # What belongs to a machine, a session or a program there, and means nothing in a job.
 _STAYS = re.compile(
@@ -106,7 +106,7 @@ def _variables_of_language() -> dict[str, str]:
     return {
         name: value
         for name, value in sorted(os.environ.items())
-        if name in ("LANG", "LANGUAGE", "TZ", *settings.THREADS) or name.startswith("LC_")
+        if name in ("LANG", "LANGUAGE", "TZ", *process_state.THREADS) or name.startswith("LC_")
     }
 
 
@@ -115,13 +115,13 @@ def _state_of_numbers() -> dict[str, Any]:
     found: dict[str, Any] = {}
     decimal = sys.modules.get("decimal")
     if decimal is not None:
-        own = settings.of_decimal(decimal.getcontext())
-        if own != settings.of_decimal(decimal.Context()):
+        own = process_state.of_decimal(decimal.getcontext())
+        if own != process_state.of_decimal(decimal.Context()):
             found["decimal"] = own
     numpy = sys.modules.get("numpy")
-    if numpy is not None and numpy.geterr() != settings.NUMPY:
+    if numpy is not None and numpy.geterr() != process_state.NUMPY:
         found["numpy"] = dict(numpy.geterr())
-    locale = settings.locale()
+    locale = process_state.locale()
     if locale:
         found["locale"] = locale
     return found

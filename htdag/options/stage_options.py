@@ -13,7 +13,8 @@ from htdag.checks.quantities import duration, real, size, whole_number
 from htdag.checks.validation import shown
 from htdag.environments import Environment
 from htdag.errors import OptionError
-from htdag.options import destination, inputs, submit_commands, variables
+from htdag.options import destination, submit_commands, variables
+from htdag.options.input_files import InputFiles, check_input_files, merge_input_files
 from htdag.options.resources import PER_ITEM, PerItem
 
 _LIMIT = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*(?::\d+(?:\.\d+)?)?", re.ASCII)
@@ -56,7 +57,7 @@ class Options:
     node_priority: int | None = None
     submit: tuple[tuple[str, str], ...] | None = None
     checkpoint_interval: int | None = None
-    input_files: inputs.Files | None = None
+    input_files: InputFiles | None = None
     output_files: destination.Remaps | None = None
     output_destination: str | None = None
     chunk_size: int | None = None
@@ -89,7 +90,7 @@ class Options:
             both = {**dict(defaults.environ), **dict(self.environ)}
             merged["environ"] = tuple(sorted(both.items()))
         merged["output_files"] = destination.merged(self.output_files, defaults.output_files)
-        merged["input_files"] = inputs.merged(self.input_files, defaults.input_files)
+        merged["input_files"] = merge_input_files(self.input_files, defaults.input_files)
         return Options(**merged)
 
     def given(self) -> dict[str, Any]:
@@ -290,7 +291,7 @@ _CHECKS: dict[str, Any] = {
     "node_priority": whole_number(-(2**31)),
     "submit": _submit,
     "checkpoint_interval": duration(),
-    "input_files": inputs.input_files,
+    "input_files": check_input_files,
     "output_files": destination.output_files,
     "output_destination": destination.output_destination,
     "chunk_size": whole_number(1),

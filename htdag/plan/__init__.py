@@ -1,21 +1,24 @@
 """From the graph of stages to a graph of DAGMan nodes, in pure passes."""
 
-from htdag.plan.costs import Chain
 from htdag.plan.model import Node, Plan, Round
-from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, StoredSource, Stream
-from htdag.plan.planner import make_plan
+from htdag.plan.parts import Bind, Input, Output, Reduction, Step, StoredSource, Stream
+from htdag.plan.planner import PASSES, Draft, make_plan, plan_until
+from htdag.plan.simulate import Chain
 
 __all__ = [
+    "PASSES",
     "Bind",
     "Chain",
+    "Draft",
     "Input",
     "Node",
-    "Operation",
     "Output",
     "Plan",
     "Reduction",
     "Round",
+    "Step",
     "StoredSource",
     "Stream",
     "make_plan",
+    "plan_until",
 ]

@@ -8,17 +8,18 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from htdag.common.text import counted
-from htdag.plan.following import NO_LAYOUTS, Layouts, followed, followed_parts
-from htdag.plan.layouts import comes_late, loop_chunked
+from htdag.plan.layouts import NO_LAYOUTS, Layouts, followed, followed_parts
 from htdag.plan.model import Node
-from htdag.plan.parts import Input, Output, Reduction, StoredSource, Stream
+from htdag.plan.parts import Bind, Input, Output, Reduction, StoredSource, Stream
 from htdag.plan.wording import left_out, reason_of
 from htdag.runtime import chunking
-from htdag.runtime.data.keyed import BY_HASH
-from htdag.stages import MOST_PARTITIONS, Stage
+from htdag.stages import MOST_PARTITIONS, Iterate, Stage
+from htdag.stages.operations import Aggregation, Combinations, Concat, Elementwise, Product
 from htdag.stages.sources import LateSource
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import networkx as nx
 
 MOST_JOBS = 100
@@ -31,22 +32,45 @@ MOST_FILES = 2000
 """How many files the partitions of a stage may have, about."""
 MOST_TUNED_FILES = 10_000
 """How many where earlier runs ask for more partitions, since each is much work."""
+STORED_FILE = 1 << 20
+"""About how many bytes at least a file of a source has that is read by ranges, or whole: each one
+more is sent with each job that reads it."""
 
 
-class Flow(NamedTuple):
+class StreamEstimate(NamedTuple):
     """What is known of a stream before anything runs.
 
-    ``cells`` are the counts of its cells, or None where data decides; ``estimate`` is the number of
-    its items, counting as if filters kept all of them; ``chunks`` the number of its cells, or of
+    ``blocks`` are the counts of its blocks, or None where data decides; ``items`` is the number of
+    its items, counting as if filters kept all of them; ``chunks`` the number of its blocks, or of
     the jobs that a source is for. Where the stream is not ``exact``, items that fail are let go, so
     that there may be fewer.
     """
 
-    cells: list[int] | None
-    estimate: int
+    blocks: list[int] | None
+    items: int
     chunks: int
-    settled: bool  # whether the number of cells is known
+    settled: bool  # whether the number of blocks is known
     exact: bool = True
+
+
+def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSource, ...]:
+    """Return the sources that are not simply cut into the chunks of one node."""
+    names = {
+        stream.stage
+        for node in nodes
+        for stream in node.input.streams
+        if stream.source is not None and node.input.source is None
+    }
+    names.update(bind.stage for node in nodes for bind in node.binds if bind.node is None)
+    stored = []
+    for name in graph:
+        if name in names:
+            source = graph.nodes[name]["stage"].source
+            if source.is_late:
+                continue
+            files = min(len(source), MOST_JOBS, 1 + source.stored_bytes() // STORED_FILE)
+            stored.append(StoredSource(name, source, tuple(chunking.even(len(source), files))))
+    return tuple(stored)
 
 
 def chunk(
@@ -75,19 +99,27 @@ def chunk(
     """
     stored = {source.stage: source for source in sources}
     done: dict[str, Node] = {}
-    wanted = {node.input.stage: node.jobs for node in nodes if node.input.view in BY_HASH}
+    wanted = {node.input.stage: node.jobs for node in nodes if node.input.is_partitioned}
     for node in nodes:
         if node.reduction is None:
-            laid_out = _chunked(graph, node, done, stored, layouts)
+            laid_out = _chunked(node, done, stored, layouts)
             made = [_with_parts(graph, laid_out, done, layouts, wanted)]
         else:
             made = _reduce_levels(graph, node, done, stored)
         for level in made:
             # Which files a bind brings is known only when the jobs that write them are.
-            waits = any(comes_late(graph, bind, done) for bind in level.binds)
+            waits = any(_comes_late(graph, bind, done) for bind in level.binds)
             exact = _is_exact(level, done)
             done[level.name] = replace(level, dynamic=level.dynamic or waits, exact=exact)
     return tuple(done.values())
+
+
+def _comes_late(graph: nx.DiGraph, bind: Bind, done: dict[str, Node]) -> bool:
+    """Return whether it is known only at run time which files a bind brings."""
+    if bind.node is not None:
+        return not done[bind.node].settled
+    source = graph.nodes[bind.stage]["stage"].source
+    return isinstance(source, LateSource) and source.blocks is None
 
 
 def _is_exact(node: Node, done: dict[str, Node]) -> bool:
@@ -104,7 +136,6 @@ def most_jobs(node: Node) -> int:
 
 
 def _chunked(
-    graph: nx.DiGraph,
     node: Node,
     done: dict[str, Node],
     stored: dict[str, StoredSource],
@@ -113,37 +144,37 @@ def _chunked(
     reads = node.input
     if reads.source is not None:
         return _source_chunked(node, layouts)
-    flows = [flow_of(graph, stream, done, stored) for stream in reads.streams]
-    if reads.view in BY_HASH:
-        (flow,) = flows
+    streams = [estimate_of(stream, done, stored) for stream in reads.streams]
+    if reads.is_partitioned:
+        (estimate,) = streams
         parts = done[str(reads.node)].outputs
         chunks = next(output.parts for output in parts if output.stage == reads.stage)
         reason = f"{counted(chunks, 'job')}, one for each partition of the keys"
         return replace(
             node,
             chunks=chunks,
-            dynamic=not flow.settled,
+            dynamic=not estimate.settled,
             reasons=(*node.reasons, reason),
         )
-    if reads.is_loop:
-        return loop_chunked(graph, node, flows[0].chunks)
+    if isinstance(reads.operation, Iterate):
+        return _loop_chunked(node, reads.operation, streams[0].chunks)
     if node.follows:
-        return _following(node, flows[0])
-    estimate = chunking.view_total(
-        reads.view, reads.number, reads.limit, [flow.estimate for flow in flows]
-    )
+        return _following(node, streams[0])
+    items = reads.total([stream.items for stream in streams])
     # Whoever reads items one after another may get fewer of them; a view has to count.
-    known = all(flow.cells is not None and (flow.exact or not reads.is_view) for flow in flows)
-    if reads.view == "sort_by":
+    known = all(
+        stream.blocks is not None and (stream.exact or not reads.is_view) for stream in streams
+    )
+    if reads.is_sorted:
         return replace(
             node,
-            items=estimate if known else None,
+            items=items if known else None,
             chunks=1,
-            boundaries=(0, estimate) if known else (),
+            boundaries=(0, items) if known else (),
             dynamic=not known,
         )
-    if _keeps_chunks(graph, node, flows[0], done):
-        chunks = flows[0].chunks
+    if _keeps_chunks(node, streams[0], done):
+        chunks = streams[0].chunks
         what = counted(chunks, "job")
         return replace(
             node,
@@ -158,21 +189,21 @@ def _chunked(
     size = node.options.chunk_size
     per_job = node.per_job
     if not node.jobs:
-        per_job = max(1.0, estimate / _jobs_before(node, flows, estimate))
+        per_job = max(1.0, items / _jobs_before(node, streams, items))
     plainly = not reads.is_view
-    cells = flows[0].cells or [] if plainly else []
-    boundaries = chunking.boundaries(estimate, size, per_job, most_jobs(node), cells)
-    earlier = followed(node, estimate, layouts) if plainly and known else ()
+    blocks = streams[0].blocks or [] if plainly else []
+    boundaries = chunking.boundaries(items, size, per_job, most_jobs(node), blocks)
+    earlier = followed(node, items, layouts) if plainly and known else ()
     boundaries = list(earlier) or boundaries
     if plainly and not known and size is None:
-        chunks = node.jobs or min(flows[0].chunks, MOST_JOBS)
+        chunks = node.jobs or min(streams[0].chunks, MOST_JOBS)
     else:
         chunks = len(boundaries) - 1
-    reasons = [left_out(node, [flow.estimate for flow in flows]) if known else ""]
-    reasons.append(reason_of(node, flows[0].chunks, estimate, chunks, known, MOST_JOBS))
+    reasons = [left_out(node, [stream.items for stream in streams]) if known else ""]
+    reasons.append(reason_of(node, streams[0].chunks, items, chunks, known, MOST_JOBS))
     return replace(
         node,
-        items=estimate if known else None,
+        items=items if known else None,
         chunks=chunks,
         boundaries=tuple(boundaries) if known else (),
         dynamic=not known,
@@ -181,33 +212,49 @@ def _chunked(
     )
 
 
-def _following(node: Node, flow: Flow) -> Node:
+def _loop_chunked(node: Node, loop: Iterate, chunks: int) -> Node:
+    """Return a loop, which begins when all that its rounds read is there.
+
+    ``chunks`` are those of the state that it begins with.
+    """
+    until = "" if loop.until is None else ", or fewer: until decides after each"
+    return replace(
+        node,
+        items=1 if loop.one else None,
+        chunks=1 if loop.one else chunks,
+        boundaries=(0, 1) if loop.one else (),
+        dynamic=True,
+        reasons=(*node.reasons, f"{counted(loop.max_rounds, 'round')}{until}"),
+    )
+
+
+def _following(node: Node, stream: StreamEstimate) -> Node:
     """Return a node with the chunks of the one before it, for lanes."""
-    reason = f"{counted(flow.chunks, 'job')}, one for each chunk of {node.input.node}, for lanes"
-    edges = tuple(accumulate(flow.cells, initial=0)) if flow.cells is not None else None
+    reason = f"{counted(stream.chunks, 'job')}, one for each chunk of {node.input.node}, for lanes"
+    edges = tuple(accumulate(stream.blocks, initial=0)) if stream.blocks is not None else None
     return replace(
         node,
         items=None if edges is None else edges[-1],
-        chunks=flow.chunks,
-        boundaries=edges or tuple(range(flow.chunks + 1)),
+        chunks=stream.chunks,
+        boundaries=edges or tuple(range(stream.chunks + 1)),
         by_chunk=edges is None,
-        dynamic=not flow.settled,
+        dynamic=not stream.settled,
         reasons=(*node.reasons, reason),
     )
 
 
-def _keeps_chunks(graph: nx.DiGraph, node: Node, flow: Flow, done: dict[str, Node]) -> bool:
+def _keeps_chunks(node: Node, stream: StreamEstimate, done: dict[str, Node]) -> bool:
     """Whether a node had better take the chunks of the one before it, whatever filters left."""
     reads = node.input
     if reads.is_view or reads.node is None or node.options.chunk_size or node.jobs:
         return False
     before = done[reads.node]
     return (
-        flow.cells is None
-        and flow.settled
-        and flow.chunks <= FEW_JOBS
-        and before.input.view not in BY_HASH
-        and _made_by(graph, before, reads.stage, ("map", "starmap", "filter"))
+        stream.blocks is None
+        and stream.settled
+        and stream.chunks <= FEW_JOBS
+        and not before.input.is_partitioned
+        and _made_by(before, reads.stage, lambda operation: not operation.multiplies)
     )
 
 
@@ -235,19 +282,18 @@ def _source_chunked(node: Node, layouts: Layouts) -> Node:
     )
 
 
-def _jobs_before(node: Node, flows: list[Flow], estimate: int) -> int:
+def _jobs_before(node: Node, streams: list[StreamEstimate], items: int) -> int:
     """Return how many jobs a node is to have where its items are as many as estimated."""
-    view = node.input.view
-    if view in ("product", "combinations"):
-        wanted = MOST_JOBS
-    elif view == "concat":
-        wanted = sum(flow.chunks for flow in flows)
-    elif node.input.limit is not None:
-        share = estimate / max(1, flows[0].estimate)
-        wanted = math.ceil(flows[0].chunks * share)
-    else:
-        wanted = max(flow.chunks for flow in flows)
-    return max(1, min(wanted, MOST_JOBS, estimate))
+    match node.input.operation:
+        case Product() | Combinations():
+            wanted = MOST_JOBS
+        case Concat():
+            wanted = sum(stream.chunks for stream in streams)
+        case _ if node.input.limit is not None:
+            wanted = math.ceil(streams[0].chunks * items / max(1, streams[0].items))
+        case _:
+            wanted = max(stream.chunks for stream in streams)
+    return max(1, min(wanted, MOST_JOBS, items))
 
 
 def _with_parts(
@@ -264,14 +310,15 @@ def _with_parts(
     outputs = []
     for output in node.outputs:
         stage: Stage = graph.nodes[output.stage]["stage"]
-        sorts = output.whole and node.input.view == "sort_by" and output.after is None
-        split = "hash" if output.kind in BY_HASH else "rank" if sorts else ""
+        sorts = output.whole and node.input.is_sorted and output.after is None
+        by_hash = output.map_side is not None and output.map_side.by_hash
+        split = "hash" if by_hash else "rank" if sorts else ""
         if split:
-            estimate = _estimate(node, done)
+            items = _items(node, done)
             if output.parts:
                 parts = output.parts
             elif stage.options.chunk_size is not None:
-                parts = min(MOST_PARTITIONS, math.ceil(estimate / stage.options.chunk_size))
+                parts = min(MOST_PARTITIONS, math.ceil(items / stage.options.chunk_size))
             elif split == "hash" and followed_parts(node, output.stage, layouts):
                 parts = followed_parts(node, output.stage, layouts)
             elif split == "hash" and wanted.get(output.stage):
@@ -288,68 +335,72 @@ def _with_parts(
     return replace(node, outputs=tuple(outputs))
 
 
-def flow_of(
-    graph: nx.DiGraph, stream: Stream, done: dict[str, Node], stored: dict[str, StoredSource]
-) -> Flow:
+def estimate_of(
+    stream: Stream, done: dict[str, Node], stored: dict[str, StoredSource]
+) -> StreamEstimate:
     """Return what is known of a stream."""
     if isinstance(stream.source, LateSource):
         late = stream.source
-        return Flow(late.cells, late.items, late.chunks, late.cells is not None)
+        return StreamEstimate(late.blocks, late.items, late.chunks, late.blocks is not None)
     if stream.source is not None:
-        edges = stored[stream.stage].boundaries
-        cells = [b - a for a, b in pairwise(edges)]
-        return Flow(cells, len(stream.source), min(len(stream.source), MOST_JOBS), True)
+        blocks = _lengths(stored[stream.stage].boundaries)
+        items = len(stream.source)
+        return StreamEstimate(blocks, items, min(items, MOST_JOBS), True)
     node = done[str(stream.node)]
     output = next(output for output in node.outputs if output.stage == stream.stage)
     if node.reduction is not None:
         ones = [1] * node.chunks if node.settled else None
-        return Flow(ones, node.chunks, node.chunks, node.settled, node.exact)
+        return StreamEstimate(ones, node.chunks, node.chunks, node.settled, node.exact)
+    items = _items(node, done)
     if output.split == "rank":
-        estimate = _estimate(node, done)
-        cells = [chunking.share_of(estimate, part, output.parts) for part in range(output.parts)]
-        counts = cells if node.boundaries else None
-        return Flow(counts, estimate, output.parts, True, node.exact)
-    estimate = _estimate(node, done)
-    if not keeps_count(graph, node, stream.stage):
-        return Flow(None, estimate, node.chunks, node.settled, node.exact)
-    edges = node.boundaries
-    known = [b - a for a, b in pairwise(edges)]
-    return Flow(known, estimate, node.chunks, True, node.exact)
+        shares = [chunking.share_of(items, part, output.parts) for part in range(output.parts)]
+        known = shares if node.boundaries else None
+        return StreamEstimate(known, items, output.parts, True, node.exact)
+    if not keeps_count(node, stream.stage):
+        return StreamEstimate(None, items, node.chunks, node.settled, node.exact)
+    return StreamEstimate(_lengths(node.boundaries), items, node.chunks, True, node.exact)
 
 
-def keeps_count(graph: nx.DiGraph, node: Node, stage: str) -> bool:
-    """Whether a node writes, for a stage, just as many values as it reads, a known number."""
+def _lengths(boundaries: tuple[int, ...]) -> list[int]:
+    return [b - a for a, b in pairwise(boundaries)]
+
+
+def keeps_count(node: Node, stage: str) -> bool:
+    """Return whether a node writes as many values for a stage as it reads, a known number."""
     if node.reduction is not None or not node.boundaries or node.by_chunk:
         return False
     output = next((output for output in node.outputs if output.stage == stage), None)
-    if output is None or not (output.whole or output.kind in ("group_by", "sort_by")):
+    if output is None or output.split == "hash":
         return False
-    return output.split != "hash" and _made_by(graph, node, stage, ("map", "starmap"))
+    if output.map_side is not None and output.map_side.one_a_job:
+        return False
+    return _made_by(node, stage, lambda operation: operation.one_of_one)
 
 
-def _made_by(graph: nx.DiGraph, node: Node, stage: str, kinds: tuple[str, ...]) -> bool:
-    """Whether all stages of a node on the way to an output are of some kinds."""
-    after = {operation.stage: operation for operation in node.operations}
+def _made_by(node: Node, stage: str, condition: Callable[[Elementwise], bool]) -> bool:
+    """Return whether a condition holds for all steps of a node on the way to an output."""
+    steps = {step.stage: step for step in node.steps}
     current = next(output.after for output in node.outputs if output.stage == stage)
     while current is not None:
-        if graph.nodes[current]["stage"].kind not in kinds:
+        if not condition(steps[current].operation):
             return False
-        current = after[current].after
+        current = steps[current].after
     return True
 
 
-def _estimate(node: Node, done: dict[str, Node]) -> int:
+def _items(node: Node, done: dict[str, Node]) -> int:
     """Return how many items a node reads, counting as if filters kept all of them."""
     if node.items is not None:
         return node.items
     reads = node.input
-    totals = [
-        stream.source.count(reads.limit if reads.view == "items" else None)
-        if stream.source is not None
-        else _estimate(done[str(stream.node)], done)
-        for stream in reads.streams
-    ]
-    return chunking.view_total(reads.view, reads.number, reads.limit, totals)
+    return reads.total(
+        [
+            _items(done[str(stream.node)], done)
+            if stream.source is None
+            else reads.count(stream.source)
+            for stream in reads.streams
+        ]
+    )
 
 
 def _reduce_levels(
@@ -358,20 +409,20 @@ def _reduce_levels(
     """Return a reduce as one job, after as many combining levels as its fan-in asks for."""
     reduction = node.reduction
     assert reduction is not None
-    handle: Stage = graph.nodes[reduction.stage]["stage"]
+    operation = graph.nodes[reduction.stage]["stage"].operation
+    assert isinstance(operation, Aggregation)
     if node.input.source is not None:
         items = len(node.input.source)
         return [replace(node, items=items, chunks=1, boundaries=(0, items))]
     levels: list[Node] = []
-    flow = flow_of(graph, node.input.streams[0], done, stored)
-    chunks, settled = flow.chunks, flow.settled
-    fan_in = handle.fan_in or FAN_IN
+    stream = estimate_of(node.input.streams[0], done, stored)
+    chunks, settled = stream.chunks, stream.settled
+    fan_in = operation.fan_in or FAN_IN
     before = done.get(str(node.input.node))
     partial = before is not None and any(
-        output.stage == handle.name and output.kind in ("reduce", "fold")
-        for output in before.outputs
+        output.stage == reduction.stage and not output.whole for output in before.outputs
     )
-    in_parts = handle.associative and not reduction.binds and (partial or handle.combine is None)
+    in_parts = operation.associative and not reduction.binds and (partial or not operation.seeded)
     while in_parts and before is not None and chunks > fan_in:
         number = len(levels) + 1
         edges = chunking.even(chunks, math.ceil(chunks / fan_in))
@@ -381,7 +432,9 @@ def _reduce_levels(
             name=name,
             stages=(),
             input=Input((Stream(stage, before.name),)),
-            reduction=Reduction(reduction.stage, reduction.function, False, begun=reduction.begun),
+            reduction=Reduction(
+                reduction.stage, reduction.function, False, seeded=reduction.seeded
+            ),
             outputs=(Output(reduction.stage, None),),
             options=node.options,
             chunks=len(edges) - 1,
@@ -398,8 +451,8 @@ def _reduce_levels(
     values = None
     if levels or partial:
         values = chunks if settled else None
-    elif flow.cells is not None:
-        values = sum(flow.cells)
+    elif stream.blocks is not None:
+        values = sum(stream.blocks)
     final = replace(
         node,
         input=reads,

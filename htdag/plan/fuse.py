@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from htdag.options.stage_options import BUILT_IN, Options
 from htdag.plan.model import Node
-from htdag.plan.parts import Bind, Input, Operation, Output, Reduction, Stream
-from htdag.stages import COMBINING, KEYED, LOOP, PER_ITEM, VIEWS, Stage
+from htdag.plan.parts import Bind, Input, Output, Reduction, Step, Stream
+from htdag.stages import Iterate, Stage
 from htdag.stages.graph import upstreams
+from htdag.stages.operations import Aggregation, Elementwise, Keyed, MapSide, Operation, Take, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,11 +37,14 @@ class Needs:
         return self.inputs[0]
 
     @property
-    def in_parts(self) -> bool:
-        """Whether parts of its items can be combined, or sorted out, where they are made."""
-        return self.stage.kind in KEYED or (
-            self.stage.kind in COMBINING and self.stage.associative and not self.binds
-        )
+    def operation(self) -> Operation:
+        """What the stage does."""
+        return self.stage.operation
+
+    @property
+    def map_side(self) -> MapSide | None:
+        """What is done for it where its items are made, if that can be."""
+        return None if self.binds else self.operation.map_side
 
 
 def needs(graph: nx.DiGraph, name: str) -> Needs:
@@ -62,22 +66,22 @@ def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
     """
     options = stage.options.over(BUILT_IN)
     size = options.chunk_size
-    if size is None and upstream.data is not None and stage.kind not in ("batch", *KEYED):
+    if size is None and upstream.source is not None and stage.operation.takes_chunk_size:
         size = upstream.options.chunk_size
     return replace(options, chunk_size=graph.graph["chunk_size"] if size is None else size)
 
 
 def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     """Return "" where a stage can join the node that makes or reads its items, else why not."""
-    stage = wanted.stage
+    stage, operation = wanted.stage, wanted.operation
     options = stage.options.over(BUILT_IN)
     if node.input.is_loop:
         return f"{wanted.upstream.name} is made by a loop"
     if node.reduction is not None:
         return f"{wanted.upstream.name} is one value, made by a {wanted.upstream.kind}"
-    if node.input.view == "sort_by" and not stage.one:
+    if node.input.is_sorted and not stage.one:
         return f"{wanted.upstream.name} is sorted by one job"
-    if stage.kind in COMBINING and not wanted.in_parts:
+    if isinstance(operation, Aggregation) and wanted.map_side is None:
         return "it needs all items in one job"
     if not options.fuse:
         return f"{stage.name} has fuse=False"
@@ -91,19 +95,20 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
 
         ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
         waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
-        waits = [name for name in waits if graph.nodes[name]["stage"].data is None]
+        waits = [name for name in waits if graph.nodes[name]["stage"].source is None]
         own = set(node.stages)
         depends = any(own & ({name} | nx.ancestors(graph, name)) for name in waits)
         if waits and (depends or not _is_bare(node)):
             return f"its bind waits for {', '.join(waits)}"
     mine, theirs = options.of_jobs().given(), node.options.of_jobs().given()
     differing = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
-    if differing and not (_is_bare(node) and stage.kind in PER_ITEM and _includes(mine, theirs)):
+    begins = _is_bare(node) and isinstance(operation, Elementwise)
+    if differing and not (begins and _includes(mine, theirs)):
         names = ", ".join(sorted(differing))
         return f"other {names}: with_options gives it the same, and they share jobs"
-    sized = stage.kind not in KEYED and options.chunk_size not in (None, node.options.chunk_size)
-    takes = _is_bare(node) and node.options.chunk_size is None and stage.kind in PER_ITEM
-    if sized and not takes:
+    sized = options.chunk_size not in (None, node.options.chunk_size)
+    takes = begins and node.options.chunk_size is None
+    if sized and not takes and not isinstance(operation, Keyed):
         return f"another chunk_size ({options.chunk_size})"
     return _losing(graph, wanted, node)
 
@@ -114,12 +119,12 @@ def _losing(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     What fails in a job is an item that the node reads: with it goes all that was made of it.
     """
     stage, upstream = wanted.stage, wanted.upstream
-    if stage.options.over(BUILT_IN).on_error != "skip" or stage.kind == "count":
+    if stage.options.over(BUILT_IN).on_error != "skip" or not stage.operation.can_fail:
         return ""
-    several = next((op.stage for op in node.operations if op.kind == "flat_map"), "")
+    several = next((step.stage for step in node.steps if step.operation.multiplies), "")
     if several:
         return f"what fails in {stage.name} would take along all that {several} made with it"
-    last = node.operations[-1].stage if node.operations else upstream.name
+    last = node.steps[-1].stage if node.steps else upstream.name
     uses = graph.out_degree(upstream.name) + bool(graph.nodes[upstream.name]["target"])
     if node.outputs or last != upstream.name or (upstream.name in node.stages and uses > 1):
         return f"what fails in {stage.name} would be lost for other stages, too"
@@ -128,7 +133,7 @@ def _losing(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
 
 def _is_bare(node: Node) -> bool:
     """Whether a node does nothing yet but read a view: then its first stage says how it runs."""
-    return node.input.is_view and not node.operations and not node.outputs
+    return node.input.is_view and not node.steps and not node.outputs
 
 
 def _includes(mine: dict[str, object], theirs: dict[str, object]) -> bool:
@@ -146,30 +151,45 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
     """
     nodes = _Nodes()
     for name in graph:
-        if graph.nodes[name]["stage"].data is not None:
-            continue
         wanted = needs(graph, name)
-        if wanted.stage.kind in VIEWS or wanted.stage.kind == LOOP:
-            nodes.append(_view_node(graph, wanted))
-            continue
-        reason = ""
-        for number, node in nodes.with_items_of(wanted.upstream):
-            reason = can_fuse(graph, wanted, node)
-            if not reason:
-                nodes.replace(number, _joined(node, wanted))
-                break
-        else:
-            if wanted.stage.kind in PER_ITEM:
-                nodes.append(_new_node(graph, wanted, reason))
-                continue
-            if wanted.stage.kind in KEYED or (wanted.upstream.data is not None and wanted.in_parts):
-                nodes.append(_first_node(graph, wanted, reason))
-                reason = ""
-        if wanted.stage.kind in COMBINING:
-            nodes.append(_final_node(graph, wanted, reason))
-        elif wanted.stage.kind in KEYED:
-            nodes.append(_keyed_node(graph, wanted))
+        match wanted.operation:
+            case View() | Iterate():
+                nodes.append(_view_node(graph, wanted))
+            case Elementwise():
+                reason = _join(graph, wanted, nodes)
+                if reason is not None:
+                    nodes.append(_new_node(graph, wanted, reason))
+            case Keyed():
+                reason = _join(graph, wanted, nodes)
+                if reason is not None:
+                    nodes.append(_map_side_node(graph, wanted, reason))
+                nodes.append(_keyed_node(graph, wanted))
+            case Aggregation():
+                reason = _join(graph, wanted, nodes)
+                if reason is not None and _is_first(wanted):
+                    nodes.append(_map_side_node(graph, wanted, reason))
+                    reason = None
+                nodes.append(_final_node(graph, wanted, reason or ""))
     return nodes.all()
+
+
+def _join(graph: nx.DiGraph, wanted: Needs, nodes: _Nodes) -> str | None:
+    """Let a stage join the first node that it can; return why it cannot join any, None if it has.
+
+    The reason is "" if no node makes or reads its items.
+    """
+    reason = ""
+    for number, node in nodes.with_items_of(wanted.upstream):
+        reason = can_fuse(graph, wanted, node)
+        if not reason:
+            nodes.replace(number, _joined(node, wanted))
+            return None
+    return reason
+
+
+def _is_first(wanted: Needs) -> bool:
+    """Return whether a stage can be done in parts, but reads a source, which no node makes."""
+    return wanted.map_side is not None and wanted.upstream.source is not None
 
 
 class _Nodes:
@@ -208,7 +228,7 @@ class _Nodes:
 
 def _reads(node: Node, source: Stage) -> bool:
     return (
-        source.data is not None
+        source.source is not None
         and not node.input.is_view
         and node.input.stage == source.name
         and node.reduction is None
@@ -216,47 +236,45 @@ def _reads(node: Node, source: Stage) -> bool:
 
 
 def _stream(stage: Stage) -> Stream:
-    return Stream(stage.name, source=stage.data)
+    return Stream(stage.name, source=stage.source)
 
 
 def _new_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
     stage, upstream = wanted.stage, wanted.upstream
     if not reason:
-        kind = "the source" if upstream.data is not None else "the value of"
-        reason = f"it reads {kind} {upstream.name}"
+        what = "the value of" if upstream.source is None else "the source"
+        reason = f"it reads {what} {upstream.name}"
     node = Node(
         name="",
         stages=(),
-        input=Input.of(upstream.name, upstream.data),
+        input=Input.of(upstream.name, upstream.source),
         options=job_options(graph, stage, upstream),
     )
     return replace(_joined(node, wanted), reasons=(f"{stage.name} begins a node: {reason}",))
 
 
 def _view_node(graph: nx.DiGraph, wanted: Needs) -> Node:
-    stage = wanted.stage
-    view, limit = (stage.kind, None) if stage.kind != "take" else ("items", stage.number)
-    number = stage.number if limit is None else 0
+    stage, operation = wanted.stage, wanted.operation
+    assert isinstance(operation, View | Iterate)
     why = "it says which items are read, and how"
-    if view == LOOP:
+    if isinstance(operation, Iterate):
         why = "it is a loop, each round of it a DAG of its own"
+    limit = operation.number if isinstance(operation, Take) else None
     return Node(
         name="",
         stages=(stage.name,),
-        input=Input(tuple(map(_stream, wanted.inputs)), view, number, limit),
+        input=Input(tuple(map(_stream, wanted.inputs)), operation, limit),
         options=job_options(graph, stage, wanted.upstream),
         reasons=(f"{stage.name} begins a node: {why}",),
     )
 
 
 def _joined(node: Node, wanted: Needs) -> Node:
-    stage, upstream = wanted.stage, wanted.upstream
-    made = {operation.stage for operation in node.operations}
-    after = upstream.name if upstream.name in made else None
-    if stage.kind not in PER_ITEM:
-        output, reason = _first_part(stage, after)
+    stage, upstream, operation = wanted.stage, wanted.upstream, wanted.operation
+    after = upstream.name if upstream.name in {step.stage for step in node.steps} else None
+    if not isinstance(operation, Elementwise):
+        output, reason = _map_side_output(wanted, after)
         return replace(node, outputs=(*node.outputs, output), reasons=(*node.reasons, reason))
-    assert stage.function is not None
     options = node.options
     if _is_bare(node):
         mine = stage.options.over(BUILT_IN)
@@ -264,10 +282,7 @@ def _joined(node: Node, wanted: Needs) -> Node:
     return replace(
         node,
         stages=(*node.stages, stage.name),
-        operations=(
-            *node.operations,
-            Operation(stage.name, stage.kind, stage.function, after, wanted.binds),
-        ),
+        steps=(*node.steps, Step(stage.name, operation, after, wanted.binds)),
         binds=_merged_binds(node.binds, wanted.binds),
         options=options,
         reasons=(
@@ -277,28 +292,12 @@ def _joined(node: Node, wanted: Needs) -> Node:
     )
 
 
-def _first_part(stage: Stage, after: str | None) -> tuple[Output, str]:
-    """Return what a stage that needs many items does where they are made, and why."""
-    name = stage.name
-    if stage.kind in ("group_by", "sort_by"):
-        output = Output(name, after, kind=stage.kind, key=stage.key)
-        why = (
-            "items leave with the keys to sort by"
-            if stage.kind == "sort_by"
-            else ("items leave for the partitions of their keys")
-        )
-        return output, f"{name}: {why}"
-    if stage.kind == "distinct":
-        output = Output(name, after, kind=stage.kind, key=stage.key)
-        return output, f"{name}: all but the first with a key are dropped here, chunk by chunk"
-    if stage.kind == "reduce_by_key":
-        output = Output(name, after, stage.function, stage.kind, key=stage.key)
-        return output, f"{name}: values of equal keys are combined here, chunk by chunk"
-    if stage.kind == "reduce":
-        output = Output(name, after, stage.function, "reduce")
-        return output, f"{name} is combined here, chunk by chunk (associative)"
-    output = Output(name, after, stage.function, "fold", stage.combine, stage.initial)
-    return output, f"{name} is accumulated here, chunk by chunk"
+def _map_side_output(wanted: Needs, after: str | None) -> tuple[Output, str]:
+    """Return what leaves the jobs that make the items of a stage which needs many, and why."""
+    map_side = wanted.map_side
+    assert map_side is not None
+    name = wanted.stage.name
+    return Output(name, after, map_side), map_side.reason.format(stage=name)
 
 
 def _merged_binds(binds: tuple[Bind, ...], new: tuple[tuple[str, str], ...]) -> tuple[Bind, ...]:
@@ -306,19 +305,19 @@ def _merged_binds(binds: tuple[Bind, ...], new: tuple[tuple[str, str], ...]) -> 
     return tuple(Bind(stage) for stage in stages)
 
 
-def _first_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
-    """Return a node that only does the first part of a stage, where no other node can do it."""
+def _map_side_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
+    """Return a node that does only the map side of a stage, if no other node can do it."""
     stage, upstream = wanted.stage, wanted.upstream
-    output, what = _first_part(stage, None)
+    output, what = _map_side_output(wanted, None)
     options = job_options(graph, stage, upstream)
-    if upstream.data is not None:
+    if upstream.source is not None:
         size = upstream.options.chunk_size or graph.graph["chunk_size"]
         options = replace(options, chunk_size=size)
     what = what.replace("chunk by chunk", f"chunk by chunk of {upstream.name}")
     return Node(
         name="",
         stages=(),
-        input=Input.of(upstream.name, upstream.data),
+        input=Input.of(upstream.name, upstream.source),
         options=options,
         outputs=(output,),
         reasons=(f"{what} in a node of its own: {reason}" if reason else what,),
@@ -326,39 +325,38 @@ def _first_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
 
 
 def _keyed_node(graph: nx.DiGraph, wanted: Needs) -> Node:
-    stage = wanted.stage
-    combine = stage.function if stage.kind == "reduce_by_key" else None
-    what = {
-        "group_by": "each job makes the groups of one partition of the keys",
-        "reduce_by_key": "each job combines the values of one partition of the keys",
-        "distinct": "each job keeps the first of each key, for one partition of the keys",
-        "sort_by": "one job sorts, by way of its disk",
-    }
+    stage, operation = wanted.stage, wanted.operation
+    assert isinstance(operation, Keyed)
     return Node(
         name="",
         stages=(stage.name,),
-        input=Input((Stream(stage.name),), stage.kind, combine=combine, reverse=stage.reverse),
+        input=Input((Stream(stage.name),), operation),
         options=job_options(graph, stage, wanted.upstream),
-        reasons=(f"{stage.name}: {what[stage.kind]}",),
+        reasons=(f"{stage.name}: {operation.task}",),
     )
 
 
 def _final_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
-    stage, upstream = wanted.stage, wanted.upstream
-    assert stage.function is not None
-    if not stage.associative:
+    stage, upstream, operation = wanted.stage, wanted.upstream, wanted.operation
+    assert isinstance(operation, Aggregation)
+    if not operation.associative:
         reason = "associative=False, so in order"
     elif wanted.binds:
         reason = "it has a bind"
-    reads = Input.of(upstream.name, upstream.data) if reason else Input.of(stage.name)
+    reads = Input.of(upstream.name, upstream.source) if reason else Input.of(stage.name)
     text = f"combines all items ({reason})" if reason else "combines what the chunks gave"
-    function = stage.function if reason or stage.combine is None else stage.combine
-    begun = stage.combine is not None and not reason
     return Node(
         name="",
         stages=(stage.name,),
         input=reads,
-        reduction=Reduction(stage.name, function, True, stage.initial, wanted.binds, begun),
+        reduction=Reduction(
+            stage.name,
+            operation.function if reason else operation.merge,
+            True,
+            operation.initial,
+            wanted.binds,
+            seeded=operation.seeded and not reason,
+        ),
         outputs=(Output(stage.name, None),),
         binds=_merged_binds((), wanted.binds),
         options=job_options(graph, stage, upstream),

@@ -15,10 +15,8 @@ from typing import TYPE_CHECKING
 from htdag.common.text import duration
 from htdag.options.pipeline_options import Throttles
 from htdag.options.resources import fixed
-from htdag.plan.costs import Chain
 from htdag.plan.model import Node
-from htdag.plan.simulate import Capacity, Work, makespan
-from htdag.runtime.data.keyed import BY_HASH
+from htdag.plan.simulate import Capacity, Chain, Work, makespan
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -36,12 +34,18 @@ Layout = Callable[[frozenset[str]], tuple[Node, ...]]
 
 
 def lane(
-    layout: Layout, wanted: int | None, capacity: Capacity, throttles: Throttles
+    plain: tuple[Node, ...],
+    layout: Layout,
+    wanted: int | None,
+    capacity: Capacity,
+    throttles: Throttles,
 ) -> tuple[tuple[Node, ...], tuple[Chain, ...]]:
     """Choose lanes for the chains of a plan.
 
     Parameters
     ----------
+    plain : tuple of Node
+        All nodes, chunked, without lanes.
     layout : callable
         Takes the names of nodes that are to have the chunks of the node before them, and returns
         all nodes, chunked.
@@ -60,7 +64,6 @@ def lane(
         Each chain that could be in lanes, with the cost of both ways; and, where lanes were asked
         for, each pair of nodes that cannot be.
     """
-    plain = layout(frozenset())
     if wanted == 1:
         return plain, ()
     trees, refused = _trees(plain)
@@ -165,7 +168,7 @@ def _trees(nodes: Sequence[Node]) -> tuple[list[tuple[str, ...]], list[Chain]]:
         before = by_name.get(str(node.input.node))
         if before is None or node.reduction is not None or node.input.is_view:
             continue
-        if before.reduction is not None or before.input.view in BY_HASH:
+        if before.reduction is not None or before.input.is_partitioned:
             continue  # one value; or chunks that are partitions of keys
         first = by_name[first_of.get(before.name, before.name)]
         can, reason = can_lane(node, before, first, graph)

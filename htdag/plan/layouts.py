@@ -1,38 +1,85 @@
-"""What is known only at run time: what rounds of loops begin with, and how many there are."""
+"""Keep the chunks of an earlier run, so that what it has finished fits into those of a new one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
-from htdag.common.text import counted
 from htdag.plan.model import Node
-from htdag.plan.parts import Bind
 
-if TYPE_CHECKING:
-    import networkx as nx
-
-
-def comes_late(graph: nx.DiGraph, bind: Bind, done: dict[str, Node]) -> bool:
-    """Whether it is known only at run time which files a bind brings."""
-    if bind.node is not None:
-        return not done[bind.node].settled
-    source = graph.nodes[bind.stage]["stage"].data
-    return bool(source.is_late and source.cells is None)
+MOST_CHUNKS = 1_000
+"""A node that has grown to more is cut anew, if nobody gave a chunk size."""
 
 
-def loop_chunked(graph: nx.DiGraph, node: Node, chunks: int) -> Node:
-    """Return a loop, which begins when all that its rounds read is there.
+@dataclass(frozen=True)
+class Layout:
+    """How an earlier run had laid out a node.
 
-    ``chunks`` are those of the state that it begins with.
+    Attributes
+    ----------
+    boundaries : tuple of int
+        Where its chunks began, and the end.
+    chunk_size : int or None
+        The chunk size that was given.
+    parts : dict of str to int
+        In how many parts values of its stages left it.
     """
-    loop = graph.nodes[node.stages[0]]["stage"].loop
-    until = "" if loop.until is None else ", or fewer: until decides after each"
-    return replace(
-        node,
-        items=1 if loop.one else None,
-        chunks=1 if loop.one else chunks,
-        boundaries=(0, 1) if loop.one else (),
-        dynamic=True,
-        reasons=(*node.reasons, f"{counted(loop.max_rounds, 'round')}{until}"),
-    )
+
+    boundaries: tuple[int, ...] = ()
+    chunk_size: int | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
+
+
+Layouts = Mapping[str, Layout]
+"""Layouts by the names of nodes."""
+
+NO_LAYOUTS: Layouts = MappingProxyType({})
+
+
+def layouts_of(plan: dict[str, Any]) -> Layouts:
+    """Return the layouts of a run, from its ``plan.json``."""
+    return {
+        node["name"]: Layout(
+            () if node["by_chunk"] else tuple(node["boundaries"] or ()),
+            node["size"],
+            node["parts"],
+        )
+        for node in plan["nodes"]
+    }
+
+
+def followed(node: Node, total: int, layouts: Layouts) -> tuple[int, ...]:
+    """Return the boundaries of an earlier run, fitted to so many items; () to cut them anew.
+
+    Items that are new come last, in chunks as large as the others are.
+
+    Examples
+    --------
+    >>> from htdag.plan.parts import Input
+    >>> node = Node("a", ("a",), Input(()))
+    >>> followed(node, 7, {"a": Layout((0, 2, 4))})
+    (0, 2, 4, 6, 7)
+    >>> followed(node, 3, {"a": Layout((0, 2, 4))})
+    (0, 2, 3)
+    """
+    layout = layouts.get(node.name)
+    if layout is None or len(layout.boundaries) < 2 or total < 1:
+        return ()
+    if node.options.chunk_size != layout.chunk_size:
+        return ()
+    old = layout.boundaries
+    kept = [edge for edge in old if edge < total]
+    size = max(1, math.ceil(old[-1] / (len(old) - 1)))
+    if old[-1] < total:
+        kept += range(old[-1] + size, total, size)
+    found = tuple(dict.fromkeys((*kept, total)))
+    return found if len(found) <= MOST_CHUNKS or node.options.chunk_size else ()
+
+
+def followed_parts(node: Node, stage: str, layouts: Layouts) -> int:
+    """Return in how many parts the values of a stage left a node; 0 where that is not known."""
+    layout = layouts.get(node.name)
+    return 0 if layout is None else layout.parts.get(stage, 0)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from htdag.options.pipeline_options import Throttles
-from htdag.plan.chunk import Flow, flow_of
+from htdag.plan.chunk import StreamEstimate, estimate_of
 from htdag.plan.model import Node, Plan, Round
 from htdag.plan.parts import Bind, Check, StoredSource
-from htdag.stages import STATE, Loop, Stage
+from htdag.stages import Iterate, Stage
+from htdag.stages.operations import Import, State
 from htdag.stages.sources import LateSource
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 UNTIL = "until"
 """What the check of a loop is called in messages about it."""
 
-PlanRound = Callable[["nx.DiGraph", str, Throttles, Loop], Plan]
+PlanRound = Callable[["nx.DiGraph", str, Throttles, Iterate], Plan]
 
 
 def add_check(
-    graph: nx.DiGraph, nodes: Sequence[Node], where: dict[str, str], loop: Loop
+    graph: nx.DiGraph, nodes: Sequence[Node], where: Mapping[str, str], loop: Iterate
 ) -> tuple[Node, ...]:
     """Let the last job of a round find out whether the loop is over.
 
@@ -36,19 +37,19 @@ def add_check(
         The graph of one round.
     nodes : sequence of Node
         Its connected nodes.
-    where : dict of str to str
+    where : mapping
         The nodes that write the stages.
-    loop : Loop
+    loop : Iterate
         The loop.
     """
     if loop.until is None:
         return tuple(nodes)
-    state = next(name for name, stage in graph.nodes(data="stage") if stage.kind == STATE)
+    state = next(name for name, stage in graph.nodes(data="stage") if _is_state(stage))
     (result,) = (name for name, target in graph.nodes(data="target") if target)
     checked = result
     if loop.every is not None:
         checked = next(name for name in graph if not graph.out_degree(name) and name != result)
-    found = []
+    checking = []
     for node in nodes:
         if node.name == where[checked]:
             after = next(output.after for output in node.outputs if output.stage == checked)
@@ -59,8 +60,12 @@ def add_check(
                 binds = (*binds, Bind(state, None, loop.one))
             outputs = node.outputs if checked == result else ()
             node = replace(node, check=check, binds=binds, outputs=outputs)
-        found.append(node)
-    return tuple(found)
+        checking.append(node)
+    return tuple(checking)
+
+
+def _is_state(stage: Stage) -> bool:
+    return isinstance(stage.operation, State)
 
 
 def plan_rounds(
@@ -87,36 +92,37 @@ def plan_rounds(
     """
     done = {node.name: node for node in nodes}
     stored = {source.stage: source for source in sources}
-    found = []
+    planned = []
     for node in nodes:
-        if node.input.is_loop:
+        loop = node.input.operation
+        if isinstance(loop, Iterate):
             attributes = graph.nodes[node.stages[0]]
-            loop: Loop = attributes["stage"].loop
             names = attributes["names"]
-            flows = [flow_of(graph, stream, done, stored) for stream in node.input.streams]
+            streams = [estimate_of(stream, done, stored) for stream in node.input.streams]
             stages = [names["state"], *(stream.stage for stream in node.input.streams[1:])]
-            known = dict(zip(stages, flows, strict=True))
-            first = flows[0]
+            known = dict(zip(stages, streams, strict=True))
             # The number of items that a later round begins with is known only when it does.
-            known[names["state"]] = first._replace(cells=[1] if loop.one else None)
+            blocks = [1] if loop.one else None
+            known[names["state"]] = streams[0]._replace(blocks=blocks)
             inner = _with_sources(attributes["inner"], known)
             plan = plan_round(inner, names["result"], _limits_within(limits, inner), loop)
             until = loop.until is not None
             made = Round(plan, names["state"], names["result"], loop.one, until, loop.max_rounds)
             node = replace(node, round=made)
-        found.append(node)
-    return tuple(found)
+        planned.append(node)
+    return tuple(planned)
 
 
-def _with_sources(inner: nx.DiGraph, flows: dict[str, Flow]) -> nx.DiGraph:
+def _with_sources(inner: nx.DiGraph, streams: dict[str, StreamEstimate]) -> nx.DiGraph:
     """Return the graph of a round in which its sources tell how many items there are."""
     graph = inner.copy()
-    for name, flow in flows.items():
+    for name, stream in streams.items():
         stage: Stage = graph.nodes[name]["stage"]
-        one = stage.kind == STATE and stage.single
-        cells = flow.cells if flow.exact else None
-        data = LateSource(1 if one else flow.estimate, 1 if one else flow.chunks, cells)
-        graph.nodes[name]["stage"] = replace(stage, data=data)
+        one = _is_state(stage) and stage.one
+        blocks = stream.blocks if stream.exact else None
+        items = LateSource(1 if one else stream.items, 1 if one else stream.chunks, blocks)
+        operation = State(items, one) if _is_state(stage) else Import(items, stage.one)
+        graph.nodes[name]["stage"] = replace(stage, operation=operation)
     return graph
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from htdag.options.pipeline_options import Throttles
 from htdag.options.stage_options import Options
-from htdag.plan.costs import Chain, Cost
-from htdag.plan.parts import Bind, Check, Input, Operation, Output, Reduction, StoredSource
+from htdag.plan.parts import Bind, Check, Input, Output, Reduction, Step, StoredSource
+from htdag.plan.simulate import Chain, Cost
 from htdag.runtime.chunking import even
-from htdag.runtime.data.keyed import BY_HASH
 from htdag.runtime.lanes import Unit
-from htdag.stages import STATE
+from htdag.stages.operations import State
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -57,12 +56,12 @@ class Node:
         The stages that it computes.
     input : Input
         What it reads.
-    operations : tuple of Operation
-        The fused per-item stages, upstream first.
+    steps : tuple of Step
+        The fused stages that take one item after another, upstream first.
     outputs : tuple of Output
         What it writes.
     reduction : Reduction or None
-        For a node that combines; such a node has no operations.
+        For a node that combines; such a node has no steps.
     binds : tuple of Bind
         Whole results that all its jobs read.
     options : Options
@@ -111,7 +110,7 @@ class Node:
     name: str
     stages: tuple[str, ...]
     input: Input
-    operations: tuple[Operation, ...] = ()
+    steps: tuple[Step, ...] = ()
     outputs: tuple[Output, ...] = ()
     reduction: Reduction | None = None
     binds: tuple[Bind, ...] = ()
@@ -138,7 +137,7 @@ class Node:
     @property
     def settled(self) -> bool:
         """Whether its number of jobs is known before it runs."""
-        return not self.dynamic or bool(self.boundaries) or self.input.view in BY_HASH
+        return not self.dynamic or bool(self.boundaries) or self.input.is_partitioned
 
     @property
     def is_check_alone(self) -> bool:
@@ -206,7 +205,9 @@ class Plan:
     @cached_property
     def is_round(self) -> bool:
         """Whether it is the plan of a round: one of its stages is the state of a loop."""
-        return any(stage.kind == STATE for _, stage in self.stages.nodes(data="stage"))
+        return any(
+            isinstance(stage.operation, State) for _, stage in self.stages.nodes(data="stage")
+        )
 
     @cached_property
     def checked_alone(self) -> frozenset[str]:

@@ -1,7 +1,8 @@
-"""The pass *join*: what each node writes, and which node each input and bind comes from."""
+"""What each node writes and where what it reads comes from: the passes *outputs* to *limits*."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,8 @@ from htdag.checks.names import node_name, unique_name
 from htdag.plan.fuse import job_options
 from htdag.plan.model import Node
 from htdag.plan.parts import Input, Output
-from htdag.runtime.data.keyed import BY_HASH
-from htdag.stages import KEYED, Stage
+from htdag.stages import Stage
+from htdag.stages.operations import Keyed, Partitioned, SortBy
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -35,24 +36,24 @@ def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         )
     complete: list[Node] = []
     for name in graph:
-        stage_handle: Stage = graph.nodes[name]["stage"]
-        if name in targets and stage_handle.data is not None:
+        stage: Stage = graph.nodes[name]["stage"]
+        if name in targets and stage.source is not None:
             complete.append(
                 Node(
                     name="",
                     stages=(name,),
-                    input=Input.of(name, stage_handle.data),
+                    input=Input.of(name, stage.source),
                     outputs=(Output(name, None),),
-                    options=job_options(graph, stage_handle, stage_handle),
+                    options=job_options(graph, stage, stage),
                     reasons=(f"{name} is a target: a node passes its items on",),
                 )
             )
     for node in nodes:
         outputs = [_with_partitions(graph, output) for output in node.outputs]
-        by_operation = {operation.stage for operation in node.operations}
-        for stage_name in node.stages:
-            if stage_name in needed and node.reduction is None:
-                output = Output(stage_name, stage_name if stage_name in by_operation else None)
+        steps = {step.stage for step in node.steps}
+        for name in node.stages:
+            if name in needed and node.reduction is None:
+                output = Output(name, name if name in steps else None)
                 outputs.append(_with_partitions(graph, output))
         complete.append(replace(node, outputs=tuple(outputs)))
     return tuple(complete)
@@ -62,14 +63,17 @@ def _made_in_parts(node: Node) -> set[str]:
     """Return the stage of a node that reads what was made of its items elsewhere, in parts."""
     if node.reduction is not None:
         return {node.reduction.stage}
-    return set(node.stages[:1]) if node.input.view in KEYED else set()
+    return set(node.stages[:1]) if isinstance(node.input.operation, Keyed) else set()
 
 
 def _with_partitions(graph: nx.DiGraph, output: Output) -> Output:
     """Note how many partitions the user asked for."""
-    stage: Stage = graph.nodes[output.stage]["stage"]
-    wanted = output.kind in BY_HASH or (output.whole and stage.kind == "sort_by")
-    return replace(output, parts=stage.partitions or 0) if wanted else output
+    match graph.nodes[output.stage]["stage"].operation:
+        case Partitioned(partitions=partitions) if not output.whole:
+            return replace(output, parts=partitions or 0)
+        case SortBy(partitions=partitions) if output.whole:
+            return replace(output, parts=partitions or 0)
+    return output
 
 
 def name_nodes(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -114,7 +118,7 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
         )
         binds = tuple(
             replace(bind, node=where[bind.stage], one=graph.nodes[bind.stage]["stage"].one)
-            if graph.nodes[bind.stage]["stage"].data is None
+            if graph.nodes[bind.stage]["stage"].source is None
             else replace(bind, one=graph.nodes[bind.stage]["stage"].one)
             for bind in node.binds
         )
@@ -128,3 +132,68 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
     position = {name: number for number, name in enumerate(by_name)}
     ordered = nx.lexicographical_topological_sort(order, key=position.__getitem__)
     return tuple(by_name[name] for name in ordered), where
+
+
+def can_stop_early(node: Node, nodes: Collection[Node], targets: Collection[str]) -> int | None:
+    """Return how many of its first items are all that is wanted of a node; None for all.
+
+    Parameters
+    ----------
+    node : Node
+        The node.
+    nodes : collection of Node
+        All nodes, those after it with their limits.
+    targets : collection of str
+        The stages whose results are asked for.
+
+    Notes
+    -----
+    That can be said where each item makes just one, and cannot be let go (``on_error="skip"``), and
+    where whatever reads the node takes the first items.
+    """
+    made = {output.stage for output in node.outputs}
+    one_by_one = (
+        node.input.keeps_positions
+        and node.reduction is None
+        and node.check is None
+        and node.options.on_error != "skip"
+        and all(step.operation.one_of_one for step in node.steps)
+        and all(output.whole for output in node.outputs)
+    )
+    if not one_by_one or made & set(targets):
+        return None
+    wanted = []
+    for other in nodes:
+        if any(bind.node == node.name for bind in other.binds):
+            return None
+        if any(stream.node == node.name for stream in other.input.streams):
+            if not other.input.keeps_positions or other.input.limit is None:
+                return None
+            wanted.append(other.input.limit)
+    return max(wanted, default=None)
+
+
+def push_limits(nodes: tuple[Node, ...], targets: Collection[str]) -> tuple[Node, ...]:
+    """Let nodes of which only the first items are taken read only these.
+
+    Parameters
+    ----------
+    nodes : tuple of Node
+        Connected nodes in topological order.
+    targets : collection of str
+        The stages whose results are asked for.
+    """
+    limited = {node.name: node for node in nodes}
+    for name in reversed(list(limited)):
+        node = limited[name]
+        limit = can_stop_early(node, limited.values(), targets)
+        before = node.input.limit
+        if limit is not None and (before is None or limit < before):
+            items = "item" if limit == 1 else f"{limit:,} items"
+            text = f"reads only the first {items}: no more are taken of what it makes"
+            limited[name] = replace(
+                node,
+                input=replace(node.input, limit=limit),
+                reasons=(*node.reasons, text),
+            )
+    return tuple(limited.values())

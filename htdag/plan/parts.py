@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from htdag.runtime import layout
-from htdag.stages import LOOP, MISSING
-from htdag.stages.sources import Source
+from htdag.runtime import chunking, layout
+from htdag.stages import MISSING, Iterate
+from htdag.stages.operations import Elementwise, Keyed, MapSide, Partitioned, SortBy, Take, View
+from htdag.stages.sources import SourceItems
 
 
 @dataclass(frozen=True)
-class Operation:
-    """A per-item stage inside a node.
+class Step:
+    """A stage that takes one item after another, inside a node.
 
     ``after`` is the stage before it, in the same node, or None for the node's input; ``binds``
     are keyword and stage.
     """
 
     stage: str
-    kind: str
-    function: Callable[..., Any]
+    operation: Elementwise
     after: str | None
     binds: tuple[tuple[str, str], ...] = ()
 
@@ -31,7 +31,8 @@ class Reduction:
     """What a node that combines values does with all values of a chunk.
 
     ``final`` is True for the one job that gives the value of the stage, False inside a tree.
-    ``begun``: the values have begun with the initial value, which counts only where there are none.
+    ``seeded``: the values have begun with the initial value, which counts only where there are
+    none.
     """
 
     stage: str
@@ -39,7 +40,7 @@ class Reduction:
     final: bool
     initial: Any = MISSING
     binds: tuple[tuple[str, str], ...] = ()
-    begun: bool = False
+    seeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,9 @@ class Output:
     ----------
     stage, after : str, str or None
         The stage, and the one in this node whose values these are.
-    kind : str
-        ``"items"``, or how they are combined in each chunk (``"reduce"``, ``"fold"``,
-        ``"reduce_by_key"``, ``"distinct"``) or stored with a key (``"group_by"``, ``"sort_by"``).
-    combine : callable or None
-        Takes what is combined so far and a value.
-    merge, initial : callable or None, object
-        Of a fold: takes two accumulated values; where each begins.
-    key : callable or None
-        Gives the key of a value.
+    map_side : MapSide or None
+        What is done to the values of each chunk, on the way to those of the stage; None: these are
+        the values of the stage.
     parts : int
         In how many files the values of a chunk are written; 0 for one that holds all of them.
     split : {"", "hash", "rank"}
@@ -67,18 +62,29 @@ class Output:
 
     stage: str
     after: str | None
-    combine: Callable[..., Any] | None = None
-    kind: str = "items"
-    merge: Callable[..., Any] | None = None
-    initial: Any = MISSING
-    key: Callable[..., Any] | None = None
+    map_side: MapSide | None = None
     parts: int = 0
     split: str = ""
 
     @property
     def whole(self) -> bool:
         """Whether these are the values of the stage, not something on the way to them."""
-        return self.kind == "items"
+        return self.map_side is None
+
+    @property
+    def kind(self) -> str:
+        """What its jobs do with the values: ``"items"`` are only written."""
+        return "items" if self.map_side is None else self.map_side.kind
+
+    @property
+    def functions(self) -> tuple[tuple[str, Callable[..., Any]], ...]:
+        """The functions that its jobs call for it, each with its role."""
+        return () if self.map_side is None else self.map_side.functions
+
+    @property
+    def initial(self) -> Any:
+        """What the values of a chunk are accumulated into, or `MISSING`."""
+        return MISSING if self.map_side is None else self.map_side.initial
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -92,7 +98,7 @@ class Stream:
 
     stage: str
     node: str | None = None
-    source: Source | None = None
+    source: SourceItems | None = None
 
 
 @dataclass(frozen=True)
@@ -102,35 +108,76 @@ class Input:
     Attributes
     ----------
     streams : tuple of Stream
-        One, or several for ``"zip"``, ``"product"`` and ``"concat"``.
-    view : str
-        ``"items"``: as they are; else the kind of the stage that says how.
-    number : int
-        The n of a batch, or the r of combinations.
+        One, or several where the operation reads several stages.
+    operation : View, Keyed, Iterate or None
+        The operation of the stage that says how; None: as they are.
     limit : int or None
         Only so many of the first items.
-    combine : callable or None
-        Combines the values of a key, for ``"reduce_by_key"``.
-    reverse : bool
-        For ``"sort_by"``: the largest first.
     """
 
     streams: tuple[Stream, ...]
-    view: str = "items"
-    number: int = 0
+    operation: View | Keyed | Iterate | None = None
     limit: int | None = None
-    combine: Callable[..., Any] | None = None
-    reverse: bool = False
 
     @classmethod
-    def of(cls, stage: str, source: Source | None = None) -> Input:
+    def of(cls, stage: str, source: SourceItems | None = None) -> Input:
         """Return an input of a single stream, read as it is."""
         return cls((Stream(stage, source=source),))
 
     @property
+    def view(self) -> str:
+        """What jobs call the way in which they read their items."""
+        if self.operation is None or isinstance(self.operation, Take):
+            return "items"
+        return self.operation.kind
+
+    @property
+    def number(self) -> int:
+        """The number that jobs need for it; 0 if they need none."""
+        match self.operation:
+            case Take():
+                return 0
+            case View(number):
+                return number
+            case _:
+                return 0
+
+    @property
+    def combine(self) -> Callable[..., Any] | None:
+        """What combines the values of a key."""
+        return self.operation.combine if isinstance(self.operation, Keyed) else None
+
+    @property
+    def reverse(self) -> bool:
+        """Whether sorted items are read with the largest first."""
+        return isinstance(self.operation, SortBy) and self.operation.reverse
+
+    @property
     def is_view(self) -> bool:
         """Whether a stage of its own says how the items are read."""
-        return self.view != "items" or self.limit is not None
+        return self.operation is not None or self.limit is not None
+
+    @property
+    def is_partitioned(self) -> bool:
+        """Whether its chunks are the partitions of keys that the jobs before have written."""
+        return isinstance(self.operation, Partitioned)
+
+    @property
+    def is_sorted(self) -> bool:
+        """Whether one job sorts the items."""
+        return isinstance(self.operation, SortBy)
+
+    @property
+    def is_loop(self) -> bool:
+        """Whether this is what a loop begins with, and what it uses."""
+        return isinstance(self.operation, Iterate)
+
+    @property
+    def keeps_positions(self) -> bool:
+        """Whether its n-th item is made of the n-th item of its only stream."""
+        if self.operation is None:
+            return True
+        return isinstance(self.operation, View) and self.operation.keeps_positions
 
     @property
     def stage(self) -> str:
@@ -143,17 +190,20 @@ class Input:
         return self.streams[0].node
 
     @property
-    def source(self) -> Source | None:
+    def source(self) -> SourceItems | None:
         """The source, where one is read as it is: then each chunk gets a file of its own."""
         source = self.streams[0].source
-        return (
-            source if source is not None and self.view == "items" and not source.is_late else None
-        )
+        if source is None or self.view != "items" or source.is_late:
+            return None
+        return source
 
-    @property
-    def is_loop(self) -> bool:
-        """Whether this is what a loop begins with, and what it uses."""
-        return self.view == LOOP
+    def count(self, source: SourceItems) -> int:
+        """Return how many items of a source are read."""
+        return source.count(self.limit if self.keeps_positions else None)
+
+    def total(self, totals: Sequence[int]) -> int:
+        """Return how many items it has where its streams have so many."""
+        return chunking.view_total(self.view, self.number, self.limit, totals)
 
 
 @dataclass(frozen=True)
@@ -173,7 +223,7 @@ class StoredSource:
     """A source that is read by ranges of its items: ``boundaries`` are those of its files."""
 
     stage: str
-    source: Source
+    source: SourceItems
     boundaries: tuple[int, ...]
 
 

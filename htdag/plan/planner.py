@@ -1,31 +1,206 @@
-"""From stages to a plan: the passes, one after another."""
+"""From stages to a plan: named passes, one after another.
+
+Each pass takes a draft and returns the next one; none changes what it takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from htdag.options.pipeline_options import Throttles
-from htdag.plan.chunk import chunk
-from htdag.plan.following import NO_LAYOUTS, Layouts
+from htdag.plan.chunk import chunk, stored_sources
 from htdag.plan.fuse import fuse
 from htdag.plan.lanes import lane
-from htdag.plan.limits import stop_early
+from htdag.plan.layouts import NO_LAYOUTS, Layouts
 from htdag.plan.loops import add_check, plan_rounds
 from htdag.plan.model import Node, Plan
-from htdag.plan.outputs import add_outputs, connect, name_nodes
+from htdag.plan.outputs import add_outputs, connect, name_nodes, push_limits
+from htdag.plan.parts import StoredSource
 from htdag.plan.priorities import prioritize
-from htdag.plan.simulate import Capacity
-from htdag.plan.stored import stored_sources
+from htdag.plan.simulate import Capacity, Chain
 from htdag.plan.tune import Measures, Settings, tune
-from htdag.stages import Loop
+from htdag.stages import Iterate
 
 if TYPE_CHECKING:
     import networkx as nx
 
 _NOTHING: Measures = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the passes go by, beside the stages.
+
+    Attributes
+    ----------
+    measures : mapping
+        What earlier runs measured of stages, by `htdag.plan.stage_keys.stage_keys`.
+    capacity : Capacity
+        How many jobs can run at once; used with measures only.
+    settings : Settings
+        What to aim at; but for `lanes` used with measures only.
+    layouts : mapping
+        How an earlier run, which is to be followed, had laid out its nodes
+        (`htdag.plan.layouts.layouts_of`).
+    """
+
+    measures: Measures = field(default_factory=dict)
+    capacity: Capacity = field(default_factory=Capacity)
+    settings: Settings = field(default_factory=Settings)
+    layouts: Layouts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A plan in the making.
+
+    Attributes
+    ----------
+    graph : networkx.DiGraph
+        The graph of stages.
+    targets : tuple of str
+        The stages whose results are asked for.
+    name : str
+        The pipeline's name.
+    conditions : Conditions
+        What the passes go by.
+    throttles : Throttles
+        The options of the pipeline as a whole.
+    loop : Iterate or None
+        The loop of which this is a round.
+    nodes : tuple of Node
+        The nodes so far.
+    where : mapping
+        The nodes that write the whole values of stages.
+    sources : tuple of StoredSource
+        The sources that are read by ranges of their items, or bound.
+    chains : tuple of Chain
+        Where lanes can be, or were asked for and cannot.
+    untuned : tuple of Node
+        The nodes before `tune`, from which lanes are laid out anew.
+    """
+
+    graph: nx.DiGraph
+    targets: tuple[str, ...]
+    name: str
+    conditions: Conditions
+    throttles: Throttles
+    loop: Iterate | None = None
+    nodes: tuple[Node, ...] = ()
+    where: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[StoredSource, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    untuned: tuple[Node, ...] = ()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan that it has become."""
+        return Plan(
+            self.name,
+            self.nodes,
+            self.targets,
+            dict(self.where),
+            self.graph,
+            self.sources,
+            self.throttles,
+            chains=self.chains,
+        )
+
+
+def _fuse(draft: Draft) -> Draft:
+    return replace(draft, nodes=fuse(draft.graph))
+
+
+def _add_outputs(draft: Draft) -> Draft:
+    return replace(draft, nodes=name_nodes(add_outputs(draft.graph, draft.nodes)))
+
+
+def _connect(draft: Draft) -> Draft:
+    nodes, where = connect(draft.graph, draft.nodes)
+    return replace(draft, nodes=nodes, where=where)
+
+
+def _check(draft: Draft) -> Draft:
+    if draft.loop is None:
+        return draft
+    return replace(draft, nodes=add_check(draft.graph, draft.nodes, draft.where, draft.loop))
+
+
+def _push_limits(draft: Draft) -> Draft:
+    return replace(draft, nodes=push_limits(draft.nodes, draft.targets))
+
+
+def _store_sources(draft: Draft) -> Draft:
+    return replace(draft, sources=stored_sources(draft.graph, draft.nodes))
+
+
+def _tune(draft: Draft) -> Draft:
+    given = draft.conditions
+    nodes = tune(
+        draft.graph,
+        draft.name,
+        draft.nodes,
+        given.measures,
+        given.capacity.slots,
+        given.settings,
+    )
+    return replace(draft, nodes=nodes, untuned=draft.nodes)
+
+
+def _chunk(draft: Draft) -> Draft:
+    layouts = draft.conditions.layouts if draft.loop is None else NO_LAYOUTS
+    return replace(draft, nodes=chunk(draft.graph, draft.nodes, draft.sources, layouts))
+
+
+def _lane(draft: Draft) -> Draft:
+    def layout(followers: frozenset[str]) -> tuple[Node, ...]:
+        nodes = tuple(replace(node, follows=node.name in followers) for node in draft.untuned)
+        return _chunk(_tune(replace(draft, nodes=nodes))).nodes
+
+    given = draft.conditions
+    nodes, chains = lane(draft.nodes, layout, given.settings.lanes, given.capacity, draft.throttles)
+    return replace(draft, nodes=nodes, chains=chains)
+
+
+def _plan_rounds(draft: Draft) -> Draft:
+    def plan_round(inner: nx.DiGraph, result: str, throttles: Throttles, loop: Iterate) -> Plan:
+        begun = Draft(inner, (result,), draft.name, draft.conditions, throttles, loop)
+        return _passed(begun, "priorities").plan
+
+    nodes = plan_rounds(draft.graph, draft.nodes, draft.sources, draft.throttles, plan_round)
+    return replace(draft, nodes=nodes)
+
+
+def _prioritize(draft: Draft) -> Draft:
+    return replace(draft, nodes=prioritize(draft.nodes))
+
+
+PASSES: Mapping[str, Callable[[Draft], Draft]] = MappingProxyType(
+    {
+        "fuse": _fuse,
+        "outputs": _add_outputs,
+        "connect": _connect,
+        "check": _check,
+        "limits": _push_limits,
+        "sources": _store_sources,
+        "tune": _tune,
+        "chunk": _chunk,
+        "lanes": _lane,
+        "rounds": _plan_rounds,
+        "priorities": _prioritize,
+    }
+)
+"""The passes by name, in their order."""
+
+
+def _passed(draft: Draft, last: str) -> Draft:
+    names = list(PASSES)
+    for name in names[: names.index(last) + 1]:
+        draft = PASSES[name](draft)
+    return draft
 
 
 def make_plan(
@@ -49,45 +224,28 @@ def make_plan(
         The stages whose results are asked for.
     name : str
         The pipeline's name.
-    measures : mapping
-        What earlier runs measured of stages, by `htdag.plan.stage_keys.stage_keys`.
-    capacity : Capacity, optional
-        How many jobs can run at once; used with measures only.
-    settings : Settings, optional
-        What to aim at; but for `lanes` used with measures only.
+    measures, capacity, settings, layouts
+        As for `Conditions`.
     throttles : Throttles, optional
         The options of the pipeline as a whole.
-    layouts : mapping
-        How an earlier run, which is to be followed, had laid out its nodes
-        (`htdag.plan.following.layouts_of`).
 
     Returns
     -------
     Plan
         Equal arguments give equal plans.
     """
-    aim, limits = settings or Settings(), throttles or Throttles()
-    room = capacity or Capacity()
+    given = Conditions(measures, capacity or Capacity(), settings or Settings(), layouts)
+    return plan_until("priorities", graph, targets, name, given, throttles).plan
 
-    def plan_round(inner: nx.DiGraph, result: str, limits: Throttles, loop: Loop) -> Plan:
-        return planned(inner, (result,), limits, loop)
 
-    def planned(
-        graph: nx.DiGraph, targets: Sequence[str], limits: Throttles, loop: Loop | None
-    ) -> Plan:
-        connected, where = connect(graph, name_nodes(add_outputs(graph, fuse(graph))))
-        if loop is not None:
-            connected = add_check(graph, connected, where, loop)
-        connected = stop_early(connected, targets)
-        sources = stored_sources(graph, connected)
-
-        def layout(followers: frozenset[str]) -> tuple[Node, ...]:
-            marked = tuple(replace(node, follows=node.name in followers) for node in connected)
-            tuned = tune(graph, name, marked, measures, room.slots, aim)
-            return chunk(graph, tuned, sources, layouts if loop is None else NO_LAYOUTS)
-
-        nodes, chains = lane(layout, aim.lanes, room, limits)
-        nodes = prioritize(plan_rounds(graph, nodes, sources, limits, plan_round))
-        return Plan(name, nodes, tuple(targets), where, graph, sources, limits, chains=chains)
-
-    return planned(graph, targets, limits, None)
+def plan_until(
+    last: str,
+    graph: nx.DiGraph,
+    targets: Sequence[str],
+    name: str,
+    conditions: Conditions | None = None,
+    throttles: Throttles | None = None,
+) -> Draft:
+    """Return what the passes up to one of them, by its name in `PASSES`, make of a graph."""
+    draft = Draft(graph, tuple(targets), name, conditions or Conditions(), throttles or Throttles())
+    return _passed(draft, last)

@@ -49,10 +49,10 @@ def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
     keys = {}
     for name, data in graph.nodes(data=True):
         stage: Stage = data["stage"]
-        if stage.data is None:
+        if stage.source is None:
             key = f"{pipeline}/{name}/{stage.kind}"
             if not (given and stage.named):
-                key += f"/{origin(stage.function or stage.key)}"
+                key += f"/{origin(stage.operation.origin)}"
             if len(key) > _LONGEST:
                 key = key[: _LONGEST - 17] + "/" + _digest(key.encode())
             keys[name] = key

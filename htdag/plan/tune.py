@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from htdag.common.text import duration, short_number, size
 from htdag.options.stage_options import Options
 from htdag.plan.chunk import MOST_JOBS, MOST_TUNED
-from htdag.plan.costs import Cost, weighted_median
 from htdag.plan.model import Node
+from htdag.plan.simulate import Cost, weighted_median
 from htdag.plan.stage_keys import GROUPS, PARTS, stage_keys
-from htdag.runtime.chunking import view_total
-from htdag.runtime.data.keyed import BY_HASH
+from htdag.stages.operations import Keyed
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -131,17 +130,17 @@ def tune(
     if not measures:
         return nodes
     keys = stage_keys(graph, pipeline)
-    flow = _Flow(keys, measures)
+    streams = _Streams(keys, measures)
     tuned = []
     jobs: dict[str, float] = {}
     for node in nodes:
-        parts = [_Part(key, calls, flow.of(node, key)) for key, calls in flow.parts(node)]
-        items = flow.items_into(node)
+        parts = [_Part(key, calls, streams.of(node, key)) for key, calls in streams.parts(node)]
+        items = streams.items_into(node)
         followed = jobs.get(str(node.input.node)) if node.follows else None
         if any(part.runs for part in parts):
-            free = _decides(graph, node, flow)
+            free = _decides(graph, node, streams)
             node = _tuned(node, parts, items, slots, settings, followed, free)
-        flow.pass_on(node, items)
+        streams.pass_on(node, items)
         share = max(1.0, _items_a_job(node, items, node.jobs))
         jobs[node.name] = max(1.0, items / share) if followed is None else followed
         tuned.append(node)
@@ -169,7 +168,7 @@ class _Part:
         return weighted_median((value(run), min(run.calls, 1000) or 1) for run in self.runs)
 
 
-class _Flow:
+class _Streams:
     """How many items reach each node and each stage in it, as earlier runs tell."""
 
     def __init__(self, keys: Mapping[str, str], measures: Measures) -> None:
@@ -186,17 +185,17 @@ class _Flow:
         """Return the keys of what a node does, and the calls of each an item of the node."""
         found = []
         reach: dict[str | None, float] = {None: 1.0}  # items after each stage, an item of the node
-        for operation in node.operations:
-            calls = reach.get(operation.after, 1.0)
-            key = self._keys[operation.stage]
-            reach[operation.stage] = calls * self._ratio(key)
+        for step in node.steps:
+            calls = reach.get(step.after, 1.0)
+            key = self._keys[step.stage]
+            reach[step.stage] = calls * self._ratio(key)
             found.append((key, calls))
         for output in node.outputs:
-            if output.combine is not None or output.key is not None:
+            if output.functions:
                 found.append((self._keys[output.stage] + PARTS, reach.get(output.after, 1.0)))
         if node.reduction is not None:
             found.append((self._keys[node.reduction.stage], 1.0))
-        elif node.stages and (not node.operations or node.input.combine is not None):
+        elif node.stages and (not node.steps or node.input.combine is not None):
             first = self._keys.get(node.stages[0])  # None for a source that is needed whole
             found += [] if first is None else [(first, 1.0)]
         return found
@@ -205,18 +204,18 @@ class _Flow:
         """Return how many items a node reads."""
         reads = node.input
         totals = [
-            stream.source.count(reads.limit if reads.view == "items" else None)
+            reads.count(stream.source)
             if stream.source is not None
             else round(self._items.get((str(stream.node), stream.stage), 1.0))
             for stream in reads.streams
         ]
-        total = float(view_total(reads.view, reads.number, reads.limit, totals))
+        total = float(reads.total(totals))
         groups = self.groups(node)
         return total if groups is None else min(total, groups)
 
     def groups(self, node: Node) -> float | None:
         """Return how many keys the stage of a partition found; None where nothing says so."""
-        if node.input.view not in BY_HASH:
+        if not node.input.is_partitioned:
             return None
         runs = self._measures.get(self._keys[node.stages[0]] + GROUPS)
         return weighted_median((run.calls, 1) for run in runs) if runs else None
@@ -224,14 +223,13 @@ class _Flow:
     def pass_on(self, node: Node, items: float) -> None:
         """Note how many items a node writes of those that it reads."""
         reach: dict[str | None, float] = {None: items}
-        for operation in node.operations:
-            ratio = self._ratio(self._keys[operation.stage])
-            reach[operation.stage] = reach.get(operation.after, items) * ratio
+        for step in node.steps:
+            reach[step.stage] = reach.get(step.after, items) * self._ratio(self._keys[step.stage])
         for output in node.outputs:
             written = reach.get(output.after, items)
             if node.reduction is not None:
                 written = 1.0
-            elif output.kind in ("reduce", "fold"):  # a value from each job
+            elif output.map_side is not None and output.map_side.one_a_job:
                 written = math.ceil(items / max(1.0, _items_a_job(node, items, node.jobs)))
             self._items[node.name, output.stage] = written
 
@@ -240,14 +238,19 @@ class _Flow:
         return _Part(key, 1.0, runs).median(lambda run: run.ratio) if runs else 1.0
 
 
-def _decides(graph: nx.DiGraph, node: Node, flow: _Flow) -> bool:
+def _decides(graph: nx.DiGraph, node: Node, streams: _Streams) -> bool:
     """Whether measures may decide how many jobs a node has.
 
     Of a keyed stage that is the number of its partitions, if it is not given.
     """
-    if node.input.view in BY_HASH:
-        return flow.groups(node) is not None and not graph.nodes[node.stages[0]]["stage"].partitions
-    return node.reduction is None and node.input.view != "sort_by"
+    if node.input.is_partitioned:
+        return streams.groups(node) is not None and not _partitions(graph, node)
+    return node.reduction is None and not node.input.is_sorted
+
+
+def _partitions(graph: nx.DiGraph, node: Node) -> int | None:
+    operation = graph.nodes[node.stages[0]]["stage"].operation
+    return operation.partitions if isinstance(operation, Keyed) else None
 
 
 def _tuned(

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 from htdag.common.text import counted
 from htdag.plan.model import Node
+from htdag.stages.operations import Zip
 
 
 def jobs_of(node: Node) -> str:
     """Return how many jobs a node has, in words: about so many where data decides."""
-    known = node.settled or node.input.view == "sort_by"  # which is always one job
+    known = node.settled or node.input.is_sorted  # which is always one job
     size = counted(node.chunks, "job") if known else f"about {counted(node.chunks, 'job')}"
     return f"{size} in {node.lanes} lanes" if node.lanes > 1 else size
 
 
 def left_out(node: Node, totals: Sequence[int]) -> str:
     """Return what a `zip` of stages with so many items leaves out, in words; else nothing."""
-    if node.input.view != "zip" or len(set(totals)) == 1:
+    if not isinstance(node.input.operation, Zip) or len(set(totals)) == 1:
         return ""
     longer = {
         stream.stage: f"{total - min(totals):,} of {stream.stage}"

@@ -23,7 +23,8 @@ from htdag.reuse.compare import key
 from htdag.reuse.ended import has_ended
 from htdag.reuse.swap import read_identity
 from htdag.runtime import layout
-from htdag.runtime.dag import adopt, packing, progress
+from htdag.runtime.dag import adopt, progress
+from htdag.runtime.dag.pack_writer import PackWriter
 
 TODO = "cache.todo"
 """Marks a run with something for the cache that is not there yet."""
@@ -60,9 +61,9 @@ def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
     name = key(node, identity)
     if name is None:
         return False
-    writer: packing.Writer | None = None
+    writer: PackWriter | None = None
     for path in _packs(cache_directory() / name):
-        writer = writer or packing.Writer(str(folder))
+        writer = writer or PackWriter(str(folder))
         try:
             writer.add_pack(str(path))
             os.utime(path)
@@ -124,7 +125,7 @@ def _gather(run: Path) -> None:
         aside = folder.with_name(f".{own}.{os.getpid()}.new")
         make_folder(folder.parent)
         try:
-            writer = packing.Writer(str(aside))
+            writer = PackWriter(str(aside))
             writer.add_node(str(run), plan["by_name"][name])
             writer.close()
             about = {"tag": run.name, "stages": node["stages"] or node["outputs"]}

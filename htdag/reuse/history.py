@@ -20,7 +20,7 @@ from typing import Any
 
 from htdag.config.directories import make_folder, runs_directory
 from htdag.config.log import LOGGER
-from htdag.plan.costs import weighted_median
+from htdag.plan.simulate import weighted_median
 from htdag.plan.stage_keys import GROUPS, PARTS
 from htdag.plan.tune import Measured, Measures
 from htdag.reuse.ended import has_ended

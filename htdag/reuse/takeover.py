@@ -14,7 +14,8 @@ from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
 from htdag.reuse.swap import read_identity
 from htdag.runtime import layout
-from htdag.runtime.dag import adopt, packing, progress
+from htdag.runtime.dag import adopt, progress
+from htdag.runtime.dag.pack_writer import PackWriter
 
 Keep = Callable[[str], bool]
 
@@ -108,13 +109,13 @@ def fill(
 
     What the old run had been given itself, and not used yet, is handed on.
     """
-    writer: packing.Writer | None = None
+    writer: PackWriter | None = None
     for name in nodes:
         node = plan["by_name"][name]
         ran = bool(layout.attempts(str(old), name))
         waits = not ran and (old / layout.kept(name)).exists()
         if ran or waits:
-            writer = writer or packing.Writer(str(folder))
+            writer = writer or PackWriter(str(folder))
         if writer is not None and ran:
             writer.add_node(str(old), node, keep)
         elif writer is not None and waits and keep is None:

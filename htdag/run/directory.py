@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from htdag import backends
 from htdag.backends import Backend, tickets
-from htdag.backends.base import Activity, RunState, Submission
+from htdag.backends.base import HOW_TO_START, Activity, RunState, Submission
 from htdag.backends.tickets import IMPORTED
 from htdag.checks import validation
 from htdag.config import settings
 from htdag.config.directories import check_private, runs_directory
 from htdag.config.log import LOGGER
-from htdag.errors import NotDone, RunNotFound, UsageError
+from htdag.errors import NotDone, RunActive, RunNotFound, UsageError
 from htdag.observe.status import Reader
 from htdag.reuse import cache, history
 from htdag.reuse.swap import discard_replaced
@@ -138,6 +139,24 @@ class RunDirectory:
         if IMPORTED in ticket:
             return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
         return self.submission().activity()
+
+    def require_ended(self, doing: str) -> None:
+        """Raise `RunActive` where the run is under way, with what cannot be done meanwhile."""
+        if not self.is_submitted:
+            return
+        activity = self.activity()
+        if activity.state.ended:
+            return
+        if activity.reason.endswith(HOW_TO_START):
+            raise RunActive(
+                f"run {self.tag!r} is in the queue of a pool that is stopped: it cannot be "
+                f"{doing} before that runs again; {activity.reason}"
+            )
+        tag = quote(self.tag)
+        raise RunActive(
+            f"run {self.tag!r} is {activity.state.value}, and cannot be {doing} now; wait for its "
+            f"end (htdag wait {tag}) or end it (htdag remove {tag}), what is done is kept"
+        )
 
     def submission(self) -> Submission:
         """Return what its backend knows and can do about it.

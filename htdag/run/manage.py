@@ -10,12 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from htdag.backends.base import RunState
 from htdag.checks import validation
 from htdag.checks.names import check_tag
 from htdag.common.package import VERSION
 from htdag.config.log import LOGGER
-from htdag.errors import RunActive, StageNameError
+from htdag.errors import StageNameError
 from htdag.reuse.swap import alone
 from htdag.run import archive
 from htdag.run.directory import RunDirectory
@@ -61,7 +60,7 @@ class Manager:
     def retag(self, tag: str) -> None:
         """Give the run another tag; its directory is renamed."""
         target = self._run.path.with_name(check_tag(tag))
-        self._check_at_rest("renamed")
+        self._run.require_ended("renamed")
         if target.exists():
             raise StageNameError(f"there is a run with the tag {tag!r} already; take another tag")
         # A file does not replace a directory: if one appears at this moment this is an error.
@@ -77,33 +76,18 @@ class Manager:
         """Write the whole run to one file, for `htdag.import_run` elsewhere."""
         target = validation.path(path, "path")
         archive.kind_of(target)
-        self._check_at_rest("exported")
-        state = self._state_at_rest()
+        self._run.require_ended("exported")
         about: dict[str, Any] = {"htdag": VERSION, "tag": self._run.tag}
-        about["state"] = None if state is None else state.value
+        about["state"] = self._run.state.value if self._run.is_submitted else None
         archive.write(self._run.path, target, about)
         return target
 
     def delete(self) -> None:
         """Delete the run's directory, with its results."""
         with alone(self._run.path):
-            self._check_at_rest("deleted")
+            self._run.require_ended("deleted")
             # First out of sight: what is half deleted is no run.
             aside = self._run.path.with_name(f".{self._run.path.name}.{os.getpid()}.deleted")
             os.rename(self._run.path, aside)
         LOGGER.info("run %r: deleted", self._run.tag)
         shutil.rmtree(aside)
-
-    def _check_at_rest(self, what: str) -> None:
-        state = self._state_at_rest()
-        if state is not None and not state.ended:
-            raise RunActive(
-                f"run {self._run.tag!r} is {state.value}, so it cannot be {what}: its jobs work in "
-                f"{str(self._run.path)!r}. Wait until it has ended, or remove it first"
-            )
-
-    def _state_at_rest(self) -> RunState | None:
-        """Return the state; None for a run that was never submitted."""
-        if not self._run.is_submitted:
-            return None
-        return self._run.activity().state

@@ -15,7 +15,7 @@ from htdag.reuse.swap import alone, copy_of, remove_quietly
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import aside, put_in_place, require_ended
+from htdag.run.resubmit import aside, put_in_place
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
 
@@ -41,7 +41,7 @@ class Rerun:
             self._run.stage(stage)
         wanted = None if keys is None else _checked(keys)
         with alone(self._run.path):
-            require_ended(self._run, "computed again")
+            self._run.require_ended("computed again")
             self._control.check_python()
             backend = self._run.backend(self._run.backend_name)
             before = self._run.ticket()["ticket"]

@@ -7,48 +7,27 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from htdag.backends import Backend
-from htdag.backends.base import HOW_TO_START, RunState
+from htdag.backends.base import RunState
 from htdag.checks import validation
 from htdag.common.text import counted
 from htdag.common.warn import say
 from htdag.compile import write_run
 from htdag.compile.final import FinalFunction
-from htdag.errors import DirectoryError, RunActive, RunNotFound, StageNameError, UsageError
+from htdag.errors import DirectoryError, RunNotFound, StageNameError, UsageError
 from htdag.options import resume_request
 from htdag.plan import Plan
-from htdag.plan.following import Layouts, layouts_of
+from htdag.plan.layouts import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
-from htdag.reuse.report import Verdict, verdicts
 from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap, swap_back
 from htdag.reuse.takeover import Takeover, is_as_before
+from htdag.reuse.verdicts import Verdict, verdicts
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
 from htdag.runtime.dag import delivery, progress
-
-
-def require_ended(run: RunDirectory, doing: str) -> None:
-    """Raise `RunActive` where a run is under way."""
-    try:
-        activity = run.activity()
-    except RunNotFound:
-        return  # it was written, but never submitted
-    if activity.state.ended:
-        return
-    if activity.reason.endswith(HOW_TO_START):
-        raise RunActive(
-            f"run {run.tag!r} is in the queue of a pool that is stopped: it cannot be "
-            f"{doing} before that runs again; {activity.reason}"
-        )
-    raise RunActive(
-        f"run {run.tag!r} is {activity.state.value}, and cannot be {doing} now; wait for its end "
-        f"(htdag wait {quote(run.tag)}) or end it (htdag remove {quote(run.tag)}), what is done is "
-        f"kept"
-    )
 
 
 def earlier(directory: Path, again: bool) -> RunDirectory | None:
@@ -63,7 +42,7 @@ def earlier(directory: Path, again: bool) -> RunDirectory | None:
     if not again:
         raise _taken(directory)
     old = RunDirectory(directory)
-    require_ended(old, "gone on with")
+    old.require_ended("gone on with")
     return old
 
 
@@ -221,7 +200,7 @@ def _start_again(
     before: dict[str, Any] | None,
     functions: Sequence[FinalFunction],
 ) -> None:
-    require_ended(old, "gone on with")
+    old.require_ended("gone on with")
     directory = old.path
     new = aside(directory, "again")
     takeover = Takeover(directory, keep_finished)
@@ -280,7 +259,7 @@ def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None
 def compare(old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
     """Return what `start_again` would take over, and why not the rest; nothing is changed."""
     with alone(old.path):
-        require_ended(old, "compared")
+        old.require_ended("compared")
         new = aside(old.path, "compared")
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)

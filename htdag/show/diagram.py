@@ -17,10 +17,10 @@ import graphviz
 from htdag.common.text import counted
 from htdag.errors import UsageError
 from htdag.functions.pickling import function_name
-from htdag.plan import Node, Operation, Plan, Round
+from htdag.plan import Node, Plan, Round
 from htdag.show import diagram_style, rendering
-from htdag.show.explain import called
-from htdag.stages import KEYED, Stage
+from htdag.stages import Stage
+from htdag.stages.operations import Files, Keyed
 
 LEVELS = ("stages", "nodes")
 _LONGEST_LINE = 34
@@ -139,7 +139,7 @@ def _add_loop(
     frame = f"cluster_{node.name}"
     with graph.subgraph(name=frame) as cluster:
         lines = [f"loop {name}", f"at most {counted(made.max_rounds, 'round')}"]
-        until = plan.stages.nodes[name]["stage"].loop.until
+        until = plan.stages.nodes[name]["stage"].operation.until
         if until is not None:
             lines.append(f"until {function_name(until) or 'it is over'}")
         label = _label(tuple(lines), end="\\l")
@@ -193,12 +193,10 @@ def _sources_read(plan: Plan) -> Iterator[str]:
 
 
 def _add_source(diagram: graphviz.Digraph, stage: Stage) -> None:
-    assert stage.data is not None
-    what = "file" if stage.kind == "files" else "item"
-    number, complete = stage.data.read
-    lines = (stage.name, counted(number, what) + ("" if complete else " or more"))
-    shape = {"shape": "folder" if stage.kind == "files" else "cylinder", "style": "filled"}
-    _add_box(diagram, _id("", stage.name), lines, {**diagram_style.SOURCE, **shape}, False)
+    lines = (stage.name, stage.operation.title(stage.name))
+    shape = "folder" if isinstance(stage.operation, Files) else "cylinder"
+    look = {**diagram_style.SOURCE, "shape": shape, "style": "filled"}
+    _add_box(diagram, _id("", stage.name), lines, look, False)
 
 
 def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
@@ -215,18 +213,19 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
         return
     if node.input.is_view:
         first = node.stages[0]
-        yield _Box(first, _view_lines(plan, node), _look_of(node.input.view), entry)
+        keyed = isinstance(node.input.operation, Keyed)
+        look = diagram_style.REDUCE if keyed else diagram_style.PER_ITEM
+        yield _Box(first, (first, _title(plan, first)), look, entry)
         entry = (node.name, first)
-    for operation in node.operations:
-        reads = entry if operation.after is None else (node.name, operation.after)
-        binds = tuple((keyword, bound[stage]) for keyword, stage in operation.binds)
-        yield _Box(
-            operation.stage, _operation_lines(operation), diagram_style.PER_ITEM, reads, binds
-        )
+    for step in node.steps:
+        reads = entry if step.after is None else (node.name, step.after)
+        binds = tuple((keyword, bound[stage]) for keyword, stage in step.binds)
+        lines = (step.stage, _title(plan, step.stage))
+        yield _Box(step.stage, lines, diagram_style.PER_ITEM, reads, binds)
     for output in node.outputs:
         reads = entry if output.after is None else (node.name, output.after)
-        if not output.whole:
-            lines = (output.stage, _FIRST_PARTS[output.kind])
+        if output.map_side is not None:
+            lines = (output.stage, output.map_side.words)
             yield _Box(output.stage, lines, diagram_style.PARTIAL, reads, final=False)
         elif output.after is None and not node.input.is_view:
             yield _Box(
@@ -234,28 +233,9 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
             )
 
 
-_FIRST_PARTS = {
-    "reduce": "combined in each job",
-    "fold": "accumulated in each job",
-    "reduce_by_key": "combined by key in each job",
-    "distinct": "repeated ones dropped in each job",
-    "group_by": "parted by key",
-    "sort_by": "with keys to sort by",
-}
-
-
-def _look_of(view: str) -> dict[str, str]:
-    return diagram_style.REDUCE if view in KEYED else diagram_style.PER_ITEM
-
-
-def _view_lines(plan: Plan, node: Node) -> tuple[str, ...]:
-    stage: Stage = plan.stages.nodes[node.stages[0]]["stage"]
-    what = called(stage.kind, stage.function, stage.name)
-    return stage.name, f"{what} {stage.number}" if stage.number else what
-
-
-def _operation_lines(operation: Operation) -> tuple[str, ...]:
-    return operation.stage, called(operation.kind, operation.function, operation.stage)
+def _title(plan: Plan, name: str) -> str:
+    stage: Stage = plan.stages.nodes[name]["stage"]
+    return stage.operation.title(name)
 
 
 def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
@@ -265,8 +245,7 @@ def _reduction_lines(plan: Plan, node: Node) -> tuple[str, ...]:
         return reduction.stage, "sees all items of the state"
     if not reduction.final:
         return reduction.stage, f"up to {counted(node.fan_in or 1, 'part')} a job"
-    stage: Stage = plan.stages.nodes[reduction.stage]["stage"]
-    kind = called(stage.kind, None if stage.kind == "count" else stage.function, reduction.stage)
+    kind = _title(plan, reduction.stage)
     if node.input.stage == reduction.stage:
         return reduction.stage, kind, f"of {counted(plan[str(node.input.node)].chunks, 'part')}"
     return reduction.stage, kind, "all items in one job"

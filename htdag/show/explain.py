@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from htdag.common.text import counted, duration
 from htdag.functions.pickling import function_name
 from htdag.plan import Chain, Node, Output, Plan
 from htdag.plan.wording import jobs_of
-from htdag.stages import COMBINING, IMPORT, MISSING, STATE, Stage
+from htdag.stages import Iterate, Stage
 from htdag.stages.graph import upstreams
+from htdag.stages.operations import Import, Operation, Source, State
 
 if TYPE_CHECKING:
-    from htdag.reuse.report import Verdict
+    from htdag.reuse.verdicts import Verdict
 
 WIDTH = 100
 _LABEL = 9  # the longest label of a node's lines, and a space
-_LONGEST_VALUE = 30
 
 
 def explain(plan: Plan) -> str:
@@ -82,20 +82,6 @@ def explain_first(missing: str) -> str:
     "There is no run with the tag 'walks': it would be the first, and compute all of this."
     """
     return f"{missing[0].upper()}{missing[1:]}: it would be the first, and compute all of this."
-
-
-def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
-    """Return the kind of a stage, with its function's name where the stage has another.
-
-    Examples
-    --------
-    >>> called("map", abs, "size")
-    'map abs()'
-    >>> called("map", abs, "abs")
-    'map'
-    """
-    name = "".join(char if char.isprintable() else "?" for char in function_name(function))
-    return kind if name in ("", stage) else f"{kind} {_shortened(name)}()"
 
 
 def _numbers(plan: Plan, before: str = "") -> Iterator[tuple[str, str]]:
@@ -167,7 +153,7 @@ def _stage_lines(
     """Yield the stages, each with the nodes that it is computed in."""
     rounds = {node.stages[0]: node for node in plan.nodes if node.round is not None}
     # What comes from outside is told where it is made.
-    names = [name for name, stage in plan.stages.nodes(data="stage") if stage.kind != IMPORT]
+    names = [name for name in plan.stages if not isinstance(_operation(plan, name), Import)]
     width = min(max(map(len, names)), 30)
     places = dict(_places(plan, numbers, before))
     column = max(4, *(len(places.get(name, "")) for name in names))
@@ -208,61 +194,47 @@ def _places(plan: Plan, numbers: dict[str, str], before: str) -> Iterator[tuple[
 
 def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
     """Yield what the user wrote, but for the options: those are the nodes'."""
-    if stage.kind == STATE:
-        what = "value" if stage.single else "items"
-        yield f"the {what} that a round begins with"
-    elif stage.name in plan.checked_alone:
-        yield f"asks of all items of {', '.join(upstreams(plan.stages, stage.name))} whether to end"
+    operation = stage.operation
+    above = upstreams(plan.stages, stage.name)
+    if stage.name in plan.checked_alone:
+        yield f"asks of all items of {', '.join(above)} whether to end"
         return
-    elif stage.loop is not None:
-        start, *others = upstreams(plan.stages, stage.name)
-        yield f"loop, begins with {start}"
-        if others:
-            yield f"uses {', '.join(others)}"
-        until = stage.loop.until
-        yield f"at most {counted(stage.loop.max_rounds, 'round')}" + (
-            f", until {function_name(until) or 'the predicate'} holds" if until else ""
-        )
-    elif stage.data is not None:
-        what = "file" if stage.kind == "files" else "item"
-        number, complete = stage.data.read
-        yield f"source of {counted(number, what)}" + ("" if complete else " or more")
-    else:
-        edges = list(plan.stages.in_edges(stage.name, data=True))
-        above = ", ".join(upstreams(plan.stages, stage.name))
-        what = called(
-            stage.kind, None if stage.one and stage.kind == "count" else stage.function, stage.name
-        )
-        if stage.number:
-            what += f" {stage.number}"
-        yield f"{what} over {above}"
-        for above, _, edge in edges:
-            for keyword in edge["keywords"]:
-                yield f"bind {keyword}" + ("" if keyword == above else f"={above}")
-    yield from _stage_arguments(stage)
+    match operation:
+        case State():
+            yield f"the {'value' if operation.one else 'items'} that a round begins with"
+        case Source():
+            yield f"source of {operation.title(stage.name)}"
+        case Iterate():
+            yield from _loop_facts(operation, above)
+        case _:
+            yield f"{operation.title(stage.name)} over {', '.join(above)}"
+            for other, _, edge in plan.stages.in_edges(stage.name, data=True):
+                for keyword in edge["keywords"]:
+                    yield f"bind {keyword}" + ("" if keyword == other else f"={other}")
+    yield from operation.arguments()
     if stage.name in plan.targets:
         yield _end_of(plan)
+
+
+def _loop_facts(loop: Iterate, above: Sequence[str]) -> Iterator[str]:
+    start, *others = above
+    yield f"loop, begins with {start}"
+    if others:
+        yield f"uses {', '.join(others)}"
+    rounds = f"at most {counted(loop.max_rounds, 'round')}"
+    if loop.until is not None:
+        rounds += f", until {function_name(loop.until) or 'the predicate'} holds"
+    yield rounds
+
+
+def _operation(plan: Plan, stage: str) -> Operation:
+    operation: Operation = plan.stages.nodes[stage]["stage"].operation
+    return operation
 
 
 def _end_of(plan: Plan) -> str:
     """Return what the targets of a plan are called: those of a round go into the next one."""
     return "the next state" if plan.is_round else "result"
-
-
-def _stage_arguments(stage: Stage) -> Iterator[str]:
-    if stage.key is not None and stage.key is not stage.function:
-        yield f"key={function_name(stage.key) or '<lambda>'}"
-    if stage.reverse:
-        yield "reverse=True"
-    if stage.partitions is not None:
-        yield f"partitions={stage.partitions}"
-    if stage.kind in COMBINING and stage.kind != "count":
-        if not stage.associative:
-            yield "associative=False"
-        if stage.initial is not MISSING:
-            yield f"initial={_value(stage.initial)}"
-        if stage.fan_in is not None:
-            yield f"fan_in={stage.fan_in}"
 
 
 def _node_lines(
@@ -371,16 +343,15 @@ def _size(node: Node) -> str:
     return f"{size}, {counted(node.items, 'item')}"
 
 
-_LATE = {STATE: "the items of the round's", IMPORT: "the items, from outside, of"}
-
-
 def _reads(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
     reads = node.input
     for stream in reads.streams:
         own = node.reduction is not None and stream.stage == node.reduction.stage
         what = "parts" if own else "items"
         if stream.source is not None and stream.source.is_late:
-            yield f"{_LATE[plan.stages.nodes[stream.stage]['stage'].kind]} {stream.stage}"
+            outside = isinstance(_operation(plan, stream.stage), Import)
+            what = "the items, from outside, of" if outside else "the items of the round's"
+            yield f"{what} {stream.stage}"
         elif stream.node is None:
             yield f"the source {stream.stage}"
         else:
@@ -388,10 +359,10 @@ def _reads(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
     for bind in node.binds:
         what = "the value" if bind.one else "all items"
         where = "the source" if bind.node is None else f"node {numbers[bind.node]}"
-        if plan.stages.nodes[bind.stage]["stage"].kind == STATE:
+        if isinstance(_operation(plan, bind.stage), State):
             yield f"the round's {bind.stage}, in every job"
             continue
-        if plan.stages.nodes[bind.stage]["stage"].kind == IMPORT:
+        if isinstance(_operation(plan, bind.stage), Import):
             where = "outside"
         yield f"{what} of {bind.stage} from {where}, in every job"
 
@@ -400,7 +371,7 @@ def _written(plan: Plan, node: Node, output: Output) -> str:
     inside_tree = node.reduction is not None and not node.reduction.final
     if output.split == "hash":
         return f"{output.stage} (in {counted(output.parts, 'partition')} from each job)"
-    if output.kind == "sort_by":
+    if output.map_side is not None and not output.map_side.one_a_job:
         return f"{output.stage} (with keys)"
     if not output.whole or inside_tree:
         return f"parts of {output.stage} (one from each job)"
@@ -433,17 +404,6 @@ def _option(name: str, value: Any) -> str:
     if name == "environment":
         return f"({value})"
     return repr(dict(value) if isinstance(value, tuple) else value)
-
-
-def _value(value: Any) -> str:
-    """Return a value as in a script, or only its type where that could be long or vary."""
-    plain = value is None or isinstance(value, bool | int | float | str)
-    empty = isinstance(value, dict | list | tuple) and not value
-    return _shortened(repr(value)) if plain or empty else f"<{type(value).__name__}>"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
 def _entry(label: str, text: str) -> Iterator[str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from htdag.common.text import counted
-from htdag.doctor.checks import Finding, Severity
 from htdag.doctor.facts import Facts
+from htdag.doctor.findings import Finding, Severity
 from htdag.show.tables import _console, _print
 
 if TYPE_CHECKING:

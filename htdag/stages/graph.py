@@ -11,8 +11,10 @@ from htdag.checks.validation import shown
 from htdag.errors import OptionError, StageNameError, UsageError
 from htdag.options.resources import PerItem
 from htdag.options.stage_options import Options
-from htdag.stages import IMPORT, PER_ITEM, STATE, VIEWS, Stage
+from htdag.stages.loops import Iterate
+from htdag.stages.operations import Elementwise, Import, State, View
 from htdag.stages.sources import LateSource
+from htdag.stages.stage import Stage
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -66,12 +68,12 @@ def _assembled(
         if id(stage) in given:
             graph.add_node(name, stage=_placeholder(stage, name), target=False)
             continue
-        if stage.kind == STATE:
+        if isinstance(stage.operation, State):
             raise UsageError(
                 "a stage of the step of a loop is used outside of it; go on from the stage that "
                 "htdag.iterate returned"
             )
-        options = stage.options if stage.data is not None else stage.options.over(each)
+        options = stage.options.over(each) if stage.source is None else stage.options
         if stage.options.max_errors and options.on_error != "skip":
             raise OptionError(
                 f"stage {name!r}: max_errors={stage.options.max_errors} means nothing with "
@@ -86,8 +88,8 @@ def _assembled(
         for keyword, other in stage.binds:
             edge = _edge(graph, names[id(other)], name, "bind")
             edge["keywords"] = (*edge["keywords"], keyword)
-        if stage.loop is not None:
-            loop = stage.loop
+        if isinstance(stage.operation, Iterate):
+            loop = stage.operation
             # Those of the loop as a whole are its node's.
             inner = replace(stage.options, category=None, node_priority=None).over(defaults)
             graph.nodes[name]["inner"] = _assembled(
@@ -95,7 +97,7 @@ def _assembled(
                 (loop.result,),
                 inner,
                 names,
-                frozenset({id(loop.state), *map(id, stage.others)}),
+                frozenset({id(loop.state), *map(id, stage.inputs[1:])}),
             )
             for within, stage_within in graph.nodes[name]["inner"].nodes(data="stage"):
                 _refuse_functions(stage_within, within, name)
@@ -110,7 +112,7 @@ def _assembled(
 def _refuse_functions(stage: Stage, name: str, loop: str) -> None:
     """Refuse requests that depend on items in a loop, which are made round by round."""
     for option, value in stage.options.given().items():
-        if isinstance(value, PerItem) and stage.kind not in (STATE, IMPORT):
+        if isinstance(value, PerItem) and not isinstance(stage.operation, State | Import):
             raise OptionError(
                 f"stage {name!r}: {option} is a function of the item, but in the loop {loop!r} the "
                 f"items are made during the run, while jobs ask before they have them; give a "
@@ -120,13 +122,12 @@ def _refuse_functions(stage: Stage, name: str, loop: str) -> None:
 
 def _placeholder(stage: Stage, name: str) -> Stage:
     """Return what stands, in the graph of a round, for the state or for a stage from outside."""
+    stands_for = State if isinstance(stage.operation, State) else Import
     return Stage(
-        kind=STATE if stage.kind == STATE else IMPORT,
+        stands_for(LateSource(), stage.one),
         name=name,
         named=stage.named,
-        options=stage.options if stage.data is not None else Options(),
-        data=LateSource(),
-        single=stage.one,
+        options=Options() if stage.source is None else stage.options,
     )
 
 
@@ -153,7 +154,7 @@ def _check_requests(stage: Stage, name: str) -> None:
     depends = [key for key, value in stage.options.given().items() if isinstance(value, PerItem)]
     if not depends:
         return
-    if stage.kind not in PER_ITEM:
+    if not isinstance(stage.operation, Elementwise):
         raise OptionError(
             f"stage {name!r}: {depends[0]} is a function of the item, but a {stage.kind} takes no "
             f"single items; give a fixed value"
@@ -161,9 +162,9 @@ def _check_requests(stage: Stage, name: str) -> None:
     above = list(stage.inputs)
     while above:
         other = above.pop()
-        if other.kind in VIEWS:
+        if isinstance(other.operation, View):
             above += other.inputs
-        elif other.data is None:
+        elif other.source is None:
             raise OptionError(
                 f"stage {name!r}: {depends[0]} is a function of the item, but the items are made "
                 f"by {other.name!r} during the run, while jobs ask before they have them; give a "
@@ -214,8 +215,8 @@ def _upstream_first(
             if id(stage) in given:
                 continue
             needs = [*(other for _, other in stage.binds), *reversed(stage.inputs)]
-            if into_loops and stage.loop is not None:
-                needs = [*reversed(stage.loop.ends), *needs]
+            if into_loops and isinstance(stage.operation, Iterate):
+                needs = [*reversed(stage.operation.ends), *needs]
             stack.extend((need, False) for need in needs if id(need) not in done)
     return order
 

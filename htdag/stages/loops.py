@@ -4,26 +4,65 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from htdag.checks.names import derived_name
-from htdag.checks.validation import shown
+from htdag.checks.functions import check_works
+from htdag.checks.names import checked_name, derived_name
+from htdag.checks.validation import checked_number, shown
 from htdag.errors import FunctionError, UsageError
 from htdag.functions.pickling import check_function, function_name
 from htdag.options import stage_options
 from htdag.runtime.code.reducers import collected
-from htdag.stages.beginnings import source
-from htdag.stages.checks import check_works, checked_name, whole_number
-from htdag.stages.kinds import LOOP, STATE
+from htdag.stages.operations import Files, Operation, State
 from htdag.stages.sources import LateSource
-from htdag.stages.stage import Loop, Stage
+from htdag.stages.stage import Stage, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ONE_FROM_ONE = frozenset({"map", "starmap", "zip", "product"})
-"""Kinds that make one value of one."""
+
+@dataclass(frozen=True, eq=False)
+class Iterate(Operation):
+    """Repeats a part of a pipeline.
+
+    Attributes
+    ----------
+    state : Stage
+        Stands for the state that a round begins with.
+    result : Stage
+        The state that it ends with.
+    single : bool
+        Whether the state is one value, not items.
+    until : callable or None
+        Tells whether the loop is over.
+    previous : bool
+        Whether `until` takes the state before the round, too.
+    every : Stage or None
+        All items of the state as one list, for `until` to see; None where they are one value.
+    max_rounds : int
+        The most rounds.
+    """
+
+    kind = "iterate"
+
+    state: Stage
+    result: Stage
+    single: bool
+    until: Callable[..., Any] | None
+    previous: bool
+    every: Stage | None
+    max_rounds: int
+
+    @property
+    def one(self) -> bool:
+        """Whether it gives one value."""
+        return self.single
+
+    @property
+    def ends(self) -> tuple[Stage, ...]:
+        """The stages that a round is there for."""
+        return (self.result,) if self.every is None else (self.result, self.every)
 
 
 def iterate(
@@ -86,13 +125,13 @@ def iterate(
     >>> root = htdag.iterate(better, 1.0, until=is_close, max_rounds=20)
     """
     derived = function_name(step)
-    loop_name = checked_name(name, "iterate" if derived == "<lambda>" else derived, LOOP)
+    loop_name = checked_name(name, "iterate" if derived == "<lambda>" else derived, Iterate.kind)
     if not callable(step):
         raise FunctionError(
             f"loop {loop_name!r} needs a function from stage to stage, but got a "
             f"{type(step).__name__}: {shown(step)}"
         )
-    max_rounds = whole_number(loop_name, "max_rounds", max_rounds)
+    max_rounds = checked_number(loop_name, "max_rounds", max_rounds)
     previous = _checked_until(until, loop_name)
     if not isinstance(start, Stage):
         begun, one = _begun(start, loop_name), True
@@ -101,12 +140,10 @@ def iterate(
         one = is_single(begun)
     parsed = stage_options.parse(options, loop_name)
     state = Stage(
-        kind=STATE,
+        State(LateSource(), one),
         name="state",
         named=False,
-        options=begun.options if begun.data is not None else stage_options.Options(),
-        data=LateSource(),
-        single=one,
+        options=stage_options.Options() if begun.source is None else begun.options,
     )
     result = _result(step, state, one, loop_name)
     imports = _imports(result, state)
@@ -114,16 +151,12 @@ def iterate(
     every = None
     if until is not None and not one:
         every = replace(result.reduce(collected, initial=[], associative=False), name="until")
-    loop = Loop(state, result, one, until, previous, every, max_rounds)
     return Stage(
-        kind=LOOP,
+        Iterate(state, result, one, until, previous, every, max_rounds),
         name=loop_name,
         named=name is not None,
         options=parsed,
-        upstream=begun,
-        others=tuple(imports),
-        single=one,
-        loop=loop,
+        inputs=(begun, *imports),
     )
 
 
@@ -134,12 +167,9 @@ def _begun(value: Any, loop: str) -> Stage:
 def is_single(stage: Stage) -> bool:
     """Whether a stage has one item for sure: made by a reduce, or of one value alone."""
     while not stage.one:
-        if stage.kind not in _ONE_FROM_ONE:
+        if not stage.operation.one_of_one or not all(map(is_single, stage.inputs[1:])):
             return False
-        if stage.others and not all(is_single(other) for other in stage.others):
-            return False
-        assert stage.upstream is not None
-        stage = stage.upstream
+        stage = stage.inputs[0]
     return True
 
 
@@ -237,7 +267,7 @@ def _imports(result: Stage, state: Stage) -> list[Stage]:
 
 def _check_files(stages: list[Stage], loop: str) -> None:
     for stage in stages:
-        if stage.kind == "files":
+        if isinstance(stage.operation, Files):
             raise UsageError(
                 f"loop {loop!r}: the items of {stage.name!r} are files, and no files go "
                 f"into loops; map them to values before the loop"

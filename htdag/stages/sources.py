@@ -296,16 +296,16 @@ class LateSource:
         How many items there are, or an estimate.
     chunks : int
         In how many files they come, or an estimate.
-    cells : list of int, optional
+    blocks : list of int, optional
         How many items each of the files holds, where that is known before.
     """
 
     is_late = True
 
-    def __init__(self, items: int = 1, chunks: int = 1, cells: list[int] | None = None):
+    def __init__(self, items: int = 1, chunks: int = 1, blocks: list[int] | None = None):
         self.items = items
         self.chunks = chunks
-        self.cells = cells
+        self.blocks = blocks
         self.classes: set[type] = set()
         self.same: dict[bytes, bytes] = {}
         self.travelling = Travelling()
@@ -323,4 +323,4 @@ class LateSource:
         return self.items, True
 
 
-Source = IterableSource | FileSource | LateSource
+SourceItems = IterableSource | FileSource | LateSource

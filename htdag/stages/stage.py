@@ -1,4 +1,4 @@
-"""The handle that users chain.
+"""The handle that users chain, and where chains begin.
 
 Each method returns a new handle that refers to the handle before it. Functions, options, names and
 signatures are checked here, where the mistake is made.
@@ -6,21 +6,21 @@ signatures are checked here, where the mistake is made.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from htdag.checks.validation import shown
+from htdag.checks.functions import check_signature
+from htdag.checks.names import checked_name
+from htdag.checks.validation import checked_number, shown
 from htdag.errors import OptionError, UsageError
 from htdag.functions.pickling import check_function, check_initial, function_name
 from htdag.options import stage_options
 from htdag.options.stage_options import Options
-from htdag.runtime.code.reducers import counted
-from htdag.stages.checks import check_signature, checked_name, whole_number
+from htdag.stages import operations
 from htdag.stages.decorator import decoration
-from htdag.stages.kinds import COMBINING, MISSING, MOST_PARTITIONS
-from htdag.stages.sources import Source
+from htdag.stages.operations import MISSING, MOST_PARTITIONS, Operation
+from htdag.stages.sources import FileSource, IterableSource, SourceItems
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,35 +48,28 @@ class Stage:
     'map'
     """
 
-    kind: str
+    operation: Operation
     name: str
     named: bool
     options: Options
-    function: Callable[..., Any] | None = None
-    upstream: Stage | None = None
-    others: tuple[Stage, ...] = ()
+    inputs: tuple[Stage, ...] = ()
     binds: tuple[tuple[str, Stage], ...] = ()
-    data: Source | None = None
-    initial: Any = MISSING
-    associative: bool = True
-    fan_in: int | None = None
-    combine: Callable[..., Any] | None = None
-    key: Callable[..., Any] | None = None
-    reverse: bool = False
-    partitions: int | None = None
-    number: int = 0
-    single: bool = False
-    loop: Loop | None = None
 
     @property
-    def inputs(self) -> tuple[Stage, ...]:
-        """The stages whose items this one reads, in order; none for a source."""
-        return () if self.upstream is None else (self.upstream, *self.others)
+    def kind(self) -> str:
+        """What kind of stage it is."""
+        return self.operation.kind
 
     @property
     def one(self) -> bool:
         """Whether the stage gives one value, not a sequence of items."""
-        return self.kind in COMBINING or self.single
+        return self.operation.one
+
+    @property
+    def source(self) -> SourceItems | None:
+        """The items of a source; None for any other stage."""
+        operation = self.operation
+        return operation.items if isinstance(operation, operations.Source) else None
 
     def with_options(self, **options: Any) -> Stage:
         """Return a copy of this stage with options added or replaced.
@@ -102,7 +95,7 @@ class Stage:
         >>> squares = htdag.source(range(10)).map(lambda x: x * x)
         >>> squares = squares.with_options(retries=2)
         """
-        if self.data is not None and set(options) - {"chunk_size"}:
+        if self.source is not None and set(options) - {"chunk_size"}:
             raise OptionError(
                 f"source {self.name!r} takes chunk_size only: it runs no jobs; "
                 f"give {sorted(set(options) - {'chunk_size'})[0]!r} to the stages after it"
@@ -195,7 +188,7 @@ class Stage:
         >>> total = numbers.reduce(lambda a, b: a + b)
         >>> shares = numbers.map(lambda x, total: x / total, bind={"total": total})
         """
-        return self._next("map", function, name, bind, options)
+        return self._calling(operations.Map(function), function, ("item",), name, bind, options)
 
     def starmap(
         self,
@@ -230,7 +223,8 @@ class Stage:
         >>> import htdag
         >>> powers = htdag.source([(2, 3), (3, 2)]).starmap(pow)
         """
-        return self._next("starmap", function, name, bind, options, ("*item",))
+        operation = operations.Starmap(function)
+        return self._calling(operation, function, ("*item",), name, bind, options)
 
     def flat_map(
         self,
@@ -264,7 +258,7 @@ class Stage:
         >>> import htdag
         >>> words = htdag.source(["to be", "or not"]).flat_map(str.split)
         """
-        return self._next("flat_map", function, name, bind, options)
+        return self._calling(operations.FlatMap(function), function, ("item",), name, bind, options)
 
     def filter(
         self,
@@ -298,7 +292,8 @@ class Stage:
         >>> import htdag
         >>> even = htdag.source(range(10)).filter(lambda x: x % 2 == 0)
         """
-        return self._next("filter", predicate, name, bind, options)
+        operation = operations.Filter(predicate)
+        return self._calling(operation, predicate, ("item",), name, bind, options)
 
     # One value of all items
 
@@ -344,16 +339,13 @@ class Stage:
         >>> import htdag
         >>> total = htdag.source(range(10)).reduce(lambda a, b: a + b, initial=0)
         """
-        stage = self._next("reduce", function, name, bind, options, ("accumulated", "item"))
+        operation = operations.Reduce(function=function, initial=initial, associative=associative)
+        taken = ("accumulated", "item")
+        stage = self._calling(operation, function, taken, name, bind, options)
         if not isinstance(associative, bool):
             raise OptionError(f"stage {stage.name!r}: associative takes True or False")
         _check_initial(initial, stage.name)
-        return replace(
-            stage,
-            initial=initial,
-            associative=associative,
-            fan_in=_checked_fan_in(fan_in, stage.name),
-        )
+        return stage._with(fan_in=_checked_fan_in(fan_in, stage.name))
 
     def fold(
         self,
@@ -403,15 +395,15 @@ class Stage:
         ...     return max(longest, len(word))
         >>> longest = htdag.source(["to", "be"]).fold(note, max, initial=0)
         """
-        stage = self._next("fold", binop, name, bind, options, ("accumulated", "item"))
+        operation = operations.Fold(function=binop, combine=combine, initial=initial)
+        taken = ("accumulated", "item")
+        stage = self._calling(operation, binop, taken, name, bind, options)
         check_function(combine, f"{stage.name} (combine)")
         check_signature(combine, "fold", ("accumulated", "accumulated"), (), stage.name)
         if initial is MISSING:
             raise OptionError(f"stage {stage.name!r}: a fold needs initial=...")
         _check_initial(initial, stage.name)
-        return replace(
-            stage, combine=combine, initial=initial, fan_in=_checked_fan_in(fan_in, stage.name)
-        )
+        return stage._with(fan_in=_checked_fan_in(fan_in, stage.name))
 
     def count(self, *, name: str | None = None, **options: Any) -> Stage:
         """Count the items.
@@ -432,15 +424,7 @@ class Stage:
         >>> evens = htdag.source(range(10)).filter(lambda x: x % 2 == 0).count()
         """
         stage_name = checked_name(name, "count", "count")
-        return self._after(
-            "count",
-            stage_name,
-            name,
-            options,
-            function=counted,
-            combine=operator.add,
-            initial=0,
-        )
+        return self._after(operations.Count(), stage_name, name, options)
 
     # Items with related keys, wherever they were made: they travel between jobs by a hash of
     # their key that is the same in every process, and so is the order of the results.
@@ -484,8 +468,8 @@ class Stage:
         >>> import htdag
         >>> by_length = htdag.source(["to", "be", "or", "not"]).group_by(len)
         """
-        stage = self._next("group_by", key, name, None, options)
-        return replace(stage, key=key, partitions=_checked(partitions, stage.name))
+        stage = self._calling(operations.GroupBy(key=key), key, ("item",), name, None, options)
+        return stage._with(partitions=_checked(partitions, stage.name))
 
     def reduce_by_key(
         self,
@@ -529,9 +513,11 @@ class Stage:
         >>> words = htdag.source(["to be or", "not to be"]).flat_map(str.split)
         >>> counts = words.map(lambda word: (word, 1)).reduce_by_key(operator.add)
         """
-        stage = self._next("reduce_by_key", function, name, None, options, ("accumulated", "value"))
+        operation = operations.ReduceByKey(function=function, key=key)
+        taken = ("accumulated", "value")
+        stage = self._calling(operation, function, taken, name, None, options)
         _check_key(key, "reduce_by_key", stage.name)
-        return replace(stage, key=key, partitions=_checked(partitions, stage.name))
+        return stage._with(partitions=_checked(partitions, stage.name))
 
     def distinct(
         self,
@@ -569,8 +555,8 @@ class Stage:
         """
         stage_name = checked_name(name, "distinct", "distinct")
         _check_key(key, "distinct", stage_name)
-        stage = self._after("distinct", stage_name, name, options, key=key)
-        return replace(stage, partitions=_checked(partitions, stage_name))
+        stage = self._after(operations.Distinct(key=key), stage_name, name, options)
+        return stage._with(partitions=_checked(partitions, stage_name))
 
     def sort_by(
         self,
@@ -616,8 +602,9 @@ class Stage:
         _check_key(key, "sort_by", stage_name)
         if not isinstance(reverse, bool):
             raise OptionError(f"stage {stage_name!r}: reverse takes True or False")
-        stage = self._after("sort_by", stage_name, name, options, key=key, reverse=reverse)
-        return replace(stage, partitions=_checked(partitions, stage_name))
+        operation = operations.SortBy(key=key, reverse=reverse)
+        stage = self._after(operation, stage_name, name, options)
+        return stage._with(partitions=_checked(partitions, stage_name))
 
     # How the items of other stages are read: no job runs for these alone, and their options hold
     # for the jobs that read the items.
@@ -653,7 +640,7 @@ class Stage:
         >>> import htdag
         >>> few = htdag.source(range(1000)).take(10).map(lambda x: x * x)
         """
-        return self._view("take", name, options, number=n)
+        return self._counted_view(operations.Take, n, name, options)
 
     def batch(self, n: int, *, name: str | None = None, **options: Any) -> Stage:
         """Put items together into lists.
@@ -680,7 +667,7 @@ class Stage:
         >>> import htdag
         >>> sums = htdag.source(range(1000)).batch(32).map(sum)
         """
-        return self._view("batch", name, options, number=n)
+        return self._counted_view(operations.Batch, n, name, options)
 
     def zip(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
         """Put the first items of several stages together, the second ones, and so on.
@@ -709,7 +696,7 @@ class Stage:
         >>> numbers = htdag.source(range(10))
         >>> pairs = numbers.zip(numbers.map(lambda x: x * x))
         """
-        return self._view("zip", name, options, others)
+        return self._joined_view(operations.Zip(), others, name, options)
 
     def product(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
         """Make every tuple of an item of each stage, the last stage's items changing fastest.
@@ -740,7 +727,7 @@ class Stage:
         >>> import htdag
         >>> settings = htdag.source([0.1, 0.5]).product(htdag.source(range(10)))
         """
-        return self._view("product", name, options, others)
+        return self._joined_view(operations.Product(), others, name, options)
 
     def combinations(self, r: int, *, name: str | None = None, **options: Any) -> Stage:
         """Make every tuple of `r` different items, in the order of the items.
@@ -769,7 +756,7 @@ class Stage:
         >>> import htdag
         >>> pairs = htdag.source(["oak", "elm", "ash"]).combinations(2)
         """
-        return self._view("combinations", name, options, number=r)
+        return self._counted_view(operations.Combinations, r, name, options)
 
     def concat(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
         """Put the items of several stages one after another.
@@ -796,64 +783,79 @@ class Stage:
         >>> import htdag
         >>> both = htdag.source(range(10)).concat(htdag.source(range(90, 100)))
         """
-        return self._view("concat", name, options, others)
+        return self._joined_view(operations.Concat(), others, name, options)
 
-    def _view(
+    def _counted_view(
         self,
-        kind: str,
+        view: type[operations.View],
+        number: int,
         name: str | None,
-        options: dict[str, Any],
-        others: tuple[Stage, ...] | None = None,
-        number: Any = 0,
+        options: Mapping[str, Any],
     ) -> Stage:
-        stage_name = checked_name(name, kind, kind)
-        if others is None:
-            number = whole_number(stage_name, kind, number)
-        if others is not None and not others:
-            raise UsageError(f"stage {stage_name!r}: {kind} needs at least one other stage")
-        for other in others or ():
+        """Return a view that a number from 1 says more of."""
+        stage_name = checked_name(name, view.kind, view.kind)
+        operation = view(checked_number(stage_name, view.kind, number))
+        return self._after(operation, stage_name, name, options)
+
+    def _joined_view(
+        self,
+        view: operations.View,
+        others: tuple[Stage, ...],
+        name: str | None,
+        options: Mapping[str, Any],
+    ) -> Stage:
+        """Return a view of the items of several stages."""
+        stage_name = checked_name(name, view.kind, view.kind)
+        if not others:
+            raise UsageError(f"stage {stage_name!r}: {view.kind} needs at least one other stage")
+        for other in others:
             if not isinstance(other, Stage):
                 raise UsageError(
-                    f"stage {stage_name!r}: {kind} takes stages, not {type(other).__name__}: "
+                    f"stage {stage_name!r}: {view.kind} takes stages, not {type(other).__name__}: "
                     f"{shown(other)}; make one with htdag.source(...)"
                 )
-        stage = self._after(kind, stage_name, name, options)
-        return replace(stage, others=others or (), number=number)
+        return self._after(view, stage_name, name, options, others)
 
-    def _next(
+    def _calling(
         self,
-        kind: str,
+        operation: Operation,
         function: Any,
+        arguments: Sequence[str],
         name: str | None,
         bind: Mapping[str, Stage] | None,
         options: Mapping[str, Any],
-        arguments: Sequence[str] = ("item",),
-        **fields: Any,
     ) -> Stage:
         """Return a stage that calls a function; `arguments` are what it is called with."""
         decorated = decoration(function)
         name = decorated.name if name is None else name
+        kind = operation.kind
         stage_name = checked_name(name, function_name(function) or kind, kind)
         check_function(function, stage_name)
         binds = _checked_binds(bind, stage_name)
         check_signature(function, kind, arguments, [keyword for keyword, _ in binds], stage_name)
-        made = self._after(
-            kind, stage_name, name, options, function=function, binds=binds, **fields
-        )
-        return replace(made, options=made.options.over(decorated.options))
+        made = self._after(operation, stage_name, name, options)
+        return replace(made, binds=binds, options=made.options.over(decorated.options))
 
     def _after(
-        self, kind: str, stage_name: str, given: str | None, options: Mapping[str, Any], **rest: Any
+        self,
+        operation: Operation,
+        stage_name: str,
+        given: str | None,
+        options: Mapping[str, Any],
+        others: tuple[Stage, ...] = (),
     ) -> Stage:
         """Return a stage that reads this one."""
         return Stage(
-            kind=kind,
+            operation,
             name=stage_name,
             named=given is not None,
             options=stage_options.parse(options, stage_name),
-            upstream=self,
-            **rest,
+            inputs=(self, *others),
         )
+
+    def _with(self, **fields: Any) -> Stage:
+        """Return this stage with other fields of its operation."""
+        return replace(self, operation=replace(self.operation, **fields))
 
     def __repr__(self) -> str:
         return f"<htdag.Stage {self.name!r}: {self.kind}>"
@@ -877,40 +879,139 @@ class Stage:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Loop:
-    """What a loop repeats.
+def source(
+    iterable: Iterable[Any], name: str | None = None, *, chunk_size: int | None = None
+) -> Stage:
+    """Make a stage of the elements of any iterable, each an item.
 
-    Attributes
+    Parameters
     ----------
-    state : Stage
-        Stands for the state that a round begins with.
-    result : Stage
-        The state that it ends with.
-    one : bool
-        Whether the state is one value, not items.
-    until : callable or None
-        Tells whether the loop is over.
-    previous : bool
-        Whether `until` takes the state before the round, too.
-    every : Stage or None
-        All items of the state as one list, for `until` to see; None where they are one value.
-    max_rounds : int
-        The most rounds.
+    iterable : iterable
+        A list, a range, a generator, ... It is read once, and streamed to disk.
+    name : str, optional
+        A name for the stage.
+    chunk_size : int, optional
+        How many items a job takes; None: the planner decides.
+
+    Returns
+    -------
+    Stage
+
+    Raises
+    ------
+    EmptySourceError
+        If there are no items (for a generator: when the pipeline is planned).
+    UsageError
+        If `iterable` is not one, or is a single string.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> numbers = htdag.source(range(100), chunk_size=10)
     """
+    stage_name = checked_name(name, "source", "source")
+    return Stage(
+        operations.Source(IterableSource(iterable, stage_name)),
+        name=stage_name,
+        named=name is not None,
+        options=stage_options.parse({"chunk_size": chunk_size}, stage_name),
+    )
 
-    state: Stage
-    result: Stage
-    one: bool
-    until: Callable[..., Any] | None
-    previous: bool
-    every: Stage | None
-    max_rounds: int
 
-    @property
-    def ends(self) -> tuple[Stage, ...]:
-        """The stages that a round is there for."""
-        return (self.result,) if self.every is None else (self.result, self.every)
+def files(
+    pattern_or_paths: Any, name: str | None = None, *, chunk_size: int | None = None
+) -> Stage:
+    """Make a stage of files or directories that travel with their job.
+
+    Parameters
+    ----------
+    pattern_or_paths : str, path, or iterable of them
+        A pattern such as ``"books/*.txt"`` (``**`` crosses folders), one path or URL, or several.
+    name : str, optional
+        A name for the stage.
+    chunk_size : int, optional
+        How many files a job takes; None: the planner decides.
+
+    Returns
+    -------
+    Stage
+        Items are `pathlib.Path`: in a job, of the file as it is there; in results, your own.
+
+    Raises
+    ------
+    EmptySourceError
+        If nothing matches.
+    UsageError
+        If a path does not exist or cannot be read.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> sizes = htdag.files(__file__).map(lambda path: len(path.read_text()))
+    """
+    stage_name = checked_name(name, "files", "files")
+    return Stage(
+        operations.Files(FileSource(pattern_or_paths, stage_name)),
+        name=stage_name,
+        named=name is not None,
+        options=stage_options.parse({"chunk_size": chunk_size}, stage_name),
+    )
+
+
+def map(function: Callable[..., Any], iterable: Iterable[Any], **options: Any) -> Stage:
+    """Call a function on every element: ``source(iterable).map(function, **options)``.
+
+    Parameters
+    ----------
+    function, **options
+        As for `Stage.map`.
+    iterable : iterable
+        As for `source`.
+
+    Returns
+    -------
+    Stage
+        The results, one for each element, in the same order.
+
+    Raises
+    ------
+    FunctionError, OptionError, EmptySourceError, UsageError
+        As for `source` and `Stage.map`.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> squares = htdag.map(lambda x: x * x, range(10))
+    """
+    return source(iterable).map(function, **options)
+
+
+def starmap(function: Callable[..., Any], iterable_of_args: Iterable[Any], **options: Any) -> Stage:
+    """Call a function with every element's arguments: ``source(...).starmap(function)``.
+
+    Parameters
+    ----------
+    function, **options
+        As for `Stage.starmap`.
+    iterable_of_args : iterable
+        Tuples, lists or dicts of arguments; else as for `source`.
+
+    Returns
+    -------
+    Stage
+        The results, one for each element, in the same order.
+
+    Raises
+    ------
+    FunctionError, OptionError, EmptySourceError, UsageError
+        As for `source` and `Stage.starmap`.
+
+    Examples
+    --------
+    >>> import htdag
+    >>> powers = htdag.starmap(pow, [(2, 3), (3, 2)])
+    """
+    return source(iterable_of_args).starmap(function, **options)
 
 
 def _checked_binds(bind: Mapping[str, Stage] | None, stage: str) -> tuple[tuple[str, Stage], ...]:
@@ -935,7 +1036,7 @@ def _check_initial(initial: Any, stage: str) -> None:
 
 
 def _checked_fan_in(fan_in: int | None, stage: str) -> int | None:
-    return None if fan_in is None else whole_number(stage, "fan_in", fan_in, 2)
+    return None if fan_in is None else checked_number(stage, "fan_in", fan_in, 2)
 
 
 def _check_key(key: Any, kind: str, stage: str) -> None:
@@ -947,7 +1048,7 @@ def _check_key(key: Any, kind: str, stage: str) -> None:
 def _checked(partitions: int | None, stage: str) -> int | None:
     if partitions is None:
         return None
-    partitions = whole_number(stage, "partitions", partitions)
+    partitions = checked_number(stage, "partitions", partitions)
     if partitions > MOST_PARTITIONS:
         raise OptionError(
             f"stage {stage!r}: partitions={partitions} is too many: each job before it writes as "

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 import htdag
 from htdag import cli
-from htdag.show.values import json_text, value_lines
+from htdag.show.results import json_text, value_lines
 
 PROGRAM = [sys.executable, "-c", "from htdag.cli import main; main()"]
 GOOD, BAD, RAW = "été an der Straße", "bad run", "two results"

@@ -13,8 +13,8 @@ from pool import version_of, wait_until
 from htdag import cli
 from htdag.backends.condor import bindings
 from htdag.doctor import collect as collecting
-from htdag.doctor.checks import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS, Finding, Severity, findings
 from htdag.doctor.facts import ExecutePoint, Facts, Probe
+from htdag.doctor.findings import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS, Finding, Severity, findings
 from htdag.show.pool import print_findings
 
 POINT = ExecutePoint("node1.example.org", "25.14.1", 8, 16_000, clock_ahead=1.0)

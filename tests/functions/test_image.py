@@ -363,7 +363,7 @@ def test_nothing_of_htdag_is_a_module_of_the_users(tmp_path: Path):
     """A checkout lies in a folder in which modules are searched for, as the user's do."""
 
     def told(x: int) -> Any:
-        return "htdag.MISSING", "htdag.files", "htdag.stages.kinds", x
+        return "htdag.MISSING", "htdag.files", "htdag.stages.operations", x
 
     image = Image()
     image.dump({"functions": [told]})

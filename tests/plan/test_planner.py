@@ -50,7 +50,7 @@ def test_neighbouring_stages_share_a_node():
     found = plan(chain.starmap(inc, name="e"))
     assert stages(found) == [("a", "b", "c", "d", "e")]
     assert [node.name for node in found.nodes] == ["a.b.c.d.e"]
-    assert [(o.stage, o.after) for o in found.nodes[0].operations] == [
+    assert [(o.stage, o.after) for o in found.nodes[0].steps] == [
         ("a", None),
         ("b", "a"),
         ("c", "b"),
@@ -64,7 +64,7 @@ def test_an_associative_reduce_is_combined_where_its_items_are_made():
     found = plan(numbers().map(inc, name="a").reduce(add, name="r"))
     assert stages(found) == [("a",), ("r",)]
     (output,) = found["a"].outputs
-    assert (output.stage, output.after, output.combine) == ("r", "a", add)
+    assert (output.stage, output.after, output.map_side.combine) == ("r", "a", add)
     assert "r is combined here, chunk by chunk (associative)" in reasons(found, "a")
     assert found["r"].chunks == 1
     assert found["r"].boundaries == (0, found["a"].chunks)
@@ -226,9 +226,9 @@ def test_a_bind_of_what_the_node_waits_for_already_does_not_split_it():
 
 def test_one_bind_serves_several_keywords():
     total = numbers().reduce(add, name="total")
-    found = plan(total.upstream.map(lambda x, a, b: x, name="m", bind={"a": total, "b": total}))
+    found = plan(total.inputs[0].map(lambda x, a, b: x, name="m", bind={"a": total, "b": total}))
     assert len(found["m"].binds) == 1
-    assert found["m"].operations[0].binds == (("a", "total"), ("b", "total"))
+    assert found["m"].steps[0].binds == (("a", "total"), ("b", "total"))
 
 
 def test_a_stage_may_bind_its_own_upstream():
@@ -494,7 +494,7 @@ def test_everything_wanted_is_written_somewhere():
     found = plan(*tangled())
     for target in found.targets:
         node = found[found.where[target]]
-        assert any(out.stage == target and out.combine is None for out in node.outputs)
+        assert any(out.stage == target and out.whole for out in node.outputs)
 
 
 def test_each_stage_is_in_just_one_node():
@@ -595,7 +595,7 @@ def test_a_long_chain_is_planned_in_few_steps(monkeypatch):
     for _ in range(100):
         chain = chain.map(inc)
     (node,) = plan(chain).nodes
-    assert len(node.operations) == 100
+    assert len(node.steps) == 100
     assert asked <= 100
 
 
@@ -611,7 +611,7 @@ def test_many_nodes_are_chunked_once_each(monkeypatch):
     asked = []
     real = chunk_pass._chunked
     monkeypatch.setattr(
-        chunk_pass, "_chunked", lambda *args: asked.append(args[1].name) or real(*args)
+        chunk_pass, "_chunked", lambda *args: asked.append(args[0].name) or real(*args)
     )
     chain = numbers()
     for _ in range(50):

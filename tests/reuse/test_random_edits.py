@@ -18,7 +18,7 @@ import htdag
 from htdag.compile import write_run
 from htdag.observe import outcomes
 from htdag.plan import make_plan
-from htdag.plan.following import NO_LAYOUTS, layouts_of
+from htdag.plan.layouts import NO_LAYOUTS, layouts_of
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.runtime.dag import adopt, progress
 

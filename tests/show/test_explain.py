@@ -6,7 +6,8 @@ import pytest
 
 import htdag
 from htdag.common.text import counted
-from htdag.show.explain import WIDTH, called
+from htdag.show.explain import WIDTH
+from htdag.stages.operations import called
 
 
 def words(path):

@@ -86,7 +86,7 @@ def test_handles_are_frozen(numbers):
 def test_a_handle_may_be_continued_in_several_ways(numbers):
     one, two = numbers.map(inc), numbers.map(inc)
     assert one is not two
-    assert one.upstream is two.upstream is numbers
+    assert one.inputs == two.inputs == (numbers,)
     assert len({numbers, one, two}) == 3
 
 
@@ -96,15 +96,15 @@ def test_a_stage_shows_its_name_and_kind(numbers):
 
 def test_the_shortcuts_mean_the_same():
     assert htdag.map(inc, [1], retries=2).options.retries == 2
-    assert htdag.map(inc, [1]).upstream.kind == "source"
+    assert htdag.map(inc, [1]).inputs[0].kind == "source"
     stage = htdag.starmap(pow, [(2, 3)], name="power")
     assert (stage.kind, stage.name) == ("starmap", "power")
 
 
 def test_there_is_one_missing():
     assert repr(htdag.MISSING) == "MISSING"
-    assert htdag.source([1]).reduce(add).initial is htdag.MISSING
-    assert htdag.source([1]).reduce(add, initial=None).initial is None
+    assert htdag.source([1]).reduce(add).operation.initial is htdag.MISSING
+    assert htdag.source([1]).reduce(add, initial=None).operation.initial is None
 
 
 # Sources
@@ -138,7 +138,7 @@ def test_of_an_iterator_no_more_is_read_than_is_taken():
     # The rest is still there.
     flow = htdag.Pipeline(numbers.map(inc, fuse=False).take(7).map(inc, fuse=False))
     assert flow.plan().nodes[0].items == 7
-    assert [pickled.load_copy() for pickled in itertools.islice(numbers.data.pickles(), 8)] == [
+    assert [pickled.load_copy() for pickled in itertools.islice(numbers.source.pickles(), 8)] == [
         *range(8)
     ]
     assert read == [*range(8)]
@@ -171,10 +171,10 @@ def test_what_would_be_taken_apart_otherwise_than_meant_is_refused(items, write)
 
 
 def test_sizes_may_be_numbers_of_numpy(numbers):
-    assert numbers.batch(np.int32(2)).number == 2
-    assert type(numbers.take(np.uint8(2)).number) is int
-    assert numbers.group_by(inc, partitions=np.int64(3)).partitions == 3
-    assert numbers.reduce(add, fan_in=np.int64(3)).fan_in == 3
+    assert numbers.batch(np.int32(2)).operation.number == 2
+    assert type(numbers.take(np.uint8(2)).operation.number) is int
+    assert numbers.group_by(inc, partitions=np.int64(3)).operation.partitions == 3
+    assert numbers.reduce(add, fan_in=np.int64(3)).operation.fan_in == 3
     with pytest.raises(OptionError, match="take takes a whole number"):
         numbers.take(np.float64(2))
 
@@ -233,7 +233,7 @@ def test_files_are_found_by_pattern_path_or_list(tmp_path):
 
     def found(what):
         return [
-            path.removeprefix(f"{tmp_path}/") for path in map(str, htdag.files(what).data.items)
+            path.removeprefix(f"{tmp_path}/") for path in map(str, htdag.files(what).source.items)
         ]
 
     assert found(f"{tmp_path}/*.txt") == ["a b.txt", "b.txt", "ü.txt"]
@@ -246,7 +246,7 @@ def test_files_are_found_by_pattern_path_or_list(tmp_path):
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path):
     path = tmp_path / "a[1].txt"
     path.touch()
-    assert list(map(str, htdag.files(path).data.items)) == [str(path)]
+    assert list(map(str, htdag.files(path).source.items)) == [str(path)]
 
 
 def test_files_that_are_not_there_are_refused(tmp_path):
@@ -368,7 +368,7 @@ def test_arguments_that_can_never_fit_are_refused(numbers, kind, function, calle
     [inc, lambda x, y=1: x, lambda *a: a, functools.partial(add, 1), str, abs, operator.neg, max],
 )
 def test_arguments_that_fit_are_accepted(numbers, function):
-    assert numbers.map(function).function is function
+    assert numbers.map(function).operation.function is function
 
 
 def test_starmap_takes_any_number_of_arguments(numbers):

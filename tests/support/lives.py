@@ -617,7 +617,7 @@ class Meaning:
         from htdag.stages.graph import upstreams
 
         reference = self.reference
-        if stage.data is not None:
+        if stage.source is not None:
             return [(str(n), item) for n, item in enumerate(reference.source_items(stage))]
         above = upstreams(graph, name)
         inputs = [made[other] for other in above]
@@ -628,15 +628,15 @@ class Meaning:
             bound.update(dict.fromkeys(data["keywords"], values[0] if one else values))
         if stage.kind in ("map", "starmap", "flat_map", "filter"):
             return list(self.per_item(stage, bound, inputs[0]))
-        if stage.loop is not None:
+        if stage.kind == "iterate":
             results = {n: self.values(graph, n, made) for n in above}
             state = reference._repeated(graph, name, results)
             return list(enumerate_keys(state)) if not stage.one else [(None, state)]
         call = lambda *values, **named: reference._call_on_copies(  # noqa: E731
-            stage.function, bound, *values, **named
+            reference.function_of(stage), bound, *values, **named
         )
         values = reference.MEANINGS[stage.kind](
-            stage, call, *([value for _, value in items] for items in inputs)
+            stage.operation, call, *([value for _, value in items] for items in inputs)
         )
         if stage.one:
             return [(None, values)]
@@ -650,10 +650,10 @@ class Meaning:
         reference = self.reference
         for key, item in items:
             call = lambda *values, **named: reference._call_on_copies(  # noqa: E731
-                stage.function, bound, *values, **named
+                reference.function_of(stage), bound, *values, **named
             )
             try:
-                found = reference.MEANINGS[stage.kind](stage, call, [item])
+                found = reference.MEANINGS[stage.kind](stage.operation, call, [item])
             except (ValueError, OSError, AttributeError, TypeError):
                 if stage.options.on_error != "skip":
                     raise Failed(stage.name) from None
@@ -664,23 +664,26 @@ class Meaning:
                 yield from ((key, value) for value in found)
 
     def keys(self, stage: Any, inputs: Any, values: Any) -> list[Any]:
+        operation = stage.operation
         keys = [[key for key, _ in items] for items in inputs]
         if stage.kind == "take":
-            return keys[0][: stage.number]
+            return keys[0][: operation.number]
         if stage.kind == "batch":
-            return keys[0][:: stage.number]
+            return keys[0][:: operation.number]
         if stage.kind == "zip":
             return [key for key, *_ in zip(*keys, strict=False)]
         if stage.kind == "product":
             return [joined_keys(chosen) for chosen in itertools.product(*keys)]
         if stage.kind == "combinations":
-            return [joined_keys(c) for c in itertools.combinations(keys[0], stage.number)]
+            return [joined_keys(c) for c in itertools.combinations(keys[0], operation.number)]
         if stage.kind == "sort_by":
-            by_item = lambda pair: stage.key(copy.deepcopy(pair[1]))  # noqa: E731
-            return [key for key, _ in sorted(inputs[0], key=by_item, reverse=stage.reverse)]
+            by_item = lambda pair: operation.key(copy.deepcopy(pair[1]))  # noqa: E731
+            return [key for key, _ in sorted(inputs[0], key=by_item, reverse=operation.reverse)]
         if stage.kind == "distinct":
-            by_item = lambda pair: stage.key(pair[1])  # noqa: E731
-            return [pairs[0][0] for _, pairs in self.reference._keyed(stage, inputs[0], by_item)]
+            by_item = lambda pair: operation.key(pair[1])  # noqa: E731
+            return [
+                pairs[0][0] for _, pairs in self.reference._keyed(operation, inputs[0], by_item)
+            ]
         if stage.kind == "concat":
             return [k and f"{n}:{k}" for n, own in enumerate(keys) for k in own]
         return [None] * len(values)  # of groups and the like the key is htdag's own
@@ -769,7 +772,7 @@ POOL_SECONDS = 300  # for one run on a pool, which others use too
 
 def serve_jobs(folder: str) -> Callable[..., Any]:
     """Start runs, as the local backend does, with the runtime that run directories bring."""
-    from htdag.compile.archive import write_archive
+    from htdag.compile.runtime_archive import write_archive
 
     archive = os.path.join(folder, "runtime.pyz")
     write_archive(archive)

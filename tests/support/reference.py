@@ -23,8 +23,9 @@ from htdag.runtime import lanes, layout
 from htdag.runtime.dag import judgement, looping, progress
 from htdag.runtime.data import keyhash
 from htdag.runtime.job import compute, worker
-from htdag.stages import MISSING, PER_ITEM
+from htdag.stages import MISSING, Iterate
 from htdag.stages.graph import upstreams
+from htdag.stages.operations import Elementwise, GroupBy
 from htdag.stages.sources import FileSource
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
         if given is not None and name in given:
             results[name] = given[name]
             continue
-        if stage.loop is not None:
+        if isinstance(stage.operation, Iterate):
             results[name] = _repeated(graph, name, results)
             continue
         bound = {}
@@ -61,25 +62,33 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
             [results[above]] if graph.nodes[above]["stage"].one else results[above]
             for above in upstreams(graph, name)
         ]
-        if stage.data is not None:
+        if stage.source is not None:
             results[name] = source_items(stage)
         else:
-            call = functools.partial(_call_on_copies, stage.function, bound)
-            mean = _without_failed if stage.options.on_error == "skip" else MEANINGS[stage.kind]
-            results[name] = mean(stage, call, *inputs)
+            call = functools.partial(_call_on_copies, function_of(stage), bound)
+            mean = _without_failed if stage.options.on_error == "skip" else _meaning
+            results[name] = mean(stage.operation, call, *inputs)
     return results
 
 
-def _without_failed(stage: htdag.Stage, call: Callable[..., Any], *inputs: list[Any]) -> Any:
+def function_of(stage: htdag.Stage) -> Callable[..., Any] | None:
+    return getattr(stage.operation, "function", None)
+
+
+def _meaning(operation: Any, call: Callable[..., Any], *inputs: list[Any]) -> Any:
+    return MEANINGS[operation.kind](operation, call, *inputs)
+
+
+def _without_failed(operation: Any, call: Callable[..., Any], *inputs: list[Any]) -> Any:
     """What a stage gives of the items that do not fail in it: each is tried alone."""
-    if stage.kind == "group_by":
-        inputs = (_accepted(stage.key, inputs[0]),)
-    if stage.kind not in PER_ITEM:
-        return MEANINGS[stage.kind](stage, call, *inputs)
+    if isinstance(operation, GroupBy):
+        inputs = (_accepted(operation.key, inputs[0]),)
+    if not isinstance(operation, Elementwise):
+        return _meaning(operation, call, *inputs)
     found: list[Any] = []
     for item in inputs[0]:
         with contextlib.suppress(Exception):
-            found += MEANINGS[stage.kind](stage, call, [item])
+            found += _meaning(operation, call, [item])
     return found
 
 
@@ -96,7 +105,7 @@ def _accepted(function: Callable[..., Any], items: list[Any]) -> list[Any]:
 def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
     """The last state of a loop."""
     data = graph.nodes[name]
-    loop, names = data["stage"].loop, data["names"]
+    loop, names = data["stage"].operation, data["names"]
     start, *outside = upstreams(graph, name)
     given = {other: results[other] for other in outside}
     state = results[start]
@@ -114,28 +123,29 @@ def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
 
 
 def source_items(stage: htdag.Stage) -> list[Any]:
-    if isinstance(stage.data, FileSource):
-        return [Path(path) for path in stage.data.items]
-    return [pickled.load_copy() for pickled in stage.data.pickles()]
+    assert stage.source is not None
+    if isinstance(stage.source, FileSource):
+        return [Path(path) for path in stage.source.items]
+    return [pickled.load_copy() for pickled in stage.source.pickles()]
 
 
 def _call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
     return function(*copy.deepcopy(values), **copy.deepcopy({**named, **bound}))
 
 
-def _starmap(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+def _starmap(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
     return [call(**item) if isinstance(item, dict) else call(*item) for item in items]
 
 
-def _reduce(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> Any:
-    values = list(items) if stage.initial is MISSING else [stage.initial, *items]
+def _reduce(operation: Any, call: Callable[..., Any], items: list[Any]) -> Any:
+    values = list(items) if operation.initial is MISSING else [operation.initial, *items]
     if not values:
-        raise EmptyReduce(stage.name)
+        raise EmptyReduce
     return functools.reduce(call, values)
 
 
 def _keyed(
-    stage: htdag.Stage, items: list[Any], key: Callable[..., Any]
+    operation: Any, items: list[Any], key: Callable[..., Any]
 ) -> list[tuple[Any, list[Any]]]:
     """Pairs of a key and its items, in the order of the digests of the keys."""
     groups: dict[bytes, tuple[Any, list[Any]]] = {}
@@ -145,41 +155,45 @@ def _keyed(
     return [groups[digest] for digest in sorted(groups)]
 
 
-def _reduce_by_key(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    if stage.key is None:
-        groups = _keyed(stage, items, lambda pair: pair[0])
+def _reduce_by_key(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    if operation.key is None:
+        groups = _keyed(operation, items, lambda pair: pair[0])
         groups = [(key, [value for _, value in pairs]) for key, pairs in groups]
     else:
-        groups = _keyed(stage, items, stage.key)
+        groups = _keyed(operation, items, operation.key)
     return [(key, functools.reduce(call, values)) for key, values in groups]
 
 
-def _distinct(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    return [items[0] for _, items in _keyed(stage, items, stage.key or (lambda item: item))]
+def _distinct(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    return [items[0] for _, items in _keyed(operation, items, operation.key or (lambda item: item))]
 
 
-def _batch(stage: htdag.Stage, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    return [items[n : n + stage.number] for n in range(0, len(items), stage.number)]
+def _batch(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
+    return [items[n : n + operation.number] for n in range(0, len(items), operation.number)]
 
 
 MEANINGS: dict[str, Callable[..., Any]] = {
-    "map": lambda stage, call, items: [call(item) for item in items],
+    "map": lambda operation, call, items: [call(item) for item in items],
     "starmap": _starmap,
-    "flat_map": lambda stage, call, items: [new for item in items for new in call(item)],
-    "filter": lambda stage, call, items: [item for item in items if call(item)],
+    "flat_map": lambda operation, call, items: [new for item in items for new in call(item)],
+    "filter": lambda operation, call, items: [item for item in items if call(item)],
     "reduce": _reduce,
     "fold": _reduce,
-    "count": lambda stage, call, items: len(items),
-    "group_by": lambda stage, call, items: _keyed(stage, items, stage.key),
+    "count": lambda operation, call, items: len(items),
+    "group_by": lambda operation, call, items: _keyed(operation, items, operation.key),
     "reduce_by_key": _reduce_by_key,
     "distinct": _distinct,
-    "sort_by": lambda stage, call, items: sorted(items, key=stage.key, reverse=stage.reverse),
-    "take": lambda stage, call, items: items[: stage.number],
+    "sort_by": lambda operation, call, items: sorted(
+        items, key=operation.key, reverse=operation.reverse
+    ),
+    "take": lambda operation, call, items: items[: operation.number],
     "batch": _batch,
-    "zip": lambda stage, call, *inputs: list(zip(*inputs, strict=False)),
-    "product": lambda stage, call, *inputs: list(itertools.product(*inputs)),
-    "combinations": lambda stage, call, items: list(itertools.combinations(items, stage.number)),
-    "concat": lambda stage, call, *inputs: list(itertools.chain(*inputs)),
+    "zip": lambda operation, call, *inputs: list(zip(*inputs, strict=False)),
+    "product": lambda operation, call, *inputs: list(itertools.product(*inputs)),
+    "combinations": lambda operation, call, items: list(
+        itertools.combinations(items, operation.number)
+    ),
+    "concat": lambda operation, call, *inputs: list(itertools.chain(*inputs)),
 }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from htdag.compile.archive import runtime_archive
+from htdag.compile.runtime_archive import runtime_archive
 from htdag.functions.image import Image
 from htdag.functions.pickling import dump_content
 

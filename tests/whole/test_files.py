@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from pool import daemons_version
 
 import htdag
-from htdag.compile.archive import write_archive
+from htdag.compile.runtime_archive import write_archive
 from htdag.compile.submit import SENDS_FOLDERS
 from htdag.errors import (
     BackendError,
@@ -916,7 +916,7 @@ def test_a_job_has_htdag_as_far_as_functions_need_it(tmp_path: Path, installed: 
     code = OFFERED.format(archive=str(archive))
     done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = "htdag.stages.beginnings" if installed else "htdag.source does not exist in a job"
+    expected = "htdag.stages.stage" if installed else "htdag.source does not exist in a job"
     assert done.stdout.startswith(expected)
 
 

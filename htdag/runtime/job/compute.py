@@ -22,8 +22,8 @@ from . import (
     bound,
     measure,
     pause,
+    process_state,
     report,
-    settings,
     sinks,
     surroundings,
     until,
@@ -52,7 +52,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         _show_lines_at_once()
         job = workdir.settle(job)
         cursor = announce.enter(job)
-        settings.take_over(job, workdir.folder_of(job))
+        process_state.take_over(job, workdir.folder_of(job))
         deciding = job.program.get("surroundings", {}).get("deciding")
         around = Surroundings(lambda: workdir.fill(job), deciding)
         run(job, shared, skip, cursor, around)

@@ -18,7 +18,7 @@ import time
 import warnings
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Set, Tuple
 
-from . import settings
+from . import process_state
 
 _LONG = 0.003  # seconds; a look at everything takes a hundredth of that
 _OWN_FILES = 4  # three copies of the standard streams, and the one that is looked at
@@ -109,7 +109,8 @@ class Surroundings:
     renew : callable
         Fills the working directory again where a function has removed it.
     deciding : dict
-        How numbers are computed, where not as ever: ``decimal`` and ``numpy``, as in `settings`.
+        How numbers are computed, where not as ever: ``decimal`` and ``numpy``, as in
+        `process_state`.
     """
 
     def __init__(
@@ -263,7 +264,7 @@ def _python_settings() -> Iterator[Any]:
     yield _Setting(sys.getrecursionlimit, sys.setrecursionlimit)
     yield _Setting(sys.gettrace, sys.settrace)
     yield _Setting(sys.getprofile, sys.setprofile)
-    yield _Setting(settings.umask, os.umask)
+    yield _Setting(process_state.umask, os.umask)
     yield _Setting(gc.isenabled, lambda value: gc.enable() if value else gc.disable())
     yield _Setting(gc.get_threshold, lambda value: gc.set_threshold(*value))
 
@@ -440,7 +441,7 @@ class _Decimal:
     def __init__(self, wanted: Optional[List[Any]]) -> None:
         self._module = sys.modules["decimal"]
         # It was loaded by the call that has just ended, and may be changed already.
-        self._saved = self._module.Context() if wanted is None else settings.context_of(wanted)
+        self._saved = self._module.Context() if wanted is None else process_state.context_of(wanted)
         self.restore()
 
     def restore(self) -> None:
@@ -452,14 +453,16 @@ class _Decimal:
         return get, get(), self._saved.prec, self._saved.rounding
 
     def is_changed(self) -> bool:
-        return settings.of_decimal(self._module.getcontext()) != settings.of_decimal(self._saved)
+        return process_state.of_decimal(self._module.getcontext()) != process_state.of_decimal(
+            self._saved
+        )
 
 
 class _Errors:
     """What numpy does about floating-point errors."""
 
     def __init__(self, wanted: Optional[Dict[str, str]]) -> None:
-        self._wanted = wanted or settings.NUMPY
+        self._wanted = wanted or process_state.NUMPY
         self._module = sys.modules["numpy"]
         config = sys.modules.get("numpy._core._ufunc_config")
         # Since numpy 2.0 it is the content of a context variable, which is never changed itself.

@@ -397,6 +397,8 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
             run.remove()
         with pytest.raises(RunActive, match=HOW_TO_START):
             run.resume()
+        with pytest.raises(RunActive, match=HOW_TO_START):
+            run.retag("other")
         assert "your own pool is not running, start it with" in htdag.backends.choose("auto")[1]
 
         # It remembers its HTCondor.

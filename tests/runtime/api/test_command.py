@@ -193,7 +193,7 @@ def test_fields_that_are_not_known():
 def test_a_stage_has_the_name_of_the_program():
     stage = htdag.source(["a"]).map(htdag.command("/usr/bin/wc -c {input}"))
     assert stage.name == "wc"
-    assert pickle.loads(cloudpickle.dumps(stage.function))("/dev/null").startswith("0")
+    assert pickle.loads(cloudpickle.dumps(stage.operation.function))("/dev/null").startswith("0")
 
 
 UPPER = htdag.command('sh -c \'tr a-z A-Z <"$0" >"$1"\' {input} {output}', output="upper.txt")

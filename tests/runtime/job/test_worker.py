@@ -263,7 +263,7 @@ def test_a_crash_keeps_what_was_combined(run):
         return x
 
     total = htdag.source(range(100), chunk_size=100).map(crash, name=NODE).reduce(int.__add__)
-    reference.compiled(htdag.Pipeline(total, total.upstream), run)
+    reference.compiled(htdag.Pipeline(total, total.inputs[0]), run)
     assert reference.work(run, NODE) == 0
     outcome = Outcome(run)
     check_counts(outcome)
@@ -603,7 +603,7 @@ def test_the_status_tells_whether_all_is_done_where_nothing_else_judges(run, com
 @pytest.mark.parametrize(("command", "status"), [("work", 0), ("work-status", 1)])
 def test_without_python_there_is_an_outcome_that_says_so(run, tmp_path, command, status):
     total = htdag.source(range(4), chunk_size=4).map(abs, name=NODE).reduce(int.__add__, name="r")
-    reference.compiled(htdag.Pipeline(total, total.upstream), run)
+    reference.compiled(htdag.Pipeline(total, total.inputs[0]), run)
     shutil.rmtree(run / layout.outcomes(NODE))  # on an execute node it is not there
     path = bare_path(tmp_path / "bin")
     done = run_archive(run, path, command, NODE, "0000", "1", "r", NODE)

@@ -39,7 +39,7 @@ NO_PROGRESS = click.option(
 
 def print_json(content: Any) -> None:
     """Print a value as JSON on standard output."""
-    from htdag.show.values import json_text
+    from htdag.show.results import json_text
 
     click.echo(json_text(content))  # which writes all but ASCII out
 

@@ -10,10 +10,10 @@ from htdag.checks.validation import shown
 from htdag.errors import OptionError, UsageError
 from htdag.options import transfer
 
-Files = tuple[tuple[str, str], ...]
+InputFiles = tuple[tuple[str, str], ...]
 
 
-def input_files(value: Any) -> Files:
+def check_input_files(value: Any) -> InputFiles:
     """Check the option, and return names and where the files are: absolute paths, or URLs.
 
     Parameters
@@ -71,7 +71,7 @@ def _checked(given: Any) -> tuple[str, str]:
     return os.path.basename(path), path
 
 
-def merged(own: Files | None, defaults: Files | None) -> Files | None:
+def merge_input_files(own: InputFiles | None, defaults: InputFiles | None) -> InputFiles | None:
     """Return the files of a stage and those for all stages; of one name the stage's own."""
     if not own or not defaults:
         return own if own is not None else defaults

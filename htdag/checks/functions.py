@@ -1,4 +1,4 @@
-"""Checks of what is given for a stage: its name, numbers, and functions."""
+"""Checks of functions: that their calls do the work, and take the arguments that they will get."""
 
 from __future__ import annotations
 
@@ -7,25 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from htdag.checks.names import check_stage_name, derived_name
-from htdag.checks.quantities import whole
-from htdag.checks.validation import shown
-from htdag.errors import FunctionError, OptionError
-
-
-def checked_name(given: str | None, derived: str, kind: str) -> str:
-    """Return the name that was given, checked, or one made of what the stage does."""
-    return derived_name(derived, kind) if given is None else check_stage_name(given)
-
-
-def whole_number(stage: str, what: str, value: Any, least: int = 1) -> int:
-    """Return a whole number that the user gave, or raise `OptionError`."""
-    number = whole(value)
-    if number is None or number < least:
-        raise OptionError(
-            f"stage {stage!r}: {what} takes a whole number from {least}, not {shown(value)}"
-        )
-    return number
+from htdag.errors import FunctionError
 
 
 def check_works(function: Any, kind: str, stage: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from htdag.compile import archive
+from htdag.compile import runtime_archive
 from htdag.config.directories import runtime_directory
 
 if TYPE_CHECKING:
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     place = tmp_path / "home"
     monkeypatch.setenv("HTDAG_HOME", str(place))
-    archive.runtime_archive.cache_clear()
+    runtime_archive.runtime_archive.cache_clear()
     yield place
-    archive.runtime_archive.cache_clear()
+    runtime_archive.runtime_archive.cache_clear()
 
 
 def in_a_new_process() -> bytes:
-    archive.runtime_archive.cache_clear()
-    return archive.runtime_archive()
+    runtime_archive.runtime_archive.cache_clear()
+    return runtime_archive.runtime_archive()
 
 
 def kept() -> list[Path]:
@@ -45,7 +45,7 @@ def test_it_is_made_once(monkeypatch: pytest.MonkeyPatch):
     (path,) = kept()
     assert path.stat().st_mode & 0o777 == 0o400
     assert path.parent.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setattr(archive, "_make", refuse)
+    monkeypatch.setattr(runtime_archive, "_make", refuse)
     assert in_a_new_process() == made
 
 
@@ -70,12 +70,12 @@ def test_a_damaged_one_is_made_again(damage: Callable[[bytes], bytes]):
 
 def test_other_sources_and_another_python_get_another(monkeypatch: pytest.MonkeyPatch):
     made = in_a_new_process()
-    sources = archive._sources()
+    sources = runtime_archive._sources()
     with monkeypatch.context() as edited:
         name = "htdag_runtime/layout.py"
         other = {**sources, name: sources[name] + b"EDITED = 1\n"}
-        edited.setattr(archive, "_sources", lambda: other)
-        assert in_a_new_process() == archive._make(other) != made
+        edited.setattr(runtime_archive, "_sources", lambda: other)
+        assert in_a_new_process() == runtime_archive._make(other) != made
     with monkeypatch.context() as upgraded:
         upgraded.setattr(sys, "version", "3.99.0")
         in_a_new_process()
@@ -105,23 +105,23 @@ def test_a_home_that_cannot_be_used_is_done_without(home: Path):
 def test_those_that_were_not_used_for_longest_are_removed(monkeypatch: pytest.MonkeyPatch):
     used = in_a_new_process()
     (path,) = kept()
-    monkeypatch.setattr(archive, "_make", lambda sources: next(iter(sources.values())))
-    own = archive._sources()
+    monkeypatch.setattr(runtime_archive, "_make", lambda sources: next(iter(sources.values())))
+    own = runtime_archive._sources()
     for number in range(12):
         for position, entry in enumerate(kept()):
             os.utime(entry, (0, position))
-        monkeypatch.setattr(archive, "_sources", lambda: own)
+        monkeypatch.setattr(runtime_archive, "_sources", lambda: own)
         assert in_a_new_process() == used
         other = {"a.py": str(number).encode()}
-        monkeypatch.setattr(archive, "_sources", lambda other=other: other)
+        monkeypatch.setattr(runtime_archive, "_sources", lambda other=other: other)
         assert in_a_new_process() == str(number).encode()
-    assert len(kept()) == archive._MOST_KEPT
+    assert len(kept()) == runtime_archive._MOST_KEPT
     assert path in kept()
 
 
 def test_several_at_once_make_the_same():
     with ThreadPoolExecutor(4) as pool:
-        made = [pool.submit(archive.runtime_archive.__wrapped__) for _ in range(4)]
+        made = [pool.submit(runtime_archive.runtime_archive.__wrapped__) for _ in range(4)]
         assert len({each.result() for each in made}) == 1
     assert len(kept()) == 1
 
@@ -131,8 +131,8 @@ def test_a_run_shares_nothing_with_it(tmp_path: Path):
     (path,) = kept()
     before = path.read_bytes()
     one, two = tmp_path / "one", tmp_path / "two"
-    archive.write_archive(str(one))
-    archive.write_archive(str(two))
+    runtime_archive.write_archive(str(one))
+    runtime_archive.write_archive(str(two))
     one.write_bytes(b"other")
     assert path.read_bytes() == before
     shutil.rmtree(path.parent)

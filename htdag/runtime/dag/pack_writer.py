@@ -13,7 +13,7 @@ from . import progress, reusable
 Keep = Callable[[str], bool]
 
 
-class Writer:
+class PackWriter:
     """Fills a folder with what nodes have finished, those of one run or of several."""
 
     def __init__(self, folder: str) -> None:
