@@ -228,7 +228,9 @@ _MAY_STAY = re.compile(
     rf"|nodes/[\w.-]+/out/{_JOB}\.(record(\.damaged)?|[a-z]+\.items)"
     rf"|nodes/[\w.-]+/log/({_JOB}\.(out|err)|post\.log)"
 )
-_OF_HOME = re.compile(r"runs(/.*)?|log/htdag\.log|history\.json(\.lock)?|environments/unpacked")
+_OF_HOME = re.compile(
+    r"runs(/.*)?|log/htdag\.log|history\.json(\.lock)?|environments/unpacked|runtime/[0-9a-f]{64}"
+)
 
 
 def check_nothing_is_left(run: htdag.Run, folder: Path, pool: Pool | None = None) -> None:
