@@ -19,8 +19,8 @@ import common
 import numpy as np
 
 import htdag
-from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
 
 PIECE = 1 << 20
 
@@ -61,7 +61,7 @@ FLOWS = {
 
 def peak_mb(run: htdag.Run, node: str) -> float:
     """Return the peak of a node's only job above what it began with."""
-    end = recordfile.end(str(run.path / layout.record(node, "0000", 1)))
+    end = recordfile.end(NodeFiles(run.path, node).attempt(0, 1).record)
     assert end is not None
     return float(end["peak_kb"] - end["measured"]["base_kb"]) * 1024 / 1e6
 

@@ -20,6 +20,7 @@ import common
 
 import htdag
 from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
 
 RUNNING = 500
 DAG_JOB = 9
@@ -91,7 +92,7 @@ def record(run: Path, chunk: int) -> None:
     end |= {"sizes": [100], "time": 1795615301.1234567, "seconds": 1.0, "peak_kb": 20000}
     end |= {"disk_kb": 30, "disk_fixed_kb": 20, "measured": measured}
     text = json.dumps({"start": start}) + "\n" + json.dumps({"end": end}) + "\n"
-    (run / layout.record("work", name, 1)).write_text(text)
+    Path(NodeFiles(run, "work").attempt(chunk, 1).record).write_text(text)
 
 
 def write_outcomes(run: Path, jobs: int) -> None:

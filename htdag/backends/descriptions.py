@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from htdag.runtime import layout
-from htdag.runtime.dag import progress, submitfile
+from htdag.runtime import planfile
+from htdag.runtime.dag import submitfile
+from htdag.runtime.layout import NodeFiles
 
 
 def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:
@@ -15,17 +16,17 @@ def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:
     Of a loop these are those of its template, which later rounds are copies of, and of the present
     round.
     """
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         name = node["name"]
         mine = stage in (None, name, *(node["stages"] or node["outputs"]))
         if node["mode"] != "loop":
             if mine:
                 yield run, name
             continue
-        number = layout.last_round(str(run), name)
-        folders = [layout.step(name), *([layout.one_round(name, number)] if number else [])]
-        for folder in folders:
-            yield from places(run / folder, None if mine else stage)
+        files = NodeFiles(run, name)
+        number = files.last_round()
+        for folder in [files.step, *([files.round(number)] if number else [])]:
+            yield from places(Path(folder), None if mine else stage)
 
 
 def release(run: Path) -> None:

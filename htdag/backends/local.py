@@ -16,6 +16,7 @@ from htdag.compile.scheduler import ANY, Scheduler
 from htdag.config.directories import environments_directory, make_folder
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
+from htdag.runtime.layout import RunFiles
 
 _STOP_TIMEOUT = 30.0
 
@@ -51,7 +52,7 @@ class LocalBackend:
         """Start the process that runs the run directory, and wait until it has begun."""
         if _is_alive(run):
             raise BackendError(f"the run in {str(run)!r} is running already")
-        (run / layout.halt(dag)).unlink(missing_ok=True)
+        Path(RunFiles(run).halt(dag)).unlink(missing_ok=True)
         command = [sys.executable, "-E", str(run / layout.RUNTIME), "local", str(run)]
         command.append(str(cores()))
         store = make_folder(environments_directory() / "unpacked")  # here they may stay
@@ -74,7 +75,7 @@ class LocalBackend:
         """Read the state file; a run that says it is running but holds no lock was killed."""
         # In this order: a run that ends in between has written its last state before.
         if _is_alive(run):
-            halted = next(run.glob(layout.halt("*.dag")), None) is not None
+            halted = next(run.glob(RunFiles().halt("*.dag")), None) is not None
             stopped = sum(job.state == "suspended" for job in _jobs(run))
             return Activity(RunState.RUNNING, suspended=stopped, halted=halted)
         state = _read_state(run)
@@ -145,7 +146,7 @@ class LocalBackend:
     def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
         """Let no further nodes begin, or let them again."""
         manifest = layout.read_json(str(run / layout.RUN), "dag")
-        path = run / layout.halt(manifest["dag"])
+        path = Path(RunFiles(run).halt(manifest["dag"]))
         if on:
             path.touch(mode=0o600)
         else:

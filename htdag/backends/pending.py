@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.layout import NodeFiles
 
 _SPARED = "# Not needed at the first try, the exit status of the jobs tells: "
 
@@ -19,9 +19,9 @@ def restore_post_scripts(run: Path, dag: str) -> None:
     if _SPARED not in text:
         return
     layout.write_aside(str(run / dag), text.replace(_SPARED, "").encode(), sync=False)
-    for node in progress.read_plan(str(run))["nodes"]:
+    for node in planfile.read(str(run))["nodes"]:
         if node["mode"] != "loop":
-            _edit(run / layout.submit(node["name"]))
+            _edit(Path(NodeFiles(run, node["name"]).submit))
 
 
 def _edit(path: Path) -> None:

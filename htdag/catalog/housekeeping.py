@@ -31,8 +31,7 @@ from htdag.errors import (
 from htdag.reuse import cache
 from htdag.run import Run, archive
 from htdag.run.directory import read_manifest
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 
 _ENDED = tuple(state.value for state in RunState if state.ended)
 NOT_SUBMITTED = "not submitted"
@@ -202,7 +201,7 @@ def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
     manifest |= {"tag": tag, "script": None, IMPORTED: True}
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     layout.write_aside(str(run / layout.RUN), text.encode())
-    progress.read_plan(str(run))  # it is whole
+    planfile.read(str(run))  # it is whole
     # The number of a cluster there may be that of another one here.
     for log in [*run.glob("*.dagman.log"), *run.glob("*.nodes.log")]:
         log.rename(log.with_name(log.name + ".exported"))

@@ -12,6 +12,7 @@ from htdag.plan.wording import jobs_of
 from htdag.runtime import layout
 from htdag.runtime.dag import judgement, looping
 from htdag.runtime.lanes import Unit
+from htdag.runtime.layout import NodeFiles
 
 STOP = 3
 """The exit status with which a POST script ends the whole DAG."""
@@ -65,7 +66,7 @@ def dag_lines(
     if final is not None:
         yield ""
         yield "# on_success, on_failure: on the access point, whatever happened"
-        yield f"FINAL {final} {layout.submit(final)}"
+        yield f"FINAL {final} {NodeFiles('', final).submit}"
     edges = list(_edges(plan))
     if edges:
         yield ""
@@ -94,12 +95,12 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
     if node.round is not None:
         # Each round is a try of the node, and each but the last one a failed one. One more than
         # can be needed: where DAGMan was killed a script may say again that a round is to come.
-        folder = layout.current(node.name)
+        folder = NodeFiles("", node.name).current
         yield "# A round is a try of the node; the script makes the next, and fails the try for it."
         yield f"SUBDAG EXTERNAL {node.name} {layout.ROUND_DAG} DIR {folder}"
         yield f"RETRY {node.name} {node.round.max_rounds} UNLESS-EXIT {looping.FAILED}"
         return
-    yield f"JOB {unit.name} {layout.submit(node.name)}"
+    yield f"JOB {unit.name} {NodeFiles('', node.name).submit}"
     if unit.lane:
         # Before the commands of the submit description: its queue statement names the lane.
         yield f'VARS {unit.name} PREPEND unit="{unit.name}"'

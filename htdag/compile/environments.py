@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.package import FOLDER
 from htdag.compile.node_content import functions_of
@@ -21,6 +21,11 @@ from htdag.functions.packages import Package, own_distributions, packages_of
 from htdag.functions.project import package_folders
 from htdag.plan import Node, Plan
 from htdag.runtime import layout
+from htdag.runtime.layout import RunFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import EnvironmentEntry
+
 
 _RUN = """\
 #!/bin/sh
@@ -64,7 +69,7 @@ class Placed:
     @property
     def script(self) -> str:
         """What HTCondor has a shell run."""
-        return layout.environment_script(self.folder) if self.prepared.setup else layout.RUNTIME
+        return RunFiles().environment_script(self.folder) if self.prepared.setup else layout.RUNTIME
 
     @property
     def sent(self) -> list[str]:
@@ -78,8 +83,8 @@ class Placed:
     def local_script(self) -> str | None:
         """What starts a job on this machine; None where the Python that submits does it itself."""
         if self.prepared.local:
-            return layout.environment_local_script(self.folder)
-        return layout.environment_script(self.folder) if self.prepared.setup else None
+            return RunFiles().environment_local_script(self.folder)
+        return RunFiles().environment_script(self.folder) if self.prepared.setup else None
 
 
 def environment_of(node: Node) -> Environment:
@@ -196,10 +201,10 @@ def write(run: Path, placed: Iterable[Placed]) -> None:
         what = str(each.environment).replace("\n", " ").replace("\r", " ")
         if each.prepared.setup:
             script = _RUN.format(what=what, here=each.folder, setup=each.prepared.setup.strip("\n"))
-            _write(run / layout.environment_script(each.folder), script)
+            _write(Path(RunFiles(run).environment_script(each.folder)), script)
         if each.prepared.local:
             script = _LOCAL.format(what=what, setup=each.prepared.local.strip("\n"))
-            _write(run / layout.environment_local_script(each.folder), script)
+            _write(Path(RunFiles(run).environment_local_script(each.folder)), script)
         for name, path in each.prepared.files:
             layout.link_or_copy(os.path.realpath(path), str(folder / name))
 
@@ -210,7 +215,7 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
+def content(node: Node, placed: Mapping[Environment, Placed]) -> EnvironmentEntry:
     """Return what the jobs of a node are to compare, and what to say where it differs."""
     environment = placed[environment_of(node)].environment
     reached = _reached(node)
@@ -220,7 +225,7 @@ def content(node: Node, placed: Mapping[Environment, Placed]) -> dict[str, Any]:
         "folders": [] if environment.brings_packages else package_folders(),
         "distributions": own_distributions(reached),
         "packages": [
-            [package.module, package.distribution, package.version, package.required]
+            (package.module, package.distribution, package.version, package.required)
             for package in packages
         ],
         "remedy": {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import OptionError, UsageError
 from htdag.functions.annotations import holds_no_path
@@ -16,6 +16,9 @@ from htdag.plan import Node, Plan
 from htdag.runtime import download
 from htdag.runtime.api.command import Command
 from htdag.stages.sources import SourceItems
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import InputFile
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Travel:
     passes: bool = False
     returns: bool = False
     urls: bool = False
-    inputs: tuple[dict[str, str], ...] = ()
+    inputs: tuple[InputFile, ...] = ()
     destination: str = ""
     remaps: tuple[tuple[str, str], ...] = ()
 
@@ -175,7 +178,7 @@ def _returns(node: Node) -> bool:
     return any(isinstance(each, Command) and each.returns == "file" for each in [*given, *used])
 
 
-def _inputs(options: Options, node: str) -> Iterable[dict[str, str]]:
+def _inputs(options: Options, node: str) -> Iterable[InputFile]:
     for name, location in options.input_files or ():
         kind = transfer.TransferURL if transfer.is_url(location) else transfer.TransferPath
         given: Any = kind(location)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.checks.functions import check_signature
 from htdag.functions.image import Image, Payload
 from htdag.functions.pickling import check_function, dump_content, function_name
 from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import FinalProgram
+
 
 _NAME = "on_end"
 
@@ -59,7 +64,7 @@ def payload(functions: Collection[FinalFunction], image: Image) -> Payload:
     return dump_content(image, content, named)
 
 
-def program(functions: Collection[FinalFunction]) -> dict[str, Any]:
+def program(functions: Collection[FinalFunction]) -> FinalProgram:
     """Return what there is to call, as JSON."""
     return {"functions": [{"when": each.when, "name": each.title} for each in functions]}
 
@@ -74,8 +79,9 @@ def submit_lines(name: str) -> Iterator[str]:
     yield "universe = scheduler"
     yield f"executable = {layout.FINAL}"
     yield f"arguments = {name} $(DAG_STATUS)"
-    yield f"output = {layout.logs(name)}/node.out"
-    yield f"error = {layout.logs(name)}/node.err"
+    logs = NodeFiles("", name).logs
+    yield f"output = {logs}/node.out"
+    yield f"error = {logs}/node.err"
     yield ""
     yield "queue"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.compile.dag import stops
 from htdag.compile.file_flow import Travel
@@ -18,22 +18,33 @@ from htdag.plan.chunk import keeps_count, most_jobs
 from htdag.plan.stage_keys import stage_keys
 from htdag.stages import MISSING
 
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import (
+        LoopEntry,
+        NodeEntry,
+        PlanContent,
+        SourceEntry,
+        StageEntry,
+    )
+    from htdag.runtime.formats.task import StructureEntry
+
+
 FORMAT = 4
 
 
 def plan_content(
     plan: Plan, travels: Mapping[str, Travel], checkpoints: Collection[str] = ()
-) -> dict[str, Any]:
+) -> PlanContent:
     """Return what the scripts beside DAGMan, and htdag, have to know of a plan.
 
     ``checkpoints`` are the nodes whose functions call `htdag.checkpoint`.
     """
     nodes = [
-        _node_content(plan, node, travels[node.name]) | {"checkpoints": node.name in checkpoints}
+        _node_content(plan, node, travels[node.name], checkpoints=node.name in checkpoints)
         for node in plan.nodes
     ]
     keys = stage_keys(plan.stages, plan.name)
-    stages = [
+    stages: list[StageEntry] = [
         {
             "name": name,
             "kind": data["stage"].kind,
@@ -44,7 +55,7 @@ def plan_content(
         }
         for name, data in plan.stages.nodes(data=True)
     ]
-    sources = {
+    sources: dict[str, SourceEntry] = {
         stored.stage: {
             "boundaries": list(stored.boundaries),
             "carries": bool(stored.source.travelling),
@@ -80,7 +91,7 @@ def _mode(node: Node) -> str:
     return "items" if node.reduction is None else "reduce"
 
 
-def _loop_content(node: Node) -> dict[str, Any] | None:
+def _loop_content(node: Node) -> LoopEntry | None:
     """Return what is known of a loop: what its rounds begin with is told in that order."""
     if node.round is None:
         return None
@@ -94,7 +105,7 @@ def _loop_content(node: Node) -> dict[str, Any] | None:
     }
 
 
-def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
+def _node_content(plan: Plan, node: Node, travel: Travel, *, checkpoints: bool) -> NodeEntry:
     reads, edges = node.input, node.boundaries
     known = node.reduction is None and not node.by_chunk
     return {
@@ -146,10 +157,11 @@ def _node_content(plan: Plan, node: Node, travel: Travel) -> dict[str, Any]:
         "category": node.options.category,
         "priority": node.priority,
         "job_priority": node.options.priority,
+        "checkpoints": checkpoints,
     }
 
 
-def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[str, Any]:
+def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> StructureEntry:
     """Return what the jobs of a node do, in the run of a tag.
 
     ``checkpoints`` tells whether its functions call `htdag.checkpoint`.
@@ -164,7 +176,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
     # Nor where HTCondor sends what is returned to URLs: it would send it with each pause.
     pauses = node.reduction is None and not travel.output_url
     interval = node.options.checkpoint_interval if pauses else None
-    content: dict[str, Any] = {
+    content: StructureEntry = {
         "python": list(sys.version_info[:2]),
         "run": tag,
         "node": node.name,
@@ -184,7 +196,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
         if node.check is None
         else {
             "stage": node.check.stage,
-            "function": index("check", node.check.stage),
+            "function": roles.index(("check", node.check.stage)),
             "after": -1 if node.check.after is None else position[node.check.after],
             "previous": node.check.previous,
         },
@@ -192,7 +204,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
             {
                 "stage": step.stage,
                 "kind": step.operation.kind,
-                "function": index("operation", step.stage),
+                "function": roles.index(("operation", step.stage)),
                 "after": -1 if step.after is None else position[step.after],
                 "bind": dict(step.binds),
             }
@@ -216,7 +228,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> dict[
     if node.reduction is not None:
         content["reduction"] = {
             "stage": node.reduction.stage,
-            "function": index("reduce", node.reduction.stage),
+            "function": roles.index(("reduce", node.reduction.stage)),
             "final": node.reduction.final,
             "begun": node.reduction.seeded,
             "initial": None if node.reduction.initial is MISSING else next(numbers),

@@ -11,12 +11,16 @@ does without.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.compile.environments import Placed
 from htdag.compile.scheduler import Scheduler
 from htdag.plan import Node, Plan
 from htdag.runtime import lanes
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, PlanContent
+
 
 _BY_STATUS = ("max_retries", "retry_until", "success_exit_code", "on_exit_", "periodic_")
 
@@ -32,7 +36,7 @@ def keeps_jobs(plan: Plan) -> bool:
 
 def judged_by_status(
     plan: Plan,
-    content: Mapping[str, Any],
+    content: PlanContent,
     placed: Mapping[str, Placed],
     scheduler: Scheduler,
 ) -> Collection[str]:
@@ -64,7 +68,7 @@ def judged_by_status(
     }
 
 
-def _is_simple(entry: Mapping[str, Any]) -> bool:
+def _is_simple(entry: NodeEntry) -> bool:
     return entry["retries"] == 0 and not entry["delivers"] and entry["on_error"] in (None, "finish")
 
 
@@ -74,8 +78,7 @@ def _heeds_status(node: Node, place: Placed) -> bool:
     return any(name.lower().startswith(_BY_STATUS) for name in names)
 
 
-def _most_jobs(entry: Mapping[str, Any]) -> int:
+def _most_jobs(entry: NodeEntry) -> int:
     """Return how many jobs a cluster of the node has, at most."""
-    node = dict(entry)
-    units = lanes.units(node)
-    return max(len(lanes.chunks(node, unit.lane, node["chunks"])) for unit in units)
+    units = lanes.units(entry)
+    return max(len(lanes.chunks(entry, unit.lane, entry["chunks"])) for unit in units)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import ScriptEntry
 
 
-def script_of_this_process() -> dict[str, Any] | None:
+def script_of_this_process() -> ScriptEntry | None:
     """Return how the script that runs here was started; None where it is no script.
 
     A notebook, an interactive session, or Python code that was given as text or on standard input

@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from htdag.compile import urls
 from htdag.compile.file_flow import Travel
@@ -34,6 +34,10 @@ from htdag.compile.node_content import functions, functions_of, initials, progra
 from htdag.functions import fingerprint, surroundings
 from htdag.options import transfer
 from htdag.plan import Node, Plan
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import OperationEntry, OutputEntry
+
 
 WITHOUT_EFFECT = frozenset(
     {
@@ -94,9 +98,79 @@ _SUBMIT = frozenset(
 """Of the submit commands that a stage was given, those that do."""
 
 
+class FunctionEntry(fingerprint.FingerprintEntry):
+    """A function of a node."""
+
+    stage: str
+    """The stage that it is of."""
+
+
+class Structure(TypedDict):
+    """What the jobs of a node do, without the names of its stages.
+
+    All of it is compared; here are the keys that are looked at one by one.
+    """
+
+    operations: list[OperationEntry]
+    """The stages that work item by item."""
+    outputs: list[OutputEntry]
+    """What is written."""
+
+
+class NodeIdentity(TypedDict):
+    """What a node computes."""
+
+    stages: list[str]
+    """Its stages."""
+    outputs: list[str]
+    """The stages whose values it writes."""
+    structure: Structure
+    """What its jobs do."""
+    functions: list[FunctionEntry]
+    """Its functions."""
+    values: list[fingerprint.FingerprintEntry]
+    """Its initial values."""
+    asks_key: bool
+    """Whether its functions may ask for the keys of items."""
+    loop: bool
+    """Whether it is a loop."""
+    options: dict[str, str]
+    """Options that change what functions give, by digests."""
+    cache: bool
+    """Whether its finished items go to the cache."""
+    mixed: bool
+    """Whether another function's finished items were said to be right."""
+
+
+class _Identity(TypedDict, total=False):
+    kinds: dict[str, dict[str, str]]
+    """What items may name: see `_kinds`."""
+    urls: dict[str, str]
+    """What each URL has."""
+    unknown: dict[str, str]
+    """By node, in words: of which URLs nobody can tell what they have."""
+
+
+class Identity(_Identity):
+    """``identity.json``: what the nodes of a run compute."""
+
+    format: int | None
+    """What digests are made of; None of a run that has none."""
+    python: list[int]
+    """The minor version of Python."""
+    nodes: dict[str, NodeIdentity]
+    """The nodes by name."""
+    stages: dict[str, str]
+    """The kinds of stages by name."""
+
+
+NO_IDENTITY: Identity = {"format": None, "python": [], "nodes": {}, "stages": {}}
+"""That of a run by an htdag that did not write any."""
+
+
 def identity_content(
     plan: Plan, classes: dict[str, set[Any]], travels: Mapping[str, Travel], found: urls.Found
-) -> dict[str, Any]:
+) -> Identity:
     """Return what the nodes of a plan compute.
 
     Parameters
@@ -111,7 +185,7 @@ def identity_content(
         What the URLs have that it reads.
     """
     memo: fingerprint.Memo = {}
-    nodes: dict[str, Any] = {}
+    nodes: dict[str, NodeIdentity] = {}
     kinds = {id(kind): kind for own in classes.values() for kind in own}  # some have no hash
     for node in plan.nodes:
         nodes[node.name], reached = _node_identity(node, travels[node.name], memo, found.states)
@@ -151,7 +225,7 @@ def _functions(plan: Plan) -> Iterator[Any]:
 
 def _node_identity(
     node: Node, travel: Travel, memo: fingerprint.Memo, states: Mapping[str, str]
-) -> tuple[dict[str, Any], list[type]]:
+) -> tuple[NodeIdentity, list[type]]:
     """Return what a node computes, and the classes that its functions reach."""
     made = [
         (stage, fingerprint.of_function(function, memo)) for (_, stage), function in functions(node)
@@ -184,7 +258,7 @@ def _node_identity(
         )
     if travel.output_url:
         options["output_destination"] = _text(travel.output_url)
-    content = {
+    content: NodeIdentity = {
         "stages": list(node.stages),
         "outputs": [output.stage for output in node.outputs],
         "structure": _structure(node, travel),
@@ -203,13 +277,19 @@ def _text(value: Any) -> str:
     return hashlib.sha256(repr(value).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def _structure(node: Node, travel: Travel) -> dict[str, Any]:
+def _structure(node: Node, travel: Travel) -> Structure:
     """Return what a node's jobs do, without the names of its stages."""
-    content = program(node, travel, "", checkpoints=False)
+    whole = program(node, travel, "", checkpoints=False)
     reads = node.input
-    for unneeded in _UNNEEDED:
-        content.pop(unneeded)
-    for part in (*content["operations"], *content["outputs"], content.get("reduction", {})):
-        part.pop("stage", None)
+    content: Any = {name: value for name, value in whole.items() if name not in _UNNEEDED}
+    content["operations"] = [_nameless(each) for each in whole["operations"]]
+    content["outputs"] = [_nameless(each) for each in whole["outputs"]]
+    if "reduction" in whole:
+        content["reduction"] = _nameless(whole["reduction"])
     content["input"] = [reads.view, reads.number, reads.reverse, len(reads.streams)]
-    return content
+    structure: Structure = content
+    return structure
+
+
+def _nameless(part: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in part.items() if name != "stage"}

@@ -10,8 +10,8 @@ from htdag.config.directories import make_folder
 from htdag.errors import UsageError
 from htdag.options import transfer
 from htdag.plan import Node, StoredSource
-from htdag.runtime import layout
 from htdag.runtime.data import itemfile
+from htdag.runtime.layout import NodeFiles, RunFiles
 from htdag.stages.sources import LateSource, SourceItems
 
 
@@ -24,19 +24,19 @@ def write_source(run: Path, node: Node) -> None:
         source,
         node.input.stage,
         node.boundaries,
-        lambda chunk: layout.source_items(node.name, layout.chunk_name(chunk)),
+        lambda chunk: NodeFiles("", node.name).source_items(chunk),
     )
 
 
 def write_stored_source(run: Path, stored: StoredSource) -> None:
     """Write the items of a source that is read by ranges."""
-    make_folder(run / layout.source(stored.stage))
+    make_folder(Path(RunFiles(run).source(stored.stage)))
     _write(
         run,
         stored.source,
         stored.stage,
         stored.boundaries,
-        lambda file: layout.stored_items(stored.stage, file),
+        lambda file: RunFiles().stored_items(stored.stage, file),
     )
 
 

@@ -14,6 +14,7 @@ from htdag.plan import Node
 from htdag.runtime import layout
 from htdag.runtime.dag import materialization
 from htdag.runtime.job import pause
+from htdag.runtime.layout import AttemptFiles, NodeFiles
 
 _PASSED_ON = (
     "request_cpus",
@@ -93,17 +94,16 @@ def submit_lines(
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
     outputs = [file for output in node.outputs for file in output.files]
-    back = [_with_macros(layout.record, name)] + [
-        _with_macros(layout.output, name, output) for output in outputs
-    ]
+    files = NodeFiles("", name)
+    job = AttemptFiles(files, 0, 0, f"{chunk}.{attempt}")
+    back = [job.record, *job.outputs(outputs)]
     if checkpoints:
-        back.append(_with_macros(layout.checkpoints, name))
-    description = _with_macros(layout.chunk, name)
-    sent = [*place.sent, layout.program(name), *code, layout.payload(name), description]
+        back.append(job.checkpoints)
+    sent = [*place.sent, files.program, *code, files.payload, job.description]
     sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
     sent.append("$(inputs)")
     if travel.returns:
-        back.append(_with_macros(layout.returned, name))
+        back.append(job.returned)
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
     yield f"# One job for each line that {layout.LIST} prints."
     if node.lanes > 1:
@@ -135,11 +135,11 @@ def submit_lines(
         yield f"transfer_checkpoint_files = {', '.join(back)}"
     if travel.output_url:
         # HTCondor sends what is in a directory one by one.
-        where = f"{_with_macros(layout.returned, name)}={travel.output_url}"
+        where = f"{job.returned}={travel.output_url}"
         yield f'transfer_output_remaps = "{where}"'
     yield ""
-    yield f"output = {_with_macros(layout.stdout, name)}"
-    yield f"error = {_with_macros(layout.stderr, name)}"
+    yield f"output = {job.stdout}"
+    yield f"error = {job.stderr}"
     yield ""
     yield from _requests(node, scheduler)
     environment = place.prepared.requirements
@@ -153,7 +153,7 @@ def submit_lines(
     if judged_by_status and _learns_memory(node):
         # A POST script would have learnt it; who submits the DAG again by hand has none.
         yield f"include : ./{layout.LIST} {name} memory |"
-    yield f"include : {layout.held(name)}"
+    yield f"include : {files.held}"
     variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
     unit = "$(unit)" if node.lanes > 1 else name
     yield f"queue {variables} from ./{layout.LIST} {unit} |"
@@ -209,10 +209,3 @@ def _variable(option: str) -> str:
     Of a variable that begins with ``request_`` HTCondor would make a request for a resource.
     """
     return option.replace("request_", "").replace("allowed_job_", "") + "_of_chunk"
-
-
-def _with_macros(path, name: str, *rest: str) -> str:  # type: ignore[no-untyped-def]
-    """Return a path of the layout with submit macros for chunk and attempt."""
-    return str(path(name, "CHUNK", 987654321, *rest)).replace(
-        "CHUNK.987654321", "$(chunk).$(attempt)"
-    )

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from htdag.common.package import VERSION
 from htdag.compile import (
@@ -36,7 +36,7 @@ from htdag.compile.node_content import (
 from htdag.compile.runtime_archive import write_archive
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.compile.script import script_of_this_process
-from htdag.compile.signatures import identity_content
+from htdag.compile.signatures import Identity, identity_content
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.compile.submit import check_destination
 from htdag.config.directories import make_folder
@@ -47,8 +47,13 @@ from htdag.functions.image import Image, Payload
 from htdag.options import transfer
 from htdag.options.stage_options import Options
 from htdag.plan import Node, Plan
-from htdag.runtime import lanes, layout
+from htdag.runtime import lanes, layout, planfile
 from htdag.runtime.dag import inputs, materialization, prepare, progress, submitfile
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Manifest, PlanContent
+    from htdag.runtime.formats.task import Program
 
 
 class Take(Protocol):
@@ -58,7 +63,7 @@ class Take(Protocol):
     def kept_urls(self) -> urls.Kept:
         """What of the URLs that nobody can tell is to be taken for what it was."""
 
-    def __call__(self, run: Path, identity: dict[str, Any], /) -> Iterable[str]:
+    def __call__(self, run: Path, identity: Identity, /) -> Iterable[str]:
         """Return the nodes that something was found for.
 
         Called with the run directory that is being written, and what its nodes compute
@@ -155,13 +160,14 @@ def _store(plan: Plan, run: Path) -> Iterator[tuple[Path, tuple[Plan, dict[str, 
     Yields each run directory with its plan, and what unpickling the items of each source needs.
     """
     for node in plan.nodes:
+        files = NodeFiles(run, node.name)
         if node.round is None:
-            for folder in (layout.inputs, layout.outcomes, layout.logs):
-                make_folder(run / folder(node.name))
+            for folder in (files.inputs, files.outcomes, files.logs):
+                make_folder(Path(folder))
         else:
-            for folder in (layout.outcomes, layout.logs, layout.rounds, layout.step):
-                make_folder(run / folder(node.name))
-            yield from _store(node.round.plan, run / layout.step(node.name))
+            for folder in (files.outcomes, files.logs, files.rounds, files.step):
+                make_folder(Path(folder))
+            yield from _store(node.round.plan, Path(files.step))
     yield run, (plan, _write_sources(plan, run))
 
 
@@ -230,13 +236,13 @@ def _fill(
             continue
         own = environments.content(node, placed)
         calls = node.name in checkpoints
-        of_node = {
+        of_node: Program = {
             **program(node, travels[node.name], tag, checkpoints=calls),
             **own,
             "environ": list(node.options.environ or ()),
             "surroundings": surroundings.of_node(functions_of(node)),
         }
-        _write_json(run / layout.program(node.name), of_node)
+        _write_json(NodeFiles(run, node.name).program, of_node)
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(own["packages"])
     if around is None:
@@ -261,8 +267,9 @@ def _fill(
             judged_by_status=node.name in by_status,
             scheduler=scheduler,
         )
-        _write(run / layout.submit(node.name), "\n".join(lines) + "\n")
-        _write(run / layout.held(node.name), submitfile.NOT_HELD)
+        files = NodeFiles(run, node.name)
+        _write(files.submit, "\n".join(lines) + "\n")
+        _write(files.held, submitfile.NOT_HELD)
     if around is None:
         write_lists(run, content)
         for node in with_jobs:
@@ -278,7 +285,7 @@ def _fill(
     name = dag_name(plan) if around is None else layout.ROUND_DAG
     lines = dag.dag_lines(plan, around is not None, last, by_status)
     _write(run / name, "\n".join(lines) + "\n")
-    _write_json(run / layout.RUN, {**_manifest(plan, tag), "dag": name})
+    _write_json(run / layout.RUN, _manifest(plan, tag, name))
     _write_rounds(plan, run, tag, placed, code, scheduler)
 
 
@@ -298,12 +305,13 @@ def _write_nodes(
         for each in travel.inputs:
             if "at" in each:
                 transfer.link(run, each["at"], each["path"])
-        _write(run / layout.payload(node.name), code.payload(run, node.name))
+        files = NodeFiles(run, node.name)
+        _write(files.payload, code.payload(run, node.name))
         if calls_checkpoint(node):
             checkpoints.add(node.name)
         asked = requests.of_chunks(node)
         if asked:
-            _write_json(run / layout.requests(node.name), asked)
+            _write_json(files.requests, asked)
     return checkpoints
 
 
@@ -337,21 +345,21 @@ def _write_rounds(
     for node in plan.nodes:
         if node.round is not None:
             # DAGMan before 24 refuses a DAG with a DIR that is not there when it begins.
-            begin = os.path.basename(layout.rounds(node.name))
-            (run / layout.current(node.name)).symlink_to(begin)
-            step = run / layout.step(node.name)
+            files = NodeFiles(run, node.name)
+            os.symlink(os.path.basename(files.rounds), files.current)
+            step = Path(files.step)
             _fill(node.round.plan, step, tag, placed, code, around=run, scheduler=scheduler)
 
 
 def begin_loops(run: Path) -> None:
     """Make the first round of loops for which no other node has to be done."""
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     for node in plan["nodes"]:
         if node["mode"] == "loop" and not node["parents"]:
             prepare.prepare(str(run), plan, node)
 
 
-def write_lists(run: Path, content: dict[str, Any]) -> None:
+def write_lists(run: Path, content: PlanContent) -> None:
     """Write the lists of jobs of all nodes that can be laid out before anything runs.
 
     Parameters
@@ -361,21 +369,21 @@ def write_lists(run: Path, content: dict[str, Any]) -> None:
     content : dict
         The content of its ``plan.json``.
     """
-    content = content | {"by_name": {node["name"]: node for node in content["nodes"]}}
-    takes_over = any(node["reuse"] for node in content["nodes"])
-    for node in content["nodes"]:
+    plan = planfile.indexed(content)
+    takes_over = any(node["reuse"] for node in plan["nodes"])
+    for node in plan["nodes"]:
         # Which files come with what it reads, and what is done already, shows at run time only.
-        carried = any(content["by_name"][name]["carries_files"] for name in node["parents"])
+        carried = any(plan["by_name"][name]["carries_files"] for name in node["parents"])
         if node["reuse"]:
             for unit in lanes.units(node):
                 # Else the POST script of the last node before it does.
                 if all(
-                    progress.is_done(str(run), content["by_name"][parent.node], parent.lane)
-                    for parent in lanes.parents(content, unit)
+                    progress.is_done(str(run), plan["by_name"][parent.node], parent.lane)
+                    for parent in lanes.parents(plan, unit)
                 ):
-                    prepare.prepare(str(run), content, node, lane=unit.lane)
+                    prepare.prepare(str(run), plan, node, lane=unit.lane)
         elif not node["dynamic"]:
-            reading = inputs.Reading(str(run), content, node, None)
+            reading = inputs.Reading(str(run), plan, node, None)
             for unit in lanes.units(node):
                 numbers = lanes.chunks(node, unit.lane, node["chunks"])
                 jobs = ((number, 1, None) for number in numbers)
@@ -389,11 +397,12 @@ def _write_final(
 ) -> str:
     """Write the FINAL node and return its name."""
     name = final.node_name({node.name for node in plan.nodes})
-    make_folder(run / layout.logs(name))
-    _write(run / layout.payload(name), pickled)
-    _write_json(run / layout.program(name), final.program(functions))
+    files = NodeFiles(run, name)
+    make_folder(Path(files.logs))
+    _write(files.payload, pickled)
+    _write_json(files.program, final.program(functions))
     lines = final.submit_lines(name)
-    _write(run / layout.submit(name), "\n".join(lines) + "\n")
+    _write(files.submit, "\n".join(lines) + "\n")
     _write(run / layout.FINAL, final.script(sys.executable), mode=0o700)
     return name
 
@@ -402,7 +411,7 @@ def _check_limits(run: Path, node: str, options: Options) -> None:
     """Refuse limits on materialised jobs that had to be left out of the submit description."""
     if options.max_materialize is None and options.max_idle is None:
         return
-    if "max_materialize" not in (run / layout.submit(node)).read_text():
+    if "max_materialize" not in Path(NodeFiles(run, node).submit).read_text():
         raise OptionError(
             f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
             f"with which HTCondor takes {materialization.LONGEST_MATERIALIZED:,} characters of "
@@ -411,28 +420,28 @@ def _check_limits(run: Path, node: str, options: Options) -> None:
         )
 
 
-def _manifest(plan: Plan, tag: str) -> dict[str, Any]:
+def _manifest(plan: Plan, tag: str, dag: str) -> Manifest:
     return {
         "format": FORMAT,
         "htdag": VERSION,
         "python": list(sys.version_info[:3]),
         "tag": tag,
         "pipeline": plan.name,
-        "dag": dag_name(plan),
+        "dag": dag,
         "created": time.time(),
         "targets": list(plan.targets),
         "script": script_of_this_process(),
     }
 
 
-def _write(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+def _write(path: str | Path, content: str | bytes, mode: int = 0o600) -> None:
     data = content.encode() if isinstance(content, str) else content
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
 
 
-def _write_json(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: str | Path, content: Mapping[str, object]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     # Paths that are no UTF-8 have lone surrogates, which JSON escapes in the same way.
     _write(path, text.encode("utf-8", "backslashreplace"))

@@ -23,7 +23,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypedDict
 
 from htdag.functions import calls, digests, mentions
 from htdag.functions.digests import of_text
@@ -42,6 +42,17 @@ from htdag.runtime.code import odd
 
 ITSELF = "its function"
 """The component that stands for the code of the function that was asked for."""
+
+
+class FingerprintEntry(TypedDict):
+    """What ``identity.json`` has of a function or a value, by the names of its components."""
+
+    components: dict[str, str]
+    """Their digests."""
+    places: dict[str, str]
+    """The files that they are in."""
+    unsure: dict[str, str]
+    """Why it is not known whether they are the same."""
 
 
 @dataclass
@@ -74,8 +85,8 @@ class Fingerprint:
             return os.urandom(16).hex()
         return of_text(sorted(self.components.items()))
 
-    def content(self) -> dict[str, Any]:
-        """Return what of it is compared, and named, as plain dicts."""
+    def content(self) -> FingerprintEntry:
+        """Return what of it is compared, and named, as it is in ``identity.json``."""
         return {
             "components": dict(sorted(self.components.items())),
             "places": dict(sorted(self.places.items())),

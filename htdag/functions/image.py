@@ -48,6 +48,7 @@ from htdag.runtime.code.image import (
 )
 from htdag.runtime.code.pickling import PROTOCOL, Pickler, name_of
 from htdag.runtime.filepath import arrived
+from htdag.runtime.layout import RunFiles
 
 __all__ = [
     "Image",
@@ -612,7 +613,7 @@ class Image:
 
     def _file(self, content: bytes) -> str:
         """Keep something in a file of its own, and return its name."""
-        name = layout.large_piece(hashlib.sha256(content).hexdigest()[:32])
+        name = RunFiles().large_piece(hashlib.sha256(content).hexdigest()[:32])
         self._files[name] = content
         return name
 

@@ -14,10 +14,14 @@ import resource
 import sys
 import types
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.functions.reach import reach
 from htdag.runtime.job import process_state
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import Deciding, Logging, SurroundingsEntry
+
 
 # What belongs to a machine, a session or a program there, and means nothing in a job.
 _STAYS = re.compile(
@@ -29,7 +33,7 @@ _STAYS = re.compile(
 _DEFAULT_LIMIT = 1000  # of recursion, in a new process
 
 
-def of_node(functions: Iterable[Any]) -> dict[str, Any]:
+def of_node(functions: Iterable[Any]) -> SurroundingsEntry:
     """Return what the jobs of a node are to find, and of that what can change its results.
 
     Parameters
@@ -110,9 +114,9 @@ def _variables_of_language() -> dict[str, str]:
     }
 
 
-def _state_of_numbers() -> dict[str, Any]:
+def _state_of_numbers() -> Deciding:
     """Return what decides how numbers are computed and shown, where it is not the default."""
-    found: dict[str, Any] = {}
+    found: Deciding = {}
     decimal = sys.modules.get("decimal")
     if decimal is not None:
         own = process_state.of_decimal(decimal.getcontext())
@@ -127,7 +131,7 @@ def _state_of_numbers() -> dict[str, Any]:
     return found
 
 
-def _logging() -> dict[str, Any] | None:
+def _logging() -> Logging | None:
     """Return what is logged to the terminal: the root's level and format, the levels of others."""
     root = logging.getLogger()
     shown = [

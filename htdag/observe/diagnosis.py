@@ -6,12 +6,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
 from htdag.common.text import counted, visible
 from htdag.observe import holds, matchmaking
 from htdag.observe.status import Status
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Reason:
 def reasons(
     status: Status,
     activity: Activity,
-    plan: Mapping[str, Any],
+    plan: Plan,
     jobs: Sequence[JobState],
     facts: QueueFacts | None,
     now: float | None = None,
@@ -212,7 +215,7 @@ def _shares(facts: QueueFacts) -> matchmaking.Shares:
 
 
 def _not_submitted(
-    plan: Mapping[str, Any], status: Status, jobs: Sequence[JobState], activity: Activity
+    plan: Plan, status: Status, jobs: Sequence[JobState], activity: Activity
 ) -> Iterator[Reason]:
     """Yield which nodes wait for others."""
     nodes = plan["nodes"]

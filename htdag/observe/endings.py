@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.record import RecordEnd
 
 _SUFFIX = ".record"
 _WHOLE = 1 << 16  # bytes; only records with many errors are longer
@@ -112,6 +115,6 @@ class Ends:
         return None if found is None else of_record(found)
 
 
-def of_record(end: dict[str, Any]) -> End:
+def of_record(end: RecordEnd) -> End:
     """Return the counts of a record's last line."""
     return End(end["items"], end["done"], end["failed"], end["remaining"])

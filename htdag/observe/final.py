@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.common.text import visible
-from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,15 @@ class FinalCall:
         return visible(f"{what}: failed: {self.error}" if self.error else f"{what}: done")
 
 
-def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:
+def calls(run: Path, plan: Plan) -> list[FinalCall]:
     """Return the calls so far, the oldest first."""
     node = plan.get("final")
     if node is None:
         return []
     found = []
-    for line in recordfile.lines(str(run / layout.final_record(node))):
-        entry = line["final"]
-        error = entry["error"] or {}
-        stem = run / layout.logs(node) / entry["stem"]
+    for entry in recordfile.final_calls(NodeFiles(run, node).final_record):
+        error = entry["error"]
+        stem = Path(NodeFiles(run, node).logs) / entry["stem"]
         found.append(
             FinalCall(
                 entry["function"],
@@ -64,7 +66,7 @@ def calls(run: Path, plan: dict[str, Any]) -> list[FinalCall]:
                 entry["time"],
                 entry["seconds"],
                 f"{error['type']}: {error['message']}" if error else "",
-                error.get("traceback", ""),
+                error["traceback"] if error else "",
                 _text(stem.with_suffix(".out")),
                 _text(stem.with_suffix(".err")),
             )

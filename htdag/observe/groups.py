@@ -9,11 +9,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.text import visible
 from htdag.observe.item_errors import ItemError
 from htdag.observe.status import NodeCounts
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 HELD = "Held"
 """The type of a group of jobs that HTCondor holds."""
@@ -134,12 +137,18 @@ def identity(error: ItemError) -> tuple[str, ...]:
     # Each frame once: recursion may be of any depth.
     frames = dict.fromkeys(_FRAME.findall(error.traceback))
     places = (":".join(frame) for frame in frames)
-    return (error._loop or error.node, error.stage, error.type, normalized(error.message), *places)
+    return (
+        (*error._loops, error.node)[0],
+        error.stage,
+        error.type,
+        normalized(error.message),
+        *places,
+    )
 
 
 def groups(
     errors: Iterable[ItemError],
-    plan: Mapping[str, Any],
+    plan: Plan,
     counts: Mapping[str, NodeCounts],
     holds: Sequence[Hold] = (),
 ) -> list[ErrorGroup]:
@@ -177,11 +186,9 @@ def groups(
     )
 
 
-def _of_errors(
-    errors: list[ItemError], plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]
-) -> ErrorGroup:
+def _of_errors(errors: list[ItemError], plan: Plan, counts: Mapping[str, NodeCounts]) -> ErrorGroup:
     first = errors[0]
-    node = first._loop or first.node  # of a stage in a loop: the node of the loop
+    node = (*first._loops, first.node)[0]  # of a stage in a loop: the node of the loop
     stages, items = futile(node, first.stage, plan, counts)
     return ErrorGroup(
         type=first.type,
@@ -198,9 +205,7 @@ def _of_errors(
     )
 
 
-def _of_holds(
-    holds: list[Hold], plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]
-) -> ErrorGroup:
+def _of_holds(holds: list[Hold], plan: Plan, counts: Mapping[str, NodeCounts]) -> ErrorGroup:
     first = holds[0]
     node = plan["by_name"][first.node]
     stage = (node["stages"] or node["outputs"])[0]
@@ -223,7 +228,7 @@ def _of_holds(
 
 
 def futile(
-    name: str, stage: str, plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]
+    name: str, stage: str, plan: Plan, counts: Mapping[str, NodeCounts]
 ) -> tuple[tuple[str, ...], int]:
     """Return the stages, and the number of items in other nodes, that a failure leaves undone.
 
@@ -246,7 +251,7 @@ def futile(
     return tuple(dict.fromkeys(stages)), items
 
 
-def _expected(node: Any, plan: Mapping[str, Any], counts: Mapping[str, NodeCounts]) -> int:
+def _expected(node: Any, plan: Plan, counts: Mapping[str, NodeCounts]) -> int:
     """Return how many items a node takes; where that is not known yet, as many as it could."""
     total = counts[node["name"]].total
     total = node["items"] if total is None else total
@@ -256,7 +261,7 @@ def _expected(node: Any, plan: Mapping[str, Any], counts: Mapping[str, NodeCount
     return total or 0
 
 
-def _needing(name: str, plan: Mapping[str, Any]) -> list[Any]:
+def _needing(name: str, plan: Plan) -> list[Any]:
     seen: set[str] = set()
     waiting = list(plan["by_name"][name]["children"])
     while waiting:

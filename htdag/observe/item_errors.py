@@ -6,14 +6,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.text import visible
 from htdag.observe.outcomes import Sources
-from htdag.runtime import layout
-from htdag.runtime.dag import delivery, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import delivery
 from htdag.runtime.data import recordfile
 from htdag.runtime.job.environment import MISMATCHES
+from htdag.runtime.layout import NodeFiles
+from htdag.runtime.planfile import RunPlan
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
+    from htdag.runtime.formats.record import RecordContext, RecordError, RecordStart, RecordStreams
 
 _NOT_DELIVERED = "NotDelivered"
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
@@ -109,7 +115,7 @@ class ItemError:
     scratch: tuple[str, ...] = ()
     system: str = ""
     rounds: tuple[int, ...] = ()
-    _loop: str = field(default="", repr=False, compare=False)  # the outermost one
+    _loops: tuple[str, ...] = field(default=(), repr=False, compare=False)  # outermost first
     _sequence: int | None = field(default=None, repr=False, compare=False)
     _sources: Sources | None = field(default=None, repr=False, compare=False)
 
@@ -166,7 +172,7 @@ class ItemError:
 
 
 def errors(
-    run: Path, plan: dict[str, Any], stage: str | None = None, *, streams: bool = True
+    run: Path, plan: Plan, stage: str | None = None, *, streams: bool = True
 ) -> Iterator[ItemError]:
     """Yield the errors that the last attempt of each chunk left, in the order of the pipeline.
 
@@ -181,56 +187,36 @@ def errors(
     streams : bool
         Read what the items printed too.
     """
-    sources = Sources(run, plan)
-    for node in plan["nodes"]:
-        if node["mode"] == "loop":
-            for number, folder, inner in _rounds(run, node):
-                wanted = None if stage == node["name"] else stage
-                for error in errors(folder, inner, wanted, streams=streams):
-                    yield replace(error, rounds=(number, *error.rounds), _loop=node["name"])
+    sources: dict[str, Sources] = {}
+    for place, node in planfile.walk_nodes(RunPlan(str(run), plan)):
+        wanted = None if stage in place.loops else stage
+        if wanted not in (None, *node["stages"], *node["outputs"]):
             continue
-        if stage is not None and stage not in [*node["stages"], *node["outputs"]]:
-            continue
-        unfit: dict[str, list[ItemError]] = {}
-        for chunk, attempts in sorted(layout.attempts(str(run), node["name"]).items()):
-            for error in chunk_errors(run, node, chunk, attempts[-1], sources, streams=streams):
-                if stage is not None and error.stage != stage:
-                    continue
-                if error.type in MISMATCHES:
-                    unfit.setdefault(error.type, []).append(error)
-                else:
-                    yield error
-        for alike in unfit.values():
-            yield _once(alike)
-        problem = delivery.problem_of(str(run), node)
-        if problem:
-            name = (node["stages"] or node["outputs"])[-1]
-            yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
+        if place.folder not in sources:
+            sources[place.folder] = Sources(Path(place.folder), place.plan)
+        for error in _node_errors(place, node, sources[place.folder], streams):
+            if wanted in (None, error.stage):
+                yield error
 
 
-def _rounds(run: Path, node: dict[str, Any]) -> Iterator[tuple[int, Path, dict[str, Any]]]:
-    """Yield the rounds of a loop: number, run directory and plan."""
-    for number in range(1, layout.last_round(str(run), node["name"]) + 1):
-        folder = run / layout.one_round(node["name"], number)
-        yield number, folder, progress.read_plan(str(folder))
-
-
-def place(run: Path, plan: dict[str, Any], error: ItemError) -> tuple[Path, dict[str, Any]] | None:
-    """Return the run directory, that of a round for a stage in a loop, and the node of an error."""
-    if not error.rounds:
-        return run, plan["by_name"][error.node]
-    for node in plan["nodes"]:
-        if node["mode"] != "loop":
-            continue
-        folder = run / layout.one_round(node["name"], error.rounds[0])
-        if not folder.is_dir():
-            continue
-        inner = progress.read_plan(str(folder))
-        if len(error.rounds) > 1 or error.node in inner["by_name"]:
-            found = place(folder, inner, replace(error, rounds=error.rounds[1:]))
-            if found is not None:
-                return found
-    return None
+def _node_errors(
+    place: RunPlan, node: NodeEntry, sources: Sources, streams: bool
+) -> Iterator[ItemError]:
+    """Yield the errors of a node, those of environments that do not fit once for all jobs."""
+    files = NodeFiles(place.folder, node["name"])
+    unfit: dict[str, list[ItemError]] = {}
+    for chunk, attempts in sorted(files.attempts().items()):
+        for error in chunk_errors(place, node, chunk, attempts[-1], sources, streams=streams):
+            if error.type in MISMATCHES:
+                unfit.setdefault(error.type, []).append(error)
+            else:
+                yield error
+    for alike in unfit.values():
+        yield _once(alike)
+    problem = delivery.problem_of(place.folder, node)
+    if problem:
+        name = (node["stages"] or node["outputs"])[-1]
+        yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
 
 
 def _once(alike: list[ItemError]) -> ItemError:
@@ -244,15 +230,15 @@ def _once(alike: list[ItemError]) -> ItemError:
     return replace(first, message=message)
 
 
-def differences(run: Path, plan: dict[str, Any]) -> str:
+def differences(run: Path, plan: Plan) -> str:
     """Return in one line which packages had other versions in jobs; "" where none is known."""
     found: dict[str, set[str]] = {}
     for node in plan["nodes"]:
         if not node.get("compares"):
             continue
-        for chunk, attempts in layout.attempts(str(run), node["name"]).items():
-            record = run / layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
-            for line in recordfile.lines(str(record)):
+        files = NodeFiles(run, node["name"])
+        for chunk, attempts in files.attempts().items():
+            for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
                 for name, there, here in line.get("differs", ()):
                     found.setdefault(f"{name} {here} here", set()).add(there)
     return "; ".join(
@@ -261,8 +247,8 @@ def differences(run: Path, plan: dict[str, Any]) -> str:
 
 
 def chunk_errors(
-    run: Path,
-    node: dict[str, Any],
+    place: RunPlan,
+    node: NodeEntry,
     chunk: int,
     attempt: int,
     sources: Sources | None = None,
@@ -270,18 +256,17 @@ def chunk_errors(
     streams: bool = True,
 ) -> Iterator[ItemError]:
     """Yield the errors of one job."""
-    name = layout.chunk_name(chunk)
-    path = run / layout.record(node["name"], name, attempt)
-    if (recordfile.end(str(path)) or {"remaining": 1})["remaining"] == 0:
+    job = NodeFiles(place.folder, node["name"]).attempt(chunk, attempt)
+    end = recordfile.end(job.record)
+    if end is not None and end["remaining"] == 0:
         return  # not to be read to its end only for this
-    found: list[dict[str, Any]] = []
-    start: dict[str, Any] = {}
-    context: dict[str, Any] = {}
-    printed: dict[int, dict[str, Any]] = {}
+    found: list[RecordError] = []
+    start: RecordStart | None = None
+    context: RecordContext = {}
+    printed: dict[int | None, RecordStreams] = {}
     texts: dict[str, str] = {}
-    end: dict[str, Any] | None = None
-    differs: list[list[str]] = []
-    for line in recordfile.lines(str(path)):
+    differs: list[tuple[str, str, str]] = []
+    for line in recordfile.lines(job.record):
         start = line.get("start", start)
         context = line.get("context", context)
         end = line.get("end", end)
@@ -302,23 +287,22 @@ def chunk_errors(
                 "traceback": "",
             }
         )
-    out = run / layout.stdout(node["name"], name, attempt)
-    err = run / layout.stderr(node["name"], name, attempt)
+    out, err = Path(job.stdout), Path(job.stderr)
     for error in found:
-        spans = printed.get(error["sequence"], {})
+        spans = printed.get(error["sequence"])
         yield ItemError(
             stage=error["stage"],
             key=error["key"],
             type=error["type"],
             message=error["message"],
             traceback=recordfile.whole_traceback(error["traceback"], texts),
-            host=start.get("host", "an unknown machine"),
-            python=start.get("python", ""),
+            host=start["host"] if start else "an unknown machine",
+            python=start["python"] if start else "",
             node=node["name"],
             chunk=chunk,
             attempt=attempt,
-            stdout=_tail(out, spans.get("out")),
-            stderr=_tail(err, spans.get("err")),
+            stdout=_tail(out, spans and spans["out"]),
+            stderr=_tail(err, spans and spans["err"]),
             item=error.get("item", ""),
             argument=error.get("argument", ""),
             locals=tuple(FrameLocals(**frame) for frame in error.get("locals", ())),
@@ -326,6 +310,8 @@ def chunk_errors(
             packages=context.get("packages", {}),
             scratch=tuple(context.get("scratch") or ()),
             system=context.get("system", ""),
+            rounds=place.rounds,
+            _loops=place.loops,
             _sequence=error["sequence"],
             _sources=sources,
             differs="; ".join(
@@ -334,25 +320,26 @@ def chunk_errors(
         )
 
 
-def with_streams(run: Path, plan: dict[str, Any], errors: Sequence[ItemError]) -> list[ItemError]:
+def with_streams(run: Path, plan: Plan, errors: Sequence[ItemError]) -> list[ItemError]:
     """Return errors that were read without what their items printed, each with that.
 
     The record of a job is read once, however many of its errors there are.
     """
     jobs: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
     for position, error in enumerate(errors):
-        job = (error._loop, error.rounds, error.node, error.chunk, error.attempt)
+        job = (error._loops, error.rounds, error.node, error.chunk, error.attempt)
         jobs.setdefault(job, {})[error._sequence, error.key, error.type] = position
     found = list(errors)
     for wanted in jobs.values():
         first = errors[min(wanted.values())]
-        where = place(run, plan, first)
-        if where is None:
-            continue
-        for other in chunk_errors(*where, first.chunk, first.attempt, first._sources):
+        place = RunPlan(str(run), plan)
+        for loop, number in zip(first._loops, first.rounds, strict=True):
+            place = place.round_of(loop, number)
+        node = place.plan["by_name"][first.node]
+        for other in chunk_errors(place, node, first.chunk, first.attempt, first._sources):
             position = wanted.get((other._sequence, other.key, other.type), -1)
             if position >= 0:
-                found[position] = replace(other, rounds=first.rounds, _loop=first._loop)
+                found[position] = other
     return found
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from htdag.runtime import layout
+from htdag.runtime import layout, task
 from htdag.runtime.data import views
+from htdag.runtime.layout import NodeFiles
 
 
 def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
@@ -22,19 +22,15 @@ def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
     chunk : int
         The chunk's number.
     """
+    files = NodeFiles(run, node)
     name = layout.chunk_name(chunk)
-    folder = run / layout.inputs(node)
     numbers = [
         int(path.name.split(".")[1])
-        for path in folder.glob(f"{name}.*.json")
+        for path in Path(files.inputs).glob(f"{name}.*.json")
         if path.name.split(".")[1].isdigit()
     ]
     if not numbers:
         return
-    path = run / layout.chunk(node, name, max(numbers))
-    description: dict[str, Any] = layout.read_json(str(path), "streams", "view")
-    for stream in description["streams"]:
-        for part in stream["parts"]:
-            part["files"] = [str(run / file) for file in part["files"]]
-    for key, _ in views.open_view(description, None).items:
+    description = task.read_description(files.attempt(chunk, max(numbers)))
+    for key, _ in views.open_view(task.located(description, str(run)), None).items:
         yield key

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.backends.base import JobState
 from htdag.observe.item_keys import keys_of
 from htdag.runtime import layout
 from htdag.runtime.dag import inputs
 from htdag.runtime.data import itemfile, recordfile
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class JobUsage:
     rounds: tuple[int, ...] = ()
 
 
-def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Iterator[ItemState]:
+def states(run: Path, node: NodeEntry, jobs: Mapping[int, JobState]) -> Iterator[ItemState]:
     """Yield the state of each item that a node takes, in order.
 
     Chunks whose items are not known yet are passed over.
@@ -104,7 +108,7 @@ def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Ite
         The jobs of the node that wait or run, by their chunks.
     """
     name = node["name"]
-    made = layout.attempts(str(run), name)
+    made = NodeFiles(run, name).attempts()
     for chunk in range(inputs.chunks(str(run), node)):
         done, failed, ended = _settled(run, node, chunk, made.get(chunk, []))
         job = jobs.get(chunk)
@@ -125,16 +129,15 @@ def states(run: Path, node: dict[str, Any], jobs: Mapping[int, JobState]) -> Ite
 
 
 def _settled(
-    run: Path, node: dict[str, Any], chunk: int, attempts: list[int]
+    run: Path, node: NodeEntry, chunk: int, attempts: list[int]
 ) -> tuple[set[int], set[int], float | None]:
     """Return the items of a chunk that are done, those that failed last, and when it ended."""
-    name, done, failed, ended = layout.chunk_name(chunk), set[int](), set[int](), None
+    files = NodeFiles(run, node["name"])
+    done, failed, ended = set[int](), set[int](), None
     for attempt in attempts:
-        record = str(run / layout.record(node["name"], name, attempt))
-        end = recordfile.end(record)
-        paths = [
-            str(run / layout.output(node["name"], name, attempt, one)) for one in node["files"]
-        ]
+        job = files.attempt(chunk, attempt)
+        end = recordfile.end(job.record)
+        paths = job.outputs(node["files"])
         if node["mode"] == "reduce":
             done |= {0} if end is not None and end["remaining"] == 0 else set()
         else:
@@ -145,15 +148,14 @@ def _settled(
                 pass  # it has not begun to write, or `resume` will find the damage
         if end is not None:
             ended = end.get("time", ended)
-            failed = {
-                0 if node["mode"] == "reduce" else line["error"]["sequence"]
-                for line in recordfile.lines(record)
-                if "error" in line
-            } - {None}
+            errors = [line["error"] for line in recordfile.lines(job.record) if "error" in line]
+            failed = {error["sequence"] for error in errors if error["sequence"] is not None}
+            if node["mode"] == "reduce" and errors:
+                failed = {0}
     return done, failed - done, ended
 
 
-def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
+def usage(run: Path, node: NodeEntry) -> Iterator[JobUsage]:
     """Yield what the jobs of a node have used that have ended, in the order of chunks.
 
     Parameters
@@ -164,14 +166,16 @@ def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
         The node, from the plan.
     """
     name = node["name"]
-    for chunk, attempts in sorted(layout.attempts(str(run), name).items()):
+    files = NodeFiles(run, name)
+    for chunk, attempts in sorted(files.attempts().items()):
         for attempt in attempts:
-            path = str(run / layout.record(name, layout.chunk_name(chunk), attempt))
+            path = files.attempt(chunk, attempt).record
             end = recordfile.end(path)
             if end is None or "peak_kb" not in end:
                 continue  # it was killed, or stands for what was taken over from another run
-            start: dict[str, Any] = next(iter(recordfile.lines(path)), {}).get("start", {})
-            measured = end.get("measured") or {}
+            first = next(iter(recordfile.lines(path)), None)
+            start = None if first is None else first.get("start")
+            measured = end.get("measured")
             tried = end["done"] + end["failed"]
             keys = list(keys_of(run, name, chunk)) if end["items"] == 1 else []
             yield JobUsage(
@@ -180,10 +184,12 @@ def usage(run: Path, node: dict[str, Any]) -> Iterator[JobUsage]:
                 attempt,
                 keys[0] if len(keys) == 1 and node["mode"] != "reduce" else None,
                 tried if node["mode"] != "reduce" else end["items"] or 0,
-                start.get("host", ""),
-                start.get("time", 0.0),
+                start["host"] if start else "",
+                start["time"] if start else 0.0,
                 end["seconds"],
                 round(end["peak_kb"] / 1024, 1),
                 end["disk_kb"],
-                {stage: seconds for stage, _, _, seconds, *_ in measured.get("stages", ())},
+                {stage: seconds for stage, _, _, seconds, *_ in measured["stages"]}
+                if measured
+                else {},
             )

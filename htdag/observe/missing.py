@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.text import visible
 from htdag.observe import item_errors, outcomes
 from htdag.observe.item_errors import ItemError
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,7 @@ class MissingItem:
         return visible(text)
 
 
-def missing(
-    run: Path, plan: dict[str, Any], target: str, failed: bool = False
-) -> Iterator[MissingItem]:
+def missing(run: Path, plan: Plan, target: str, failed: bool = False) -> Iterator[MissingItem]:
     """Yield the items that failed, and were let go, in any node that a target depends on.
 
     Parameters
@@ -55,7 +56,7 @@ def missing(
         Whether the run has failed, so that all that failed in it is missing.
     """
     sources = outcomes.Sources(run, plan)
-    needed = ancestors(plan, outcomes.stage_entry(plan, target)["where"])
+    needed = ancestors(plan, outcomes.writer_of(plan, target)["name"])
     lossy = {node["name"] for node in needed if failed or outcomes.skipped_items(run, node)}
     for error in item_errors.errors(run, plan) if lossy else ():
         if error.node in lossy:
@@ -63,7 +64,7 @@ def missing(
             yield MissingItem(error.stage, error.key, source, error)
 
 
-def ancestors(plan: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def ancestors(plan: Plan, name: str) -> list[NodeEntry]:
     """Return a node and all nodes that it depends on, in the order of the plan."""
     wanted, left = set(), [name]
     while left:

@@ -6,18 +6,27 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import HtdagError, RunDamaged, ValueUnreadable
 from htdag.observe.loading import loads
 from htdag.runtime import layout
 from htdag.runtime.dag import progress
 from htdag.runtime.data import itemfile
+from htdag.runtime.layout import NodeFiles, RunFiles
 
-PlanContent = dict[str, Any]
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import (
+        NodeEntry,
+        Plan,
+        SkippedFile,
+        SourceEntry,
+        StageEntry,
+        StreamEntry,
+    )
 
-# Views whose items keep the keys of those that they read (of the first stream).
-_KEYS_KEPT = ("items", "batch", "zip", "distinct", "sort_by")
+# Views whose items have keys of their own, which lead to no source.
+_OWN_KEYS = ("group_by", "reduce_by_key", "iterate")
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class _NoSourceError(Exception):
 class Sources:
     """The source items of a run, found by key."""
 
-    def __init__(self, run: Path, plan: PlanContent) -> None:
+    def __init__(self, run: Path, plan: Plan) -> None:
         self._run = run
         self._plan = plan
         self._last: tuple[str, int, dict[int, Any]] | None = None
@@ -76,7 +85,7 @@ class Sources:
         except (_NoSourceError, ValueError, IndexError):
             return None
 
-    def _of_node(self, node: dict[str, Any], parts: Iterator[str]) -> Any:
+    def _of_node(self, node: NodeEntry, parts: Iterator[str]) -> Any:
         """Return the source item of an item; ``parts`` are what its key is joined of.
 
         Raises `_NoSourceError` where it has none, and its key does not tell where it ends.
@@ -89,8 +98,8 @@ class Sources:
         if reads["plain"]:
             return self._value(node["name"], _next(parts))
         streams = reads["streams"]
-        if view in _KEYS_KEPT:
-            return self._of_stream(streams[0], parts)
+        if view in _OWN_KEYS:
+            raise _NoSourceError
         if view == "product":
             return tuple(self._of_stream(stream, parts) for stream in streams)
         if view == "combinations":
@@ -98,9 +107,9 @@ class Sources:
         if view == "concat":
             number, _, rest = _next(parts).partition(":")
             return self._of_stream(streams[int(number)], itertools.chain([rest], parts))
-        raise _NoSourceError
+        return self._of_stream(streams[0], parts)
 
-    def _of_stream(self, stream: dict[str, Any], parts: Iterator[str]) -> Any:
+    def _of_stream(self, stream: StreamEntry, parts: Iterator[str]) -> Any:
         if stream["node"] is None:
             return self._value(stream["stage"], _next(parts))
         return self._of_node(self._plan["by_name"][stream["node"]], parts)
@@ -119,12 +128,12 @@ class Sources:
 
     def _chunk(self, root: str, chunk: int) -> dict[int, Any]:
         if self._last is None or self._last[:2] != (root, chunk):
-            name = layout.source_items(root, layout.chunk_name(chunk))
+            path = NodeFiles(self._run, root).source_items(chunk)
             if root in self._plan["sources"]:
-                name = layout.stored_items(root, chunk)
+                path = RunFiles(self._run).stored_items(root, chunk)
             values = {
                 position: load_value(frame, self._run)
-                for position, frame in enumerate(itemfile.read(str(self._run / name)))
+                for position, frame in enumerate(itemfile.read(path))
             }
             self._last = (root, chunk, values)
         return self._last[2]
@@ -137,22 +146,22 @@ def _next(parts: Iterator[str]) -> str:
     return found
 
 
-def _sizes(source: dict[str, Any]) -> list[int]:
+def _sizes(source: SourceEntry) -> list[int]:
     edges = source["boundaries"]
     return [b - a for a, b in itertools.pairwise(edges)]
 
 
 def chunk_frames(
-    run: Path, plan: PlanContent, stage: str, chunk: int, attempts: list[int]
+    run: Path, plan: Plan, stage: str, chunk: int, attempts: list[int]
 ) -> Iterator[itemfile.Frame]:
     """Yield the stored values of one chunk of a stage."""
-    node = stage_entry(plan, stage)["where"]
-    parts = plan["by_name"][node]["parts"].get(stage, 0)
-    name = layout.chunk_name(chunk)
+    node = writer_of(plan, stage)
+    parts = node["parts"].get(stage, 0)
+    files = NodeFiles(run, node["name"])
     try:
         for stem in [layout.part(stage, part) for part in range(parts)] or [stage]:
             yield from itemfile.merge(
-                [str(run / layout.output(node, name, attempt, stem)) for attempt in attempts]
+                [files.attempt(chunk, attempt).output(stem) for attempt in attempts]
             )
     except itemfile.DamagedFile as error:
         raise RunDamaged(
@@ -161,7 +170,7 @@ def chunk_frames(
 
 
 def stage_values(
-    run: Path, plan: PlanContent, stage: str, *, whole: bool
+    run: Path, plan: Plan, stage: str, *, whole: bool
 ) -> Iterator[tuple[int, itemfile.Frame]]:
     """Yield chunk number and stored value of what a stage has given.
 
@@ -177,8 +186,8 @@ def stage_values(
         Raise `RunDamaged` where values are missing, unless their items were let go by
         ``on_error="skip"``; else pass over what is not there yet.
     """
-    node = plan["by_name"][stage_entry(plan, stage)["where"]]
-    skipped = (run / layout.skipped(node["name"])).exists()
+    node = writer_of(plan, stage)
+    skipped = Path(NodeFiles(run, node["name"]).skipped).exists()
     for state in progress.examine(str(run), node):
         if whole and not state.complete and not skipped:
             problem = "; ".join(state.damaged) or "the record of its job is missing"
@@ -191,23 +200,31 @@ def stage_values(
                 yield state.number, frame
 
 
-def skipped_items(run: Path, node: dict[str, Any]) -> int:
+def skipped_items(run: Path, node: NodeEntry) -> int:
     """Return how many failed items of a node were let go by ``on_error="skip"``."""
     if node["on_error"] != "skip":
         return 0
     try:
-        content = layout.read_json(str(run / layout.skipped(node["name"])), "items")
+        content: SkippedFile = layout.read_json(NodeFiles(run, node["name"]).skipped, "items")
     except FileNotFoundError:
         return 0
-    return int(content["items"])
+    return content["items"]
 
 
-def stage_entry(plan: PlanContent, stage: str) -> dict[str, Any]:
+def stage_entry(plan: Plan, stage: str) -> StageEntry:
     """Return what the plan says of a stage."""
     for entry in plan["stages"]:
         if entry["name"] == stage:
-            return dict(entry)
+            return entry
     raise KeyError(stage)
+
+
+def writer_of(plan: Plan, stage: str) -> NodeEntry:
+    """Return the node that writes the values of a stage."""
+    name = stage_entry(plan, stage)["where"]
+    if name is None:
+        raise KeyError(stage)
+    return plan["by_name"][name]
 
 
 def load_value(frame: itemfile.Frame, run: Path, stage: str = "") -> Any:

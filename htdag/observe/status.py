@@ -7,14 +7,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.backends.base import Activity, RunState
 from htdag.common.text import counted, visible
 from htdag.observe import final, holds, outcomes
 from htdag.observe.endings import End, Ends
-from htdag.runtime import layout
-from htdag.runtime.dag import inputs, materialization, progress, submitfile
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import inputs, materialization, submitfile
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import LoopEnd, NodeEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -120,17 +124,17 @@ class Status:
         return visible("\n".join([*lines, *self.held, *self.notes]))
 
 
-def loop_end(run: Path, node: dict[str, Any]) -> dict[str, Any] | None:
+def loop_end(run: Path, node: NodeEntry) -> LoopEnd | None:
     """Return how many rounds a loop had, and what its predicate said; None while it goes on."""
     try:
-        path = str(run / layout.loop_end(node["name"]))
-        found: dict[str, Any] = layout.read_json(path, "until")
+        path = NodeFiles(run, node["name"]).loop_end
+        found: LoopEnd = layout.read_json(path, "until")
     except FileNotFoundError:
         return None
     return found
 
 
-def _loop_note(number: int, most: int, end: dict[str, Any] | None) -> str:
+def _loop_note(number: int, most: int, end: LoopEnd | None) -> str:
     if end is None:
         return f"round {number} of at most {most}" if number else f"at most {most} rounds"
     why = {True: ", until holds", False: ", the most; until does not hold", None: ""}
@@ -153,7 +157,7 @@ class NodeCounts:
     jobs_held: int = 0
 
 
-def _exceeded(node: dict[str, Any], counts: NodeCounts) -> str:
+def _exceeded(node: NodeEntry, counts: NodeCounts) -> str:
     """Return that more items of a node have failed than may be let go; "" where that is not so."""
     limit = node["max_errors"]
     if node["on_error"] != "skip" or limit is None:
@@ -221,9 +225,7 @@ class _Fold:
 class Reader:
     """Counts a run's records again and again; nodes that are complete are read once."""
 
-    def __init__(
-        self, run: Path, plan: dict[str, Any], loop: str = "", rounds: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, run: Path, plan: Plan, loop: str = "", rounds: tuple[int, ...] = ()) -> None:
         self._run = run
         self._plan = plan
         self._loop = loop
@@ -319,40 +321,40 @@ class Reader:
         )
 
     def _loop_stages(
-        self, node: dict[str, Any], found: NodeCounts, activity: Activity
+        self, node: NodeEntry, found: NodeCounts, activity: Activity
     ) -> Iterator[StageStatus]:
         """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
         name = node["name"]
-        number = layout.last_round(str(self._run), name)
-        note = _loop_note(number, node["loop"]["max_rounds"], loop_end(self._run, node))
+        number = NodeFiles(self._run, name).last_round()
+        note = _loop_note(number, planfile.loop(node)["max_rounds"], loop_end(self._run, node))
         yield self._stage_status(name, name, found, note)
         if not number:
             return
         rounds = (*self._rounds, number)
         if name not in self._within or self._within[name]._rounds != rounds:
-            folder = self._run / layout.one_round(name, number)
-            plan = progress.read_plan(str(folder))
+            folder = Path(NodeFiles(self._run, name).round(number))
+            plan = planfile.read(str(folder))
             self._within[name] = Reader(folder, plan, name, rounds)
         there = activity.rounds.get(name, Activity(activity.state))
         yield from self._within[name]._stages(there)
 
-    def _rounds_of(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+    def _rounds_of(self, node: NodeEntry, activity: Activity) -> NodeCounts:
         """Return the counts of a loop, which are rounds."""
-        number = layout.last_round(str(self._run), node["name"])
+        number = NodeFiles(self._run, node["name"]).last_round()
         over = loop_end(self._run, node) is not None
         begun = number > 0 and not over and not activity.state.ended
-        most = number if over else node["loop"]["max_rounds"]
+        most = number if over else planfile.loop(node)["max_rounds"]
         done = number if over else max(0, number - 1)
         return NodeCounts(most, done, 0, int(begun), most, done, over, int(begun))
 
-    def _counts(self, node: dict[str, Any], activity: Activity) -> NodeCounts:
+    def _counts(self, node: NodeEntry, activity: Activity) -> NodeCounts:
         name = node["name"]
         if node["mode"] == "loop":
             return self._rounds_of(node, activity)
         if name in self._settled:
             return self._settled[name]
         if name not in self._folds:
-            folder = str(self._run / layout.outcomes(name))
+            folder = NodeFiles(self._run, name).outcomes
             self._folds[name] = _Fold(Ends(folder), dict(enumerate(node["sizes"])))
         fold = self._folds[name]
         started = fold.read()

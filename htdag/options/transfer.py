@@ -10,10 +10,15 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import UsageError
 from htdag.runtime import download, layout
+from htdag.runtime.layout import RunFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.task import FileReference
+
 
 _Plain: Any = type(pathlib.Path())
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -155,7 +160,7 @@ class Travelling:
         return found
 
 
-def reference_of(value: pathlib.PurePath | TransferURL) -> dict[str, str]:
+def reference_of(value: pathlib.PurePath | TransferURL) -> FileReference:
     """Return the reference of a file of the user's, or of a URL.
 
     Raises
@@ -169,7 +174,7 @@ def reference_of(value: pathlib.PurePath | TransferURL) -> dict[str, str]:
     check_readable(path)
     digest = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
     return {
-        "at": layout.user_file(digest),
+        "at": RunFiles().user_file(digest),
         "name": os.path.basename(path),
         "path": path,
         "state": _state(path),

@@ -290,7 +290,8 @@ def _jobs_before(node: Node, streams: list[StreamEstimate], items: int) -> int:
         case Concat():
             wanted = sum(stream.chunks for stream in streams)
         case _ if node.input.limit is not None:
-            wanted = math.ceil(streams[0].chunks * items / max(1, streams[0].items))
+            share = items / max(1, streams[0].items)
+            wanted = math.ceil(streams[0].chunks * share)
         case _:
             wanted = max(stream.chunks for stream in streams)
     return max(1, min(wanted, MOST_JOBS, items))

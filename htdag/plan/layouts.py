@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.plan.model import Node
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import PlanContent
+
 
 MOST_CHUNKS = 1_000
 """A node that has grown to more is cut anew, if nobody gave a chunk size."""
@@ -39,7 +43,7 @@ Layouts = Mapping[str, Layout]
 NO_LAYOUTS: Layouts = MappingProxyType({})
 
 
-def layouts_of(plan: dict[str, Any]) -> Layouts:
+def layouts_of(plan: PlanContent) -> Layouts:
     """Return the layouts of a run, from its ``plan.json``."""
     return {
         node["name"]: Layout(

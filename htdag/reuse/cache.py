@@ -15,20 +15,35 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
+from htdag.compile.signatures import Identity, NodeIdentity
 from htdag.config.directories import cache_directory, make_folder, runs_directory
 from htdag.config.log import LOGGER
 from htdag.reuse.compare import key
 from htdag.reuse.ended import has_ended
 from htdag.reuse.swap import read_identity
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Manifest
+
 
 TODO = "cache.todo"
 """Marks a run with something for the cache that is not there yet."""
 _ABOUT = "about.json"
+
+
+class _About(TypedDict):
+    """``about.json``: what an entry of the cache is from."""
+
+    tag: str
+    """The run."""
+    stages: list[str]
+    """The stages as they were named there."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class Entry:
     used: float
 
 
-def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
+def fill(folder: Path, node: NodeIdentity, identity: Identity) -> bool:
     """Add what the cache has of a node to its folder; tell whether it has any."""
     name = key(node, identity)
     if name is None:
@@ -74,7 +89,7 @@ def fill(folder: Path, node: dict[str, Any], identity: dict[str, Any]) -> bool:
     return writer is not None
 
 
-def mark(run: Path, identity: dict[str, Any]) -> None:
+def mark(run: Path, identity: Identity) -> None:
     """Note that a run will have something for the cache."""
     if any(node["cache"] for node in identity["nodes"].values()):
         (run / TODO).touch(mode=0o600)
@@ -112,13 +127,13 @@ def _gather(run: Path) -> None:
     identity = read_identity(run)
     if identity is None:
         return
-    plan = progress.read_plan(str(run))
-    manifest = layout.read_json(str(run / layout.RUN), "created")
+    plan = planfile.read(str(run))
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "created")
     for name, node in identity["nodes"].items():
         known = key(node, identity) if node["cache"] and not node["mixed"] else None
         taken = adopt.taken(str(run), plan["by_name"][name])
         nothing_new = taken is not None and taken.reused == taken.items
-        if known is None or nothing_new or not layout.attempts(str(run), name):
+        if known is None or nothing_new or not NodeFiles(run, name).attempts():
             continue
         own = f"{run.name}-{int(manifest['created'] * 1000):x}"
         folder = cache_directory() / known / own
@@ -128,7 +143,7 @@ def _gather(run: Path) -> None:
             writer = PackWriter(str(aside))
             writer.add_node(str(run), plan["by_name"][name])
             writer.close()
-            about = {"tag": run.name, "stages": node["stages"] or node["outputs"]}
+            about: _About = {"tag": run.name, "stages": node["stages"] or node["outputs"]}
             layout.write_aside(str(aside / _ABOUT), json.dumps(about).encode())
             shutil.rmtree(folder, ignore_errors=True)  # what it had finished before it went on
             os.replace(aside, folder)
@@ -155,7 +170,7 @@ def entries() -> Iterator[Entry]:
     for folder in folders:
         for path in _packs(folder):
             try:
-                about = layout.read_json(str(path / _ABOUT), "tag", "stages")
+                about: _About = layout.read_json(str(path / _ABOUT), "tag", "stages")
                 size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 used = path.stat().st_mtime
             except FileNotFoundError:

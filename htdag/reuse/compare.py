@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Identity = dict[str, Any]
-"""The content of ``identity.json``; see `htdag.compile.signatures`."""
+from htdag.compile.signatures import Identity, NodeIdentity
+from htdag.functions.fingerprint import FingerprintEntry
 
 _MOST_NAMED = 3
 EVERY_STAGE = "*"
@@ -98,7 +98,7 @@ def match(new: Identity, old: Identity, keep_finished: Collection[str] = ()) -> 
     return found
 
 
-def computation(node: dict[str, Any], kept: Collection[int] = ()) -> list[Any]:
+def computation(node: NodeIdentity, kept: Collection[int] = ()) -> list[Any]:
     """Return all that decides what a node computes of its items, but for the functions `kept`."""
     functions = enumerate(node["functions"])
     return [
@@ -110,7 +110,7 @@ def computation(node: dict[str, Any], kept: Collection[int] = ()) -> list[Any]:
     ]
 
 
-def key(node: dict[str, Any], identity: Identity) -> str | None:
+def key(node: NodeIdentity, identity: Identity) -> str | None:
     """Return the name of what a node computes; None where it cannot be told for certain."""
     if not _is_certain(node, node, ()):
         return None
@@ -118,7 +118,7 @@ def key(node: dict[str, Any], identity: Identity) -> str | None:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _is_certain(new: dict[str, Any], old: dict[str, Any], kept: Collection[int]) -> bool:
+def _is_certain(new: NodeIdentity, old: NodeIdentity, kept: Collection[int]) -> bool:
     """Tell whether equal digests mean that two nodes compute the same."""
     if new["loop"] or old["loop"] or len(new["functions"]) != len(old["functions"]):
         return False
@@ -132,7 +132,7 @@ def _is_certain(new: dict[str, Any], old: dict[str, Any], kept: Collection[int])
     )
 
 
-def _kept(new: dict[str, Any], old: dict[str, Any], keep_finished: Collection[str]) -> set[int]:
+def _kept(new: NodeIdentity, old: NodeIdentity, keep_finished: Collection[str]) -> set[int]:
     """Return which functions of a node are taken for those of another: its stages' own ones."""
     stages = [
         (mine["stage"], its["stage"])
@@ -149,7 +149,7 @@ def _version(identity: Identity) -> str:
     return ".".join(map(str, identity["python"]))
 
 
-def _likely_first(name: str, node: dict[str, Any], old: dict[str, Any]) -> list[str]:
+def _likely_first(name: str, node: NodeIdentity, old: Mapping[str, NodeIdentity]) -> list[str]:
     """Return the nodes of the other run, first that which this one was most likely there."""
     own = {*node["stages"], *node["outputs"]}
 
@@ -161,7 +161,7 @@ def _likely_first(name: str, node: dict[str, Any], old: dict[str, Any]) -> list[
 
 
 def _differences(
-    new: dict[str, Any], old: dict[str, Any], keep_finished: Collection[str]
+    new: NodeIdentity, old: NodeIdentity, keep_finished: Collection[str]
 ) -> dict[str, str]:
     """Return for each stage of a node why it is not the same; {} where all of it is."""
     stages = list(dict.fromkeys([*new["stages"], *new["outputs"]]))
@@ -180,8 +180,8 @@ def _differences(
         if changed and mine["stage"] not in found:
             found[mine["stage"]] = _function_text(changed)
     last = stages[-1]
-    for mine, its in zip(new["values"], old["values"], strict=True):
-        if any(_changed(mine, its)):
+    for value, before in zip(new["values"], old["values"], strict=True):
+        if any(_changed(value, before)):
             found.setdefault(last, "its initial value changed")
     options = sorted(
         name
@@ -199,9 +199,7 @@ def _differences(
     }
 
 
-def _structural(
-    stages: list[str], theirs: list[str], new: dict[str, Any], old: dict[str, Any]
-) -> str:
+def _structural(stages: list[str], theirs: list[str], new: NodeIdentity, old: NodeIdentity) -> str:
     if stages != theirs:
         return (
             f"its jobs compute {' and '.join(stages)} now, and computed {' and '.join(theirs)}; "
@@ -216,7 +214,7 @@ def _structural(
     return "what is asked of it changed: its kind, its parameters or what is stored of it"
 
 
-def _changed(new: dict[str, Any], old: dict[str, Any]) -> Iterator[_Change]:
+def _changed(new: FingerprintEntry, old: FingerprintEntry) -> Iterator[_Change]:
     """Yield the components that are not the same in both, the likely cause first."""
     mine, its = new["components"], old["components"]
     places = {**old["places"], **new["places"]}

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.config.directories import make_folder, runs_directory
 from htdag.config.log import LOGGER
@@ -24,10 +24,14 @@ from htdag.plan.simulate import weighted_median
 from htdag.plan.stage_keys import GROUPS, PARTS
 from htdag.plan.tune import Measured, Measures
 from htdag.reuse.ended import has_ended
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.runtime.data import recordfile
 from htdag.runtime.data.keyed import BY_HASH
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.record import JobMeasures, RecordEnd, StageMeasure
 
 FORMAT = 1
 KEPT_RUNS = 5
@@ -130,13 +134,11 @@ def _newest_first() -> list[tuple[Path, int]]:
 def measure_run(run: Path) -> dict[str, Measured]:
     """Return what the jobs of a run measured, by the keys of stages."""
     created = float(layout.read_json(str(run / layout.RUN), "created")["created"])
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     return dict(_measure_plan([run], created, plan))
 
 
-def _measure_plan(
-    runs: list[Path], created: float, plan: dict[str, Any]
-) -> Iterator[tuple[str, Measured]]:
+def _measure_plan(runs: list[Path], created: float, plan: Plan) -> Iterator[tuple[str, Measured]]:
     """Yield what was measured of a plan that was run in one run directory, or in many rounds."""
     keys = {entry["name"]: entry.get("history") for entry in plan["stages"]}
     for node in plan["nodes"]:
@@ -147,13 +149,13 @@ def _measure_plan(
                 yield from _count_groups(runs, created, name, keys.get(node["stages"][0]))
             continue
         rounds = [
-            run / layout.one_round(name, number)
+            Path(NodeFiles(run, name).round(number))
             for run in runs
-            for number in range(1, layout.last_round(str(run), name) + 1)
+            for number in range(1, NodeFiles(run, name).last_round() + 1)
         ]
         if not rounds:
             continue  # it never began
-        inner = progress.read_plan(str(runs[0] / layout.step(name)))
+        inner = planfile.read(NodeFiles(runs[0], name).step)
         yield from _measure_plan(rounds[-_MOST_ROUNDS:], created, inner)
 
 
@@ -163,8 +165,7 @@ def _measure_node(
     ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
     by_stage: dict[tuple[str, str], list[tuple[int, float, int]]] = {}
     rests = []
-    for end in ends:
-        measured = end["measured"]
+    for _, measured in ends:
         inside = sum(seconds for _, _, _, seconds, _ in measured["stages"])
         if measured["items"] > 0:
             rests.append((max(0.0, measured["seconds"] - inside) / measured["items"], 1))
@@ -172,14 +173,14 @@ def _measure_node(
             by_stage.setdefault((stage, role), []).append(counts)
     if ends and stages and not any(role == "whole" for _, role in by_stage):
         # It calls no function, or those of other stages only.
-        items = [end["measured"]["items"] for end in ends]
+        items = [measured["items"] for _, measured in ends]
         by_stage[stages[0], "whole"] = [(number, 0.0, number) for number in items]
-    memory = max((_growth(end) for end in ends), default=0.0)
-    fixed = max((end["disk_fixed_kb"] for end in ends), default=0)
+    memory = max((_growth(*end) for end in ends), default=0.0)
+    fixed = max((end["disk_fixed_kb"] for end, _ in ends), default=0)
     disk = max(
         (
-            max(0, end["disk_kb"] - end["disk_fixed_kb"]) / max(1, end["measured"]["items"])
-            for end in ends
+            max(0, end["disk_kb"] - end["disk_fixed_kb"]) / max(1, measured["items"])
+            for end, measured in ends
         ),
         default=0.0,
     )
@@ -217,12 +218,12 @@ def _count_groups(
     ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
     if key is None or not ends:
         return
-    jobs = sum(len(layout.attempts(str(run), node)) for run in runs)
-    groups = sum(end["measured"]["items"] for end in ends) * jobs / len(ends) / len(runs)
+    jobs = sum(len(NodeFiles(run, node).attempts()) for run in runs)
+    groups = sum(measured["items"] for _, measured in ends) * jobs / len(ends) / len(runs)
     yield key + GROUPS, Measured(created, node, jobs, round(groups), 0, 1, 0, 0, 0, 0)
 
 
-def _merged(stages: list[Any]) -> dict[tuple[str, str], tuple[int, float, int]]:
+def _merged(stages: list[StageMeasure]) -> dict[tuple[str, str], tuple[int, float, int]]:
     """Return calls, seconds and what came out by stage and role: of several functions the sum."""
     found: dict[tuple[str, str], tuple[int, float, int]] = {}
     for stage, role, calls, seconds, given in stages:
@@ -231,23 +232,25 @@ def _merged(stages: list[Any]) -> dict[tuple[str, str], tuple[int, float, int]]:
     return found
 
 
-def _ends(run: Path, node: str, most: int) -> Iterator[dict[str, Any]]:
+def _ends(run: Path, node: str, most: int) -> Iterator[tuple[RecordEnd, JobMeasures]]:
     """Yield the ends of a node's jobs that measured something: the last attempt of each chunk.
 
     Of a node with very many jobs evenly spread ones are read.
     """
-    chunks = sorted(layout.attempts(str(run), node).items())
+    files = NodeFiles(run, node)
+    chunks = sorted(files.attempts().items())
     step = max(1, -(-len(chunks) // most))
     for chunk, attempts in chunks[::step]:
-        path = run / layout.record(node, layout.chunk_name(chunk), attempts[-1])
+        path = Path(files.attempt(chunk, attempts[-1]).record)
         end = recordfile.end(str(path))
-        if end is not None and end.get("measured"):
-            yield end
+        measured = None if end is None else end.get("measured")
+        if end is not None and measured:
+            yield end, measured
 
 
-def _growth(end: dict[str, Any]) -> float:
+def _growth(end: RecordEnd, measured: JobMeasures) -> float:
     """Return by how much the functions made their process grow, in KB."""
-    return float(max(0, end["peak_kb"] - end["measured"]["base_kb"]))
+    return float(max(0, end["peak_kb"] - measured["base_kb"]))
 
 
 # The file

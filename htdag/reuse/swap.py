@@ -13,12 +13,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.backends import descriptions, tickets
 from htdag.backends.pending import restore_post_scripts
+from htdag.compile.signatures import Identity
 from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Manifest
+
 
 ASIDE = ("again", "rerun", "compared", "failed")
 """What run directories are written for that are to take the place of another one."""
@@ -191,10 +196,10 @@ def discard_replaced(run: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_identity(run: Path) -> dict[str, Any] | None:
+def read_identity(run: Path) -> Identity | None:
     """Return what the nodes of a run compute; None of a run by an htdag that did not note it."""
     try:
-        content: dict[str, Any] = layout.read_json(str(run / layout.IDENTITY), "nodes", "stages")
+        content: Identity = layout.read_json(str(run / layout.IDENTITY), "nodes", "stages")
     except FileNotFoundError:
         return None
     return content
@@ -211,7 +216,7 @@ def copy_of(run: Path, new: Path, dag: str) -> None:
         restore_post_scripts(new, dag)
         descriptions.release(new)
         path = new / layout.RUN
-        manifest = layout.read_json(str(path))
+        manifest: Manifest = layout.read_json(str(path))
         manifest["created"] = time.time()
         layout.write_aside(str(path), json.dumps(manifest, indent=1).encode())
     except BaseException:

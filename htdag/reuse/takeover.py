@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.compile import urls
+from htdag.compile.signatures import NO_IDENTITY, Identity, NodeIdentity
 from htdag.errors import UsageError
 from htdag.reuse import cache
-from htdag.reuse.compare import EVERY_STAGE, Identity, Match, match
+from htdag.reuse.compare import EVERY_STAGE, Match, match
 from htdag.reuse.swap import read_identity
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Manifest, NodeEntry, Plan
 
 Keep = Callable[[str], bool]
 
@@ -48,7 +52,7 @@ class Takeover:
         """What the old run says of URLs, and the stages for which that is to hold."""
         theirs = None if self._old is None else read_identity(self._old)
         stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
-        return urls.Kept((theirs or {}).get("urls", {}), stages)
+        return urls.Kept({} if theirs is None else theirs.get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
         """Fill the folders of the nodes, and return the names of those that have one."""
@@ -65,7 +69,7 @@ class Takeover:
             if (before / layout.IDENTITY).exists():
                 filled |= self._from_replaced(before, run, identity)
         for name, node in identity["nodes"].items():
-            if node["cache"] and cache.fill(run / layout.kept(name), node, identity):
+            if node["cache"] and cache.fill(Path(NodeFiles(run, name).kept), node, identity):
                 filled.add(name)
                 stages = tuple(node["stages"] or node["outputs"])
                 self.matches[name] = Match(name, stages, ("the cache",), {})
@@ -76,7 +80,7 @@ class Takeover:
     ) -> set[str]:
         theirs = read_identity(old)
         if theirs is None:
-            theirs = {"format": None, "nodes": {}}
+            theirs = NO_IDENTITY
         self.matches = match(identity, theirs, self._keep_finished)
         strictly = match(identity, theirs)
         for name, found in self.matches.items():
@@ -86,11 +90,11 @@ class Takeover:
             )
         if not any(found.same for found in self.matches.values()):
             return set()
-        plan = progress.read_plan(str(old))
+        plan = planfile.read(str(old))
         filled = set()
         for name, found in self.matches.items():
             wanted = nodes is None or name in nodes
-            if wanted and fill(old, plan, found.same, run / layout.kept(name)):
+            if wanted and fill(old, plan, found.same, Path(NodeFiles(run, name).kept)):
                 filled.add(name)
         return filled
 
@@ -103,7 +107,7 @@ class Takeover:
 
 
 def fill(
-    old: Path, plan: dict[str, Any], nodes: Iterable[str], folder: Path, keep: Keep | None = None
+    old: Path, plan: Plan, nodes: Iterable[str], folder: Path, keep: Keep | None = None
 ) -> bool:
     """Fill the folder of a node with what nodes of an old run have; tell whether there is any.
 
@@ -112,33 +116,18 @@ def fill(
     writer: PackWriter | None = None
     for name in nodes:
         node = plan["by_name"][name]
-        ran = bool(layout.attempts(str(old), name))
-        waits = not ran and (old / layout.kept(name)).exists()
+        ran = bool(NodeFiles(old, name).attempts())
+        waits = not ran and Path(NodeFiles(old, name).kept).exists()
         if ran or waits:
             writer = writer or PackWriter(str(folder))
         if writer is not None and ran:
             writer.add_node(str(old), node, keep)
         elif writer is not None and waits and keep is None:
-            writer.add_pack(str(old / layout.kept(name)))
+            writer.add_pack(NodeFiles(old, name).kept)
     if writer is None:
         return False
     writer.close()
     return os.path.getsize(folder / "index.jsonl") > 0
-
-
-_SETTLED = (
-    "name",
-    "stages",
-    "parents",
-    "mode",
-    "input",
-    "outputs",
-    "delivers",
-    "on_error",
-    "max_errors",
-    "binds",
-)
-"""What of a node must be as it was for a run to stay as it is: all but where and how it runs."""
 
 
 def is_as_before(old: Path, new: Path) -> bool:
@@ -149,12 +138,12 @@ def is_as_before(old: Path, new: Path) -> bool:
     before, now = read_identity(old), read_identity(new)
     if before is None or now is None:
         return False
-    plan = progress.read_plan(str(new))
+    plan = planfile.read(str(new))
     return (
         before["stages"] == now["stages"]
         and _computations(before) == _computations(now)
         and _targets(old) == _targets(new)
-        and _settled(progress.read_plan(str(old))) == _settled(plan)
+        and _settled(planfile.read(str(old))) == _settled(plan)
         and all(_reads_the_same(new, node) for node in plan["nodes"])
         and all(
             state.complete for node in plan["nodes"] for state in progress.examine(str(new), node)
@@ -163,19 +152,34 @@ def is_as_before(old: Path, new: Path) -> bool:
 
 
 def _targets(run: Path) -> list[str]:
-    manifest = json.loads((run / layout.RUN).read_text(encoding="utf-8"))
-    return list(manifest["targets"])
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "targets")
+    return manifest["targets"]
 
 
-def _settled(plan: dict[str, Any]) -> list[list[Any]]:
-    return [[node[name] for name in _SETTLED] for node in plan["nodes"]]
+def _settled(plan: Plan) -> list[object]:
+    """Return what must be as it was for a run to stay as it is: all but where and how it runs."""
+    return [
+        (
+            node["name"],
+            node["stages"],
+            node["parents"],
+            node["mode"],
+            node["input"],
+            node["outputs"],
+            node["delivers"],
+            node["on_error"],
+            node["max_errors"],
+            node["binds"],
+        )
+        for node in plan["nodes"]
+    ]
 
 
-def _reads_the_same(run: Path, node: dict[str, Any]) -> bool:
+def _reads_the_same(run: Path, node: NodeEntry) -> bool:
     taken = adopt.taken(str(run), node)
     return taken is not None and taken.same
 
 
-def _computations(identity: dict[str, Any]) -> dict[str, Any]:
+def _computations(identity: Identity) -> dict[str, NodeIdentity]:
     """Return what the nodes compute, whoever made what they have finished."""
-    return {name: node | {"mixed": False} for name, node in identity["nodes"].items()}
+    return {name: {**node, "mixed": False} for name, node in identity["nodes"].items()}

@@ -6,12 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.common.text import counted
+from htdag.compile.signatures import NO_IDENTITY
 from htdag.reuse.compare import Match
 from htdag.reuse.swap import read_identity
 from htdag.runtime.dag import adopt
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Verdict:
         return f"{self.stage}: {self.what}: {self.why}"
 
 
-def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> list[Verdict]:
+def verdicts(run: Path, plan: Plan, matches: Mapping[str, Match]) -> list[Verdict]:
     """Return what happens to each stage of a run that was just written.
 
     Parameters
@@ -48,7 +52,7 @@ def verdicts(run: Path, plan: dict[str, Any], matches: Mapping[str, Match]) -> l
     matches : mapping
         What of the other run its nodes were found to be.
     """
-    unknown = (read_identity(run) or {}).get("unknown", {})
+    unknown = (read_identity(run) or NO_IDENTITY).get("unknown", {})
     by_name = {node["name"]: node for node in plan["nodes"]}
     found = []
     for entry in plan["stages"]:
@@ -74,7 +78,7 @@ def _with(why: str, unknown: str | None) -> str:
     return f"{why}; {unknown}" if unknown else why
 
 
-def _of_items(stage: str, run: Path, node: dict[str, Any]) -> Verdict:
+def _of_items(stage: str, run: Path, node: NodeEntry) -> Verdict:
     if not node.get("reuse"):
         return Verdict(stage, "recompute", "nothing of it was finished")
     taken = adopt.taken(str(run), node)

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag import backends
 from htdag.backends import Backend, tickets
@@ -24,9 +24,12 @@ from htdag.observe.status import Reader
 from htdag.reuse import cache, history
 from htdag.reuse.swap import discard_replaced
 from htdag.run.damage import damaged
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.layout import NodeFiles
 from htdag.stages import Stage
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 class RunDirectory:
@@ -199,17 +202,18 @@ class RunDirectory:
         for node in self.plan["nodes"]:
             if node["mode"] != "loop":
                 continue
-            step = self.path / layout.step(node["name"])
-            if stage not in _stage_names(step, progress.read_plan(str(step))):
+            files = NodeFiles(self.path, node["name"])
+            step = Path(files.step)
+            if stage not in _stage_names(step, planfile.read(str(step))):
                 continue
-            last = layout.last_round(str(self.path), node["name"])
+            last = files.last_round()
             wanted = range(last, 0, -1) if number is None else [number]
             if not last or not 1 <= wanted[0] <= last:
                 raise NotDone(
                     f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not begun"
                 )
             for each in wanted:
-                inner = RunDirectory(self.path / layout.one_round(node["name"], each))
+                inner = RunDirectory(Path(files.round(each)))
                 inner.around = (self, node["name"])
                 yield inner
             return
@@ -217,8 +221,8 @@ class RunDirectory:
             raise UsageError(f"round={number}: stage {stage!r} is in no loop")
 
     @cached_property
-    def plan(self) -> dict[str, Any]:
-        return progress.read_plan(str(self.path))
+    def plan(self) -> Plan:
+        return planfile.read(str(self.path))
 
     @cached_property
     def reader(self) -> Reader:
@@ -276,33 +280,32 @@ class RunDirectory:
             discard_replaced(self.path)
 
 
-def _stage_names(run: Path, plan: dict[str, Any]) -> Iterator[str]:
+def _stage_names(run: Path, plan: Plan) -> Iterator[str]:
     """Yield the names of all stages of a plan, those that loops repeat too."""
     for entry in plan["stages"]:
         if entry["kind"] not in ("state", "import"):
             yield entry["name"]
     for node in plan["nodes"]:
         if node["mode"] == "loop":
-            step = run / layout.step(node["name"])
-            yield from _stage_names(step, progress.read_plan(str(step)))
+            step = Path(NodeFiles(run, node["name"]).step)
+            yield from _stage_names(step, planfile.read(str(step)))
 
 
 def _tell_tag(run: Path, tag: str) -> None:
     """Let what jobs are told have the run's tag, which may be another one than when it was made."""
-    for node in progress.read_plan(str(run))["nodes"]:
-        name = node["name"]
+    for node in planfile.read(str(run))["nodes"]:
+        files = NodeFiles(run, node["name"])
         if node["mode"] == "loop":
-            last = layout.last_round(str(run), name)
+            last = files.last_round()
             # A loop that is gone on with may go back by one round.
-            rounds = [layout.one_round(name, number) for number in (last - 1, last) if number > 0]
-            for folder in (layout.step(name), *rounds):
-                _tell_tag(run / folder, tag)
+            rounds = [files.round(number) for number in (last - 1, last) if number > 0]
+            for folder in (files.step, *rounds):
+                _tell_tag(Path(folder), tag)
             continue
-        path = run / layout.program(name)
-        program = layout.read_json(str(path), "run")
+        program = layout.read_json(files.program, "run")
         if program["run"] != tag:
             content = json.dumps(program | {"run": tag}, ensure_ascii=False)
-            layout.write_aside(str(path), content.encode())
+            layout.write_aside(files.program, content.encode())
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

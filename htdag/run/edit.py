@@ -15,8 +15,8 @@ from htdag.errors import OptionError, UsageError
 from htdag.options import stage_options
 from htdag.options.resources import PerItem
 from htdag.run.directory import RunDirectory
-from htdag.runtime import layout
 from htdag.runtime.dag import submitfile
+from htdag.runtime.layout import NodeFiles
 
 _duration = quantities.duration()
 _ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
@@ -162,9 +162,8 @@ class Editing:
         ] or [name for name in self._run.nodes if name == stage]
         if not found:
             loops = [node["name"] for node in nodes if node["mode"] == "loop"]
-            found = [
-                loop for loop in loops if any(places(self._run.path / layout.step(loop), stage))
-            ]
+            steps = {loop: Path(NodeFiles(self._run.path, loop).step) for loop in loops}
+            found = [loop for loop, step in steps.items() if any(places(step, stage))]
         if not found:
             sources = {each["name"] for each in self._run.plan["stages"] if each["node"] is None}
             names = [name for name in self._run.stages if name not in sources]

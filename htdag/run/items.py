@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from htdag.observe import items
 from htdag.observe.items import ItemState, JobUsage
 from htdag.run import locate
 from htdag.run.directory import RunDirectory
 from htdag.run.jobs import JobControl
-from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry
 
 
 class ItemStates:
@@ -57,14 +61,14 @@ def _usage(run: RunDirectory, stage: str | None) -> Iterator[JobUsage]:
         if node["mode"] == "loop":
             name = node["name"]
             inside = None if stage == name else stage
-            for number in range(1, layout.last_round(str(run.path), name) + 1):
-                inner = RunDirectory(run.path / layout.one_round(name, number))
+            for number in range(1, NodeFiles(run.path, name).last_round() + 1):
+                inner = RunDirectory(Path(NodeFiles(run.path, name).round(number)))
                 if inside is None or inside in inner.stages:
                     for entry in _usage(inner, inside):
                         yield replace(entry, rounds=(number, *entry.rounds))
 
 
-def _nodes(run: RunDirectory, stage: str) -> list[dict[str, Any]]:
+def _nodes(run: RunDirectory, stage: str) -> list[NodeEntry]:
     """Return the node whose items are those of a stage: of a reduce the last one."""
     found = [node for node in run.plan["nodes"] if stage in node["stages"]]
     return found or locate.nodes_of(run.plan, stage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from shlex import quote
 
 from htdag.backends.base import HALTED, JobState, RunState
@@ -13,8 +14,8 @@ from htdag.observe.item_keys import keys_of
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
 from htdag.run.edit import Editing
-from htdag.runtime import layout
 from htdag.runtime.dag import submitfile
+from htdag.runtime.layout import NodeFiles
 
 
 class JobControl:
@@ -154,7 +155,7 @@ class JobControl:
                 continue
             folder = self._run.path
             for loop, number in job.within:
-                folder /= layout.one_round(loop, number)
+                folder = Path(NodeFiles(folder, loop).round(number))
             here = wanted.intersection(keys_of(folder, job.node, job.chunk))
             if here:
                 found.append(job)

@@ -8,15 +8,17 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from htdag.errors import NotDone, UsageError
 from htdag.runtime import layout
 from htdag.runtime.dag import inputs, progress
 from htdag.runtime.data import views
-from htdag.runtime.task import Job
+from htdag.runtime.layout import NodeFiles
+from htdag.runtime.task import Job, read_job
 
-PlanContent = dict[str, Any]
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry, Plan
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Place:
     key: str
 
 
-def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
+def find(run: Path, plan: Plan, stage: str, key: str) -> Place:
     """Return where the input of an item lies.
 
     The files that hold items are read as far as the item, of their values none is unpickled.
@@ -77,7 +79,7 @@ def find(run: Path, plan: PlanContent, stage: str, key: str) -> Place:
     )
 
 
-def nodes_of(plan: PlanContent, stage: str) -> list[dict[str, Any]]:
+def nodes_of(plan: Plan, stage: str) -> list[NodeEntry]:
     """Return the nodes that work on a stage: of one that combines, the one with its parts first."""
     found = [node for node in plan["nodes"] if stage in node["outputs"] and node["mode"] == "items"]
     found += [node for node in plan["nodes"] if stage in node["stages"] and node not in found]
@@ -86,7 +88,7 @@ def nodes_of(plan: PlanContent, stage: str) -> list[dict[str, Any]]:
     return found
 
 
-def _likely(run: Path, node: dict[str, Any], key: str) -> Iterator[int]:
+def _likely(run: Path, node: NodeEntry, key: str) -> Iterator[int]:
     """Yield the chunks of a node: where keys are numbers of a source, the right one first."""
     count = inputs.chunks(str(run), node)
     first = None
@@ -101,17 +103,17 @@ def _likely(run: Path, node: dict[str, Any], key: str) -> Iterator[int]:
 
 def job_of(run: Path, node: str, chunk: int) -> Job | None:
     """Return what the last attempt at a chunk had, or has, to do; None where it has no such yet."""
-    name = layout.chunk_name(chunk)
+    files = NodeFiles(run, node)
     attempts = itertools.takewhile(
-        lambda attempt: (run / layout.chunk(node, name, attempt)).exists(), itertools.count(1)
+        lambda attempt: os.path.exists(files.attempt(chunk, attempt).description),
+        itertools.count(1),
     )
     last = max(attempts, default=None)
     if last is None:
         return None
-    program = layout.read_json(str(run / layout.program(node)), "mode", "outputs")
-    path = str(run / layout.chunk(node, name, last))
-    description = layout.read_json(path, "streams", "binds", "todo")
-    return Job(node, name, last, program, description)
+    job = files.attempt(chunk, last)
+    # With relative names: it is done again in the run directory.
+    return read_job(job)._replace(files=job.under(""))
 
 
 def _keys(job: Job) -> Iterator[str]:

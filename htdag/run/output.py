@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.errors import NotDone
 from htdag.run import locate
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import AttemptFiles, NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import NodeEntry
 
 _Spans = dict[str, list[int]]
 
@@ -45,50 +49,51 @@ class Output:
             raise waiting
         nodes = locate.nodes_of(self._run.plan, stage)
         if key is None:
-            texts = [self._whole(node, *job, which) for node in nodes for job in self._jobs(node)]
+            texts = [self._whole(job, which) for node in nodes for job in self._jobs(node)]
             if not texts:
                 raise NotDone(f"run {self._run.tag!r}: no job of stage {stage!r} has run yet")
             return b"".join(texts)
         place = locate.find(self._run.path, self._run.plan, stage, str(key))
-        node, chunk = self._run.plan["by_name"][place.job.node], place.job.chunk
+        node = self._run.plan["by_name"][place.job.node]
+        files = NodeFiles(self._run.path, place.job.node)
         for number in range(place.job.attempt, 0, -1):
-            text = self._of_item(node, chunk, number, place, which)
+            job = files.attempt(place.job.chunk, number)
+            text = self._of_item(node, job, place, which)
             if text is not None:
                 return text
         raise NotDone(
             f"run {self._run.tag!r}: no job of stage {stage!r} has begun with item {key} yet"
         )
 
-    def _jobs(self, node: dict[str, Any]) -> Iterator[tuple[str, int]]:
-        """Yield chunk and attempt of the jobs that have left anything, or run now."""
-        found = {
-            (layout.chunk_name(chunk), attempt)
-            for chunk, attempts in layout.attempts(str(self._run.path), node["name"]).items()
-            for attempt in attempts
+    def _jobs(self, node: NodeEntry) -> Iterator[AttemptFiles]:
+        """Yield the jobs that have left anything, or run now."""
+        files = NodeFiles(self._run.path, node["name"])
+        made = {
+            (chunk, attempt) for chunk, attempts in files.attempts().items() for attempt in attempts
         }
         for chunk in self._run.activity().running.get(node["name"], ()):
             job = locate.job_of(self._run.path, node["name"], chunk)
             if job is not None:
-                found.add((job.chunk, job.attempt))
-        yield from sorted(found)
+                made.add((job.chunk, job.attempt))
+        for chunk, attempt in sorted(made):
+            yield files.attempt(chunk, attempt)
 
     def _of_item(
-        self, node: dict[str, Any], chunk: str, attempt: int, place: locate.Place, which: str
+        self, node: NodeEntry, job: AttemptFiles, place: locate.Place, which: str
     ) -> bytes | None:
         """Return what an item printed in one attempt; None where that did not begin with it."""
-        record = self._fetched(node, chunk, layout.record(node["name"], chunk, attempt))
+        record = self._fetched(job)
         if record is None:
             return None
         lines = list(_lines(record))
-        whole = self._whole(node, chunk, attempt, which)
+        whole = self._whole(job, which)
         if node["mode"] == "reduce":
             return whole
         spans = {
             line["streams"]["sequence"]: line["streams"] for line in lines if "streams" in line
         }
         ended = any("end" in line for line in lines)
-        task = self._run.path / layout.chunk(node["name"], chunk, attempt)
-        todo = layout.read_json(str(task), "todo")["todo"]
+        todo = layout.read_json(job.description, "todo")["todo"]
         if todo is not None and not any(a <= place.sequence <= b for a, b in todo):
             return None
         if place.sequence in spans:
@@ -99,30 +104,26 @@ class Output:
             return b""
         return whole[_end(spans[last], which) if spans else 0 :]
 
-    def _whole(self, node: dict[str, Any], chunk: str, attempt: int, which: str) -> bytes:
-        path = (layout.stdout if which == "out" else layout.stderr)(node["name"], chunk, attempt)
-        file = self._run.path / path
-        if file.exists() and (file.stat().st_size or self._has_ended(node, chunk, attempt)):
+    def _whole(self, job: AttemptFiles, which: str) -> bytes:
+        file = Path(job.stdout if which == "out" else job.stderr)
+        if file.exists() and (file.stat().st_size or recordfile.end(job.record) is not None):
             return _content(file)
-        return self._peek(node, chunk, which) or b""
+        return self._peek(job, which) or b""
 
-    def _has_ended(self, node: dict[str, Any], chunk: str, attempt: int) -> bool:
-        record = self._run.path / layout.record(node["name"], chunk, attempt)
-        return recordfile.end(str(record)) is not None
-
-    def _fetched(self, node: dict[str, Any], chunk: str, path: str) -> bytes | None:
+    def _fetched(self, job: AttemptFiles) -> bytes | None:
+        """Return the record of a job."""
         try:
-            return _content(self._run.path / path)
+            return _content(job.record)
         except FileNotFoundError:
-            return self._peek(node, chunk, path)
+            return self._peek(job, job.under("").record)
 
-    def _peek(self, node: dict[str, Any], chunk: str, what: str) -> bytes | None:
+    def _peek(self, job: AttemptFiles, what: str) -> bytes | None:
         if self._run.around is not None:
             return None  # HTCondor knows the jobs of a round by another name than theirs here
-        return self._run.submission().peek(node["name"], chunk, what)
+        return self._run.submission().peek(job.node.name, layout.chunk_name(job.chunk), what)
 
 
-def _content(path: Path) -> bytes:
+def _content(path: str | Path) -> bytes:
     with open(path, "rb", opener=layout.unblocked) as file:
         return file.read()
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.common.text import visible
 from htdag.errors import HtdagError
-from htdag.run.locate import Place, PlanContent, find, in_folder
+from htdag.run.locate import Place, find, in_folder
 from htdag.runtime import file_references, filepath, layout
 from htdag.runtime.api.context import Cursor
 from htdag.runtime.code import image
@@ -25,6 +25,10 @@ from htdag.runtime.job import compute, shorten, workdir
 from htdag.runtime.job.program import chain
 from htdag.runtime.job.values import MISSING
 from htdag.runtime.task import Job
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.task import OperationEntry, OutputEntry, Program
 
 Wrap = Callable[[Any], Any]
 
@@ -121,7 +125,7 @@ def _is_own(frame: FrameType) -> bool:
 
 def replay(
     run: Path,
-    plan: PlanContent,
+    plan: Plan,
     stage: str,
     key: str,
     wrap: Wrap | None = None,
@@ -160,7 +164,7 @@ def replay(
             job = place.job
             modules = _image(run)
             stack.enter_context(modules.entered())
-            content = _content(modules, layout.payload(job.node))
+            content = _content(modules, job.payload)
             bound = chunkfile.bound_values(job.description["binds"])
         done = Replay(stage, place.key or key)
         if job.program["mode"] == "reduce":
@@ -230,7 +234,8 @@ def _chained(
     operations, output = _up_to(program, done.stage)
     mine = [each["function"] for each in operations if each["stage"] == done.stage]
     if output is not None:
-        mine += [output[role] for role in ("combine", "merge", "key") if output[role] is not None]
+        roles = (output["combine"], output["merge"], output["key"])
+        mine += [role for role in roles if role is not None]
     if wrap is not None:
         for index in mine:
             functions[index] = wrap(functions[index])
@@ -271,17 +276,15 @@ def _chained(
     return act
 
 
-def _up_to(
-    program: dict[str, Any], stage: str
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+def _up_to(program: Program, stage: str) -> tuple[list[OperationEntry], OutputEntry | None]:
     """Return the operations that a stage needs, and the output that it is, if it combines."""
     operations = program["operations"]
-    output = None
+    output: OutputEntry | None = None
     last = next((n for n, each in enumerate(operations) if each["stage"] == stage), -1)
     if last < 0:
         found = [each for each in program["outputs"] if each["stage"] == stage]
         if found and found[0]["kind"] != "items":
-            output = dict(found[0])
+            output = found[0].copy()
             last = output["after"]
     needed = []
     while last >= 0:
@@ -290,7 +293,9 @@ def _up_to(
     needed.reverse()
     if output is not None:
         output["after"] = len(needed) - 1
-    kept = [operations[each] | {"after": number - 1} for number, each in enumerate(needed)]
+    kept: list[OperationEntry] = [
+        {**operations[each], "after": number - 1} for number, each in enumerate(needed)
+    ]
     return kept, output
 
 

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.checks import validation
 from htdag.compile.writer import begin_loops, write_lists
@@ -16,8 +16,11 @@ from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
 from htdag.run.resubmit import aside, put_in_place
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.layout import NodeFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import Plan
 
 
 class Rerun:
@@ -57,7 +60,7 @@ class Rerun:
         self, new: Path, stage: str | None, keys: frozenset[str] | None, errors: bool
     ) -> None:
         """Give the nodes of the new directory what is to stay."""
-        plan = progress.read_plan(str(self._run.path))
+        plan = planfile.read(str(self._run.path))
         content = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
             node["name"]
@@ -84,7 +87,7 @@ class Rerun:
                 chosen = functools.partial(keep, extends=extends)
             again = name in dropped or node["mode"] == "loop"
             node["reuse"] = not again and fill(
-                self._run.path, plan, [name], new / layout.kept(name), chosen
+                self._run.path, plan, [name], Path(NodeFiles(new, name).kept), chosen
             )
         missing = sorted((keys or frozenset()) - seen)
         if missing:
@@ -121,7 +124,7 @@ def _named_by(key: str, keys: frozenset[str], extends: bool) -> set[str]:
     return named | ({each for each in keys if extends and each.startswith(f"{key}.")})
 
 
-def _with_descendants(plan: dict[str, Any], names: Collection[str]) -> set[str]:
+def _with_descendants(plan: Plan, names: Collection[str]) -> set[str]:
     found = set(names)
     for node in plan["nodes"]:  # parents before children
         if found.intersection(node["parents"]):

@@ -26,7 +26,7 @@ from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.reuse.verdicts import Verdict, verdicts
 from htdag.run.directory import RunDirectory
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import delivery, progress
 
 
@@ -158,7 +158,7 @@ def start_new(
         raise
     _mark(directory)
     if takeover.matches:
-        content = progress.read_plan(str(directory))
+        content = planfile.read(str(directory))
         _say(verdicts(directory, content, takeover.matches), only_reused=True)
     _start(directory, backend)
 
@@ -206,7 +206,7 @@ def _start_again(
     takeover = Takeover(directory, keep_finished)
     write_run(plan, new, old.tag, takeover, functions, backend.scheduler(before))
     try:
-        content = progress.read_plan(str(new))
+        content = planfile.read(str(new))
         found = verdicts(new, content, takeover.matches)
         if _is_done(old) and is_as_before(directory, new):
             _tell(f"run {old.tag!r} is done already, and nothing of it changed")
@@ -264,7 +264,7 @@ def compare(old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()) 
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)
         try:
-            return verdicts(new, progress.read_plan(str(new)), takeover.matches)
+            return verdicts(new, planfile.read(str(new)), takeover.matches)
         finally:
             remove_quietly(new)
 

@@ -60,10 +60,10 @@ class Results:
         return self._items(name, errors)
 
     def _warn_of_missing(self, name: str) -> None:
-        where = outcomes.stage_entry(self._run.plan, name)["where"]
+        writer = outcomes.writer_of(self._run.plan, name)
         lacking = sum(
             outcomes.skipped_items(self._run.path, node)
-            for node in ancestors(self._run.plan, where)
+            for node in ancestors(self._run.plan, writer["name"])
         )
         if lacking:
             warn(warning(name, lacking, self._run.tag), ItemsMissing)
@@ -120,7 +120,7 @@ class Results:
         self, name: str, timeout: float | timedelta | None, errors: str
     ) -> Iterator[Item]:
         sources, where = self._origin(name)
-        node = self._run.plan["by_name"][outcomes.stage_entry(self._run.plan, name)["where"]]
+        node = outcomes.writer_of(self._run.plan, name)
         given: set[int] = set()
         for _ in poll_intervals(timeout):
             status = self._waiter.status()
@@ -160,8 +160,7 @@ class Results:
 
     def _origin(self, target: str) -> tuple[outcomes.Sources, str]:
         sources = outcomes.Sources(self._run.path, self._run.plan)
-        where = outcomes.stage_entry(self._run.plan, target)["where"]
-        return sources, str(where)
+        return sources, outcomes.writer_of(self._run.plan, target)["name"]
 
 
 def _check_errors(errors: str) -> None:

@@ -147,7 +147,7 @@ class Waiter:
 
     def wait_for(self, target: str, timeout: float | timedelta | None) -> None:
         """Wait until a target is complete; other parts of the run may still be under way."""
-        node = self._run.plan["by_name"][outcomes.stage_entry(self._run.plan, target)["where"]]
+        node = outcomes.writer_of(self._run.plan, target)
         for _ in poll_intervals(timeout):
             activity = self._run.activity()
             if activity.state is RunState.DONE:

@@ -24,7 +24,7 @@ def main(arguments):  # type: ignore[no-untyped-def]  # read by old Pythons too
         from htdag_runtime.job import worker  # type: ignore[import-not-found]
 
         tells = command == "work-status"
-        return worker.work(arguments[1], arguments[2], int(arguments[3]), tells)
+        return worker.work(arguments[1], int(arguments[2]), int(arguments[3]), tells)
     if command == "post":
         from htdag_runtime.dag import post  # type: ignore[import-not-found]
 

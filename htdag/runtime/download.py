@@ -7,9 +7,13 @@ URL. So of several URLs that end in the same name it can bring one only.
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Iterable, List
+from typing import TYPE_CHECKING, Dict, Iterable, List
 
 from . import layout
+
+if TYPE_CHECKING:
+    from .formats.task import FileReference
+
 
 SCHEMES = ("http", "https", "file")
 """What a job can fetch without HTCondor."""
@@ -64,7 +68,7 @@ def send(path: str, url: str) -> None:
             raise OSError("%s takes no file: %s" % (url, error)) from error
 
 
-def fetched(file: Dict[str, Any], root: str, folder: str, brought: Iterable[str]) -> str:
+def fetched(file: FileReference, root: str, folder: str, brought: Iterable[str]) -> str:
     """Return where the file of a URL is, under its own name; fetch it where it is not there yet.
 
     Parameters

@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import os
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
-    Dict,
     FrozenSet,
     NamedTuple,
     Optional,
@@ -24,6 +24,10 @@ from typing import (
 )
 
 from . import download, input_files, layout
+
+if TYPE_CHECKING:
+    from .formats.task import FileReference
+
 
 PATHS: Tuple[Any, ...] = ()
 """The class of paths of files that travel, once there can be such a path: see ``filepath.py``."""
@@ -61,7 +65,7 @@ ARRIVED = frozenset({("htdag", "_image.arrived"), ("htdag_runtime.travel", "arri
 """How pickles refer to `filepath.arrived`; the second name is that of htdag 0.1."""
 
 
-def located(file: Dict[str, Any], here: Here) -> str:
+def located(file: FileReference, here: Here) -> str:
     """Return where a file is whose reference a job has read.
 
     Raises
@@ -76,7 +80,7 @@ def located(file: Dict[str, Any], here: Here) -> str:
     if shared and "path" in file:
         if os.path.exists(file["path"]):
             input_files.note(file["path"])
-            return str(file["path"])
+            return file["path"]
         # A run that came from elsewhere has the user's files in place of the links to them.
         if not os.path.exists(path):
             raise FileNotFoundError("the input file %r is not there any more" % file["path"])
@@ -88,5 +92,5 @@ def located(file: Dict[str, Any], here: Here) -> str:
 
 def sent(reference: str) -> str:
     """Return what has to be in a transfer list for a reference."""
-    file = json.loads(reference)
-    return str(file["url"] if "url" in file else file["at"])
+    file: FileReference = json.loads(reference)
+    return file["url"] if "url" in file else file["at"]

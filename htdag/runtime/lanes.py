@@ -8,9 +8,11 @@ DAGMan runs and a POST script judges: a node, or one lane of it.
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, NamedTuple
+from typing import TYPE_CHECKING, List, NamedTuple
 
-Plan = Dict[str, Any]
+if TYPE_CHECKING:
+    from .formats.plan import NodeEntry, Plan
+
 
 # No name of a stage begins with a digit, so this is nothing that a node could be called.
 _LANE = re.compile(r"(?P<node>.+)\.(?P<lane>[1-9]\d*)")
@@ -42,16 +44,18 @@ def unit(name: str) -> Unit:
     return Unit(match.group("node"), int(match.group("lane"))) if match else Unit(name)
 
 
-def units(node: Dict[str, Any]) -> List[Unit]:
+def units(node: NodeEntry) -> List[Unit]:
     """Return the units of a node of a plan."""
-    if not node.get("lanes"):
+    edges = node.get("lanes")
+    if not edges:
         return [Unit(node["name"])]
-    return [Unit(node["name"], lane) for lane in range(1, len(node["lanes"]))]
+    return [Unit(node["name"], lane) for lane in range(1, len(edges))]
 
 
-def chunks(node: Dict[str, Any], lane: int, total: int) -> range:
+def chunks(node: NodeEntry, lane: int, total: int) -> range:
     """Return the numbers of the chunks of a unit, of a node with so many."""
-    return range(node["lanes"][lane - 1], node["lanes"][lane]) if lane else range(total)
+    edges = node.get("lanes")
+    return range(edges[lane - 1], edges[lane]) if lane and edges else range(total)
 
 
 def parents(plan: Plan, of: Unit) -> List[Unit]:

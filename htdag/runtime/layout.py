@@ -1,7 +1,8 @@
 """The names of all files in a run directory. One owner: nothing else spells a path out.
 
-All paths are relative to the run directory and written with ``/``: a job works with the same
-relative paths whether its files were transferred or the file system is shared.
+`RunFiles`, `NodeFiles` and `AttemptFiles` are bound to a run directory once, and have a property or
+a method for each file. Bound to "", they give names that are relative to it and written with ``/``:
+a job works with the same ones whether its files were transferred or the file system is shared.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import stat
 from _thread import get_ident
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List, Union
 
 RUN = "run.json"
 PLAN = "plan.json"
@@ -39,171 +40,297 @@ ENVIRONMENTS = "environments"
 CODE = "code"
 IMAGE = CODE + "/modules.image"
 
+Directory = Union[str, "os.PathLike[str]"]
+
 _FICLONE = 0x40049409  # of Linux: two files share all blocks, until one is written to
 _ATTEMPT_FILE = re.compile(r"(?P<chunk>\d+)\.(?P<attempt>\d+)\.(?P<rest>.+)")
 
 
-def large_piece(digest: str) -> str:
-    """Return the file of a large value that the user's modules hold."""
-    return CODE + "/" + digest + ".piece"
+class RunFiles:
+    """The files of a run directory, or of that of a round, which belong to no node.
 
-
-def halt(dag: str) -> str:
-    """Return the file at whose sight no further nodes of a DAG begin."""
-    return dag + ".halt"
-
-
-def environment_script(folder: str) -> str:
-    """Return the script that finds the Python of an environment, and starts the runtime with it."""
-    return folder + "/run.sh"
-
-
-def environment_local_script(folder: str) -> str:
-    """Return the script that does so on this machine, for an environment that HTCondor brings."""
-    return folder + "/local.sh"
-
-
-def node(name: str) -> str:
-    """Return the folder of a node."""
-    return NODES + "/" + name
-
-
-def program(name: str) -> str:
-    """Return the JSON file that says what a node's jobs do."""
-    return node(name) + "/node.json"
-
-
-def payload(name: str) -> str:
-    """Return the pickled functions of a node."""
-    return node(name) + "/functions.pickle"
-
-
-def submit(name: str) -> str:
-    """Return the submit description of a node."""
-    return node(name) + "/" + name + ".sub"
-
-
-def chunk_list(name: str, lane: int = 0) -> str:
-    """Return the list that a node, or one lane of it, is queued from: a line a job."""
-    return node(name) + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
-
-
-def held(name: str) -> str:
-    """Return what a submit description includes while its jobs are to come on hold."""
-    return node(name) + "/held.txt"
-
-
-def outdated(name: str, lane: int = 0) -> str:
-    """Return the mark of a list that is to be made anew when its node is submitted."""
-    return chunk_list(name, lane) + ".outdated"
-
-
-def skipped(name: str) -> str:
-    """Return the file that says that a node is done although some items failed."""
-    return node(name) + "/skipped.json"
-
-
-def at_once(name: str) -> str:
-    """Return the file that says which limits a node was submitted without, for its long lines."""
-    return node(name) + "/at_once.json"
-
-
-def requests(name: str) -> str:
-    """Return the file that says what each chunk asks for, where that depends on its items."""
-    return node(name) + "/requests.json"
-
-
-def delivered(name: str) -> str:
-    """Return the file that says that returned files were put into the user's folder."""
-    return node(name) + "/delivered.json"
-
-
-def inputs(name: str) -> str:
-    """Return the folder of source items and chunk descriptions."""
-    return node(name) + "/in"
-
-
-def source_items(name: str, chunk: str) -> str:
-    """Return the item file that a chunk of a source node reads."""
-    return inputs(name) + "/" + chunk + ".items"
-
-
-def chunk(name: str, chunk: str, attempt: int) -> str:
-    """Return the description of one job: what it reads and which items are left to do."""
-    return "%s/%s.%d.json" % (inputs(name), chunk, attempt)
-
-
-def user_file(digest: str) -> str:
-    """Return the folder of one file of the user's, or directory: a link to it, or of links.
-
-    The folder has a name that any transfer list can hold; within it the file has its own.
+    Parameters
+    ----------
+    run : str or path
+        The directory; "" for names that are relative to it, as its own files have them.
     """
-    return FILES + "/" + digest
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Directory = "") -> None:
+        self._run = os.path.join(run, "")
+
+    def halt(self, dag: str) -> str:
+        """The file at whose sight no further nodes of a DAG begin."""
+        return self._run + dag + ".halt"
+
+    def large_piece(self, digest: str) -> str:
+        """The file of a large value that the user's modules hold."""
+        return self._run + CODE + "/" + digest + ".piece"
+
+    def environment_script(self, folder: str) -> str:
+        """The script that finds the Python of an environment, and starts the runtime with it."""
+        return self._run + folder + "/run.sh"
+
+    def environment_local_script(self, folder: str) -> str:
+        """The script that does so on this machine, for an environment that HTCondor brings."""
+        return self._run + folder + "/local.sh"
+
+    def user_file(self, digest: str) -> str:
+        """The folder of one file of the user's, or directory: a link to it, or of links.
+
+        The folder has a name that any transfer list can hold; within it the file has its own.
+        """
+        return self._run + FILES + "/" + digest
+
+    def source(self, stage: str) -> str:
+        """The folder of a source that is read by ranges of its items."""
+        return self._run + SOURCES + "/" + stage
+
+    def stored_items(self, stage: str, number: int) -> str:
+        """One of the item files of such a source."""
+        return "%s/%04d.items" % (self.source(stage), number)
+
+    def late_items(self, stage: str, cell: int, number: int) -> str:
+        """A link to items that a round of a loop reads: one file of a cell."""
+        return "%s/%04d.%d.items" % (self.source(stage), cell, number)
 
 
-def outcomes(name: str) -> str:
-    """Return the folder that the jobs' outcomes come back to."""
-    return node(name) + "/out"
+class NodeFiles:
+    """The files of a node.
+
+    Parameters
+    ----------
+    run : str or path
+        The run directory, or that of a round; "" for names that are relative to it.
+    name : str
+        The node.
+    """
+
+    __slots__ = ("folder", "name", "run")
+
+    def __init__(self, run: Directory, name: str) -> None:
+        self.run = os.fspath(run)
+        self.name = name
+        self.folder = os.path.join(self.run, NODES, name)
+
+    def attempt(self, chunk: int, number: int) -> AttemptFiles:
+        """The files of one job: an attempt at a chunk."""
+        return AttemptFiles(self, chunk, number)
+
+    @property
+    def program(self) -> str:
+        """The JSON file that says what the jobs do."""
+        return self.folder + "/node.json"
+
+    @property
+    def payload(self) -> str:
+        """The pickled functions."""
+        return self.folder + "/functions.pickle"
+
+    @property
+    def submit(self) -> str:
+        """The submit description."""
+        return "%s/%s.sub" % (self.folder, self.name)
+
+    @property
+    def held(self) -> str:
+        """What the submit description includes while its jobs are to come on hold."""
+        return self.folder + "/held.txt"
+
+    def chunk_list(self, lane: int = 0) -> str:
+        """The list that the node, or one lane of it, is queued from: a line a job."""
+        return self.folder + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
+
+    def outdated(self, lane: int = 0) -> str:
+        """The mark of a list that is to be made anew when the node is submitted."""
+        return self.chunk_list(lane) + ".outdated"
+
+    @property
+    def skipped(self) -> str:
+        """The file that says that the node is done although some items failed."""
+        return self.folder + "/skipped.json"
+
+    @property
+    def at_once(self) -> str:
+        """The file that says which limits the node was submitted without, for its long lines."""
+        return self.folder + "/at_once.json"
+
+    @property
+    def requests(self) -> str:
+        """The file that says what each chunk asks for, where that depends on its items."""
+        return self.folder + "/requests.json"
+
+    @property
+    def delivered(self) -> str:
+        """The file that says that returned files were put into the user's folder."""
+        return self.folder + "/delivered.json"
+
+    @property
+    def chunking(self) -> str:
+        """The file that says which items each chunk takes, where that shows at run time."""
+        return self.folder + "/chunking.json"
+
+    @property
+    def inputs(self) -> str:
+        """The folder of source items and chunk descriptions."""
+        return self.folder + "/in"
+
+    def source_items(self, chunk: int) -> str:
+        """The item file that a chunk of a source node reads."""
+        return "%s/%s.items" % (self.inputs, chunk_name(chunk))
+
+    @property
+    def outcomes(self) -> str:
+        """The folder that the jobs' outcomes come back to."""
+        return self.folder + "/out"
+
+    @property
+    def logs(self) -> str:
+        """The folder of the jobs' streams."""
+        return self.folder + "/log"
+
+    @property
+    def post_log(self) -> str:
+        """The log of what was decided about the node on the access point."""
+        return self.folder + "/log/post.log"
+
+    @property
+    def final_record(self) -> str:
+        """The record of what was called at the end of a run, a line a call."""
+        return self.folder + "/final.jsonl"
+
+    @property
+    def kept(self) -> str:
+        """The folder with what another run has finished of the node's items."""
+        return self.folder + "/kept"
+
+    def taken(self, lane: int = 0) -> str:
+        """The file that says what the node, or one lane of it, has taken over of that."""
+        return self.folder + ("/kept.%d.json" % lane if lane else "/kept.json")
+
+    @property
+    def step(self) -> str:
+        """The run directory that each round of a loop is a copy of, without items."""
+        return self.folder + "/step"
+
+    @property
+    def rounds(self) -> str:
+        """The folder of the rounds of a loop."""
+        return self.folder + "/rounds"
+
+    def round(self, number: int) -> str:
+        """The run directory of one round of a loop; they are counted from 1."""
+        return "%s/%04d" % (self.rounds, number)
+
+    def new_round(self, number: int) -> str:
+        """The name that the directory of a round has while it is made."""
+        return "%s/.%04d.new" % (self.rounds, number)
+
+    @property
+    def current(self) -> str:
+        """The link to the round of a loop that is under way, or was last."""
+        return self.folder + "/current"
+
+    @property
+    def loop_end(self) -> str:
+        """The file that says that a loop is over, and why."""
+        return self.folder + "/loop.json"
+
+    def last_round(self) -> int:
+        """Return the number of the last round of a loop that was begun; 0 where none was."""
+        try:
+            entries = os.listdir(self.rounds)
+        except FileNotFoundError:
+            return 0
+        return max((int(entry) for entry in entries if entry.isdigit()), default=0)
+
+    def attempts(self) -> Dict[int, List[int]]:
+        """Return the attempts that left a record, by chunk number, in rising order."""
+        attempts: Dict[int, List[int]] = {}
+        try:
+            entries = os.listdir(self.outcomes)
+        except FileNotFoundError:
+            return attempts
+        for entry in entries:
+            match = _ATTEMPT_FILE.fullmatch(entry)
+            if match and match.group("rest") == "record":
+                attempts.setdefault(int(match.group("chunk")), []).append(
+                    int(match.group("attempt"))
+                )
+        for numbers in attempts.values():
+            numbers.sort()
+        return attempts
 
 
-def record(name: str, chunk: str, attempt: int) -> str:
-    """Return the JSON Lines record of one job: host, times, counts, errors. No user values."""
-    return "%s/%s.%d.record" % (outcomes(name), chunk, attempt)
+class AttemptFiles:
+    """The files of one job: an attempt at a chunk of a node; made by `NodeFiles.attempt`.
 
+    Parameters
+    ----------
+    node : NodeFiles
+        The files of its node.
+    chunk, number : int
+        The numbers of the chunk and of the attempt.
+    stem : str
+        How the names of its files begin, where these are not those numbers but macros.
+    """
 
-def output(name: str, chunk: str, attempt: int, stage: str) -> str:
-    """Return the item file with one stage's values of one job."""
-    return "%s/%s.%d.%s.items" % (outcomes(name), chunk, attempt, stage)
+    __slots__ = ("chunk", "node", "number", "stem")
 
+    def __init__(self, node: NodeFiles, chunk: int, number: int, stem: str = "") -> None:
+        self.node = node
+        self.chunk = chunk
+        self.number = number
+        self.stem = stem or "%s.%d" % (chunk_name(chunk), number)
 
-def checkpoints(name: str, chunk: str, attempt: int) -> str:
-    """Return the folder of what the functions of one job put aside."""
-    return "%s/%s.%d.checkpoint" % (outcomes(name), chunk, attempt)
+    def under(self, run: Directory) -> AttemptFiles:
+        """The files of the same job in another run directory, or with other names of it."""
+        return AttemptFiles(NodeFiles(run, self.node.name), self.chunk, self.number)
 
+    @property
+    def description(self) -> str:
+        """What the job reads and which items are left to do."""
+        return "%s/in/%s.json" % (self.node.folder, self.stem)
 
-def returned(name: str, chunk: str, attempt: int) -> str:
-    """Return the folder of the files that the functions of one job returned."""
-    return "%s/%s.%d.files" % (outcomes(name), chunk, attempt)
+    @property
+    def record(self) -> str:
+        """The JSON Lines record of the job: host, times, counts, errors. No user values."""
+        return "%s/out/%s.record" % (self.node.folder, self.stem)
 
+    def output(self, stage: str) -> str:
+        """The item file with one stage's values of the job, or a part of them."""
+        return "%s/out/%s.%s.items" % (self.node.folder, self.stem, stage)
 
-def work(name: str, chunk: str, attempt: int) -> str:
-    """Return the folder in which a job works where no scratch directory is given to it."""
-    return "%s/%s.%d.work" % (node(name), chunk, attempt)
+    def outputs(self, stages: Iterable[str]) -> List[str]:
+        """The item files with the values of several stages."""
+        start = "%s/out/%s." % (self.node.folder, self.stem)
+        return [start + stage + ".items" for stage in stages]
 
+    @property
+    def checkpoints(self) -> str:
+        """The folder of what the functions of the job put aside."""
+        return "%s/out/%s.checkpoint" % (self.node.folder, self.stem)
 
-def part(stage: str, number: int) -> str:
-    """Return what stands for the stage in the name of the file of one partition of its values."""
-    return "%s.p%03d" % (stage, number)
+    @property
+    def returned(self) -> str:
+        """The folder of the files that the functions of the job returned."""
+        return "%s/out/%s.files" % (self.node.folder, self.stem)
 
+    @property
+    def work(self) -> str:
+        """The folder in which the job works where no scratch directory is given to it."""
+        return "%s/%s.work" % (self.node.folder, self.stem)
 
-def source(name: str) -> str:
-    """Return the folder of a source that is read by ranges of its items."""
-    return SOURCES + "/" + name
+    @property
+    def stdout(self) -> str:
+        """The file of the job's standard output."""
+        return "%s/log/%s.out" % (self.node.folder, self.stem)
 
-
-def stored_items(name: str, number: int) -> str:
-    """Return one of the item files of such a source."""
-    return "%s/%04d.items" % (source(name), number)
-
-
-def late_items(name: str, cell: int, number: int) -> str:
-    """Return a link to items that a round of a loop reads: one file of a cell."""
-    return "%s/%04d.%d.items" % (source(name), cell, number)
-
-
-def step(name: str) -> str:
-    """Return the run directory that each round of a loop is a copy of, without items."""
-    return node(name) + "/step"
-
-
-def rounds(name: str) -> str:
-    """Return the folder of the rounds of a loop."""
-    return node(name) + "/rounds"
-
-
-def one_round(name: str, number: int) -> str:
-    """Return the run directory of one round of a loop; they are counted from 1."""
-    return "%s/%04d" % (rounds(name), number)
+    @property
+    def stderr(self) -> str:
+        """The file of the job's standard error."""
+        return "%s/log/%s.err" % (self.node.folder, self.stem)
 
 
 def loop_of(folder: str) -> str:
@@ -211,74 +338,14 @@ def loop_of(folder: str) -> str:
     return os.path.normpath(folder).split(os.sep)[1]
 
 
-def current(name: str) -> str:
-    """Return the link to the round of a loop that is under way, or was last."""
-    return node(name) + "/current"
-
-
-def loop_end(name: str) -> str:
-    """Return the file that says that a loop is over, and why."""
-    return node(name) + "/loop.json"
-
-
-def last_round(run: str, name: str) -> int:
-    """Return the number of the last round of a loop that was begun; 0 where none was."""
-    try:
-        entries = os.listdir(os.path.join(run, rounds(name)))
-    except FileNotFoundError:
-        return 0
-    return max((int(entry) for entry in entries if entry.isdigit()), default=0)
-
-
-def final_record(name: str) -> str:
-    """Return the record of what was called at the end of a run, a line a call."""
-    return node(name) + "/final.jsonl"
-
-
-def chunking(name: str) -> str:
-    """Return the file that says which items each chunk takes, where that shows at run time."""
-    return node(name) + "/chunking.json"
-
-
-def kept(name: str) -> str:
-    """Return the folder with what another run has finished of the node's items."""
-    return node(name) + "/kept"
-
-
-def logs(name: str) -> str:
-    """Return the folder of the jobs' streams."""
-    return node(name) + "/log"
-
-
-def stdout(name: str, chunk: str, attempt: int) -> str:
-    """Return the file of a job's standard output."""
-    return "%s/%s.%d.out" % (logs(name), chunk, attempt)
-
-
-def stderr(name: str, chunk: str, attempt: int) -> str:
-    """Return the file of a job's standard error."""
-    return "%s/%s.%d.err" % (logs(name), chunk, attempt)
+def part(stage: str, number: int) -> str:
+    """Return what stands for the stage in the name of the file of one partition of its values."""
+    return "%s.p%03d" % (stage, number)
 
 
 def chunk_name(number: int) -> str:
     """Return the name of a chunk: four digits or more, so that names sort as numbers."""
     return "%04d" % number
-
-
-def attempts(run: str, name: str) -> Dict[int, List[int]]:
-    """Return the attempts that left a record, by chunk number, in rising order."""
-    found: Dict[int, List[int]] = {}
-    try:
-        entries = os.listdir(os.path.join(run, outcomes(name)))
-    except FileNotFoundError:
-        return found
-    for entry in entries:
-        match = _ATTEMPT_FILE.fullmatch(entry)
-        if match and match.group("rest") == "record":
-            found.setdefault(int(match.group("chunk")), []).append(int(match.group("attempt")))
-    for numbers in found.values():
-        numbers.sort()
-    return found
 
 
 def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:

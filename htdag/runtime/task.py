@@ -6,10 +6,15 @@ import json
 import mmap
 import os
 import struct
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
 
 from . import layout, requests
+from .layout import AttemptFiles
 from .lease import Claim
+
+if TYPE_CHECKING:
+    from .formats.record import JobMeasures
+    from .formats.task import BindParts, Description, Part, Program, StreamParts
 
 STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 
@@ -17,55 +22,57 @@ STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 class Job(NamedTuple):
     """What one job has to do, as read from the run directory."""
 
-    node: str
-    chunk: str
-    attempt: int
-    program: Dict[str, Any]
-    description: Dict[str, Any]
-    root: str = ""
+    files: AttemptFiles
+    program: Program
+    description: Description
     copies_bound: bool = False  # whether each call has bound values for itself, however large
+
+    @property
+    def node(self) -> str:
+        return self.files.node.name
+
+    @property
+    def chunk(self) -> int:
+        return self.files.chunk
+
+    @property
+    def attempt(self) -> int:
+        return self.files.number
+
+    @property
+    def root(self) -> str:
+        """The run directory; "" for that in which this process works."""
+        return self.files.node.run
 
     def at(self, root: str) -> Job:
         """Return the job with absolute paths, for a process that works somewhere else."""
 
-        def absolute(stream: Dict[str, Any]) -> Dict[str, Any]:
-            parts = [
-                {**part, "files": [os.path.join(root, file) for file in part["files"]]}
-                for part in stream["parts"]
-            ]
-            return {**stream, "parts": parts}
-
-        binds = {name: absolute(bind) for name, bind in self.description["binds"].items()}
-        streams = [absolute(stream) for stream in self.description["streams"]]
-        description = {**self.description, "binds": binds, "streams": streams}
-        return self._replace(description=description, root=root)
+        description = located(self.description, root)
+        return self._replace(description=description, files=self.files.under(root))
 
     @property
     def record(self) -> str:
-        return os.path.join(self.root, layout.record(self.node, self.chunk, self.attempt))
+        return self.files.record
 
     @property
     def payload(self) -> str:
-        return os.path.join(self.root, layout.payload(self.node))
-
-    def _path(self, stem: str) -> str:
-        return os.path.join(self.root, layout.output(self.node, self.chunk, self.attempt, stem))
+        return self.files.node.payload
 
     @property
     def outputs(self) -> List[str]:
         """The main item file of each output: it tells which items are finished."""
-        return [self._path(output["stage"]) for output in self.program["outputs"]]
+        return self.files.outputs(output["stage"] for output in self.program["outputs"])
 
     @property
     def parts(self) -> List[List[str]]:
         """The files of the parts of each output; [] for one in one piece."""
         return [
-            [self._path(layout.part(output["stage"], part)) for part in range(output["parts"])]
+            self.files.outputs(layout.part(output["stage"], n) for n in range(output["parts"]))
             for output in self.program["outputs"]
         ]
 
     @property
-    def files(self) -> List[str]:
+    def item_files(self) -> List[str]:
         """All item files that the job writes, in the order of the counts in its record."""
         found = []
         for main, parts in zip(self.outputs, self.parts):
@@ -73,13 +80,41 @@ class Job(NamedTuple):
         return found
 
 
-def read_job(node: str, chunk: str, attempt: int, root: str = "") -> Job:
-    """Read what a job has to do, from a run directory or else from the current directory."""
-    program = layout.read_json(os.path.join(root, layout.program(node)), "outputs")
-    path = os.path.join(root, layout.chunk(node, chunk, attempt))
-    description = layout.read_json(path, "streams", "binds", "todo")
-    job = Job(node, chunk, attempt, program, description)
-    return job.at(root) if root else job
+def located(description: Description, root: str) -> Description:
+    """Return a description whose files are found from any folder."""
+
+    def absolute(parts: List[Part]) -> List[Part]:
+        return [
+            {**part, "files": [os.path.join(root, file) for file in part["files"]]}
+            for part in parts
+        ]
+
+    binds: Dict[str, BindParts] = {
+        name: {**bind, "parts": absolute(bind["parts"])}
+        for name, bind in description["binds"].items()
+    }
+    streams: List[StreamParts] = [
+        {**stream, "parts": absolute(stream["parts"])} for stream in description["streams"]
+    ]
+    return {**description, "binds": binds, "streams": streams}
+
+
+def read_description(files: AttemptFiles) -> Description:
+    """Return what a job reads, by names that are relative to the run directory.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it was not laid out yet.
+    """
+    found: Description = layout.read_json(files.description, "view", "streams", "binds", "todo")
+    return found
+
+
+def read_job(files: AttemptFiles) -> Job:
+    """Read what a job has to do; what it reads has names relative to the run directory."""
+    program: Program = layout.read_json(files.node.program, "mode", "outputs")
+    return Job(files, program, read_description(files))
 
 
 class Counts(NamedTuple):
@@ -113,23 +148,23 @@ class Shared:
         """Return what was noted last."""
         return Counts(*self._COUNTS.unpack_from(self._memory))
 
-    def note(self, content: Dict[str, Any]) -> None:
+    def note(self, content: JobMeasures) -> None:
         """Leave a note for the process that outlives this one; what has no room is left out."""
         data = json.dumps(content).encode()
         if len(data) <= self._ROOM:
             self._memory[self._NOTE_AT : self._NOTE_AT + len(data)] = data
             self._LENGTH.pack_into(self._memory, self._COUNTS.size, len(data))
 
-    def noted(self) -> Optional[Dict[str, Any]]:
+    def noted(self) -> Optional[JobMeasures]:
         """Return the note that was left; None where there is none."""
         (size,) = self._LENGTH.unpack_from(self._memory, self._COUNTS.size)
         if not size:
             return None
-        content: Dict[str, Any] = json.loads(self._memory[self._NOTE_AT : self._NOTE_AT + size])
+        content: JobMeasures = json.loads(self._memory[self._NOTE_AT : self._NOTE_AT + size])
         return content
 
 
 def cpus(job: Job) -> int:
     """Return how many CPUs a job asked for."""
     asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
-    return int(asked[int(job.chunk)] if asked else job.program["cpus"])
+    return asked[job.chunk] if asked else job.program["cpus"]

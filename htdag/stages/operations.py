@@ -548,7 +548,7 @@ class View(Operation):
     Attributes
     ----------
     number : int
-        The n of `take` and `batch`, the r of `combinations`.
+        The n of `take` and `batch`, the r of `combinations`, the start of `enumerate`.
     keeps_positions : bool
         Whether its n-th item is made of the n-th item that is read.
     """
@@ -635,6 +635,28 @@ class Concat(View):
     def read(self, *inputs: Iterable[Any]) -> Iterator[Any]:
         """Return the items of all inputs."""
         return itertools.chain(*inputs)
+
+
+@dataclass(frozen=True)
+class Enumerate(View):
+    """Pairs of a number and an item."""
+
+    kind = "enumerate"
+    one_of_one = True
+    keeps_positions = True
+
+    def read(self, *inputs: Iterable[Any]) -> Iterator[Any]:
+        """Return pairs of a number and an item."""
+        return enumerate(inputs[0], self.number)
+
+    def title(self, stage: str) -> str:
+        """Return what it does: its number is an argument."""
+        return self.kind
+
+    def arguments(self) -> Iterator[str]:
+        """Yield what is not the default."""
+        if self.number:
+            yield f"start={self.number}"
 
 
 # In words

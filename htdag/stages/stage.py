@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from htdag.checks.functions import check_signature
 from htdag.checks.names import checked_name
+from htdag.checks.quantities import whole
 from htdag.checks.validation import checked_number, shown
 from htdag.errors import OptionError, UsageError
 from htdag.functions.pickling import check_function, check_initial, function_name
@@ -668,6 +669,43 @@ class Stage:
         >>> sums = htdag.source(range(1000)).batch(32).map(sum)
         """
         return self._counted_view(operations.Batch, n, name, options)
+
+    def enumerate(self, start: int = 0, *, name: str | None = None, **options: Any) -> Stage:
+        """Number the items.
+
+        The numbers are those of the items that reach this stage: what a `filter` or
+        ``on_error="skip"`` dropped before leaves no gap. What is dropped after takes its number
+        along.
+
+        Parameters
+        ----------
+        start : int
+            The number of the first item.
+        name, **options
+            As for `map`.
+
+        Returns
+        -------
+        Stage
+            Pairs ``(number, item)``, with the keys of the items.
+
+        Raises
+        ------
+        OptionError
+            If `start` is no whole number, or as for `map`.
+
+        Examples
+        --------
+        >>> import htdag
+        >>> ranks = htdag.source(["oak", "elm", "ash"]).sort_by().enumerate(start=1)
+        """
+        stage_name = checked_name(name, "enumerate", "enumerate")
+        number = whole(start)
+        if number is None:
+            raise OptionError(
+                f"stage {stage_name!r}: start takes a whole number, not {shown(start)}"
+            )
+        return self._after(operations.Enumerate(number), stage_name, name, options)
 
     def zip(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
         """Put the first items of several stages together, the second ones, and so on.

@@ -19,10 +19,10 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.runtime.lanes import children, parents, unit
 from htdag.runtime.lanes import units as units_of
+from htdag.runtime.layout import NodeFiles
 
 GOLDEN = Path(__file__).parent / "golden"
 WRITE = "HTDAG_WRITE_GOLDEN"
@@ -227,10 +227,10 @@ def test_node_names_parse_back_from_the_dag(made):
     run, _ = made
     (dag,) = run.glob("*.dag")
     statements = read_dag(dag)
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     nodes = {unit.name: node for node in plan["nodes"] for unit in units_of(node)}
     jobs = {words[1]: words[2] for words in statements if words[0] == "JOB"}
-    assert jobs == {name: layout.submit(node["name"]) for name, node in nodes.items()}
+    assert jobs == {name: NodeFiles("", node["name"]).submit for name, node in nodes.items()}
     edges = {words[1:] for words in statements if words[0] == "EDGE"}
     units = [unit(name) for name in nodes]
     assert edges == {(above.name, u.name) for u in units for above in parents(plan, u)}
@@ -250,10 +250,10 @@ def test_node_names_parse_back_from_the_dag(made):
 
 def test_what_a_job_needs_is_transferred_and_there(made):
     run, _ = made
-    for node in progress.read_plan(str(run))["nodes"]:
-        commands = read_submit(run / layout.submit(node["name"]))
+    for node in planfile.read(str(run))["nodes"]:
+        commands = read_submit(Path(NodeFiles(run, node["name"]).submit))
         assert (commands["executable"], commands["transfer_executable"]) == (["/bin/sh"], ["False"])
-        lists = [run / layout.chunk_list(*unit) for unit in units_of(node)]
+        lists = [Path(NodeFiles(run, unit.node).chunk_list(unit.lane)) for unit in units_of(node)]
         lines = [line for path in lists for line in path.read_text().splitlines()]
         assert len(lines) == node["chunks"]
         for line in lines:
@@ -266,22 +266,23 @@ def test_what_a_job_needs_is_transferred_and_there(made):
             # What its parents are yet to write will be there when the node is submitted.
             missing = [path for path in sent if "/out/" not in path and not (run / path).exists()]
             assert missing == []
-            description = (run / layout.chunk(node["name"], chunk, int(attempt))).read_text()
+            job = NodeFiles(run, node["name"]).attempt(int(chunk), int(attempt))
+            description = Path(job.description).read_text()
             for path in re.findall(r'"([^"]+\.items)"', description):
                 assert path in sent
 
 
 def test_what_a_job_brings_back_is_what_it_writes(made):
     run, _ = made
-    for node in progress.read_plan(str(run))["nodes"]:
-        commands = read_submit(run / layout.submit(node["name"]))
+    for node in planfile.read(str(run))["nodes"]:
+        commands = read_submit(Path(NodeFiles(run, node["name"]).submit))
         back = [
             path.replace("$(chunk)", "0000").replace("$(attempt)", "1")
             for path in commands["transfer_output_files"]
         ]
         assert back == [
-            layout.record(node["name"], "0000", 1),
-            *(layout.output(node["name"], "0000", 1, stage) for stage in node["outputs"]),
+            NodeFiles("", node["name"]).attempt(0, 1).record,
+            *(NodeFiles("", node["name"]).attempt(0, 1).output(stage) for stage in node["outputs"]),
         ]
         words = commands["arguments"][0].split()
         assert words[1] in ("work", "work-status")

@@ -15,6 +15,7 @@ from htdag.backends import pending
 from htdag.backends.condor import abilities
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
 
 KEEPS = Scheduler(keeps_jobs=True)
 
@@ -34,7 +35,7 @@ def scripts(run: Path) -> set[str]:
 
 
 def tells(run: Path, node: str) -> bool:
-    return " work-status " in (run / layout.submit(node)).read_text()
+    return " work-status " in Path(NodeFiles(run, node).submit).read_text()
 
 
 def test_nodes_without_retries_need_no_script(tmp_path: Path):
@@ -93,7 +94,7 @@ def test_a_run_of_0_1_0_gets_back_the_scripts_that_were_taken_out(tmp_path: Path
     before = dag.read_text()
     spared = "# Not needed at the first try, the exit status of the jobs tells: SCRIPT POST"
     dag.write_text(before.replace("SCRIPT POST", spared))
-    path = run / layout.submit("first")
+    path = Path(NodeFiles(run, "first").submit)
     text = path.read_text()
     path.write_text(text.replace("arguments = runtime.pyz work ", "arguments = work-status "))
     pending.restore_post_scripts(run, "flow.dag")

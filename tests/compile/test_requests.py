@@ -11,7 +11,7 @@ import reference
 
 import htdag
 from htdag.errors import OptionError
-from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -24,12 +24,12 @@ def identity(x):
 
 
 def lines(run, node=NODE):
-    text = (run / layout.chunk_list(node)).read_text()
+    text = Path(NodeFiles(run, node).chunk_list()).read_text()
     return [line.split(", ")[:-1] for line in text.splitlines()]
 
 
 def command(run, name, node=NODE):
-    text = (run / layout.submit(node)).read_text()
+    text = Path(NodeFiles(run, node).submit).read_text()
     return [line.split(" = ")[1] for line in text.splitlines() if line.startswith(name + " =")]
 
 
@@ -50,7 +50,7 @@ def test_a_chunk_asks_for_the_most_of_its_items(tmp_path):
     assert command(run, "request_memory") == ["$(memory_of_chunk)MB"]
     assert command(run, "request_cpus") == ["$(cpus_of_chunk)"]
     assert command(run, "request_disk") == ["1GB"]
-    queue = (run / layout.submit(NODE)).read_text().splitlines()[-1]
+    queue = Path(NodeFiles(run, NODE).submit).read_text().splitlines()[-1]
     assert queue.startswith(
         "queue chunk, attempt, cpus_of_chunk, memory_of_chunk, duration_of_chunk, inputs from"
     )
@@ -86,6 +86,7 @@ def test_a_file_may_say_what_it_needs(tmp_path):
         (lambda s: s.zip(s), lambda pair: sum(pair)),
         (lambda s: s.product(s), lambda pair: sum(pair)),
         (lambda s: s.combinations(2), lambda pair: sum(pair)),
+        (lambda s: s.enumerate(1), lambda pair: sum(pair)),
         (lambda s: s.concat(s), lambda item: item),
         (lambda s: s.take(3), lambda item: item),
     ],
@@ -203,6 +204,6 @@ def test_jobs_get_what_their_items_need(pool: Pool, runs_dir: Path):
     assert 50 <= small < 200 <= large
     ads = pool.job_ads('JobBatchName == "sizes" && JobUniverse == 5', ["RequestMemory"])
     assert sorted(ad["RequestMemory"] for ad in ads) == [50, 200]
-    assert json.loads((run.path / layout.requests("granted")).read_text()) == {
+    assert json.loads(Path(NodeFiles(run.path, "granted").requests).read_text()) == {
         "request_memory": [50, 200]
     }

@@ -22,6 +22,7 @@ from htdag.options.stage_options import BUILT_IN
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import environment
+from htdag.runtime.layout import NodeFiles
 
 Environment = htdag.Environment
 BLIND = 'TARGET.FileSystemDomain == "blind.test"'
@@ -64,7 +65,7 @@ def note(tmp_path: Path) -> str:
 
 
 def read_submit(run: Path, node: str) -> dict[str, str]:
-    lines = (run / layout.submit(node)).read_text().splitlines()
+    lines = Path(NodeFiles(run, node).submit).read_text().splitlines()
     return dict(line.split(" = ", 1) for line in lines if " = " in line)
 
 
@@ -295,7 +296,7 @@ def test_a_warning_names_what_the_jobs_may_lack(tmp_path: Path, monkeypatch: pyt
     assert caught[0].filename == __file__
     packed = htdag.Environment.interpreter(sys.executable)
     htdag.Pipeline(stage, environment=packed).compile(tmp_path / "two")  # without a warning
-    program = json.loads((tmp_path / "two" / layout.program("roots")).read_text())
+    program = json.loads(Path(NodeFiles(tmp_path / "two", "roots").program).read_text())
     assert program["packages"] == [["numpy", "numpy", metadata.version("numpy"), True]]
 
 
@@ -364,7 +365,8 @@ def test_packages_that_items_are_of_are_compared_where_they_are_read(tmp_path: P
 
     def modules(node: str) -> list[str]:
         return [
-            each[0] for each in json.loads((run / layout.program(node)).read_text())["packages"]
+            each[0]
+            for each in json.loads(Path(NodeFiles(run, node).program).read_text())["packages"]
         ]
 
     assert modules("sums") == ["numpy"]
@@ -402,7 +404,7 @@ def test_what_a_job_compares():
 
 def spoilt(run: Path, node: str, **changes: Any) -> None:
     """Change what the jobs of a node find, as on an execute point that lacks something."""
-    path = run / layout.program(node)
+    path = Path(NodeFiles(run, node).program)
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 

@@ -203,6 +203,7 @@ STAGES: dict[str, Call] = {
     "Stage.take": lambda v: one().take(v),
     "Stage.batch": lambda v: one().batch(v),
     "Stage.combinations": lambda v: one().combinations(v),
+    "Stage.enumerate": lambda v: one().enumerate(v),
     "Stage.concat": lambda v: one().concat(v),
     "Stage.product": lambda v: one().product(v),
     "Stage.zip": lambda v: one().zip(v),

@@ -26,6 +26,7 @@ import htdag
 from htdag.errors import RunDamaged
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile, recordfile
+from htdag.runtime.layout import NodeFiles
 
 NODE = "work"
 
@@ -176,7 +177,7 @@ def test_outcomes_are_damaged(small_disks: Pool, runs_dir: Path, tmp_path: Path)
         (ad, *_) = small_disks.job_ads(mine, ["RequestDisk"])
         assert ad.eval("RequestDisk") == 1 << 20
     for chunk, damage in enumerate(DAMAGE):
-        damage(run.path / layout.output(NODE, layout.chunk_name(chunk), 1, NODE))
+        damage(Path(NodeFiles(run.path, NODE).attempt(chunk, 1).output(NODE)))
     with pytest.raises(RunDamaged, match=r"chunk 0: .*resume\(\) computes it again"):
         run.result(NODE)
     assert run.result("doubled") == [0, 2, 4, 6, 8, 10]
@@ -210,7 +211,8 @@ def test_a_job_runs_twice_at_the_same_time(runs_dir: Path, tmp_path: Path):
         functools.partial(work_until_told, tmp_path), name=NODE
     )
     run = htdag.Pipeline(stage, name="twice", history=False).compile(runs_dir / "run").parent
-    record, items = (str(run / path(NODE, "0000", 1)) for path in (layout.record, own_items))
+    job = NodeFiles(run, NODE).attempt(0, 1)
+    record, items = job.record, job.output(NODE)
 
     def start(name: str) -> subprocess.Popen[bytes]:
         words = [sys.executable, layout.RUNTIME, "work", NODE, "0000", "1"]
@@ -241,10 +243,6 @@ def test_a_job_runs_twice_at_the_same_time(runs_dir: Path, tmp_path: Path):
     assert notes(tmp_path, "begun")[0] == 1
 
 
-def own_items(node: str, chunk: str, attempt: int) -> str:
-    return layout.output(node, chunk, attempt, NODE)
-
-
 # --- A job whose starter dies ------------------------------------------------------------
 
 _STARTER = """
@@ -262,7 +260,7 @@ def test_a_job_ends_with_its_starter_and_blames_no_item(runs_dir: Path, tmp_path
     )
     run = htdag.Pipeline(stage, name="lonely", history=False).compile(runs_dir / "run").parent
     job = [sys.executable, layout.RUNTIME, "work", NODE, "0000", "1"]
-    record = run / layout.record(NODE, "0000", 1)
+    record = Path(NodeFiles(run, NODE).attempt(0, 1).record)
     starter = subprocess.Popen([sys.executable, "-c", _STARTER, "condor_starter", *job], cwd=run)
     wait_until(lambda: notes(tmp_path, "begun")[1], 200, "the second item")
     starter.kill()

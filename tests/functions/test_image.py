@@ -21,6 +21,7 @@ from htdag.functions.image import Image
 from htdag.runtime import layout
 from htdag.runtime.code import image, pickling
 from htdag.runtime.job import program
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -633,10 +634,10 @@ def test_a_large_value_is_a_file_of_its_own(tmp_path: Path):
         },
     )
     (piece,) = run.glob("code/*.piece")
-    large = (run / layout.submit("large")).read_text()
+    large = Path(NodeFiles(run, "large").submit).read_text()
     assert f"code/{piece.name}" in large
-    assert f"code/{piece.name}" not in (run / layout.submit("out")).read_text()
-    assert (run / layout.payload("large")).stat().st_size < 1000
+    assert f"code/{piece.name}" not in Path(NodeFiles(run, "out").submit).read_text()
+    assert Path(NodeFiles(run, "large").payload).stat().st_size < 1000
 
 
 # What cannot be pickled, or read

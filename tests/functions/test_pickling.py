@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+from pathlib import Path
 from struct import Struct
 from unittest import mock
 
@@ -23,6 +24,7 @@ from htdag.functions.pickling import function_name
 from htdag.runtime import layout
 from htdag.runtime.code import culprit, pickling
 from htdag.runtime.data import frames
+from htdag.runtime.layout import NodeFiles
 
 
 def test_functions_of_the_script_itself(run_project):
@@ -391,7 +393,7 @@ def test_tracebacks_show_the_lines_of_modules_that_are_not_there(tmp_path):
     main = "import htdag\nfrom work import f\nstage = htdag.source([0]).map(f, name='out')"
     run = compile_project(tmp_path, {"work.py": work, "main.py": main})
     bare_python(run / layout.RUNTIME, "work", "out", "0000", "1", cwd=run)
-    assert "1 // x  # oh dear" in (run / layout.record("out", "0000", 1)).read_text()
+    assert "1 // x  # oh dear" in Path(NodeFiles(run, "out").attempt(0, 1).record).read_text()
 
 
 # In this process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ import reference
 
 import htdag
 from htdag.observe import item_errors
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import describe
+from htdag.runtime.layout import NodeFiles
 
 NODE = "f"
 
@@ -29,8 +30,8 @@ def failures_of(run, function, items, **options):
 
 def read(run, node=NODE):
     reference.work(run, node)
-    lines = list(recordfile.lines(str(run / layout.record(node, "0000", 1))))
-    return lines, list(item_errors.errors(run, progress.read_plan(str(run))))
+    lines = list(recordfile.lines(NodeFiles(run, node).attempt(0, 1).record))
+    return lines, list(item_errors.errors(run, planfile.read(str(run))))
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def test_the_same_frames_are_written_once_in_a_job(run):
 
     lines, errors = failures_of(run, broken, range(1000))
     assert len(errors) == 1000
-    size = (run / layout.record(NODE, "0000", 1)).stat().st_size
+    size = Path(NodeFiles(run, NODE).attempt(0, 1).record).stat().st_size
     assert size / 1000 < 400
     assert sum("text" in json.dumps(line) for line in lines) < 10
     last = errors[-1]

@@ -13,7 +13,7 @@ from htdag.errors import OptionError
 from htdag.options import pipeline_options
 from htdag.options.pipeline_options import Throttles, parse
 from htdag.options.stage_options import PIPELINE_ONLY
-from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
 
 
 def stage(**options):
@@ -98,6 +98,6 @@ def test_jobs_are_made_late_where_negotiations_are_rare(
     run = reference.compiled(
         htdag.Pipeline(some), tmp_path / "run", Scheduler(negotiates_often=often)
     )
-    texts = {name: (run / layout.submit(name)).read_text() for name in ("plain", "some")}
+    texts = {name: Path(NodeFiles(run, name).submit).read_text() for name in ("plain", "some")}
     assert {name for name, text in texts.items() if "\nmax_materialize = " in text} == late
     assert all("\nqueue chunk" in text for text in texts.values())

@@ -25,9 +25,10 @@ from htdag.plan.simulate import NODE_SECONDS, Capacity, Work, makespan
 from htdag.plan.stage_keys import stage_keys
 from htdag.plan.tune import Measured
 from htdag.reuse import history
-from htdag.runtime import lanes, layout
-from htdag.runtime.dag import post, prepare, progress
+from htdag.runtime import lanes, planfile
+from htdag.runtime.dag import post, prepare
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -372,21 +373,21 @@ def test_a_lane_is_judged_by_its_own_chunks_and_prepares_its_own_child(tmp_path:
     for chunk, attempt in reference.listed(run, "first.2"):
         reference.work(run, "first", chunk, attempt)
     assert post.post(str(run), "first.2", 0, 1) == 1
-    assert reference.listed(run, "first.2") == [("0002", 2)]
-    assert reference.listed(run, "first.1") == [("0000", 1), ("0001", 1)]
+    assert reference.listed(run, "first.2") == [(2, 2)]
+    assert reference.listed(run, "first.1") == [(0, 1), (1, 1)]
     for chunk, attempt in reference.listed(run, "first.1"):
         reference.work(run, "first", chunk, attempt)
     assert post.post(str(run), "first.1", 0, 1) == 0
     (Path(function.folder) / "bad-5").unlink()
-    reference.work(run, "first", "0002", 2)
-    before = (run / layout.chunk_list("second", 1)).read_bytes()
+    reference.work(run, "first", 2, 2)
+    before = Path(NodeFiles(run, "second").chunk_list(1)).read_bytes()
     assert post.post(str(run), "first.2", 1, 1) == 0
-    assert (run / layout.chunk_list("second", 1)).read_bytes() == before
+    assert Path(NodeFiles(run, "second").chunk_list(1)).read_bytes() == before
     # Both attempts are read in the lane where there were two.
-    description = json.loads((run / layout.chunk("second", "0002", 1)).read_text())
-    files = [layout.output("first", "0002", attempt, "first") for attempt in (1, 2)]
+    description = json.loads(Path(NodeFiles(run, "second").attempt(2, 1).description).read_text())
+    files = [NodeFiles("", "first").attempt(2, attempt).output("first") for attempt in (1, 2)]
     assert [part["files"] for part in description["streams"][0]["parts"]] == [files]
-    log = (run / layout.logs("first") / "post.log").read_text()
+    log = (Path(NodeFiles(run, "first").logs) / "post.log").read_text()
     assert "lane 2, try 1 of 2: 1 of 2 chunks complete" in log
     assert reference.run_nodes(run) == []
     assert reference.result(run, "second") == list(range(8))
@@ -398,7 +399,7 @@ def test_a_job_of_another_lane_that_runs_is_left_alone(tmp_path: Path):
     for lane in ("first.1", "first.2"):
         for chunk, attempt in reference.listed(run, lane):
             reference.work(run, "first", chunk, attempt)
-    record = run / layout.record("first", "0003", 1)
+    record = Path(NodeFiles(run, "first").attempt(3, 1).record)
     at_work = record.read_bytes().splitlines(keepends=True)[0]
     record.write_bytes(at_work)
     assert post.post(str(run), "first.1", 0, 0) == 0
@@ -412,10 +413,10 @@ def test_what_is_left_of_a_run_is_told_by_lane(tmp_path: Path, once: Any):
     run = reference.compiled(flow(total, lanes=2), tmp_path / "run")
     assert reference.run_nodes(run) == ["first.2"]
     (Path(function.folder) / "bad-5").unlink()
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     done = prepare.prepare_ready(str(run), plan)
     assert done == ["first.1", "second.1"]
-    assert reference.listed(run, "first.2") == [("0002", 2)]
+    assert reference.listed(run, "first.2") == [(2, 2)]
     assert reference.run_nodes(run, done=done) == []
     assert reference.result(run, "total") == sum(range(8))
     assert function.calls() == {item: 2 if item == 5 else 1 for item in range(8)}
@@ -559,7 +560,7 @@ def late(folder: Path, x: int) -> int:
 
 def times(run: htdag.Run, node: str, which: str) -> list[float]:
     found = []
-    for path in (run.path / layout.outcomes(node)).glob("*.record"):
+    for path in Path(NodeFiles(run.path, node).outcomes).glob("*.record"):
         found += [line[which]["time"] for line in recordfile.lines(str(path)) if which in line]
     return found
 

@@ -26,6 +26,7 @@ RUNTIME = [name for name in MODULES if name.startswith("htdag.runtime")]
 # its own layer or in one before it.
 LAYERS = [
     ("htdag.common",),
+    ("htdag.runtime.formats",),
     ("htdag.runtime",),
     ("htdag.runtime.data",),
     ("htdag.runtime.code",),
@@ -208,6 +209,17 @@ def test_the_runtime_imports_itself_by_relative_names():
         or (isinstance(node, ast.Import) and any(a.name.startswith("htdag.") for a in node.names))
     ]
     assert absolute == []
+
+
+def test_types_of_what_is_json_are_imported_for_types_alone():
+    # They would cost each job and each script some milliseconds, and are not in the archive.
+    users = {
+        name
+        for name in MODULES
+        for other in imports(name)
+        if other.startswith("htdag.runtime.formats")
+    }
+    assert users == set()
 
 
 def test_the_runtime_is_valid_for_python_3_8():

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from htdag.plan.tune import Measured
 from htdag.reuse import history
 from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +61,7 @@ def example(number=1.0, **values):
 def fake_run(home, name, key="flow/slow/map", seconds=1.0, created=1.0, ended=True):
     """A directory with just what is gathered from."""
     run = home / "runs" / name
-    (run / layout.outcomes("slow")).mkdir(parents=True)
+    Path(NodeFiles(run, "slow").outcomes).mkdir(parents=True)
     stages = [{"name": "slow", "history": key}]
     nodes = [{"name": "slow", "stages": ["slow"]}]
     plan = {"nodes": nodes, "stages": stages, "sources": {}}
@@ -73,7 +75,7 @@ def fake_run(home, name, key="flow/slow/map", seconds=1.0, created=1.0, ended=Tr
         "base_kb": 20_000,
         "stages": [["slow", "whole", 10, 10 * seconds, 10]],
     }
-    recordfile.append(str(run / layout.record("slow", "0000", 1)), "end", end)
+    recordfile.append(NodeFiles(run, "slow").attempt(0, 1).record, "end", end)
     state = {"state": "done" if ended else "running"}
     (run / layout.LOCAL_STATE).write_text(json.dumps(state))
     return run
@@ -270,8 +272,10 @@ def test_a_run_on_htcondor_has_ended_when_dagman_says_so(home):
 def test_a_run_that_was_resumed_replaces_what_it_had_measured(home):
     run = fake_run(home, "one", seconds=1.0)
     history.gather(run)
-    record = run / layout.record("slow", "0000", 1)
-    (run / layout.record("slow", "0000", 2)).write_text(record.read_text().replace("11.0", "12.0"))
+    record = Path(NodeFiles(run, "slow").attempt(0, 1).record)
+    Path(NodeFiles(run, "slow").attempt(0, 2).record).write_text(
+        record.read_text().replace("11.0", "12.0")
+    )
     history.gather(run, again=False)
     assert history.read()["flow/slow/map"][0].rest == pytest.approx(0.1)
     history.gather(run)
@@ -314,9 +318,9 @@ def test_runs_that_are_damaged_or_older_are_passed_over(home, damage):
     elif damage == "plan":
         (run / layout.PLAN).write_text('{"nodes": [{"no": "name"}], "stages": []}')
     elif damage == "record":
-        (run / layout.record("slow", "0000", 1)).write_bytes(b'{"end": {"measured": \xff')
+        Path(NodeFiles(run, "slow").attempt(0, 1).record).write_bytes(b'{"end": {"measured": \xff')
     elif damage == "old":
-        recordfile.append(str(run / layout.record("slow", "0000", 1)), "end", {"items": 3})
+        recordfile.append(NodeFiles(run, "slow").attempt(0, 1).record, "end", {"items": 3})
     else:
         shutil.rmtree(run)
         run.write_text("")

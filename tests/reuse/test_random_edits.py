@@ -20,7 +20,8 @@ from htdag.observe import outcomes
 from htdag.plan import make_plan
 from htdag.plan.layouts import NO_LAYOUTS, layouts_of
 from htdag.reuse.takeover import Takeover, is_as_before
-from htdag.runtime.dag import adopt, progress
+from htdag.runtime import planfile
+from htdag.runtime.dag import adopt
 
 EXAMPLES = int(os.environ.get("HTDAG_EXAMPLES", "25"))
 
@@ -83,6 +84,9 @@ STAGES = {
     "sort": lambda stage, other, n, **o: stage.sort_by(by_length(n), **o),
     "take": lambda stage, other, n, **o: stage.take(n + 2, **o).map(str),
     "batch": lambda stage, other, n, **o: stage.batch(n + 1, **o).map(lambda t: "".join(t)[-9:]),
+    "enumerate": lambda stage, other, n, **o: stage.enumerate(n, **o).starmap(
+        lambda number, text: f"{number}{text}"[-9:]
+    ),
     "zip": lambda stage, other, n, **o: stage.zip(other, **o).starmap(joined),
     "product": lambda stage, other, n, **o: stage.product(other.take(2), **o).starmap(joined),
     "combinations": lambda stage, other, n, **o: stage.take(4).combinations(2, **o).starmap(joined),
@@ -165,20 +169,20 @@ def in_process():
 
 def compiled(flow, run, old=None):
     """Write a run directory that takes over what an old one has."""
-    layouts = NO_LAYOUTS if old is None else layouts_of(progress.read_plan(str(old)))
+    layouts = NO_LAYOUTS if old is None else layouts_of(planfile.read(str(old)))
     plan = make_plan(flow.graph, flow.targets, flow.name, layouts=layouts)
     write_run(plan, run, run.name, Takeover(old))
 
 
 def values(run, stage):
     """The values of a stage, with their keys."""
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     frames = outcomes.stage_values(run, plan, stage, whole=True)
     return [(frame.key, outcomes.load_value(frame, run)) for _, frame in frames]
 
 
 def reused(run):
-    found = (adopt.taken(str(run), node) for node in progress.read_plan(str(run))["nodes"])
+    found = (adopt.taken(str(run), node) for node in planfile.read(str(run))["nodes"])
     return sum(taken.reused for taken in found if taken is not None)
 
 

@@ -24,6 +24,7 @@ from htdag.reuse import cache
 from htdag.reuse.swap import alone, discard_replaced
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -644,11 +645,11 @@ def test_values_of_reused_items_are_in_the_measures_of_nobody(shared: Path, home
     run = ended(survey(shared, range(6), offset=2).submit("survey", "local", resume=True))
     plan = json.loads((run.path / layout.PLAN).read_text())
     assert [node["reuse"] for node in plan["nodes"]] == [True, False, True]
-    path = run.path / layout.record("parse", "0000", 1)
+    path = Path(NodeFiles(run.path, "parse").attempt(0, 1).record)
     assert "measured" not in json.loads(path.read_text().splitlines()[-1])["end"]
     assert run.status()["parse"].done == 6
     assert run.stdout("parse", "0") == ""
-    assert itemfile.count(str(run.path / layout.output("parse", "0001", 1, "parse"))) == 3
+    assert itemfile.count(NodeFiles(run.path, "parse").attempt(1, 1).output("parse")) == 3
 
 
 def test_the_commands(shared: Path, home: Path):

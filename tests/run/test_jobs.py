@@ -17,8 +17,8 @@ import pytest
 
 import htdag
 from htdag.errors import BackendError, OptionError, RunEnded, UsageError
-from htdag.runtime import layout
 from htdag.runtime.dag import submitfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ def test_memory_that_is_exceeded(pool: Any, runs_dir: Path, shared: Path):
     assert [(ad["RequestMemory"], ad["NumJobStarts"]) for ad in ads] == [(600, 2), (600, 1)]
     assert (
         "later attempts ask for 600 MB"
-        in (run.path / layout.logs("raised") / "post.log").read_text()
+        in (Path(NodeFiles(run.path, "raised").logs) / "post.log").read_text()
     )
 
 

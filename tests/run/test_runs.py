@@ -34,6 +34,7 @@ from htdag.errors import (
 )
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -587,7 +588,7 @@ def test_a_damaged_outcome_is_found_and_computed_again(home: Path, shared: Path,
     stage = htdag.source(range(20), chunk_size=5).map(functools.partial(slow_item, shared))
     run = finished(htdag.Pipeline(stage, name="damage").submit(on="local"))
     node = run.status().stages[0].node
-    outcome = run.path / layout.output(node, "0001", 1, run.targets[0])
+    outcome = Path(NodeFiles(run.path, node).attempt(1, 1).output(run.targets[0]))
     content = bytearray(outcome.read_bytes())
     if damage == "truncated":
         outcome.write_bytes(content[:-20])
@@ -597,7 +598,7 @@ def test_a_damaged_outcome_is_found_and_computed_again(home: Path, shared: Path,
     elif damage == "missing":
         outcome.unlink()
     else:
-        (run.path / layout.record(node, "0001", 1)).unlink()
+        Path(NodeFiles(run.path, node).attempt(1, 1).record).unlink()
     with pytest.raises(htdag.HtdagError):
         run.result()
     finished(run.resume())

@@ -62,6 +62,7 @@ def test_combinations_are_counted_and_found_by_number(items, r):
 VIEWS = st.one_of(
     st.tuples(st.just("items"), st.just(0), st.tuples(st.integers(0, 9))),
     st.tuples(st.just("batch"), st.integers(1, 4), st.tuples(st.integers(0, 9))),
+    st.tuples(st.just("enumerate"), st.integers(-3, 4), st.tuples(st.integers(0, 9))),
     st.tuples(st.just("combinations"), st.integers(1, 4), st.tuples(st.integers(0, 7))),
     st.tuples(
         st.sampled_from(["zip", "product", "concat"]),
@@ -99,7 +100,7 @@ def test_what_a_range_of_a_view_needs(found, data):
     used = {value for item in items[start:stop] for value in item}
     read = {(stream, n) for stream, (a, b) in enumerate(needed) for n in range(a, b)}
     assert used <= read
-    if view in ("items", "batch", "zip", "concat"):
+    if view in ("items", "batch", "enumerate", "zip", "concat"):
         assert used == read
 
 

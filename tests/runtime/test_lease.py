@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
 from htdag.runtime.lease import Claim
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> str:
-    path = str(tmp_path / "0000.1.record")
-    start(path, anew=True)
-    return path
+    return start(tmp_path, anew=True)
 
 
-def start(path: str, *, anew: bool) -> None:
-    recordfile.start(path, "work", "0000", 1, "here", "3.8", anew=anew)
+def start(folder: Path, *, anew: bool) -> str:
+    job = NodeFiles(folder, "work").attempt(0, 1)
+    Path(job.node.outcomes).mkdir(parents=True, exist_ok=True)
+    recordfile.start(job, "here", "3.8", anew=anew)
+    return job.record
 
 
 def test_what_the_job_itself_writes_does_not_count(record: str):
@@ -30,9 +32,9 @@ def test_what_the_job_itself_writes_does_not_count(record: str):
     assert not claim.is_lost()
 
 
-def test_another_start_counts_whatever_comes_after_it(record: str):
+def test_another_start_counts_whatever_comes_after_it(record: str, tmp_path: Path):
     claim = Claim(record)
-    start(record, anew=False)
+    start(tmp_path, anew=False)
     recordfile.append(record, "end", {})
     assert claim.is_lost()
     assert claim.is_lost()  # also when that was read
@@ -47,8 +49,7 @@ def test_an_end_that_somebody_else_wrote_counts(record: str):
 
 def test_a_record_that_was_brought_from_elsewhere_counts(record: str, tmp_path: Path):
     claim = Claim(record)
-    other = str(tmp_path / "other")
-    start(other, anew=True)
+    other = start(tmp_path / "other", anew=True)
     recordfile.append(other, "end", {})
     Path(record).write_bytes(Path(other).read_bytes())  # as HTCondor does, in the same file
     assert claim.is_lost()
@@ -65,11 +66,13 @@ def test_a_record_that_is_gone_counts_and_one_that_cannot_be_read_does_not(recor
     assert claim.is_lost()
 
 
-def test_items_that_are_short_do_not_look_each_time(record: str, monkeypatch: pytest.MonkeyPatch):
+def test_items_that_are_short_do_not_look_each_time(
+    record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     now = [100.0]
     monkeypatch.setattr("htdag.runtime.lease.time.monotonic", lambda: now[0])
     claim = Claim(record)
-    start(record, anew=False)
+    start(tmp_path, anew=False)
     assert not claim.is_lost_by_now()
     now[0] += 1.1
     assert claim.is_lost_by_now()

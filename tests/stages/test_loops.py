@@ -18,8 +18,9 @@ from reference import compiled, evaluate, result, run_nodes
 
 import htdag
 from htdag.errors import FunctionError, OptionError, UsageError
-from htdag.runtime import layout
-from htdag.runtime.dag import looping, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import looping
+from htdag.runtime.layout import NodeFiles, RunFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +89,8 @@ def test_k_means(place: dict[str, Any]):
     expected = evaluate(flow.graph)
     assert run.result("k_means") == expected["k_means"] == [9, 509, 909]
     assert run.result("total") == expected["total"]
-    end = json.loads((run.path / layout.loop_end("k_means")).read_text())
-    assert end == {"rounds": layout.last_round(str(run.path), "k_means"), "until": True}
+    end = json.loads(Path(NodeFiles(run.path, "k_means").loop_end).read_text())
+    assert end == {"rounds": NodeFiles(run.path, "k_means").last_round(), "until": True}
     assert run.status()["k_means"].note == f"{end['rounds']} rounds, until holds"
 
 
@@ -139,7 +140,7 @@ def test_condor_submit_dag_runs_a_loop_unaided(pool: Pool, runs_dir: Path):
     pool.wait_until(lambda: log.exists() and "EXITING WITH STATUS" in log.read_text(), 200)
     assert "EXITING WITH STATUS 0" in log.read_text()
     assert result(dag.parent, "power") == evaluate(flow.graph)["power"]
-    notes = (dag.parent / layout.logs("power") / "post.log").read_text()
+    notes = (Path(NodeFiles(dag.parent, "power").logs) / "post.log").read_text()
     assert [line.split(" ", 2)[2] for line in notes.splitlines()] == [
         "round 1 is done; round 2 is next",
         "round 2 is done: that is the most, and until does not hold",
@@ -380,7 +381,7 @@ def test_a_killed_dagman_and_then_resume(pool: Pool, runs_dir: Path):
         return second and (work.done, work.running) == (2, 1)
 
     pool.wait_until(stuck, 200, "the third item of the second round alone under way")
-    rounds = run.path / layout.rounds("loop")
+    rounds = Path(NodeFiles(run.path, "loop").rounds)
     done = [
         *rounds.glob("0001/nodes/*/out/*.items"),
         *rounds.glob("0002/nodes/work/out/000[01].*.items"),
@@ -478,15 +479,15 @@ def test_options_within_a_step(runs_dir: Path, tmp_path: Path):
 def test_damage_to_a_round_is_found_and_mended(runs_dir: Path):
     run = htdag.Pipeline(k_means(), history=False).submit(on="local").wait()
     expected = run.result()
-    last = layout.last_round(str(run.path), "k_means")
-    folder = run.path / layout.one_round("k_means", last)
+    last = NodeFiles(run.path, "k_means").last_round()
+    folder = Path(NodeFiles(run.path, "k_means").round(last))
     (path,) = folder.glob("nodes/means/out/0000.1.means.items")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(htdag.HtdagError, match="resume"):
         run.result()
     run.resume().wait()
     assert run.result() == expected
-    assert layout.last_round(str(run.path), "k_means") == last
+    assert NodeFiles(run.path, "k_means").last_round() == last
     # The state that a round which is not done had begun with: that round is begun anew.
     for damaged in (folder, folder.with_name(f"{last - 1:04}")):
         for path in damaged.glob("nodes/means/out/0000.*.means.items"):
@@ -495,7 +496,7 @@ def test_damage_to_a_round_is_found_and_mended(runs_dir: Path):
         record.unlink()
     run.resume().wait()
     assert run.result() == expected
-    assert layout.last_round(str(run.path), "k_means") == last
+    assert NodeFiles(run.path, "k_means").last_round() == last
     assert folder.with_name(f"{last:04}.dropped").is_dir()
 
 
@@ -530,18 +531,18 @@ def test_the_dag_of_a_loop(tmp_path: Path):
     ):
         assert line in dag.splitlines()
     assert "JOB k_means" not in dag
-    step = run / layout.step("k_means")
+    step = Path(NodeFiles(run, "k_means").step)
     assert "JOB nearest nodes/nearest/nearest.sub" in (step / layout.ROUND_DAG).read_text()
     assert not list(run.glob("nodes/k_means/rounds/*")), "the points have to be there first"
-    assert (run / layout.current("k_means")).is_dir()
+    assert Path(NodeFiles(run, "k_means").current).is_dir()
     # Nothing has to be done before this one.
     loop = htdag.iterate(plus(1), 1, max_rounds=2, name="loop")
     run = compiled(htdag.Pipeline(loop), tmp_path / "ready")
-    first = run / layout.one_round("loop", 1)
-    assert (run / layout.current("loop")).resolve() == first.resolve()
+    first = Path(NodeFiles(run, "loop").round(1))
+    assert Path(NodeFiles(run, "loop").current).resolve() == first.resolve()
     assert (first / layout.RUNTIME).samefile(run / layout.RUNTIME)
     (link,) = first.glob("sources/state/*.items")
-    assert link.resolve() == (run / layout.stored_items("loop_start", 0)).resolve()
+    assert link.resolve() == Path(RunFiles(run).stored_items("loop_start", 0)).resolve()
 
 
 def test_a_stop_in_a_step_is_one_of_the_loop(tmp_path: Path):
@@ -553,13 +554,13 @@ def test_a_stop_in_a_step_is_one_of_the_loop(tmp_path: Path):
 def test_a_script_that_is_started_again_makes_no_other_round(tmp_path: Path):
     """DAGMan does so where it was killed before it saw the script's end."""
     run = compiled(htdag.Pipeline(htdag.iterate(plus(1), 1, max_rounds=3)), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     (node,) = plan["nodes"]
-    assert run_nodes(run / layout.one_round(node["name"], 1)) == []
+    assert run_nodes(Path(NodeFiles(run, node["name"]).round(1))) == []
     again = [looping.judge(str(run), plan, node, 0) for _ in range(2)]
     assert [verdict.status for verdict in again] == [looping.AGAIN, looping.AGAIN]
     assert again[1].text == "round 2 is still to come"
-    assert layout.last_round(str(run), node["name"]) == 2
+    assert NodeFiles(run, node["name"]).last_round() == 2
     # But a round that could not be started has failed.
     assert looping.judge(str(run), plan, node, -1001).status == looping.FAILED
 
@@ -611,7 +612,7 @@ def test_the_stages_of_a_step_may_be_in_lanes(runs_dir: Path):
     assert {node.lanes for node in inner.nodes if "second" in node.stages} == {2}
     run = flow.submit(on="local").wait()
     assert run.result() == evaluate(flow.graph)["loop"]
-    dag = (run.path / layout.step("loop") / layout.ROUND_DAG).read_text()
+    dag = (Path(NodeFiles(run.path, "loop").step) / layout.ROUND_DAG).read_text()
     assert "JOB second.1 " in dag
     assert "JOB second.2 " in dag
 

@@ -17,8 +17,8 @@ from faults import CHUNK, ITEMS, SETTINGS, Disturbed, check_nothing_is_left, not
 from pool import FAST, POINTS, Area, Pool, wait_until
 
 import htdag
-from htdag.runtime import layout
 from htdag.runtime.data import recordfile
+from htdag.runtime.layout import NodeFiles
 
 LARGE = 100_000  # bytes
 
@@ -69,7 +69,7 @@ def survive(pool: Pool, point: str, disk: Path, folder: Path) -> None:
     """Fill the disk while two jobs are in their middle, make room, and let the run go on."""
     with pool.only(point):
         disturbed = Disturbed(folder, work=work_for_much).wait_for_the_middle()
-        first = disturbed.run.path / layout.record("work", layout.chunk_name(0), 1)
+        first = Path(NodeFiles(disturbed.run.path, "work").attempt(0, 1).record)
         wait_until(lambda: recordfile.end(str(first)), 200, "the outcome of the first chunk")
         with full(disk):
             disturbed.let_go()

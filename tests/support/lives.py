@@ -83,6 +83,7 @@ BODIES = {
     "sort": ("x", "(len(x) // (n + 1), x[n:])"),
     "take": ("x", "(x + str(n))[-8:]"),
     "batch": ("x", "(''.join(x) + str(n))[-9:]"),
+    "enumerate": ("i, x", "(str(i) + x + str(n))[-9:]"),
     "zip": ("a, b", "(a + str(n) + b)[-9:]"),
     "product": ("a, b", "(a + str(n) + b)[-9:]"),
     "combinations": ("a, b", "(a + str(n) + b)[-9:]"),
@@ -113,6 +114,7 @@ STAGES = {
     "sort": "{above}.sort_by({s}, name='{m}'{o})",
     "take": "{above}.take({n} + 2, name='{m}t').map({s}, name='{m}'{o})",
     "batch": "{above}.batch({n} + 1, name='{m}b').map({s}, name='{m}'{o})",
+    "enumerate": "{above}.enumerate({n}, name='{m}e').starmap({s}, name='{m}'{o})",
     "zip": "{above}.zip({other}, name='{m}z').starmap({s}, name='{m}'{o})",
     "product": "{above}.take(3).product({other}.take(2), name='{m}p').starmap({s}, name='{m}'{o})",
     "combinations": "{above}.take(4).combinations(2, name='{m}c').starmap({s}, name='{m}'{o})",
@@ -124,7 +126,7 @@ STAGES = {
 }
 COMBINING = ("reduce", "tree", "ordered", "fold", "count")
 KEYED = ("group", "by_key", "distinct", "sort")
-VIEWS = ("take", "batch", "zip", "product", "combinations", "concat", "loop")
+VIEWS = ("take", "batch", "enumerate", "zip", "product", "combinations", "concat", "loop")
 EXACT = ("map", "filter", "flat_map", "fails", "own")
 """Kinds whose functions are called for the items of a source that are new, and for no others."""
 
@@ -668,6 +670,8 @@ class Meaning:
         keys = [[key for key, _ in items] for items in inputs]
         if stage.kind == "take":
             return keys[0][: operation.number]
+        if stage.kind == "enumerate":
+            return keys[0]
         if stage.kind == "batch":
             return keys[0][:: operation.number]
         if stage.kind == "zip":

@@ -13,11 +13,13 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from pathlib import Path
 
 import reference
 
-from htdag.runtime import layout
-from htdag.runtime.dag import judgement, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import judgement
+from htdag.runtime.layout import NodeFiles
 
 # What a script ends with.
 END = """
@@ -80,14 +82,14 @@ def compile_project(folder, files, main="main.py"):
 def run_project(folder, files):
     """Run a project given as file contents; return the reprs of the items of stage "out"."""
     run = compile_project(folder, files)
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     for node in plan["nodes"]:
         for chunk, attempt in reference.listed(run, node["name"]):
-            job = ["work", node["name"], chunk, attempt]
+            job = ["work", node["name"], f"{chunk:04d}", attempt]
             done = bare_python(run / layout.RUNTIME, *job, cwd=run)
             assert (done.returncode, done.stderr) == (0, "")
         verdict = judgement.judge(str(run), plan, node, last_try=True)
-        records = (run / layout.outcomes(node["name"])).glob("*.record")
+        records = Path(NodeFiles(run, node["name"]).outcomes).glob("*.record")
         assert verdict.succeeded, "\n".join(path.read_text() for path in records)
     (output,) = run.glob("nodes/*/out/*.out.items")
     done = bare_python("-c", READ, run / layout.RUNTIME, output, cwd=run)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from htdag.compile import write_run
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.observe import outcomes
-from htdag.runtime import lanes, layout
-from htdag.runtime.dag import judgement, looping, progress
+from htdag.runtime import lanes, planfile
+from htdag.runtime.dag import judgement, looping
 from htdag.runtime.data import keyhash
 from htdag.runtime.job import compute, worker
+from htdag.runtime.layout import AttemptFiles, NodeFiles
 from htdag.stages import MISSING, Iterate
 from htdag.stages.graph import upstreams
 from htdag.stages.operations import Elementwise, GroupBy
@@ -188,6 +189,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     ),
     "take": lambda operation, call, items: items[: operation.number],
     "batch": _batch,
+    "enumerate": lambda operation, call, items: list(enumerate(items, operation.number)),
     "zip": lambda operation, call, *inputs: list(zip(*inputs, strict=False)),
     "product": lambda operation, call, *inputs: list(itertools.product(*inputs)),
     "combinations": lambda operation, call, items: list(
@@ -223,14 +225,12 @@ def without_fork(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def job_streams(run: Path, node: str, chunk: str, attempt: int) -> Iterator[None]:
+def job_streams(job: AttemptFiles) -> Iterator[None]:
     """Send this process's output to the files of a job, as what starts one does."""
     saved = [os.dup(1), os.dup(2)]
     streams = sys.stdout, sys.stderr
-    for number, path in enumerate((layout.stdout, layout.stderr), 1):
-        opened = os.open(
-            run / path(node, chunk, attempt), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        )
+    for number, path in enumerate((job.stdout, job.stderr), 1):
+        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(opened, number)
         os.close(opened)
     try:
@@ -243,19 +243,20 @@ def job_streams(run: Path, node: str, chunk: str, attempt: int) -> Iterator[None
             os.close(descriptor)
 
 
-def listed(run: Path, unit: str) -> list[tuple[str, int]]:
+def listed(run: Path, name: str) -> list[tuple[int, int]]:
     """Chunk and attempt of the jobs that a node, or a lane of one, would queue now."""
-    lines = (run / layout.chunk_list(*lanes.unit(unit))).read_text(encoding="utf-8").splitlines()
-    jobs = [line.split(", ", 2)[:2] for line in lines]
-    return [(chunk, int(attempt)) for chunk, attempt in jobs]
+    unit = lanes.unit(name)
+    lines = Path(NodeFiles(run, unit.node).chunk_list(unit.lane)).read_text(encoding="utf-8")
+    jobs = [line.split(", ", 2)[:2] for line in lines.splitlines()]
+    return [(int(chunk), int(attempt)) for chunk, attempt in jobs]
 
 
-def work(run: Path, node: str, chunk: str = "0000", attempt: int = 1) -> int:
+def work(run: Path, node: str, chunk: int = 0, attempt: int = 1) -> int:
     """Do one job and return its exit status."""
     here = Path.cwd()
     os.chdir(run)
     try:
-        with job_streams(run, node, chunk, attempt):
+        with job_streams(NodeFiles("", node).attempt(chunk, attempt)):
             return worker.work(node, chunk, attempt)
     finally:
         os.chdir(here)
@@ -269,7 +270,7 @@ def run_nodes(
     ``choose`` picks which of those that could run has its next attempt: DAGMan promises no order
     but that of parents and children.
     """
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
     finished = set(map(lanes.unit, done))
     failed: list[str] = []
@@ -287,8 +288,8 @@ def run_nodes(
         unit = lanes.unit(choose(ready))
         node = plan["by_name"][unit.node]
         if node["mode"] == "loop":
-            number = layout.last_round(str(run), unit.node)
-            returned = run_nodes(run / layout.one_round(unit.node, number), choose)
+            number = NodeFiles(run, unit.node).last_round()
+            returned = run_nodes(Path(NodeFiles(run, unit.node).round(number)), choose)
             verdict = looping.judge(str(run), plan, node, len(returned))
             if verdict.status == looping.DONE:
                 finished.add(unit)
@@ -313,7 +314,7 @@ def run_nodes(
 
 def result(run: Path, stage: str) -> Any:
     """The result of a stage whose values were written, from a run directory that is done."""
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     frames = outcomes.stage_values(run, plan, stage, whole=True)
     values = [outcomes.load_value(frame, run) for _, frame in frames]
     if outcomes.stage_entry(plan, stage)["one"]:

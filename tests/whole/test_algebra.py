@@ -13,7 +13,7 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import chunking
+from htdag.runtime import chunking, planfile
 from htdag.runtime.dag import progress
 
 if TYPE_CHECKING:
@@ -59,9 +59,11 @@ def everything(**options: Any) -> htdag.Pipeline:
     order = counts.sort_by(lambda pair: (-pair[1], pair[0]), partitions=2, name="order")
     top = order.take(3, name="top")
     ranked = top.zip(htdag.source(["first", "second", "third"]), name="ranked")
+    long = words.filter(lambda word: len(word) > 4, name="long").enumerate(1, name="numbered")
     return htdag.Pipeline(
         sizes,
         ranked,
+        long.starmap("{}. {}".format, name="listed", chunk_size=7),
         words.distinct(partitions=2, name="different").count(name="how_many"),
         words.fold(note, merge, initial={}, name="lengths"),
         top.combinations(2, name="duels").concat(
@@ -91,7 +93,7 @@ def test_jobs_are_laid_out_by_what_came_before(runs_dir: Path):
     many = few.flat_map(lambda x: range(500), name="many", fuse=False)
     last = many.map(lambda x: x, name="last", fuse=False, chunk_size=600)
     run = htdag.Pipeline(after, last).submit(on="local").wait()
-    plan = progress.read_plan(str(run.path))
+    plan = planfile.read(str(run.path))
     jobs = {
         name: len(progress.examine(str(run.path), node)) for name, node in plan["by_name"].items()
     }

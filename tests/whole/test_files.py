@@ -41,6 +41,7 @@ from htdag.observe.loading import loads
 from htdag.options import transfer
 from htdag.run.replay import replay
 from htdag.runtime import input_files, layout
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,7 +254,7 @@ def test_files_travel_in_and_out(place: str, home: Path, server: str):
         "sub folder",
     ]
     # Only what an item names travels with its job, and nothing is left of where jobs worked.
-    tasks = (run.path / layout.chunk_list("read")).read_text().splitlines()
+    tasks = Path(NodeFiles(run.path, "read").chunk_list()).read_text().splitlines()
     assert [line.count(".files/") for line in tasks] == [2] * 4
     left = [path for path in run.path.rglob("*") if path.name.endswith(".work")]
     assert left == []
@@ -358,7 +359,7 @@ def test_urls_and_folders_in_and_out(place: str, home: Path, server: str):
         assert [len(of_item) for of_item in found] == [0, 1, 2]
         assert found[1][0].startswith(f"{server}/results/sent.0001.1.000000/")
         assert sorted(f"{server}{path}" for path in STORED) == sorted(found[1] + found[2])
-        assert list((run.path / layout.outcomes("sent")).rglob("*spelled.txt")) == []
+        assert list(Path(NodeFiles(run.path, "sent").outcomes).rglob("*spelled.txt")) == []
     assert delivered(folder) == IN_FOLDER
     assert [path.is_relative_to(run.path) for path in run.result("put")[2]] == [True] * 4
     assert run.result("map") == [
@@ -466,7 +467,7 @@ def test_a_folder_that_takes_no_files_fails_the_node_and_resume_goes_on(home: Pa
     with pytest.raises(htdag.RunFailed, match="named: the returned files cannot be put where"):
         finished(htdag.Pipeline(stage, name="blocked"))
     (run,) = htdag.runs("blocked*")
-    log = (run.path / layout.logs("named") / "post.log").read_text()
+    log = (Path(NodeFiles(run.path, "named").logs) / "post.log").read_text()
     assert "the returned files cannot be put where they are wanted" in log
     (home / "parent").unlink()
     run.resume().wait(timeout=200)
@@ -549,7 +550,7 @@ def test_what_handed_a_lost_file_on_is_made_again_too(home: Path):
     made = htdag.source([1, 2], chunk_size=1).map(spelled)
     handed = made.map(lambda paths: paths[0], name="first", fuse=False)
     run = finished(htdag.Pipeline(handed, name="handed"))
-    shutil.rmtree(run.path / layout.returned("spelled", "0001", 1))
+    shutil.rmtree(Path(NodeFiles(run.path, "spelled").attempt(1, 1).returned))
     run.resume().wait(timeout=200)
     assert [path.read_text() for path in run.result()] == ["1.0", "2.0"]
 

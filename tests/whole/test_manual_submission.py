@@ -15,8 +15,8 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout
-from htdag.runtime.dag import progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -207,6 +207,6 @@ def test_what_is_compiled_is_what_is_submitted(pool: Pool, runs_dir: Path, notes
     flow.compile(runs_dir / "run")
     run = flow.submit(on="condor").wait(timeout=200)
     names = ["flow.dag", layout.CONFIG, layout.LIST, layout.POST]
-    names += [layout.submit(node["name"]) for node in progress.read_plan(str(run.path))["nodes"]]
+    names += [NodeFiles("", node["name"]).submit for node in planfile.read(str(run.path))["nodes"]]
     for name in names:
         assert (run.path / name).read_text() == (runs_dir / "run" / name).read_text(), name

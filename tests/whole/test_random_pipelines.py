@@ -166,6 +166,7 @@ KEYED = {
 VIEWS = {
     "take": lambda stage, other, n: stage.take(n),
     "batch": lambda stage, other, n: stage.batch(n).map("".join),
+    "enumerate": lambda stage, other, n: stage.enumerate(n).starmap(lambda i, text: f"{i}{text}"),
     "zip": lambda stage, other, n: stage.zip(other).starmap(join),
     "zip3": lambda stage, other, n: stage.zip(other, stage).map("".join),
     "product": lambda stage, other, n: stage.take(7).product(other.take(n)).starmap(join),

@@ -27,6 +27,14 @@ def upwards(number):
         yield each if each != 7 else even(each)
 
 
+def even_item(number, item):
+    return number, even(item)
+
+
+def even_number(number, item):
+    return even(number), item
+
+
 def add(a, b):
     return a + b
 
@@ -46,6 +54,9 @@ STAGES = {
     "product with itself": lambda: [kept(name="m").product(kept(name="n"))],
     "combinations": lambda: [kept().combinations(2)],
     "combinations of three": lambda: [kept().combinations(3).map(sum, chunk_size=2)],
+    "enumerate": lambda: [kept().enumerate(3)],
+    "enumerate in chunks": lambda: [kept().enumerate().starmap(even_number, chunk_size=2, **SKIP)],
+    "enumerate before": lambda: [numbers().enumerate().starmap(even_item, **SKIP).batch(2)],
     "zip": lambda: [kept().zip(numbers(4))],
     "batch": lambda: [kept().batch(2)],
     "batch in chunks": lambda: [kept().batch(2).map(sum, chunk_size=1)],

@@ -29,8 +29,9 @@ from htdag.compile.scheduler import ANY, Scheduler
 from htdag.config.directories import check_for_dagman
 from htdag.config.log import LOGGER
 from htdag.errors import BackendError
-from htdag.runtime import layout
-from htdag.runtime.dag import prepare, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import prepare
+from htdag.runtime.layout import NodeFiles
 
 _NO_NAME = re.compile(r'["\\$]')  # they mean something where a batch name goes
 _RESCUE = re.compile(r".*\.rescue(\d{3,})")
@@ -379,8 +380,8 @@ def _in_queue(setup: Setup, constraint: str) -> bool:
 
 def _has_outcomes(run: Path) -> bool:
     """Tell whether a run that never ran has something all the same: from another run."""
-    nodes = progress.read_plan(str(run))["nodes"]
-    return any(layout.attempts(str(run), node["name"]) for node in nodes if node.get("reuse"))
+    nodes = planfile.read(str(run))["nodes"]
+    return any(NodeFiles(run, node["name"]).attempts() for node in nodes if node.get("reuse"))
 
 
 def _write_rescue(run: Path, dag: str) -> None:
@@ -390,10 +391,11 @@ def _write_rescue(run: Path, dag: str) -> None:
     that one is the base here, but does not know of outcomes that were damaged since, nor is it
     there when DAGMan was killed.
     """
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     done = prepare.prepare_ready(str(run), plan)
     for loop in set(loops_of(run)).difference(done):
-        folder = run / layout.one_round(loop, layout.last_round(str(run), loop))
+        files = NodeFiles(run, loop)
+        folder = Path(files.round(files.last_round()))
         if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # it has begun
             pending.restore_post_scripts(folder, layout.ROUND_DAG)
             _write_rescue(folder, layout.ROUND_DAG)

@@ -10,6 +10,7 @@ from collections.abc import Collection
 
 from htdag.runtime import layout
 from htdag.runtime.dag import judgement, looping
+from htdag.runtime.layout import NodeFiles
 
 _STARTS = "STARTING UP"
 _STAMP = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
@@ -116,7 +117,7 @@ def _scripts(text: str, loops: Collection[str]) -> list[str]:
         return missing
     return [
         f"the {kind} script of node {node} ended with status {status}{_MEANINGS.get(status, '')}: "
-        f"see {layout.logs(node)}/post.log and the output of {layout.POST} in dagman.out"
+        f"see {NodeFiles('', node).post_log} and the output of {layout.POST} in dagman.out"
         for kind, node, status in _SCRIPT.findall(text)
         if status not in (_JUDGED_LOOP if node in loops else _JUDGED)
     ]

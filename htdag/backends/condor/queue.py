@@ -21,6 +21,7 @@ from htdag.backends.condor.session import connected
 from htdag.backends.condor.setup import Setup
 from htdag.errors import BackendError
 from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles, RunFiles
 
 ABANDONED = (
     "its schedd did not answer when it was removed; its jobs are removed as soon as that answers "
@@ -180,7 +181,7 @@ def reconcile(log: JobsLog, cluster: int, now: float) -> None:
 
 def _chunks(run: Path, node: str, lane: int) -> list[int]:
     try:
-        text = (run / layout.chunk_list(node, lane)).read_text(encoding="utf-8")
+        text = Path(NodeFiles(run, node).chunk_list(lane)).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []  # not a node that has a list
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
@@ -318,7 +319,7 @@ def is_halted(run: Path, dag: str) -> bool:
 
 
 def _halt_file(run: Path, dag: str) -> Path:
-    return run / layout.halt(dag)
+    return Path(RunFiles(run).halt(dag))
 
 
 def remove(cluster: int, force: bool) -> None:

@@ -15,8 +15,9 @@ from htdag.backends.base import HALTED, JobState, RunState
 from htdag.backends.condor import dagman_log
 from htdag.backends.condor.bindings import htcondor2
 from htdag.backends.condor.event_log import Event, EventLog
-from htdag.runtime import lanes, layout
-from htdag.runtime.dag import progress, submitfile
+from htdag.runtime import lanes, layout, planfile
+from htdag.runtime.dag import submitfile
+from htdag.runtime.layout import NodeFiles
 
 _KINDS = htcondor2.JobEventType
 _STATES = {
@@ -118,9 +119,10 @@ class JobsLog:
             self._take(event)
         self._hold_submitted()
         for loop in self.loops:
-            number = layout.last_round(str(self._run), loop)
+            files = NodeFiles(self._run, loop)
+            number = files.last_round()
             if number and self.rounds.get(loop, (0, None))[0] != number:
-                folder = self._run / layout.one_round(loop, number)
+                folder = Path(files.round(number))
                 self.rounds[loop] = number, JobsLog(folder, layout.ROUND_DAG)
         for _, log in self.rounds.values():
             log.read_jobs()
@@ -275,7 +277,7 @@ class RunLog(JobsLog):
 
 def loops_of(run: Path) -> list[str]:
     """Return the names of the loops of a run directory."""
-    nodes = progress.read_plan(str(run))["nodes"]
+    nodes = planfile.read(str(run))["nodes"]
     return [node["name"] for node in nodes if node["mode"] == "loop"]
 
 
@@ -291,14 +293,15 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
     loops = loops_of(run)
     found = [dagman_log.explain(text, loops)]
     for loop in loops:
-        number = layout.last_round(str(run), loop)
-        folder = run / layout.one_round(loop, number)
+        files = NodeFiles(run, loop)
+        number = files.last_round()
+        folder = Path(files.round(number))
         begun = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()
-        if begun and not (run / layout.loop_end(loop)).exists():
+        if begun and not Path(files.loop_end).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
             found.append(inner and f"round {number} of {loop}: {inner}")
     if not any(found):
-        final = progress.read_plan(str(run)).get("final")  # which fails as the others have
+        final = planfile.read(str(run)).get("final")  # which fails as the others have
         nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagman_log.failed_nodes(text))
         nodes.pop(str(final), None)
         found = [f"failed: {', '.join(nodes)}"] if nodes else []

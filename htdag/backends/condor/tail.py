@@ -13,7 +13,8 @@ from typing import Any
 
 from htdag.backends.condor.event_log import EventLog
 from htdag.backends.condor.setup import Setup
-from htdag.runtime import lanes, layout
+from htdag.runtime import lanes
+from htdag.runtime.layout import NodeFiles
 
 MOST = 16 << 20
 """How many bytes are fetched at most; of a longer stream these are the last ones."""
@@ -48,7 +49,8 @@ def job_of(run: Path, dag: str, node: str, chunk: str) -> str | None:
         unit = lanes.unit(name)
         if unit.node != node:
             continue
-        lines = (run / layout.chunk_list(*unit)).read_text(encoding="utf-8").splitlines()
+        path = Path(NodeFiles(run, unit.node).chunk_list(unit.lane))
+        lines = path.read_text(encoding="utf-8").splitlines()
         for number, job in jobs.items():
             if number < len(lines) and lines[number].partition(",")[0] == chunk:
                 return job

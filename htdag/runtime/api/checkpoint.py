@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union
 
 from .. import layout
+from ..layout import AttemptFiles
 from ..task import Job
 from .shim import public
+
+if TYPE_CHECKING:
+    from ..formats.task import OperationEntry
+
 
 # Most jobs have no checkpoints, so what these need beside this (an archive, temporary files) is
 # imported where it is used.
@@ -117,24 +122,26 @@ def _relative(file: Any, folder: str) -> str:
 def forget(job: Job) -> None:
     """Make the job's folder, empty, when it begins."""
     if job.program["checkpoints"]:
-        folder = layout.checkpoints(job.node, job.chunk, job.attempt)
+        folder = job.files.checkpoints
         layout.remove_tree(folder)
         os.makedirs(folder, mode=0o700)
-        earlier = of_earlier_attempt(".", job.node, job.chunk, job.attempt)
-        for name in os.listdir(earlier) if earlier else ():
+        earlier = of_earlier_attempt(job.files)
+        if earlier is None:
+            return
+        for name in os.listdir(earlier.checkpoints):
             if name.endswith(".tar"):
                 import shutil
 
-                shutil.copy(os.path.join(earlier, name), os.path.join(folder, name))
+                shutil.copy(os.path.join(earlier.checkpoints, name), os.path.join(folder, name))
 
 
-def of_earlier_attempt(run: str, node: str, chunk: str, attempt: int) -> str:
-    """Return the folder that the last attempt before this one left; "" where there is none."""
-    for earlier in range(attempt - 1, 0, -1):
-        folder = layout.checkpoints(node, chunk, earlier)
-        if os.path.isdir(os.path.join(run, folder)):
-            return folder
-    return ""
+def of_earlier_attempt(files: AttemptFiles) -> Optional[AttemptFiles]:
+    """Return the last attempt before this one that left checkpoints; None where there is none."""
+    for number in range(files.number - 1, 0, -1):
+        earlier = files.node.attempt(files.chunk, number)
+        if os.path.isdir(earlier.checkpoints):
+            return earlier
+    return None
 
 
 class Keeper:
@@ -149,8 +156,7 @@ class Keeper:
     def __init__(self, job: Job) -> None:
         self._works = bool(job.program["checkpoints"])
         self.home = os.getcwd()
-        folder = layout.checkpoints(job.node, job.chunk, job.attempt)
-        self._folder = os.path.abspath(os.path.join(job.root, folder))
+        self._folder = os.path.abspath(job.files.checkpoints)
         self._links = [each["as"] for each in job.program.get("input_files", ())]
         self._scratch = ""
         self._sequence = 0
@@ -162,7 +168,7 @@ class Keeper:
 
             self._scratch = tempfile.mkdtemp(prefix="calls-", dir=os.path.dirname(self.home))
 
-    def over(self, operations: List[Dict[str, Any]], functions: List[Any]) -> List[Any]:
+    def over(self, operations: List[OperationEntry], functions: List[Any]) -> List[Any]:
         """Return the functions of a node, each call in a directory of its own."""
         if not self._works:
             return functions

@@ -103,7 +103,7 @@ def current() -> Optional[Current]:
         key=HERE.cursor.key or None,
         attempt=job.attempt,
         node=job.node,
-        chunk=int(job.chunk),
+        chunk=job.chunk,
         **HERE.granted,
     )
 

@@ -18,9 +18,13 @@ import sys
 import types
 import typing
 from _weakref import ref
-from typing import Any, Callable, Dict, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, TypeVar
 
 from . import static
+
+if TYPE_CHECKING:
+    pass
+
 
 Reducer = Callable[[Any], Any]
 

@@ -12,11 +12,17 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
 from .. import lanes, layout
 from ..data import frames, item_digests, itemfile, recordfile
+from ..layout import AttemptFiles, NodeFiles
 from . import inputs, reusable
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordEnd
+    from ..formats.task import Description
 
 
 class Taken(NamedTuple):
@@ -28,27 +34,24 @@ class Taken(NamedTuple):
     same: bool = False  # whether all that it reads is as in the other run, in the same order
 
 
-def is_wanted(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:
     """Tell whether a node may take something over, has not yet, and none of its jobs has run.
 
     A `lane` of it may on its own.
     """
-    if not node.get("reuse") or os.path.exists(os.path.join(run, _note(node["name"], lane))):
+    files = NodeFiles(run, node["name"])
+    if not node.get("reuse") or os.path.exists(files.taken(lane)):
         return False
-    made = layout.attempts(run, node["name"])
+    made = files.attempts()
     return not made or (bool(lane) and made.keys().isdisjoint(lanes.chunks(node, lane, 0)))
 
 
-def _note(name: str, lane: int) -> str:
-    return layout.kept(name) + (".%d.json" % lane if lane else ".json")
-
-
-def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
+def taken(run: str, node: NodeEntry) -> Optional[Taken]:
     """Return what was taken over of a node's items; None where that is not known yet."""
     found = []
     for unit in lanes.units(node):
         try:
-            path = os.path.join(run, _note(unit.node, unit.lane))
+            path = NodeFiles(run, unit.node).taken(unit.lane)
             content = layout.read_json(path, *Taken._fields)
             found.append(Taken(**{name: content[name] for name in Taken._fields}))
         except FileNotFoundError:
@@ -57,26 +60,26 @@ def taken(run: str, node: Dict[str, Any]) -> Optional[Taken]:
     return Taken(sum(items), sum(reused), sum(unfinished), all(same))
 
 
-def take_over(run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int = 0) -> None:
+def take_over(run: str, node: NodeEntry, reading: inputs.Reading, lane: int = 0) -> None:
     """Make the first attempts of a node's chunks, or a lane's, of what another run has finished."""
-    name = node["name"]
-    pack = reusable.read(os.path.join(run, layout.kept(name)))
+    files = NodeFiles(run, node["name"])
+    pack = reusable.read(files.kept)
     chunks = _Chunks(run, node, reading, lane)
     reused = chunks.fill(pack) if pack.atoms or pack.chunks else 0
     found = chunks.tell(pack, reused)
     content = json.dumps(found._asdict()).encode()
-    layout.write_aside(os.path.join(run, _note(name, lane)), content)
+    layout.write_aside(files.taken(lane), content)
 
 
 class _Chunks:
     """The chunks of a node that is about to be computed, with the content of their items."""
 
-    def __init__(self, run: str, node: Dict[str, Any], reading: inputs.Reading, lane: int) -> None:
-        self._run = run
+    def __init__(self, run: str, node: NodeEntry, reading: inputs.Reading, lane: int) -> None:
+        self._files = NodeFiles(run, node["name"])
         self._node = node
         self._ids: List[List[bytes]] = []
         self._keys: List[List[str]] = []
-        self._descriptions: List[Dict[str, Any]] = []
+        self._descriptions: List[Description] = []
         reader = item_digests.Reader(run)
         self._lane = lane
         self._numbers = lanes.chunks(node, lane, inputs.chunks(run, node))
@@ -86,7 +89,7 @@ class _Chunks:
             items = list(reader.items(description, node))
             self._ids.append([own for _, own in items])
             self._keys.append([key for key, _ in items])
-        program = layout.read_json(os.path.join(run, layout.program(node["name"])), "outputs")
+        program = layout.read_json(self._files.program, "outputs")
         self._whole_only = node["mode"] == "reduce" or any(
             output["split"] == "rank" for output in program["outputs"]
         )
@@ -172,46 +175,49 @@ class _Chunks:
 
     def _fits(self, number: int, found: reusable.Chunk) -> bool:
         """Tell whether returned files of a chunk can be where its values say that they are."""
-        chunk = layout.chunk_name(self._numbers[number])
-        return found.returned in ("", layout.returned(self._node["name"], chunk, 1))
+        return found.returned in ("", self._first_attempt(number).under("").returned)
+
+    def _first_attempt(self, number: int) -> AttemptFiles:
+        return self._files.attempt(self._numbers[number], 1)
 
     def _link(self, number: int, found: reusable.Chunk, pack: reusable.Pack) -> None:
         """Take the files of a chunk as they are."""
         self._describe(number)
-        name, chunk = self._node["name"], layout.chunk_name(self._numbers[number])
+        job = self._first_attempt(number)
         if found.tree is not None:
-            tree = os.path.join(self._run, layout.returned(name, chunk, 1))
-            reusable.link_tree(pack.path(found.tree), tree)
-        for stem, file in zip(self._node["files"], found.files):
-            path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
+            reusable.link_tree(pack.path(found.tree), job.returned)
+        for file, path in zip(found.files, job.outputs(self._node["files"])):
             layout.link_or_copy(pack.path(file), path)
-        for log, path in zip(
-            found.logs, (layout.stdout(name, chunk, 1), layout.stderr(name, chunk, 1))
-        ):
-            layout.link_or_copy(pack.path(log), os.path.join(self._run, path))
-        record = os.path.join(self._run, layout.record(name, chunk, 1))
+        for log, path in zip(found.logs, (job.stdout, job.stderr)):
+            layout.link_or_copy(pack.path(log), path)
         start = found.start
-        recordfile.start(record, name, chunk, 1, start.get("host", ""), start.get("python", ""))
+        recordfile.start(job, start.get("host", ""), start.get("python", ""))
         for entry in found.streams:
-            recordfile.append(record, "streams", entry)
-        end = {key: value for key, value in found.end.items() if key not in ("measured", "killed")}
-        end.update(whole=True, remaining=0, failed=0, reused=found.items)
-        recordfile.append(record, "end", end, sync=True)
+            recordfile.append(job.record, "streams", entry)
+        end: RecordEnd = {
+            **found.end,
+            "whole": True,
+            "remaining": 0,
+            "failed": 0,
+            "reused": found.items,
+        }
+        end.pop("measured", None)
+        end.pop("killed", None)
+        recordfile.append(job.record, "end", end, sync=True)
 
     def _describe(self, number: int) -> None:
         """Write what the first attempt reads: by that, what it gave is known to later runs."""
-        path = layout.chunk(self._node["name"], layout.chunk_name(self._numbers[number]), 1)
         content = json.dumps(self._descriptions[number]).encode()
-        layout.write_aside(os.path.join(self._run, path), content, sync=False)
+        layout.write_aside(self._first_attempt(number).description, content, sync=False)
 
     def _compose(self, number: int, placed: Dict[int, reusable.Atom], pack: reusable.Pack) -> None:
         """Write the files of a first attempt that has some of the items of a chunk."""
-        name, chunk = self._node["name"], layout.chunk_name(self._numbers[number])
+        job = self._first_attempt(number)
+        paths = job.outputs(self._node["files"])
         keys = self._keys[number]
         values, sizes = [], []
         try:
-            for which, stem in enumerate(self._node["files"]):
-                path = os.path.join(self._run, layout.output(name, chunk, 1, stem))
+            for which, path in enumerate(paths):
                 writer = itemfile.ItemWriter(path)
                 try:
                     for position in sorted(placed):
@@ -227,17 +233,16 @@ class _Chunks:
                     writer.discard()
         except (OSError, itemfile.DamagedFile):
             # It can be computed: no reason to fail.
-            for stem in self._node["files"]:
+            for path in paths:
                 with contextlib.suppress(FileNotFoundError):
-                    os.remove(os.path.join(self._run, layout.output(name, chunk, 1, stem)))
+                    os.remove(path)
             placed.clear()
             return
         self._describe(number)
         done = sum(len(atom.ids) for atom in placed.values())
-        record = os.path.join(self._run, layout.record(name, chunk, 1))
         python = "%s %s" % (sys.version.split()[0], sys.executable)
-        recordfile.start(record, name, chunk, 1, os.uname().nodename, python)
-        end = {
+        recordfile.start(job, os.uname().nodename, python)
+        end: RecordEnd = {
             "items": len(keys),
             "done": done,
             "failed": 0,
@@ -249,10 +254,10 @@ class _Chunks:
             "reused": done,
         }
         if self._node["carries_files"]:
-            stems = (layout.output(name, chunk, 1, stem) for stem in self._node["files"])
-            found = [itemfile.references([os.path.join(self._run, stem)]) for stem in stems]
-            end.update(returned=0, carrying=[sum(map(bool, each)) for each in found])
-        recordfile.append(record, "end", end, sync=True)
+            found = [itemfile.references([path]) for path in paths]
+            end["returned"] = 0
+            end["carrying"] = [sum(map(bool, each)) for each in found]
+        recordfile.append(job.record, "end", end, sync=True)
 
 
 class _Moved:

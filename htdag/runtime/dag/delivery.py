@@ -8,15 +8,20 @@ import json
 import os
 import stat
 from collections import Counter
-from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from .. import layout
 from ..data import itemfile
+from ..layout import NodeFiles
+
+if TYPE_CHECKING:
+    from ..formats.plan import DeliveredFile, NodeEntry
+    from ..formats.task import FileReference
 
 _PIECE = 1 << 20
 
 
-def deliver(run: str, node: Dict[str, Any], states: Iterable[Any]) -> str:
+def deliver(run: str, node: NodeEntry, states: Iterable[Any]) -> str:
     """Put the files that a node's functions returned where they are wanted; note that it was done.
 
     In a folder a file has its own name; where several there would have the same one, the keys of
@@ -35,7 +40,7 @@ def deliver(run: str, node: Dict[str, Any], states: Iterable[Any]) -> str:
     return problem
 
 
-def deliver_again(run: str, node: Dict[str, Any], states: Iterable[Any]) -> List[str]:
+def deliver_again(run: str, node: NodeEntry, states: Iterable[Any]) -> List[str]:
     """Put those files again that are not as they were put, and return where they were missing.
 
     Nothing is done for a node whose files were not put yet. Raises `OSError` where one cannot be.
@@ -56,7 +61,7 @@ def deliver_again(run: str, node: Dict[str, Any], states: Iterable[Any]) -> List
     return missing
 
 
-def _wanted(run: str, node: Dict[str, Any], states: Iterable[Any]) -> Iterator[Tuple[str, str]]:
+def _wanted(run: str, node: NodeEntry, states: Iterable[Any]) -> Iterator[Tuple[str, str]]:
     """Yield each file that the jobs of a node made and that is wanted elsewhere, and where.
 
     Of a directory these are the files in it, and itself if there are none.
@@ -104,27 +109,28 @@ def _holds_the_same(one: str, other: str) -> bool:
                 return True
 
 
-def _note(run: str, node: Dict[str, Any], problem: str, put: Dict[str, List[int]]) -> None:
-    content = json.dumps({"problem": problem, "files": put}).encode()
-    layout.write_aside(os.path.join(run, layout.delivered(node["name"])), content)
+def _note(run: str, node: NodeEntry, problem: str, put: Dict[str, List[int]]) -> None:
+    content: DeliveredFile = {"problem": problem, "files": put}
+    path = NodeFiles(run, node["name"]).delivered
+    layout.write_aside(path, json.dumps(content).encode())
 
 
-def _noted(run: str, node: Dict[str, Any]) -> Dict[str, Any]:
-    path = os.path.join(run, layout.delivered(node["name"]))
-    found: Dict[str, Any] = layout.read_json(path, "problem", "files")
+def _noted(run: str, node: NodeEntry) -> DeliveredFile:
+    path = NodeFiles(run, node["name"]).delivered
+    found: DeliveredFile = layout.read_json(path, "problem", "files")
     return found
 
 
-def problem_of(run: str, node: Dict[str, Any]) -> Optional[str]:
+def problem_of(run: str, node: NodeEntry) -> Optional[str]:
     """Return what went wrong last time, "" if nothing, None where nothing was put yet."""
     try:
-        return str(_noted(run, node)["problem"])
+        return _noted(run, node)["problem"]
     except FileNotFoundError:
         return None
 
 
 def _target(
-    rules: List[List[str]], key: str, file: Dict[str, Any], often: bool, taken: Dict[str, str]
+    rules: List[List[str]], key: str, file: FileReference, often: bool, taken: Dict[str, str]
 ) -> str:
     """Return where a file is to be put; "" where no rule is for it."""
     name = file["name"]
@@ -145,29 +151,24 @@ def _target(
     return found
 
 
-def is_left(run: str, node: Dict[str, Any]) -> bool:
+def is_left(run: str, node: NodeEntry) -> bool:
     """Tell whether a node whose items are all done has its files still to be delivered."""
     if not node["delivers"]:
         return False
     return problem_of(run, node) != ""
 
 
-def _files(
-    run: str, node: Dict[str, Any], states: Iterable[Any]
-) -> Iterable[Tuple[str, Dict[str, Any]]]:
+def _files(run: str, node: NodeEntry, states: Iterable[Any]) -> Iterable[Tuple[str, FileReference]]:
     """Yield each file that the jobs of a node made, once, with the key of its item."""
     seen = set()
+    files = NodeFiles(run, node["name"])
     for state in states:
-        chunk = layout.chunk_name(state.number)
-        numbers = [attempt.number for attempt in state.attempts]
-        if not numbers:
+        jobs = [files.attempt(state.number, attempt.number) for attempt in state.attempts]
+        if not jobs:
             continue
-        folders = tuple(layout.returned(node["name"], chunk, number) + "/" for number in numbers)
+        folders = tuple(job.under("").returned + "/" for job in jobs)
         for stem in node["files"]:
-            paths = [
-                os.path.join(run, layout.output(node["name"], chunk, number, stem))
-                for number in numbers
-            ]
+            paths = [job.output(stem) for job in jobs]
             for key, references in itemfile.references_by_key(paths):
                 for file in map(json.loads, references):
                     if file.get("at", "").startswith(folders) and file["at"] not in seen:

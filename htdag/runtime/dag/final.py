@@ -10,13 +10,18 @@ import json
 import os
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
-from .. import layout, process
+from .. import layout, planfile, process
 from ..code import image
 from ..data import recordfile
 from ..job import report
-from . import progress
+from ..layout import NodeFiles
+
+if TYPE_CHECKING:
+    from ..formats.plan import Manifest
+    from ..formats.record import FinalEntry, FinalError, RecordError
+    from ..formats.task import FinalFunction, FinalProgram
 
 DONE, REMOVED, HALTED = 0, 4, 6  # DAGMan's $DAG_STATUS; all others are failures
 _MOST_ERRORS = 1_000
@@ -66,14 +71,14 @@ def final(node: str, status: int) -> int:
     """
     if status not in (REMOVED, HALTED):
         state = "done" if status == DONE else "failed"
-        wanted = layout.read_json(layout.program(node), "functions")["functions"]
-        for number, entry in enumerate(wanted):
+        program: FinalProgram = layout.read_json(NodeFiles("", node).program, "functions")
+        for number, entry in enumerate(program["functions"]):
             if entry["when"] == ("success" if status == DONE else "failure"):
                 _call(node, number, entry, state)
     return 0 if status == DONE else 1
 
 
-def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
+def _call(node: str, number: int, entry: FinalFunction, state: str) -> None:
     """Call one function in a process of its own, and note how it went."""
     stem = _next_stem(node)
     sys.stdout.flush()
@@ -83,14 +88,14 @@ def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
     me = os.getpid()
     child = os.fork()
     if child == 0:
-        error = None
+        raised: Optional[FinalError] = None
         try:
             process.die_with_parent(me)
             os.close(read)
             _redirect(stem)
             _function(node, number)(_summary(state))
         except BaseException as problem:
-            error = {
+            raised = {
                 "type": report.type_name(problem),
                 "message": report.text_of(problem),
                 "traceback": report.user_traceback(problem),
@@ -99,17 +104,18 @@ def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
             with os.fdopen(write, "w") as pipe:
-                json.dump({"error": error}, pipe)
+                json.dump({"error": raised}, pipe)
             os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:
         said = pipe.read()
     _, died = os.waitpid(child, 0)
+    error: Optional[FinalError]
     try:
         error = json.loads(said)["error"]
     except ValueError:
         error = {"type": "ProcessDied", "message": report.describe_exit(died), "traceback": ""}
-    content = {
+    content: FinalEntry = {
         "when": entry["when"],
         "function": entry["name"],
         "stem": os.path.basename(stem),
@@ -117,13 +123,13 @@ def _call(node: str, number: int, entry: Dict[str, Any], state: str) -> None:
         "seconds": round(time.monotonic() - begun, 6),
         "error": error,
     }
-    recordfile.append(layout.final_record(node), "final", content, sync=True)
+    recordfile.append(NodeFiles("", node).final_record, "final", content, sync=True)
 
 
 def _next_stem(node: str) -> str:
     """Return the path for the output of the next call, without its suffix."""
-    number = sum(1 for _ in recordfile.lines(layout.final_record(node))) + 1
-    return "%s/%04d" % (layout.logs(node), number)
+    number = sum(1 for _ in recordfile.final_calls(NodeFiles("", node).final_record)) + 1
+    return "%s/%04d" % (NodeFiles("", node).logs, number)
 
 
 def _redirect(stem: str) -> None:
@@ -134,29 +140,34 @@ def _redirect(stem: str) -> None:
 
 
 def _function(node: str, number: int) -> Any:
-    return image.enter(os.getcwd(), layout.payload(node), "")["functions"][number]
+    return image.enter(os.getcwd(), NodeFiles("", node).payload, "")["functions"][number]
 
 
 def _summary(state: str) -> RunSummary:
     """Return how the run in the current directory has ended."""
     path = os.getcwd()
-    tag = layout.read_json(layout.RUN, "tag")["tag"]
+    manifest: Manifest = layout.read_json(layout.RUN, "tag")
     runs = os.path.dirname(path)
     if os.path.basename(runs) == "runs":
         # So that htdag.load(tag) finds the run, also where DAGMan knows nothing of the setting.
         os.environ.setdefault("HTDAG_HOME", os.path.dirname(runs))
-    return RunSummary(tag, path, state, tuple(_errors()))
+    return RunSummary(manifest["tag"], path, state, tuple(_errors()))
+
+
+def _summary_error(error: RecordError, texts: Dict[str, str]) -> SummaryError:
+    trace = recordfile.whole_traceback(error["traceback"], texts)
+    return SummaryError(error["stage"], error["key"], error["type"], error["message"], trace)
 
 
 def _errors() -> List[SummaryError]:
     found: List[SummaryError] = []
-    for node in progress.read_plan(".")["nodes"]:
-        for chunk, attempts in sorted(layout.attempts(".", node["name"]).items()):
-            path = layout.record(node["name"], layout.chunk_name(chunk), attempts[-1])
-            for line in recordfile.lines(path):
+    for node in planfile.read(".")["nodes"]:
+        files = NodeFiles(".", node["name"])
+        for chunk, attempts in sorted(files.attempts().items()):
+            texts: Dict[str, str] = {}
+            for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
                 if "error" in line:
-                    error = line["error"]
-                    found.append(SummaryError(*(error[name] for name in SummaryError._fields)))
+                    found.append(_summary_error(line["error"], texts))
                     if len(found) == _MOST_ERRORS:
                         return found
     return found

@@ -9,14 +9,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
 from .. import chunking, download, file_references, layout
 from ..data import itemfile
 from ..data.keyed import BY_HASH
+from ..layout import NodeFiles, RunFiles
 
-Plan = Dict[str, Any]
-Parts = List[Dict[str, Any]]
+if TYPE_CHECKING:
+    from ..formats.plan import ChunkingFile, NodeEntry, Plan, StreamEntry
+    from ..formats.record import RecordEnd
+    from ..formats.task import BindParts, Description, Part, Ranges, StreamParts
+
+Parts = List["Part"]
 
 
 class Cell(NamedTuple):
@@ -32,23 +37,22 @@ class Outcome(NamedTuple):
     """A chunk of a parent: the numbers of its sound attempts, and the ends of their records."""
 
     attempts: List[int]
-    ends: List[Dict[str, Any]]
+    ends: List[RecordEnd]
 
 
 Outcomes = Dict[str, List[Outcome]]
 
 
-def chunks(run: str, node: Dict[str, Any]) -> int:
+def chunks(run: str, node: NodeEntry) -> int:
     """Return how many chunks a node has; where data decides and is not there yet, an estimate."""
-    if not node["dynamic"]:
-        return int(node["chunks"])
-    stored = _stored(run, node["name"])
-    return int(node["chunks"] if stored is None else stored["chunks"])
+    stored = _stored(run, node["name"]) if node["dynamic"] else None
+    return node["chunks"] if stored is None else stored["chunks"]
 
 
-def _stored(run: str, name: str) -> Optional[Dict[str, Any]]:
+def _stored(run: str, name: str) -> Optional[ChunkingFile]:
     try:
-        found: Dict[str, Any] = layout.read_json(os.path.join(run, layout.chunking(name)), "chunks")
+        path = NodeFiles(run, name).chunking
+        found: ChunkingFile = layout.read_json(path, "chunks", "boundaries")
         return found
     except FileNotFoundError:
         return None
@@ -68,15 +72,13 @@ class Reading:
         the plan knows enough: then the first attempts are taken to do everything.
     """
 
-    def __init__(
-        self, run: str, plan: Plan, node: Dict[str, Any], outcomes: Optional[Outcomes]
-    ) -> None:
+    def __init__(self, run: str, plan: Plan, node: NodeEntry, outcomes: Optional[Outcomes]) -> None:
         self._run = run
         self._plan = plan
         self._node = node
         self._outcomes = outcomes
         source = node["input"]
-        self._view: str = source["view"]
+        self._view = source["view"]
         self._plain = source["plain"]
         self._by_cell = node["mode"] == "reduce" or node["by_chunk"]
         # In lanes a chunk reads that of the node before it, whose other chunks may not be there.
@@ -103,12 +105,12 @@ class Reading:
             return list(range(node["chunks"] + 1))
         name = node["name"]
         stored = _stored(self._run, name)
-        if stored is not None and layout.attempts(self._run, name):
+        if stored is not None and NodeFiles(self._run, name).attempts():
             # The chunks that jobs have worked on stay what they are.
             return list(stored["boundaries"])
         found = self._new_boundaries()
         content = json.dumps({"chunks": len(found) - 1, "boundaries": found})
-        layout.write_aside(os.path.join(self._run, layout.chunking(name)), content.encode())
+        layout.write_aside(NodeFiles(self._run, name).chunking, content.encode())
         return found
 
     def _new_boundaries(self) -> List[int]:
@@ -124,7 +126,7 @@ class Reading:
         counts = [cell.values for cell in self._streams[0]] if plainly else []
         return chunking.boundaries(total, node["size"], node["per_job"], node["most"], counts)
 
-    def describe(self, number: int, todo: Any) -> Tuple[Dict[str, Any], List[str]]:
+    def describe(self, number: int, todo: Ranges) -> Tuple[Description, List[str]]:
         """Return the description of one job, and the files to transfer with it.
 
         Parameters
@@ -136,7 +138,7 @@ class Reading:
         """
         source = self._node["input"]
         transfer: Dict[str, None] = {}
-        streams: List[Dict[str, Any]]
+        streams: List[StreamParts]
         start, stop = self._boundaries[number], self._boundaries[number + 1]
         counted = True
         if self._plain:
@@ -161,7 +163,7 @@ class Reading:
                 }
                 for cells, total, (first, last) in zip(self._streams, self._totals, ranges)
             ]
-        description = {
+        description: Description = {
             "view": self._view,
             "number": source["number"],
             "reverse": source["reverse"],
@@ -189,13 +191,12 @@ class Reading:
         return brought
 
     def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
-        name = self._node["name"]
-        items = layout.source_items(name, layout.chunk_name(number))
+        items = NodeFiles("", self._node["name"]).source_items(number)
         transfer[items] = None
         cell = Cell([items], stop - start, self._node["input"]["carries"])
         return [self._part(cell, None, transfer)]
 
-    def _binds(self, transfer: Dict[str, None]) -> Dict[str, Any]:
+    def _binds(self, transfer: Dict[str, None]) -> Dict[str, BindParts]:
         return {
             name: {
                 "stage": bind["stage"],
@@ -206,7 +207,7 @@ class Reading:
         }
 
     def _cells(
-        self, stream: Dict[str, Any], *, part: Optional[int] = None, counted: bool = False
+        self, stream: StreamEntry, *, part: Optional[int] = None, counted: bool = False
     ) -> List[Cell]:
         """Return the cells of a stream, or those of one part of the chunks of its node.
 
@@ -222,9 +223,7 @@ class Reading:
         outcomes = self._outcomes[parent["name"]]
         return outcome_cells(self._run, self._plan, stream, outcomes, part=part, counted=counted)
 
-    def _part(
-        self, cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]
-    ) -> Dict[str, Any]:
+    def _part(self, cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]) -> Part:
         """Describe values of a cell, and note what has to be transferred to read them."""
         for file in cell.files:
             transfer[file] = None
@@ -233,7 +232,7 @@ class Reading:
             for references in found if span is None else itertools.islice(found, *span):
                 for reference in references:
                     transfer[file_references.sent(reference)] = None
-        part: Dict[str, Any] = {"files": cell.files, "range": span}
+        part: Part = {"files": cell.files, "range": span}
         if cell.number is not None:
             part["number"] = cell.number + (span[0] if span else 0)
         return part
@@ -254,17 +253,18 @@ class Reading:
 def outcome_cells(
     run: str,
     plan: Plan,
-    stream: Dict[str, Any],
+    stream: StreamEntry,
     outcomes: List[Outcome],
     *,
     part: Optional[int] = None,
     counted: bool = True,
 ) -> List[Cell]:
     """Return the cells of a stream that a node has written, or those of one part of its chunks."""
-    parent = plan["by_name"][stream["node"]]
+    parent = plan["by_name"][stream["node"] or ""]
+    files = NodeFiles("", parent["name"])
     return [
         Cell(
-            _files(parent["name"], number, outcome.attempts, stem),
+            _files(files, number, outcome.attempts, stem),
             _count(run, parent, number, outcome, stem) if counted else -1,
             _carries(parent, outcome, stem),
         )
@@ -273,7 +273,7 @@ def outcome_cells(
     ]
 
 
-def _stems(parent: Dict[str, Any], stage: str, part: Optional[int]) -> List[str]:
+def _stems(parent: NodeEntry, stage: str, part: Optional[int]) -> List[str]:
     parts = parent["parts"].get(stage, 0)
     stems = [stage] if not parts else [layout.part(stage, number) for number in range(parts)]
     return stems if part is None else stems[part : part + 1]
@@ -289,7 +289,7 @@ def _source_cells(plan: Plan, name: str) -> List[Cell]:
         ]
     return [
         Cell(
-            [layout.stored_items(name, number)],
+            [RunFiles().stored_items(name, number)],
             edges[number + 1] - edges[number],
             source["carries"],
         )
@@ -297,34 +297,36 @@ def _source_cells(plan: Plan, name: str) -> List[Cell]:
     ]
 
 
-def _planned_cells(parent: Dict[str, Any], stage: str, stems: List[str]) -> List[Cell]:
+def _planned_cells(parent: NodeEntry, stage: str, stems: List[str]) -> List[Cell]:
     edges = parent["boundaries"]
     combines = parent["mode"] == "reduce"  # then each job gives one value
     cells = []
+    files = NodeFiles("", parent["name"])
     for number in range(parent["chunks"]):
-        count = edges[number + 1] - edges[number] if stage in parent["known"] else -1
-        count = 1 if combines else count
+        count = 1 if combines else -1
+        if edges and stage in parent["known"] and not combines:
+            count = edges[number + 1] - edges[number]
         for position, stem in enumerate(stems):
             of = len(stems)
             share = count if of == 1 else chunking.share_of(count, position, of)
-            cells.append(Cell(_files(parent["name"], number, [1], stem), share))
+            cells.append(Cell(_files(files, number, [1], stem), share))
     return cells
 
 
-def _files(node: str, chunk: int, attempts: List[int], stem: str) -> List[str]:
-    return [layout.output(node, layout.chunk_name(chunk), number, stem) for number in attempts]
+def _files(files: NodeFiles, chunk: int, attempts: List[int], stem: str) -> List[str]:
+    return [files.attempt(chunk, number).output(stem) for number in attempts]
 
 
-def _count(run: str, parent: Dict[str, Any], chunk: int, outcome: Outcome, stem: str) -> int:
+def _count(run: str, parent: NodeEntry, chunk: int, outcome: Outcome, stem: str) -> int:
     which = parent["files"].index(stem)
     done = sum(end["done"] for end in outcome.ends)
     if len(outcome.ends) == 1 or all(end["items"] in (None, done) for end in outcome.ends):
-        return sum(int(end["values"][which]) for end in outcome.ends)
+        return sum(end["values"][which] for end in outcome.ends)
     # Attempts that overlap; where two hold the same item one of them counts.
-    paths = _files(parent["name"], chunk, outcome.attempts, stem)
-    return itemfile.merged_count([os.path.join(run, path) for path in paths])
+    files = NodeFiles(run, parent["name"])
+    return itemfile.merged_count(_files(files, chunk, outcome.attempts, stem))
 
 
-def _carries(parent: Dict[str, Any], outcome: Outcome, stem: str) -> bool:
+def _carries(parent: NodeEntry, outcome: Outcome, stem: str) -> bool:
     which = parent["files"].index(stem)
     return any(end["carrying"][which] for end in outcome.ends if "carrying" in end)

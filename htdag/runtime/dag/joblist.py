@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from .. import lanes
+from .. import lanes, planfile
 from . import memory, postlog, prepare, progress, submitfile
 
 
@@ -16,7 +16,7 @@ def renew(run: str, name: str) -> int:
     """
     unit = lanes.unit(name)
     try:
-        plan = progress.read_plan(run)
+        plan = planfile.read(run)
         node = plan["by_name"][unit.node]
         missing = [
             parent.name
@@ -42,7 +42,7 @@ def memory_of(run: str, name: str) -> int:
     The submit description has it too, but HTCondor has begun to read the one from before.
     """
     try:
-        node = progress.read_plan(run)["by_name"][name]
+        node = planfile.read(run)["by_name"][name]
         learnt = memory.learn(run, node)
     except Exception:
         postlog.note_failure(run, lanes.Unit(name), "memory: ")

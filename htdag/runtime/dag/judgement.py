@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Tuple
 
 from .. import lanes, layout
 from ..lanes import Unit
+from ..layout import NodeFiles
 from . import delivery, memory, prepare, progress
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry, Plan
 
 NO_RETRY = 4
 """The exit status of a POST script for a node that another try would not help."""
@@ -23,9 +26,7 @@ class Verdict(NamedTuple):
     hopeless: bool = False  # no job found an environment that fits: another try would not either
 
 
-def judge(
-    run: str, plan: progress.Plan, node: Dict[str, Any], *, last_try: bool, lane: int = 0
-) -> Verdict:
+def judge(run: str, plan: Plan, node: NodeEntry, *, last_try: bool, lane: int = 0) -> Verdict:
     """Decide whether a node, or a lane of it, is done, and prepare what comes next.
 
     On success the lists of its children are brought up to date; else its own list is cut to what
@@ -41,13 +42,13 @@ def judge(
         text += "; the environment does not fit"
     elif left and last_try and node["on_error"] == "skip":
         errors, items = _failed_items(run, node, states)
-        limit = node["max_errors"]
+        limit = node["max_errors"] or 0
         allowed = limit * items if isinstance(limit, float) else limit
         untouched = [state for state in left if not state.attempts or state.mismatch]
         succeeded = errors <= allowed and not untouched
         if succeeded:
             content = json.dumps({"items": errors}).encode()
-            layout.write_aside(os.path.join(run, layout.skipped(node["name"])), content)
+            layout.write_aside(NodeFiles(run, node["name"]).skipped, content)
         text += "; %d of %d items failed, %g allowed" % (errors, items, allowed)
     for state in states:
         for problem in state.damaged:
@@ -71,13 +72,12 @@ def judge(
     return Verdict(succeeded, states, text, hopeless)
 
 
-def _failed_items(
-    run: str, node: Dict[str, Any], states: List[progress.ChunkState]
-) -> Tuple[int, int]:
+def _failed_items(run: str, node: NodeEntry, states: List[progress.ChunkState]) -> Tuple[int, int]:
     """Return how many items of a node are not done, and how many it has."""
     errors = 0
+    files = NodeFiles(run, node["name"])
     for state in (state for state in states if not state.complete):
-        ranges = progress.ranges_left(run, node, layout.chunk_name(state.number), state.attempts)
+        ranges = progress.ranges_left(files, node, state.number, state.attempts)
         errors += sum(last - first + 1 for first, last in ranges or [(0, 0)])
     items = sum(
         attempts[0].end["items"] or 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Tuple
 
-from .. import lanes, layout
+from .. import lanes, layout, planfile
 from ..data import recordfile
+from ..layout import NodeFiles
 from . import prepare, progress, rounds
-from .progress import Plan
+
+if TYPE_CHECKING:
+    from ..formats.plan import LoopEnd, NodeEntry, Plan
 
 DONE, AGAIN, FAILED, STOP = 0, 1, 2, 3
 """What the POST script of a loop ends with; DAGMan tries the node again after `AGAIN` only."""
@@ -22,15 +25,15 @@ class Verdict(NamedTuple):
     text: str
 
 
-def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
+def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
     """Decide whether a loop is over, and prepare what comes next: a round, or what is after it.
 
     To be called when no job of the round is running; ``returned`` is 0 where its DAG succeeded.
     """
-    name = node["name"]
-    number = layout.last_round(run, name)
-    folder = os.path.join(run, layout.one_round(name, number))
-    inner = progress.read_plan(folder)
+    files = NodeFiles(run, node["name"])
+    number = files.last_round()
+    folder = files.round(number)
+    inner = planfile.read(folder)
     left = [each["name"] for each in inner["nodes"] if not progress.is_done(folder, each)]
     if left:
         if returned == 0 and not os.path.exists(
@@ -40,17 +43,18 @@ def judge(run: str, plan: Plan, node: Dict[str, Any], returned: int) -> Verdict:
             return Verdict(AGAIN, "round %d is still to come" % number)
         text = "round %d failed: %s" % (number, ", ".join(left))
         return Verdict(STOP if node["on_error"] == "stop" else FAILED, text)
-    over = _answer(folder, inner) if node["loop"]["until"] else None
-    if over is None and node["loop"]["until"]:
+    repeats = planfile.loop(node)
+    over = _answer(folder, inner) if repeats["until"] else None
+    if over is None and repeats["until"]:
         # The item that is the state was let go, by on_error="skip".
         return Verdict(FAILED, "round %d has no state, of which until could be asked" % number)
-    if not over and number < node["loop"]["max_rounds"]:
+    if not over and number < repeats["max_rounds"]:
         given = prepare.given_to_round(run, plan, node, number + 1)
         rounds.make(run, node, number + 1, given, prepare.lay_out)
         return Verdict(AGAIN, "round %d is done; round %d is next" % (number, number + 1))
     _end(run, plan, node, number, over)
     why = "until holds" if over else "that is the most"
-    if node["loop"]["until"] and not over:
+    if repeats["until"] and not over:
         why += ", and until does not hold"
     return Verdict(DONE, "round %d is done: %s" % (number, why))
 
@@ -60,20 +64,20 @@ def _answer(folder: str, plan: Plan) -> Optional[bool]:
     found: Optional[bool] = None
     for node in plan["nodes"]:
         if node["check"]:
-            for chunk, attempts in layout.attempts(folder, node["name"]).items():
+            files = NodeFiles(folder, node["name"])
+            for chunk, attempts in files.attempts().items():
                 for attempt in attempts:
-                    path = layout.record(node["name"], layout.chunk_name(chunk), attempt)
-                    for line in recordfile.lines(os.path.join(folder, path)):
+                    for line in recordfile.lines(files.attempt(chunk, attempt).record):
                         found = line.get("until", found)
     return found
 
 
-def _end(run: str, plan: Plan, node: Dict[str, Any], number: int, over: Optional[bool]) -> None:
+def _end(run: str, plan: Plan, node: NodeEntry, number: int, over: Optional[bool]) -> None:
     """Make the last state the outcome of the loop, and prepare the nodes after it."""
     state = prepare.state_after(run, node, number)
     rounds.publish_outcome(run, node, number, [(cell.files, cell.values) for cell in state.cells])
-    content = json.dumps({"rounds": number, "until": over})
-    layout.write_aside(os.path.join(run, layout.loop_end(node["name"])), content.encode())
+    end: LoopEnd = {"rounds": number, "until": over}
+    layout.write_aside(NodeFiles(run, node["name"]).loop_end, json.dumps(end).encode())
     for child in lanes.children(plan, lanes.Unit(node["name"])):
         prepare.update_child(run, plan, child, {})
 
@@ -87,11 +91,12 @@ def last_rounds(
     """
     for node in plan["nodes"]:
         if node["mode"] == "loop":
-            last = layout.last_round(run, node["name"])
+            files = NodeFiles(run, node["name"])
+            last = files.last_round()
             first = 1 if most is None else max(1, last - most + 1)
             for number in range(first, last + 1):
-                folder = os.path.join(run, layout.one_round(node["name"], number))
-                inner = progress.read_plan(folder)
+                folder = files.round(number)
+                inner = planfile.read(folder)
                 yield (number,), folder, inner
                 for numbers, deeper, plan_there in last_rounds(folder, inner, most):
                     yield (number, *numbers), deeper, plan_there

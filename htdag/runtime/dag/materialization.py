@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-from typing import Any, Dict, Iterable, List
+from typing import TYPE_CHECKING, Iterable, List
 
 from .. import layout
 from ..lanes import Unit
+from ..layout import NodeFiles
 from . import postlog
+
+if TYPE_CHECKING:
+    from ..formats.plan import AtOnceFile, NodeEntry
 
 # HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
 LONGEST_MATERIALIZED = 65_000
@@ -22,9 +25,7 @@ max_materialize = 10000
 _LIMITS = ("max_materialize", "max_idle")
 
 
-def drop_late_materialization(
-    run: str, node: Dict[str, Any], lane: int, lines: Iterable[str]
-) -> None:
+def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Iterable[str]) -> None:
     """Take late materialisation out of a submit description, if a list has lines too long for it.
 
     Where that takes out a limit that was asked for, it is noted for the user.
@@ -32,7 +33,7 @@ def drop_late_materialization(
     longest = max(map(len, lines), default=0)
     if longest <= LONGEST_MATERIALIZED:
         return
-    path = os.path.join(run, layout.submit(node["name"]))
+    path = NodeFiles(run, node["name"]).submit
     with open(path, encoding="utf-8") as file:
         before = file.readlines()
     out = [line for line in before if line.startswith(_LIMITS)]
@@ -43,8 +44,9 @@ def drop_late_materialization(
     if node["max_materialize"] is None:
         names = [name for name in names if name != "max_materialize"]  # htdag's own
     if names:
-        content = json.dumps({"limits": names, "characters": longest}).encode()
-        layout.write_aside(os.path.join(run, layout.at_once(node["name"])), content)
+        content: AtOnceFile = {"limits": names, "characters": longest}
+        path = NodeFiles(run, node["name"]).at_once
+        layout.write_aside(path, json.dumps(content).encode())
         text = (
             "submit description without %s: a job reads so many files (%d characters of names) "
             "that HTCondor must take all jobs at once"
@@ -56,9 +58,7 @@ def drop_late_materialization(
 def limits_left_out(run: str, name: str) -> List[str]:
     """Return which limits a node was submitted without, although they were asked for."""
     try:
-        names: List[str] = layout.read_json(os.path.join(run, layout.at_once(name)), "limits")[
-            "limits"
-        ]
+        content: AtOnceFile = layout.read_json(NodeFiles(run, name).at_once, "limits")
     except FileNotFoundError:
         return []
-    return names
+    return content["limits"]

@@ -7,16 +7,19 @@ the job alone: the next attempt would ask for the old amount, and be evicted onc
 from __future__ import annotations
 
 import math
-import os
-from typing import Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Iterator, Optional
 
-from .. import layout
 from ..data import recordfile
+from ..layout import NodeFiles
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordError
 
 _SIGKILL = "signal 9 "
 
 
-def learn(run: str, node: Dict[str, Any]) -> str:
+def learn(run: str, node: NodeEntry) -> str:
     """Raise a node's ``request_memory`` to what its jobs were seen to need; say so, or return "".
 
     That is the most that any of its jobs asked for in the end; and where memory ran out inside a
@@ -39,12 +42,12 @@ def learn(run: str, node: Dict[str, Any]) -> str:
     return "later attempts ask for %d MB of memory" % wanted
 
 
-def _seen(run: str, node: Dict[str, Any], raised: Optional[float]) -> Iterator[int]:
-    for chunk, attempts in layout.attempts(run, node["name"]).items():
+def _seen(run: str, node: NodeEntry, raised: Optional[float]) -> Iterator[int]:
+    files = NodeFiles(run, node["name"])
+    for chunk, attempts in files.attempts().items():
         for attempt in attempts:
-            path = layout.record(node["name"], layout.chunk_name(chunk), attempt)
             ran_out = False
-            for line in recordfile.lines(os.path.join(run, path)):
+            for line in recordfile.lines(files.attempt(chunk, attempt).record):
                 if "start" in line:
                     yield line["start"].get("request_memory") or 0
                 elif "error" in line:
@@ -54,7 +57,7 @@ def _seen(run: str, node: Dict[str, Any], raised: Optional[float]) -> Iterator[i
                     yield math.ceil((line["end"].get("peak_kb") or 0) / 1024)
 
 
-def _is_of_memory(error: Dict[str, Any]) -> bool:
+def _is_of_memory(error: RecordError) -> bool:
     if error["type"] == "ProcessDied":
         return _SIGKILL in error["message"]
-    return str(error["type"]).endswith("MemoryError")
+    return error["type"].endswith("MemoryError")

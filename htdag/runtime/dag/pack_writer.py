@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from .. import layout
+from .. import layout, task
 from ..data import item_digests, itemfile, recordfile
+from ..layout import AttemptFiles, NodeFiles
 from . import progress, reusable
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordStart
 
 Keep = Callable[[str], bool]
 
@@ -29,7 +34,7 @@ class PackWriter:
         os.fsync(self._index.fileno())
         self._index.close()
 
-    def add_node(self, run: str, node: Dict[str, Any], keep: Optional[Keep] = None) -> None:
+    def add_node(self, run: str, node: NodeEntry, keep: Optional[Keep] = None) -> None:
         """Add what a node of a run has finished, but for items that `keep` refuses by key.
 
         No job of the run may be running.
@@ -64,15 +69,16 @@ class PackWriter:
     def _add_chunk(
         self,
         run: str,
-        node: Dict[str, Any],
+        node: NodeEntry,
         state: progress.ChunkState,
         reader: item_digests.Reader,
         keep: Optional[Keep],
     ) -> Optional[Tuple[List[bytes], List[str]]]:
         """Add what is finished of a chunk; return what it reads, None where nobody can tell."""
-        name, chunk = node["name"], layout.chunk_name(state.number)
-        description = _description(run, name, chunk, state.last_attempt)
-        if description is None:
+        files = NodeFiles(run, node["name"])
+        try:
+            description = task.read_description(files.attempt(state.number, state.last_attempt))
+        except FileNotFoundError:
             return None
         try:
             items = list(reader.items(description, node))
@@ -87,14 +93,16 @@ class PackWriter:
             done = set()
         attempts = state.attempts[-1:] if node["mode"] == "reduce" else state.attempts
         if not refused and len(attempts) == 1 and state.complete:
-            self._add_whole(run, node, chunk, attempts[0].number, ids, keys)
+            job = files.attempt(state.number, attempts[0].number)
+            self._add_whole(job, node, ids, keys)
             if node["returns_files"]:
                 done = set(range(len(ids)))
         # Values say where returned files are: in the folder of their chunk.
         if node["mode"] != "reduce" and not node["returns_files"]:
             taken: Dict[int, reusable.Atom] = {}
             for attempt in attempts:
-                for atom in _atoms(run, node, chunk, attempt.number, ids, keys):
+                job = files.attempt(state.number, attempt.number)
+                for atom in _atoms(job, node, ids, keys):
                     inside = range(atom.first, atom.first + len(atom.ids))
                     if not refused.intersection(inside):
                         done.update(inside)
@@ -108,37 +116,29 @@ class PackWriter:
         return ids, keys
 
     def _add_whole(
-        self,
-        run: str,
-        node: Dict[str, Any],
-        chunk: str,
-        attempt: int,
-        ids: List[bytes],
-        keys: List[str],
+        self, job: AttemptFiles, node: NodeEntry, ids: List[bytes], keys: List[str]
     ) -> None:
-        name = node["name"]
-        record = os.path.join(run, layout.record(name, chunk, attempt))
-        paths = [layout.output(name, chunk, attempt, stem) for stem in node["files"]]
-        logs = [layout.stdout(name, chunk, attempt), layout.stderr(name, chunk, attempt)]
-        start: Dict[str, Any] = {}
+        logs = [job.stdout, job.stderr]
+        start: Optional[RecordStart] = None
         streams = []
-        for line in recordfile.lines(record):
+        for line in recordfile.lines(job.record):
             start = line.get("start", start)
             if "streams" in line:
                 streams.append(line["streams"])
-        there = all(os.path.exists(os.path.join(run, log)) for log in logs)
-        returned = layout.returned(name, chunk, attempt) if node["returns_files"] else ""
-        tree = os.path.join(run, returned)
+        there = all(map(os.path.exists, logs))
+        returned = node["returns_files"]
         content = {
             "digest": reusable.whole_digest(ids, keys).hex(),
             "items": len(ids),
-            "files": [self._link(os.path.join(run, path)) for path in paths],
-            "end": recordfile.end(record),
-            "start": start,
+            "files": [self._link(path) for path in job.outputs(node["files"])],
+            "end": recordfile.end(job.record),
+            "start": start or {},
             "streams": streams if there else [],
-            "logs": [self._link(os.path.join(run, log)) for log in logs] if there else [],
-            "returned": returned,
-            "tree": self._link_tree(tree) if returned and os.path.isdir(tree) else None,
+            "logs": [self._link(log) for log in logs] if there else [],
+            "returned": job.under("").returned if returned else "",
+            "tree": (
+                self._link_tree(job.returned) if returned and os.path.isdir(job.returned) else None
+            ),
         }
         self._write("chunk", content)
 
@@ -177,28 +177,11 @@ class PackWriter:
         return number
 
 
-def _description(run: str, name: str, chunk: str, attempt: int) -> Optional[Dict[str, Any]]:
-    try:
-        path = os.path.join(run, layout.chunk(name, chunk, attempt))
-        found: Dict[str, Any] = layout.read_json(path, "streams")
-        return found
-    except FileNotFoundError:
-        return None
-
-
 def _atoms(
-    run: str,
-    node: Dict[str, Any],
-    chunk: str,
-    attempt: int,
-    ids: List[bytes],
-    keys: List[str],
+    job: AttemptFiles, node: NodeEntry, ids: List[bytes], keys: List[str]
 ) -> Iterator[reusable.Atom]:
     """Yield what one attempt at a chunk has finished."""
-    paths = [
-        os.path.join(run, layout.output(node["name"], chunk, attempt, stem))
-        for stem in node["files"]
-    ]
+    paths = job.outputs(node["files"])
     try:
         extents = [itemfile.index(path, whole=True) for path in paths]
     except itemfile.DamagedFile:

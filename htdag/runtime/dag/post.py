@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .. import lanes
-from . import judgement, looping, postlog, progress
+from .. import lanes, planfile
+from . import judgement, looping, postlog
 
 
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
@@ -14,7 +14,7 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
     0 done, 1 failed, 3 failed and to stop the DAG, 4 failed and not to be tried again. ``name`` is
     that of a node, or of a lane of one.
     """
-    plan = progress.read_plan(run)
+    plan = planfile.read(run)
     unit = lanes.unit(name)
     node = plan["by_name"][unit.node]
     last_try = retry >= max_retries
@@ -30,7 +30,7 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
 def loop_post(name: str, returned: int) -> int:
     """Return the exit status of the POST script of a loop, which DAGMan starts in its round."""
     run = os.path.join(*[os.pardir] * 4)
-    plan = progress.read_plan(run)
+    plan = planfile.read(run)
     os.chdir(run)
     unit = lanes.Unit(name)
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from .. import lanes, layout
+from .. import lanes
+from ..layout import NodeFiles
 
 
 def note(run: str, unit: lanes.Unit, text: str) -> None:
     """Append a line to the node's log of what was decided."""
-    path = os.path.join(run, layout.logs(unit.node), "post.log")
+    path = NodeFiles(run, unit.node).post_log
     if unit.lane:
         text = "lane %d, %s" % (unit.lane, text)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Iterable, List, Optional, Tuple
 
-from .. import lanes, layout, requests
+from .. import lanes, layout, planfile, requests
 from ..api import checkpoint
-from ..data import chunkfile
 from ..lanes import Unit
+from ..layout import NodeFiles
 from . import adopt, inputs, materialization, memory, progress, rounds
-from .progress import ChunkState, Examined, Plan
+from .progress import ChunkState, Examined
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry, Plan, StreamEntry
+    from ..formats.task import Ranges
 
 
 def write_list(
     run: str,
-    node: Dict[str, Any],
-    jobs: Iterable[Tuple[int, int, chunkfile.Ranges]],
+    node: NodeEntry,
+    jobs: Iterable[Tuple[int, int, Ranges]],
     reading: inputs.Reading,
     lane: int = 0,
 ) -> int:
@@ -28,35 +32,35 @@ def write_list(
     is its own.
     """
     lines = []
+    files = NodeFiles(run, node["name"])
     asked = requests.of_chunks(run, node["name"])
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
-        chunk = layout.chunk_name(number)
+        job = files.attempt(number, attempt)
         if node["checkpoints"]:
-            earlier = checkpoint.of_earlier_attempt(run, node["name"], chunk, attempt)
-            if earlier and os.listdir(os.path.join(run, earlier)):
-                transfer = [*transfer, earlier]
-        path = os.path.join(run, layout.chunk(node["name"], chunk, attempt))
-        layout.write_aside(path, json.dumps(description).encode(), sync=False)
-        values = [chunk, str(attempt), *(str(each[number]) for each in asked.values())]
+            earlier = checkpoint.of_earlier_attempt(job)
+            if earlier is not None and os.listdir(earlier.checkpoints):
+                transfer = [*transfer, earlier.under("").checkpoints]
+        layout.write_aside(job.description, json.dumps(description).encode(), sync=False)
+        values = [layout.chunk_name(number), str(attempt)]
+        values += [str(each[number]) for each in asked.values()]
         lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
-    path = os.path.join(run, layout.chunk_list(node["name"], lane))
-    layout.write_aside(path, "".join(lines).encode())
+    layout.write_aside(files.chunk_list(lane), "".join(lines).encode())
     materialization.drop_late_materialization(run, node, lane, lines)
     with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(run, layout.outdated(node["name"], lane)))
+        os.remove(files.outdated(lane))
     return len(lines)
 
 
 def outdate(run: str, unit: Unit) -> None:
     """Have the list of a unit made anew when it is submitted."""
-    open(os.path.join(run, layout.outdated(*unit)), "w").close()
+    open(NodeFiles(run, unit.node).outdated(unit.lane), "w").close()
 
 
 def prepare(
     run: str,
     plan: Plan,
-    node: Dict[str, Any],
+    node: NodeEntry,
     states: Optional[List[ChunkState]] = None,
     parents: Optional[Examined] = None,
     lane: int = 0,
@@ -85,9 +89,10 @@ def prepare(
         states = None
     states = progress.examine(run, node, lane=lane) if states is None else states
     left = [state for state in states if not state.complete]
-    jobs: List[Tuple[int, int, chunkfile.Ranges]] = []
+    jobs: List[Tuple[int, int, Ranges]] = []
+    files = NodeFiles(run, node["name"])
     for state in left or states[-1:]:
-        todo = progress.ranges_left(run, node, layout.chunk_name(state.number), state.attempts)
+        todo = progress.ranges_left(files, node, state.number, state.attempts)
         jobs.append((state.number, state.last_attempt + 1, todo))
     if len(jobs) < len(states) or any(attempt > 1 for _, attempt, _ in jobs):
         for child in lanes.children(plan, Unit(node["name"], lane)):
@@ -133,7 +138,7 @@ def update_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
             return
         first = all([attempt.number for attempt in state.attempts] == [1] for state in states)
         as_planned = as_planned and complete and first and not _carries_files(states)
-    begun = layout.attempts(run, child["name"])
+    begun = NodeFiles(run, child["name"]).attempts()
     if unit.lane:
         own = lanes.chunks(child, unit.lane, 0)
         begun = {number: made for number, made in begun.items() if number in own}
@@ -147,9 +152,9 @@ def _carries_files(states: List[ChunkState]) -> bool:
 
 def lay_out(run: str) -> None:
     """Write the lists of the nodes of a round that can run, and of those that are known enough."""
-    plan = progress.read_plan(run)
+    plan = planfile.read(run)
     for node in plan["nodes"]:
-        if node["dynamic"] or layout.attempts(run, node["name"]):
+        if node["dynamic"] or NodeFiles(run, node["name"]).attempts():
             continue
         reading = inputs.Reading(run, plan, node, None)
         for unit in lanes.units(node):
@@ -159,11 +164,10 @@ def lay_out(run: str) -> None:
     prepare_ready(run, plan)
 
 
-def prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: inputs.Outcomes) -> None:
+def prepare_loop(run: str, plan: Plan, node: NodeEntry, outcomes: inputs.Outcomes) -> None:
     """Make the first round of a loop, or bring the one up to date that is to go on."""
-    name = node["name"]
     rounds.retract_outcome(run, node)
-    number = layout.last_round(run, name)
+    number = NodeFiles(run, node["name"]).last_round()
     while number > 1 and not _is_done(run, node, number):
         if _is_done(run, node, number - 1, only_state=True):
             break
@@ -174,26 +178,28 @@ def prepare_loop(run: str, plan: Plan, node: Dict[str, Any], outcomes: inputs.Ou
     begin(run, node, max(number, 1), given, lay_out)
 
 
-def _is_done(run: str, node: Dict[str, Any], number: int, *, only_state: bool = False) -> bool:
+def _is_done(run: str, node: NodeEntry, number: int, *, only_state: bool = False) -> bool:
     """Tell whether a round is done, or at least the state that it ends with is there."""
-    folder = os.path.join(run, layout.one_round(node["name"], number))
-    plan = progress.read_plan(folder)
+    folder = NodeFiles(run, node["name"]).round(number)
+    plan = planfile.read(folder)
     wanted = [_maker(plan, node)] if only_state else plan["nodes"]
     return all(progress.is_done(folder, each) for each in wanted)
 
 
-def _maker(plan: Plan, node: Dict[str, Any]) -> Dict[str, Any]:
+def _maker(plan: Plan, node: NodeEntry) -> NodeEntry:
     """Return the node, in the plan of a round, that makes the state."""
-    result = node["loop"]["result"]
-    where = next(entry["where"] for entry in plan["stages"] if entry["name"] == result)
-    found: Dict[str, Any] = plan["by_name"][where]
-    return found
+    result = planfile.loop(node)["result"]
+    return next(
+        plan["by_name"][entry["where"]]
+        for entry in plan["stages"]
+        if entry["name"] == result and entry["where"] is not None
+    )
 
 
 def given_to_round(
     run: str,
     plan: Plan,
-    node: Dict[str, Any],
+    node: NodeEntry,
     number: int,
     outcomes: Optional[inputs.Outcomes] = None,
 ) -> List[rounds.Given]:
@@ -210,11 +216,11 @@ def given_to_round(
     return given
 
 
-def state_after(run: str, node: Dict[str, Any], number: int) -> rounds.Given:
+def state_after(run: str, node: NodeEntry, number: int) -> rounds.Given:
     """Return where the state is that a round of a loop ended with."""
-    folder = os.path.join(run, layout.one_round(node["name"], number))
-    plan = progress.read_plan(folder)
+    folder = NodeFiles(run, node["name"]).round(number)
+    plan = planfile.read(folder)
     maker = _maker(plan, node)
     outcomes = progress.outcomes_of(progress.examine(folder, maker))
-    stream = {"stage": node["loop"]["result"], "node": maker["name"]}
+    stream: StreamEntry = {"stage": planfile.loop(node)["result"], "node": maker["name"]}
     return rounds.Given(folder, inputs.outcome_cells(folder, plan, stream, outcomes))

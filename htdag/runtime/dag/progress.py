@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Set, Tuple
 
-from .. import lanes, layout
+from .. import lanes
 from ..data import itemfile, recordfile
 from ..job import output_files
 from ..lanes import Unit
+from ..layout import AttemptFiles, NodeFiles
 from . import delivery, inputs
 
-Plan = Dict[str, Any]
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.record import RecordEnd
 
 
 class Attempt(NamedTuple):
     """One job that has ended, with an outcome that can be used."""
 
     number: int
-    end: Dict[str, Any]
+    end: RecordEnd
 
 
 class ChunkState(NamedTuple):
@@ -37,17 +40,7 @@ class ChunkState(NamedTuple):
 Examined = Dict[Unit, List[ChunkState]]
 
 
-def read_plan(run: str) -> Plan:
-    """Return the plan of a run directory, its nodes by name in topological order."""
-    path = os.path.join(run, layout.PLAN)
-    plan: Plan = layout.read_json(path, "nodes", "stages", "sources")
-    plan["by_name"] = {node["name"]: node for node in plan["nodes"]}
-    return plan
-
-
-def examine(
-    run: str, node: Dict[str, Any], *, verify: bool = False, lane: int = 0
-) -> List[ChunkState]:
+def examine(run: str, node: NodeEntry, *, verify: bool = False, lane: int = 0) -> List[ChunkState]:
     """Return the state of every chunk of a node.
 
     Parameters
@@ -61,23 +54,24 @@ def examine(
     lane : int
         Only the chunks of this lane; 0 for all.
     """
-    made = layout.attempts(run, node["name"])
+    files = NodeFiles(run, node["name"])
+    made = files.attempts()
     return [
-        _chunk_state(run, node, number, made.get(number, []), verify)
+        _chunk_state(files, node, number, made.get(number, []), verify)
         for number in lanes.chunks(node, lane, inputs.chunks(run, node))
     ]
 
 
 def _chunk_state(
-    run: str, node: Dict[str, Any], number: int, made: List[int], verify: bool
+    files: NodeFiles, node: NodeEntry, number: int, made: List[int], verify: bool
 ) -> ChunkState:
     sound: List[Attempt] = []
     damaged: List[str] = []
     failed = 0
     mismatch = False
-    chunk = layout.chunk_name(number)
     for attempt in made:
-        end = recordfile.end(os.path.join(run, layout.record(node["name"], chunk, attempt)))
+        job = files.attempt(number, attempt)
+        end = recordfile.end(job.record)
         mismatch = end is not None and "mismatch" in end
         if end is None:
             failed = 1
@@ -87,7 +81,7 @@ def _chunk_state(
         failed = end["failed"] or (1 if in_vain else 0)
         if 0 in end["sizes"]:
             continue  # it could not even begin to write
-        problem = _problem(run, node, chunk, attempt, end, verify)
+        problem = _problem(job, node, end, verify)
         if problem:
             damaged.append(problem)
             failed = 1
@@ -96,15 +90,12 @@ def _chunk_state(
     if any(attempt.end["whole"] and attempt.end["remaining"] == 0 for attempt in sound):
         complete = True
     else:
-        complete = len(sound) > 1 and ranges_left(run, node, chunk, sound) == []
+        complete = len(sound) > 1 and ranges_left(files, node, number, sound) == []
     return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged, mismatch)
 
 
-def _problem(
-    run: str, node: Dict[str, Any], chunk: str, attempt: int, end: Dict[str, Any], verify: bool
-) -> str:
-    for stem, size in zip(node["files"], end["sizes"]):
-        path = os.path.join(run, layout.output(node["name"], chunk, attempt, stem))
+def _problem(files: AttemptFiles, node: NodeEntry, end: RecordEnd, verify: bool) -> str:
+    for path, size in zip(files.outputs(node["files"]), end["sizes"]):
         try:
             found = os.path.getsize(path)
         except FileNotFoundError:
@@ -119,15 +110,13 @@ def _problem(
                 return str(error)
     if not any(end.get("carrying", ())):
         return ""
-    folder = layout.returned(node["name"], chunk, attempt)
     if not verify:
-        return output_files.missing(run, folder, end["returned"]) if end["returned"] else ""
-    stems = (layout.output(node["name"], chunk, attempt, stem) for stem in node["files"])
-    return output_files.problem(run, folder, [os.path.join(run, stem) for stem in stems])
+        return output_files.missing(files.returned, end["returned"]) if end["returned"] else ""
+    return output_files.problem(files, files.outputs(node["files"]))
 
 
 def ranges_left(
-    run: str, node: Dict[str, Any], chunk: str, sound: List[Attempt]
+    files: NodeFiles, node: NodeEntry, chunk: int, sound: List[Attempt]
 ) -> Optional[List[Tuple[int, int]]]:
     """Return the ranges of items that no sound attempt finished; None means all of them."""
     if not sound:
@@ -139,36 +128,32 @@ def ranges_left(
         return None  # none of them could count the items
     done: Set[int] = set()
     for attempt in sound:
-        paths = [
-            os.path.join(run, layout.output(node["name"], chunk, attempt.number, stage))
-            for stage in node["outputs"]
-        ]
-        for first, last in itemfile.finished(paths):
+        outputs = files.attempt(chunk, attempt.number).outputs(node["outputs"])
+        for first, last in itemfile.finished(outputs):
             done.update(range(first, last + 1))
     return itemfile.to_ranges(set(range(totals[-1])) - done)
 
 
-def finish_killed(run: str, node: Dict[str, Any], lane: int = 0) -> None:
+def finish_killed(run: str, node: NodeEntry, lane: int = 0) -> None:
     """Make usable what jobs left behind that were killed.
 
     No job of the node may be running, or of the `lane`, where only that is looked at.
     """
-    name = node["name"]
+    files = NodeFiles(run, node["name"])
     chosen = lanes.chunks(node, lane, 0)
-    killed = [
-        (chunk, attempt)
-        for number, made in layout.attempts(run, name).items()
-        if not lane or number in chosen
-        for chunk in [layout.chunk_name(number)]
-        for attempt in made
-        if recordfile.end(os.path.join(run, layout.record(name, chunk, attempt))) is None
-    ]
+    jobs = (
+        files.attempt(chunk, number)
+        for chunk, made in files.attempts().items()
+        if not lane or chunk in chosen
+        for number in made
+    )
+    killed = [job for job in jobs if recordfile.end(job.record) is None]
     if not killed:
         return
     from ..job import worker  # with all that jobs need
 
-    for chunk, attempt in killed:
-        worker.finish_killed(run, name, chunk, attempt)
+    for job in killed:
+        worker.finish_killed(job)
 
 
 def outcomes_of(states: List[ChunkState]) -> List[inputs.Outcome]:
@@ -178,17 +163,15 @@ def outcomes_of(states: List[ChunkState]) -> List[inputs.Outcome]:
     ]
 
 
-def is_done(run: str, node: Dict[str, Any], lane: int = 0) -> bool:
+def is_done(run: str, node: NodeEntry, lane: int = 0) -> bool:
     """Tell whether a node needs no more work: complete, or its failed items were let go."""
-    if node["mode"] == "loop" and not os.path.exists(
-        os.path.join(run, layout.loop_end(node["name"]))
-    ):
+    if node["mode"] == "loop" and not os.path.exists(NodeFiles(run, node["name"]).loop_end):
         return False
     done = was_skipped(run, node) or all_complete(examine(run, node, lane=lane))
     return done and not _is_undelivered(run, node, lane)
 
 
-def _is_undelivered(run: str, node: Dict[str, Any], lane: int) -> bool:
+def _is_undelivered(run: str, node: NodeEntry, lane: int) -> bool:
     """Tell whether a unit has still to put files where they are wanted: the last, if all is done.
 
     The last of the units to be judged does that; when it could not, the last by number does.
@@ -203,31 +186,28 @@ def all_complete(states: List[ChunkState]) -> bool:
     return all(state.complete for state in states)
 
 
-def was_skipped(run: str, node: Dict[str, Any]) -> bool:
+def was_skipped(run: str, node: NodeEntry) -> bool:
     """Tell whether what is left of a node was let go."""
-    return os.path.exists(os.path.join(run, layout.skipped(node["name"])))
+    return os.path.exists(NodeFiles(run, node["name"]).skipped)
 
 
-def discard_damaged(run: str, node: Dict[str, Any]) -> List[str]:
+def discard_damaged(run: str, node: NodeEntry) -> List[str]:
     """Rename the records of a node's damaged outcomes, so that their items count as not done.
 
     Returns what was wrong with each.
     """
     problems = []
-    for number, made in layout.attempts(run, node["name"]).items():
-        chunk = layout.chunk_name(number)
-        for attempt in made:
-            path = os.path.join(run, layout.record(node["name"], chunk, attempt))
-            end = recordfile.end(path)
+    files = NodeFiles(run, node["name"])
+    for chunk, made in files.attempts().items():
+        for number in made:
+            job = files.attempt(chunk, number)
+            end = recordfile.end(job.record)
             problem = (
-                "it has no record of its end"
-                if end is None
-                else _problem(run, node, chunk, attempt, end, True)
+                "it has no record of its end" if end is None else _problem(job, node, end, True)
             )
             if problem:
-                os.replace(path, path + ".damaged")
+                os.replace(job.record, job.record + ".damaged")
                 # Another attempt of this number may bring files of the same names.
-                folder = layout.returned(node["name"], chunk, attempt)
-                shutil.rmtree(os.path.join(run, folder), ignore_errors=True)
+                shutil.rmtree(job.returned, ignore_errors=True)
                 problems.append(problem)
     return problems

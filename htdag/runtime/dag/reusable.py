@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from typing import (
+    TYPE_CHECKING,
     Any,
     Dict,
     Iterable,
@@ -25,6 +26,9 @@ from typing import (
 
 from .. import layout
 from ..data import item_digests
+
+if TYPE_CHECKING:
+    from ..formats.record import RecordEnd, RecordStart, RecordStreams
 
 INDEX = "index.jsonl"
 
@@ -53,9 +57,9 @@ class Chunk(NamedTuple):
     digest: bytes
     items: int
     files: List[int]
-    end: Dict[str, Any]
-    start: Dict[str, Any]
-    streams: List[Dict[str, Any]]
+    end: RecordEnd
+    start: RecordStart
+    streams: List[RecordStreams]
     logs: List[int]
     returned: str
     tree: Optional[int]

@@ -10,11 +10,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Tuple
 
-from .. import layout
+from .. import layout, planfile
 from ..data import recordfile
+from ..layout import NodeFiles, RunFiles
 from .inputs import Cell
+
+if TYPE_CHECKING:
+    from ..formats.plan import ChunkingFile, NodeEntry, PlanContent
+    from ..formats.record import RecordEnd
 
 LayOut = Callable[[str], None]
 
@@ -26,7 +31,7 @@ class Given(NamedTuple):
     cells: List[Cell]
 
 
-def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_out: LayOut) -> None:
+def make(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: LayOut) -> None:
     """Make the run directory of a round.
 
     Parameters
@@ -42,27 +47,20 @@ def make(run: str, node: Dict[str, Any], number: int, given: List[Given], lay_ou
     lay_out : callable
         Writes the lists of the nodes of a run directory that can run.
     """
-    name = node["name"]
-    aside = os.path.join(run, layout.rounds(name), ".%04d.new" % number)
+    files = NodeFiles(run, node["name"])
+    aside = files.new_round(number)
     shutil.rmtree(aside, ignore_errors=True)
-    shutil.copytree(
-        os.path.join(run, layout.step(name)),
-        aside,
-        symlinks=True,
-        copy_function=layout.link_or_copy,
-    )
-    final = os.path.join(run, layout.one_round(name, number))
+    shutil.copytree(files.step, aside, symlinks=True, copy_function=layout.link_or_copy)
+    final = files.round(number)
     _link_sources(aside, final, node, given)
     lay_out(aside)
     os.rename(aside, final)
-    set_current(run, name, number)
+    set_current(run, node["name"], number)
 
 
-def refresh(
-    run: str, node: Dict[str, Any], number: int, given: List[Given], lay_out: LayOut
-) -> None:
+def refresh(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: LayOut) -> None:
     """Bring a round up to date with outcomes that were made anew, and list what is left of it."""
-    final = os.path.join(run, layout.one_round(node["name"], number))
+    final = NodeFiles(run, node["name"]).round(number)
     shutil.rmtree(os.path.join(final, layout.SOURCES), ignore_errors=True)
     _link_sources(final, final, node, given)
     lay_out(final)
@@ -71,10 +69,9 @@ def refresh(
 
 def set_current(run: str, name: str, number: int) -> None:
     """Let ``current`` lead to a round."""
-    link = os.path.join(run, layout.current(name))
-    target = os.path.relpath(
-        os.path.join(run, layout.one_round(name, number)), os.path.dirname(link)
-    )
+    files = NodeFiles(run, name)
+    link = files.current
+    target = os.path.relpath(files.round(number), files.folder)
     aside = link + ".new"
     if os.path.lexists(aside):
         os.remove(aside)
@@ -82,14 +79,14 @@ def set_current(run: str, name: str, number: int) -> None:
     os.replace(aside, link)
 
 
-def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Given]) -> None:
+def _link_sources(place: str, final: str, node: NodeEntry, given: List[Given]) -> None:
     """Link to what a round reads, and say in its plan how many items that is.
 
     ``place`` is where the directory is now, ``final`` where it will be; both are as deep.
     """
-    plan = layout.read_json(os.path.join(place, layout.PLAN))
-    for position, (stage, (folder, cells)) in enumerate(zip(node["loop"]["sources"], given)):
-        layout.make_folder(os.path.join(place, layout.source(stage)))
+    plan: PlanContent = layout.read_json(os.path.join(place, layout.PLAN))
+    for position, (stage, (folder, cells)) in enumerate(zip(planfile.loop(node)["sources"], given)):
+        layout.make_folder(RunFiles(place).source(stage))
         files, edges = [], [0]
         for number, cell in enumerate(cells):
             files.append(
@@ -98,7 +95,7 @@ def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Give
                         os.path.join(folder, path),
                         place,
                         final,
-                        layout.late_items(stage, number, n),
+                        RunFiles().late_items(stage, number, n),
                     )
                     for n, path in enumerate(cell.files)
                 ]
@@ -106,9 +103,15 @@ def _link_sources(place: str, final: str, node: Dict[str, Any], given: List[Give
             edges.append(edges[-1] + cell.values)
         # The items of the state are known by their numbers: what they were made of by several
         # rounds would make longer and longer keys.
-        numbers = edges[:-1] if position == 0 else [cell.number for cell in cells]
-        content = {"boundaries": edges, "carries": False, "cells": files, "numbers": numbers}
-        plan["sources"][stage] = content
+        numbers: List[Optional[int]] = (
+            [*edges[:-1]] if position == 0 else [cell.number for cell in cells]
+        )
+        plan["sources"][stage] = {
+            "boundaries": edges,
+            "carries": False,
+            "cells": files,
+            "numbers": numbers,
+        }
     layout.write_aside(
         os.path.join(place, layout.PLAN), json.dumps(plan, ensure_ascii=False).encode()
     )
@@ -121,7 +124,7 @@ def _link(path: str, place: str, final: str, name: str) -> str:
 
 
 def publish_outcome(
-    run: str, node: Dict[str, Any], number: int, chunks: List[Tuple[List[str], int]]
+    run: str, node: NodeEntry, number: int, chunks: List[Tuple[List[str], int]]
 ) -> None:
     """Make the state that a round ended with the outcome of the loop.
 
@@ -133,21 +136,20 @@ def publish_outcome(
         For each chunk the files that hold it, one an attempt, below the round; and how many values
         they hold together.
     """
-    name = node["name"]
+    files = NodeFiles(run, node["name"])
     retract_outcome(run, node)
     # First, so that nobody takes the first of several chunks for all of them.
-    content = json.dumps({"chunks": len(chunks), "boundaries": list(range(len(chunks) + 1))})
-    layout.write_aside(os.path.join(run, layout.chunking(name)), content.encode())
-    final = os.path.join(run, layout.one_round(name, number))
-    for chunk, (files, values) in enumerate(chunks):
-        for attempt, path in enumerate(files, 1):
-            link = layout.output(name, layout.chunk_name(chunk), attempt, node["outputs"][0])
-            folder = os.path.join(run, os.path.dirname(link))
-            os.symlink(os.path.relpath(os.path.join(final, path), folder), os.path.join(run, link))
-            record = os.path.join(run, layout.record(name, layout.chunk_name(chunk), attempt))
-            recordfile.start(record, name, layout.chunk_name(chunk), attempt, "", "")
-            last = attempt == len(files)
-            end = {
+    content: ChunkingFile = {"chunks": len(chunks), "boundaries": list(range(len(chunks) + 1))}
+    layout.write_aside(files.chunking, json.dumps(content).encode())
+    final = files.round(number)
+    for chunk, (paths, values) in enumerate(chunks):
+        for attempt, path in enumerate(paths, 1):
+            job = files.attempt(chunk, attempt)
+            target = os.path.relpath(os.path.join(final, path), files.outcomes)
+            os.symlink(target, job.output(node["outputs"][0]))
+            recordfile.start(job, "", "")
+            last = attempt == len(paths)
+            end: RecordEnd = {
                 "items": None,
                 "done": 0,
                 "failed": 0,
@@ -156,23 +158,21 @@ def publish_outcome(
                 "values": [values if last else 0],
                 "sizes": [os.path.getsize(os.path.join(final, path))],
             }
-            recordfile.append(record, "end", end, sync=True)
+            recordfile.append(job.record, "end", end, sync=True)
 
 
-def drop(run: str, node: Dict[str, Any], number: int) -> None:
+def drop(run: str, node: NodeEntry, number: int) -> None:
     """Set a round aside whose state, before it, has to be made again."""
-    path = os.path.join(run, layout.one_round(node["name"], number))
+    path = NodeFiles(run, node["name"]).round(number)
     aside = path + ".dropped"
     shutil.rmtree(aside, ignore_errors=True)
     os.rename(path, aside)
 
 
-def retract_outcome(run: str, node: Dict[str, Any]) -> None:
+def retract_outcome(run: str, node: NodeEntry) -> None:
     """Take back what the outcome of a loop was: it goes on."""
-    name = node["name"]
-    folder = os.path.join(run, layout.outcomes(name))
-    outcomes = [os.path.join(folder, entry) for entry in os.listdir(folder)]
-    ends = [os.path.join(run, path(name)) for path in (layout.loop_end, layout.chunking)]
-    for path in (ends[0], *outcomes, ends[1]):
+    files = NodeFiles(run, node["name"])
+    outcomes = [os.path.join(files.outcomes, entry) for entry in os.listdir(files.outcomes)]
+    for path in (files.loop_end, *outcomes, files.chunking):
         if os.path.lexists(path):
             os.remove(path)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import Dict, List, Optional
 
 from .. import layout
+from ..layout import NodeFiles
 from . import materialization
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
@@ -43,7 +43,7 @@ def change(run: str, node: str, values: Dict[str, str]) -> None:
         else:
             queue = next(n for n, line in enumerate(lines) if line.split(None, 1)[:1] == ["queue"])
             lines.insert(queue, text)
-    path = os.path.join(run, layout.submit(node))
+    path = NodeFiles(run, node).submit
     layout.write_aside(path, "".join(lines).encode())
 
 
@@ -55,19 +55,19 @@ def hold(run: str, node: str, by: str) -> None:
     # come at once; else none is made before the release.
     lines += ["MY.JobMaterializePaused = 1"] if limits else ["hold = True", "max_materialize ="]
     content = "".join(line + "\n" for line in lines)
-    layout.write_aside(os.path.join(run, layout.held(node)), content.encode())
+    layout.write_aside(NodeFiles(run, node).held, content.encode())
 
 
 def release(run: str, node: str) -> None:
     """Take `hold` back."""
     if held_by(run, node):
-        layout.write_aside(os.path.join(run, layout.held(node)), NOT_HELD.encode())
+        layout.write_aside(NodeFiles(run, node).held, NOT_HELD.encode())
 
 
 def held_by(run: str, node: str) -> str:
     """Return the action by which jobs that are to come are held; "" where they are not."""
     try:
-        with open(os.path.join(run, layout.held(node)), encoding="utf-8") as file:
+        with open(NodeFiles(run, node).held, encoding="utf-8") as file:
             name, _, action = file.readline().partition("=")
     except FileNotFoundError:
         return ""
@@ -82,7 +82,7 @@ def _limits(run: str, node: str) -> List[str]:
 
 
 def _lines(run: str, node: str) -> List[str]:
-    with open(os.path.join(run, layout.submit(node)), encoding="utf-8") as file:
+    with open(NodeFiles(run, node).submit, encoding="utf-8") as file:
         return file.readlines()
 
 

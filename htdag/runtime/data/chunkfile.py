@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from . import itemfile
 from .itemfile import Frame
 
-Ranges = Optional[List[Tuple[int, int]]]
+if TYPE_CHECKING:
+    from ..formats.task import BindParts, Part, Ranges
 
 
-def frames(parts: List[Dict[str, Any]]) -> Iterator[Frame]:
+def frames(parts: List[Part]) -> Iterator[Frame]:
     """Yield the stored values of a stream in order.
 
     Parameters
@@ -50,7 +51,7 @@ def value(frame: Frame) -> Any:
         ) from error
 
 
-def bound_values(binds: Dict[str, Dict[str, Any]]) -> Dict[str, Any]:
+def bound_values(binds: Dict[str, BindParts]) -> Dict[str, Any]:
     """Return the values of bound stages: one value of a reduce, else the list of all values."""
     values: Dict[str, Any] = {}
     for name, bind in binds.items():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, Tuple
 
 from ..errors import StageError
 from . import chunkfile, keyed, sorting
+
+if TYPE_CHECKING:
+    from ..formats.task import Part
+
 
 Way = Tuple[Iterator[Tuple[str, Any]], Callable[[Any], Any]]
 """The items of a view, and how their values are made."""
 
 
-def ordered(parts: List[Dict[str, Any]], reverse: bool) -> Way:
+def ordered(parts: List[Part], reverse: bool) -> Way:
     """Return the items of `sort_by`, by their keys."""
     entries = (
         sorting.Entry(keyed.sort_key(frame.payload), frame.key, frame.payload)
@@ -35,7 +39,7 @@ def _compared(found: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
         ) from error
 
 
-def grouped(kind: str, parts: List[Dict[str, Any]], function: Any) -> Way:
+def grouped(kind: str, parts: List[Part], function: Any) -> Way:
     """Return an item for each key of a partition."""
     entries = (
         sorting.Entry(keyed.digest_of(frame.payload), frame.key, frame.payload)

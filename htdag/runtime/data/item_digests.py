@@ -6,11 +6,15 @@ import hashlib
 import json
 import os
 import pickle
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Tuple
 
-from .. import layout
+from .. import layout, task
 from . import chunkfile, views
 from .frames import Frame
+
+if TYPE_CHECKING:
+    from ..formats.plan import NodeEntry
+    from ..formats.task import BindParts, Description
 
 SIZE = 16
 
@@ -74,16 +78,16 @@ class Reader:
         self._kinds, self._urls = read_identity(run)
         self._bound: Dict[str, bytes] = {}
 
-    def items(
-        self, description: Dict[str, Any], node: Dict[str, Any]
-    ) -> Iterator[Tuple[str, bytes]]:
+    def items(self, description: Description, node: NodeEntry) -> Iterator[Tuple[str, bytes]]:
         """Yield key and digest of each item of a chunk of a node.
 
         The bound values, which the functions get with every item, are a part of each digest; so is
         the key, where functions may ask for it (`htdag.current`).
         """
-        here = self._at(description)
-        bound = b"".join(self._bound_digest(name, bind) for name, bind in _sorted(here["binds"]))
+        here = task.located(description, self._run)
+        bound = b"".join(
+            self._bound_digest(name, bind) for name, bind in sorted(here["binds"].items())
+        )
         asks = node.get("asks_key", False)
         if node["mode"] == "reduce":
             found: Any = (
@@ -97,7 +101,7 @@ class Reader:
                 own = digest(b"key", key.encode(), own)
             yield key, digest(bound, own) if bound else own
 
-    def _bound_digest(self, name: str, bind: Dict[str, Any]) -> bytes:
+    def _bound_digest(self, name: str, bind: BindParts) -> bytes:
         known = json.dumps(bind["parts"])
         if known not in self._bound:
             parts = [self._digest(frame) for frame in chunkfile.frames(bind["parts"])]
@@ -131,24 +135,3 @@ class Reader:
             return []
         urls = [json.loads(file).get("url") for file in files]
         return [self._urls[url].encode() for url in urls if url in self._urls]
-
-    def _at(self, description: Dict[str, Any]) -> Dict[str, Any]:
-        """Return a description whose files are found from any folder."""
-        binds = {
-            name: dict(bind, parts=self._paths(bind["parts"]))
-            for name, bind in description["binds"].items()
-        }
-        streams = [
-            dict(stream, parts=self._paths(stream["parts"])) for stream in description["streams"]
-        ]
-        return dict(description, streams=streams, binds=binds)
-
-    def _paths(self, parts: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-        return [
-            dict(part, files=[os.path.join(self._run, path) for path in part["files"]])
-            for part in parts
-        ]
-
-
-def _sorted(binds: Dict[str, Any]) -> List[Tuple[str, Any]]:
-    return sorted(binds.items())

@@ -17,11 +17,15 @@ import hashlib
 import pathlib
 import struct
 import sys
-from typing import Any, Callable, Dict, Iterable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional
 
 from .. import file_references
 from ..errors import StageError
 from .keyed import SIZE
+
+if TYPE_CHECKING:
+    pass
+
 
 Form = Callable[[Any], bytes]
 

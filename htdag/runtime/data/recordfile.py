@@ -12,9 +12,13 @@ import contextlib
 import json
 import os
 import time
-from typing import Any, Dict, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union
 
 from .. import layout
+from ..layout import AttemptFiles
+
+if TYPE_CHECKING:
+    from ..formats.record import FinalEntry, Frames, RecordEnd, RecordLine, RecordStart
 
 
 def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
@@ -33,10 +37,7 @@ def append(path: str, kind: str, content: Any, sync: bool = False) -> None:
 
 
 def start(
-    path: str,
-    node: str,
-    chunk: str,
-    attempt: int,
+    files: AttemptFiles,
     host: str,
     python: str,
     request_memory: Optional[int] = None,
@@ -49,22 +50,32 @@ def start(
     """
     if anew:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
-    content: Dict[str, Any] = {
-        "node": node,
-        "chunk": chunk,
-        "attempt": attempt,
+            os.remove(files.record)
+    content: RecordStart = {
+        "node": files.node.name,
+        "chunk": layout.chunk_name(files.chunk),
+        "attempt": files.number,
         "host": host,
         "python": python,
         "time": time.time(),
     }
     if request_memory is not None:
         content["request_memory"] = request_memory
-    append(path, "start", content)
+    append(files.record, "start", content)
 
 
-def lines(path: str) -> Iterator[Dict[str, Any]]:
-    """Yield the lines of a record, without those that were cut off or damaged."""
+def lines(path: str) -> Iterator[RecordLine]:
+    """Yield the lines of the record of a job, without those that were cut off or damaged."""
+    return _lines(path)
+
+
+def final_calls(path: str) -> Iterator[FinalEntry]:
+    """Yield the calls in the record of the work at the end of a run."""
+    for line in _lines(path):
+        yield line["final"]
+
+
+def _lines(path: str) -> Iterator[Any]:
     try:
         with open(path, "rb", opener=layout.unblocked) as file:
             for line in file:
@@ -78,7 +89,7 @@ def lines(path: str) -> Iterator[Dict[str, Any]]:
         return
 
 
-def whole_traceback(pieces: Any, texts: Dict[str, str]) -> str:
+def whole_traceback(pieces: Union[str, List[Union[str, Frames]]], texts: Dict[str, str]) -> str:
     """Return the traceback of an ``error`` line.
 
     Parameters
@@ -98,7 +109,7 @@ def whole_traceback(pieces: Any, texts: Dict[str, str]) -> str:
     )
 
 
-def end(path: str) -> Optional[Dict[str, Any]]:
+def end(path: str) -> Optional[RecordEnd]:
     """Return the ``end`` of a record, or None where it has none."""
     try:
         with open(path, "rb", opener=layout.unblocked) as file:
@@ -113,5 +124,5 @@ def end(path: str) -> Optional[Dict[str, Any]]:
         last = json.loads(tail.splitlines()[-1])
     except ValueError:
         return None
-    found = last.get("end") if isinstance(last, dict) else None
+    found: Optional[RecordEnd] = last.get("end") if isinstance(last, dict) else None
     return found if isinstance(found, dict) else None

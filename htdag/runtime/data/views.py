@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, List, NamedTuple, Optional, Tuple
 
 from ..errors import StageError
 from . import chunkfile
 from .frames import Frame, own_buffers
 from .keyed import BY_HASH
+
+if TYPE_CHECKING:
+    from ..formats.task import Description, Part, StreamParts
 
 _HELD = 32 << 20  # bytes of a stream that is read again and again which are held in memory
 
@@ -28,7 +31,7 @@ class View(NamedTuple):
     load: Callable[[Any], Any]
 
 
-def open_view(description: Dict[str, Any], function: Any) -> View:
+def open_view(description: Description, function: Any) -> View:
     """Return the items of a chunk in order.
 
     Parameters
@@ -51,8 +54,13 @@ def open_view(description: Dict[str, Any], function: Any) -> View:
         return View(found, lambda frames: [one(frame) for frame in frames])
     if kind == "zip":
         return View(_zipped(streams), several)
+    if kind == "enumerate":
+        first = description["number"] + description["start"]
+        found = _numbered(chunkfile.frames(streams[0]["parts"]), first)
+        return View(found, lambda pair: (int(pair[0]), one(pair[1])))
     if kind == "product":
-        return View(_product(streams, description["start"], description["stop"]), several)
+        start = description["start"]
+        return View(_product(streams, start, start + (total(description) or 0)), several)
     if kind == "combinations":
         return View(_combinations(description), several)
     if kind == "concat":
@@ -66,14 +74,14 @@ def open_view(description: Dict[str, Any], function: Any) -> View:
     return View(((frame.key, frame) for frame in chunkfile.frames(streams[0]["parts"])), one)
 
 
-def total(description: Dict[str, Any]) -> Optional[int]:
+def total(description: Description) -> Optional[int]:
     """Return how many items a chunk has; None where that shows only when it is read."""
     if description["stop"] is None:
         return None
-    return int(description["stop"] - description["start"])
+    return description["stop"] - description["start"]
 
 
-def key_of(description: Dict[str, Any], sequence: int) -> str:
+def key_of(description: Description, sequence: int) -> str:
     """Return the key of an item of a chunk."""
     # What a group is made of does not matter for its key.
     items = open_view(description, None).items
@@ -88,12 +96,18 @@ def _batches(frames: Iterator[Frame], number: int) -> Items:
         yield batch[0].key, batch
 
 
-def _zipped(streams: List[Dict[str, Any]]) -> Items:
+def _numbered(frames: Iterator[Frame], first: int) -> Items:
+    # The number is stored, as a text, with the item: an item with another number is another item.
+    for number, frame in enumerate(frames, first):
+        yield frame.key, (b"%d" % number, frame)
+
+
+def _zipped(streams: List[StreamParts]) -> Items:
     for frames in zip(*(chunkfile.frames(stream["parts"]) for stream in streams)):
         yield frames[0].key, frames
 
 
-def _concatenated(streams: List[Dict[str, Any]]) -> Items:
+def _concatenated(streams: List[StreamParts]) -> Items:
     for number, stream in enumerate(streams):
         for frame in chunkfile.frames(stream["parts"]):
             yield "%d:%s" % (number, frame.key), frame
@@ -103,7 +117,7 @@ def _joined(frames: List[Frame]) -> str:
     return "+".join(frame.key for frame in frames)
 
 
-def _product(streams: List[Dict[str, Any]], start: int, stop: int) -> Items:
+def _product(streams: List[StreamParts], start: int, stop: int) -> Items:
     totals = [stream["total"] for stream in streams]
     tables = [Table(stream["parts"], stream["first"]) for stream in streams]
     position = start
@@ -118,12 +132,12 @@ def _product(streams: List[Dict[str, Any]], start: int, stop: int) -> Items:
         position += 1
 
 
-def _combinations(description: Dict[str, Any]) -> Items:
+def _combinations(description: Description) -> Items:
     from ..chunking import combination_at
 
     (stream,) = description["streams"]
     items, r = stream["total"], description["number"]
-    left = description["stop"] - description["start"]
+    left = total(description) or 0
     if left <= 0:
         return
     table = Table(stream["parts"], stream["first"])
@@ -148,7 +162,7 @@ class Table:
     What it gives shares no memory, for a function may change its items in place.
     """
 
-    def __init__(self, parts: List[Dict[str, Any]], first: int) -> None:
+    def __init__(self, parts: List[Part], first: int) -> None:
         from array import array
 
         self._first = first

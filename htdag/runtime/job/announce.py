@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from .. import layout
 from ..api.context import HERE, Cursor
 from ..task import Job
 from . import surroundings
@@ -20,7 +21,7 @@ def enter(job: Job) -> Cursor:
     os.environ["HTDAG_STAGE"] = job.program["stages"][0]
     os.environ["HTDAG_RUN"] = job.program["run"]
     os.environ["HTDAG_NODE"] = job.node
-    os.environ["HTDAG_CHUNK"] = job.chunk
+    os.environ["HTDAG_CHUNK"] = layout.chunk_name(job.chunk)
     os.environ["HTDAG_ATTEMPT"] = str(job.attempt)
     return HERE.cursor
 

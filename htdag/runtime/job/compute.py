@@ -36,6 +36,8 @@ from .values import MISSING
 
 if TYPE_CHECKING:
     from ..data.partitions import Writer
+    from ..formats.record import RecordPaused, RecordStreams
+    from ..formats.task import OutputEntry
 
 
 def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
@@ -53,8 +55,8 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         job = workdir.settle(job)
         cursor = announce.enter(job)
         process_state.take_over(job, workdir.folder_of(job))
-        deciding = job.program.get("surroundings", {}).get("deciding")
-        around = Surroundings(lambda: workdir.fill(job), deciding)
+        state = job.program.get("surroundings")
+        around = Surroundings(lambda: workdir.fill(job), state and state["deciding"])
         run(job, shared, skip, cursor, around)
         status = 0
     except BaseException as error:
@@ -182,7 +184,7 @@ def _items(
 
 
 def _writer(
-    job: Job, output: Dict[str, Any], main: str, parts: List[str], *, resume: bool
+    job: Job, output: OutputEntry, main: str, parts: List[str], *, resume: bool
 ) -> "Writer":
     if not parts:
         return itemfile.ItemWriter(main, resume=resume, flush=True)
@@ -193,7 +195,7 @@ def _writer(
 
 
 def make_sink(
-    output: Dict[str, Any],
+    output: OutputEntry,
     writer: "Writer",
     content: Dict[str, List[Any]],
     cursor: Cursor,
@@ -201,8 +203,8 @@ def make_sink(
 ) -> Sink:
     """Return the sink of an output of a node's program."""
 
-    def function(role: str) -> Any:
-        return None if output[role] is None else content["functions"][output[role]]
+    roles = (output["combine"], output["merge"], output["key"])
+    combine, merge, key = (None if role is None else content["functions"][role] for role in roles)
 
     dumps = pickler(files)
     stage, kind = output["stage"], output["kind"]
@@ -210,17 +212,22 @@ def make_sink(
     if kind == "items":
         return Sink(writer, dumps, stage, cursor)
     if kind == "reduce":
-        return sinks.ReduceSink(writer, dumps, stage, cursor, function("combine"))
+        return sinks.ReduceSink(writer, dumps, stage, cursor, combine)
     if kind == "fold":
+        assert output["initial"] is not None
         initial = dumps(content["initials"][output["initial"]])
         return sinks.FoldSink(
-            writer, dumps, stage, cursor, function("combine"), function("merge"), initial
+            writer,
+            dumps,
+            stage,
+            cursor,
+            combine,
+            merge,
+            initial,
         )
     if kind in ("reduce_by_key", "distinct"):
-        return sinks.KeyedReduceSink(
-            parts, dumps, stage, cursor, kind, function("key"), function("combine")
-        )
-    return sinks.KeyedSink(parts, dumps, stage, cursor, kind, function("key"))
+        return sinks.KeyedReduceSink(parts, dumps, stage, cursor, kind, key, combine)
+    return sinks.KeyedSink(parts, dumps, stage, cursor, kind, key)
 
 
 def _each(
@@ -357,7 +364,7 @@ class _Streams:
         self._record = record
         self._sizes = around.sizes
         self._before = self._sizes()
-        self._paused: Dict[str, Any] = {}
+        self._paused: Optional[RecordPaused] = None
         if again:
             for line in recordfile.lines(record):
                 self._paused = line.get("paused", self._paused)
@@ -370,12 +377,14 @@ class _Streams:
     def item(self, sequence: int, trace: str = "") -> None:
         """Note what an item printed; `trace` is written behind that, and is no part of it."""
         after = self._sizes()
-        if self._paused.get("sequence") == sequence:
+        if self._paused is not None and self._paused["sequence"] == sequence:
             self._before = [min(pair) for pair in zip(self._paused["from"], self._before)]
         if after != self._before or trace:
-            entry: Dict[str, Any] = {"sequence": sequence}
-            entry["out"] = [self._before[0], after[0]]
-            entry["err"] = [self._before[1], after[1]]
+            entry: RecordStreams = {
+                "sequence": sequence,
+                "out": [self._before[0], after[0]],
+                "err": [self._before[1], after[1]],
+            }
             if trace:
                 self.write(trace)
                 after = self._sizes()
@@ -386,7 +395,8 @@ class _Streams:
     def pause(self, sequence: int) -> None:
         """Note from where on the item at hand has printed, for when the job goes on with it."""
         before = self._before
-        if self._paused.get("sequence") == sequence:
+        if self._paused is not None and self._paused["sequence"] == sequence:
             before = self._paused["from"]
-        recordfile.append(self._record, "paused", {"sequence": sequence, "from": before})
+        paused: RecordPaused = {"sequence": sequence, "from": before}
+        recordfile.append(self._record, "paused", paused)
         self._sizes()  # which flushes

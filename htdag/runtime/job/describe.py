@@ -13,11 +13,15 @@ import sys
 import time
 import traceback
 from types import FrameType, TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Set, Union
 
 from .. import layout
 from ..data import recordfile
 from . import shorten
+
+if TYPE_CHECKING:
+    from ..formats.record import ErrorDetails, FrameEntry, Frames, RecordContext
+
 
 _MESSAGE = 4000  # characters of a message
 _WITH_LOCALS = 3  # errors with the same traceback of which the variables are written
@@ -28,8 +32,6 @@ _PACKAGES = 100
 _DEEPEST = 3
 
 _RUNTIME = __package__.rpartition(".")[0] + "."  # the package that jobs run by
-
-Piece = Union[str, Dict[str, str]]
 
 
 class Details:
@@ -47,7 +49,7 @@ class Details:
         self._of_kind: Dict[str, int] = {}
         self._told = False
 
-    def of(self, error: BaseException, load: Optional[Callable[[], Any]] = None) -> Dict[str, Any]:
+    def of(self, error: BaseException, load: Optional[Callable[[], Any]] = None) -> ErrorDetails:
         """Return what an error's entry in the record has besides its type and message.
 
         ``load`` gives the item of the node, as it was before any function had it.
@@ -55,11 +57,11 @@ class Details:
         self.tell()
         trace = first_of_user(error)
         pieces = self.deduplicated_traceback(traceback_of(error))
-        content: Dict[str, Any] = {"traceback": pieces, "time": round(time.time(), 3)}
+        content: ErrorDetails = {"traceback": pieces, "time": round(time.time(), 3)}
         item, argument = _inputs(error, load)
         if item is not None:
             content["item"] = item
-            if argument != item:
+            if argument is not None and argument != item:
                 content["argument"] = argument
         kind = "".join(piece["id"] for piece in pieces if isinstance(piece, dict))
         seen = self._of_kind[kind] = self._of_kind.get(kind, 0) + 1
@@ -72,7 +74,7 @@ class Details:
         if self._told:
             return
         self._told = True
-        content = {
+        content: RecordContext = {
             "packages": packages(),
             "scratch": scratch(),
             "folder": os.getcwd(),
@@ -80,11 +82,11 @@ class Details:
         }
         recordfile.append(self._record, "context", content)
 
-    def deduplicated_traceback(self, text: str) -> List[Piece]:
+    def deduplicated_traceback(self, text: str) -> List[Union[str, Frames]]:
         """Return a traceback as pieces, in which frames that were written before have no text."""
         import hashlib  # it takes time, which jobs without errors need not spend
 
-        pieces: List[Piece] = []
+        pieces: List[Union[str, Frames]] = []
         frames: List[str] = []
 
         def end() -> None:
@@ -167,7 +169,7 @@ def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> L
     return [shorten.short(found[0]), shorten.short(found[-1])]
 
 
-def _locals(trace: Optional[TracebackType]) -> Iterator[Dict[str, Any]]:
+def _locals(trace: Optional[TracebackType]) -> Iterator[FrameEntry]:
     """Yield the variables of the frames that matter: the user's own, and the last."""
     entries = []
     while trace is not None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
+
+if TYPE_CHECKING:
+    from ..formats.task import Program
 
 MISMATCHES = (
     "PythonVersionMismatch",
@@ -26,7 +29,7 @@ class Mismatch(NamedTuple):
     message: str
 
 
-def enter(program: Dict[str, Any]) -> None:
+def enter(program: Program) -> None:
     """Let this process find what the script found beside its Python's own packages.
 
     Parameters
@@ -42,7 +45,7 @@ def enter(program: Dict[str, Any]) -> None:
         distributions.install(program["distributions"])
 
 
-def mismatch(program: Dict[str, Any]) -> Optional[Mismatch]:
+def mismatch(program: Program) -> Optional[Mismatch]:
     """Return why this Python cannot run the functions of a node; None where it can.
 
     Parameters
@@ -52,7 +55,7 @@ def mismatch(program: Dict[str, Any]) -> Optional[Mismatch]:
     """
     host = os.uname().nodename
     python = "%s on %s" % (sys.executable, host)
-    wanted = tuple(program["python"])
+    wanted = (program["python"][0], program["python"][1])
     if sys.version_info[:2] != wanted:
         text = (
             "the functions were pickled by Python %d.%d, but %s is Python %s: pickled functions do "
@@ -83,7 +86,7 @@ def mismatch(program: Dict[str, Any]) -> Optional[Mismatch]:
     return None
 
 
-def differences(program: Dict[str, Any]) -> List[List[str]]:
+def differences(program: Program) -> List[Tuple[str, str, str]]:
     """Return the packages of which this Python has another version: name, that here, that there."""
     known = [each for each in program["packages"] if each[1]]
     if not known:
@@ -97,7 +100,7 @@ def differences(program: Dict[str, Any]) -> List[List[str]]:
         except metadata.PackageNotFoundError:
             continue  # an import that may fail, or a module that was installed in another way
         if version != wanted:
-            found.append([distribution, version, wanted])
+            found.append((distribution, version, wanted))
     return found
 
 

@@ -35,7 +35,7 @@ def prior_progress(job: Job) -> Optional[Begun]:
     lines = list(recordfile.lines(job.record))
     if not lines or "start" not in lines[0] or "end" in lines[-1]:
         return None
-    for path in job.files:
+    for path in job.item_files:
         _make_own(path)
     done = set(chunkfile.chosen(truncate_to_finished(job), None))
     failed = failed_sequences(job)
@@ -63,7 +63,7 @@ def truncate_to_finished(job: Job) -> List[Tuple[int, int]]:
 
     Returns the ranges of these items.
     """
-    for path in job.files:
+    for path in job.item_files:
         itemfile.repair(path)
     common = itemfile.reconcile(job.outputs)
     last = _last_sound(job)

@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 import time
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from .. import layout
 from ..data import itemfile
@@ -22,6 +22,10 @@ from ..task import Job
 from . import workdir
 from .program import pickler, truth
 from .surroundings import NO_SURROUNDINGS, Surroundings
+
+if TYPE_CHECKING:
+    from ..formats.record import JobMeasures, JobUsage
+    from ..formats.task import Program
 
 CALLS_FUNCTIONS = True  # of the user's, which says whose an error is
 _MOST_ENTRIES = 20_000  # of a scratch directory: a function may leave millions of files there
@@ -46,7 +50,7 @@ class Watch:
 
     def over(
         self,
-        program: Dict[str, Any],
+        program: Program,
         functions: List[Any],
         surroundings: Optional[Surroundings] = None,
     ) -> List[Any]:
@@ -66,8 +70,12 @@ class Watch:
         for operation in program["operations"]:
             put(operation["function"], operation["stage"], "whole", operation["kind"])
         for output in program["outputs"]:
-            for role in ("key", "combine", "merge"):
-                put(output[role], output["stage"], "parts", role)
+            for role, number in (
+                ("key", output["key"]),
+                ("combine", output["combine"]),
+                ("merge", output["merge"]),
+            ):
+                put(number, output["stage"], "parts", role)
         put(program["combine"], program["stages"][0], "whole", "combine")
         reduction = program.get("reduction")
         if reduction is not None:
@@ -76,14 +84,14 @@ class Watch:
         self._begun = _clock()
         return timed
 
-    def report(self, items: int) -> Dict[str, Any]:
+    def report(self, items: int) -> JobMeasures:
         """Return what was measured since `over`, in which `items` were worked through."""
         return {
             "items": items,
             "seconds": round(_clock() - self._begun, 6),
             "base_kb": self._base_kb,
             "stages": [
-                [stage, role, calls, round(seconds, 6), given]
+                (stage, role, calls, round(seconds, 6), given)
                 for stage, role, (calls, seconds, given) in (
                     (stage, role, meter()) for stage, role, meter in self._meters
                 )
@@ -229,7 +237,7 @@ def _peak_kb(who: int) -> int:
     return peak // 1024 if sys.platform == "darwin" else peak
 
 
-def whole_job(job: Job) -> Dict[str, Any]:
+def whole_job(job: Job) -> JobUsage:
     """Return the memory and the disk of a job whose functions have ended.
 
     ``peak_kb`` is the largest that a process of it was: the worker, the child that ran the user's
@@ -256,7 +264,7 @@ def _disk(job: Job) -> Tuple[int, int]:
         for part in bind["parts"]
         for path in part["files"]
     }
-    fixed = sum(map(_size, [*bound, layout.payload(job.node), layout.RUNTIME]))
+    fixed = sum(map(_size, [*bound, job.payload, layout.RUNTIME]))
     if not shared:
         return _left_in("."), fixed
     read = {
@@ -265,8 +273,8 @@ def _disk(job: Job) -> Tuple[int, int]:
         for part in stream["parts"]
         for path in part["files"]
     }
-    whole = fixed + sum(map(_size, [*read, *job.files, job.record])) + _linked(job)
-    whole += _left_in(layout.returned(job.node, job.chunk, job.attempt))
+    whole = fixed + sum(map(_size, [*read, *job.item_files, job.record])) + _linked(job)
+    whole += _left_in(job.files.returned)
     whole += _left_in(os.environ.get("_CONDOR_SCRATCH_DIR") or workdir.folder_of(job))
     return whole, fixed
 

@@ -12,10 +12,15 @@ import re
 import shutil
 import stat
 import zlib
-from typing import Any, Dict, Iterator, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 from .. import download, input_files, layout
 from ..data import itemfile
+from ..layout import AttemptFiles
+
+if TYPE_CHECKING:
+    from ..formats.task import FileReference
+
 
 _PIECE = 1 << 20
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -174,9 +179,9 @@ def size_and_checksum(path: str, *, sync: bool = False) -> Tuple[int, int]:
     return size, crc
 
 
-def returned_files(paths: Sequence[str]) -> Dict[str, Dict[str, Any]]:
+def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
     """Return the files that values in some item files refer to and a job made, by their folder."""
-    found: Dict[str, Dict[str, Any]] = {}
+    found: Dict[str, FileReference] = {}
     for path in paths:
         for references in itemfile.references([path]):
             for file in map(json.loads, references):
@@ -202,12 +207,13 @@ def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
     return 0 if sends else len(kept)
 
 
-def problem(run: str, folder: str, paths: Sequence[str]) -> str:
+def problem(files: AttemptFiles, paths: Sequence[str]) -> str:
     """Return what is wrong with the files that values of an attempt refer to; "" if nothing.
 
-    Its own, in `folder`, are read; of those that another node made, and it handed on, the size is
+    The attempt's own are read; of those that another node made, and it handed on, the size is
     looked at.
     """
+    run, folder = files.node.run, files.under("").returned
     for at, file in sorted(returned_files(paths).items()):
         if "url" in file:
             continue
@@ -227,12 +233,12 @@ def _size(path: str) -> int:
     return sum(os.path.getsize(each) for each in _entries(path) if not os.path.isdir(each))
 
 
-def missing(run: str, folder: str, number: int) -> str:
+def missing(folder: str, number: int) -> str:
     """Return what is wrong with the number of files that an attempt gave, "" if nothing."""
     try:
-        there = len(os.listdir(os.path.join(run, folder)))
+        there = len(os.listdir(folder))
     except OSError:
         there = 0
     if there >= number:
         return ""
-    return "%s has %d of %d returned files" % (os.path.join(run, folder), there, number)
+    return "%s has %d of %d returned files" % (folder, there, number)

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Callable, List, Optional
 
 from .. import layout
 from ..data import recordfile
 from ..task import Job
+
+if TYPE_CHECKING:
+    from ..formats.record import RecordCheckpoint, RecordLine
+
 
 EXIT = 85
 """The ``checkpoint_exit_code`` of jobs."""
@@ -63,14 +67,18 @@ def _cost(job: Job) -> float:
 
 def note(job: Job, seconds: float) -> int:
     """Note a pause in the record, and return the exit status that tells HTCondor of it."""
-    for path in job.files:
+    for path in job.item_files:
         layout.sync(path)
-    content: Dict[str, Any] = {"time": time.time(), "monotonic": time.monotonic()}
-    content.update({"seconds": round(seconds, 6), "scratch": os.getcwd()})
+    content: RecordCheckpoint = {
+        "time": time.time(),
+        "monotonic": time.monotonic(),
+        "seconds": round(seconds, 6),
+        "scratch": os.getcwd(),
+    }
     recordfile.append(job.record, "checkpoint", content, sync=True)
     return EXIT
 
 
-def seconds_before(lines: List[Dict[str, Any]]) -> float:
+def seconds_before(lines: List[RecordLine]) -> float:
     """Return for how long a job worked up to its last pause, by the lines of its record."""
     return float(sum(line["checkpoint"]["seconds"] for line in lines if "checkpoint" in line))

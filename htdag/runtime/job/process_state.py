@@ -9,9 +9,13 @@ import os
 import resource
 import sys
 import time
-from typing import Any, Dict, List
+from typing import TYPE_CHECKING, Any, List
 
 from ..task import Job, cpus
+
+if TYPE_CHECKING:
+    from ..formats.task import Logging
+
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -118,13 +122,12 @@ def _raise_stack(wanted: int) -> None:
         return
 
 
-def _log(state: Dict[str, Any]) -> None:
+def _log(state: Logging) -> None:
     import logging
 
     stream = getattr(sys, state["stream"])
-    logging.basicConfig(
-        level=state["level"], format=state["format"], datefmt=state["date"], stream=stream
-    )
+    form: Any = state["format"]  # None is that of `logging`, although its types do not say so
+    logging.basicConfig(level=state["level"], format=form, datefmt=state["date"], stream=stream)
     for name, level in state["loggers"].items():
         logging.getLogger(name).setLevel(level)
 

@@ -29,6 +29,7 @@ from .bound import Bound
 from .values import HINTS
 
 if TYPE_CHECKING:
+    from ..formats.task import OperationEntry
     from .sinks import Sink
 
 
@@ -89,7 +90,7 @@ class _Elements:
 
 
 def chain(  # noqa: C901  (with the loop in it)
-    operations: List[Dict[str, Any]],
+    operations: List[OperationEntry],
     functions: List[Any],
     bound: Dict[str, Any],
     sinks: Dict[int, List[Sink]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ..data import recordfile, views
 from ..errors import StageError
@@ -13,6 +13,7 @@ from ..task import RUNNING, Job
 
 # Most jobs have no errors, so what describes one is imported when there is one.
 if TYPE_CHECKING:
+    from ..formats.record import RecordError, RecordStreams
     from .describe import Details
 
 _LONGEST_MESSAGE = 4000
@@ -51,16 +52,16 @@ class Reporter:
         name = type_name(error)
         if isinstance(error, SystemExit):
             message = "the function called sys.exit(%r)" % (error.code,)
-        content: Dict[str, Any] = {
+        content: RecordError = {
             "stage": stage,
             "key": key,
             "sequence": sequence,
             "type": name,
             "message": _explained(name, message),
+            **self._details.of(error, load),
         }
-        content.update(self._details.of(error, load))
         if isinstance(error, StageError):
-            content.update({"traceback": "", "locals": []})
+            content["traceback"], content["locals"] = "", []
         recordfile.append(self._record, "error", content)
         what = "item %s" % key if key else "a whole job"
         trace = user_traceback(error).rstrip("\n") or "%s: %s" % (name, message)
@@ -78,7 +79,7 @@ def child_error(job: Job, error: BaseException) -> None:
 
 def job_error(job: Job, name: str, message: str, trace: str = "") -> None:
     """Add to the record why a whole job failed."""
-    content = {
+    content: RecordError = {
         "stage": job.program["stages"][0],
         "key": None,
         "sequence": None,
@@ -95,7 +96,7 @@ def record_crash(job: Job, sequence: int, message: str) -> None:
     stages = job.program["stages"]
     if len(stages) > 1:
         message += " (in one of the fused stages %s)" % ", ".join(stages)
-    content = {
+    content: RecordError = {
         "stage": stages[-1] if len(stages) == 1 else stages[0],
         "key": key,
         "sequence": sequence,
@@ -105,9 +106,9 @@ def record_crash(job: Job, sequence: int, message: str) -> None:
     }
     recordfile.append(job.record, "error", content)
     seen = [line["streams"] for line in recordfile.lines(job.record) if "streams" in line]
-    last = seen[-1] if seen else {"out": [0, 0], "err": [0, 0]}
+    last: RecordStreams = seen[-1] if seen else {"sequence": -1, "out": [0, 0], "err": [0, 0]}
     before = last.get("trace", last["err"][1])
-    entry = {
+    entry: RecordStreams = {
         "sequence": sequence,
         "out": [last["out"][1], os.fstat(1).st_size],
         "err": [before, os.fstat(2).st_size],

@@ -16,9 +16,24 @@ import resource
 import sys
 import time
 import warnings
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    NoReturn,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from . import process_state
+
+if TYPE_CHECKING:
+    from ..formats.task import Deciding
+
 
 _LONG = 0.003  # seconds; a look at everything takes a hundredth of that
 _OWN_FILES = 4  # three copies of the standard streams, and the one that is looked at
@@ -116,7 +131,7 @@ class Surroundings:
     def __init__(
         self,
         renew: Callable[[], None] = lambda: None,
-        deciding: Optional[Dict[str, Any]] = None,
+        deciding: Optional[Deciding] = None,
     ) -> None:
         self._deciding = deciding or {}
         self._renew = renew

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Dict
 
 from ..api.context import Cursor
 from ..data import recordfile
 from .bound import Bound
 from .program import truth
+
+if TYPE_CHECKING:
+    from ..formats.task import CheckEntry
 
 
 class CheckSink:
@@ -31,7 +34,7 @@ class CheckSink:
 
     def __init__(
         self,
-        check: Dict[str, Any],
+        check: CheckEntry,
         function: Any,
         bound: Dict[str, Bound],
         record: str,

@@ -17,8 +17,8 @@ def folder_of(job: Job) -> str:
     """
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
     if scratch and os.path.isdir(scratch):
-        return os.path.join(scratch, "%s.%s.%d.work" % (job.node, job.chunk, job.attempt))
-    return os.path.abspath(os.path.join(job.root, layout.work(job.node, job.chunk, job.attempt)))
+        return os.path.join(scratch, "%s.%s.work" % (job.node, job.files.stem))
+    return os.path.abspath(job.files.work)
 
 
 def _working(job: Job) -> str:
@@ -33,7 +33,7 @@ def prepare(job: Job, anew: bool) -> None:
     """
     layout.remove_tree(folder_of(job))
     if job.program.get("returns_files"):
-        folder = layout.returned(job.node, job.chunk, job.attempt)
+        folder = job.files.returned
         if anew:
             layout.remove_tree(folder)
         layout.make_folder(folder)
@@ -71,7 +71,7 @@ def _collector(job: Job, root: str, own: str) -> Callable[[str], Any]:
 
     return output_files.Collector(
         root,
-        layout.returned(job.node, job.chunk, job.attempt),
+        job.files.returned,
         os.path.realpath(own),
         os.path.exists(layout.RUN),
         job.program.get("output_url", ""),
@@ -109,8 +109,8 @@ def leave(job: Job) -> int:
     from . import output_files
 
     root = job.root or os.curdir
-    folder = layout.returned(job.node, job.chunk, job.attempt)
-    number = output_files.clear(root, folder, job.files, job.program.get("output_url", ""))
+    folder = job.files.under("").returned
+    number = output_files.clear(root, folder, job.item_files, job.program.get("output_url", ""))
     if not number and os.path.exists(os.path.join(root, layout.RUN)):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(root, folder))  # elsewhere HTCondor asks for it

@@ -11,20 +11,25 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Set, Tuple
 
-from .. import layout, process
+from .. import process
 from ..api import checkpoint
 from ..data import chunkfile, itemfile, recordfile, views
+from ..layout import AttemptFiles, NodeFiles
 from ..lease import Claim
 from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
 from . import compute, environment, eviction, measure, pause, report, workdir
+
+if TYPE_CHECKING:
+    from ..formats.record import CarriedFiles, RecordEnd
+
 
 _NEXT = 0.2  # seconds
 _LOST = 143  # as of a job that was told to end
 
 
-def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
+def work(node: str, chunk: int, attempt: int, tells: bool = False) -> int:
     """Work through a chunk in the current directory and return the exit status of the job.
 
     The status is 0 when the outcome is delivered, failed items or not: a job that failed would
@@ -32,15 +37,15 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
     where nothing but the status judges, and DAGMan removes nothing, it is 1 as well (`tells`).
     """
     _die_with_starter()
-    job = read_job(node, chunk, attempt)
-    os.makedirs(layout.outcomes(node), mode=0o700, exist_ok=True)
+    job = read_job(NodeFiles("", node).attempt(chunk, attempt))
+    os.makedirs(job.files.node.outcomes, mode=0o700, exist_ok=True)
     started = time.monotonic()  # the clock may jump
     begun = eviction.prior_progress(job)
     host, asked = os.uname().nodename, measure.requested_memory()
-    recordfile.start(job.record, node, chunk, attempt, host, _python(), asked, anew=begun is None)
+    recordfile.start(job.files, host, _python(), asked, anew=begun is None)
     if begun is None:
         checkpoint.forget(job)
-        for path in job.files:
+        for path in job.item_files:
             itemfile.ItemWriter(path).discard()
     workdir.prepare(job, begun is None)
     claim = Claim(job.record)
@@ -64,12 +69,14 @@ def work(node: str, chunk: str, attempt: int, tells: bool = False) -> int:
         items, done, failed = outcome
     if failed:
         _reconcile_outputs(job)
-    end = _end(job, items, done if not failed and begun is None else None, failed)
     before = 0.0 if begun is None else begun.seconds
-    end["seconds"] = round(before + time.monotonic() - started, 6)
-    end.update(measure.whole_job(job))
-    end["measured"] = shared.noted()
-    end.update(_files(job))
+    end: RecordEnd = {
+        **_end(job, items, done if not failed and begun is None else None, failed),
+        "seconds": round(before + time.monotonic() - started, 6),
+        **measure.whole_job(job),
+        "measured": shared.noted(),
+        **_files(job),
+    }
     if mismatch is not None:
         end["mismatch"] = mismatch.type
     recordfile.append(job.record, "end", end, sync=True)
@@ -140,11 +147,11 @@ class _Before(NamedTuple):
         os.truncate(job.record, self.record)
         if skip is not None:
             eviction.truncate_to_finished(job)
-            for path in job.files:
+            for path in job.item_files:
                 itemfile.keep(path, self.done)
 
 
-def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Dict[str, Any]:
+def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> RecordEnd:
     """Return the counts of an attempt whose output files are whole."""
     if items is None:
         items = views.total(job.description)
@@ -152,7 +159,7 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
     wanted = items if todo is None else sum(last - first + 1 for first, last in todo)
     if job.program["mode"] == "reduce":
         finished = bool(done is not None and not failed)
-        done = items if finished else 0
+        done = items or 0 if finished else 0
         remaining: Optional[int] = 0 if finished else 1
     else:
         if done is None:
@@ -164,13 +171,13 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Di
         "failed": failed,
         "remaining": remaining,
         "whole": todo is None,  # whether this attempt alone was to do all of the chunk
-        "values": [itemfile.count(path) for path in job.files],
-        "sizes": [os.path.getsize(path) for path in job.files],
+        "values": [itemfile.count(path) for path in job.item_files],
+        "sizes": [os.path.getsize(path) for path in job.item_files],
         "time": time.time(),
     }
 
 
-def _files(job: Job) -> Dict[str, Any]:
+def _files(job: Job) -> CarriedFiles:
     """Return how many files the functions gave, and in how many values of each output any travel.
 
     What else they left is removed. Nothing is returned for a job whose values travel alone.
@@ -178,26 +185,24 @@ def _files(job: Job) -> Dict[str, Any]:
     returned = workdir.leave(job)
     if not job.program.get("carries_files"):
         return {}
-    carrying = [sum(map(bool, itemfile.references([path]))) for path in job.files]
+    carrying = [sum(map(bool, itemfile.references([path]))) for path in job.item_files]
     return {"returned": returned, "carrying": carrying}
 
 
-def finish_killed(run: str, node: str, chunk: str, attempt: int) -> None:
+def finish_killed(files: AttemptFiles) -> None:
     """Make the outcome of a job whole that was killed together with its supervisor."""
-    job = read_job(node, chunk, attempt, run)
-    if any(not os.path.exists(path) for path in job.files):
+    job = read_job(files).at(files.node.run)
+    if any(not os.path.exists(path) for path in job.item_files):
         return
     _reconcile_outputs(job)
-    end = _end(job, None, None, 0)
-    end["killed"] = True
-    end.update(_files(job))
+    end: RecordEnd = {**_end(job, None, None, 0), "killed": True, **_files(job)}
     recordfile.append(job.record, "end", end, sync=True)
 
 
 def _reconcile_outputs(job: Job) -> None:
     """Make the output files, whole or not, agree on what is finished, and whole."""
     eviction.truncate_to_finished(job)
-    for path in job.files:
+    for path in job.item_files:
         itemfile.ItemWriter(path, resume=True).close(sync=True)
 
 

@@ -13,6 +13,7 @@ from htdag.backends.condor import abilities, pool_config
 from htdag.compile.scheduler import Scheduler
 from htdag.errors import BackendError
 from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
 
 OLD = b"...\0$CondorVersion: 23.9.6 2026-07-12 PackageID: 23.9.6 $\0..."
 NEW = b"...\0$CondorVersion: 23.10.1 2024-10-10 $\0DAGMAN_REMOVE_JOB_LIST_ON_FAILURE\0"
@@ -76,8 +77,8 @@ def test_files_go_to_a_url_where_htcondor_can_send_them_only(tmp_path: Path):
     assert not (tmp_path / "old").exists()
     # An old execute point does not get such jobs in any pool.
     newer = 'requirements = versionGE(split(TARGET.CondorVersion)[1], "23.10.1")\n'
-    assert newer in (tmp_path / "new" / layout.submit("away")).read_text()
-    assert "requirements" not in (tmp_path / "new" / layout.submit("here")).read_text()
+    assert newer in Path(NodeFiles(tmp_path / "new", "away").submit).read_text()
+    assert "requirements" not in Path(NodeFiles(tmp_path / "new", "here").submit).read_text()
     other = htdag.Pipeline(here, name="other")
     reference.compiled(other, tmp_path / "other", Scheduler(version=(23, 9, 6)))
 

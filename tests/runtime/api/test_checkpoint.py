@@ -18,9 +18,10 @@ import reference
 
 import htdag
 from htdag.compile.node_content import calls_checkpoint
-from htdag.runtime import layout
-from htdag.runtime.dag import inputs, prepare, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import inputs, prepare
 from htdag.runtime.data import itemfile, recordfile
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
     from pool import Pool
@@ -84,7 +85,7 @@ class Started:
         self.scratch.mkdir()
 
     def start(self, node: str, chunk: str = "0000") -> subprocess.Popen[bytes]:
-        log = self.run / layout.stdout(node, chunk, 1)
+        log = Path(NodeFiles(self.run, node).attempt(int(chunk), 1).stdout)
         with log.open("ab") as output:
             return subprocess.Popen(
                 [sys.executable, "-E", layout.RUNTIME, "work", node, chunk, "1"],
@@ -100,12 +101,13 @@ class Started:
         while True:
             status = self.start(node, chunk).wait(timeout=200)
             if status != 85:
-                assert status == 0, (self.run / layout.stdout(node, chunk, 1)).read_text()
+                log = NodeFiles(self.run, node).attempt(int(chunk), 1).stdout
+                assert status == 0, Path(log).read_text()
                 return pauses
             pauses += 1
 
     def lines(self, node: str, kind: str) -> list[Any]:
-        found = recordfile.lines(str(self.run / layout.record(node, "0000", 1)))
+        found = recordfile.lines(NodeFiles(self.run, node).attempt(0, 1).record)
         return [line[kind] for line in found if kind in line]
 
 
@@ -132,7 +134,7 @@ def test_a_job_pauses_and_goes_on(tmp_path: Path):
     (end,) = jobs.lines("napping", "end")
     assert (end["items"], end["done"], end["failed"], end["remaining"]) == (10, 10, 0, 0)
     assert end["seconds"] >= 0.5  # of all starts together
-    text = (jobs.run / layout.stdout("napping", "0000", 1)).read_bytes()
+    text = Path(NodeFiles(jobs.run, "napping").attempt(0, 1).stdout).read_bytes()
     for entry in jobs.lines("napping", "streams"):
         start, stop = entry["out"]
         assert text[start:stop].decode() == f"nap {entry['sequence']}\n"
@@ -197,7 +199,7 @@ def test_a_job_that_was_killed_goes_on_where_it_was(tmp_path: Path):
     stage = htdag.source(range(6)).map(naps, chunk_size=6)
     jobs = Started(stage, tmp_path / "run")
     job = jobs.start("naps")
-    items = jobs.run / layout.output("naps", "0000", 1, "naps")
+    items = Path(NodeFiles(jobs.run, "naps").attempt(0, 1).output("naps"))
     deadline = time.monotonic() + 200
     while (not items.exists() or items.stat().st_size < 60) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -259,9 +261,9 @@ def test_a_function_goes_on_from_its_checkpoint(tmp_path: Path):
     (began_at, steps), (_, other) = reference.result(jobs.run, "counting")
     assert began_at > 0
     assert (steps, other) == ([0, 1, 2], [0, 1])
-    assert list((jobs.run / layout.checkpoints("counting", "0000", 1)).iterdir()) == []
+    assert list(Path(NodeFiles(jobs.run, "counting").attempt(0, 1).checkpoints).iterdir()) == []
     assert list(jobs.scratch.iterdir()) == []
-    text = (jobs.run / layout.stdout("counting", "0000", 1)).read_bytes()
+    text = Path(NodeFiles(jobs.run, "counting").attempt(0, 1).stdout).read_bytes()
     spans = {entry["sequence"]: entry["out"] for entry in jobs.lines("counting", "streams")}
     assert text[slice(*spans[0])].decode() == "step 0\nstep 1\nstep 2\n"
     assert text[slice(*spans[1])].decode() == "step 0\nstep 1\n"
@@ -287,13 +289,13 @@ def test_a_checkpoint_of_the_first_item_outlives_an_eviction(tmp_path: Path, out
     stage = htdag.source([8]).map(functools.partial(counting_slowly, go), name="slowly")
     jobs = Started(stage, tmp_path / "run", shared=True)
     job = jobs.start("slowly")
-    folder = jobs.run / layout.checkpoints("slowly", "0000", 1)
+    folder = Path(NodeFiles(jobs.run, "slowly").attempt(0, 1).checkpoints)
     deadline = time.monotonic() + 200
     while not list(folder.glob("*.tar")) and time.monotonic() < deadline:
         time.sleep(0.05)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=200) == 143
-    items = jobs.run / layout.output("slowly", "0000", 1, "slowly")
+    items = Path(NodeFiles(jobs.run, "slowly").attempt(0, 1).output("slowly"))
     assert items.stat().st_size == 0
     if outputs == "missing":
         items.unlink()
@@ -334,17 +336,17 @@ def test_a_checkpoint_outlives_an_attempt_that_did_not_begin(tmp_path):
         tmp_path / "run",
     )
     assert reference.work(run, "half_done") == 0
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"]["half_done"]
     for attempt in (2, 3):  # the second job never came to be
         reading = inputs.Reading(str(run), plan, node, None)
         prepare.write_list(str(run), node, [(0, attempt, None)], reading)
         assert (
-            layout.checkpoints("half_done", "0000", 1)
-            in (run / layout.chunk_list("half_done")).read_text()
+            NodeFiles("", "half_done").attempt(0, 1).checkpoints
+            in Path(NodeFiles(run, "half_done").chunk_list()).read_text()
         )
     assert reference.work(run, "half_done", attempt=3) == 0
-    path = run / layout.output("half_done", "0000", 3, "half_done")
+    path = Path(NodeFiles(run, "half_done").attempt(0, 3).output("half_done"))
     (frame,) = itemfile.read(str(path))
     assert pickle.loads(frame.payload) == ["1", "3"]
 
@@ -356,18 +358,18 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path, damage):
         tmp_path / "run",
     )
     assert reference.work(run, "half_done") == 0
-    (archive,) = (run / layout.checkpoints("half_done", "0000", 1)).iterdir()
+    (archive,) = Path(NodeFiles(run, "half_done").attempt(0, 1).checkpoints).iterdir()
     assert archive.stat().st_mode & 0o777 == 0o600
     content = bytearray(archive.read_bytes())
     content[520] ^= 1
     archive.write_bytes(content if damage == "flip" else content[:600])
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"]["half_done"]
     reading = inputs.Reading(str(run), plan, node, None)
     prepare.write_list(str(run), node, [(0, 2, None)], reading)
     assert reference.work(run, "half_done", attempt=2) == 0
-    assert "does not match" in (run / layout.stderr("half_done", "0000", 2)).read_text()
-    lines = recordfile.lines(str(run / layout.record("half_done", "0000", 2)))
+    assert "does not match" in Path(NodeFiles(run, "half_done").attempt(0, 2).stderr).read_text()
+    lines = recordfile.lines(NodeFiles(run, "half_done").attempt(0, 2).record)
     assert [line["error"]["message"] for line in lines if "error" in line] == ["half done"]
 
 

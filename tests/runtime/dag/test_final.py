@@ -59,6 +59,8 @@ def test_what_is_called_when_a_run_fails_and_when_it_is_done(
     def complain(summary: htdag.RunSummary) -> None:
         (first, *others) = summary.errors
         print(summary.tag, summary.state, first.stage, first.key, first.message, len(others))  # noqa: T201
+        # Their frames are in the record of the job once.
+        print(*(error.traceback.count("in fails_without\n") for error in summary.errors))  # noqa: T201
 
     @flow.on_success
     def celebrate(summary: htdag.RunSummary) -> None:
@@ -69,7 +71,7 @@ def test_what_is_called_when_a_run_fails_and_when_it_is_done(
     run = flow.submit("at the end", on=on)
     assert ended(run) is htdag.RunState.FAILED
     assert shown(run.final()) == [("complain", "failure", "")]
-    assert run.final()[0].stdout == "at the end failed work 0 no file for 1 1\n"
+    assert run.final()[0].stdout == "at the end failed work 0 no file for 1 1\n1 1\n"
     there.touch()
     # What is called at the end fails, the run does not.
     with pytest.warns(FinalFailed, match="on_success, celebrate: failed: RuntimeError: no cake"):

@@ -11,9 +11,10 @@ import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.dag import judgement, post, prepare, progress
 from htdag.runtime.data import itemfile, recordfile
+from htdag.runtime.layout import NodeFiles
 
 NODE = "f"
 
@@ -53,7 +54,7 @@ class Run:
         if child:
             stage = stage.map(str, name="g", fuse=False)
         self.path = reference.compiled(htdag.Pipeline(stage), path)
-        self.plan = progress.read_plan(str(path))
+        self.plan = planfile.read(str(path))
 
     def node(self, name=NODE):
         return self.plan["by_name"][name]
@@ -71,18 +72,20 @@ class Run:
     def todo(self, name=NODE):
         """What the listed jobs of a node are to do, by chunk and attempt."""
         return {
-            (int(chunk), attempt): self.description(name, chunk, attempt)["todo"]
+            (chunk, attempt): self.description(name, chunk, attempt)["todo"]
             for chunk, attempt in reference.listed(self.path, name)
         }
 
     def description(self, name, chunk, attempt):
-        return json.loads((self.path / layout.chunk(name, chunk, attempt)).read_text())
+        return json.loads(
+            Path(NodeFiles(self.path, name).attempt(chunk, attempt).description).read_text()
+        )
 
     def output(self, chunk=0, attempt=1, name=NODE):
-        return self.path / layout.output(name, layout.chunk_name(chunk), attempt, name)
+        return Path(NodeFiles(self.path, name).attempt(chunk, attempt).output(name))
 
     def record(self, chunk=0, attempt=1, name=NODE):
-        return self.path / layout.record(name, layout.chunk_name(chunk), attempt)
+        return Path(NodeFiles(self.path, name).attempt(chunk, attempt).record)
 
     def examine(self, **options):
         return progress.examine(str(self.path), self.node(), **options)
@@ -148,7 +151,7 @@ def test_only_what_is_left_is_computed_again(make, fails):
     run.judge()
     function.calls()
     function.mend()
-    assert run.work() == [("0000", 2), ("0001", 2)]
+    assert run.work() == [(0, 2), (1, 2)]
     assert function.calls() == [1, 4, 5]
     assert run.judge().succeeded
     assert reference.result(run.path, NODE) == [n * 10 for n in range(9)]
@@ -180,7 +183,7 @@ def test_a_list_is_never_empty(make):
     run.work()
     assert prepare.prepare(str(run.path), run.plan, run.node()) == 1
     assert run.todo() == {(2, 2): []}
-    assert run.work() == [("0002", 2)]
+    assert run.work() == [(2, 2)]
     assert run.judge().succeeded
     assert reference.result(run.path, NODE) == list(range(9))
 
@@ -333,13 +336,13 @@ def test_a_killed_job_counts_no_item_twice_in_several_reduces(tmp_path):
     made = htdag.source(range(6), chunk_size=6).map(abs, name=NODE)
     reduces = [made.reduce(lambda a, b: a + b, name=name) for name in ("one", "two")]
     run = reference.compiled(htdag.Pipeline(*reduces), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"][NODE]
     # What a job left that was killed: one reduce had been saved up to item 5, the other up to 3.
-    record = str(run / layout.record(NODE, "0000", 1))
-    recordfile.start(record, NODE, "0000", 1, "host", "3")
+    job = NodeFiles(run, NODE).attempt(0, 1)
+    recordfile.start(job, "host", "3")
     for name, last in (("one", 5), ("two", 3)):
-        writer = itemfile.ItemWriter(str(run / layout.output(NODE, "0000", 1, name)))
+        writer = itemfile.ItemWriter(job.output(name))
         writer.value("0", pickle.dumps(sum(range(last + 1))))
         writer.end(0, last)
         writer.discard()
@@ -362,7 +365,7 @@ def test_an_item_that_fails_in_one_reduce_counts_once_in_another(tmp_path, fails
     combine = {"good": lambda a, b: a + b, "bad": sometimes}
     reduces = [made.reduce(combine[name], name=name, retries=1) for name in order]
     run = reference.compiled(htdag.Pipeline(*reduces), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     reference.work(run, NODE)
     assert not judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
     function.mend()
@@ -402,7 +405,7 @@ def with_no_python(run, chunk, items=None):
 
 def test_a_job_whose_input_is_damaged_is_never_taken_for_done(make):
     run = make(abs, retries=9)
-    source = run.path / layout.source_items(NODE, "0001")
+    source = Path(NodeFiles(run.path, NODE).source_items(1))
     whole = source.read_bytes()
     flip(source, len(whole) // 2)
     for _ in range(3):
@@ -450,7 +453,7 @@ def test_failed_items_may_be_skipped_up_to_a_limit(make, fails, limit, bad, succ
     verdict = run.judge()
     assert verdict.succeeded is succeeds
     assert progress.is_done(str(run.path), run.node()) is succeeds
-    assert (run.path / layout.skipped(NODE)).exists() is (succeeds and bool(bad))
+    assert Path(NodeFiles(run.path, NODE).skipped).exists() is (succeeds and bool(bad))
 
 
 def test_nothing_is_skipped_before_the_last_try(make, fails):
@@ -462,7 +465,7 @@ def test_nothing_is_skipped_before_the_last_try(make, fails):
 
 def test_a_job_that_never_ran_is_not_skipped(make, fails):
     run = make(fails(), on_error="skip", max_errors=1.0)
-    reference.work(run.path, NODE, "0000", 1)
+    reference.work(run.path, NODE, 0, 1)
     assert not run.judge().succeeded
 
 
@@ -486,8 +489,8 @@ def test_a_child_reads_all_attempts(make, fails):
     function.mend()
     run.work()
     assert run.judge().succeeded
-    files = [part["files"] for part in run.description("g", "0001", 1)["streams"][0]["parts"]]
-    expected = [layout.output(NODE, "0001", attempt, NODE) for attempt in (1, 2)]
+    files = [part["files"] for part in run.description("g", 1, 1)["streams"][0]["parts"]]
+    expected = [NodeFiles("", NODE).attempt(1, attempt).output(NODE) for attempt in (1, 2)]
     assert files == [expected]
     run.work("g")
     assert run.judge("g").succeeded
@@ -496,8 +499,8 @@ def test_a_child_reads_all_attempts(make, fails):
 
 def test_a_childs_job_transfers_what_it_reads(make, fails):
     run = make(fails(), child=True)
-    lines = (run.path / layout.chunk_list("g")).read_text().splitlines()
-    assert lines[1] == f"0001, 1, {layout.output(NODE, '0001', 1, NODE)}"
+    lines = Path(NodeFiles(run.path, "g").chunk_list()).read_text().splitlines()
+    assert lines[1] == f"0001, 1, {NodeFiles('', NODE).attempt(1, 1).output(NODE)}"
 
 
 @pytest.mark.parametrize("first", ["left", "right"])
@@ -551,12 +554,12 @@ def test_a_failed_reduce_is_done_again_whole(tmp_path, fails):
 
     stage = htdag.source(range(4)).reduce(adding, associative=False, name=NODE, retries=1)
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     reference.work(run, NODE)
     assert not judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=False).succeeded
-    assert reference.listed(run, NODE) == [("0000", 2)]
+    assert reference.listed(run, NODE) == [(0, 2)]
     function.mend()
-    reference.work(run, NODE, "0000", 2)
+    reference.work(run, NODE, 0, 2)
     assert judgement.judge(str(run), plan, plan["by_name"][NODE], last_try=True).succeeded
     assert reference.result(run, NODE) == 6
 
@@ -589,7 +592,7 @@ def test_post_notes_what_it_decided(make, fails):
     for retry in (0, 1):
         run.work()
         post.post(str(run.path), NODE, retry, 1)
-    lines = (run.path / layout.logs(NODE) / "post.log").read_text().splitlines()
+    lines = (Path(NodeFiles(run.path, NODE).logs) / "post.log").read_text().splitlines()
     assert lines[0].endswith("try 1 of 2: 2 of 3 chunks complete")
     assert lines[1].endswith("try 2 of 2: 2 of 3 chunks complete")
 
@@ -613,7 +616,7 @@ def test_the_post_script_unpickles_nothing(make):
     run = make(abs)
     run.work()
     # A pickle that cannot be loaded; to read it would fail.
-    (run.path / layout.payload(NODE)).write_bytes(b"no pickle")
+    Path(NodeFiles(run.path, NODE).payload).write_bytes(b"no pickle")
     assert post.post(str(run.path), NODE, 0, 0) == 0
 
 
@@ -656,11 +659,11 @@ def test_the_end_of_a_long_record_is_found(tmp_path):
 
 def test_attempts_are_found_by_their_records_alone(make):
     run = make(abs)
-    folder = run.path / layout.outcomes(NODE)
+    folder = Path(NodeFiles(run.path, NODE).outcomes)
     for name in ("0001.2.record", "0001.10.record", "0001.3.f.items", "0002.1.record.damaged"):
         (folder / name).touch()
     (folder / "12345.1.record").touch()
-    assert layout.attempts(str(run.path), NODE) == {1: [2, 10], 12345: [1]}
+    assert NodeFiles(run.path, NODE).attempts() == {1: [2, 10], 12345: [1]}
 
 
 def test_attempts_that_could_not_count_their_items_are_never_the_whole(make):

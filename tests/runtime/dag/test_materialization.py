@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import reference
@@ -10,8 +11,9 @@ import reference
 import htdag
 from htdag.backends.base import Activity, RunState
 from htdag.observe.status import Reader
-from htdag.runtime import layout
-from htdag.runtime.dag import materialization, progress
+from htdag.runtime import planfile
+from htdag.runtime.dag import materialization
+from htdag.runtime.layout import NodeFiles
 
 SHORT = "000000, 1, in/000000.1.json\n"
 LONG = SHORT[:-1] + ", x" * materialization.LONGEST_MATERIALIZED + "\n"
@@ -29,9 +31,12 @@ LONG = SHORT[:-1] + ", x" * materialization.LONGEST_MATERIALIZED + "\n"
 def test_limits_that_long_lines_take_away_are_told(tmp_path, options, left_out):
     stage = htdag.source(range(4), chunk_size=1).map(abs, name="work", **options)
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     (node,) = plan["nodes"]
-    submit, log = run / layout.submit("work"), run / layout.logs("work") / "post.log"
+    submit, log = (
+        Path(NodeFiles(run, "work").submit),
+        Path(NodeFiles(run, "work").logs) / "post.log",
+    )
     before = submit.read_text()
 
     materialization.drop_late_materialization(str(run), node, 0, [SHORT] * 2)
@@ -46,7 +51,9 @@ def test_limits_that_long_lines_take_away_are_told(tmp_path, options, left_out):
     assert [f"without {' and '.join(left_out)}: " in line for line in told] == [True] * len(told)
     assert len(told) == bool(left_out)
     if left_out:
-        assert json.loads((run / layout.at_once("work")).read_text())["characters"] == len(LONG)
+        assert json.loads(Path(NodeFiles(run, "work").at_once).read_text())["characters"] == len(
+            LONG
+        )
 
     def notes(backend):
         return Reader(run, plan).read("tag", backend, Activity(RunState.RUNNING)).notes

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from htdag.runtime import layout
 from htdag.runtime.dag import memory, submitfile
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import measure
+from htdag.runtime.layout import NodeFiles
 
 NODE = {"name": "work", "mode": "map"}
 
@@ -20,18 +20,18 @@ class Node:
 
     def __init__(self, run: Path, *commands: str) -> None:
         self.run = str(run)
-        for folder in (layout.outcomes("work"), layout.inputs("work")):
-            (run / folder).mkdir(parents=True, exist_ok=True)
+        self.files = NodeFiles(run, "work")
+        for folder in (self.files.outcomes, self.files.inputs):
+            Path(folder).mkdir(parents=True, exist_ok=True)
         text = "\n".join(["# Node work: work", *commands, "queue chunk from chunks.txt", ""])
-        (run / layout.submit("work")).write_text(text)
+        Path(self.files.submit).write_text(text)
 
     def record(self, asked: int | None, *lines: dict[str, Any], chunk: int = 0) -> Node:
-        name = layout.record("work", layout.chunk_name(chunk), 1)
-        path = str(Path(self.run) / name)
-        recordfile.start(path, "work", layout.chunk_name(chunk), 1, "here", "3.11", asked)
+        job = self.files.attempt(chunk, 1)
+        recordfile.start(job, "here", "3.11", asked)
         for line in lines:
             for kind, content in line.items():
-                recordfile.append(path, kind, content)
+                recordfile.append(job.record, kind, content)
         return self
 
     def learnt(self) -> str | None:
@@ -99,7 +99,7 @@ def test_a_job_knows_what_it_asks_for(
 def test_commands_are_changed_in_their_place_or_added_before_queue(tmp_path: Path):
     node = Node(tmp_path, "request_memory = 1GB", "queue_note = 1", "# priority = 2")
     submitfile.change(node.run, "work", {"REQUEST_MEMORY": "2GB", "priority": "5", "MY.A": '"b"'})
-    text = (tmp_path / layout.submit("work")).read_text()
+    text = Path(NodeFiles(tmp_path, "work").submit).read_text()
     assert text == (
         "# Node work: work\nREQUEST_MEMORY = 2GB\nqueue_note = 1\n# priority = 2\n"
         'priority = 5\nMY.A = "b"\nqueue chunk from chunks.txt\n'

@@ -9,13 +9,14 @@ import os
 import pickle
 import signal
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import reference
 
 import htdag
-from htdag.runtime import layout
+from htdag.runtime import layout, planfile
 from htdag.runtime.api.context import Cursor
 from htdag.runtime.dag import prepare, progress
 from htdag.runtime.data import itemfile, keyed, keyhash, recordfile
@@ -24,6 +25,7 @@ from htdag.runtime.data.partitions import PartedWriter
 from htdag.runtime.errors import StageError
 from htdag.runtime.job import sinks
 from htdag.runtime.job.program import pickler
+from htdag.runtime.layout import NodeFiles
 
 KINDS = ["group_by", "reduce_by_key", "distinct"]
 
@@ -55,7 +57,7 @@ def outcome(run, attempts=(1,)):
     found = []
     for part in range(3):
         for attempt in attempts:
-            path = run / layout.output("f", "0000", attempt, layout.part("out", part))
+            path = Path(NodeFiles(run, "f").attempt(0, attempt).output(layout.part("out", part)))
             for frame in itemfile.read(str(path)):
                 assert keyed.partition(keyed.digest_of(frame.payload), 3) == part
                 found.append(keyed.value(frame.payload))
@@ -68,7 +70,7 @@ def test_a_process_that_dies_costs_one_item(tmp_path, kind):
     numbers = htdag.source(range(20), chunk_size=20).map(dies, name="f")
     run = reference.compiled(htdag.Pipeline(keyed_stage(numbers, kind)), tmp_path / "run")
     assert reference.work(run, "f") == 0
-    end = recordfile.end(str(run / layout.record("f", "0000", 1)))
+    end = recordfile.end(NodeFiles(run, "f").attempt(0, 1).record)
     assert (end["items"], end["done"], end["failed"]) == (20, 18, 2)
     values = outcome(run)
     if kind == "group_by":
@@ -76,7 +78,7 @@ def test_a_process_that_dies_costs_one_item(tmp_path, kind):
     if kind == "reduce_by_key":
         assert sum(values) == sum(range(20)) - 19
     (tmp_path / "deadly").unlink()
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     prepare.prepare(str(run), plan, plan["by_name"]["f"])
     assert reference.run_nodes(run) == []
     clean = reference.evaluate(
@@ -90,15 +92,15 @@ def test_a_job_that_vanished_keeps_what_it_had_finished(tmp_path):
     run = reference.compiled(htdag.Pipeline(keyed_stage(numbers, "group_by")), tmp_path / "run")
     reference.work(run, "f")
     # As if it had been killed while it wrote: no end in its record, a partition cut in a frame.
-    record = run / layout.record("f", "0000", 1)
+    record = Path(NodeFiles(run, "f").attempt(0, 1).record)
     lines = record.read_text().splitlines(keepends=True)
     record.write_text("".join(line for line in lines if not line.startswith('{"end"')))
-    part = run / layout.output("f", "0000", 1, layout.part("out", 1))
+    part = Path(NodeFiles(run, "f").attempt(0, 1).output(layout.part("out", 1)))
     part.write_bytes(part.read_bytes()[:-40])
-    main = run / layout.output("f", "0000", 1, "out")
+    main = Path(NodeFiles(run, "f").attempt(0, 1).output("out"))
     content = main.read_bytes()
     main.write_bytes(content[: len(content) // 2])
-    plan = progress.read_plan(str(run))
+    plan = planfile.read(str(run))
     node = plan["by_name"]["f"]
     progress.finish_killed(str(run), node)
     done = itemfile.finished([str(main)])
@@ -247,7 +249,7 @@ def test_item_keys_of_groups_are_short_and_differ():
 def test_descriptions_of_jobs_are_json(tmp_path):
     stage = htdag.source(range(9)).combinations(2, name="pairs").map(sum, chunk_size=10)
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
-    found = json.loads((run / layout.chunk("pairs.sum", "0001", 1)).read_text())
+    found = json.loads(Path(NodeFiles(run, "pairs.sum").attempt(1, 1).description).read_text())
     assert (found["view"], found["start"], found["stop"]) == ("combinations", 10, 20)
     assert found["streams"][0]["first"] == 1  # the first item is in none of these pairs
 
@@ -286,7 +288,7 @@ def test_a_key_that_cannot_be_one_is_an_error_of_its_item(tmp_path, monkeypatch,
     run = reference.compiled(htdag.Pipeline(stage), tmp_path / "run")
     with reference.without_fork(monkeypatch):
         assert reference.run_nodes(run) == ["groups.combine"]
-    lines = recordfile.lines(str(run / layout.record("groups.combine", "0000", 1)))
+    lines = recordfile.lines(NodeFiles(run, "groups.combine").attempt(0, 1).record)
     (message,) = [line["error"]["message"] for line in lines if "error" in line]
     assert "cannot be a key" in message
     assert why in message

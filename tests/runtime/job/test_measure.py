@@ -102,7 +102,7 @@ def test_functions_of_a_reduce_and_of_its_parts_are_told_apart():
     combine, reduce = watch.over(content, [lambda a, b: a + b, lambda a, b: a * b])
     assert (combine(2, 3), reduce(2, 3)) == (5, 6)
     found = [entry[:3] for entry in watch.report(1)["stages"]]
-    assert found == [["total", "parts", 1], ["sum", "whole", 1]]
+    assert found == [("total", "parts", 1), ("sum", "whole", 1)]
 
 
 def test_a_note_goes_to_the_process_that_stays():

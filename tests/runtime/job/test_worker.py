@@ -20,6 +20,7 @@ import reference
 import htdag
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile, recordfile
+from htdag.runtime.layout import NodeFiles
 
 NODE = "f"
 
@@ -34,8 +35,9 @@ def compile_map(run, function, items=range(6), **options):
 class Outcome:
     """What a job left behind."""
 
-    def __init__(self, run, node=NODE, chunk="0000", attempt=1):
-        self.lines = list(recordfile.lines(str(run / layout.record(node, chunk, attempt))))
+    def __init__(self, run, node=NODE, chunk=0, attempt=1):
+        job = NodeFiles(run, node).attempt(chunk, attempt)
+        self.lines = list(recordfile.lines(job.record))
         self.start = self.lines[0]["start"]
         texts = {}
         self.errors = [line["error"] for line in self.lines if "error" in line]
@@ -43,9 +45,9 @@ class Outcome:
             error["traceback"] = recordfile.whole_traceback(error["traceback"], texts)
         self.streams = [line["streams"] for line in self.lines if "streams" in line]
         self.end = self.lines[-1]["end"]
-        program = json.loads((run / layout.program(node)).read_text())
+        program = json.loads(Path(job.node.program).read_text())
         stages = [output["stage"] for output in program["outputs"]]
-        self.paths = [run / layout.output(node, chunk, attempt, stage) for stage in stages]
+        self.paths = [Path(path) for path in job.outputs(stages)]
 
     def values(self, which=0):
         return [pickle.loads(frame.payload) for frame in itemfile.read(str(self.paths[which]))]
@@ -98,7 +100,7 @@ def test_the_record_tells_where_and_with_what_it_ran(run):
 
 def test_the_record_is_for_its_owner_and_holds_no_values(run):
     reference.work(compile_map(run, lambda x: x, ["a secret value"]), NODE)
-    path = run / layout.record(NODE, "0000", 1)
+    path = Path(NodeFiles(run, NODE).attempt(0, 1).record)
     assert path.stat().st_mode & 0o777 == 0o600
     assert "secret" not in path.read_text()
 
@@ -360,7 +362,7 @@ def test_an_item_that_cannot_be_loaded_costs_itself(run):
 
 def test_damaged_input_leaves_its_items_and_says_so(run):
     compile_map(run, abs)
-    path = run / layout.source_items(NODE, "0000")
+    path = Path(NodeFiles(run, NODE).source_items(0))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -373,7 +375,7 @@ def test_damaged_input_leaves_its_items_and_says_so(run):
 
 def test_missing_input_leaves_its_items_and_says_so(run):
     compile_map(run, abs)
-    (run / layout.source_items(NODE, "0000")).unlink()
+    Path(NodeFiles(run, NODE).source_items(0)).unlink()
     assert reference.work(run, NODE) == 0
     outcome = Outcome(run)
     assert outcome.end["remaining"] != 0
@@ -393,7 +395,7 @@ def test_on_error_stop_is_silent_where_nothing_fails(run):
 
 def test_only_what_is_left_is_done(run):
     compile_map(run, lambda x: x)
-    description = run / layout.chunk(NODE, "0000", 1)
+    description = Path(NodeFiles(run, NODE).attempt(0, 1).description)
     content = json.loads(description.read_text())
     description.write_text(json.dumps({**content, "todo": [[1, 2], [5, 5]]}))
     assert reference.work(run, NODE) == 0
@@ -417,8 +419,9 @@ def test_each_item_knows_what_it_printed(run):
     outcome = do(compile_map(run, talk, [0, 1, 2]))
     spans = {str(entry["sequence"]): entry for entry in outcome.streams}
     assert set(spans) == {"0", "2"}
-    for which, path in (("out", layout.stdout), ("err", layout.stderr)):
-        text = (run / path(NODE, "0000", 1)).read_bytes()
+    job = NodeFiles(run, NODE).attempt(0, 1)
+    for which, path in (("out", job.stdout), ("err", job.stderr)):
+        text = Path(path).read_bytes()
         for key, entry in spans.items():
             start, end = entry[which]
             assert text[start:end] == f"{which} {key}\n".encode()
@@ -432,7 +435,7 @@ def test_what_an_item_printed_before_it_died_is_its_own(run):
             os._exit(1)
 
     outcome = do(compile_map(run, die, [0, 1, 2]))
-    text = (run / layout.stdout(NODE, "0000", 1)).read_bytes()
+    text = Path(NodeFiles(run, NODE).attempt(0, 1).stdout).read_bytes()
     printed = {str(e["sequence"]): text[slice(*e["out"])].decode() for e in outcome.streams}
     assert printed == {key: f"before {key}\n" for key in "012"}
 
@@ -527,7 +530,7 @@ def test_a_bound_value_that_is_missing_is_a_job_error(run):
 
 def test_another_python_is_named_in_the_record(run):
     compile_map(run, abs)
-    path = run / layout.program(NODE)
+    path = Path(NodeFiles(run, NODE).program)
     path.write_text(json.dumps({**json.loads(path.read_text()), "python": [3, 99]}))
     outcome = do(run)
     (error,) = outcome.errors
@@ -597,19 +600,19 @@ def test_the_status_tells_whether_all_is_done_where_nothing_else_judges(run, com
     python = str(Path(sys.executable).parent)
     assert run_archive(run, python, command, NODE, "0000", "1", NODE).returncode == status
     assert run_archive(run, python, command, NODE, "0001", "1", NODE).returncode == 0
-    assert [Outcome(run, chunk=chunk).end["remaining"] for chunk in ("0000", "0001")] == [1, 0]
+    assert [Outcome(run, chunk=chunk).end["remaining"] for chunk in (0, 1)] == [1, 0]
 
 
 @pytest.mark.parametrize(("command", "status"), [("work", 0), ("work-status", 1)])
 def test_without_python_there_is_an_outcome_that_says_so(run, tmp_path, command, status):
     total = htdag.source(range(4), chunk_size=4).map(abs, name=NODE).reduce(int.__add__, name="r")
     reference.compiled(htdag.Pipeline(total, total.inputs[0]), run)
-    shutil.rmtree(run / layout.outcomes(NODE))  # on an execute node it is not there
+    shutil.rmtree(Path(NodeFiles(run, NODE).outcomes))  # on an execute node it is not there
     path = bare_path(tmp_path / "bin")
     done = run_archive(run, path, command, NODE, "0000", "1", "r", NODE)
     assert done.returncode == status
     assert "no python" in done.stderr
-    for line in (run / layout.record(NODE, "0000", 1)).read_text().splitlines():
+    for line in Path(NodeFiles(run, NODE).attempt(0, 1).record).read_text().splitlines():
         json.loads(line)
     outcome = Outcome(run)
     assert outcome.start["host"] == os.uname().nodename

@@ -1,0 +1,303 @@
+"""What says what a run is and what its nodes do: ``run.json``, ``plan.json``, and what is beside.
+
+``run.json`` and ``plan.json`` are written with the run directory, the others while it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, TypedDict, Union
+
+
+class ScriptEntry(TypedDict):
+    """How the script that made a run was started."""
+
+    file: str
+    """The absolute path of the script."""
+    module: Optional[str]
+    """The name after ``python -m``; None for a script that was started by its path."""
+    arguments: List[str]
+    """What followed on the command line."""
+    python: str
+    """The program that ran it."""
+    folder: str
+    """The working directory."""
+
+
+class _Manifest(TypedDict, total=False):
+    script: Optional[ScriptEntry]
+    """What made the run; None for a notebook or the like."""
+    imported: bool
+    """Whether the run was brought from elsewhere."""
+
+
+class Manifest(_Manifest):
+    """``run.json``: what run this is."""
+
+    format: int
+    """The version of this format."""
+    htdag: str
+    """The version of htdag that wrote the directory."""
+    python: List[int]
+    """The version of Python that pickled the functions."""
+    tag: str
+    """The tag."""
+    pipeline: str
+    """The name of the pipeline."""
+    dag: str
+    """The name of the DAG file."""
+    created: float
+    """When it was made, in seconds since the epoch."""
+    targets: List[str]
+    """The stages whose results were asked for."""
+
+
+class StreamEntry(TypedDict):
+    """Items that a node reads."""
+
+    stage: str
+    """The stage, or source, that gives them."""
+    node: Optional[str]
+    """The node that writes them; None for a source."""
+
+
+class BindEntry(StreamEntry):
+    """A whole result that every job of a node reads."""
+
+    one: bool
+    """Whether it is one value, not a list."""
+
+
+class InputEntry(TypedDict):
+    """What a node reads, and how its items are made of that."""
+
+    view: str
+    """``items``: as they are; else the kind of the stage that says how."""
+    number: int
+    """The n of a batch, or the r of combinations."""
+    limit: Optional[int]
+    """Only so many of the first items."""
+    reverse: bool
+    """For ``sort_by``: the largest first."""
+    plain: bool
+    """Whether it is a source that is cut into a file for each chunk."""
+    carries: bool
+    """Whether files travel with the items of that source."""
+    streams: List[StreamEntry]
+    """One, or several for ``zip``, ``product`` and ``concat``."""
+
+
+class LoopEntry(TypedDict):
+    """What a loop repeats."""
+
+    max_rounds: int
+    """The most rounds."""
+    until: bool
+    """Whether a predicate may end the loop."""
+    one: bool
+    """Whether the state is one value, not items."""
+    result: str
+    """The stage that makes the state after a round."""
+    sources: List[str]
+    """What a round begins with: the state, then what it uses from outside."""
+
+
+class _NodeEntry(TypedDict, total=False):
+    lanes: Optional[List[int]]
+    """Where the chunks of its lanes begin, and the end; None where it has none."""
+    lane_parent: Optional[str]
+    """The node whose lanes go on in its own."""
+    input_urls: List[str]
+    """The URLs among its input files that HTCondor can bring."""
+    environment: Optional[str]
+    """The script that starts its jobs on this machine, where its environment has one."""
+    compares: bool
+    """Whether its jobs compare the versions of packages."""
+    reuse: bool
+    """Whether there may be items to take over from another run."""
+    asks_key: bool
+    """Whether its functions may ask for the keys of items."""
+
+
+class NodeEntry(_NodeEntry):
+    """A node of a plan."""
+
+    name: str
+    """Its name."""
+    stages: List[str]
+    """The stages that it computes."""
+    parents: List[str]
+    """The nodes that must be done before it."""
+    children: List[str]
+    """The nodes that wait for it."""
+    mode: str
+    """``items``, ``reduce`` or ``loop``."""
+    loop: Optional[LoopEntry]
+    """For a loop: what it repeats."""
+    check: bool
+    """Whether its job asks if a loop is over."""
+    input: InputEntry
+    """What it reads."""
+    outputs: List[str]
+    """The stages whose values it writes: each has a main item file."""
+    files: List[str]
+    """What stands for the stage in the names of all item files of a chunk."""
+    carries_files: bool
+    """Whether files may travel with its values."""
+    returns_files: bool
+    """Whether its functions may return files."""
+    delivers: List[List[str]]
+    """Which returned files are put where, too: patterns and paths."""
+    parts: Dict[str, int]
+    """For each output that is written in parts: how many."""
+    known: List[str]
+    """The outputs that have a value for each item."""
+    binds: Dict[str, BindEntry]
+    """Whole results that its jobs read, by stage."""
+    chunks: int
+    """How many chunks there are; where it is dynamic, an estimate."""
+    boundaries: Optional[List[int]]
+    """Where the chunks begin, and the end; None where that shows only when it runs."""
+    dynamic: bool
+    """Whether the number of chunks depends on what the nodes before it give."""
+    by_chunk: bool
+    """Whether its jobs take whole chunks of the node before it."""
+    size: Optional[int]
+    """The chunk size that was given."""
+    per_job: float
+    """About how many items a job is to have where none was given."""
+    most: int
+    """The most chunks."""
+    fan_in: Optional[int]
+    """For a level of a tree that combines: how many values a job takes."""
+    sizes: List[int]
+    """How many items each chunk has; [] where that is not known."""
+    items: Optional[int]
+    """How many items it reads; None where that is not known."""
+    retries: int
+    """How often it is tried again."""
+    on_error: Optional[str]
+    """``finish``, ``stop`` or ``skip``; None for the first."""
+    max_errors: Union[int, float, None]
+    """How many items, or which part of them, ``skip`` may let go."""
+    request_cpus: Optional[int]
+    """The CPUs of a job, where all ask for the same."""
+    max_materialize: Optional[int]
+    """The most jobs in the queue at once."""
+    category: Optional[str]
+    """Its category, for ``maxjobs``."""
+    priority: int
+    """Its PRIORITY in the DAG."""
+    job_priority: Optional[int]
+    """The priority of its jobs, where one was given."""
+    checkpoints: bool
+    """Whether its functions call `htdag.checkpoint`."""
+
+
+class _StageEntry(TypedDict, total=False):
+    history: Optional[str]
+    """The key by which measures of it are kept."""
+
+
+class StageEntry(_StageEntry):
+    """A stage of the pipeline."""
+
+    name: str
+    """Its name."""
+    kind: str
+    """What it does: ``map``, ``filter``, ..."""
+    one: bool
+    """Whether it gives one value, not items."""
+    node: Optional[str]
+    """The node that computes it; None for a source."""
+    where: Optional[str]
+    """The node that writes its values; None where they are not written."""
+
+
+class _SourceEntry(TypedDict, total=False):
+    cells: List[List[str]]
+    """In a round: the files of each cell."""
+    numbers: List[Optional[int]]
+    """In a round: the number of each cell's first value, where their numbers are their keys."""
+
+
+class SourceEntry(_SourceEntry):
+    """A source that is read by ranges of its items."""
+
+    boundaries: List[int]
+    """Where its files, or cells, begin, and the end."""
+    carries: bool
+    """Whether files travel with its items."""
+
+
+class _PlanContent(TypedDict, total=False):
+    final: Optional[str]
+    """The node that calls functions when the run has ended."""
+
+
+class PlanContent(_PlanContent):
+    """``plan.json``: what a run, or a round of a loop, is made of."""
+
+    format: int
+    """The version of this format."""
+    name: str
+    """The name of the pipeline."""
+    max_jobs_submitted: Optional[int]
+    """The most nodes in the queue at once."""
+    maxjobs: Dict[str, int]
+    """The most nodes of a category in the queue at once."""
+    nodes: List[NodeEntry]
+    """Parents before children."""
+    stages: List[StageEntry]
+    """All stages, sources included."""
+    sources: Dict[str, SourceEntry]
+    """The sources that are read by ranges of their items."""
+
+
+class Plan(PlanContent):
+    """The plan of a run directory, as `read` returns it."""
+
+    by_name: Dict[str, NodeEntry]
+    """The nodes by name."""
+
+
+class ChunkingFile(TypedDict):
+    """``chunking.json``: the chunks of a node whose items had to be counted."""
+
+    chunks: int
+    """How many there are."""
+    boundaries: List[int]
+    """Where they begin, and the end."""
+
+
+class LoopEnd(TypedDict):
+    """``loop.json``: how a loop has ended."""
+
+    rounds: int
+    """How many rounds there were."""
+    until: Optional[bool]
+    """What its predicate said; None where it has none."""
+
+
+class SkippedFile(TypedDict):
+    """``skipped.json``: a node is done although some items failed."""
+
+    items: int
+    """How many."""
+
+
+class DeliveredFile(TypedDict):
+    """``delivered.json``: where the files that a node returned were put."""
+
+    problem: str
+    """What went wrong; "" if nothing."""
+    files: Dict[str, List[int]]
+    """By path, what tells a file from what it is when it was changed."""
+
+
+class AtOnceFile(TypedDict):
+    """``at_once.json``: the limits that a submit description lost."""
+
+    limits: List[str]
+    """Their submit commands."""
+    characters: int
+    """The length of the line that was too long."""

@@ -1,0 +1,310 @@
+"""What tells a job what to do: ``node.json`` and the description of its chunk.
+
+``node.json`` is for all jobs of a node, the description (``in/CHUNK.ATTEMPT.json``) for one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Tuple, TypedDict
+
+Ranges = Optional[List[Tuple[int, int]]]
+"""The first and the last of the items in each range; None for all items."""
+
+
+class FileReference(TypedDict, total=False):
+    """A file that travels: see ``file_references.py``."""
+
+    at: str
+    """The folder of the run directory that was made for it."""
+    name: str
+    """Its name."""
+    path: str
+    """Of one of the user's: its own path."""
+    state: str
+    """Of one of the user's: what tells whether it was changed."""
+    url: str
+    """The URL of what HTCondor fetches, or where it puts what a function returned."""
+    size: int
+    """Of one that a function returned: its bytes."""
+    crc: int
+    """Of one that a function returned: its checksum."""
+
+
+# The name that it is to have in working directories is a keyword of Python.
+_InputName = TypedDict("_InputName", {"as": str})
+
+
+class InputFile(FileReference, _InputName):
+    """An input file of all jobs of a node."""
+
+
+class OperationEntry(TypedDict):
+    """A stage that works item by item."""
+
+    stage: str
+    """Its name."""
+    kind: str
+    """``map``, ``starmap``, ``flat_map`` or ``filter``."""
+    function: int
+    """Which of the node's functions it calls."""
+    after: int
+    """The number of the operation before it; -1 for what the node reads."""
+    bind: Dict[str, str]
+    """By keyword, the bound stages that the function is given."""
+
+
+class OutputEntry(TypedDict):
+    """Values that leave a node. Functions are told by their numbers."""
+
+    stage: str
+    """The stage."""
+    after: int
+    """The number of the operation whose values these are; -1 for what the node reads."""
+    kind: str
+    """``items``, or how they are combined in each chunk, or stored with a key."""
+    parts: int
+    """In how many files the values of a chunk are written; 0 for one that holds all."""
+    split: str
+    """What decides which part a value is in: its ``hash``, or its ``rank``."""
+    combine: Optional[int]
+    """Takes what is combined so far and a value."""
+    merge: Optional[int]
+    """Takes two values of a fold."""
+    key: Optional[int]
+    """Gives the key of a value."""
+    initial: Optional[int]
+    """The number of the initial value."""
+
+
+class ReductionEntry(TypedDict):
+    """What a node that combines does with all values of a chunk."""
+
+    stage: str
+    """The stage."""
+    function: int
+    """The number of the function."""
+    final: bool
+    """Whether it gives the value of the stage, not one within a tree."""
+    begun: bool
+    """Whether the values have begun with the initial value."""
+    initial: Optional[int]
+    """The number of the initial value."""
+    bind: Dict[str, str]
+    """By keyword, the bound stages that the function is given."""
+
+
+class CheckEntry(TypedDict):
+    """What is asked of the state of a loop."""
+
+    stage: str
+    """The loop."""
+    function: int
+    """The number of the predicate."""
+    after: int
+    """The number of the operation that gives the state; -1 for what the node reads or combines."""
+    previous: Optional[str]
+    """The stage of the state before the round, where the predicate takes that, too."""
+
+
+class Remedy(TypedDict):
+    """What to do where an environment does not fit."""
+
+    python: str
+    """About another version of Python."""
+    packages: str
+    """About packages that are missing."""
+
+
+class Logging(TypedDict):
+    """What the script logs to the terminal."""
+
+    level: int
+    """The level of the root logger."""
+    format: Optional[str]
+    """How lines look."""
+    date: Optional[str]
+    """How times in them look."""
+    stream: str
+    """``stdout`` or ``stderr``."""
+    loggers: Dict[str, int]
+    """The levels of other loggers."""
+
+
+class Deciding(TypedDict, total=False):
+    """What of the state of the script's process can change results, where it is not the default."""
+
+    variables: Dict[str, str]
+    """The variables of the environment whose names stand in the code of the functions."""
+    decimal: List[Any]
+    """The context of `decimal`."""
+    numpy: Dict[str, str]
+    """What numpy does about floating-point errors."""
+    locale: str
+    """The locale."""
+
+
+class SurroundingsEntry(TypedDict):
+    """What jobs take over of the state of the script's process."""
+
+    variables: Dict[str, str]
+    """Variables of the environment."""
+    deciding: Deciding
+    """What can change results."""
+    recursion: int
+    """The limit of recursion."""
+    stack: int
+    """The limit of the stack."""
+    umask: Optional[int]
+    """The umask, where it is known."""
+    logging: Optional[Logging]
+    """What is logged; None for nothing."""
+
+
+class EnvironmentEntry(TypedDict):
+    """What jobs compare before they load anything, and what to say where it differs."""
+
+    environment: str
+    """What the environment is called."""
+    folders: List[str]
+    """Where the script's process had packages beside those of its Python."""
+    distributions: List[Dict[str, str]]
+    """The metadata of distributions that are the user's own."""
+    packages: List[Tuple[str, str, str, bool]]
+    """Module, distribution and version of each package, and whether functions need it."""
+    remedy: Remedy
+    """What to do."""
+
+
+class _Program(TypedDict, total=False):
+    reduction: ReductionEntry
+    """Of a node that combines: how."""
+    reads_files: bool
+    """Whether files may travel with what its jobs read."""
+    carries_files: bool
+    """Whether files may travel with what its jobs give."""
+    returns_files: bool
+    """Whether its functions may return files."""
+    input_files: List[InputFile]
+    """The input files of all jobs."""
+    output_url: str
+    """Where HTCondor puts returned files; "": into the run."""
+    environ: List[Tuple[str, str]]
+    """Variables of the environment that the stages were given."""
+    surroundings: SurroundingsEntry
+    """What to take over of the script's process."""
+
+
+class StructureEntry(_Program):
+    """What the jobs of a node do with items."""
+
+    python: List[int]
+    """The version of Python that pickled the functions."""
+    run: str
+    """The tag of the run."""
+    node: str
+    """The node."""
+    cpus: int
+    """The CPUs of a job, where all ask for the same."""
+    checkpoints: bool
+    """Whether functions call `htdag.checkpoint`."""
+    checkpoint_interval: Optional[float]
+    """Seconds after which a job pauses, to have its files saved; None for never."""
+    stages: List[str]
+    """The stages, for messages: there is at least one."""
+    mode: str
+    """``items`` or ``reduce``."""
+    on_error: Optional[str]
+    """``finish``, ``stop`` or ``skip``; None for the first."""
+    combine: Optional[int]
+    """The number of the function that combines the values of a key."""
+    check: Optional[CheckEntry]
+    """What is asked of the state of a loop."""
+    operations: List[OperationEntry]
+    """The stages that work item by item, upstream first."""
+    outputs: List[OutputEntry]
+    """What is written."""
+
+
+class Program(StructureEntry, EnvironmentEntry):
+    """``node.json``: what the jobs of a node do."""
+
+
+class _Part(TypedDict, total=False):
+    number: int
+    """The number of the first value, where their numbers are their keys."""
+
+
+class Part(_Part):
+    """Values that a job reads, of one cell."""
+
+    files: List[str]
+    """The item files of the attempts at it."""
+    range: Optional[List[int]]
+    """Which of the values: the first, and the end; None for all."""
+
+
+class _StreamParts(TypedDict, total=False):
+    first: int
+    """The number of the first value that is read."""
+    total: int
+    """How many values the stream has."""
+
+
+class StreamParts(_StreamParts):
+    """What a job reads of a stream."""
+
+    parts: List[Part]
+    """The values, in order."""
+
+
+class BindParts(TypedDict):
+    """A bound stage."""
+
+    stage: str
+    """The stage."""
+    one: bool
+    """Whether it is one value, not a list."""
+    parts: List[Part]
+    """All of its values."""
+
+
+class _Description(TypedDict, total=False):
+    urls: List[str]
+    """The URLs that HTCondor was to bring."""
+
+
+class Description(_Description):
+    """The description of a chunk, for one attempt at it."""
+
+    view: str
+    """How items are made of the streams: see ``views.py``."""
+    number: int
+    """The n of a batch, or the r of combinations."""
+    reverse: bool
+    """For ``sort_by``: the largest first."""
+    streams: List[StreamParts]
+    """What it reads."""
+    start: int
+    """The number of the first item."""
+    stop: Optional[int]
+    """The end of the items; None where they are not counted."""
+    binds: Dict[str, BindParts]
+    """The bound stages by name."""
+    todo: Ranges
+    """The items left to do."""
+
+
+class FinalFunction(TypedDict):
+    """A function to call at the end of a run."""
+
+    when: str
+    """``success`` or ``failure``."""
+    name: str
+    """What it is called."""
+
+
+class FinalProgram(TypedDict):
+    """``node.json`` of the FINAL node."""
+
+    functions: List[FinalFunction]
+    """What to call."""
