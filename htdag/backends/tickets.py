@@ -1,8 +1,8 @@
-"""The tickets of runs: what a backend needs to find again what it was given.
+"""The tickets of runs: what a backend needs to find a submitted run again.
 
-A ticket is written before a run is submitted, too: a process that is killed meanwhile leaves no run
-behind that nobody knows. On HTCondor such a ticket lacks the cluster, which the log of the DAGMan
-job has as soon as the job is in the queue.
+A first ticket is written before a run is submitted, so that a process killed meanwhile leaves no
+unknown run behind. On HTCondor this ticket lacks the cluster, which the log of the DAGMan job has
+as soon as the job is in the queue.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 from htdag.runtime import layout
 
 IMPORTED = "imported"
-"""In the ticket of a run that was brought from elsewhere: the state that it had there.
+"""In the ticket of an imported run: the state that the run had where it was exported.
 
-In ``run.json``, where it stays, that it was brought.
+In ``run.json``, where it stays: that the run was imported.
 """
 
 _SUBMITTED = re.compile(rb"^000 \((\d+)\.", re.MULTILINE)
@@ -31,7 +31,7 @@ def write(run: Path, backend: str, ticket: dict[str, Any]) -> None:
 
 
 def read(run: Path) -> dict[str, Any] | None:
-    """Return the ticket of a run, with its backend; None where it was never submitted.
+    """Return the ticket of a run, with its backend; None if it was never submitted.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def read(run: Path) -> dict[str, Any] | None:
         return None
     ticket = content["ticket"]
     if IMPORTED in content:
-        # What it was submitted to is not here; nor may the archive say which HTCondor is asked.
+        # It was not submitted here, and an archive must not decide which HTCondor is asked.
         return content | {"ticket": None}
     if ticket and ticket.get("cluster", 0) is None:
         cluster = _last_submitted(run / f"{ticket['dag']}.dagman.log") or ticket["before"]
@@ -56,7 +56,7 @@ def read(run: Path) -> dict[str, Any] | None:
 
 def _last_submitted(log: Path) -> int | None:
     try:
-        found = _SUBMITTED.findall(log.read_bytes())
+        clusters = _SUBMITTED.findall(log.read_bytes())
     except FileNotFoundError:
         return None
-    return int(found[-1]) if found else None
+    return int(clusters[-1]) if clusters else None

@@ -28,7 +28,7 @@ _SECONDS = {
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number of any type (numpy's, say) as an int; None for anything else."""
+    """Return a whole number of any type (such as numpy's) as an int; None for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -41,12 +41,15 @@ def real(value: Any) -> int | float | None:
     """Return a number of any type as an int or a float; None for anything else."""
     if isinstance(value, bool):
         return None
-    found = whole(value)
-    return float(value) if found is None and isinstance(value, numbers.Real) else found
+    number = whole(value)
+    return float(value) if number is None and isinstance(value, numbers.Real) else number
 
 
 def size(default_unit: str) -> Callable[[Any], str]:
-    """Return a check for a size, which gives it as HTCondor takes it; ``"MB"`` or ``"KB"``."""
+    """Return a check that turns a size into HTCondor's form.
+
+    A number without a unit is in `default_unit`: ``"MB"`` or ``"KB"``.
+    """
 
     def check(value: Any) -> str:
         number = whole(value)
@@ -66,7 +69,7 @@ def size(default_unit: str) -> Callable[[Any], str]:
 
 
 def units_of(text: str, unit: str) -> int:
-    """Return a size that was checked in whole units (``"MB"`` or ``"KB"``), rounded up."""
+    """Return a checked size in whole units (``"MB"`` or ``"KB"``), rounded up."""
     match = _SIZE.fullmatch(text)
     assert match is not None
     power = _POWERS[match[2].upper()] - _POWERS[unit[0]]
@@ -74,13 +77,13 @@ def units_of(text: str, unit: str) -> int:
 
 
 def duration(least: int = 1) -> Callable[[Any], int]:
-    """Return a check for a duration, which gives it in seconds."""
+    """Return a check that turns a duration into seconds."""
 
     def check(value: Any) -> int:
         try:
             seconds = _seconds(value)
-        except (OverflowError, ValueError):  # of too many digits
-            raise OptionError("it is longer than anyone waits") from None
+        except (OverflowError, ValueError):  # too many digits
+            raise OptionError(f"it must be at most {_LONGEST} s") from None
         if seconds is None:
             raise OptionError(
                 "it takes seconds, a datetime.timedelta, or a text such as '90s', '30 min', '2h', "
@@ -89,7 +92,7 @@ def duration(least: int = 1) -> Callable[[Any], int]:
         if seconds < least:
             raise OptionError(f"it must be at least {least} s")
         if seconds > _LONGEST:
-            raise OptionError("it is longer than anyone waits")
+            raise OptionError(f"it must be at most {_LONGEST} s")
         return seconds
 
     return check

@@ -1,4 +1,4 @@
-"""Words for people."""
+"""Text for people: safe to print, with readable numbers, sizes and durations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ _UNUSUAL = re.compile(r"[^\n\t -~]")
 
 
 def visible(text: str) -> str:
-    r"""Return a text with all that steers a terminal, or cannot be seen, written as in Python.
+    r"""Return a text with control and invisible characters escaped as Python escapes them.
 
-    To be used on whatever jobs, files or other machines have said before a person sees it: escape
-    sequences, carriage returns, signs that turn the direction of writing. Line feeds and tabs stay.
+    Use it on all text from jobs, files or other machines before a person sees it. It escapes
+    terminal sequences, carriage returns and characters that change the direction of writing, but
+    neither line feeds nor tabs.
 
     Examples
     --------
@@ -21,18 +22,18 @@ def visible(text: str) -> str:
     red: \x1b[31m, two lines:
      as they are
     """
-    return _UNUSUAL.sub(_written_out, text.replace("\r\n", "\n"))
+    return _UNUSUAL.sub(_escaped, text.replace("\r\n", "\n"))
 
 
-def _written_out(match: re.Match[str]) -> str:
-    sign = match[0]
-    if sign.isprintable() or unicodedata.category(sign) == "Zs":  # blanks of other widths
-        return sign
-    return sign.encode("unicode_escape").decode()
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isprintable() or unicodedata.category(character) == "Zs":  # other spaces
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 class Text(str):
-    """Text that a notebook and an interactive session show as lines, not with ``\\n`` in quotes."""
+    """Text that notebooks and interactive sessions show as lines, not as a quoted string."""
 
     __slots__ = ()
 
@@ -55,7 +56,7 @@ def counted(number: int, what: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words.
+    """Return a duration in words.
 
     Examples
     --------
@@ -106,5 +107,5 @@ def size_of_file(size: float) -> str:
 
 
 def short_number(value: float) -> str:
-    """Return a number with as many digits as a person wants of an estimate: ``2.5``, ``1,234``."""
+    """Return a number with as many digits as an estimate deserves: ``2.5``, ``1,234``."""
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")

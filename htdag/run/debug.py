@@ -14,7 +14,7 @@ from htdag.run.replay import Replay, replay
 
 
 class Debugging:
-    """Doing items again, where they can be looked at."""
+    """The part of a run that repeats items in this process."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
@@ -28,7 +28,7 @@ class Debugging:
         step: bool = False,
         round: int | None = None,
     ) -> Replay:
-        """Do an item again in this process, with its true input and function."""
+        """Repeat an item in this process, with its true input and function."""
         self._run.stage(stage)
         key = str(key)
         if not key:
@@ -40,14 +40,14 @@ class Debugging:
             error.key == key and error.type == "ProcessDied"
             for error in item_errors.errors(self._run.path, self._run.plan, stage, streams=False)
         ):
-            say(f"htdag: item {key} ended its process; it may end this one too")
+            say(f"htdag: item {key} ended its process; it may end this one, too")
         return replay(
             self._run.path,
             self._run.plan,
             stage,
             key,
             wrap=_stepped if step else None,
-            look=_post_mortem if wanted else None,
+            inspect=_post_mortem if wanted else None,
         )
 
 

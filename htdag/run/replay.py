@@ -1,4 +1,4 @@
-"""Do again, in this process, what a job did to one item, with its true input and functions."""
+"""Repeat what a job did with one item in this process, with its true input and functions."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ Wrap = Callable[[Any], Any]
 
 @dataclass
 class Replay:
-    """What one item did when it was done again.
+    """The outcome of repeating one item.
 
     Attributes
     ----------
     stage : str
-        The stage up to which it was done.
+        The stage up to which the item was repeated.
     key : str
-        The item, as the node was given it.
+        The key of the node's item.
     item : object
-        Its value; for a reduce the values that it reads.
+        Its value; for a reduce, the last value that was read.
     steps : list of (str, str, object)
-        For each call of a stage's function the stage, the key and what it returned.
+        For each call of a stage's function, the stage, the key and the returned value.
     error : BaseException or None
-        What it raised.
+        The exception, if there was one.
     failed_in : str
-        The stage that raised it; "" where none did.
+        The stage that raised it; "" if there was none.
     """
 
     stage: str
@@ -62,25 +62,25 @@ class Replay:
 
     @property
     def results(self) -> list[Any]:
-        """What the stage itself has returned: one value for most, none where it failed."""
+        """The values that the stage itself returned: usually one, none if it failed."""
         return [value for stage, _, value in self.steps if stage == self.stage]
 
     def user_trace(self) -> TracebackType | None:
-        """Return the traceback of the error from the user's first frame on."""
+        """Return the traceback of the error, from the user's first frame on."""
         trace = None if self.error is None else self.error.__traceback__
         while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame):
             trace = trace.tb_next
         return trace
 
     def traceback(self) -> str:
-        """Return the traceback of the error as Python prints it; "" where there is none."""
+        """Return the traceback of the error as Python prints it; "" if there is no error."""
         if self.error is None:
             return ""
-        found = traceback.format_exception(type(self.error), self.error, self.user_trace())
-        return "".join(found)
+        lines = traceback.format_exception(type(self.error), self.error, self.user_trace())
+        return "".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what happened as short texts, for JSON."""
+        """Return the outcome with short texts for values, for JSON."""
         return {
             "stage": self.stage,
             "key": self.key,
@@ -115,7 +115,7 @@ def _content(modules: image.Image, path: str) -> Any:
     try:
         return modules.loads(data)
     except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
-        problem = f"it holds no functions ({type(error).__name__})"
+        problem = f"it has no functions ({type(error).__name__})"
         raise layout.DamagedFile(os.path.abspath(path), problem) from error
 
 
@@ -129,9 +129,9 @@ def replay(
     stage: str,
     key: str,
     wrap: Wrap | None = None,
-    look: Callable[[Replay], None] | None = None,
+    inspect: Callable[[Replay], None] | None = None,
 ) -> Replay:
-    """Do an item again up to a stage; in a scratch directory, which is removed afterwards.
+    """Repeat an item up to a stage, in a scratch directory, which is removed afterwards.
 
     Parameters
     ----------
@@ -142,23 +142,23 @@ def replay(
     stage, key : str
         The item.
     wrap : callable, optional
-        Takes the stage's function and returns what to call in its place.
-    look : callable, optional
-        Is called with what happened while the scratch directory is still there.
+        Takes the stage's function and returns the function to call instead.
+    inspect : callable, optional
+        Called with the outcome while the scratch directory still exists.
 
     Returns
     -------
     Replay
-        Whatever the functions raised is in it.
+        The outcome, with the exception if a function raised one.
     """
     _check_python(run)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="htdag-fetched-"))
-        # What functions return as files stays where they made it.
-        here = file_references.Here(
+        # Files that functions return stay where they are.
+        site = file_references.Here(
             os.path.abspath(run), folder, frozenset(), lambda path: (path, None)
         )
-        stack.enter_context(filepath.entered(here))
+        stack.enter_context(filepath.entered(site))
         with in_folder(run):
             place = find(run, plan, stage, key)
             job = place.job
@@ -172,15 +172,15 @@ def replay(
         else:
             act = _chained(run, place, content, bound, done, wrap)
         stack.enter_context(_scratch())
-        workdir.link_inputs(job, here, os.getcwd())
+        workdir.link_inputs(job, site, os.getcwd())
         try:
             act()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             done.error = error
-        if look is not None:
-            look(done)
+        if inspect is not None:
+            inspect(done)
     return done
 
 
@@ -189,7 +189,7 @@ def _image(run: Path) -> image.Image:
         return image.Image.read(os.path.abspath(run))
     except FileNotFoundError:
         raise HtdagError(
-            "this run was submitted by an older htdag, and only that can do its items again"
+            "this run was submitted by an older htdag, and only that one can repeat its items"
         ) from None
 
 
@@ -198,7 +198,7 @@ def _check_python(run: Path) -> None:
     if list(sys.version_info[:2]) != wanted[:2]:
         raise HtdagError(
             f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "
-            f"is {sys.version.split()[0]}: use that one"
+            f"is {sys.version.split()[0]}: use the former"
         )
 
 
@@ -224,28 +224,28 @@ def _chained(
     done: Replay,
     wrap: Wrap | None,
 ) -> Callable[[], None]:
-    """Return what takes the item through the stages of its node, up to the one that is asked for.
+    """Return a function that passes the item through the stages of its node, up to the given one.
 
-    For a stage that combines, the items before it in its chunk too, as in the job.
+    For a stage that combines items, it also passes the earlier items of the chunk, as the job does.
     """
     program, functions = place.job.program, content["functions"]
     combine = program["combine"]
     combining = None if combine is None else functions[combine]
     operations, output = _up_to(program, done.stage)
-    mine = [each["function"] for each in operations if each["stage"] == done.stage]
+    indices = [each["function"] for each in operations if each["stage"] == done.stage]
     if output is not None:
         roles = (output["combine"], output["merge"], output["key"])
-        mine += [role for role in roles if role is not None]
+        indices += [role for role in roles if role is not None]
     if wrap is not None:
-        for index in mine:
+        for index in indices:
             functions[index] = wrap(functions[index])
     cursor = Cursor()
     sinks: dict[int, list[Any]] = {
-        number: [_Noting(done, operation["stage"])] for number, operation in enumerate(operations)
+        number: [_StepSink(done, operation["stage"])] for number, operation in enumerate(operations)
     }
     every = [sink for group in sinks.values() for sink in group]
     if output is not None:
-        every.append(compute.make_sink(output, _Kept(done), content, cursor))
+        every.append(compute.make_sink(output, _MemoryWriter(done), content, cursor))
         sinks.setdefault(output["after"], []).append(every[-1])
     emit = chain(operations, functions, bound, sinks, cursor)
 
@@ -277,14 +277,14 @@ def _chained(
 
 
 def _up_to(program: Program, stage: str) -> tuple[list[OperationEntry], OutputEntry | None]:
-    """Return the operations that a stage needs, and the output that it is, if it combines."""
+    """Return the operations that a stage needs, and its output if it combines items."""
     operations = program["operations"]
     output: OutputEntry | None = None
     last = next((n for n, each in enumerate(operations) if each["stage"] == stage), -1)
     if last < 0:
-        found = [each for each in program["outputs"] if each["stage"] == stage]
-        if found and found[0]["kind"] != "items":
-            output = found[0].copy()
+        outputs = [each for each in program["outputs"] if each["stage"] == stage]
+        if outputs and outputs[0]["kind"] != "items":
+            output = outputs[0].copy()
             last = output["after"]
     needed = []
     while last >= 0:
@@ -299,8 +299,8 @@ def _up_to(program: Program, stage: str) -> tuple[list[OperationEntry], OutputEn
     return kept, output
 
 
-class _Noting:
-    """Notes what an operation returns."""
+class _StepSink:
+    """A sink that records the values that an operation returns."""
 
     keeps = False
 
@@ -312,14 +312,14 @@ class _Noting:
         self._done.steps.append((self._stage, key, value))
 
     def end(self, sequence: int) -> None:
-        """An item has ended."""
+        """Do nothing at the end of an item."""
 
     def close(self) -> None:
-        """All items have ended."""
+        """Do nothing at the end of all items."""
 
 
-class _Kept:
-    """Stands for the files of an output that combines values, and keeps what it would hold."""
+class _MemoryWriter:
+    """A writer for an output that combines values, which keeps them in memory."""
 
     partition = b""
 
@@ -344,17 +344,17 @@ class _Kept:
 
     def end(self, first: int, last: int) -> None:
         del first, last
-        own = [step for step in self._done.steps if step[0] != self._done.stage]
-        self._done.steps[:] = own + [(self._done.stage, key, v) for key, v in self._values]
+        earlier = [step for step in self._done.steps if step[0] != self._done.stage]
+        self._done.steps[:] = earlier + [(self._done.stage, key, v) for key, v in self._values]
 
     def abandon(self) -> None:
-        """Nothing to drop: an error ends it all."""
+        """Do nothing: an error ends the replay."""
 
     def close(self, sync: bool = False) -> int:
         return 0
 
     def discard(self) -> None:
-        """No file to close."""
+        """Do nothing: there is no file."""
 
 
 def _reduction(
@@ -365,7 +365,7 @@ def _reduction(
     done: Replay,
     wrap: Wrap | None,
 ) -> Callable[[], None]:
-    """Return what combines all that a reduce reads, one by one."""
+    """Return a function that combines all inputs of a reduce, one by one."""
     reduction = job.program["reduction"]
     function = content["functions"][reduction["function"]]
     if wrap is not None:

@@ -41,12 +41,12 @@ def why(
 
 def test_an_ended_run_says_how_and_what_to_do():
     (done,) = why(RunState.DONE)
-    assert done.why == "it is done: nothing is left to do"
+    assert done.why == "it is done"
     (failed,) = why(RunState.FAILED, reason="failed: a", failed=1)
     assert failed.why == "failed: a; 1 item failed"
-    assert failed.remedy == "htdag errors 'my tag' tells why; then: htdag resume 'my tag'"
+    assert failed.remedy == "htdag errors 'my tag' shows why; then: htdag resume 'my tag'"
     (refused,) = why(RunState.FAILED, reason="node a could not be submitted: no such command")
-    assert refused.remedy.startswith("Mend the options")
+    assert refused.remedy.startswith("Fix the options")
     assert refused.remedy.endswith("htdag resume 'my tag' --script")
 
 
@@ -100,13 +100,13 @@ def test_your_user_priority_counts():
         evaluate=lambda text, own, other: own.get(text, True),
     )
     (idle,) = why(jobs=(JobState("second", 1, 0, "idle", NOW),), facts=facts)
-    assert "all of these are busy; others run 3 jobs, and go before you" in idle.why
-    assert "your user priority is 900, the best of theirs 500" in idle.why
+    assert "all of these are busy; other users run 3 jobs, and go before you" in idle.why
+    assert "your user priority is 900, their best is 500" in idle.why
 
 
 def test_a_node_that_waits_for_another():
     (waits,) = why(failed=1, running={"first": {1}})
-    assert str(waits) == "node second: not begun: it needs all of first"
+    assert str(waits) == "node second: not started: it needs all of first"
 
 
 @pytest.mark.parametrize(

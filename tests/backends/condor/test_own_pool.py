@@ -109,7 +109,7 @@ def test_folders_without_htcondor_are_mistakes(tmp_path, monkeypatch):
         pool_install.find(str(tmp_path), None)
     with pytest.raises(BackendError, match="there is no HTCondor on this machine"):
         pool_install.find(None, None)
-    with pytest.raises(BackendError, match="of the last time, in '/gone', is gone"):
+    with pytest.raises(BackendError, match="used last, in '/gone', is gone"):
         pool_install.find(None, "/gone")
 
 
@@ -246,8 +246,8 @@ def test_a_pool_below_tmp_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--memory", "much"], "'much' is no size"),
-        (["--memory", "0"], "is no size"),
+        (["--memory", "much"], "'much' is not a size"),
+        (["--memory", "0"], "is not a size"),
         (["--cpus", "0"], "0 is not in the range"),
         (["--htcondor", "/nowhere"], "no sbin/condor_master in it"),
     ],
@@ -305,7 +305,7 @@ def test_stop_asks_where_jobs_are_in_the_queue(home, monkeypatch):
     assert "its queue holds 1 run and 2 jobs" in error
     assert "htdag pool stop --yes" in error
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
-    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool goes on\n")
+    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool keeps running\n")
     assert stopped == []
     assert command("stop", input="y\n").stdout == "your own pool is stopped\n"
     assert stopped == [1]
