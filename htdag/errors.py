@@ -17,13 +17,13 @@
     │   ├── RunNotFound           no run has this tag
     │   ├── RunDamaged            a file of the run is missing or damaged
     │   ├── ValueUnreadable       a value of the run cannot be unpickled here
-    │   ├── RunActive             the run is still running and must not be
+    │   ├── RunActive             the run is still running, and must not be
     │   └── RunEnded              the run has ended, and must not have
     ├── NotDone               the result is not there yet (also a TimeoutError)
-    └── BackendError          HTCondor did not answer or refused; or it is not there
+    └── BackendError          HTCondor is missing, did not answer, or refused
 
     UserWarning
-    ├── ItemsMissing          a result is not of all items: some failed and were let go
+    ├── ItemsMissing          a result lacks items that failed and were skipped
     └── FinalFailed           a function of on_success or on_failure failed
 """
 
@@ -62,7 +62,7 @@ class HtdagError(Exception):
     """Base of all exceptions that htdag raises."""
 
     def __str__(self) -> str:
-        return visible(super().__str__())  # jobs may have had their say in it
+        return visible(super().__str__())  # it may hold text from jobs
 
 
 class UsageError(HtdagError):
@@ -90,7 +90,7 @@ class ItemPickleError(UsageError):
 
 
 class PackingError(UsageError):
-    """An environment cannot be packed: the tool is not there, or refuses."""
+    """An environment cannot be packed: the tool is missing, or fails."""
 
 
 class DirectoryError(UsageError):
@@ -102,7 +102,7 @@ class RunError(HtdagError):
 
 
 class RunFailed(RunError):
-    """The run has ended and not all of it succeeded.
+    """The run has ended, but not all of it succeeded.
 
     Attributes
     ----------
@@ -132,11 +132,11 @@ class ValueUnreadable(RunError):
 
 
 class RunActive(RunError):
-    """The run is still running, and what was asked needs it to be at rest."""
+    """The run is still running, but the operation needs it to have ended."""
 
 
 class RunEnded(RunError):
-    """The run has ended, and what was asked needs it to be under way."""
+    """The run has ended, but the operation needs it to be running."""
 
 
 class NotDone(HtdagError, TimeoutError):
@@ -144,12 +144,12 @@ class NotDone(HtdagError, TimeoutError):
 
 
 class BackendError(HtdagError):
-    """HTCondor is not there, did not answer, or refused what was asked."""
+    """HTCondor is missing, did not answer, or refused a request."""
 
 
 class ItemsMissing(UserWarning):
-    """A result is not of all items: some failed, and ``on_error="skip"`` let them go."""
+    """A result lacks items: some failed, and ``on_error="skip"`` skipped them."""
 
 
 class FinalFailed(UserWarning):
-    """A function of `Pipeline.on_success` or `on_failure` failed; the run's result is as it is."""
+    """A function of `Pipeline.on_success` or `on_failure` failed; the run's results are intact."""

@@ -229,7 +229,7 @@ class Pipeline:
         try:
             old = load(tag)
         except RunNotFound as error:
-            if resubmit.earlier(runs_directory() / tag, again=True) is not None:
+            if resubmit.earlier_run(runs_directory() / tag, resume=True) is not None:
                 raise
             return Text(f"{explain(self.plan(on))}\n\n{explain_first(str(error))}")
         plan = self._plan(_place(on), resubmit.layouts(old.directory), lanes=False)
@@ -354,17 +354,17 @@ class Pipeline:
         [1, 2]
         """
         on = _place(on)
-        log.to_file()
-        asked = resubmit.asked(self.name, tag, resume, keep_finished)
-        checked = new_tag(self.name) if asked.tag is None else check_tag(asked.tag)
+        log.log_to_file()
+        request = resubmit.request_of(self.name, tag, resume, keep_finished)
+        checked = new_tag(self.name) if request.tag is None else check_tag(request.tag)
         try:
-            run = self._start(checked, on, asked)
+            run = self._start(checked, on, request)
         except BaseException:
-            if asked.tag is None:
+            if request.tag is None:
                 release_tag(checked)
             raise
-        asked.taken()
-        if asked.tag is None and hasattr(sys, "ps1"):
+        request.acknowledge()
+        if request.tag is None and hasattr(sys, "ps1"):
             say(f"htdag: the run has the tag {run.tag!r}")
         return run
 
@@ -495,10 +495,10 @@ class Pipeline:
             self._capacities[on] = Capacity(*backends.slots(on))
         return self._capacities[on]
 
-    def _start(self, tag: str, on: str, asked: resubmit.Asked) -> Run:
+    def _start(self, tag: str, on: str, request: resubmit.ResumeRequest) -> Run:
         directory = runs_directory() / tag
-        old = resubmit.earlier(directory, asked.again)
-        backend, why = backends.choose(resubmit.place(old, on))
+        old = resubmit.earlier_run(directory, request.resume)
+        backend, why = backends.choose(resubmit.resumed_backend(old, on))
         if why:
             say(f"htdag: {why}")
         backend.check_directory(directory)
@@ -514,8 +514,8 @@ class Pipeline:
         if old is None:
             resubmit.start_new(directory, tag, plan, backend, self._final)
         else:
-            before = resubmit.ticket(old, on)
-            resubmit.start_again(old, plan, backend, asked.keep_finished, before, self._final)
+            before = resubmit.resumed_ticket(old, on)
+            resubmit.restart(old, plan, backend, request.keep_finished, before, self._final)
         return Run(directory)
 
     def _at_end(self, when: str, function: Callable[..., Any]) -> Callable[..., Any]:

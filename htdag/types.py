@@ -1,4 +1,4 @@
-"""The types of what users get from runs and plans, beside those that `htdag` itself names."""
+"""The types that users get from runs and plans, besides those that `htdag` itself exports."""
 
 from htdag.backends.base import JobState
 from htdag.catalog.housekeeping import Cleaned

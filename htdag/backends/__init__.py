@@ -1,4 +1,4 @@
-"""Who runs a run directory: HTCondor, or processes of this machine."""
+"""The backends that run a run directory: HTCondor, or processes on this machine."""
 
 from htdag.backends.base import Backend
 from htdag.backends.select import backend, choose, scheduler, slots

@@ -1,4 +1,4 @@
-"""What a backend does, and what it tells of a run."""
+"""The interface of backends, and the types in which they report about a run."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from htdag.backends.tickets import Foreseen, Ticket
 from htdag.compile.scheduler import Scheduler
 
 HOW_TO_START = "start it with: htdag pool start"
-"""What to do about a pool of one's own that does not run; it ends the reason of a state."""
+"""The remedy if the user's own pool does not run; it ends the reason of a state."""
 
 
-HALTED = "it was halted, and all that was under way has ended"
-"""The reason of a run that ended so; it is gone on with by `Run.unhalt`."""
+HALTED = "it was halted, and all running jobs have ended"
+"""The reason of a run that was halted and has ended; `Run.unhalt` continues it."""
 
 
 class RunState(enum.Enum):
@@ -25,18 +25,18 @@ class RunState(enum.Enum):
     WAITING = "waiting"
     """Submitted; DAGMan has not started."""
     RUNNING = "running"
-    """Under way."""
+    """DAGMan, or the local process, is running it."""
     HELD = "held"
-    """On hold: the DAGMan job itself, or jobs of it and none is running, or the pool is stopped."""
+    """The DAGMan job is on hold, or jobs are and none is running, or the pool is stopped."""
     DONE = "done"
     """All of it succeeded."""
     FAILED = "failed"
-    """It has ended and not all of it succeeded."""
+    """It has ended, but not all of it succeeded."""
     REMOVED = "removed"
-    """It was removed by a person; `Run.resume` goes on."""
+    """A person removed it; `Run.resume` continues it."""
     STOPPED = "stopped"
-    """What ran it is gone (killed, a crash), or ended since the run was halted; `Run.resume` goes
-    on."""
+    """DAGMan or the local process was killed or crashed, or ended after a halt; `Run.resume`
+    continues it."""
 
     @property
     def ended(self) -> bool:
@@ -44,36 +44,40 @@ class RunState(enum.Enum):
         return self in (self.DONE, self.FAILED, self.REMOVED, self.STOPPED)
 
 
+Ad = Mapping[str, bool | int | float | str]
+"""An ad of HTCondor's. Of an attribute that is an expression, only the text is used."""
+
+
 @dataclass(frozen=True)
 class JobState:
-    """How one job is that is in the queue, or under way on this machine.
+    """The state of one job in the queue, or of a process on this machine.
 
     Attributes
     ----------
     node : str
         Its DAGMan node.
     cluster, proc : int
-        HTCondor's number of the job; on this machine the process, and 0.
+        HTCondor's number of the job; on this machine, the id of the process, and 0.
     state : str
         ``"idle"``, ``"running"``, ``"suspended"`` or ``"held"``.
     since : float
-        When that began, in seconds since the epoch.
+        When this state began, in seconds since the epoch.
     source : str
-        Who told so: ``"event log"``, ``"schedd"`` or ``"local run"``.
+        Where the state is from: ``"event log"``, ``"schedd"`` or ``"local run"``.
     reason : str
-        Of a held job, HTCondor's words.
+        HTCondor's reason, if the job is held.
     code, subcode : int
         HTCondor's HoldReasonCode and HoldReasonSubCode.
     memory_asked, memory_granted, memory_used : int or None
-        In MB, where they are known.
+        In MB; None if unknown.
     slot : str
-        Where it runs, or ran last.
+        Where it runs, or last ran.
     chunk : int or None
-        Which chunk of the node it works through.
+        The chunk of the node that it processes.
     lane : int
-        Of a node that is cut into lanes: which; else 0.
+        The lane, if the node is cut into lanes; else 0.
     within : tuple of (str, int)
-        Of a node that a loop repeats: the loop and the round; of a loop in a loop the outer first.
+        The loop and round, if a loop repeats the node; for nested loops, the outer one first.
     """
 
     node: str
@@ -95,7 +99,7 @@ class JobState:
 
     @property
     def place(self) -> str:
-        """Its node, with the round that it belongs to where a loop repeats it."""
+        """Its node, with the round if a loop repeats the node."""
         rounds = ", ".join(f"round {number} of {loop}" for loop, number in self.within)
         return f"{self.node} ({rounds})" if rounds else self.node
 
@@ -107,21 +111,21 @@ class Activity:
     Attributes
     ----------
     state : RunState
-        The run as a whole.
+        The state of the run as a whole.
     reason : str
-        Why, where that is known.
+        Why it is in this state, if known.
     running : dict of str to set of int
-        For each node, the chunks that run now.
+        For each node, the chunks that are running now.
     waiting : dict of str to set of int
-        For each node, the chunks whose jobs are on hold, or had begun and wait in the queue again.
+        For each node, the chunks whose jobs are on hold, or have started before and wait again.
     held : tuple of JobState
-        The jobs that are on hold. Of a job in a round of a loop the node is the loop's.
+        The jobs that are on hold. For a job in a round of a loop, the node is that of the loop.
     suspended : int
         How many jobs are suspended.
     halted : bool
-        Whether no further nodes are submitted, by `Run.halt`.
+        Whether `Run.halt` keeps further nodes from being submitted.
     rounds : dict of str to Activity
-        For each loop that has begun, what goes on in its present round.
+        For each loop that has started, the activity of its current round.
     """
 
     state: RunState
@@ -136,72 +140,72 @@ class Activity:
 
 @dataclass(frozen=True)
 class QueueFacts:
-    """What decides whether jobs that wait can start.
+    """The facts that decide whether waiting jobs can start.
 
     Attributes
     ----------
     idle : tuple of mapping
         Ads of idle jobs of the run.
     slots : tuple of mapping
-        Ads of the pool's slots: static ones, and whole ones that are cut into parts.
+        Ads of the pool's slots: static and partitionable ones.
     users : tuple of mapping
-        What the negotiator knows of users.
+        The negotiator's ads of users.
     dagman : mapping or None
-        The DAGMan job; None where it is not in the queue.
+        The ad of the DAGMan job; None if it is not in the queue.
     problems : tuple of str
-        Who did not answer.
+        The daemons that did not answer.
     evaluate : callable
-        Evaluates an expression of one ad that is matched with another.
+        Evaluates an expression of one ad matched against another.
     """
 
-    idle: tuple[Mapping[str, Any], ...] = ()
-    slots: tuple[Mapping[str, Any], ...] = ()
-    users: tuple[Mapping[str, Any], ...] = ()
-    dagman: Mapping[str, Any] | None = None
+    idle: tuple[Ad, ...] = ()
+    slots: tuple[Ad, ...] = ()
+    users: tuple[Ad, ...] = ()
+    dagman: Ad | None = None
     problems: tuple[str, ...] = ()
-    evaluate: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any] | None = None
+    evaluate: Callable[[str, Ad, Ad], Any] | None = None
 
 
 class Backend(Protocol):
-    """Runs run directories."""
+    """What runs run directories."""
 
     name: str
 
     def check_directory(self, directory: Path) -> None:
-        """Raise `DirectoryError` where this backend cannot work in a directory."""
+        """Raise `DirectoryError` if this backend cannot work in a directory."""
 
     def finds_packages(self) -> bool:
-        """Tell whether jobs without an environment of their own run in this very Python."""
+        """Return whether jobs without an environment of their own run in this very Python."""
 
     def scheduler(self, before: Ticket | None = None) -> Scheduler:
-        """Return what the HTCondor can do to which a run goes, for what is written for it.
+        """Return the capabilities of the HTCondor that a run goes to, which decide what is written.
 
-        Where it was started before, ``before`` is what `submit` returned then.
+        If the run was submitted before, ``before`` is what `submit` returned then.
         """
 
     def foreseen(self, dag: str, before: Ticket | None) -> Foreseen:
-        """Return what is known beforehand of what `submit` will return."""
+        """Return the part of what `submit` will return that is known beforehand."""
 
     def finish_removal(self, run: Path, ticket: Ticket) -> None:
-        """End what was removed while nobody answered, before anything of the run is changed.
+        """Finish a removal that nobody answered, before any file of the run is changed.
 
-        Raises `BackendError` where that is still so.
+        Raises `BackendError` if there is still no answer.
         """
 
     def submit(self, run: Path, dag: str, before: Ticket | None = None) -> Ticket:
-        """Start what is left of a run; return what is needed to find it again.
+        """Start what remains of a run; return what is needed to find it again.
 
-        Where it was started before, ``before`` is what was returned then.
+        If the run was submitted before, ``before`` is what was returned then.
         """
 
     def activity(self, run: Path, ticket: Ticket) -> Activity:
-        """Return what is going on, without asking more than files where they suffice."""
+        """Return the activity of a run, from files alone if they suffice."""
 
     def remove(self, run: Path, ticket: Ticket, force: bool) -> None:
-        """End a run, and return once nothing of it runs any more."""
+        """End a run, and return once all its jobs have ended."""
 
     def jobs(self, run: Path, ticket: Ticket, ask: bool) -> tuple[JobState, ...]:
-        """Return the jobs that wait or run, by the files; where asked, also by the schedd."""
+        """Return the jobs that wait or run, according to files and, with `ask`, to the schedd."""
 
     def act(
         self,
@@ -211,9 +215,9 @@ class Backend(Protocol):
         nodes: list[str],
         which: list[JobState] | None,
     ) -> int:
-        """Hold, release, pause, continue or vacate the jobs of nodes, or some; return how many.
+        """Hold, release, pause, continue or vacate all or some jobs of nodes; return how many.
 
-        Raises `UsageError` where that means nothing here.
+        Raises `UsageError` if this backend does not support the action.
         """
 
     def edit(
@@ -224,35 +228,35 @@ class Backend(Protocol):
         inside: set[str],
         attributes: dict[str, str],
     ) -> int:
-        """Change attributes of the jobs of nodes, those to come included; return how many.
+        """Change attributes of the jobs of nodes, also of later ones; return how many.
 
-        Of nodes that are loops the jobs of the nodes ``inside`` are meant.
+        For a loop, the change is for the jobs of the nodes ``inside``.
         """
 
     def halt(self, run: Path, ticket: Ticket, on: bool) -> None:
-        """Let no further nodes begin, or let them again."""
+        """Keep further nodes from starting, or let them start again."""
 
     def facts(self, run: Path, ticket: Ticket) -> QueueFacts:
-        """Return what decides whether waiting jobs can start."""
+        """Return the facts that decide whether waiting jobs can start."""
 
     def peek(self, run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
-        """Return what a running job wrote whose files are not in the run directory yet.
+        """Return the output of a running job whose files are not in the run directory yet.
 
-        ``what`` is ``"out"``, ``"err"`` or the path of a file. None where there is none.
+        ``what`` is ``"out"``, ``"err"`` or the path of a file. None if there is no such output.
         """
 
     def slots(self) -> tuple[int, int]:
         """Return how many jobs of one CPU can run at once, and how many of one GPU.
 
-        0 where that is not known, or not soon.
+        0 if that is unknown, or the pool does not answer soon.
         """
 
     turn: float
-    """About how many seconds pass between the end of a node and the jobs of the next one."""
+    """About how many seconds pass between the end of a node and the start of the next."""
 
 
 class Submission:
-    """A run directory that was submitted, with what its backend knows and can do about it.
+    """A run directory that was submitted, bound to its backend.
 
     Parameters
     ----------
@@ -261,7 +265,7 @@ class Submission:
     run : pathlib.Path
         The run directory.
     ticket : dict or None
-        What `Backend.submit` returned; None where the run was submitted elsewhere, and brought.
+        What `Backend.submit` returned; None if the run was submitted elsewhere and imported.
 
     Attributes
     ----------
@@ -276,42 +280,42 @@ class Submission:
         self.is_here = ticket is not None
 
     def activity(self) -> Activity:
-        """Return what is going on, without asking more than files where they suffice."""
+        """Return the activity of the run, from files alone if they suffice."""
         return self._backend.activity(self._run, self._ticket)
 
     def jobs(self, *, ask: bool) -> tuple[JobState, ...]:
-        """Return the jobs that wait or run, by the files; where asked, also by the schedd."""
+        """Return the jobs that wait or run, according to files and, with `ask`, to the schedd."""
         return self._backend.jobs(self._run, self._ticket, ask) if self.is_here else ()
 
     def act(self, action: str, nodes: list[str], which: list[JobState] | None) -> int:
-        """Hold, release, pause, continue or vacate the jobs of nodes, or some; return how many."""
+        """Hold, release, pause, continue or vacate all or some jobs of nodes; return how many."""
         return self._backend.act(self._run, self._ticket, action, nodes, which)
 
     def edit(self, nodes: list[str], inside: set[str], attributes: dict[str, str]) -> int:
-        """Change attributes of the jobs of nodes, those to come included; return how many."""
+        """Change attributes of the jobs of nodes, also of later ones; return how many."""
         return self._backend.edit(self._run, self._ticket, nodes, inside, attributes)
 
     def halt(self, *, on: bool) -> None:
-        """Let no further nodes begin, or let them again."""
+        """Keep further nodes from starting, or let them start again."""
         if self.is_here:
             self._backend.halt(self._run, self._ticket, on)
 
     def facts(self) -> QueueFacts:
-        """Return what decides whether waiting jobs can start."""
+        """Return the facts that decide whether waiting jobs can start."""
         return self._backend.facts(self._run, self._ticket)
 
     def peek(self, node: str, chunk: str, what: str) -> bytes | None:
-        """Return what a running job wrote whose files are not in the run directory yet."""
+        """Return the output of a running job whose files are not in the run directory yet."""
         if not self.is_here:
             return None
         return self._backend.peek(self._run, self._ticket, node, chunk, what)
 
     def finish_removal(self) -> None:
-        """End what was removed while nobody answered."""
+        """Finish a removal that nobody answered."""
         if self.is_here:
             self._backend.finish_removal(self._run, self._ticket)
 
     def remove(self, *, force: bool) -> None:
-        """End the run, and return once nothing of it runs any more."""
+        """End the run, and return once all its jobs have ended."""
         if self.is_here:
             self._backend.remove(self._run, self._ticket, force)

@@ -1,4 +1,4 @@
-"""The embedded backend: a run directory, run in processes of this machine."""
+"""The local backend, which runs a run directory in processes of this machine."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STOP_TIMEOUT = 30.0
 
 
 class LocalBackend:
-    """Runs a run directory in a detached process of this machine, one job a core.
+    """A backend that runs a run directory in a detached process, with one job per core.
 
     The run goes on when the script that submitted it ends.
     """
@@ -39,30 +39,30 @@ class LocalBackend:
         """Accept any directory."""
 
     def finds_packages(self) -> bool:
-        """Jobs are of this very Python."""
+        """Return True: jobs run in this very Python."""
         return True
 
     def scheduler(self, before: Ticket | None = None) -> Scheduler:
-        """Nothing is known: there is none."""
+        """Return no restrictions: there is no HTCondor."""
         return ANY
 
     def foreseen(self, dag: str, before: Ticket | None) -> Foreseen:
-        """Return all of it: nothing."""
+        """Return an empty dict, as `submit` does."""
         return {}
 
     def finish_removal(self, run: Path, ticket: Ticket) -> None:
-        """Processes of this machine end when they are told."""
+        """Do nothing: `remove` returns only when all processes have ended."""
 
     def submit(self, run: Path, dag: str, before: Ticket | None = None) -> Ticket:
-        """Start the process that runs the run directory, and wait until it has begun."""
+        """Start the process that runs the run directory, and wait until it has started."""
         if _is_alive(run):
             raise BackendError(f"the run in {str(run)!r} is running already")
         Path(RunFiles(run).halt(dag)).unlink(missing_ok=True)
         command = [sys.executable, "-E", str(run / layout.RUNTIME), "local", str(run)]
         command.append(str(cores()))
-        store = make_folder(environments_directory() / "unpacked")  # here they may stay
+        store = make_folder(environments_directory() / "unpacked")  # unpacked once for all jobs
         with open(run / layout.LOCAL_LOG, "ab", opener=_closed_to_others) as log:
-            # It detaches itself once it holds the lock and has written its state.
+            # The process detaches itself once it holds the lock and has written its state.
             status = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -77,15 +77,15 @@ class LocalBackend:
         return {}
 
     def activity(self, run: Path, ticket: Ticket) -> Activity:
-        """Read the state file; a run that says it is running but holds no lock was killed."""
-        # In this order: a run that ends in between has written its last state before.
+        """Return the activity by the state file; a "running" run without a lock was killed."""
+        # The lock first: a run that ends in between has already written its last state.
         if _is_alive(run):
             halted = next(run.glob(RunFiles().halt("*.dag")), None) is not None
             stopped = sum(job.state == "suspended" for job in _jobs(run))
             return Activity(RunState.RUNNING, suspended=stopped, halted=halted)
         state = _read_state(run)
         if state is None:
-            return Activity(RunState.STOPPED, "the process that was to run it did not begin")
+            return Activity(RunState.STOPPED, "the process that should run it did not start")
         if state["state"] == "running":
             return Activity(RunState.STOPPED, "the process that ran it was killed")
         if state["state"] == "halted":
@@ -111,7 +111,7 @@ class LocalBackend:
             time.sleep(0.01)
 
     def jobs(self, run: Path, ticket: Ticket, ask: bool) -> tuple[JobState, ...]:
-        """Return the jobs that run now; those that wait are in no queue."""
+        """Return the running jobs; there is no queue of waiting ones."""
         return tuple(_jobs(run)) if _is_alive(run) else ()
 
     def act(
@@ -122,14 +122,14 @@ class LocalBackend:
         nodes: list[str],
         which: list[JobState] | None,
     ) -> int:
-        """Suspend jobs or let them go on; the rest means nothing here."""
+        """Suspend or continue jobs; this backend supports nothing else."""
         signals = {"pause": signal.SIGSTOP, "continue": signal.SIGCONT}
         if action not in signals:
             refuse(action)
-        fitting = {"pause": "running", "continue": "suspended"}[action]
+        affected_state = {"pause": "running", "continue": "suspended"}[action]
         number = 0
         for job in _jobs(run) if which is None else which:
-            if job.node in nodes and job.state == fitting:
+            if job.node in nodes and job.state == affected_state:
                 try:
                     os.killpg(job.cluster, signals[action])
                 except ProcessLookupError:
@@ -145,11 +145,11 @@ class LocalBackend:
         inside: set[str],
         attributes: dict[str, str],
     ) -> int:
-        """Refuse: jobs on this machine ask nobody for anything."""
+        """Raise `UsageError`: jobs on this machine request nothing."""
         refuse("edit")
 
     def halt(self, run: Path, ticket: Ticket, on: bool) -> None:
-        """Let no further nodes begin, or let them again."""
+        """Keep further nodes from starting, or let them start again."""
         manifest: Manifest = layout.read_json(str(run / layout.RUN), "dag")
         path = Path(RunFiles(run).halt(manifest["dag"]))
         if on:
@@ -158,40 +158,40 @@ class LocalBackend:
             path.unlink(missing_ok=True)
 
     def facts(self, run: Path, ticket: Ticket) -> QueueFacts:
-        """Return nothing: jobs on this machine wait for a core only."""
+        """Return no facts: jobs on this machine wait only for a core."""
         return QueueFacts()
 
     def peek(self, run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
-        """Return None: all that a job writes is in the run directory at once."""
+        """Return None: all that a job writes is at once in the run directory."""
 
     def slots(self) -> tuple[int, int]:
-        """Return the number of cores; GPUs are not looked for, nor given out."""
+        """Return the number of cores; this backend does not manage GPUs."""
         return cores(), 0
 
 
 _INSTEAD = {
-    "hold": "pause suspends its jobs, and halt lets no further nodes begin",
-    "release": "continue goes on with jobs that are paused, and unhalt with a run that is halted",
-    "vacate": "there is no other machine; remove and resume begin the jobs anew",
-    "edit": "its jobs ask nobody for memory, disk or time",
-    "give another priority": "its jobs start by the option priority of their stages",
+    "hold": "pause suspends its jobs, and halt keeps further nodes from starting",
+    "release": "continue is for jobs that are paused, and unhalt for a run that is halted",
+    "vacate": "there is no other machine; remove and resume start the jobs again",
+    "edit": "its jobs request no memory, disk or time",
+    "give another priority": "the option priority of stages decides which jobs start first",
 }
 
 
 def refuse(action: str) -> NoReturn:
-    """Say that something which HTCondor does means nothing for a run on this machine."""
+    """Raise a `UsageError` for an action that only runs on HTCondor support."""
     raise UsageError(f"the run is on this machine, where it cannot {action}: {_INSTEAD[action]}")
 
 
 def _jobs(run: Path) -> list[JobState]:
-    """Return the jobs of a run that is alive, and whether they are stopped."""
+    """Return the jobs of a run that is alive, running or suspended."""
     try:
         content = layout.read_json(str(run / layout.LOCAL_JOBS), kind=list)
     except FileNotFoundError:
         return []
     import psutil
 
-    found = []
+    states = []
     for pid, node, lane, chunk, since in content:
         try:
             stopped = psutil.Process(pid).status() == psutil.STATUS_STOPPED
@@ -199,8 +199,8 @@ def _jobs(run: Path) -> list[JobState]:
             continue
         state = "suspended" if stopped else "running"
         number = None if chunk is None else int(chunk)
-        found.append(JobState(node, pid, 0, state, since, "local run", chunk=number, lane=lane))
-    return found
+        states.append(JobState(node, pid, 0, state, since, "local run", chunk=number, lane=lane))
+    return states
 
 
 def _closed_to_others(path: str, flags: int) -> int:
@@ -222,7 +222,7 @@ def _read_state(run: Path) -> LocalState | None:
     except FileNotFoundError:
         return None
     if content["state"] not in _STATES:
-        raise layout.DamagedFile(path, f"it names no state, but {content['state']!r}")
+        raise layout.DamagedFile(path, f"it has the unknown state {content['state']!r}")
     return content
 
 

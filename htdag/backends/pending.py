@@ -1,4 +1,4 @@
-"""POST scripts that htdag 0.1.0 took out of a DAG when it was submitted first."""
+"""POST scripts that htdag 0.1.0 took out of a DAG at its first submission."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 
-_SPARED = "# Not needed at the first try, the exit status of the jobs tells: "
+_DISABLED = "# Not needed at the first try, the exit status of the jobs tells: "
 
 
 def restore_post_scripts(run: Path, dag: str) -> None:
-    """Give all nodes their POST scripts again: what is left to do is no longer as planned.
+    """Give all nodes their POST scripts back: the remaining work is no longer as planned.
 
-    A DAG of today lists its jobs when they are submitted, and has nothing to be given back.
+    A newer DAG lists its jobs when they are submitted, and keeps its POST scripts.
     """
     text = (run / dag).read_text(encoding="utf-8")
-    if _SPARED not in text:
+    if _DISABLED not in text:
         return
-    layout.write_aside(str(run / dag), text.replace(_SPARED, "").encode(), sync=False)
+    layout.write_aside(str(run / dag), text.replace(_DISABLED, "").encode(), sync=False)
     for node in planfile.read(str(run))["nodes"]:
         if node["mode"] != "loop":
             _edit(Path(NodeFiles(run, node["name"]).submit))

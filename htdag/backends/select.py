@@ -1,4 +1,4 @@
-"""Which backend to take."""
+"""The choice of a backend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def backend(name: str) -> Backend:
 
 
 def choose(name: str) -> tuple[Backend, str]:
-    """Return the backend for ``on=...``, and for ``"auto"`` why it was taken."""
+    """Return the backend for ``on=...``, and for ``"auto"`` the reason for the choice."""
     if name != "auto":
         return backend(name), ""
     try:
@@ -35,19 +35,19 @@ def choose(name: str) -> tuple[Backend, str]:
 
 
 def scheduler() -> Scheduler:
-    """Return what the HTCondor on this machine can do; nothing is known where there is none."""
+    """Return the capabilities of the HTCondor on this machine, or `ANY` if there is none."""
     try:
         from htdag.backends.condor import backend as condor
     except ImportError:
         return ANY
-    return condor.at_hand()
+    return condor.local_scheduler()
 
 
 def slots(name: str) -> tuple[int, int, float]:
-    """Return how many jobs of one CPU can run at once where ``on=...`` would run them.
+    """Return the CPUs, the GPUs and the cost of a node (`Backend.turn`) where ``on=...`` would run.
 
-    Where no HTCondor answers within a few seconds that is on this machine. Beside it are returned
-    the number of GPUs, 0 where that is not known, and what a node costs there (`Backend.turn`).
+    If no HTCondor answers within a few seconds, that is this machine. The number of GPUs is 0 if it
+    is unknown.
     """
     if name != "local":
         try:
@@ -58,5 +58,5 @@ def slots(name: str) -> tuple[int, int, float]:
             cpus, gpus = (0, 0) if condor.never_usable() else condor.CondorBackend().slots()
             if cpus:
                 return cpus, gpus, condor.CondorBackend.turn
-    here = backend("local")
-    return (*here.slots(), here.turn)
+    local = backend("local")
+    return (*local.slots(), local.turn)

@@ -1,8 +1,8 @@
-"""The tickets of runs: what a backend needs to find again what it was given.
+"""The tickets of runs: what a backend needs to find a submitted run again.
 
-A ticket is written before a run is submitted, too: a process that is killed meanwhile leaves no run
-behind that nobody knows. On HTCondor such a ticket lacks the cluster, which the log of the DAGMan
-job has as soon as the job is in the queue.
+A first ticket is written before a run is submitted, so that a process killed meanwhile leaves no
+unknown run behind. On HTCondor this ticket lacks the cluster, which the log of the DAGMan job has
+as soon as the job is in the queue.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Final, TypedDict, cast
 from htdag.runtime import layout
 
 IMPORTED: Final = "imported"
-"""In the ticket of a run that was brought from elsewhere: the state that it had there.
+"""In the ticket of an imported run: the state that the run had where it was exported.
 
-In ``run.json``, where it stays, that it was brought.
+In ``run.json``, where it stays: that the run was imported.
 """
 
 _SUBMITTED = re.compile(rb"^000 \((\d+)\.", re.MULTILINE)
@@ -90,9 +90,9 @@ def write(run: Path, backend: str, ticket: Ticket | Foreseen) -> None:
 
 @contextlib.contextmanager
 def announced(run: Path, backend: str, ticket: Foreseen) -> Iterator[None]:
-    """Tell while a run is submitted where it goes; what was told before comes back if that fails.
+    """Write a ticket for a submission that follows; if that fails, bring back the earlier ticket.
 
-    Should this process be killed meanwhile, it is known where the run has gone.
+    If the process is killed during the submission, the ticket shows where the run has gone.
     """
     file = run / layout.TICKET
     before = file.read_bytes() if file.exists() else None
@@ -108,7 +108,7 @@ def announced(run: Path, backend: str, ticket: Foreseen) -> Iterator[None]:
 
 
 def read(run: Path) -> TicketFile | None:
-    """Return the ticket of a run, with its backend; None where it was never submitted.
+    """Return the ticket of a run, with its backend; None if it was never submitted.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def read(run: Path) -> TicketFile | None:
     except FileNotFoundError:
         return None
     if IMPORTED in content:
-        # What it was submitted to is not here; nor may the archive say which HTCondor is asked.
+        # It was not submitted here, and an archive must not decide which HTCondor is asked.
         return {**content, "ticket": None}
     ticket = content["ticket"]
     if ticket and ticket.get("cluster", 0) is None:
@@ -133,7 +133,7 @@ def read(run: Path) -> TicketFile | None:
 
 def _last_submitted(log: Path) -> int | None:
     try:
-        found = _SUBMITTED.findall(log.read_bytes())
+        clusters = _SUBMITTED.findall(log.read_bytes())
     except FileNotFoundError:
         return None
-    return int(found[-1]) if found else None
+    return int(clusters[-1]) if clusters else None

@@ -1,1 +1,1 @@
-"""All runs of a user."""
+"""The catalog of a user's runs."""

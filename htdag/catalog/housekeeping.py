@@ -1,4 +1,4 @@
-"""Clean up runs, and bring runs from elsewhere."""
+"""Delete old runs, and import runs from files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _PLACES = ("condor", "local")
 
 @dataclass(frozen=True)
 class Cleaned:
-    """A run that was deleted, or would be.
+    """A run that was deleted, or would be without ``dry_run``.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Cleaned:
     size : int
         How many bytes it occupied.
     changed : datetime.datetime
-        When anything of it was last written.
+        When any of its files was last written.
     """
 
     tag: str
@@ -69,18 +69,18 @@ def clean(
 ) -> list[Cleaned]:
     """Delete the directories of runs that have ended, with their results.
 
-    Runs that have not ended are passed over.
+    Runs that have not ended are skipped.
 
     Parameters
     ----------
     pattern : str, optional
-        Only runs whose tags match. None: only transient ones, whose tags were made up by htdag.
+        Only runs whose tags match. None: only transient ones, whose tags htdag made up.
     states : str or iterable of str
-        Only runs in these states; by default all in which a run has ended.
+        Only runs in these states; by default all states in which a run has ended.
     older_than : float (seconds) or timedelta, optional
-        Only runs that ended so long ago.
+        Only runs that ended at least this long ago.
     dry_run : bool
-        Delete nothing, and only return what would be.
+        Delete nothing, and only return the runs that would be deleted.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def clean(
     Raises
     ------
     UsageError
-        If a state is none in which a run has ended.
+        If a state is not one in which a run has ended.
 
     Examples
     --------
@@ -102,11 +102,11 @@ def clean(
     unknown = wanted - {*_ENDED, NOT_SUBMITTED}
     if unknown:
         raise UsageError(
-            f"states={sorted(unknown)[0]!r}: runs are cleaned that are "
+            f"states={sorted(unknown)[0]!r}: it takes states of runs that have ended: "
             f"{', '.join((*_ENDED, NOT_SUBMITTED))}"
         )
     age = None if older_than is None else validation.seconds(older_than, "older_than")
-    found = []
+    cleaned = []
     for run in runs("*" if pattern is None else pattern):
         try:
             state = _state(run)
@@ -118,12 +118,12 @@ def clean(
             if not dry_run:
                 run.delete()
         except (RunActive, RunNotFound):
-            continue  # it was submitted, gone on with or deleted just now
+            continue  # it has just been submitted, resumed or deleted
         except (RunDamaged, BackendError) as error:
-            warnings.warn(f"passed over: {error}", stacklevel=2)
+            warnings.warn(f"skipped: {error}", stacklevel=2)
             continue
-        found.append(entry)
-    return found
+        cleaned.append(entry)
+    return cleaned
 
 
 def _state(run: Run) -> str:
@@ -136,19 +136,19 @@ def _state(run: Run) -> str:
 def import_run(
     path: str | os.PathLike[str], tag: str | None = None, *, on: str | None = None
 ) -> Run:
-    """Bring a run that `Run.export` has written, maybe on another machine.
+    """Import a run that `Run.export` wrote, possibly on another machine.
 
-    Its results, errors and output are there as they were, and `Run.resume` goes on with it here.
-    Runs hold pickled functions and values: import only those that you trust.
+    Its results, errors and output are unchanged, and `Run.resume` continues it here. Runs hold
+    pickled functions and values, which can run any code: import only runs that you trust.
 
     Parameters
     ----------
     path : str or os.PathLike
         The file.
     tag : str, optional
-        The tag that it gets here; by default its own.
+        The tag that the run gets here; by default its own.
     on : {"condor", "local"}, optional
-        Where it would go on; by default where it was.
+        Where the run would be resumed; by default where it was.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def import_run(
     Raises
     ------
     RunDamaged
-        If the file is damaged, or no exported run; nothing is left behind.
+        If the file is damaged or not an exported run; nothing is left behind.
     StageNameError
         If there is a run with this tag already.
     """
@@ -173,10 +173,10 @@ def import_run(
         about = archive.read(source, aside)
         name = _check_free(about["tag"] if tag is None else tag)
         try:
-            _settle(aside, name, about["state"], on)
+            _localize(aside, name, about["state"], on)
         except (layout.DamagedFile, RunDamaged, RunNotFound) as error:
-            told = str(error).replace(f"{aside}/", "")
-            raise RunDamaged(f"{str(source)!r} holds no whole run: {told}") from error
+            message = str(error).replace(f"{aside}/", "")
+            raise RunDamaged(f"{str(source)!r} holds no complete run: {message}") from error
         os.sync()
         os.replace(aside, home / name)
     except BaseException:
@@ -191,11 +191,11 @@ def _check_free(tag: str) -> str:
     return tag
 
 
-def _settle(run: Path, tag: str, state: str | None, on: str | None) -> None:
-    """Give a run its new tag, and leave nothing in it that says what is where on this machine.
+def _localize(run: Path, tag: str, state: str | None, on: str | None) -> None:
+    """Give an imported run its new tag, and remove what refers to programs, jobs and processes.
 
-    Whoever wrote the archive must not say which HTCondor, program or process is asked when someone
-    looks at the run, nor have a part in the cache.
+    The author of an archive must not decide which HTCondor, program or process is asked about the
+    run on this machine, nor add to the cache.
     """
     manifest = read_manifest(run)
     manifest |= {"tag": tag, "script": None, "imported": True}

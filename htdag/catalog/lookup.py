@@ -1,4 +1,4 @@
-"""The runs of a user, found by their tags."""
+"""Look up runs by their tags."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load(tag: str) -> Run:
     Parameters
     ----------
     tag : str
-        The name of the run, as `Run.tag` and ``htdag runs`` have it.
+        The tag of the run, as `Run.tag` and ``htdag runs`` show it.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def load(tag: str) -> Run:
     Raises
     ------
     RunNotFound
-        If there is none.
+        If no run has this tag.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def load(tag: str) -> Run:
     htdag.errors.RunNotFound: there is no run with the tag 'no such run'
     """
     path = runs_directory() / check_tag(tag)
-    with contextlib.suppress(OSError):  # another user's
+    with contextlib.suppress(OSError):  # it may belong to another user
         restore(path)
     if not any((path / name).exists() for name in (layout.RUN, layout.PLAN)):
         known = [path.name for path in _run_paths("*")]
@@ -60,12 +60,12 @@ def runs(pattern: str = "*") -> list[Run]:
     Parameters
     ----------
     pattern : str
-        With ``*``, ``?`` and ``[...]``; by default all.
+        A pattern with ``*``, ``?`` and ``[...]``; by default all runs.
 
     Returns
     -------
     list of Run
-        Those whose directory can be read. A warning tells of others.
+        The runs whose directories are readable. For others, a warning is issued.
 
     Examples
     --------
@@ -73,15 +73,15 @@ def runs(pattern: str = "*") -> list[Run]:
     >>> htdag.runs("no such *")
     []
     """
-    found = []
+    matching = []
     for path in _run_paths(pattern):
         try:
-            found.append(Run(path))
+            matching.append(Run(path))
         except RunNotFound:
             continue  # removed meanwhile
         except (RunDamaged, DirectoryError) as error:
-            warnings.warn(f"passed over: {error}", stacklevel=2)
-    return sorted(found, key=lambda run: (run.created, run.tag))
+            warnings.warn(f"skipped: {error}", stacklevel=2)
+    return sorted(matching, key=lambda run: (run.created, run.tag))
 
 
 def tags() -> list[str]:
@@ -106,9 +106,9 @@ def _run_paths(pattern: str) -> list[Path]:
 
 
 def new_tag(pipeline: str) -> str:
-    """Return a tag that is not taken, of the pipeline's name and the time.
+    """Return a free tag, made from the pipeline's name and the time.
 
-    An empty folder keeps it from other processes, and other threads, until the run is in its place.
+    An empty folder reserves it against other processes and threads until the run takes its place.
     """
     runs = make_folder(runs_directory())
     stem = f"{pipeline}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -124,6 +124,6 @@ def new_tag(pipeline: str) -> str:
 
 
 def release_tag(tag: str) -> None:
-    """Give back a tag for which no run was made."""
+    """Release a tag for which no run was made."""
     with contextlib.suppress(OSError):
-        (runs_directory() / tag).rmdir()  # of a run there are files in it
+        (runs_directory() / tag).rmdir()  # fails if a run is there

@@ -1,1 +1,1 @@
-"""What users give, checked and in its normal form."""
+"""Checks of the user's values, which return them in normal form."""

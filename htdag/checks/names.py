@@ -34,7 +34,7 @@ _LONGEST_TAG = 100
 
 
 def check_stage_name(name: object, what: str = "stage") -> str:
-    """Return a name given by the user, or raise `StageNameError` with what to do."""
+    """Return a name given by the user, or raise `StageNameError`, which says what to do."""
     if not isinstance(name, str):
         raise StageNameError(
             f"the name of a {what} is a str, not {type(name).__name__}: {shown(name)}"
@@ -54,7 +54,7 @@ def checked_name(given: str | None, derived: str, kind: str) -> str:
 
 
 def derived_name(text: str, fallback: str = "stage") -> str:
-    """Return a valid name as near as possible to a function's or file's name."""
+    """Return a valid name as close as possible to the name of a function or file."""
     text = text.replace("ß", "ss")
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", ascii_text).strip("_-")[:60]
@@ -64,14 +64,14 @@ def derived_name(text: str, fallback: str = "stage") -> str:
 
 
 def node_name(name: str) -> str:
-    """Return the name of a node in the DAG: that of its stages, unless it is a word of DAGMan's."""
+    """Return the name of a node in the DAG: that of its stages, unless DAGMan reserves it."""
     return name + "_" if name.lower() in _RESERVED else name
 
 
 def unique_name(name: str, taken: set[str] | frozenset[str]) -> str:
     """Return the name, or the first of name-2, name-3, ... that is not taken.
 
-    Letters of both cases count as equal, as in DAGMan's reserved words and some file systems.
+    Upper and lower case count as equal, as in DAGMan's reserved words and some file systems.
     """
     lower = {other.lower() for other in taken}
     if name.lower() not in lower:
@@ -85,24 +85,24 @@ def unique_name(name: str, taken: set[str] | frozenset[str]) -> str:
 def check_tag(tag: object) -> str:
     """Return a tag for a run, or raise `StageNameError`.
 
-    A tag names a directory: any printable text, spaces and non-ASCII letters too, but no slash, no
-    leading dot or dash, and not the characters of tag patterns.
+    A tag names a directory. It can be any printable text, with spaces and non-ASCII letters too,
+    but without slashes, a leading dot or dash, or characters of tag patterns.
     """
     if not isinstance(tag, str):
         raise StageNameError(f"a tag is a str, not {type(tag).__name__}: {shown(tag)}")
-    wrong = ""
+    problem = ""
     if not tag or tag != tag.strip():
-        wrong = "it is empty or begins or ends with white space"
+        problem = "it is empty or begins or ends with white space"
     elif len(tag.encode("utf-8", "surrogatepass")) > _LONGEST_TAG:
-        wrong = f"it is longer than {_LONGEST_TAG} bytes"
+        problem = f"it is longer than {_LONGEST_TAG} bytes"
     elif tag[0] in ".-":
-        wrong = f"it begins with {tag[0]!r}"
+        problem = f"it begins with {tag[0]!r}"
     elif any(character in "/\\*?[]" for character in tag):
-        wrong = "it holds one of / \\ * ? [ ]"
+        problem = "it holds one of / \\ * ? [ ]"
     elif not tag.isprintable():
-        wrong = "it holds characters that cannot be printed"
-    if wrong:
+        problem = "it holds characters that cannot be printed"
+    if problem:
         raise StageNameError(
-            f"{shown(tag)} cannot be a tag: {wrong}; a tag names the run's directory"
+            f"{shown(tag)} cannot be a tag: {problem}; a tag names the run's directory"
         )
     return tag

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from htdag.errors import OptionError
+from htdag.runtime import requests
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 _LARGEST = 10**15
 _LONGEST = 2**31 - 1  # seconds; HTCondor's durations are no longer
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _CLOCK = re.compile(r"\s*(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?\s*")
 _SECONDS = {
@@ -28,7 +27,7 @@ _SECONDS = {
 
 
 def whole(value: Any) -> int | None:
-    """Return a whole number of any type (numpy's, say) as an int; None for anything else."""
+    """Return a whole number of any type (such as numpy's) as an int; None for anything else."""
     if isinstance(value, bool):
         return None
     try:
@@ -41,12 +40,15 @@ def real(value: Any) -> int | float | None:
     """Return a number of any type as an int or a float; None for anything else."""
     if isinstance(value, bool):
         return None
-    found = whole(value)
-    return float(value) if found is None and isinstance(value, numbers.Real) else found
+    number = whole(value)
+    return float(value) if number is None and isinstance(value, numbers.Real) else number
 
 
 def size(default_unit: str) -> Callable[[Any], str]:
-    """Return a check for a size, which gives it as HTCondor takes it; ``"MB"`` or ``"KB"``."""
+    """Return a check that turns a size into HTCondor's form.
+
+    A number without a unit is in `default_unit`: ``"MB"`` or ``"KB"``.
+    """
 
     def check(value: Any) -> str:
         number = whole(value)
@@ -55,7 +57,7 @@ def size(default_unit: str) -> Callable[[Any], str]:
                 raise OptionError("it must be more than 0, and less than 10^15")
             return f"{number}{default_unit}"
         if isinstance(value, str):
-            match = _SIZE.fullmatch(value)
+            match = requests.SIZE.fullmatch(value)
             if match and 0 < float(match[1]) < _LARGEST:
                 return f"{match[1]}{(match[2] or default_unit[0]).upper()}B"
         raise OptionError(
@@ -66,21 +68,20 @@ def size(default_unit: str) -> Callable[[Any], str]:
 
 
 def units_of(text: str, unit: str) -> int:
-    """Return a size that was checked in whole units (``"MB"`` or ``"KB"``), rounded up."""
-    match = _SIZE.fullmatch(text)
-    assert match is not None
-    power = _POWERS[match[2].upper()] - _POWERS[unit[0]]
-    return math.ceil(float(match[1]) * 1024.0**power)
+    """Return a checked size in whole units (``"MB"`` or ``"KB"``), rounded up."""
+    number = requests.size_in(unit, text)
+    assert number is not None
+    return math.ceil(number)
 
 
 def duration(least: int = 1) -> Callable[[Any], int]:
-    """Return a check for a duration, which gives it in seconds."""
+    """Return a check that turns a duration into seconds."""
 
     def check(value: Any) -> int:
         try:
             seconds = _seconds(value)
-        except (OverflowError, ValueError):  # of too many digits
-            raise OptionError("it is longer than anyone waits") from None
+        except (OverflowError, ValueError):  # too many digits
+            raise OptionError(f"it must be at most {_LONGEST} s") from None
         if seconds is None:
             raise OptionError(
                 "it takes seconds, a datetime.timedelta, or a text such as '90s', '30 min', '2h', "
@@ -89,7 +90,7 @@ def duration(least: int = 1) -> Callable[[Any], int]:
         if seconds < least:
             raise OptionError(f"it must be at least {least} s")
         if seconds > _LONGEST:
-            raise OptionError("it is longer than anyone waits")
+            raise OptionError(f"it must be at most {_LONGEST} s")
         return seconds
 
     return check

@@ -1,4 +1,4 @@
-"""Checks of what users give, by kind of value; each raises `UsageError` with what it takes."""
+"""Checks of the user's values, by kind; each raises a `UsageError` that says what it takes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def text(value: Any, what: str) -> str:
 
 
 def texts(value: Any, what: str) -> list[str]:
-    """Return a list of texts, that of a single one too."""
+    """Return a list of texts; a single text becomes a list of one."""
     if isinstance(value, str):
         return [value]
     try:
@@ -62,7 +62,7 @@ def checked_number(stage: str, what: str, value: Any, least: int = 1) -> int:
 
 
 def shown(value: Any) -> str:
-    """Return a value for an error message: of what is long, not all."""
+    """Return a value for an error message, shortened where it is long."""
     return shorten.short(value)
 
 
@@ -72,13 +72,13 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", *, before
     Parameters
     ----------
     name : str
-        What was given.
+        The name that the user gave.
     known : iterable of str
-        The names that there are.
+        The names that exist.
     otherwise : str
-        The hint where none of them is alike.
+        The hint if no name is similar.
     before : str
-        What stands before a hint, but not before nothing.
+        Text to put before a hint, if there is one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The command line, `htdag`; each module holds the commands for one kind of thing."""
+"""The command line, `htdag`; each module holds the commands for one subject."""
 
 from htdag.cli import inspect, items, jobs, manage, rerun, runs
 from htdag.cli.completion import completion
@@ -12,7 +12,7 @@ __all__ = ["main"]
 
 # In the order in which the help lists them.
 main.add_section(
-    "First of all",
+    "The basics",
     runs.runs,
     runs.status,
     runs.wait,
@@ -21,7 +21,7 @@ main.add_section(
     runs.result,
 )
 main.add_section(
-    "Look closer",
+    "Details",
     jobs.why,
     jobs.jobs,
     items.items,
@@ -42,7 +42,7 @@ main.add_section(
     rerun.cache,
 )
 main.add_section(
-    "Jobs under way",
+    "Jobs of running runs",
     jobs.hold,
     jobs.release,
     jobs.pause,

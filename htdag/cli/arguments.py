@@ -1,6 +1,6 @@
-"""The runs that a command is about: tags, patterns, all of them, or tags on standard input.
+"""The arguments that name runs: tags, patterns, ``--all``, or ``-`` for tags on standard input.
 
-A verb that is for several runs takes them from one decorator::
+A command for several runs gets them from a decorator::
 
     @click.command()
     @takes_runs
@@ -38,15 +38,15 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class Chosen:
-    """The runs that a command is about.
+    """The runs that a command acts on.
 
     Attributes
     ----------
     runs : tuple of Run
-        In the order in which they were named; those of a pattern oldest first.
+        The runs in the order of the arguments; those of a pattern oldest first.
     several : bool
-        Whether the words could name several: a pattern, ``--all``, ``-``, or more than one tag.
-        JSON is a list then, and one object else, however many runs there are.
+        Whether the arguments can name several runs: a pattern, ``--all``, ``-``, or more than one
+        tag. JSON output is a list then, and otherwise one object, however many runs there are.
     """
 
     runs: tuple[Run, ...]
@@ -59,48 +59,48 @@ class Chosen:
         return len(self.runs)
 
     def each(self, act: Callable[[Run], object]) -> int:
-        """Do something with each run, with the others too where one of them refuses.
+        """Call a function for each run, even if it fails for another one.
 
         Parameters
         ----------
         act : callable
-            Takes a run. What it returns is an exit status, if it is a whole number.
+            Takes a run. If it returns a whole number, this is an exit status.
 
         Returns
         -------
         int
-            The highest exit status of all; errors are printed as they occur.
+            The highest exit status; errors are printed as they occur.
         """
         worst = DONE
         for run in self.runs:
             try:
-                found = act(run)
+                status = act(run)
             except HtdagError as error:
                 if not self.several:
                     raise
-                told = str(error)
-                about = "" if repr(run.tag) in told else f"{run.tag}: "
-                say(f"htdag: {about}{told}", err=True)
-                found = status_of(error)
-            if isinstance(found, int) and not isinstance(found, bool):
-                worst = max(worst, found)
+                message = str(error)
+                about = "" if repr(run.tag) in message else f"{run.tag}: "
+                say(f"htdag: {about}{message}", err=True)
+                status = status_of(error)
+            if isinstance(status, int) and not isinstance(status, bool):
+                worst = max(worst, status)
         return worst
 
     def head(self, run: Run) -> None:
-        """Print the tag above what is printed of a run, where there could be several."""
+        """Print the tag as a heading for the output of a run, if there can be several."""
         if self.several:
             say(f"== {run.tag}" if run is self.runs[0] else f"\n== {run.tag}")
 
     def json(self, contents: Sequence[Any]) -> Any:
-        """Return what to print as JSON, of the contents for each run."""
+        """Return the JSON output for the contents of each run."""
         return list(contents) if self.several else contents[0]
 
 
 def takes_runs(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument ``TAG...`` and the option ``--all``.
 
-    The command gets them as ``chosen``, a `Chosen`; with ``--all`` it may be of no run. What it
-    returns becomes the exit status.
+    The command gets the runs as ``chosen``, a `Chosen`, which can be empty with ``--all``. It
+    returns the exit status.
     """
 
     @click.argument("tags", metavar="TAG...", nargs=-1, shell_complete=complete_tags)
@@ -115,8 +115,8 @@ def takes_runs(command: Callable[..., Any]) -> Callable[..., Any]:
 def takes_stage(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``TAG... [STAGE]``, ``--all`` and ``--stage``.
 
-    The command gets them as ``chosen`` and ``stage``. What follows a tag and is none itself is
-    taken for the stage.
+    The command gets them as ``chosen`` and ``stage``. A last argument that follows a tag and is not
+    a tag itself is the stage.
     """
 
     @STAGE
@@ -124,15 +124,14 @@ def takes_stage(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--all", "every", is_flag=True, help="All runs.")
     @functools.wraps(command)
     def with_stage(*, words: tuple[str, ...], every: bool, stage: str | None, **rest: Any) -> Any:
-        tags, found = _parted(words, every) if stage is None else (words, stage)
-        return command(chosen=choose(tags, every), stage=found, **rest)
+        tags, name = _tags_and_stage(words, every) if stage is None else (words, stage)
+        return command(chosen=choose(tags, every), stage=name, **rest)
 
     return with_stage
 
 
-def _parted(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str | None]:
-    """Return the tags among the words of a command, and the stage that follows them."""
-
+def _tags_and_stage(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str | None]:
+    """Return the tags among the arguments of a command, and the stage that follows them."""
     from htdag.catalog.lookup import tags
 
     *others, last = words or ("",)
@@ -144,7 +143,7 @@ def _parted(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str |
     stages = [] if STDIN in others else _stages(others)
     if last not in stages:
         if last in known or (STDIN not in others and not stages):
-            return words, None  # another run; or one whose mistake is told with the others'
+            return words, None  # a run, or a misspelt tag that is reported with the other tags
         if STDIN not in others:
             otherwise = f"stages: {', '.join(stages)}"
             hint = validation.did_you_mean(last, [*stages, *known], otherwise)
@@ -158,89 +157,89 @@ def _parted(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...], str |
 
 
 def _stages(words: Sequence[str]) -> list[str]:
-    """Return the stages and nodes of the runs that words name; none where there is no such run."""
-    found: dict[str, None] = {}
+    """Return the stages and nodes of the runs that arguments name; ignore unknown runs."""
+    names: dict[str, None] = {}
     for word in words:
         try:
-            runs = _named(word)
+            runs = _runs_of(word)
         except HtdagError:
             continue
         for run in runs:
-            found.update(dict.fromkeys([*run.stages, *run.nodes]))
-    return list(found)
+            names.update(dict.fromkeys([*run.stages, *run.nodes]))
+    return list(names)
 
 
 def _complete_words(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the tags that begin with what was typed; behind a tag, stages of that run too."""
+    """Return the tags that begin with the typed text; after a tag, also stages of that run."""
     from click.shell_completion import CompletionItem
 
     words = context.params.get("words") or ()
     stages = [name for name in _stages(words) if name.startswith(incomplete)]
-    found = [CompletionItem(_for_shell(name)) for name in stages]
-    return found + complete_tags(context, parameter, incomplete)
+    items = [CompletionItem(_for_shell(name)) for name in stages]
+    return items + complete_tags(context, parameter, incomplete)
 
 
 def choose(tags: Sequence[str], every: bool) -> Chosen:
-    """Return the runs that words of a command name.
+    """Return the runs that the arguments of a command name.
 
     Raises
     ------
     UsageError
         If they name none, or contradict each other.
     RunNotFound
-        If there is no run with a tag.
+        If no run has one of the tags.
     """
     import htdag
 
     if every:
         if tags:
-            raise UsageError("--all means all runs: leave the tags out, or --all")
-        found = htdag.runs()
-        if not found:
+            raise UsageError("--all means all runs: omit the tags, or --all")
+        every_run = htdag.runs()
+        if not every_run:
             say("htdag: there are no runs", err=True)
-        return Chosen(tuple(found), True)
+        return Chosen(tuple(every_run), True)
     words = with_stdin(tags)
     if not words:
         raise UsageError("name a run by its tag, several by tags or patterns, or --all of them")
     runs: dict[str, Run] = {}
     for word in words:
-        runs.update((run.tag, run) for run in _named(word))
+        runs.update((run.tag, run) for run in _runs_of(word))
     return Chosen(tuple(runs.values()), len(tags) > 1 or STDIN in tags or is_pattern(tags[0]))
 
 
 def with_stdin(words: Sequence[str]) -> list[str]:
-    """Return words with the tags on standard input in place of ``-``."""
-    found = list(words)
-    if STDIN in found:
-        at = found.index(STDIN)
-        found[at : at + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
-        if not found:
+    """Return arguments with ``-`` replaced by the tags on standard input."""
+    tags = list(words)
+    if STDIN in tags:
+        position = tags.index(STDIN)
+        tags[position : position + 1] = [line.rstrip("\n") for line in sys.stdin if line.strip()]
+        if not tags:
             raise UsageError("there is no tag on standard input")
-    return found
+    return tags
 
 
 def is_pattern(word: str) -> bool:
-    """Tell whether a word can stand for several tags."""
+    """Return whether a word is a pattern, which can match several tags."""
     return any(sign in word for sign in _WILD)
 
 
-def _named(word: str) -> list[Run]:
+def _runs_of(word: str) -> list[Run]:
     import htdag
 
     if not is_pattern(word):
         return [htdag.load(word)]
-    found = [run for run in htdag.runs() if run.tag == word] or htdag.runs(word)
-    if not found:
+    runs = [run for run in htdag.runs() if run.tag == word] or htdag.runs(word)
+    if not runs:
         raise UsageError(f"no run's tag matches {word!r}")
-    return found
+    return runs
 
 
 def complete_tags(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the tags that begin with what was typed, for the shell."""
+    """Return the tags that begin with the typed text, for the shell."""
     from click.shell_completion import CompletionItem
 
     from htdag.catalog.lookup import tags
@@ -249,7 +248,7 @@ def complete_tags(
 
 
 def _for_shell(tag: str) -> str:
-    """Return a tag as the shell that asks can insert it: bash takes it as it is."""
+    """Return a tag as the shell needs it; bash inserts it literally, so it must be escaped."""
     import os
     import re
 
@@ -261,7 +260,7 @@ def _for_shell(tag: str) -> str:
 
 
 class Age(click.ParamType[timedelta]):
-    """A length of time with its unit, such as 30d."""
+    """A duration with its unit, such as 30d."""
 
     name = "age"
 
@@ -272,11 +271,11 @@ class Age(click.ParamType[timedelta]):
             return value
         text = value.strip()
         try:
-            if not text[-1:].isalpha():  # of which unit?
+            if not text[-1:].isalpha():  # the unit is unclear
                 raise OptionError(text)
             return timedelta(seconds=quantities.duration(0)(text))
         except OptionError:
-            self.fail(f"{value!r} is no length of time; give one such as 12h or 30d", param, ctx)
+            self.fail(f"{value!r} is not a duration; give one such as 12h or 30d", param, ctx)
 
 
 OLDER_THAN = click.option("--older-than", type=Age(), metavar="AGE", help="Such as 12h, 30d or 8w.")

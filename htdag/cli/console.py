@@ -1,4 +1,4 @@
-"""How commands end and what they print: exit statuses, text, JSON and CSV."""
+"""The exit statuses and the output of commands: text, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DONE, FAILED, MISTAKE, NOT_DONE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text on standard output, or standard error, so that it cannot steer a terminal."""
+    """Print a text on standard output or standard error, with control characters escaped."""
     click.echo(visible(text), err=err, nl=nl)
 
 
 def status_of(error: HtdagError) -> int:
-    """Return the exit status that an error means."""
+    """Return the exit status for an error."""
     if isinstance(error, NotDone):
         return NOT_DONE
     return MISTAKE if isinstance(error, UsageError | RunNotFound | RunActive | RunEnded) else FAILED
@@ -41,11 +41,11 @@ def print_json(content: Any) -> None:
     """Print a value as JSON on standard output."""
     from htdag.show.results import json_text
 
-    click.echo(json_text(content))  # which writes all but ASCII out
+    click.echo(json_text(content))  # ASCII only, so nothing needs to be escaped
 
 
 def print_csv(rows: list[dict[str, Any]]) -> None:
-    """Print rows as CSV with a line of titles; nothing where there are none."""
+    """Print rows as CSV with a header line, or nothing if there are no rows."""
     import csv
 
     if rows:

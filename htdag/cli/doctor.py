@@ -1,4 +1,4 @@
-"""The verb that looks at the pool."""
+"""The command that checks the pool."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import click
 from htdag.cli.console import DONE, FAILED, JSON, print_json
 
 
-@click.command(short_help="Look for what would slow or break runs here.")
+@click.command(short_help="Check for what would slow or break runs here.")
 @click.option(
     "--probe",
     is_flag=True,
-    help="Send a small job to each execute point, which tells what Python it has.",
+    help="Send a small job to each execute point, to find out which Python it has.",
 )
 @click.option(
     "--limit",
@@ -21,7 +21,7 @@ from htdag.cli.console import DONE, FAILED, JSON, print_json
     default=20,
     show_default=True,
     metavar="N",
-    help="With --probe: to at most N execute points.",
+    help="With --probe: send jobs to at most N execute points.",
 )
 @click.option(
     "--timeout",
@@ -29,14 +29,14 @@ from htdag.cli.console import DONE, FAILED, JSON, print_json
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="With --probe: how long to wait for them; they are removed then.",
+    help="With --probe: how long to wait for these jobs before they are removed.",
 )
 @JSON
 def doctor(probe: bool, limit: int, timeout: float, as_json: bool) -> None:
-    """Look at where runs would go now, for what would slow or break them.
+    """Check where runs would go now for what would slow or break them.
 
-    Each finding comes with what it costs, as measured by htdag's developers, and what to do about
-    it. It changes nothing. The exit status is 0, or 1 where something would break a run.
+    Each finding comes with its cost, as measured by htdag's developers, and a remedy. The command
+    changes nothing. The exit status is 0, or 1 if something would break a run.
 
     \b
     Examples:
@@ -47,15 +47,15 @@ def doctor(probe: bool, limit: int, timeout: float, as_json: bool) -> None:
     from htdag.doctor.findings import Severity, findings
 
     facts = collect(probe, limit, timeout)
-    found = findings(facts)
+    results = findings(facts)
     if as_json:
         from dataclasses import asdict
 
-        rows = [asdict(finding) | {"severity": finding.severity.value} for finding in found]
+        rows = [asdict(finding) | {"severity": finding.severity.value} for finding in results]
         print_json({"facts": asdict(facts), "findings": rows})
     else:
         from htdag.show.pool import print_findings
 
-        print_findings(facts, found)
-    broken = any(finding.severity is Severity.BREAKS for finding in found)
+        print_findings(facts, results)
+    broken = any(finding.severity is Severity.BREAKS for finding in results)
     sys.exit(FAILED if broken else DONE)

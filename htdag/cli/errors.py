@@ -1,4 +1,4 @@
-"""The verb that tells what failed."""
+"""The command that shows errors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from htdag.run import Run
 
 _MOST, _FEW = 10, 3
-"""How many groups are shown if nobody says how many: where there are more, a screen of them."""
+"""How many groups are shown without --limit: all up to `_MOST`, else only `_FEW`."""
 
 
 @click.command(short_help="Show what failed in runs, and why.")
 @takes_stage
-@click.option("--items", is_flag=True, help="Show each error by itself, and not in groups.")
-@click.option("--item", "key", metavar="KEY", help="All that is known of this item's errors.")
+@click.option("--items", is_flag=True, help="Show each error by itself, not in groups.")
+@click.option(
+    "--item", "key", metavar="KEY", help="Show all that is known about the errors of this item."
+)
 @click.option(
     "--limit",
     "most",
@@ -36,11 +38,11 @@ def errors(
     most: int | None,
     as_json: bool,
 ) -> int:
-    """Show what failed in runs: causes in groups, the one by which most is lost first.
+    """Show what failed in runs: errors grouped by cause, the most costly cause first.
 
-    Each group comes with one example: its traceback with the variables of the frames, and what it
-    had printed. Of more than ten groups the first three are shown; --limit shows more. Jobs on hold
-    are groups by HTCondor's hold code.
+    Each group comes with one example: its traceback with the variables of the frames, and its
+    output. If there are more than ten groups, the first three are shown; --limit shows more. Jobs
+    on hold are grouped by HTCondor's hold code.
 
     \b
     Examples:
@@ -54,27 +56,27 @@ def errors(
     def show(run: Run) -> None:
         limit = most
         if listed:
-            found: list[Any] = [
+            entries: list[Any] = [
                 error for error in run.errors(stage) if key is None or error.key == key
             ][: limit if as_json else None]
         else:
             groups = run._groups(stage)
             if limit is None and not as_json:
                 limit = len(groups) if len(groups) <= _MOST else _FEW
-            found = run._with_examples(groups[:limit])
-            found += [] if as_json else groups[len(found) :]
+            entries = run._with_examples(groups[:limit])
+            entries += [] if as_json else groups[len(entries) :]
         if as_json:
-            contents.append([entry.as_dict() for entry in found])
+            contents.append([entry.as_dict() for entry in entries])
             return
-        for line in _lines(run, found, listed, key, limit):
+        for line in _lines(run, entries, listed, key, limit):
             say(line)
 
-    def titled(run: Run) -> None:
+    def show_with_heading(run: Run) -> None:
         if not as_json:
             chosen.head(run)
         show(run)
 
-    worst = chosen.each(titled)
+    worst = chosen.each(show_with_heading)
     if as_json:
         print_json(chosen.json(contents))
     return worst
@@ -86,15 +88,15 @@ def _failed(run: Run) -> bool:
     return run.state is RunState.FAILED
 
 
-def _lines(run: Run, found: list[Any], listed: bool, key: str | None, limit: int | None) -> Any:
+def _lines(run: Run, entries: list[Any], listed: bool, key: str | None, limit: int | None) -> Any:
     from htdag.show.errors import error_lines, group_lines
 
-    if not found:
+    if not entries:
         what = "no errors" if key is None else f"no errors of item {key}"
         whole = (
             [reason for reason in run.why() if reason.about == "the run"] if _failed(run) else []
         )
         return [what, *(f"{reason}" for reason in whole if key is None)]
     if listed:
-        return error_lines(found, limit, context=key is not None)
-    return group_lines(found, limit or len(found), ended=run.state.ended, tag=run.tag)
+        return error_lines(entries, limit, context=key is not None)
+    return group_lines(entries, limit or len(entries), ended=run.state.ended, tag=run.tag)

@@ -1,4 +1,4 @@
-"""The verbs that look into a run: what its items printed, and what one of them does."""
+"""The commands that look into a run: the output of its items, and a replay of one item."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _complete_stages(
 
 
 RAW = click.option(
-    "--raw", is_flag=True, help="As it is, with whatever may steer the terminal, for files."
+    "--raw", is_flag=True, help="Print every byte as it is, escape sequences too; for files."
 )
 STAGE = click.argument("stage", shell_complete=_complete_stages)
 
@@ -40,17 +40,17 @@ def _show(tag: str, stage: str, key: str | None, which: str, raw: bool) -> None:
         say(printed.decode(errors="backslashreplace"), nl=False)
 
 
-@click.command(short_help="Print what a stage, or an item of it, has printed.")
+@click.command(short_help="Print the standard output of a stage, or of an item.")
 @TAG
 @STAGE
 @click.argument("key", required=False)
 @RAW
 def stdout(tag: str, stage: str, key: str | None, raw: bool) -> None:
-    """Print what an item has printed; without KEY, what all jobs of the stage have.
+    """Print the standard output of an item; without KEY, of all jobs of the stage.
 
-    Also of jobs that are still running: what they have printed so far. On HTCondor it is fetched
-    from the execute point, where that shares no files with this machine. Escape sequences and the
-    like are written out; --raw gives every byte as it is.
+    Jobs that are still running count, too, with their output so far. On HTCondor it is fetched from
+    the execute point, if that shares no files with this machine. Escape sequences and other control
+    characters are escaped; --raw prints every byte as it is.
 
     \b
     Examples:
@@ -60,13 +60,13 @@ def stdout(tag: str, stage: str, key: str | None, raw: bool) -> None:
     _show(tag, stage, key, "out", raw)
 
 
-@click.command(short_help="Print what a stage, or an item of it, wrote to standard error.")
+@click.command(short_help="Print the standard error of a stage, or of an item.")
 @TAG
 @STAGE
 @click.argument("key", required=False)
 @RAW
 def stderr(tag: str, stage: str, key: str | None, raw: bool) -> None:
-    """Print what an item wrote to standard error; as htdag stdout.
+    """Print the standard error of an item; see htdag stdout.
 
     \b
     Example:
@@ -75,22 +75,23 @@ def stderr(tag: str, stage: str, key: str | None, raw: bool) -> None:
     _show(tag, stage, key, "err", raw)
 
 
-@click.command(short_help="Do an item again here, in Python's debugger.")
+@click.command(short_help="Repeat an item here, in Python's debugger.")
 @TAG
 @STAGE
 @click.argument("key")
-@click.option("--no-pdb", is_flag=True, help="Only print what was called, and what it returned.")
-@click.option("--step", is_flag=True, help="Stop where the stage's function begins.")
+@click.option("--no-pdb", is_flag=True, help="Only print what was called and returned.")
+@click.option("--step", is_flag=True, help="Stop at the start of the stage's function.")
 @JSON
 def debug(tag: str, stage: str, key: str, no_pdb: bool, step: bool, as_json: bool) -> int:
-    """Do an item again in this process, with its true input and the run's own function.
+    """Repeat an item in this process, with its true input and the run's own function.
 
-    It goes through the stages before this one that share its node, too. Where the function raises,
-    Python's debugger opens: `p name` prints a variable, `up` goes to the caller, `q` leaves. The
-    run stays as it is; the item works in a scratch directory. The exit status is 1 where it raised.
+    The item passes through earlier stages of the same node, too. If the function raises an
+    exception, Python's debugger opens: `p name` prints a variable, `up` goes to the caller, `q`
+    quits. The run stays as it is; the item works in a scratch directory. The exit status is 1 if
+    the function raised an exception.
 
-    Functions are those that the run was submitted with, also where the script was changed since;
-    the debugger shows lines of the file as it is now.
+    The functions are those that the run was submitted with, even if the script has changed since;
+    the debugger shows the lines of the file as it is now.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The verbs that look at single items, and at what jobs have used."""
+"""The commands for single items, and for what jobs have used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STATES = ("done", "failed", "running", "suspended", "held", "idle", "waiting")
     type=click.Choice(_STATES),
     help="Only items in this state; may be given several times.",
 )
-@click.option("--keys", "only_keys", is_flag=True, help="Print keys only, one a line.")
+@click.option("--keys", "only_keys", is_flag=True, help="Print keys only, one per line.")
 @click.option("--ask", is_flag=True, help="Ask the schedd too, not the run's files alone.")
 @CSV
 @JSON
@@ -42,8 +42,8 @@ def items(
 ) -> None:
     """List the items of a stage, each with its state, its job, and since when.
 
-    Items are those that the stage's node takes; "waiting" are those that have no job now, "idle"
-    those whose job waits in the queue.
+    The items are those that the stage's node reads. A "waiting" item has no job now; the job of an
+    "idle" item waits in the queue.
 
     \b
     Examples:
@@ -54,20 +54,20 @@ def items(
 
     run = htdag.load(tag)
     every = run.item_states(stage, ask=ask)
-    found = [item for item in every if not wanted or item.state in wanted]
+    matching = [item for item in every if not wanted or item.state in wanted]
     if as_json:
-        print_json([asdict(item) for item in found])
+        print_json([asdict(item) for item in matching])
     elif as_csv:
-        print_csv([asdict(item) for item in found])
+        print_csv([asdict(item) for item in matching])
     elif only_keys:
-        for item in found:
+        for item in matching:
             say(item.key)
-    elif found:
+    elif matching:
         from htdag.show.tables import print_items
 
-        print_items(found)
+        print_items(matching)
     else:
-        what = f"is {' or '.join(wanted)}" if every else "is known yet: stages before make them"
+        what = f"is {' or '.join(wanted)}" if every else "is known yet: earlier stages make them"
         say(f"htdag: no item of {stage!r} in run {tag!r} {what}", err=True)
 
 
@@ -76,15 +76,15 @@ _FEW_JOBS = 20
 
 @click.command(short_help="Show the time, memory and disk that jobs have used.")
 @takes_stage
-@click.option("--jobs", "each", is_flag=True, help="Show each job; by default only where few are.")
+@click.option("--jobs", "each", is_flag=True, help="Show each job, even if there are many.")
 @CSV
 @JSON
 def usage(chosen: Chosen, stage: str | None, each: bool, as_csv: bool, as_json: bool) -> int:
-    """Show the time, the memory and the disk that jobs have used, of those that have ended.
+    """Show the time, memory and disk that jobs have used, of those that have ended.
 
-    Memory is the largest process of a job at its peak, Python included. With chunk_size=1 each job
-    has one item, whose key is shown. Of more than 20 jobs those of a node are summed up in a line:
-    the time of all, and the most memory and disk that one of them took.
+    Memory is the peak of the largest process of a job, including Python. With chunk_size=1 each job
+    has one item, whose key is shown. If there are more than 20 jobs, each node gets one line: the
+    time of all its jobs, and the most memory and disk that one of them used.
 
     \b
     Examples:
@@ -94,14 +94,14 @@ def usage(chosen: Chosen, stage: str | None, each: bool, as_csv: bool, as_json: 
     rows: list[dict[str, Any]] = []
 
     def show(run: Run) -> None:
-        found = run.usage(stage)
+        entries = run.usage(stage)
         if as_json or as_csv:
-            rows.extend({"tag": run.tag, **asdict(entry)} for entry in found)
+            rows.extend({"tag": run.tag, **asdict(entry)} for entry in entries)
             return
         from htdag.show.tables import print_usage
 
         chosen.head(run)
-        print_usage(found, each or len(found) <= _FEW_JOBS)
+        print_usage(entries, each or len(entries) <= _FEW_JOBS)
 
     worst = chosen.each(show)
     if as_json:
@@ -117,7 +117,7 @@ def usage(chosen: Chosen, stage: str | None, each: bool, as_csv: bool, as_json: 
 @click.command(short_help="Print the folders of runs.")
 @takes_runs
 def path(chosen: Chosen) -> int:
-    """Print the folder of each run, one a line.
+    """Print the folder of each run, one per line.
 
     \b
     Example:

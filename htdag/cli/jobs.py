@@ -1,4 +1,4 @@
-"""The verbs for the jobs of runs that are under way."""
+"""The commands for the jobs of running runs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _change(
     act: Callable[[Run], tuple[dict[str, Any], str]],
     as_json: bool = False,
 ) -> int:
-    """Do something to each run, and tell what came of it: as JSON, or as a text.
+    """Change each run, and print the outcome as JSON or text.
 
-    Of several runs those that have ended are passed over: whoever says ``--all`` means the others.
+    If there can be several runs, those that have ended are only mentioned.
     """
     contents: list[dict[str, Any]] = []
 
@@ -43,7 +43,7 @@ def _change(
         except RunEnded:
             if not chosen.several:
                 raise
-            say(f"htdag: run {run.tag!r} had ended before: {run.state.value}", err=True)
+            say(f"htdag: run {run.tag!r} has already ended: {run.state.value}", err=True)
             return
         contents.append({"tag": run.tag, **content})
         if not as_json:
@@ -57,23 +57,23 @@ def _change(
 
 def _show(
     chosen: Chosen,
-    look: Callable[[Run], list[Any]],
-    tell: Callable[[list[Any]], None],
+    query: Callable[[Run], list[Any]],
+    show: Callable[[list[Any]], None],
     as_json: bool,
 ) -> int:
-    """Look at each run, and print what was found: as JSON, or under its tag where it is several."""
+    """Query each run, and print the results as JSON or text."""
     from dataclasses import asdict
 
     contents: list[Any] = []
 
     def one(run: Run) -> None:
-        found = look(run)
+        results = query(run)
         if as_json:
-            entries = [asdict(entry) for entry in found]
+            entries = [asdict(entry) for entry in results]
             contents.extend({"tag": run.tag, **entry} for entry in entries)
             return
         chosen.head(run)
-        tell(found)
+        show(results)
 
     worst = chosen.each(one)
     if as_json:
@@ -84,7 +84,7 @@ def _show(
 def _act(
     name: str, method: str, done: str, short: str, text: str, examples: str, after: str = ""
 ) -> click.Command:
-    """Return a verb that does one thing to the jobs of runs, of a stage or of some items."""
+    """Return a command that acts on the jobs of runs, of a stage or of some items."""
 
     @click.command(name, short_help=short, help=f"{short}\n\n{text}\n\n\b\n{examples}")
     @takes_stage
@@ -92,8 +92,8 @@ def _act(
     @JSON
     def command(chosen: Chosen, stage: str | None, keys: tuple[str, ...], as_json: bool) -> int:
         def act(run: Run) -> tuple[dict[str, Any], str]:
-            doing: Callable[..., int] = getattr(run, method)
-            number = doing(stage, keys or None)
+            action: Callable[..., int] = getattr(run, method)
+            number = action(stage, keys or None)
             which = shlex.join([run.tag, *([stage] if stage else [])])
             more = after.format(which=which) if number and after else ""
             return {"stage": stage, "jobs": number}, f"{counted(number, 'job')} {done}{more}"
@@ -108,43 +108,42 @@ hold = _act(
     "hold",
     "put on hold",
     "Put jobs on hold.",
-    "Those that run end, and begin anew when they are released. Without STAGE all jobs of the run "
-    "are held, and no further nodes begin.",
+    "Running jobs end, and start again when they are released. Without STAGE, all jobs of the run "
+    "are held, and no further nodes start.",
     'Examples:\n  htdag hold "my survey"\n  htdag hold "my survey" calibrate --key 17',
-    "; to let them go on: htdag release {which}",
+    "; to release them: htdag release {which}",
 )
 release = _act(
     "release",
     "release",
     "released",
     "Release jobs that are on hold, whoever held them.",
-    "Without STAGE this takes back a halt too; a run that has ended because it was halted is "
-    "resumed.",
+    "Without STAGE, this also undoes a halt; a run that has ended because of it is resumed.",
     'Examples:\n  htdag release "my survey"\n  htdag release "my survey" calibrate',
 )
 pause = _act(
     "pause",
     "pause",
     "paused",
-    "Suspend jobs that run, with all they have in memory.",
-    "Their slots stay taken. HTCondor's word for it is suspend.",
+    "Suspend running jobs, with all they have in memory.",
+    "They keep their slots. HTCondor calls this suspend.",
     'Examples:\n  htdag pause "my survey"\n  htdag pause "my survey" calibrate',
-    "; to let them go on: htdag continue {which}",
+    "; to continue them: htdag continue {which}",
 )
 continue_ = _act(
     "continue",
     "continue_",
-    "going on",
-    "Let jobs go on that are paused.",
-    "Also those that HTCondor has suspended for another reason.",
+    "continued",
+    "Continue jobs that are paused.",
+    "This includes jobs that HTCondor suspended for another reason.",
     'Example:\n  htdag continue "my survey"',
 )
 vacate = _act(
     "vacate",
     "vacate",
-    "to begin anew",
-    "End jobs that run and let them begin anew.",
-    "They may do so elsewhere. This counts as no attempt.",
+    "to start again",
+    "End running jobs and let them start again.",
+    "They may start on another machine. This does not count as an attempt.",
     'Examples:\n  htdag vacate "my survey"\n  htdag vacate "my survey" calibrate --key 17',
 )
 
@@ -156,8 +155,8 @@ vacate = _act(
 def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> int:
     """Give jobs another priority among all your jobs.
 
-    Those with higher numbers start first; 0 is what jobs have that were given none. It is kept for
-    later attempts and for resume. For a negative NUMBER put -- before the TAG.
+    Jobs with higher numbers start first; the default is 0. The priority also applies to later
+    attempts and to resume. For a negative NUMBER, put -- before the TAG.
 
     \b
     Examples:
@@ -170,7 +169,7 @@ def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> i
         changed = run.priority(number, stage)
         return (
             {"stage": stage, "priority": number, "jobs": changed},
-            f"{counted(changed, 'job')} in the queue, and all to come: priority {number}",
+            f"{counted(changed, 'job')} in the queue, and all later ones: priority {number}",
         )
 
     return _change(chosen, act, as_json)
@@ -188,9 +187,7 @@ def priority(chosen: Chosen, number: int, stage: str | None, as_json: bool) -> i
     metavar="NAME=EXPRESSION",
     help="Any other attribute of the jobs' ads; may be given several times.",
 )
-@click.option(
-    "--transfer-files", is_flag=True, help="Send files also where they seem to be shared."
-)
+@click.option("--transfer-files", is_flag=True, help="Send files even if they seem to be shared.")
 @JSON
 def edit(
     chosen: Chosen,
@@ -202,10 +199,10 @@ def edit(
     transfer_files: bool,
     as_json: bool,
 ) -> int:
-    """Change what the jobs of a stage ask HTCondor for.
+    """Change what the jobs of a stage request from HTCondor.
 
-    It holds for jobs that wait or are on hold, for those to come, for later attempts and for
-    resume. Held jobs stay on hold until they are released.
+    The change applies to jobs that wait or are on hold, to later jobs and attempts, and to resume.
+    Held jobs stay on hold until they are released.
 
     \b
     Examples:
@@ -228,7 +225,7 @@ def edit(
             attributes=given,
             transfer_files=transfer_files,
         )
-        text = f"{counted(changed, 'job')} in the queue, and all to come, are changed"
+        text = f"{counted(changed, 'job')} in the queue, and all later ones, are changed"
         return {"stage": stage, "jobs": changed}, text
 
     return _change(chosen, act, as_json)
@@ -242,10 +239,10 @@ def _size(text: str | None) -> str | int | None:
 @takes_runs
 @JSON
 def halt(chosen: Chosen, as_json: bool) -> int:
-    """Let no further nodes of runs begin.
+    """Start no further nodes of runs.
 
-    Jobs in the queue go on to their end. If all of them have ended before `htdag unhalt`, the run
-    ends too; unhalt, or resume, goes on with it then.
+    Jobs in the queue run to their end. If all of them have ended before `htdag unhalt`, the run
+    ends too; unhalt or resume continues it then.
 
     \b
     Examples:
@@ -256,8 +253,8 @@ def halt(chosen: Chosen, as_json: bool) -> int:
     def act(run: Run) -> tuple[dict[str, Any], str]:
         run.halt()
         return {"halted": True}, (
-            f"halted: what is in the queue goes on, no further node begins; "
-            f"to go on: htdag unhalt {shlex.quote(run.tag)}"
+            f"halted: jobs in the queue go on, but no further node starts; "
+            f"to undo it: htdag unhalt {shlex.quote(run.tag)}"
         )
 
     return _change(chosen, act, as_json)
@@ -267,7 +264,7 @@ def halt(chosen: Chosen, as_json: bool) -> int:
 @takes_runs
 @JSON
 def unhalt(chosen: Chosen, as_json: bool) -> int:
-    """Take back a halt; a run that has ended meanwhile is resumed.
+    """Undo a halt; a run that has ended meanwhile is resumed.
 
     \b
     Example:
@@ -282,14 +279,15 @@ def unhalt(chosen: Chosen, as_json: bool) -> int:
     return _change(chosen, act, as_json)
 
 
-@click.command(short_help="Say why runs do not go on, or not faster.")
+@click.command(short_help="Show why runs do not progress, or not faster.")
 @takes_runs
 @JSON
 def why(chosen: Chosen, as_json: bool) -> int:
-    """Say why runs do not go on, or not faster, and what to do.
+    """Show why runs do not progress, or not faster, and what to do.
 
-    Why jobs are on hold, which requests no slot can meet, whose turn it is, which nodes wait for
-    others, why the run failed as a whole. It asks the schedd and the pool.
+    Reasons are, for example, jobs on hold, requests that no slot can meet, users with a better
+    priority, nodes that wait for others, or a failure of the whole run. The command asks the schedd
+    and the pool.
 
     \b
     Examples:
@@ -297,17 +295,17 @@ def why(chosen: Chosen, as_json: bool) -> int:
       htdag why "survey-*" --json
     """
 
-    def tell(reasons: list[Any]) -> None:
+    def show(reasons: list[Any]) -> None:
         for reason in _merged(reasons):
             say(str(reason))
         if not reasons:
-            say("nothing keeps it: all that can run is running")
+            say("nothing holds it up: all that can run is running")
 
-    return _show(chosen, lambda run: run.why(), tell, as_json)
+    return _show(chosen, lambda run: run.why(), show, as_json)
 
 
 def _merged(reasons: list[Reason]) -> list[Reason]:
-    """Return what is so for several nodes once, with all of them."""
+    """Return reasons, with those that are the same for several nodes merged into one."""
     from dataclasses import replace
 
     alike: dict[tuple[Any, ...], list[Reason]] = {}

@@ -1,4 +1,4 @@
-"""The command `htdag`: the group of its verbs, and how it ends."""
+"""The command `htdag`: the group of all commands, and their exit statuses."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from htdag.errors import HtdagError
 
 
 class Verbs(click.Group):
-    """A group of commands, which knows what was probably meant."""
+    """A group of commands that suggests a name for a misspelt one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb, or say which one was probably meant."""
+        """Return the command, or fail with the name that was probably meant."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             otherwise = f"see: {ctx.command_path} --help"
             hint = validation.did_you_mean(args[0], self.list_commands(ctx), otherwise)
@@ -32,25 +32,25 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the verbs in the order in which they are defined."""
+        """Return the names of the commands in the order in which they are defined."""
         return list(self.commands)
 
 
 class _Htdag(Verbs):
-    """A group whose commands end as the exit statuses say, errors as one message on stderr."""
+    """The group of all commands, which maps errors to a message on stderr and an exit status."""
 
     def __init__(self, *args: Any, **extra: Any) -> None:
         super().__init__(*args, **extra)
         self._sections: list[tuple[str, list[str]]] = []
 
     def add_section(self, title: str, *verbs: click.Command) -> None:
-        """Add verbs that the help lists together, below those that were added before."""
+        """Add commands that the help lists together, below those added before."""
         for verb in verbs:
             self.add_command(verb)
         self._sections.append((title, [str(verb.name) for verb in verbs]))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what the verbs do, section by section, in columns that are the same for all."""
+        """Write the list of commands, section by section, with the same columns in all."""
         width = max(map(len, self.commands))
         room = formatter.width - width - 6
         for title, names in self._sections:
@@ -63,18 +63,18 @@ class _Htdag(Verbs):
                 )
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run a command and leave Python with its exit status."""
+        """Run a command and exit Python with its status."""
         for stream in (sys.stdout, sys.stderr):
-            # A tag may hold letters that the terminal cannot show.
+            # A tag may have characters that the terminal cannot show.
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")
         extra |= {"prog_name": "htdag", "standalone_mode": False}
         try:
-            log.to_file()
+            log.log_to_file()
             LOGGER.debug("command: %s", args[0] if args else sys.argv[1:])
             with warnings.catch_warnings():
                 warnings.simplefilter("default", UserWarning)
-                warnings.showwarning = _told
+                warnings.showwarning = _show_warning
                 status = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
@@ -89,7 +89,7 @@ class _Htdag(Verbs):
             status = status_of(error)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                # Who read the output has had enough of it; Python's own flush at its end has too.
+                # The reader has closed the pipe; keep Python's flush at exit from failing, too.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             else:
                 LOGGER.error("%s", error, exc_info=True)
@@ -101,8 +101,8 @@ class _Htdag(Verbs):
         sys.exit(status if isinstance(status, int) else DONE)
 
 
-def _told(message: Warning | str, *place: object, **more: object) -> None:
-    """Say what is warned of as a message, not as a line of htdag's source."""
+def _show_warning(message: Warning | str, *place: object, **more: object) -> None:
+    """Print a warning as a message, without the line of htdag's source."""
     say(f"htdag: {message}", err=True)
 
 
@@ -123,14 +123,14 @@ Exit status:
 )
 @click.version_option(VERSION, message="%(prog)s %(version)s", prog_name="htdag")
 def main() -> None:
-    """Look at htdag runs, wait for them, and take their results.
+    """Inspect htdag runs, wait for them, and get their results.
 
     A run is one execution of a pipeline: a Python script starts it and gives it a tag, and it goes
-    on when the script has ended. These commands work from any folder, and need the tag only.
+    on when the script has ended. These commands work from any folder, and need only the tag.
 
     \b
     Examples:
-      htdag status "my survey"    how far has this run come?
-      htdag errors "my survey"    what failed in it, and why?
-      htdag errors --help         what else can be asked?
+      htdag status "my survey"    show how far the run has come
+      htdag errors "my survey"    show what failed, and why
+      htdag errors --help         show the options of a command
     """

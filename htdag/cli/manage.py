@@ -1,4 +1,4 @@
-"""The verbs that keep house: rename, delete, export and import runs."""
+"""The commands that manage runs: rename, delete, export and import them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _STATES = ("done", "failed", "removed", "stopped", "not submitted")
 @TAG
 @click.argument("new")
 def retag(tag: str, new: str) -> None:
-    """Give a run another tag. It must have ended.
+    """Give another tag to a run that has ended.
 
-    A run whose tag was made up by htdag is kept by `htdag clean` once it has another one.
+    `htdag clean` deletes runs whose tag htdag made up, but no longer once they have another one.
 
     \b
     Example:
@@ -37,7 +37,7 @@ def retag(tag: str, new: str) -> None:
     say(f"run {tag!r} is now {run.tag!r}, in {run.path}")
 
 
-@click.command(short_help="Delete runs that have ended, after a question.")
+@click.command(short_help="Delete runs that have ended; asks first.")
 @click.argument("patterns", nargs=-1, metavar="[PATTERN]...", shell_complete=complete_tags)
 @click.option("--all", "every", is_flag=True, help="All runs, not only transient ones.")
 @click.option(
@@ -62,9 +62,9 @@ def clean(
 ) -> int:
     """Delete the directories of runs that have ended, with their results.
 
-    Without PATTERN only transient runs, whose tags were made up by htdag; - stands for the tags on
-    standard input, one a line. It shows which runs, and
-    what they occupy, and asks. Runs that have not ended are left alone.
+    Without PATTERN, these are only transient runs, whose tags htdag made up. - stands for the tags
+    on standard input, one per line. The command shows the runs and their sizes, and asks before it
+    deletes them. Runs that have not ended stay.
 
     \b
     Examples:
@@ -72,17 +72,17 @@ def clean(
       htdag clean "test-*" --state failed
     """
     if every and patterns:
-        raise UsageError("--all means all runs: leave the patterns out, or --all")
+        raise UsageError("--all means all runs: omit the patterns, or --all")
     chosen: list[str | None] = ["*"] if every else [*with_stdin(patterns)] or [None]
-    found = _cleaned(chosen, states, older_than, dry_run=True)
+    entries = _cleaned(chosen, states, older_than, dry_run=True)
     if as_json:
-        print_json([entry.__dict__ | {"changed": entry.changed.isoformat()} for entry in found])
-    elif found:
-        _print_cleaned(found)
+        print_json([entry.__dict__ | {"changed": entry.changed.isoformat()} for entry in entries])
+    elif entries:
+        _print_cleaned(entries)
     else:
-        what = "" if patterns or every else " whose tag was made up by htdag"
-        say(f"htdag: there is no such run{what} that has ended", err=True)
-    if not found or dry_run:
+        what = "" if patterns or every else " whose tag htdag made up"
+        say(f"htdag: no such run{what} has ended", err=True)
+    if not entries or dry_run:
         return DONE
     if not yes:
         if STDIN in patterns or not sys.stdin.isatty():
@@ -91,13 +91,13 @@ def clean(
             words += [] if older_than is None else [f"--older-than={older_than.total_seconds():g}s"]
             command = shlex.join(["htdag", "clean", *words, "--yes"])
             raise UsageError(f"to delete them without a question: {command}")
-        runs = f"{len(found)} run{'' if len(found) == 1 else 's'}"
+        runs = f"{len(entries)} run{'' if len(entries) == 1 else 's'}"
         if not click.confirm(f"Delete {runs} with all results?", err=True):
             say("nothing was deleted", err=True)
             return FAILED
-    gone = _cleaned([entry.tag for entry in found], states, older_than, dry_run=False)
+    deleted = _cleaned([entry.tag for entry in entries], states, older_than, dry_run=False)
     if not as_json:
-        say(f"deleted: {len(gone)}")
+        say(f"deleted: {len(deleted)}")
     return DONE
 
 
@@ -106,20 +106,20 @@ def _cleaned(
 ) -> list[Cleaned]:
     import htdag
 
-    found = {}
+    entries = {}
     for pattern in patterns:
         for entry in htdag.clean(
             pattern, states=states or _STATES, older_than=older_than, dry_run=dry_run
         ):
-            found[entry.tag] = entry
-    return list(found.values())
+            entries[entry.tag] = entry
+    return list(entries.values())
 
 
 @click.command(short_help="Write a run to one file.")
 @TAG
 @click.argument("file", type=click.Path(dir_okay=False))
 def export(tag: str, file: str) -> None:
-    """Write a whole run to one file: its results, errors, and all that is needed to go on with it.
+    """Write a whole run to one file: its results, errors, and all that resuming it needs.
 
     FILE ends with .tar, .tar.gz or .tar.xz. The run must have ended.
 
@@ -134,15 +134,17 @@ def export(tag: str, file: str) -> None:
     say(f"run {tag!r} is in {path} ({size_of_file(path.stat().st_size)})")
 
 
-@click.command("import", short_help="Bring a run from a file that was exported.")
+@click.command("import", short_help="Import a run from an exported file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.option("--tag", help="The tag that it gets here; if not given, its own.")
-@click.option("--on", type=click.Choice(["condor", "local"]), help="Where it would go on.")
+@click.option("--tag", help="The tag that the run gets here; by default its own.")
+@click.option(
+    "--on", type=click.Choice(["condor", "local"]), help="Where the run would be resumed."
+)
 def import_(file: str, tag: str | None, on: str | None) -> None:
-    """Bring a run that htdag export has written, maybe on another machine.
+    """Import a run that htdag export wrote, possibly on another machine.
 
-    Runs hold pickled functions and values, which can do anything when they are read: import only
-    those that you trust.
+    Runs hold pickled functions and values, which can run any code when they are read: import only
+    runs that you trust.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The verbs that compute parts of a run again, with the functions it has or with corrected ones."""
+"""The commands that continue or recompute runs, with their own functions or corrected ones."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     is_flag=False,
     flag_value="*",
     metavar="[STAGES]",
-    help="With --script: finished items of these stages (a,b; or all) are right, though their "
-    "functions changed.",
+    help="With --script: keep the finished items of these stages (a,b; by default all), even if "
+    "their functions changed.",
 )
-@click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
+@click.option(
+    "--wait", "then_wait", is_flag=True, help="Then wait for the run, as htdag wait does."
+)
 @NO_PROGRESS
 def resume(
     chosen: Chosen,
@@ -50,12 +52,12 @@ def resume(
     then_wait: bool,
     no_progress: bool,
 ) -> int:
-    """Go on with runs that failed, were removed or were killed.
+    """Resume runs that failed, were removed or were killed.
 
-    What is done is kept: only what is missing is computed. The functions are those that the run was
-    started with. To use corrected ones, edit the script and give --script: the script is run again,
-    and its pipeline goes on with this run. All stages whose code, options that matter and items are
-    unchanged are reused.
+    Finished items are kept; only missing ones are computed. The functions are those that the run
+    was started with. To use corrected ones, edit the script and give --script: this runs the script
+    again, and its pipeline continues this run. It reuses all stages whose code, items and relevant
+    options are unchanged.
 
     \b
     Examples:
@@ -68,47 +70,47 @@ def resume(
     from htdag.cli.runs import wait_for
 
     if script is None and keep_finished is not None:
-        raise click.UsageError("--keep-finished is about changed functions; it needs --script")
+        raise click.UsageError("--keep-finished is for changed functions; it needs --script")
     if script is not None:
         if len(chosen) > 1:
-            raise click.UsageError("--script goes on with one run: name one tag")
+            raise click.UsageError("--script resumes one run: name one tag")
         (run,) = chosen
         _run_script(run, script, keep_finished)
         chosen = Chosen((htdag.load(run.tag),), False)
         return wait_for(chosen, None, not no_progress) if then_wait else DONE
 
-    def go_on(run: Run) -> None:
+    def resume_one(run: Run) -> None:
         run.resume()
         if not then_wait:
-            _tell(run)
+            _report_start(run)
 
-    worst = chosen.each(go_on)
+    worst = chosen.each(resume_one)
     return max(worst, wait_for(chosen, None, not no_progress)) if then_wait else worst
 
 
 def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
-    """Run a script whose pipeline is to go on with a run, and end as it does where it fails."""
-    run.directory.require_ended("gone on with")
+    """Run a script whose pipeline continues a run; exit as the script does if it fails."""
+    run.directory.require_ended("resumed")
     command, folder = _command(run, script)
     kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:
-        receipt = Path(aside) / "taken"
-        wanted = resume_request.Wanted(run.tag, run.pipeline_name, kept, str(receipt))
-        environment = os.environ | {resume_request.VARIABLE: wanted.to_text()}
+        receipt = Path(aside) / "acknowledged"
+        request = resume_request.ScriptRequest(run.tag, run.pipeline_name, kept, str(receipt))
+        environment = os.environ | {resume_request.VARIABLE: request.to_text()}
         status = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
-        taken = receipt.exists()
-    if not taken:
+        acknowledged = receipt.exists()
+    if not acknowledged:
         raise UsageError(
             f"{shlex.join(command)} ended (with status {status}) and started no pipeline with the "
-            f"tag {run.tag!r}, nor one named {run.pipeline_name!r} without a tag: the run is as "
-            f"it was"
+            f"tag {run.tag!r}, nor one named {run.pipeline_name!r} without a tag: the run is "
+            f"unchanged"
         )
     if status != 0:
         sys.exit(FAILED)
 
 
 def _command(run: Run, script: str) -> tuple[list[str], str | None]:
-    """Return how a script is started, and the folder where; None for the current one."""
+    """Return the command that starts a script, and its working directory; None: the current."""
     made = run.script
     if script:
         if not Path(script).is_file():
@@ -116,8 +118,8 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
         return [sys.executable, script, *(made["arguments"] if made else ())], None
     if made is None and run.directory.is_imported:
         raise UsageError(
-            f"run {run.tag!r} was imported, and which script made it is not taken from there; "
-            f"name it: --script SCRIPT"
+            f"run {run.tag!r} was imported, and its script is not part of an export; "
+            f"name a script: --script SCRIPT"
         )
     if made is None:
         raise UsageError(
@@ -139,15 +141,17 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
     return [made["python"], *start, *made["arguments"]], made["folder"]
 
 
-@click.command(short_help="Compute runs, or parts of them, again.")
+@click.command(short_help="Compute runs again, or parts of them.")
 @takes_stage
 @click.option(
     "--keys",
     metavar="KEY[,KEY...]",
-    help="Only the items with these keys, and what comes out otherwise than before.",
+    help="Only the items with these keys, and later items whose inputs change.",
 )
 @click.option("--errors", is_flag=True, help="Only the items that failed, skipped ones too.")
-@click.option("--wait", "then_wait", is_flag=True, help="Then wait for it, as htdag wait does.")
+@click.option(
+    "--wait", "then_wait", is_flag=True, help="Then wait for the run, as htdag wait does."
+)
 @NO_PROGRESS
 def rerun(
     chosen: Chosen,
@@ -157,10 +161,10 @@ def rerun(
     then_wait: bool,
     no_progress: bool,
 ) -> int:
-    """Compute runs again, or a part of them, with the same functions and items.
+    """Compute runs again, or parts of them, with the same functions and items.
 
-    With STAGE only that, and what depends on it. What a run has is kept in its directory until the
-    new one is done.
+    With STAGE, only that stage and those that depend on it. A run keeps its old results in its
+    directory until the new ones are done.
 
     \b
     Examples:
@@ -172,21 +176,21 @@ def rerun(
     from htdag.cli.runs import wait_for
 
     wanted = None if keys is None else [key.strip() for key in keys.split(",") if key.strip()]
-    begun: list[Run] = []
+    started: list[Run] = []
 
-    def begin(run: Run) -> None:
-        begun.append(run.rerun(stage, wanted, errors=errors))
+    def rerun_one(run: Run) -> None:
+        started.append(run.rerun(stage, wanted, errors=errors))
         if not then_wait:
-            _tell(begun[-1])
+            _report_start(started[-1])
 
-    worst = chosen.each(begin)
-    if then_wait and begun:
-        again = Chosen(tuple(begun), chosen.several)
-        worst = max(worst, wait_for(again, None, not no_progress))
+    worst = chosen.each(rerun_one)
+    if then_wait and started:
+        reruns = Chosen(tuple(started), chosen.several)
+        worst = max(worst, wait_for(reruns, None, not no_progress))
     return worst
 
 
-def _tell(run: Run) -> None:
+def _report_start(run: Run) -> None:
     if run.state.value == "done":
         say(f"run {run.tag!r} is done")
         return
@@ -194,14 +198,14 @@ def _tell(run: Run) -> None:
 
     where = PLACES.get(run.backend_name, run.backend_name)
     say(
-        f"run {run.tag!r} is under way again {where}; to wait for it: "
+        f"run {run.tag!r} is running again {where}; to wait for it: "
         f"htdag wait {shlex.quote(run.tag)}"
     )
 
 
-@click.group(cls=Verbs, short_help="Look at the cache of stages, or clear it.")
+@click.group(cls=Verbs, short_help="List or clear the cache of stages.")
 def cache() -> None:
-    """Look at what stages with cache=True have finished, and clear it.
+    """List or clear the cache, which holds the results of stages with cache=True.
 
     \b
     Examples:
@@ -210,13 +214,13 @@ def cache() -> None:
     """
 
 
-@cache.command(name="list", short_help="List what is in the cache.")
+@cache.command(name="list", short_help="List the entries of the cache.")
 @JSON
 def list_cache(as_json: bool) -> None:
-    """List what is in the cache: from which run, which stages, how large, when it was used last."""
+    """List the entries of the cache: their last use, size, stages and run."""
     from htdag.reuse.cache import entries
 
-    found = sorted(entries(), key=lambda entry: entry.used)
+    by_use = sorted(entries(), key=lambda entry: entry.used)
     if as_json:
         print_json(
             [
@@ -227,25 +231,25 @@ def list_cache(as_json: bool) -> None:
                     "used": entry.used,
                     "path": str(entry.path),
                 }
-                for entry in found
+                for entry in by_use
             ]
         )
         return
-    if not found:
+    if not by_use:
         say("the cache is empty")
         return
     from htdag.show.cache import print_entries
 
-    print_entries(found)
+    print_entries(by_use)
 
 
 @cache.command()
 @OLDER_THAN
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clear(older_than: timedelta | None, yes: bool) -> int:
-    """Remove what is in the cache, or only what was not used for so long.
+    """Remove entries of the cache, or only those not used for long.
 
-    Runs keep what is theirs.
+    Runs keep their own results.
 
     \b
     Examples:
@@ -259,12 +263,12 @@ def clear(older_than: timedelta | None, yes: bool) -> int:
 
     age = 0.0 if older_than is None else older_than.total_seconds()
     limit = time.time() - age
-    found = [entry for entry in store.entries() if entry.used <= limit]
-    if not found:
-        say("the cache is empty" if older_than is None else "nothing in it is that old")
+    unused = [entry for entry in store.entries() if entry.used <= limit]
+    if not unused:
+        say("the cache is empty" if older_than is None else "no entry of the cache is that old")
         return DONE
-    size = size_of_file(sum(entry.size for entry in found))
-    what = f"{len(found)} {'entry' if len(found) == 1 else 'entries'}, {size}"
+    size = size_of_file(sum(entry.size for entry in unused))
+    what = f"{len(unused)} {'entry' if len(unused) == 1 else 'entries'}, {size}"
     if not yes and not click.confirm(f"Remove {what}?", err=True):
         say("nothing was removed", err=True)
         return FAILED

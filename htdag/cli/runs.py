@@ -1,4 +1,4 @@
-"""The verbs for runs: one for each thing that a person does with them."""
+"""The commands for whole runs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from htdag.run import Run
     from htdag.show.tables import RunRow
 
-# What takes time to import is imported in the commands that need it.
+# Modules that are slow to import are imported in the commands that need them.
 
 STATES = ("waiting", "running", "held", "done", "failed", "removed", "stopped", "not submitted")
 
@@ -42,7 +42,7 @@ STATES = ("waiting", "running", "held", "done", "failed", "removed", "stopped", 
     type=click.Choice([*STATES]),
     help="Only runs in this state; may be given several times.",
 )
-@click.option("--tags", "only_tags", is_flag=True, help="Print tags only, one a line.")
+@click.option("--tags", "only_tags", is_flag=True, help="Print tags only, one per line.")
 @CSV
 @JSON
 def runs(
@@ -54,7 +54,7 @@ def runs(
 ) -> None:
     """List runs, oldest first.
 
-    PATTERN selects tags: * stands for any letters, ? for one, [ab] for a or b. Put it in quotes.
+    PATTERN selects tags: * matches any characters, ? any one, and [ab] a or b. Put it in quotes.
 
     \b
     Examples:
@@ -116,8 +116,8 @@ def _run_row(run: Run) -> RunRow:
 def status(chosen: Chosen, ask: bool, as_csv: bool, as_json: bool) -> int:
     """Show how far runs have come, stage by stage.
 
-    Stages that HTCondor computes together in one node share their counts. The exit status is 0
-    whatever the run's state; `htdag wait TAG --timeout 0` tells it by its exit status.
+    Stages that are computed together in one node share their counts. The exit status is 0 whatever
+    the run's state; that of `htdag wait TAG --timeout 0` depends on the state.
 
     \b
     Examples:
@@ -127,19 +127,19 @@ def status(chosen: Chosen, ask: bool, as_csv: bool, as_json: bool) -> int:
     contents: list[Any] = []
 
     def show(run: Run) -> None:
-        found = run.status(ask)
+        status_of_run = run.status(ask)
         if as_csv:
-            contents.extend(_status_rows(run, found))
+            contents.extend(_status_rows(run, status_of_run))
             return
         if as_json:
-            contents.append(_status_content(run, found))
+            contents.append(_status_content(run, status_of_run))
             return
         from htdag.show.tables import print_status
 
         if contents:
             say()
         contents.append(None)
-        print_status(found, str(run.path))
+        print_status(status_of_run, str(run.path))
 
     worst = chosen.each(show)
     if as_csv:
@@ -149,28 +149,28 @@ def status(chosen: Chosen, ask: bool, as_csv: bool, as_json: bool) -> int:
     return worst
 
 
-def _status_rows(run: Run, found: Status) -> list[dict[str, Any]]:
-    """Return a row for each stage, for a spreadsheet."""
+def _status_rows(run: Run, status: Status) -> list[dict[str, Any]]:
+    """Return a row for each stage, for CSV."""
     counts = ("total", "done", "running", "waiting", "held", "failed", "jobs", "jobs_done")
     return [
-        {"tag": run.tag, "state": found.state.value, "stage": stage.name, "node": stage.node}
+        {"tag": run.tag, "state": status.state.value, "stage": stage.name, "node": stage.node}
         | {count: getattr(stage, count) for count in counts}
-        for stage in found.stages
+        for stage in status.stages
     ]
 
 
-def _status_content(run: Run, found: Status) -> dict[str, Any]:
+def _status_content(run: Run, status: Status) -> dict[str, Any]:
     from dataclasses import asdict
 
-    content = asdict(found) | {
-        "state": found.state.value,
-        "ended": found.state.ended,
+    content = asdict(status) | {
+        "state": status.state.value,
+        "ended": status.state.ended,
         "pipeline": run.pipeline_name,
         "targets": list(run.targets),
         "created": run.created.isoformat(),
         "path": str(run.path),
     }
-    for entry, stage in zip(content["stages"], found.stages, strict=True):
+    for entry, stage in zip(content["stages"], status.stages, strict=True):
         entry["waiting"] = stage.waiting
     return content
 
@@ -181,15 +181,15 @@ def _status_content(run: Run, found: Status) -> dict[str, Any]:
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="Wait no longer than this; 0 only looks. The exit status is 3 then.",
+    help="Wait no longer than this; 0 only checks. The exit status is 3 if the time runs out.",
 )
-@click.option("--holds-ok", is_flag=True, help="Go on waiting while jobs are on hold.")
+@click.option("--holds-ok", is_flag=True, help="Keep waiting while jobs are on hold.")
 @NO_PROGRESS
 def wait(chosen: Chosen, timeout: float | None, holds_ok: bool, no_progress: bool) -> int:
     """Wait until runs have ended.
 
-    The exit status is 0 when all of it succeeded, and 1 when it failed or waits for a person (is
-    held); of several runs the highest. Ctrl-C ends the waiting, not the run.
+    The exit status is 0 if all of a run succeeded, and 1 if it failed or is held; for several runs
+    it is the highest. Ctrl-C ends the waiting, not the run.
 
     \b
     Examples:
@@ -207,7 +207,7 @@ def wait_for(chosen: Chosen, timeout: float | None, progress: bool, holds_ok: bo
         except KeyboardInterrupt:
             say(f"\nhtdag: interrupted; the {len(chosen)} runs go on", err=True)
             return INTERRUPTED
-        timeout, progress = 0.0, False  # what is left is to tell how each has ended
+        timeout, progress = 0.0, False  # all that remains is to report how each has ended
     return chosen.each(lambda run: _wait(run, timeout, progress, holds_ok))
 
 
@@ -218,20 +218,20 @@ def _watch(runs: list[Run], timeout: float | None, progress: bool, holds_ok: boo
 
     with Display(progress) as display:
         for _ in poll_intervals(timeout):
-            going_on = []
+            unfinished = []
             for run in runs:
                 status = run.status()
                 display.update(status)
                 if not status.state.ended and (holds_ok or status.state is not RunState.HELD):
-                    going_on.append(run)
-            runs = going_on
+                    unfinished.append(run)
+            runs = unfinished
             if not runs:
                 return
 
 
 @contextlib.contextmanager
-def _warnings_told() -> Iterator[None]:
-    """Say what htdag warns of as a message, not as a line of its source."""
+def _warnings_as_messages() -> Iterator[None]:
+    """Print warnings as messages, without lines of htdag's source."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
@@ -244,11 +244,11 @@ def _warnings_told() -> Iterator[None]:
 def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FinalFailed)  # a note of the status says it too
+            warnings.simplefilter("ignore", FinalFailed)  # a note of the status reports it, too
             try:
                 run.wait(timeout, progress, holds_ok=holds_ok)
             finally:
-                # Where the progress is shown, so are they.
+                # A progress display shows the notes by itself.
                 for note in () if progress else run.status().notes:
                     if note not in run.directory.said:
                         say(f"htdag: {note}", err=True)
@@ -264,15 +264,13 @@ def _wait(run: Run, timeout: float | None, progress: bool, holds_ok: bool) -> No
 
 @click.command()
 @TAG
-@click.option(
-    "--target", metavar="STAGE", help="Which result, where the pipeline has several targets."
-)
+@click.option("--target", metavar="STAGE", help="The target, if the pipeline has several.")
 @JSON
 def result(tag: str, target: str | None, as_json: bool) -> None:
     """Print the result of a run.
 
-    A list is printed one item a line, a text as it is, anything else as Python shows it. Results
-    are Python objects; where Python finds no module of theirs, it is taken from the run.
+    A list is printed one item per line, a string as it is, anything else as Python shows it.
+    Results are Python objects; if Python does not find their modules, those of the run are used.
 
     \b
     Examples:
@@ -283,11 +281,11 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
     if target is None and len(run.targets) > 1:
         raise UsageError(f"run {tag!r} has several targets, name one: {', '.join(run.targets)}")
     try:
-        with _warnings_told():
+        with _warnings_as_messages():
             value = run.result(target)
     except NotDone as error:
         raise NotDone(
-            f"run {tag!r} is {run.state.value}, and its result is not there yet; "
+            f"run {tag!r} is {run.state.value}, and has no result yet; "
             f"to wait for it: htdag wait {shlex.quote(tag)}"
         ) from error
     except ValueUnreadable as error:
@@ -308,9 +306,9 @@ def result(tag: str, target: str | None, as_json: bool) -> None:
 @takes_runs
 @click.option("--force", is_flag=True, help="Do not wait for an orderly end.")
 def remove(chosen: Chosen, force: bool) -> int:
-    """End runs that are under way.
+    """End running runs.
 
-    Its files stay, what is done is kept, and `htdag resume` can go on from there.
+    Their files stay, finished items are kept, and `htdag resume` can continue them.
 
     \b
     Example:
@@ -320,15 +318,15 @@ def remove(chosen: Chosen, force: bool) -> int:
     def end(run: Run) -> None:
         tag, state = run.tag, run.state
         if state.ended:
-            say(f"run {tag!r} had ended before: it is {state.value}")
+            say(f"run {tag!r} has already ended: it is {state.value}")
             return
         run.remove(force)
         state = run.state
         if not state.ended:
             raise BackendError(f"run {tag!r} is still {state.value}; try again, or use --force")
         say(
-            f"run {tag!r} is removed; what is done is kept. "
-            f"To go on: htdag resume {shlex.quote(tag)}"
+            f"run {tag!r} is removed; finished items are kept. "
+            f"To resume it: htdag resume {shlex.quote(tag)}"
         )
 
     return chosen.each(end)
@@ -340,14 +338,14 @@ def version(as_json: bool) -> None:
     """Print the versions of htdag, Python and HTCondor."""
     from htdag.show.versions import versions
 
-    found = versions()
+    numbers = versions()
     if as_json:
-        print_json(found)
+        print_json(numbers)
         return
-    say(f"htdag {found['htdag']}")
-    say(f"Python {found['python']} ({sys.executable})")
-    say(f"HTCondor's Python bindings {found['bindings'] or 'are not installed'}")
-    say(f"HTCondor {found['htcondor'] or 'was not found (no condor_version in PATH)'}")
+    say(f"htdag {numbers['htdag']}")
+    say(f"Python {numbers['python']} ({sys.executable})")
+    say(f"HTCondor's Python bindings {numbers['bindings'] or 'are not installed'}")
+    say(f"HTCondor {numbers['htcondor'] or 'was not found (no condor_version in PATH)'}")
 
 
 def _load(tag: str) -> Run:

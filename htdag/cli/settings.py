@@ -1,4 +1,4 @@
-"""The verb that shows the settings."""
+"""The command that shows the settings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from htdag.cli.console import JSON, print_json, say
 def settings(as_json: bool) -> None:
     """Show all settings, where each comes from, and where htdag keeps its files.
 
-    A setting is what the script says, else the variable of the environment, else the file of
-    settings, else the default.
+    A setting comes from the script, or else from the environment variable, the settings file, or
+    the default.
 
     \b
     Example:

@@ -1,1 +1,1 @@
-"""What knows nothing else of htdag."""
+"""Helpers that depend on nothing else in htdag."""

@@ -1,11 +1,11 @@
-"""What htdag itself is, and where."""
+"""The version and the location of the package htdag."""
 
 from __future__ import annotations
 
 import os
 
 VERSION = "0.1.0"
-"""The version, in one place: the packaging reads it here."""
+"""The version of htdag; the packaging reads it from here, too."""
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """The folder of the package."""

@@ -1,4 +1,4 @@
-"""Words for people."""
+"""Text for people: safe to print, with readable numbers, sizes and durations."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ _UNUSUAL = re.compile(r"[^\n\t -~]")
 
 
 def visible(text: str) -> str:
-    r"""Return a text with all that steers a terminal, or cannot be seen, written as in Python.
+    r"""Return a text with control and invisible characters escaped as Python escapes them.
 
-    To be used on whatever jobs, files or other machines have said before a person sees it: escape
-    sequences, carriage returns, signs that turn the direction of writing. Line feeds and tabs stay.
+    Use it on all text from jobs, files or other machines before a person sees it. It escapes
+    terminal sequences, carriage returns and characters that change the direction of writing, but
+    neither line feeds nor tabs.
 
     Examples
     --------
@@ -21,18 +22,18 @@ def visible(text: str) -> str:
     red: \x1b[31m, two lines:
      as they are
     """
-    return _UNUSUAL.sub(_written_out, text.replace("\r\n", "\n"))
+    return _UNUSUAL.sub(_escaped, text.replace("\r\n", "\n"))
 
 
-def _written_out(match: re.Match[str]) -> str:
-    sign = match[0]
-    if sign.isprintable() or unicodedata.category(sign) == "Zs":  # blanks of other widths
-        return sign
-    return sign.encode("unicode_escape").decode()
+def _escaped(match: re.Match[str]) -> str:
+    character = match[0]
+    if character.isprintable() or unicodedata.category(character) == "Zs":  # other spaces
+        return character
+    return character.encode("unicode_escape").decode()
 
 
 class Text(str):
-    """Text that a notebook and an interactive session show as lines, not with ``\\n`` in quotes."""
+    """Text that notebooks and interactive sessions show as lines, not as a quoted string."""
 
     __slots__ = ()
 
@@ -55,22 +56,23 @@ def counted(number: int, what: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in words.
+    """Return a duration in words.
 
     Examples
     --------
-    >>> [duration(seconds) for seconds in (0.000002, 0.0123, 8.04, 95, 600, 40_000)]
-    ['2 us', '12 ms', '8 s', '1.6 min', '10 min', '11 h']
+    >>> [duration(seconds) for seconds in (0, 0.000002, 0.0123, 8.04, 95, 600, 40_000, 500_000)]
+    ['0 s', '2 us', '12 ms', '8 s', '1.6 min', '10 min', '11 h', '5.8 d']
     """
     for limit, unit, factor in (
         (1e-3, "us", 1e6),
         (1, "ms", 1e3),
         (90, "s", 1),
         (5400, "min", 1 / 60),
+        (172_800, "h", 1 / 3600),
     ):
-        if seconds < limit:
+        if 0 < seconds < limit:
             return f"{short_number(seconds * factor)} {unit}"
-    return f"{short_number(seconds / 3600)} h"
+    return f"{short_number(seconds / 86_400)} d" if seconds > 0 else "0 s"
 
 
 def size(megabytes: float) -> str:
@@ -78,16 +80,14 @@ def size(megabytes: float) -> str:
 
     Examples
     --------
-    >>> [size(megabytes) for megabytes in (0.0004, 0.02, 3.14, 310, 2048)]
-    ['1 KB', '20 KB', '3.1 MB', '310 MB', '2 GB']
+    >>> [size(megabytes) for megabytes in (0.0004, 0.02, 3.14, 310, 1000, 2048, 12800)]
+    ['1 KB', '20 KB', '3.1 MB', '310 MB', '1 GB', '2 GB', '12.5 GB']
     """
     if megabytes < 1:
         return f"{max(1, round(megabytes * 1024))} KB"
-    return (
-        f"{short_number(megabytes)} MB"
-        if megabytes < 1024
-        else f"{short_number(megabytes / 1024)} GB"
-    )
+    if megabytes < 1000:
+        return f"{short_number(megabytes)} MB"
+    return f"{megabytes / 1024:,.1f}".removesuffix(".0") + " GB"
 
 
 def size_of_file(size: float) -> str:
@@ -106,5 +106,5 @@ def size_of_file(size: float) -> str:
 
 
 def short_number(value: float) -> str:
-    """Return a number with as many digits as a person wants of an estimate: ``2.5``, ``1,234``."""
+    """Return a number with as many digits as an estimate deserves: ``2.5``, ``1,234``."""
     return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""What is said on standard error: warnings, with the user's own line as their place, and lines."""
+"""Output on standard error: lines, and warnings that point to the user's line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _PACKAGE = FOLDER + os.sep
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn with the nearest line outside of htdag as its place."""
-    level = 2  # who calls this
+    """Issue a warning that points to the nearest line outside of htdag."""
+    level = 2  # the caller
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
@@ -24,7 +24,7 @@ def warn(message: str, category: type[Warning]) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line on standard error; where that is closed or full it is no reason to stop."""
+    """Write a line on standard error, unless that is closed or full."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(visible(text) + "\n")
@@ -32,5 +32,5 @@ def say(text: str) -> None:
 
 
 def is_terminal() -> bool:
-    """Whether standard error is shown in a terminal."""
+    """Return whether standard error is a terminal."""
     return sys.stderr is not None and not sys.stderr.closed and sys.stderr.isatty()

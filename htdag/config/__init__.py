@@ -1,1 +1,1 @@
-"""Settings, folders and the log."""
+"""Settings, directories and the log."""

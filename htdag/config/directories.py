@@ -1,7 +1,7 @@
-"""Where the runs of a user, the pool of her own, and what was made once for them are kept.
+"""The folders of a user's runs, of their own pool, and of caches.
 
-What lies there is unpickled, and so can do anything. So nobody else may be able to put anything
-there: folders are made for the user alone, and a place that others can write to is refused.
+htdag unpickles files from these folders, and a pickle can run any code. So nobody else may be able
+to write there: htdag makes folders for the user alone, and refuses those that others can write to.
 """
 
 from __future__ import annotations
@@ -29,46 +29,46 @@ _OVERFLOW_UID = Path("/proc/sys/kernel/overflowuid")
 def runs_directory() -> Path:
     """Return the folder of run directories.
 
-    ``$HTDAG_HOME/runs`` where that variable is set, or ``home`` in the user's settings, else
+    It is ``$HTDAG_HOME/runs``, or ``runs`` in the folder that the setting ``home`` names, or else
     ``htdag/runs`` in the user's data directory (``~/.local/share`` on Linux).
 
     Raises
     ------
     DirectoryError
-        If another user could write to it, as for the other folders.
+        If another user could write to it. The functions for other folders raise it, too.
     """
     return _folder("runs")
 
 
 def pool_directory() -> Path:
-    """Return the folder of the user's own HTCondor pool, beside that of the runs."""
+    """Return the folder of the user's own HTCondor pool, next to that of the runs."""
     return _folder("pool")
 
 
 def cache_directory() -> Path:
-    """Return the folder of what stages with ``cache=True`` have finished."""
+    """Return the folder of results of stages with ``cache=True``."""
     return _folder("cache")
 
 
 def environments_directory() -> Path:
-    """Return the folder of packed environments, beside that of the runs."""
+    """Return the folder of packed environments, next to that of the runs."""
     return _folder("environments")
 
 
 def runtime_directory() -> Path:
-    """Return the folder of runtime archives, beside that of the runs."""
+    """Return the folder of runtime archives, next to that of the runs."""
     return _folder("runtime")
 
 
 def log_file() -> Path:
-    """Return the file that htdag logs to, in the folder beside that of the runs."""
+    """Return the file that htdag logs to, in a folder next to that of the runs."""
     return _folder("log") / "htdag.log"
 
 
 def _folder(name: str) -> Path:
     home = _home()
-    for place in _on_the_way(home):
-        _check_writers(place, only_own=True)
+    for parent in _parents(home):
+        _check_writers(parent, only_own=True)
     for folder in (home, home / name):
         check_private(folder)
     return home / name
@@ -88,15 +88,15 @@ def _home() -> Path:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder, and those above it that are missing, for this user alone; return it."""
+    """Make a folder, and missing ones above it, for this user alone; return it."""
     layout.make_folder(str(folder))
     return folder
 
 
 def check_private(folder: Path) -> None:
-    """Raise `DirectoryError` for a folder that is another user's, or that others can write to.
+    """Raise `DirectoryError` if a folder belongs to another user or others can write to it.
 
-    Folders of root are as good as the user's own; there need be none.
+    Folders of root count as the user's own. A folder that does not exist passes.
     """
     try:
         owner = folder.stat().st_uid
@@ -105,45 +105,45 @@ def check_private(folder: Path) -> None:
     if owner not in (os.getuid(), 0) and owner != _unknown_user():
         raise DirectoryError(
             f"{str(folder)!r} belongs to another user, {_user_name(owner)}, whose pickles would "
-            f"run with your rights. Give each user a folder of her own by HTDAG_HOME, and runs to "
-            f"each other by htdag export and htdag import"
+            f"run with your rights. Give each user a folder of their own by HTDAG_HOME, and "
+            f"exchange runs by htdag export and htdag import"
         )
     _check_writers(folder, only_own=False)
 
 
 def _check_writers(folder: Path, *, only_own: bool) -> None:
-    """Raise `DirectoryError` where others can exchange what is in a folder.
+    """Raise `DirectoryError` if others can replace files in a folder.
 
-    ``only_own`` passes over folders of others: who owns those can do so anyway.
+    ``only_own`` skips folders of other users, whose owners can do so anyway.
     """
     try:
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
         return
-    if only_own and found.st_uid != os.getuid():
+    if only_own and status.st_uid != os.getuid():
         return
-    who = _other_writers(found)
-    if who:
+    others = _other_writers(status)
+    if others:
         raise DirectoryError(
-            f"{str(folder)!r} can be written to by {who} (its mode is "
-            f"{stat.S_IMODE(found.st_mode):o}), who could put a run there whose pickles run with "
-            f"your rights. Mend it with: chmod go-w {quote(str(folder))}"
+            f"{str(folder)!r} can be written to by {others} (its mode is "
+            f"{stat.S_IMODE(status.st_mode):o}), who could put a run there whose pickles run with "
+            f"your rights. Fix it with: chmod go-w {quote(str(folder))}"
         )
 
 
-def _other_writers(found: os.stat_result) -> str:
-    """Return who else can rename what is in a folder; "" where nobody can."""
-    if found.st_mode & stat.S_ISVTX:
-        return ""  # everyone only their own, as in /tmp
-    if found.st_mode & stat.S_IWOTH:
+def _other_writers(status: os.stat_result) -> str:
+    """Return who else can rename files in a folder; "" if nobody can."""
+    if status.st_mode & stat.S_ISVTX:
+        return ""  # sticky, as /tmp is: everyone can rename only their own files
+    if status.st_mode & stat.S_IWOTH:
         return "every user of this machine"
-    if found.st_mode & stat.S_IWGRP and not _is_of_one(found.st_gid):
-        return f"the group {_group_name(found.st_gid)}"
+    if status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid):
+        return f"the group {_group_name(status.st_gid)}"
     return ""
 
 
-def _is_of_one(group: int) -> bool:
-    """Whether a group has this user only, as where each user has a group of her name."""
+def _is_private_group(group: int) -> bool:
+    """Return whether a group has this user only: many systems give each user such a group."""
     user = _user_name(os.getuid())
     try:
         entry = grp.getgrgid(group)
@@ -167,30 +167,30 @@ def _group_name(group: int) -> str:
 
 
 def _unknown_user() -> int:
-    """Return the number that stands for users that cannot be told, as of some network mounts."""
+    """Return the id that the kernel shows for users it cannot map, as on some network mounts."""
     try:
         return int(_OVERFLOW_UID.read_text())
     except (OSError, ValueError):
         return 65534
 
 
-def _on_the_way(path: Path) -> Iterator[Path]:
-    """Yield the folders that lead to a path, those that links on the way lead through too."""
-    place, links = Path("/"), 0
-    left = [*reversed(path.parts)]
-    while left and links < _MOST_LINKS:
-        part = left.pop()
-        place = place.parent if part == ".." else place / part
-        if place.is_symlink():
+def _parents(path: Path) -> Iterator[Path]:
+    """Yield the folders that lead to a path, through symbolic links too."""
+    folder, links = Path("/"), 0
+    remaining = [*reversed(path.parts)]
+    while remaining and links < _MOST_LINKS:
+        part = remaining.pop()
+        folder = folder.parent if part == ".." else folder / part
+        if folder.is_symlink():
             links += 1
-            left += reversed(Path(os.readlink(place)).parts)
-            place = place.parent
-        elif left:
-            yield place
+            remaining += reversed(Path(os.readlink(folder)).parts)
+            folder = folder.parent
+        elif remaining:
+            yield folder
 
 
 def check_for_dagman(directory: Path) -> None:
-    """Raise `DirectoryError` for a directory that DAGMan refuses to work in."""
+    """Raise `DirectoryError` if DAGMan refuses to work in a directory."""
     if not str(directory).isprintable():
         raise DirectoryError(
             f"{str(directory)!r} holds characters that cannot be printed, which HTCondor would "

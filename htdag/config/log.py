@@ -1,4 +1,4 @@
-"""The log of htdag: loggers below ``htdag``, and a file that does not grow for ever."""
+"""The log of htdag: loggers below ``htdag``, and a file of limited size."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from htdag.config.directories import log_file, make_folder
 from htdag.errors import DirectoryError
 
 _SIZE = 1 << 20  # bytes of one file
-_FILES = 3  # older ones that are kept
+_FILES = 3  # older files that are kept
 
 LOGGER = logging.getLogger("htdag")
 
 
 class _Formatter(logging.Formatter):
-    """Writes out what would steer the terminal of who looks at the file."""
+    """A formatter that escapes control characters, for whoever prints the file in a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
 
 
 class _File(RotatingFileHandler):
-    """A log file that is made when the first line is written, and readable by its owner only."""
+    """A log file that only its owner can read, made when the first line is written."""
 
     _complained = False
 
@@ -40,27 +40,27 @@ class _File(RotatingFileHandler):
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Say once that nothing can be logged; it is no reason to stop anything."""
+        """Report once that the file cannot be written, and go on."""
         if not self._complained:
             self._complained = True
             error = sys.exc_info()[1]
             say(f"htdag: cannot log to {self.baseFilename}: {error}")
 
 
-def to_file() -> None:
-    """Let htdag's loggers write to its log file, unless they do, or the user has switched it off.
+def log_to_file() -> None:
+    """Make htdag's loggers write to its log file, unless the user has switched that off.
 
-    Handlers and levels that the program has set for the logger ``htdag`` stay as they are.
+    Handlers and levels that the program has set for the logger ``htdag`` stay.
     """
     level = settings.resolve("log_level").value
     try:
         path = str(log_file())
     except DirectoryError:
-        return  # whatever needs the folder says so
-    ours = [handler for handler in LOGGER.handlers if isinstance(handler, _File)]
-    if level != "off" and any(handler.baseFilename == path for handler in ours):
+        return  # whatever needs the folder reports it
+    handlers = [handler for handler in LOGGER.handlers if isinstance(handler, _File)]
+    if level != "off" and any(handler.baseFilename == path for handler in handlers):
         return
-    for handler in ours:
+    for handler in handlers:
         LOGGER.removeHandler(handler)
         handler.close()
     if level == "off":

@@ -1,6 +1,6 @@
-"""Settings: what code says, else the environment, else the user's file, else the default.
+"""Settings: a value from code, else from the environment, the user's file, or the default.
 
-The file is TOML. It is read when a setting is asked for; nothing is kept between two questions.
+The file is TOML. It is read anew whenever a setting is asked for.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ class Setting:
     Attributes
     ----------
     name : str
-        Its name in the file, and where code gives it.
+        Its name in the file and in code.
     variable : str
-        The variable of the environment.
+        The environment variable.
     check : callable
-        Takes a value, returns it in its normal form, or raises ValueError with what it takes.
+        Takes a value and returns it in normal form, or raises a ValueError that says what it takes.
     default : object
-        Its value where nothing is said.
+        Its value if nobody sets it.
     meaning : str
         What it is for.
     read : callable
-        Makes of a text in the environment what `check` takes.
+        Turns the text of the environment variable into a value for `check`.
     """
 
     name: str
@@ -72,11 +72,11 @@ class Value:
     Attributes
     ----------
     setting : Setting
-        Which one.
+        The setting.
     value : object
-        In its normal form.
+        Its value, in normal form.
     origin : str
-        Where it comes from: ``"code"``, a variable, the file, or ``"default"``.
+        Where the value comes from: ``"code"``, a variable, the file, or ``"default"``.
     """
 
     setting: Setting
@@ -114,7 +114,7 @@ def _read_switch(text: str) -> bool | str:
 
 def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        if value not in words:
+        if not isinstance(value, str) or value not in words:
             raise ValueError(f"it takes {', '.join(words)}")
         return str(value)
 
@@ -135,7 +135,7 @@ SETTINGS = (
         None,
         "the folder of runs, of your own pool and of logs",
     ),
-    Setting("on", "HTDAG_ON", _one_of(_PLACES), "auto", "where runs go that do not say it"),
+    Setting("on", "HTDAG_ON", _one_of(_PLACES), "auto", "where runs go by default"),
     Setting(
         "target_job_seconds",
         TARGET,
@@ -149,26 +149,28 @@ SETTINGS = (
         HISTORY,
         _switch,
         True,
-        "plan by earlier runs, and remember new ones",
+        "plan by earlier runs, and measure new ones",
         _read_switch,
     ),
-    Setting("log_level", "HTDAG_LOG_LEVEL", _one_of(_LEVELS), "info", "what the log tells"),
+    Setting(
+        "log_level", "HTDAG_LOG_LEVEL", _one_of(_LEVELS), "info", "the least severe level to log"
+    ),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 
 def file() -> Path:
-    """Return the path of the user's file of settings; it need not be there.
+    """Return the path of the user's settings file, which need not exist.
 
-    ``$HTDAG_SETTINGS`` where that is set, else ``htdag/settings.toml`` in the user's folder of
-    configuration (``~/.config`` on Linux).
+    It is ``$HTDAG_SETTINGS``, or else ``htdag/settings.toml`` in the user's configuration
+    directory (``~/.config`` on Linux).
     """
     named = os.environ.get(FILE_VARIABLE)
     if named:
         return Path(named).expanduser()
     try:
         return Path(platformdirs.user_config_dir("htdag")) / "settings.toml"
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # a user without a home directory
         return Path(os.devnull)
 
 
@@ -198,7 +200,7 @@ def resolve(name: str, given: Any = None) -> Value:
     name : str
         The setting.
     given : object
-        What code says; None where it says nothing.
+        The value from code; None if there is none.
 
     Raises
     ------
@@ -223,7 +225,7 @@ def resolve(name: str, given: Any = None) -> Value:
 
 
 def every() -> list[Value]:
-    """Return all settings as they hold where code says nothing."""
+    """Return all settings with the values that apply unless code gives others."""
     return [resolve(setting.name) for setting in SETTINGS]
 
 
@@ -233,12 +235,12 @@ def options() -> dict[str, Any]:
 
 
 def target_job_seconds(given: Any) -> float:
-    """Return how long a job should take."""
+    """Return how many seconds a job should take."""
     return float(resolve("target_job_seconds", given).value)
 
 
 def lanes(given: Any) -> int | None:
-    """Return into how many lanes chains of nodes are to be cut; None where the planner decides.
+    """Return how many lanes to cut chains of nodes into; None if the planner decides.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""What would slow or break a run: facts about a pool, and what to make of them."""
+"""The doctor: facts about a pool, and checks for what would slow or break a run."""

@@ -1,4 +1,4 @@
-"""Collect the facts: ask HTCondor, look at this machine, send probe jobs."""
+"""Collect the facts: query HTCondor, examine this machine, send probe jobs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def collect(probe: bool = False, limit: int = 20, timeout: float = 60) -> Facts:
     Parameters
     ----------
     probe : bool
-        Send a small job to each execute point, which tells what Python it has.
+        Send a small job to each execute point, to find out which Python it has.
     limit : int
-        How many execute points get one at most.
+        The greatest number of execute points to probe.
     timeout : float
         How many seconds to wait for them.
     """
@@ -33,25 +33,25 @@ def collect(probe: bool = False, limit: int = 20, timeout: float = 60) -> Facts:
         "runs_filesystem": _filesystem(runs),
         "bindings": _installed("htcondor"),
     }
-    here: dict[str, Any] = {"place": "local", "name": "this machine"}
+    local: dict[str, Any] = {"place": "local", "name": "this machine"}
     try:
         from htdag.backends.condor import backend
         from htdag.doctor import survey
     except ImportError as error:
-        return Facts(**base, **here, reason=f"there are no HTCondor bindings ({error})")
+        return Facts(**base, **local, reason=f"there are no HTCondor bindings ({error})")
     setup, what = backend.find()
     schedd = survey.schedd_version(setup)
     base |= {"schedd_answers": schedd is not None, "schedd": schedd or ""}
     if setup is None:
-        return Facts(**base, **here, reason=what, dagman_found=survey.dagman_found(None))
+        return Facts(**base, **local, reason=what, dagman_found=survey.dagman_found(None))
     points = survey.points(setup)
     probes = None
     if probe:
         from htdag.doctor import probe as jobs
 
         some = [point.name for point in points[:limit]]
-        told = jobs.look(setup, some, runs, timeout)
-        probes = tuple(Probe(name, *told[name]) for name in some)
+        answers = jobs.run_probes(setup, some, runs, timeout)
+        probes = tuple(Probe(name, *answers[name]) for name in some)
     return Facts(
         **base,
         place="own" if setup.own else "condor",
@@ -72,7 +72,7 @@ def _installed(package: str) -> str:
 
 
 def _filesystem(path: Path) -> str:
-    """Return the kind of file system that a folder is on, or will be once it is made."""
+    """Return the type of the file system that a folder is on, or will be on when it is made."""
     import psutil
 
     real = os.path.realpath(path)

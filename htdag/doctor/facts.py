@@ -1,4 +1,4 @@
-"""What is known of the HTCondor, or the machine, that new runs would go to."""
+"""The facts about the HTCondor, or the machine, that new runs would go to."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ExecutePoint:
-    """A machine, or a part of one, that runs jobs.
+    """A machine, or a part of a machine, that runs jobs.
 
     Attributes
     ----------
     name : str
         The name of its startd, such as ``node7.example.org``.
     version : str
-        Its HTCondor, such as ``"25.14.1"``.
+        Its version of HTCondor, such as ``"25.14.1"``.
     cpus, memory_mb : int
-        The size of its largest slot, whether that is in use or not.
+        The size of its largest slot, in use or not.
     starts_jobs : bool
-        False where its policy never starts a job.
+        False if its policy never starts a job.
     clock_ahead : float or None
-        By how many seconds its clock differs from this machine's; None where that is not known.
+        How many seconds its clock is ahead of this machine's; None if unknown.
     """
 
     name: str
@@ -34,16 +34,16 @@ class ExecutePoint:
 
 @dataclass(frozen=True)
 class Probe:
-    """What a small job found on an execute point.
+    """The answer of a small job on an execute point.
 
     Attributes
     ----------
     point : str
         The execute point's name.
     python : str
-        The version of the Python that a run's jobs would take there; "" where there is none.
+        The version of the Python that a run's jobs would use there; "" if there is none.
     problem : str
-        Why the job told nothing; "" where it did.
+        Why the job did not report; "" if it did.
     """
 
     point: str
@@ -53,36 +53,36 @@ class Probe:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the checks look at.
+    """All facts that the checks need.
 
     Attributes
     ----------
     place : {"condor", "own", "local"}
         Where ``on="auto"`` runs: on an HTCondor, on the user's own pool, or on this machine.
     name : str
-        What that is called.
+        The name of that place.
     reason : str
-        For ``"local"``, why not on an HTCondor.
+        For ``"local"``, why runs do not go to an HTCondor.
     schedd_answers : bool
-        Whether an HTCondor answers, be it usable or not.
+        Whether an HTCondor answers, usable or not.
     dagman_found : bool
-        Whether its program condor_dagman was found.
+        Whether its program condor_dagman is on PATH.
     root : bool
         Whether the user is root.
     python : str
         The Python that runs htdag, such as ``"3.11.2"``.
     bindings, schedd : str
-        Versions of HTCondor's Python bindings and of the schedd; "" where they are not there.
+        Versions of HTCondor's Python bindings and of the schedd; "" if they are missing.
     settings : mapping of str to str
-        HTCondor's settings, as far as they could be asked for.
+        HTCondor's settings, as far as they are accessible.
     points : tuple of ExecutePoint
-        What runs jobs.
+        The execute points.
     probes : tuple of Probe or None
-        What probe jobs found; None: there were none.
+        The answers of probe jobs; None: none were sent.
     probes_left_out : int
-        How many execute points no probe job was sent to.
+        How many execute points were not probed.
     runs_directory, runs_filesystem : str
-        Where runs are kept, and on what kind of file system.
+        Where runs are kept, and the type of file system there.
     """
 
     place: str

@@ -1,4 +1,4 @@
-"""The checks: what facts about a pool mean for a run. Pure."""
+"""The checks: what the facts about a pool mean for a run. Pure."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ LOCAL_SETTINGS = (
     "SCHEDD_INTERVAL",
     "SCHEDD_MIN_INTERVAL",
 )
-"""The settings of the submit machine that the checks look at."""
+"""The settings of the submit machine that the checks need."""
 NEGOTIATOR_SETTINGS = ("NEGOTIATOR_INTERVAL",)
-"""Those of the machine where the negotiator is."""
+"""The settings of the negotiator's machine that the checks need."""
 
 _SCAN, _SCHEDD_MIN, _SCHEDD, _NEGOTIATOR, _HOLD = 5, 5, 300, 60, 20  # HTCondor's defaults
 _NETWORK = ("nfs", "cifs", "smb", "afs", "sshfs")
-_CLOCK = 30.0  # seconds; what two daemons report of their clocks is exact to a few
+_OLDEST = (23, 9)  # the oldest HTCondor that the tests run on, 23.9.6
+_CLOCK = 30.0  # seconds; the times that daemons report are exact to a few
 _ADMIN = "ask the pool's administrator for"
 
 _RUN = "a run of 3 nodes with 9 short jobs"
 
-# What slow settings cost: medians of three runs on 2 cores, by benchmarks/pool_settings.py, with
+# The costs of slow settings: medians of three runs on 2 cores by benchmarks/pool_settings.py, with
 # one setting at HTCondor's default and all others fast.
 _NEGOTIATOR_COST = f"{_RUN} took 60 s at the default of 60, and 17 s at 1"
 _SCAN_COST = f"{_RUN} took 43 s at the default of 5, and 17 s at 1"
-_GUIDANCE_COST = f"{_RUN} took 28 s so, and 17 s without the wait"
+_GUIDANCE_COST = f"{_RUN} took 28 s with this wait, and 17 s without it"
 _SCHEDD_MIN_COST = f"{_RUN} took 21 s at the default of 5, and 17 s at 1"
-# From the page of facts about HTCondor.
+# From docs/htcondor-facts.md.
 _CLAIMS_COST = (
     "3 chained nodes of 40 jobs on 8 slots took 142 s with SCHEDD_INTERVAL at 60, and 44 s at 5; "
     "without kept claims there is no such wait"
@@ -43,32 +44,32 @@ _CLAIMS_COST = (
 
 
 class Severity(enum.Enum):
-    """What a finding means for a run; in this order."""
+    """What a finding means for a run, the worst first."""
 
     BREAKS = "breaks"
     """A run, or some of its jobs, would fail or never start."""
     SLOWS = "slows"
     """Runs take longer than they need to."""
     NOTE = "note"
-    """Good to know."""
+    """Worth knowing."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know about a pool.
+    """Something to know about a pool.
 
     Attributes
     ----------
     name : str
-        A short name that stays the same, for programs.
+        A short, stable name, for programs.
     severity : Severity
         What it means for a run.
     what : str
         What was found.
     cost : str
-        What it costs, as far as that was measured; "" where that does not apply.
+        What it costs, as far as that was measured; "" if that does not apply.
     remedy : str
-        What to do about it; "" where there is nothing to do.
+        What to do about it; "" if there is nothing to do.
     """
 
     name: str
@@ -88,9 +89,9 @@ def findings(facts: Facts) -> list[Finding]:
     >>> [finding.name for finding in findings(facts)]
     ['no-htcondor']
     """
-    found = [finding for check in _CHECKS for finding in check(facts)]
+    results = [finding for check in _CHECKS for finding in check(facts)]
     order = list(Severity)
-    return sorted(found, key=lambda finding: order.index(finding.severity))
+    return sorted(results, key=lambda finding: order.index(finding.severity))
 
 
 def _place(facts: Facts) -> Iterator[Finding]:
@@ -117,7 +118,7 @@ def _place(facts: Facts) -> Iterator[Finding]:
             "no-htcondor",
             Severity.NOTE,
             f"runs go to this machine: {facts.reason}",
-            "one job a core, and not more than this machine has",
+            "at most one job per core of this machine at once",
             "install HTCondor and start a pool of your own: htdag pool start"
             if not facts.root
             else "as an ordinary user (HTCondor refuses root): htdag pool start",
@@ -132,7 +133,7 @@ def _directory(facts: Facts) -> Iterator[Finding]:
             "runs-in-tmp",
             Severity.BREAKS,
             f"runs are kept in {facts.runs_directory}, below /tmp, where DAGMan refuses to work",
-            "each run is refused when it is submitted",
+            "each submission is refused",
             "set HTDAG_HOME to a folder that lasts",
         )
     if facts.runs_filesystem.startswith(_NETWORK):
@@ -143,10 +144,10 @@ def _directory(facts: Facts) -> Iterator[Finding]:
             f"runs are kept in {facts.runs_directory}, on a network file system "
             f"({facts.runs_filesystem})"
             + (", which DAGMAN_LOG_ON_NFS_IS_ERROR forbids here" if refused else ""),
-            "each DAG ends as soon as it has begun"
+            "each DAG ends as soon as it starts"
             if refused
-            else "DAGMan follows its event logs there, late where the file system is slow to show "
-            "what was written",
+            else "DAGMan follows its event logs there, with a delay if the file system is slow to "
+            "show new data",
             "set HTDAG_HOME to a folder on a disk of this machine",
         )
 
@@ -158,17 +159,17 @@ def _slots(facts: Facts) -> Iterator[Finding]:
     fitting = [point for point in facts.points if point.cpus >= 1 and point.memory_mb >= memory]
     if not facts.points:
         what = "the pool has no execute point"
-        remedy = "htdag pool status tells more" if facts.place == "own" else "wait for one, or "
+        remedy = "see htdag pool status" if facts.place == "own" else "wait for one, or "
         remedy += "" if facts.place == "own" else f"{_ADMIN} one; condor_status lists them"
     elif not fitting:
-        what = f"no slot has the 1 CPU and {memory:g} MB that a job asks for without options"
+        what = f"no slot has the 1 CPU and {memory:g} MB that a job requests by default"
         remedy = "give stages a smaller request_memory, or add an execute point"
     elif not any(point.starts_jobs for point in fitting):
         what = "no execute point starts jobs (START is False on all that would fit)"
         remedy = f"{_ADMIN} START = True; condor_status -af Name Start shows it"
     else:
         return
-    yield Finding("no-slots", Severity.BREAKS, what, "jobs wait for ever", remedy)
+    yield Finding("no-slots", Severity.BREAKS, what, "jobs wait forever", remedy)
 
 
 def _python(facts: Facts) -> Iterator[Finding]:
@@ -180,26 +181,27 @@ def _python(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "python-unknown",
                 Severity.NOTE,
-                f"whether the execute points have a Python {wanted} was not looked at",
-                "where there is none, each item fails that is tried there",
+                f"whether the execute points have a Python {wanted} was not checked",
+                "items fail on execute points without it",
                 "htdag doctor --probe sends a small job to each",
             )
         return
-    told = [probe for probe in facts.probes if not probe.problem]
-    none = [probe for probe in told if not probe.python]
-    other = [probe for probe in told if probe.python and _minor(probe.python) != wanted]
-    bad = none + other
+    answers = [probe for probe in facts.probes if not probe.problem]
+    without = [probe for probe in answers if not probe.python]
+    other = [probe for probe in answers if probe.python and _minor(probe.python) != wanted]
+    bad = without + other
     if bad:
-        seen = ", ".join(
+        examples = ", ".join(
             f"{probe.point} has {probe.python or 'no python3'}" for probe in bad[:_NAMED]
         )
         more = f" and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
         yield Finding(
             "python-version",
             Severity.BREAKS,
-            f"{len(bad)} of {len(told)} execute points have no Python {wanted}: {seen}{more}",
-            "each item fails that is tried there: functions do not travel between minor versions",
-            f"run scripts with the Python that is there, or install python{wanted} on them, or "
+            f"{len(bad)} of {len(answers)} execute points have no Python {wanted}: "
+            f"{examples}{more}",
+            "items fail there: functions do not travel between minor versions",
+            f"run scripts with the Python of the execute points, install python{wanted} there, or "
             f"avoid them with requirements",
         )
     silent = [probe for probe in facts.probes if probe.problem]
@@ -207,7 +209,7 @@ def _python(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "probe-silent",
             Severity.NOTE,
-            f"{len(silent)} of {len(facts.probes)} execute points told nothing: "
+            f"{len(silent)} of {len(facts.probes)} execute points did not report: "
             + "; ".join(_silence(probe) for probe in silent[:_NAMED]),
             "",
             "they may be busy: try again later, or with a longer --timeout",
@@ -216,9 +218,9 @@ def _python(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "probe-bounded",
             Severity.NOTE,
-            f"{facts.probes_left_out} more execute points were not looked at",
+            f"{facts.probes_left_out} more execute points were not probed",
             "",
-            "htdag doctor --probe --limit N looks at more",
+            "htdag doctor --probe --limit N probes more",
         )
 
 
@@ -237,9 +239,9 @@ def _negotiator(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "negotiator-unknown",
             Severity.NOTE,
-            "the negotiator does not tell its settings (NEGOTIATOR_INTERVAL)",
+            "the negotiator does not reveal its settings (NEGOTIATOR_INTERVAL)",
             "",
-            f"where nodes wait long for slots, {_ADMIN} a shorter NEGOTIATOR_INTERVAL",
+            f"if nodes wait long for slots, {_ADMIN} a shorter NEGOTIATOR_INTERVAL",
         )
         return
     number = _number(text)
@@ -295,7 +297,7 @@ def _claims(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "kept-claims",
             Severity.NOTE,
-            f"DAGMan keeps claims for {hold:g} s (DAGMAN_HOLD_CLAIM_TIME), which the schedd hands "
+            f"DAGMan keeps claims for {hold:g} s (DAGMAN_HOLD_CLAIM_TIME), which the schedd passes "
             f"on only every {interval:g} s (SCHEDD_INTERVAL)",
             _CLAIMS_COST,
             "nothing for htdag, whose DAGs set DAGMAN_HOLD_CLAIM_TIME = 0; do the same in others",
@@ -310,19 +312,31 @@ def _versions(facts: Facts) -> Iterator[Finding]:
             "bindings-version",
             Severity.NOTE,
             f"HTCondor's Python bindings are {facts.bindings}, the schedd is {facts.schedd}",
-            "they talk to each other now; bindings 25.14.1 could log in to daemons of 23.9.6 only "
-            "with SEC_FS_ENFORCE_CHANNEL_BINDING = False in the configuration here",
+            "they work together here; but bindings 25.14.1 could log in to daemons of 23.9.6 only "
+            "with SEC_FS_ENFORCE_CHANNEL_BINDING = False in the local configuration",
             f"none is needed; or pip install 'htcondor=={_major(facts.schedd)}.*'",
         )
     versions = sorted({point.version for point in facts.points if point.version})
+    old = [
+        one for one in dict.fromkeys((facts.schedd, *versions)) if not _is_at_least(one, _OLDEST)
+    ]
+    if old:
+        yield Finding(
+            "old-version",
+            Severity.NOTE,
+            f"HTCondor {' and '.join(old)} is here, and htdag was never tested on a version before "
+            f"{_OLDEST[0]}.{_OLDEST[1]}",
+            "none is known",
+            f"{_ADMIN} a newer HTCondor",
+        )
     others = [one for one in versions if facts.schedd and _major(one) != _major(facts.schedd)]
     if others:
         yield Finding(
             "point-versions",
             Severity.NOTE,
             f"the schedd is {facts.schedd}, and execute points are {', '.join(others)}",
-            "none is known; a job that fails on one version only is a reason to look here first",
-            "the submit command requirements selects execute points",
+            "none is known; but if jobs fail on one version only, this may be why",
+            "the option requirements selects execute points",
         )
 
 
@@ -339,7 +353,7 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
             Severity.NOTE,
             f"the clocks of {len(off)} execute points differ from this machine's, that of "
             f"{worst.name} by {worst.clock_ahead:+.0f} s",
-            "times in records and logs of jobs are wrong by that",
+            "times in records and logs of jobs are wrong by that much",
             f"{_ADMIN} a time service (NTP) there",
         )
 
@@ -381,5 +395,5 @@ def _minor(version: str) -> str:
 
 def _is_at_least(version: str, wanted: tuple[int, int]) -> bool:
     numbers = re.findall(r"\d+", version)[:2]
-    # A schedd that does not tell its version may be new.
+    # A schedd that does not reveal its version may be new.
     return len(numbers) < 2 or (int(numbers[0]), int(numbers[1])) >= wanted

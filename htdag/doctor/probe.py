@@ -1,4 +1,4 @@
-"""Small jobs that look at execute points from within, and leave nothing behind."""
+"""Small jobs that examine execute points from within, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from htdag.backends.condor.bindings import htcondor2, short, using
+from htdag.backends.condor.bindings import htcondor2, message_of, using
 from htdag.backends.condor.setup import Setup
 from htdag.config.directories import make_folder
 
 _PAUSE = 0.5
 _SCRIPT = """#!/bin/sh
-# Says which Python jobs would take here: the one of the wanted version, or else python3.
+# Prints which Python jobs would use here: the one of the wanted version, or else python3.
 for name in python{version} python3; do
     if command -v "$name" >/dev/null 2>&1; then
         "$name" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' && exit 0
@@ -25,37 +25,37 @@ echo none
 """
 
 
-def look(
+def run_probes(
     setup: Setup | None, points: Sequence[str], parent: Path, timeout: float
 ) -> dict[str, tuple[str, str]]:
-    """Send a job to each of some execute points and read what it says.
+    """Send a job to each of some execute points, and read its answer.
 
     Parameters
     ----------
     setup : Setup or None
         The HTCondor.
     points : sequence of str
-        Names of startds, without their slots'.
+        Names of startds, without those of their slots.
     parent : pathlib.Path
-        A folder that the schedd sees; the jobs' files lie in a new folder inside it for a while.
+        A folder that the schedd sees; the files of the jobs are in a temporary folder inside it.
     timeout : float
         How many seconds to wait; jobs that have not ended by then are removed.
 
     Returns
     -------
     dict of str to (str, str)
-        For each point the version of its Python ("" where it has none), and what went wrong.
+        For each point the version of its Python ("" if it has none), and the problem, if any.
     """
     make_folder(parent)
     folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=parent))
     try:
         with using(setup):
-            return _look(points, folder, timeout)
+            return _run(points, folder, timeout)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _look(points: Sequence[str], folder: Path, timeout: float) -> dict[str, tuple[str, str]]:
+def _run(points: Sequence[str], folder: Path, timeout: float) -> dict[str, tuple[str, str]]:
     script = folder / "probe.sh"
     script.write_text(_SCRIPT.format(version=f"{sys.version_info[0]}.{sys.version_info[1]}"))
     script.chmod(0o755)
@@ -67,7 +67,7 @@ def _look(points: Sequence[str], folder: Path, timeout: float) -> dict[str, tupl
             try:
                 clusters[point] = int(schedd.submit(_description(folder, number, point)).cluster())
             except htcondor2.HTCondorException as error:
-                answers[point] = ("", short(error))
+                answers[point] = ("", message_of(error))
         deadline = time.monotonic() + timeout
         while True:
             for number, point in enumerate(points):
@@ -80,15 +80,15 @@ def _look(points: Sequence[str], folder: Path, timeout: float) -> dict[str, tupl
         why = {point: _why(schedd, cluster) for point, cluster in clusters.items()}
     finally:
         if clusters:
-            mine = " || ".join(f"ClusterId == {cluster}" for cluster in clusters.values())
-            schedd.act(htcondor2.JobAction.Remove, mine)
+            constraint = " || ".join(f"ClusterId == {cluster}" for cluster in clusters.values())
+            schedd.act(htcondor2.JobAction.Remove, constraint)
     for point in points:
         answers.setdefault(point, ("", f"{why[point]} within {timeout:g} s"))
     return answers
 
 
 def _printed(path: Path) -> str:
-    # A shared file system shows the file before the job has written to it.
+    # On a shared file system, the file may exist before the job has written to it.
     try:
         text = path.read_text(errors="replace")
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def _why(schedd: object, cluster: int) -> str:
 
 
 def _description(folder: Path, number: int, point: str) -> object:
-    # A startd's name is that of its slots, behind their own.
+    # The names of slots end with that of their startd.
     tail = f"@{point}"
     slots = f'(TARGET.Name == "{point}" || substr(TARGET.Name, -{len(tail)}) == "{tail}")'
     return htcondor2.Submit(

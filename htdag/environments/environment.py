@@ -1,4 +1,4 @@
-"""Environments: what one is, its kinds, and how one is named in an option."""
+"""The class `Environment`, its kinds, and the parser of the option ``environment``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GROUP = "htdag.environments"
 """The group of entry points by which packages register environments."""
 
 _VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
-# A job has this attribute only where should_transfer_files is not YES.
+# A job has this attribute only if should_transfer_files is not YES.
 _SAME_FILES = "TARGET.FileSystemDomain == MY.FileSystemDomain"
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S+")
 
@@ -31,27 +31,27 @@ class EnvironmentWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What an environment needs in a run directory and of HTCondor.
+    """What an environment needs in a run directory and from HTCondor.
 
     Attributes
     ----------
     setup : str
         Lines of POSIX shell that run in the job before Python. They set ``python`` to the
-        interpreter to take, or ``problem`` to one line that says why there is none; ``flags`` are
-        the interpreter's own (``-E`` by default: variables such as PYTHONPATH are ignored). The
-        files are in the folder ``$here``. "" where HTCondor itself brings the environment: then
-        the job looks for a Python of the submitting version on its PATH.
+        interpreter to use, or ``problem`` to one line that says why there is none; ``flags`` are
+        the interpreter's flags (``-E`` by default: it ignores variables such as PYTHONPATH). The
+        files are in the folder ``$here``. "": HTCondor itself brings the environment, and the job
+        looks for a Python of the submitting version on its PATH.
     files : tuple of (str, str)
         Files that travel with the jobs: the name of each in the folder of the environment, and the
-        absolute path where it is now. They are linked into the run directory, or copied.
+        absolute path of the original. They are linked or copied into the run directory.
     requirements : str
-        A ClassAd expression of what execute points must have; it is joined with those of the stage
-        by ``&&``.
+        A ClassAd expression that execute points must fulfil, in addition to the requirements of
+        the stage.
     submit : tuple of (str, str)
         Submit commands and their values.
     local : str
         For ``on="local"``: lines of POSIX shell that start ``/bin/sh runtime.pyz "$@"`` in the
-        current directory. "": the same `setup` does for both.
+        current directory. "": `setup` is used there, too.
     """
 
     setup: str = ""
@@ -65,9 +65,9 @@ class Prepared:
 class Environment:
     """Where the Python of jobs and its packages come from: the option ``environment``.
 
-    Make one by `assume`, `interpreter`, `packed` or `container`, or derive a class of your own from
-    this one: a frozen dataclass with the method `prepare`. Environments that compare equal are the
-    same one, and stages of equal environments can share jobs.
+    Make one with `assume`, `interpreter`, `packed` or `container`, or derive a class of your own
+    from this one: a frozen dataclass with the method `prepare`. Environments that compare equal are
+    the same, and stages with equal environments can share jobs.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class Environment:
     >>> squares = htdag.source(range(5)).map(lambda x: x * x)
     >>> flow = htdag.Pipeline(squares, environment=htdag.Environment.assume())
 
-    One of your own, for a cluster whose software is loaded by ``module``:
+    One of your own, for a cluster whose software is loaded with ``module``:
 
     >>> from dataclasses import dataclass
     >>> @dataclass(frozen=True)
@@ -93,16 +93,16 @@ class Environment:
     """
 
     kind: ClassVar[str] = "own"
-    """One word, for the name of its folder in run directories."""
+    """One word, which names its folder in run directories."""
     brings_packages: ClassVar[bool] = True
-    """False where nothing is known of its packages: a warning then names those that are needed."""
+    """False if nothing is known of its packages: a warning then names those that functions need."""
 
     @staticmethod
     def assume() -> Environment:
-        """Take any ``python3`` of the execute point, of the submitting minor version: the default.
+        """Use any ``python3`` of the execute point that has the submitting minor version (default).
 
-        Nothing but what that Python has can be imported. Where functions import installed packages,
-        a warning says so when the pipeline is compiled for HTCondor.
+        Functions can import only the packages of that Python. If they import installed packages, a
+        warning says so when the pipeline is compiled for HTCondor.
         """
         return Assumed()
 
@@ -110,20 +110,20 @@ class Environment:
     def interpreter(
         path: str | os.PathLike[str], *, requirements: str | None = None
     ) -> Environment:
-        """Run one Python interpreter by its path, such as that of a virtual environment.
+        """Use the Python interpreter at a path, such as that of a virtual environment.
 
         Parameters
         ----------
         path : path
             The interpreter: ``sys.executable`` is the one that runs this script.
         requirements : str, optional
-            Which execute points see that path, as a ClassAd expression; ``"true"`` for all of them.
-            None: those of the same file system (``FILESYSTEM_DOMAIN``) as this machine.
+            The execute points that see that path, as a ClassAd expression; ``"true"`` for all of
+            them. None: those with the same file system (``FILESYSTEM_DOMAIN``) as this machine.
 
         Raises
         ------
         OptionError
-            If there is no such interpreter on this machine, unless `requirements` says where it is.
+            If this machine has no such interpreter and `requirements` is None.
 
         Examples
         --------
@@ -138,17 +138,17 @@ class Environment:
     ) -> Environment:
         """Pack packages into one file that travels with the jobs and is unpacked there.
 
-        By pex, or conda-pack where the current environment is one of conda: install either by
-        ``pip install 'htdag[packed]'``. It is packed when a pipeline is first compiled or submitted
-        with it, and kept below ``$HTDAG_HOME`` until what it is made of changes. Of pex the execute
-        points need a ``python3`` of the submitting minor version; conda-pack brings Python too.
+        The packer is pex, or conda-pack if the current environment is one of conda: install either
+        with ``pip install 'htdag[packed]'``. The file is made when a pipeline is first compiled or
+        submitted with it, and kept below ``$HTDAG_HOME`` until its packages change. With pex, the
+        execute points need a ``python3`` of the submitting minor version; conda-pack brings Python.
 
         Parameters
         ----------
         requirements : sequence of str, or path, optional
             Requirements as pip takes them, such as ``["numpy", "pandas==2.2.*"]``, or the path of a
-            requirements file. None: all packages that are installed in the current environment,
-            but for htdag and what is installed as editable.
+            requirements file. None: all packages of the current environment, except htdag and
+            editable installations.
 
         Raises
         ------
@@ -169,18 +169,18 @@ class Environment:
         Parameters
         ----------
         image : str or path
-            ``docker://NAME``, the path of a ``.sif`` file, which is sent to the jobs, or of a
-            folder that holds an exploded image, which is not. It needs a POSIX shell and a
-            ``python3`` of the submitting minor version.
+            ``docker://NAME``, the path of a ``.sif`` file, which is sent to the jobs, or the path
+            of a folder with an exploded image, which is not sent. The image needs a POSIX shell
+            and a ``python3`` of the submitting minor version.
         requirements : str, optional
-            Which execute points see the folder, as a ClassAd expression; ``"true"`` for all of
-            them. None: those of the same file system (``FILESYSTEM_DOMAIN``) as this machine.
-            HTCondor itself asks for points that can run the image.
+            The execute points that see the folder, as a ClassAd expression; ``"true"`` for all of
+            them. None: those with the same file system (``FILESYSTEM_DOMAIN``) as this machine.
+            HTCondor itself asks for execute points that can run the image.
 
         Raises
         ------
         OptionError
-            If it is a path and there is nothing.
+            If it is a path that does not exist.
 
         Examples
         --------
@@ -191,21 +191,21 @@ class Environment:
 
     @property
     def made_of(self) -> tuple[str, ...]:
-        """The files of this machine whose change is a change of it."""
+        """The files on this machine that are part of it: if they change, so does it."""
         return ()
 
     def prepare(self) -> Prepared:
-        """Return what jobs need, and make what has to be made, such as an archive.
+        """Return what jobs need, and make it first where necessary, such as an archive.
 
-        It is called once for each pipeline that is compiled, before anything is written.
+        Compiling a pipeline calls it once, before it writes anything.
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method prepare()")
 
     def check(self, on: str) -> None:
-        """Raise `OptionError` where jobs cannot run in it; `on` is ``"condor"`` or ``"local"``."""
+        """Raise `OptionError` if jobs cannot run in it; `on` is ``"condor"`` or ``"local"``."""
 
     def remedy(self, lacking: str) -> str:
-        """Return what to do where jobs lack ``"packages"``, or the right ``"Python"``."""
+        """Return what to do if jobs lack ``"packages"``, or the right ``"Python"``."""
         return f"make the environment bring the {lacking} that the script is run with"
 
     def __str__(self) -> str:
@@ -224,7 +224,7 @@ class Assumed(Environment):
         return Prepared()
 
     def remedy(self, lacking: str) -> str:
-        """Return which environment would bring packages, or Python."""
+        """Return which environment would bring the packages, or Python."""
         if lacking == "packages":
             return (
                 "give the stage environment=htdag.Environment.packed(), which sends the packages "
@@ -250,7 +250,7 @@ class Interpreter(Environment):
 
     @classmethod
     def of(cls, path: str | os.PathLike[str], requirements: str | None) -> Interpreter:
-        """Check what the user gave."""
+        """Return an environment of the user's arguments, checked."""
         text = os.path.abspath(os.path.expanduser(_path_text("interpreter", path)))
         if any(character in text for character in "\n\r\0"):
             raise OptionError(f"interpreter({path!r}): it takes the path of a Python interpreter")
@@ -261,9 +261,9 @@ class Interpreter(Environment):
         return made
 
     def check(self, on: str) -> None:
-        """Refuse what does not run here, and another version of Python."""
+        """Raise `OptionError` if it does not run here, or has another version of Python."""
         if on == "condor" and self.requirements is not None:
-            return  # elsewhere it may be there, and another one
+            return  # execute points may have another interpreter there
         if not os.path.isfile(self.path) or not os.access(self.path, os.X_OK):
             elsewhere = (
                 ""
@@ -273,16 +273,16 @@ class Interpreter(Environment):
             raise OptionError(
                 f"environment {self}: there is no such interpreter on this machine{elsewhere}"
             )
-        found = _version_of(self.path)
-        if found != _VERSION:
+        version = _version_of(self.path)
+        if version != _VERSION:
             raise OptionError(
-                f"environment {self}: it is Python {found}, and functions pickled by this Python "
+                f"environment {self}: it is Python {version}, and functions pickled by this Python "
                 f"{_VERSION} do not cross minor versions; run this script by that interpreter, or "
                 f"give one of {_VERSION}"
             )
 
     def prepare(self) -> Prepared:
-        """Return the lines that take this interpreter, or say where it is not."""
+        """Return the lines that use this interpreter, or report that it is missing."""
         path = shlex.quote(self.path)
         setup = (
             f"python={path}\n"
@@ -303,7 +303,7 @@ class Interpreter(Environment):
 
 
 def _path_text(what: str, path: Any) -> str:
-    """Return a path that the user gave as a text."""
+    """Return the user's path as a text."""
     if not isinstance(path, str | os.PathLike) or not isinstance(os.fspath(path), str):
         raise OptionError(f"{what}({shown(path)}): it takes a path, not {type(path).__name__}")
     return os.fspath(path)
@@ -349,7 +349,7 @@ class Container(Environment):
 
     @classmethod
     def of(cls, image: str | os.PathLike[str], requirements: str | None) -> Container:
-        """Check what the user gave."""
+        """Return an environment of the user's arguments, checked."""
         _check_requirements("container", requirements)
         text = _path_text("container", image)
         if not text.strip() or re.search(r'[\n\r\0"]|\$\(', text):
@@ -381,7 +381,7 @@ class Container(Environment):
 
     @property
     def is_path(self) -> bool:
-        """Whether the image is a file or folder of this machine."""
+        """Whether the image is a file or folder, not a URL."""
         return not _URL.fullmatch(self.image)
 
     @property
@@ -390,7 +390,7 @@ class Container(Environment):
         return (self.image,) if self.is_path and os.path.isfile(self.image) else ()
 
     def check(self, on: str) -> None:
-        """Refuse to run it here where no program for containers is found."""
+        """Raise `OptionError` if it should run here and there is no program for containers."""
         if on == "local":
             self._program()
 
@@ -411,19 +411,19 @@ class Container(Environment):
         image, needs = self.image, self.requirements or ""
         commands = [("universe", "container")]
         if self.is_path and not image.endswith(".sif"):
-            # HTCondor does not send links to folders, and hardly an image is without.
+            # HTCondor does not send links to folders, and most images have some.
             commands.append(("transfer_container", "False"))
             image = image.rstrip("/") + "/"
         if not needs and image.endswith("/"):
             needs = _SAME_FILES
         else:
-            # Else, on a shared file system, HTCondor would not send the image, and yet look for it
+            # Otherwise HTCondor would, on a shared file system, not send the image but look for it
             # in the run directory.
             commands.append(("should_transfer_files", "YES"))
         commands.append(("container_image", image))
         quoted = shlex.quote(self.image)
         local = f"""\
-# HTCondor does this by its container universe.
+# HTCondor's container universe does this.
 image={quoted}
 for program in apptainer singularity; do
     if command -v "$program" >/dev/null 2>&1; then
@@ -437,7 +437,7 @@ exec docker run --rm --init --user "$(id -u):$(id -g)" --volume "$PWD:$PWD" --wo
         return Prepared(submit=tuple(commands), local=local, requirements=needs)
 
     def remedy(self, lacking: str) -> str:
-        """Return what to do to the image."""
+        """Return how to change the image."""
         if lacking == "packages":
             return f"add them to the image {self.image}"
         return f"take an image with Python {_VERSION}, or run this script by that of the image"
@@ -450,7 +450,7 @@ exec docker run --rm --init --user "$(id -u):$(id -g)" --volume "$PWD:$PWD" --wo
 class Packed(Environment):
     """Packages that are packed when a pipeline is compiled, and unpacked where its jobs run.
 
-    ``requirements`` None stands for the current environment; ``file`` is a requirements file.
+    ``file`` is a requirements file. Without it, ``requirements=None`` is the current environment.
     """
 
     requirements: tuple[str, ...] | None = None
@@ -459,7 +459,7 @@ class Packed(Environment):
 
     @classmethod
     def of(cls, requirements: Any) -> Packed:
-        """Check what the user gave."""
+        """Return an environment of the user's arguments, checked."""
         if requirements is None:
             return cls()
         if isinstance(requirements, str | os.PathLike):
@@ -488,7 +488,7 @@ class Packed(Environment):
         return (self.file,) if self.file else ()
 
     def prepare(self) -> Prepared:
-        """Pack, unless that was done before, and return how a job unpacks it."""
+        """Pack the packages unless an archive exists, and return how a job unpacks it."""
         from htdag.environments import packing, unpacking
 
         archive = packing.archive(self.requirements, self.file)
@@ -498,7 +498,7 @@ class Packed(Environment):
         )
 
     def remedy(self, lacking: str) -> str:
-        """Return how to get packages packed, or which Python is needed."""
+        """Return how to add packages to the archive, or which Python is needed."""
         if lacking != "packages":
             return (
                 f"pex packs packages, not Python: choose execute nodes with python{_VERSION} on "
@@ -518,7 +518,7 @@ class Packed(Environment):
 
 
 def parse(value: Any) -> Environment:
-    """Return the environment that an option gives: one, or the name of a registered one.
+    """Return the environment of an option: an `Environment`, or the name of a registered one.
 
     Raises
     ------
@@ -536,7 +536,7 @@ def parse(value: Any) -> Environment:
 
 
 def _checked(value: Environment) -> Environment:
-    """Refuse a class of the user's whose objects cannot be compared by what is in them."""
+    """Return an environment; raise `OptionError` unless its objects compare by value."""
     kind = type(value)
     if vars(value) and "__dataclass_params__" not in vars(kind):
         raise OptionError(f"the class {kind.__name__} needs @dataclass(frozen=True) above it")
@@ -550,21 +550,25 @@ def _checked(value: Environment) -> Environment:
 
 
 def _registered(name: str) -> Environment:
-    """Return the environment that an installed package has registered by an entry point."""
+    """Return the environment that an installed package registers by an entry point."""
     from importlib.metadata import entry_points
 
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in found:
-        known = f"; there are: {', '.join(sorted(found))}" if found else ""
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in points:
+        known = f"; there are: {', '.join(sorted(points))}" if points else ""
         raise OptionError(
             f"no installed package registers an environment {name!r} (entry point group "
             f"{GROUP!r}){known}; else give an htdag.Environment"
         )
     try:
-        made = found[name].load()
+        made = points[name].load()
         made = made if isinstance(made, Environment) else made()
     except Exception as error:
-        raise OptionError(f"{found[name].value} failed: {type(error).__name__}: {error}") from error
+        raise OptionError(
+            f"{points[name].value} failed: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(made, Environment):
-        raise OptionError(f"{found[name].value} gave a {type(made).__name__}, no htdag.Environment")
+        raise OptionError(
+            f"{points[name].value} returned a {type(made).__name__}, not an htdag.Environment"
+        )
     return _checked(made)

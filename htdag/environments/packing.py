@@ -1,4 +1,4 @@
-"""The cache of packed environments: made once, found again by what they are made of."""
+"""The cache of packed environments; its keys are digests of their contents."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
+from htdag.common.text import size_of_file
 from htdag.common.warn import say
 from htdag.config.directories import environments_directory, make_folder
 from htdag.errors import PackingError
 
-LARGE = 250_000_000  # bytes; above that a word is said about it
-UNUSED = 90 * 86_400  # seconds after which an archive is forgotten; run directories keep theirs
+LARGE = 250_000_000  # bytes; a larger archive gets a warning
+UNUSED = 90 * 86_400  # seconds after which an archive is deleted; run directories keep theirs
 _FORMAT = 1
 _INSTALL = "pip install 'htdag[packed]'"
-# What jobs have no use for: htdag itself travels as runtime.pyz.
+# Jobs have no use for these: htdag itself travels as runtime.pyz.
 _LEFT_OUT = frozenset(["htdag", "pip", "pex", "conda-pack"])
 _NAMES = {"pex": "environment.pex", "conda-pack": "environment.tar.gz"}
 
@@ -84,7 +85,7 @@ class _Entry(TypedDict):
 
 
 def archive(requirements: tuple[str, ...] | None, file: str) -> Archive:
-    """Return a packed environment, made now unless it was made before.
+    """Return a packed environment, and make it if there is none yet.
 
     Parameters
     ----------
@@ -105,29 +106,29 @@ def archive(requirements: tuple[str, ...] | None, file: str) -> Archive:
     content = _content(tool, requirements, file)
     home = make_folder(environments_directory())
     folder = home / _digest(json.dumps(content, sort_keys=True).encode())[:20]
-    found = _read(folder, tool)
-    if found is not None:
-        return found
+    packed = _read(folder, tool)
+    if packed is not None:
+        return packed
     _need(tool)
     with filelock.FileLock(home / f"{folder.name}.lock", mode=0o600):
-        found = _read(folder, tool)
-        if found is not None:
-            return found  # another process has packed it meanwhile
+        packed = _read(folder, tool)
+        if packed is not None:
+            return packed  # another process has made it in the meantime
         return _pack(folder, tool, content)
 
 
 def is_conda(prefix: str) -> bool:
-    """Tell whether a folder is an environment of conda."""
+    """Return whether a folder is a conda environment."""
     return os.path.isdir(os.path.join(prefix, "conda-meta"))
 
 
 def is_virtual(prefix: str) -> bool:
-    """Tell whether a folder is a virtual environment."""
+    """Return whether a folder is a virtual environment."""
     return os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
 
 
 def _content(tool: str, requirements: tuple[str, ...] | None, file: str) -> _Content:
-    """Return what a packed environment is made of."""
+    """Return a description of what a packed environment consists of."""
     content: _Content = {
         "format": _FORMAT,
         "tool": tool,
@@ -153,9 +154,9 @@ def _content(tool: str, requirements: tuple[str, ...] | None, file: str) -> _Con
 
 
 def installed() -> Iterator[tuple[str, str, str]]:
-    """Yield name, version and a digest of the files of what is installed here, to be packed.
+    """Yield the name, version and digest of each installed package that is to be packed.
 
-    What is installed as editable is the user's own, and travels with the functions.
+    Editable installations are the user's code, which travels with the functions.
     """
     seen = set()
     for distribution in metadata.distributions():
@@ -171,13 +172,13 @@ def installed() -> Iterator[tuple[str, str, str]]:
 
 
 def _read(folder: Path, tool: str) -> Archive | None:
-    """Return an archive that was made before, unless it is not whole."""
+    """Return an archive that was made before; None if it is missing or incomplete."""
     path = folder / _NAMES[tool]
     try:
         entry: _Entry = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         if path.stat().st_size != entry["size"]:
             return None
-        os.utime(folder)  # when it was used last
+        os.utime(folder)  # records its last use
         return Archive(path, entry["sha256"], tool)
     except (OSError, ValueError, KeyError):
         return None
@@ -192,14 +193,14 @@ def _need(tool: str) -> None:
 
 
 def _pack(folder: Path, tool: str, content: _Content) -> Archive:
-    """Pack aside, and rename when all of it is there."""
+    """Pack into a temporary folder, and rename it when it is complete."""
     what = "the current environment"
     if "requirements" in content:
         what = ", ".join(content["requirements"])
     elif "file" in content:
         what = content["file"]
-    _say(f"packing {what} by {tool}; it is kept for later pipelines")
-    begun = time.monotonic()
+    _say(f"packing {what} with {tool}; later pipelines reuse it")
+    start = time.monotonic()
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         path = aside / _NAMES[tool]
@@ -213,22 +214,22 @@ def _pack(folder: Path, tool: str, content: _Content) -> Archive:
         (aside / "environment.json").write_text(json.dumps(entry, indent=1) + "\n")
         _forget_unused(folder.parent)
         if folder.exists():
-            shutil.rmtree(folder)  # of a run that was cut off, or it would have been taken
+            shutil.rmtree(folder)  # left by an interrupted process, or it would have been used
         os.replace(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    seconds = time.monotonic() - begun
-    _say(f"packed {size / 1e6:,.0f} MB in {seconds:,.0f} s: {folder / path.name}")
+    seconds = time.monotonic() - start
+    _say(f"packed {size_of_file(size)} in {seconds:,.0f} s: {folder / path.name}")
     if size > LARGE:
         _say(
-            f"that is much to send: each execute point, or each job, gets {size / 1e6:,.0f} MB. "
-            f"Name what the functions need: htdag.Environment.packed(['numpy', ...])"
+            f"that is a lot to send: each execute point, or each job, gets {size_of_file(size)}. "
+            f"List only what the functions need: htdag.Environment.packed(['numpy', ...])"
         )
     return Archive(folder / path.name, digest, tool)
 
 
 def _forget_unused(home: Path) -> None:
-    """Remove archives that no pipeline was compiled with for long."""
+    """Remove archives that no pipeline has used for a long time."""
     for entry in home.glob("*/environment.json"):
         if time.time() - entry.parent.stat().st_mtime > UNUSED:
             shutil.rmtree(entry.parent, ignore_errors=True)
@@ -248,7 +249,7 @@ def _pex(path: Path, content: _Content) -> list[str]:
         )
     if is_virtual(sys.prefix):
         command += ["--venv-repository", sys.executable]
-    return [*command, *pinned]  # else these versions from the package index
+    return [*command, *pinned]  # without a repository, pex takes them from the package index
 
 
 def _conda_pack(path: Path) -> list[str]:
@@ -260,7 +261,7 @@ def _conda_pack(path: Path) -> list[str]:
 
 
 def _run(command: list[str], tool: str, what: str) -> None:
-    # Where the user's script runs, and its variables: pip's settings are among them.
+    # It runs with the user's directory and variables, since pip's settings are among them.
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
@@ -273,7 +274,7 @@ def _run(command: list[str], tool: str, what: str) -> None:
     if done.returncode:
         raise PackingError(
             f"{tool} cannot pack {what}. Name what the functions import in a list of requirements, "
-            f"or mend this:\n{done.stdout.strip()[-3000:]}"
+            f"or fix this:\n{done.stdout.strip()[-3000:]}"
         )
 
 

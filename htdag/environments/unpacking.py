@@ -1,4 +1,4 @@
-"""The shell lines by which a job unpacks a packed environment, or finds it unpacked."""
+"""The shell lines with which a job unpacks a packed environment, or finds it unpacked."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import sys
 
 _VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
 
-# Ten days each: what a cleaner of old files may have thinned out is unpacked anew, beside the
-# old one, which jobs may still use.
+# A period is ten days. Hosts may delete old files of an unpacked environment, so each period has a
+# new one, next to the old one, which jobs may still use.
 _DAYS = 10
 _OLDEST = 4
 
 _STORE = """\
-# Where to unpack: a folder that outlives this job, so that the next one on this host finds it. It
-# has to be ours alone, and programs must be allowed to run there. Else this job's own.
+# Where to unpack: a folder that outlives this job, so that the next job on this host finds it. It
+# must belong to this user alone, and programs must be allowed to run there. Otherwise, the job's
+# own folder.
 own_folder() {{
     [ -n "$1" ] && [ -d "$1" ] && [ -w "$1" ] || return 1
     store=$1/htdag-environments-$(id -u)
-    # Where anybody may write, it takes the sticky bit to keep others from renaming ours.
+    # If anybody may write there, only the sticky bit keeps others from renaming our folder.
     case $(LC_ALL=C ls -ldn "$1/." 2>/dev/null) in
         ????????w[tT]*) ;;
         ????????w*) return 1 ;;
@@ -42,7 +43,7 @@ command -v flock >/dev/null 2>&1 && {{
     store=${{scratch:-$PWD}}/.htdag-environments
     mkdir -p -m 700 "$store"
 }}
-# Anew every {days} days, since hosts clear old files away.
+# A new one every {days} days, since hosts delete old files.
 period=$(($(date +%s) / 86400 / {days}))
 place=$store/{key}.$period
 """
@@ -55,7 +56,7 @@ unpack() {{
     rm -rf "$place"
     mkdir -m 700 "$place" || return 1
 {unpack}
-    # Last, and in one step: with it the folder counts as whole.
+    # Last, and in one step: this file marks the folder as complete.
     printf '%s\\n' "$found" >"$place/python.new" && mv "$place/python.new" "$place/python"
     for old in "$store"/*.*; do
         [ "${{old##*.}}" -lt $((period - {oldest})) ] 2>/dev/null && rm -rf "$old"
@@ -91,7 +92,7 @@ choose execute nodes that have it on their PATH, or give an environment that bri
 """
 
 _PEX = """\
-    # pex makes a virtual environment at its first start, and tells its Python.
+    # At its first start, pex makes a virtual environment; print its Python.
     found=$(PATH=$PATH PEX_ROOT=$place PEX_INTERPRETER=1 PEX_PYTHON=$base \\
         "$base" "$here/{file}" -c 'import sys; print(sys.executable)') || return 1
     [ -x "$found" ] || return 1"""

@@ -1,1 +1,1 @@
-"""What a run has done, folded from its records and what its backend says."""
+"""The state of a run and of its items, from the run's records and its backend."""

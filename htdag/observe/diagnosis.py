@@ -1,15 +1,15 @@
-"""Why a run does not go on, or not faster, and what to do: `Run.why`."""
+"""The reasons why a run does not progress, or not faster, and remedies: `Run.why`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from htdag.backends.base import Activity, JobState, QueueFacts, RunState
-from htdag.common.text import counted, visible
+from htdag.backends.base import Activity, Ad, JobState, QueueFacts, RunState
+from htdag.common.text import counted, duration, visible
 from htdag.observe import holds, matchmaking
 from htdag.observe.status import Status
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a part of a run does not go on.
+    """The reason why a part of a run does not progress.
 
     Attributes
     ----------
     about : str
-        What: ``"the run"``, or ``"node NAME, 4 jobs"``.
+        The part: ``"the run"``, or ``"node NAME, 4 jobs"``.
     why : str
         The reason in words.
     remedy : str
-        What to do, or "" where there is nothing to do but wait.
-    clauses : tuple of htdag.observe.matchmaking.Clause
-        For idle jobs: their requirements, part by part, each with how many slots meet it.
+        What to do; "" if one can only wait.
+    clauses : tuple of htdag.types.Clause
+        For idle jobs: the parts of their requirements, each with how many slots meet it.
     """
 
     about: str
@@ -56,22 +56,22 @@ def reasons(
     facts: QueueFacts | None,
     now: float | None = None,
 ) -> Iterator[Reason]:
-    """Yield why a run does not go on, the most general first.
+    """Yield the reasons why a run does not progress, the most general first.
 
     Parameters
     ----------
     status : Status
-        How far it has come.
+        The status of the run.
     activity : Activity
-        What the backend knows.
+        Its activity, from the backend.
     plan : mapping
         The run's plan.
     jobs : sequence of JobState
         Its jobs that wait or run.
     facts : QueueFacts or None
-        What the schedd and the pool say; None where they were not asked, or do not answer.
+        The facts from the schedd and the pool; None if they were not asked, or did not answer.
     now : float, optional
-        In seconds since the epoch.
+        The time in seconds since the epoch.
     """
     tag = quote(status.tag)
     moment = time.time() if now is None else now
@@ -105,22 +105,22 @@ def _count(jobs: Sequence[JobState], state: str) -> list[tuple[str, int]]:
 
 def _ended(status: Status, tag: str) -> Iterator[Reason]:
     if status.state is RunState.DONE:
-        yield Reason("the run", "it is done: nothing is left to do")
+        yield Reason("the run", "it is done")
         return
     failed = sum(stage.failed for stage in {stage.node: stage for stage in status.stages}.values())
     reason = status.reason.removeprefix("failed: ")  # its nodes
     why = status.state.value + (f": {reason}" if reason else "")
     if failed:
         why += f"; {counted(failed, 'item')} failed"
-    look = f"htdag errors {tag} tells why; then: " if failed else ""
+    first_step = f"htdag errors {tag} shows why; then: " if failed else ""
     if "could not be submitted" in status.reason:
         yield Reason(
             "the run",
             why,
-            f"Mend the options of its stage in the script, then: htdag resume {tag} --script",
+            f"Fix the options of its stage in the script, then: htdag resume {tag} --script",
         )
         return
-    yield Reason("the run", why, f"{look}htdag resume {tag}")
+    yield Reason("the run", why, f"{first_step}htdag resume {tag}")
 
 
 def _whole(
@@ -141,22 +141,22 @@ def _whole(
         yield Reason(
             "the run",
             why,
-            "The schedd starts it within seconds, unless it runs its most DAGMan jobs already "
-            "(MAX_RUNNING_SCHEDULER_JOBS_PER_OWNER), or was started again just now",
+            "The schedd starts it within seconds, unless you have reached its limit of DAGMan jobs "
+            "(MAX_RUNNING_SCHEDULER_JOBS_PER_OWNER), or the schedd itself has just restarted",
         )
 
 
 def unmatched(
     facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float
 ) -> Iterator[Reason]:
-    """Yield which jobs wait for what no slot of the pool has or gives, and what to do about it."""
+    """Yield the reasons of jobs whose requests no slot of the pool can meet."""
     return (reason for reason, analysis in _idle(facts, jobs, tag, now) if not analysis.possible)
 
 
 def _idle(
     facts: QueueFacts, jobs: Sequence[JobState], tag: str, now: float
 ) -> Iterator[tuple[Reason, matchmaking.Analysis]]:
-    """Yield why idle jobs wait, those of a node with like requests together."""
+    """Yield why idle jobs wait; jobs of a node with the same requests are one group."""
     if facts.evaluate is None:
         return
     since: dict[str, float] = {}
@@ -165,7 +165,7 @@ def _idle(
         if job.state == "idle":
             since[job.node] = min(since.get(job.node, now), job.since)
             totals[job.node] = totals.get(job.node, 0) + 1
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Ad]] = {}
     for ad in facts.idle:
         key = tuple(
             str(ad.get(name))
@@ -188,17 +188,17 @@ def _idle(
             _shares(facts),
             f"htdag edit {tag} {quote(node)}",
         )
-        found = matchmaking.analyse(question)
+        analysis = matchmaking.analyse(question)
         number = totals.get(node, len(ads)) if alike.count(node) == 1 else len(ads)
-        age = f", idle for {age_text(since[node], now)}" if node in since else ""
-        clauses = found.clauses if found.slots and not found.possible else ()
+        age = f", idle for {duration(now - since[node])}" if node in since else ""
+        clauses = analysis.clauses if analysis.slots and not analysis.possible else ()
         about = f"node {node}, {counted(number, 'job')}{age}"
-        yield Reason(about, found.why, found.remedy, clauses), found
+        yield Reason(about, analysis.why, analysis.remedy, clauses), analysis
 
 
 def _shares(facts: QueueFacts) -> matchmaking.Shares:
-    own_name = str((facts.dagman or {}).get("User", ""))
-    own = None
+    user_name = str((facts.dagman or {}).get("User", ""))
+    own_priority = None
     others = []
     running = 0
     for user in facts.users:
@@ -206,35 +206,26 @@ def _shares(facts: QueueFacts) -> matchmaking.Shares:
         if user.get("IsAccountingGroup") is True or not name:
             continue
         priority = float(user.get("Priority", 0.0))
-        if name == own_name:
-            own = priority
+        if name == user_name:
+            own_priority = priority
         elif user.get("ResourcesUsed") or user.get("Requested"):
             others.append(priority)
             running += int(user.get("ResourcesUsed") or 0)
-    return matchmaking.Shares(running, own, min(others) if others else None)
+    return matchmaking.Shares(running, own_priority, min(others) if others else None)
 
 
 def _not_submitted(
     plan: Plan, status: Status, jobs: Sequence[JobState], activity: Activity
 ) -> Iterator[Reason]:
-    """Yield which nodes wait for others."""
+    """Yield a reason for each node that waits for others."""
     nodes = plan["nodes"]
     present = {job.node for job in jobs} | set(activity.running)
     complete = {stage.node for stage in status.stages if stage.jobs_done == stage.jobs}
-    begun = {stage.node for stage in status.stages if stage.done or stage.failed or stage.running}
+    started = {stage.node for stage in status.stages if stage.done or stage.failed or stage.running}
     for node in nodes:
         name = node["name"]
-        if name in present or name in complete or name in begun:
+        if name in present or name in complete or name in started:
             continue
         waits = [parent for parent in node["parents"] if parent not in complete]
         if waits:
-            yield Reason(f"node {name}", f"not begun: it needs all of {', '.join(waits)}")
-
-
-def age_text(since: float, now: float) -> str:
-    """Return how long something has lasted, such as ``3 min``."""
-    seconds = max(0, int(now - since))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+            yield Reason(f"node {name}", f"not started: it needs all of {', '.join(waits)}")

@@ -1,4 +1,4 @@
-"""How the functions of `on_success` and `on_failure` went, from the record of the FINAL node."""
+"""The calls of the functions of `on_success` and `on_failure`, from the FINAL node's record."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class FinalCall:
     function : str
         Its name.
     when : str
-        ``"success"`` or ``"failure"``: what it was called for.
+        ``"success"`` or ``"failure"``: how the run had ended.
     time : float
-        When, in seconds since the epoch.
+        When it was called, in seconds since the epoch.
     seconds : float
         How long it took.
     error : str
-        The exception's type and message; "" where it returned.
+        The exception's type and message; "" if it returned.
     traceback : str
-        Its traceback; "" where there is none.
+        The traceback; "" if it returned.
     stdout, stderr : str
-        What it printed.
+        Its output.
     """
 
     function: str
@@ -51,15 +51,15 @@ class FinalCall:
 
 
 def calls(run: Path, plan: Plan) -> list[FinalCall]:
-    """Return the calls so far, the oldest first."""
+    """Return the calls so far, oldest first."""
     node = plan.get("final")
     if node is None:
         return []
-    found = []
+    result = []
     for entry in recordfile.final_calls(NodeFiles(run, node).final_record):
         error = entry["error"]
         stem = Path(NodeFiles(run, node).logs) / entry["stem"]
-        found.append(
+        result.append(
             FinalCall(
                 entry["function"],
                 entry["when"],
@@ -71,7 +71,7 @@ def calls(run: Path, plan: Plan) -> list[FinalCall]:
                 _text(stem.with_suffix(".err")),
             )
         )
-    return found
+    return result
 
 
 def _text(path: Path) -> str:

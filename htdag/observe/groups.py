@@ -1,6 +1,6 @@
-"""Thousands of errors as a few groups, the cause of most of the damage first.
+"""Groups of errors by cause, the cause of the greatest loss first.
 
-Pure: it is given the errors, what is on hold, the plan and the counts of the nodes.
+Pure: errors, holds, the plan and the counts of nodes are arguments.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.plan import NodeEntry, Plan
 
 HELD = "Held"
-"""The type of a group of jobs that HTCondor holds."""
+"""The type of a group of jobs on hold."""
 
 _FRAME = re.compile(r'^  File "(.*)", line (\d+), in (.*)$', re.MULTILINE)
-# What differs from one item to the next in one and the same message.
+# Parts of a message that may differ from item to item.
 _VARYING = (
     (re.compile(r"0x[0-9a-fA-F]+"), "0x_"),
     (re.compile(r"'[^']*'|\"[^\"]*\""), "'_'"),
@@ -36,7 +36,7 @@ _CONSEQUENCES = ("JobEnded",)
 
 @dataclass(frozen=True)
 class Hold:
-    """A job that HTCondor holds.
+    """A job that is on hold.
 
     Attributes
     ----------
@@ -47,9 +47,9 @@ class Hold:
     code, subcode : int or None
         HTCondor's ``HoldReasonCode`` and ``HoldReasonSubCode``.
     reason : str
-        HTCondor's words.
+        HTCondor's reason.
     host : str
-        Where it ran last; "" where that is not known.
+        Where it last ran; "" if unknown.
     why, remedy : str
         The cause in words, and what to do.
     """
@@ -66,32 +66,32 @@ class Hold:
 
 @dataclass(frozen=True)
 class ErrorGroup:
-    """Errors with one cause, as far as their tracebacks and messages tell.
+    """Errors that have the same cause, judging by their tracebacks and messages.
 
     Attributes
     ----------
     type : str
         The exception's type, or ``"Held"`` for jobs on hold.
     message : str
-        The message of the first of them.
+        The message of the first error.
     stage : str
-        The stage at whose function they happened.
+        The stage whose function failed.
     node : str
-        The DAGMan node that computes it; for a stage in a loop that of the loop.
+        The DAGMan node that computes it; for a stage in a loop, the node of the loop.
     count : int
-        How many there are.
+        The number of errors.
     keys : tuple of str
-        The items; "" for a whole job, and for jobs on hold the job.
+        The keys of the items; "" for a whole job. For jobs on hold, their numbers.
     hosts : dict of str to int
-        How many happened on each machine, most first.
+        How many errors occurred on each machine, the highest number first.
     example : ItemError or None
-        The first of them; None for jobs on hold.
+        The first error; None for jobs on hold.
     hold_code : int or None
         HTCondor's ``HoldReasonCode``, for jobs on hold.
     futile_stages : tuple of str
-        The stages that get nothing, or less, because of the failed node.
+        The stages that get fewer items, or none, because the node failed.
     futile_items : int
-        How many items of other nodes are not computed because of it, as far as is known.
+        How many items of other nodes are not computed because of it, as far as known.
     why, remedy : str
         For jobs on hold: the cause in words, and what to do.
     """
@@ -114,27 +114,27 @@ class ErrorGroup:
         return visible(f"{self.count} x {self.type} in {self.stage}: {self.message}")
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Be shown as text by IPython and notebooks."""
+        """Print it as text in IPython and notebooks."""
         printer.text(str(self))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all that is known of it as values that JSON can hold."""
+        """Return all fields, as values that JSON can represent."""
         content = dict(vars(self))
         content["example"] = None if self.example is None else self.example.as_dict()
         return content
 
 
 def normalized(message: str) -> str:
-    """Return a message without what differs from one item to the next."""
+    """Return the first line of a message, with the parts replaced that differ between items."""
     first = message.strip().split("\n", 1)[0][:500]
-    for pattern, sign in _VARYING:
-        first = pattern.sub(sign, first)
+    for pattern, placeholder in _VARYING:
+        first = pattern.sub(placeholder, first)
     return first
 
 
 def identity(error: ItemError) -> tuple[str, ...]:
-    """Return what errors of one group have in common."""
-    # Each frame once: recursion may be of any depth.
+    """Return what all errors of a group have in common."""
+    # Each frame counts once, so that the depth of a recursion does not matter.
     frames = dict.fromkeys(_FRAME.findall(error.traceback))
     places = (":".join(frame) for frame in frames)
     return (
@@ -152,12 +152,12 @@ def groups(
     counts: Mapping[str, NodeCounts],
     holds: Sequence[Hold] = (),
 ) -> list[ErrorGroup]:
-    """Return errors and holds as groups: first what most is lost by.
+    """Return errors and holds in groups, the group with the greatest loss first.
 
     Parameters
     ----------
     errors : iterable of ItemError
-        What failed.
+        The errors.
     plan : mapping
         The run's plan.
     counts : mapping
@@ -172,11 +172,11 @@ def groups(
     for hold in holds:
         code = normalized(hold.reason) if hold.code is None else f"{hold.code}.{hold.subcode}"
         held.setdefault((hold.node, code), []).append(hold)
-    found = [_of_errors(kind, plan, counts) for kind in kinds.values()]
-    found += [_of_holds(kind, plan, counts) for kind in held.values()]
+    result = [_of_errors(kind, plan, counts) for kind in kinds.values()]
+    result += [_of_holds(kind, plan, counts) for kind in held.values()]
     order = {node["name"]: number for number, node in enumerate(plan["nodes"])}
     return sorted(
-        found,
+        result,
         key=lambda group: (
             group.type in _CONSEQUENCES,
             -group.futile_items,
@@ -230,29 +230,29 @@ def _of_holds(holds: list[Hold], plan: Plan, counts: Mapping[str, NodeCounts]) -
 def futile(
     name: str, stage: str, plan: Plan, counts: Mapping[str, NodeCounts]
 ) -> tuple[tuple[str, ...], int]:
-    """Return the stages, and the number of items in other nodes, that a failure leaves undone.
+    """Return the stages, and the number of items of other nodes, that a failure makes futile.
 
-    These are the stages after this one in its own node, which lack the failed items, and all those
-    of nodes that need this one, and have not been computed.
+    These are the later stages of its own node, which lack the failed items, and the stages of
+    unfinished nodes that depend on it.
     """
     node = plan["by_name"][name]
-    own = node["stages"]
-    stages = list(own[own.index(stage) + 1 :]) if stage in own else []
+    fused = node["stages"]
+    stages = list(fused[fused.index(stage) + 1 :]) if stage in fused else []
     items = 0
-    for other in _needing(name, plan):
-        found = counts[other["name"]]
-        if found.settled:
+    for other in _descendants(name, plan):
+        other_counts = counts[other["name"]]
+        if other_counts.settled:
             continue
         stages += other["stages"]
         if other["mode"] in ("reduce", "loop"):
-            items += bool(other["stages"])  # what it reads are parts; a level of a tree gives none
+            items += bool(other["stages"])  # it yields one value; inner levels of a tree yield none
         else:
-            items += max(0, _expected(other, plan, counts) - found.done)
+            items += max(0, _expected(other, plan, counts) - other_counts.done)
     return tuple(dict.fromkeys(stages)), items
 
 
 def _expected(node: NodeEntry, plan: Plan, counts: Mapping[str, NodeCounts]) -> int:
-    """Return how many items a node takes; where that is not known yet, as many as it could."""
+    """Return how many items a node has; if that is unknown yet, how many it can have at most."""
     total = counts[node["name"]].total
     total = node["items"] if total is None else total
     reads = node["input"]
@@ -262,7 +262,7 @@ def _expected(node: NodeEntry, plan: Plan, counts: Mapping[str, NodeCounts]) -> 
     return total or 0
 
 
-def _needing(name: str, plan: Plan) -> list[NodeEntry]:
+def _descendants(name: str, plan: Plan) -> list[NodeEntry]:
     seen: set[str] = set()
     waiting = list(plan["by_name"][name]["children"])
     while waiting:

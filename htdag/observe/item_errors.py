@@ -1,4 +1,4 @@
-"""What failed in a run, from the records of its jobs."""
+"""The errors of a run, from the records of its jobs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.record import RecordContext, RecordError, RecordStart, RecordStreams
 
 _NOT_DELIVERED = "NotDelivered"
+_PRINTED = 4000  # bytes of what an item printed, at most
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
 
 
@@ -32,11 +33,11 @@ class FrameLocals:
     Attributes
     ----------
     file, function : str
-        Where.
+        The file and function of the frame.
     line : int
-        The line that was being run.
+        The line that was executed.
     names : dict of str to str
-        The variables. Values are cut, and those of names such as ``password`` are not shown.
+        The variables. Long values are cut, and those of names such as ``password`` are hidden.
     """
 
     file: str
@@ -47,38 +48,38 @@ class FrameLocals:
 
 @dataclass(frozen=True)
 class ItemError:
-    """Why one item, or a whole job, has no result.
+    """The reason why one item, or a whole job, has no result.
 
     Attributes
     ----------
     stage : str
-        The stage at whose function it happened.
+        The stage whose function failed.
     key : str or None
-        The item; None where the whole job failed.
+        The key of the item; None if the whole job failed.
     type : str
         The exception's type, such as ``"ValueError"``, or one of htdag's own words:
-        ``ProcessDied``, ``JobEnded``, ``NotDelivered`` (returned files could not be put where they
-        are wanted), and for environments that do not fit ``PythonVersionMismatch``,
+        ``ProcessDied``, ``JobEnded``, ``NotDelivered`` (returned files could not be moved to their
+        destination), and for environments that do not fit ``PythonVersionMismatch``,
         ``PackagesMissing``, ``PythonNotFound``, ``EnvironmentNotReady``.
     message : str
         The exception's message.
     traceback : str
-        The traceback, from the user's first frame on; "" where there is none.
+        The traceback, from the user's first frame on; "" if there is none.
     host : str
         The machine it ran on.
     python : str
         The version and path of the Python it ran with.
     node, chunk, attempt
-        The job: its DAGMan node, the number of its chunk, and which attempt.
+        The job: its DAGMan node, the number of its chunk, and the attempt.
     stdout, stderr : str
-        What the item printed (at most the last 4,000 characters).
+        The output of the item (at most the last 4,000 characters).
     item : str
-        The item that the node was given, as a short text; "" where it was not known.
+        The node's input, as a short text; "" if unknown.
     argument : str
-        What the stage itself was given, where that is not the item.
+        The stage's own input, if that is not the node's.
     locals : tuple of FrameLocals
-        The variables of the user's frames, outermost first. Of many errors with the same traceback
-        in one job the first three have them.
+        The variables of the user's frames, outermost first. If a job has many errors with the same
+        traceback, only the first three have them.
     time : float or None
         When it happened, in seconds since the epoch.
     packages : dict of str to str
@@ -88,10 +89,10 @@ class ItemError:
     system : str
         The system and kernel of the machine.
     differs : str
-        Packages that have another version there than where the script ran; "" where none is known.
+        Packages whose versions differ from those where the script ran; "" if none are known.
     rounds : tuple of int
-        The round of a loop in which it happened; of loops within loops all of them, outermost
-        first. () outside of loops.
+        The round of the loop in which it happened; for nested loops the rounds of all, outermost
+        first; () outside of loops.
     """
 
     stage: str
@@ -120,7 +121,7 @@ class ItemError:
     _sources: Sources | None = field(default=None, repr=False, compare=False)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Be shown as text by IPython and notebooks."""
+        """Print it as text in IPython and notebooks."""
         printer.text(str(self))
 
     def __str__(self) -> str:
@@ -134,16 +135,16 @@ class ItemError:
 
     @property
     def source(self) -> Any:
-        """The item of the source that it comes from; for files the path. None where none is.
+        """The source item that it comes from (for files the path); None if there is none.
 
-        It is read from the run's files, so it needs the modules of its value.
+        It is read from the run's files, so this needs the modules of its value.
         """
         if self._sources is None or self.key is None:
             return None
         return self._sources.of(self.node, self.key)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all that is known of it as values that JSON can hold."""
+        """Return all fields, as values that JSON can represent."""
         content = {
             entry.name: getattr(self, entry.name)
             for entry in fields(self)
@@ -174,7 +175,7 @@ class ItemError:
 def errors(
     run: Path, plan: Plan, stage: str | None = None, *, streams: bool = True
 ) -> Iterator[ItemError]:
-    """Yield the errors that the last attempt of each chunk left, in the order of the pipeline.
+    """Yield the errors of the last attempt of each chunk, in the order of the pipeline.
 
     Parameters
     ----------
@@ -185,7 +186,7 @@ def errors(
     stage : str, optional
         Only the errors of this stage.
     streams : bool
-        Read what the items printed too.
+        Read also the output of items.
     """
     sources: dict[str, Sources] = {}
     for place, node in planfile.walk_nodes(RunPlan(str(run), plan)):
@@ -212,15 +213,15 @@ def _node_errors(
             else:
                 yield error
     for alike in unfit.values():
-        yield _once(alike)
+        yield _merged(alike)
     problem = delivery.problem_of(place.folder, node)
     if problem:
         name = (node["stages"] or node["outputs"])[-1]
         yield ItemError(name, None, _NOT_DELIVERED, problem, "", "", "", node["name"], 0, 0)
 
 
-def _once(alike: list[ItemError]) -> ItemError:
-    """Return one error for all jobs of a node whose environment did not fit."""
+def _merged(alike: list[ItemError]) -> ItemError:
+    """Return one error for all jobs of a node whose environment does not fit."""
     first = alike[0]
     if len(alike) == 1:
         return first
@@ -231,18 +232,19 @@ def _once(alike: list[ItemError]) -> ItemError:
 
 
 def differences(run: Path, plan: Plan) -> str:
-    """Return in one line which packages had other versions in jobs; "" where none is known."""
-    found: dict[str, set[str]] = {}
+    """Return a line about packages whose versions differ in jobs; "" if there are none."""
+    versions: dict[str, set[str]] = {}
     for node in plan["nodes"]:
         if not node.get("compares"):
             continue
         files = NodeFiles(run, node["name"])
         for chunk, attempts in files.attempts().items():
             for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
-                for name, there, here in line.get("differs", ()):
-                    found.setdefault(f"{name} {here} here", set()).add(there)
+                for name, remote, local in line.get("differs", ()):
+                    versions.setdefault(f"{name} {local} here", set()).add(remote)
     return "; ".join(
-        f"{what}, {' and '.join(sorted(there))} in jobs" for what, there in sorted(found.items())
+        f"{what}, {' and '.join(sorted(remote))} in jobs"
+        for what, remote in sorted(versions.items())
     )
 
 
@@ -259,8 +261,8 @@ def chunk_errors(
     job = NodeFiles(place.folder, node["name"]).attempt(chunk, attempt)
     end = recordfile.end(job.record)
     if end is not None and end["remaining"] == 0:
-        return  # not to be read to its end only for this
-    found: list[RecordError] = []
+        return  # the rest of the record need not be read
+    entries: list[RecordError] = []
     start: RecordStart | None = None
     context: RecordContext = {}
     printed: dict[int | None, RecordStreams] = {}
@@ -272,23 +274,23 @@ def chunk_errors(
         end = line.get("end", end)
         differs = line.get("differs", differs)
         if "error" in line:
-            found.append(line["error"])
+            entries.append(line["error"])
         elif streams and "streams" in line:
             printed[line["streams"]["sequence"]] = line["streams"]
     if end is not None and end.get("killed") and end["remaining"] != 0:
-        found.append(
+        entries.append(
             {
                 "stage": (node["stages"] or node["outputs"])[0],
                 "key": None,
                 "sequence": None,
                 "type": "JobEnded",
-                "message": "the job was removed, evicted or killed before it was done; the items "
-                "that it had finished are kept",
+                "message": "the job was removed, evicted or killed before it was done; its "
+                "finished items are kept",
                 "traceback": "",
             }
         )
     out, err = Path(job.stdout), Path(job.stderr)
-    for error in found:
+    for error in entries:
         spans = printed.get(error["sequence"])
         yield ItemError(
             stage=error["stage"],
@@ -315,7 +317,7 @@ def chunk_errors(
             _sequence=error["sequence"],
             _sources=sources,
             differs="; ".join(
-                f"{name} {there} there, {here} here" for name, there, here in differs
+                f"{name} {remote} there, {local} here" for name, remote, local in differs
             ),
         )
 
@@ -323,13 +325,13 @@ def chunk_errors(
 def with_streams(run: Path, plan: Plan, errors: Sequence[ItemError]) -> list[ItemError]:
     """Return errors that were read without what their items printed, each with that.
 
-    The record of a job is read once, however many of its errors there are.
+    The record of each job is read once, however many errors it has.
     """
     jobs: dict[tuple[Any, ...], dict[tuple[Any, ...], int]] = {}
     for position, error in enumerate(errors):
         job = (error._loops, error.rounds, error.node, error.chunk, error.attempt)
         jobs.setdefault(job, {})[error._sequence, error.key, error.type] = position
-    found = list(errors)
+    result = list(errors)
     for wanted in jobs.values():
         first = errors[min(wanted.values())]
         place = RunPlan(str(run), plan)
@@ -339,16 +341,14 @@ def with_streams(run: Path, plan: Plan, errors: Sequence[ItemError]) -> list[Ite
         for other in chunk_errors(place, node, first.chunk, first.attempt, first._sources):
             position = wanted.get((other._sequence, other.key, other.type), -1)
             if position >= 0:
-                found[position] = other
-    return found
+                result[position] = other
+    return result
 
 
-def _tail(path: Path, span: list[int] | None, limit: int | None = 4000) -> str:
+def _tail(path: Path, span: list[int] | None) -> str:
     if span is None:
         return ""
-    start, end = span
-    if limit is not None:
-        start = max(start, end - limit)
+    start, end = max(span[0], span[1] - _PRINTED), span[1]
     try:
         with open(path, "rb", opener=layout.unblocked) as file:
             file.seek(start)

@@ -1,4 +1,4 @@
-"""Which items are in a chunk, by the keys in the files that its job reads."""
+"""The keys of a chunk's items, from the files that its job reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from htdag.runtime.layout import NodeFiles
 
 
 def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
-    """Yield the keys of a chunk's items in order; none where its job has not been described yet.
+    """Yield the keys of a chunk's items in order; none if its job has no description yet.
 
     Parameters
     ----------

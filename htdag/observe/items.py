@@ -1,4 +1,4 @@
-"""In which state each item of a node is, and what its jobs have used; no value is read."""
+"""The states of a node's items, and what its jobs have used, without reading values."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ItemState:
-    """How one item of a stage is.
+    """The state of one item of a stage.
 
     Attributes
     ----------
     key : str
-        The item; "" for what a reduce makes of all.
+        The key of the item; "" for the value of a reduce.
     state : str
-        ``"done"``, ``"failed"``, ``"running"`` (its job is), ``"suspended"``, ``"held"``,
+        ``"done"``, ``"failed"``, ``"running"`` (its job is running), ``"suspended"``, ``"held"``,
         ``"idle"`` (its job is in the queue) or ``"waiting"`` (it has no job now).
     chunk : int
         The chunk that it is in.
     job : str
-        HTCondor's number of its job, where that is in the queue; else "".
+        HTCondor's number of its job, if that is in the queue; else "".
     since : float or None
-        When its job came into this state, or when the attempt ended that settled it, in seconds
-        since the epoch.
+        When its job entered this state, or when the attempt ended that decided it, in seconds since
+        the epoch.
     source : str
-        Who told so: ``"record"``, ``"event log"``, ``"schedd"`` or ``"local run"``; "" where nobody
-        has said anything of it yet.
+        Where the state is from: ``"record"``, ``"event log"``, ``"schedd"`` or ``"local run"``; ""
+        if nothing is known of it yet.
     """
 
     key: str
@@ -51,32 +51,32 @@ class ItemState:
 
 @dataclass(frozen=True)
 class JobUsage:
-    """What one job has used, as it measured itself when it ended.
+    """The resources that one job has used, as it measured itself when it ended.
 
     Attributes
     ----------
     node : str
         Its DAGMan node.
     chunk, attempt : int
-        Which chunk, and which attempt at it.
+        Its chunk, and the number of the attempt.
     key : str or None
-        The item, where the job had a single one.
+        The key of its item, if it had only one.
     items : int
         How many items it tried.
     host : str
         The machine.
     start : float
-        When it began, in seconds since the epoch.
+        When it started, in seconds since the epoch.
     seconds : float
-        How long it took; with the items, the files that they read and write.
+        How long it took, including the reading and writing of items.
     memory : float
-        MB of its largest process at the peak, Python included.
+        The peak of its largest process in MB, including Python.
     disk : float
-        KB that its directory occupied.
+        The size of its directory in KB.
     stages : dict of str to float
-        The seconds that each stage's function took in all.
+        The total seconds in each stage's function.
     rounds : tuple of int
-        For a node that a loop repeats: the round; in a loop within loops, their rounds before it.
+        The round, if a loop repeats the node; for nested loops the rounds of all, outermost first.
     """
 
     node: str
@@ -96,7 +96,7 @@ class JobUsage:
 def states(run: Path, node: NodeEntry, jobs: Mapping[int, JobState]) -> Iterator[ItemState]:
     """Yield the state of each item that a node takes, in order.
 
-    Chunks whose items are not known yet are passed over.
+    Chunks whose items are not known yet are skipped.
 
     Parameters
     ----------
@@ -125,13 +125,13 @@ def states(run: Path, node: NodeEntry, jobs: Mapping[int, JobState]) -> Iterator
                 else:
                     yield ItemState(key, "waiting", chunk)
         except (FileNotFoundError, layout.MissingFile):
-            continue  # what it reads is not there yet
+            continue  # its input does not exist yet
 
 
 def _settled(
     run: Path, node: NodeEntry, chunk: int, attempts: list[int]
 ) -> tuple[set[int], set[int], float | None]:
-    """Return the items of a chunk that are done, those that failed last, and when it ended."""
+    """Return the done items of a chunk, those that failed last, and when the last attempt ended."""
     files = NodeFiles(run, node["name"])
     done, failed, ended = set[int](), set[int](), None
     for attempt in attempts:
@@ -145,7 +145,7 @@ def _settled(
                 for first, last in itemfile.finished(paths):
                     done.update(range(first, last + 1))
             except (FileNotFoundError, itemfile.DamagedFile):
-                pass  # it has not begun to write, or `resume` will find the damage
+                pass  # it has not written anything yet, or `resume` will handle the damage
         if end is not None:
             ended = end.get("time", ended)
             errors = [line["error"] for line in recordfile.lines(job.record) if "error" in line]
@@ -156,7 +156,7 @@ def _settled(
 
 
 def usage(run: Path, node: NodeEntry) -> Iterator[JobUsage]:
-    """Yield what the jobs of a node have used that have ended, in the order of chunks.
+    """Yield what the ended jobs of a node have used, in the order of chunks.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def usage(run: Path, node: NodeEntry) -> Iterator[JobUsage]:
             path = files.attempt(chunk, attempt).record
             end = recordfile.end(path)
             if end is None or "peak_kb" not in end:
-                continue  # it was killed, or stands for what was taken over from another run
+                continue  # it was killed, or its results are from another run
             first = next(iter(recordfile.lines(path)), None)
             start = None if first is None else first.get("start")
             measured = end.get("measured")

@@ -1,8 +1,8 @@
-"""Unpickle results so that classes which this process has are this process's own.
+"""Unpickle results, with the classes of this process wherever it has them.
 
-What the user's modules have under a name is pickled by that name. A process that has no such module
-takes it from the run's image of them. Runs of htdag 0.1 hold classes by value; those of this
-process take their place.
+Objects of the user's modules that have a name are pickled by that name. If this process has no such
+module, that of the run's image is used. Runs of htdag 0.1 hold classes by value; the classes of
+this process replace them.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from htdag.runtime.code.image import Image, make_function
 
 
 def loads(data: bytes, buffers: Iterable[Any] = (), run: Path | None = None) -> Any:
-    """Return the value of a pickle that a job wrote, and of its buffers, which it keeps.
+    """Return the value of a pickle that a job wrote, and of its buffers, which the value keeps.
 
-    Files that travelled with it are paths in the run directory `run`, or the user's own.
+    Files that travelled with it become paths in the run directory `run`, or the user's own paths.
     """
     unpickler = _Unpickler(io.BytesIO(data), buffers=buffers)
     unpickler.run = run
@@ -53,21 +53,22 @@ class _Unpickler(pickle.Unpickler):
             return modules.found(module, name)
 
     def _function(self, code: CodeType, module: str, closure: Any) -> Any:
-        """Return a function that looks its variables up in a module of this process or the run."""
+        """Return a function whose global variables are those of a module here or in the image."""
         modules = _image(self.run)
         try:
-            own = sys.modules.get(module) or importlib.import_module(module)
+            namespace = sys.modules.get(module) or importlib.import_module(module)
         except ImportError:
-            own = None
+            namespace = None
         if modules is not None and module in modules:
-            file = getattr(own, "__file__", None)
-            if own is None or modules.modules[module]["file"] != (file and os.path.abspath(file)):
-                own = modules.module(module)
+            file = getattr(namespace, "__file__", None)
+            file = file and os.path.abspath(file)
+            if namespace is None or modules.modules[module]["file"] != file:
+                namespace = modules.module(module)
                 modules.bring(module, code)
-        return FunctionType(code, vars(own), None, None, closure)
+        return FunctionType(code, vars(namespace), None, None, closure)
 
     def _file(self, reference: str) -> Path | str:
-        """Return the path of a file that travelled; for a URL its text."""
+        """Return the path of a file that travelled, or its URL."""
         file = file_references.parsed(reference)
         if "url" in file:
             return file["url"]
@@ -75,18 +76,18 @@ class _Unpickler(pickle.Unpickler):
             return Path(file["path"])
         path: Path = self.run / file["at"] / file["name"]
         if "path" in file and not (path.exists() and not Path(file["path"]).exists()):
-            return Path(file["path"])  # else the run came from elsewhere, and has the file itself
+            return Path(file["path"])  # otherwise the run was imported, and has the file itself
         return path
 
 
 @lru_cache(maxsize=4)
 def _read_image(run: Path, size: int) -> Image:
-    del size  # which tells it from that of another run that had this folder before
+    del size  # part of the cache key, for another run that had this folder before
     return Image.read(str(run))
 
 
 def _image(run: Path | None) -> Image | None:
-    """Return the image of the user's modules that a run has; None where there is none."""
+    """Return the run's image of the user's modules; None if it has none."""
     if run is None:
         return None
     try:
@@ -95,33 +96,33 @@ def _image(run: Path | None) -> Image | None:
         return None
 
 
-def _own(module: object, name: str, kind: type) -> type | None:
-    """Return the class of this name that a loaded module of this process has."""
-    found = getattr(sys.modules.get(str(module)), name, None)
-    return found if isinstance(found, type) and isinstance(found, kind) else None
+def _local_class(module: object, name: str, kind: type) -> type | None:
+    """Return the class of this name in a loaded module of this process."""
+    value = getattr(sys.modules.get(str(module)), name, None)
+    return value if isinstance(value, type) and isinstance(value, kind) else None
 
 
 def _make_class(
     kind: type, name: str, bases: Any, keywords: dict[str, Any], tracker: Any, extra: Any
 ) -> Any:
     if "<locals>" not in keywords.get("__qualname__", ""):
-        own = _own(keywords.get("__module__"), name, kind)
-        if own is not None:
-            return own
+        existing = _local_class(keywords.get("__module__"), name, kind)
+        if existing is not None:
+            return existing
     return cloudpickle._make_skeleton_class(kind, name, bases, keywords, tracker, extra)
 
 
 def _make_enum(
     bases: Any, name: str, qualname: str, members: Any, module: str, tracker: Any, extra: Any
 ) -> Any:
-    own = _own(module, qualname, type(bases[0]))
-    if own is not None:
-        return own
+    existing = _local_class(module, qualname, type(bases[0]))
+    if existing is not None:
+        return existing
     return cloudpickle._make_skeleton_enum(bases, name, qualname, members, module, tracker, extra)
 
 
 def _set_class_state(kind: type, state: Any) -> Any:
-    if _own(kind.__module__, kind.__name__, type) is kind:
+    if _local_class(kind.__module__, kind.__name__, type) is kind:
         return kind
     return cloudpickle._class_setstate(kind, state)
 

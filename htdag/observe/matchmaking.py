@@ -1,22 +1,22 @@
-"""Why jobs wait for a slot: what they ask for, part by part, against what the slots have.
+"""The reasons why jobs wait for a slot: their requests and requirements against the pool's slots.
 
-Pure: ads come in as mappings, and what evaluates an expression of HTCondor's comes in as a
-function.
+Pure: ads are mappings, and the evaluator of ClassAd expressions is an argument.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from htdag.observe.holds import size_text
+from htdag.backends.base import Ad
+from htdag.common.text import size
 
-Ad = Mapping[str, Any]
+Ad = Ad
 Evaluate = Callable[[str, Ad, Ad], Any]
-"""Evaluates an expression; the ad that it belongs to, and the one that it is matched with."""
+"""Evaluates an expression of one ad matched against another."""
 
-# What a job asks for: attribute of the job, of the slot, of the whole slot, and in words.
+# Attributes of the job, of the slot and of the whole slot, the name for people, the option of edit.
 _RESOURCES = (
     ("RequestCpus", "Cpus", "TotalSlotCpus", "CPUs", "--attribute RequestCpus={}"),
     ("RequestMemory", "Memory", "TotalSlotMemory", "memory", "--request-memory {}"),
@@ -32,9 +32,9 @@ class Clause:
     Attributes
     ----------
     text : str
-        The part, as HTCondor has it.
+        The part, as a ClassAd expression.
     slots : int
-        How many of the pool's slots meet it, empty as they would be.
+        How many of the pool's slots meet it when they are empty.
     """
 
     text: str
@@ -43,20 +43,20 @@ class Clause:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Why some idle jobs that are alike do not run.
+    """The reason why some idle jobs with the same requests do not run.
 
     Attributes
     ----------
     why : str
-        In words.
+        The reason in words.
     remedy : str
         What would have to change.
     slots : int
-        How many slots the pool has; one that is cut into parts counts as one.
+        How many slots the pool has; a partitionable slot counts as one.
     possible : int
         How many of them could run such a job when they are empty.
     free : int
-        How many have room for it now.
+        How many have room for such a job now.
     clauses : tuple of Clause
         The job's requirements, part by part.
     """
@@ -71,15 +71,15 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Shares:
-    """What counts for whose turn it is.
+    """The facts that decide which user's jobs start next.
 
     Attributes
     ----------
     others_running : int
         How many jobs other users run.
     own_priority, best_other : float or None
-        HTCondor's user priorities (lower goes first): of this user, and the best of others that
-        run or want to run something.
+        HTCondor's user priorities (lower goes first): of this user, and the best of other users
+        with running or waiting jobs.
     """
 
     others_running: int = 0
@@ -89,20 +89,20 @@ class Shares:
 
 @dataclass(frozen=True)
 class Question:
-    """Idle jobs that are alike, and all that decides whether they find a slot.
+    """Idle jobs with the same requests, and all that decides whether they get a slot.
 
     Attributes
     ----------
     job : mapping
-        The ad of one of them.
+        The ad of one of the jobs.
     slots : sequence of mapping
-        The ads of the pool's slots: static ones, and whole ones that are cut into parts.
+        The ads of the pool's slots: static and partitionable ones.
     evaluate : callable
         See `Evaluate`.
     shares : Shares
-        Of the users.
+        The users' shares of the pool.
     edit : str
-        The command that changes what these jobs ask for, without its options.
+        The command that changes the requests of these jobs, without its options.
     """
 
     job: Ad
@@ -113,7 +113,7 @@ class Question:
 
 
 def analyse(question: Question) -> Analysis:
-    """Say why jobs do not run, and what would have to change."""
+    """Return why jobs do not run, and what would have to change."""
     job, slots = question.job, question.slots
     if not slots:
         return Analysis(
@@ -130,7 +130,7 @@ def analyse(question: Question) -> Analysis:
         for text in split(requirements)
     )
     fits = [_true(question.evaluate(requirements, job, slot)) for slot in whole]
-    # As the slot sees it. Where it is asked about itself, it may look at the job.
+    # START is an expression of the slot, which may refer to the job.
     takes = [_true(question.evaluate(str(slot.get("Start", "true")), slot, job)) for slot in whole]
     possible = [n for n in range(len(slots)) if fits[n] and takes[n]]
     free = [n for n in possible if _true(question.evaluate(requirements, job, slots[n]))]
@@ -141,10 +141,10 @@ def analyse(question: Question) -> Analysis:
         return Analysis(why, remedy, *counts)
     if any(fits):
         why = (
-            f"{sum(fits)} of {len(slots)} slots would do, but they take no such jobs now (their "
-            "START rule says no)"
+            f"{sum(fits)} of {len(slots)} slots would do, but they accept no such jobs now (by "
+            "their START expression)"
         )
-        return Analysis(why, "Wait, or ask those who run the pool", *counts)
+        return Analysis(why, "Wait, or ask the pool's administrators", *counts)
     why, remedy = _misfit(question, whole, clauses)
     return Analysis(why, remedy, *counts)
 
@@ -154,7 +154,7 @@ def _true(value: Any) -> bool:
 
 
 def _emptied(slot: Ad) -> dict[str, Any]:
-    """Return a slot as it is when nothing runs there."""
+    """Return the ad that a slot has when nothing runs there."""
     whole = dict(slot)
     for _, now, total, _, _ in _RESOURCES:
         if total in slot:
@@ -178,8 +178,8 @@ def _has_room(question: Question, slot: Ad) -> bool:
     if slot.get("PartitionableSlot") is not True and slot.get("State") not in (None, "Unclaimed"):
         return False
     for asked, now, _, _, _ in _RESOURCES:
-        wanted, there = _asked(question, asked), _number(slot.get(now))
-        if wanted is not None and there is not None and wanted > there:
+        wanted, available = _asked(question, asked), _number(slot.get(now))
+        if wanted is not None and available is not None and wanted > available:
             return False
     return True
 
@@ -190,42 +190,43 @@ def _whose_turn(question: Question, possible: int, free: int) -> tuple[str, str]
         why = f"{free} of {len(question.slots)} slots have room for it now"
         if limits:
             return (
-                f"{why}; its limits ({limits}) may be used up",
-                "It waits until others with these limits have ended",
+                f"{why}; its limits ({limits}) may be reached",
+                "It waits until other jobs with these limits have ended",
             )
         rejected = question.job.get("LastRejMatchReason")
         if rejected:
             why += f"; at the last negotiation HTCondor said: {rejected}"
         return why, (
-            "It should start at the next negotiation, within a minute at HTCondor's defaults"
+            "It should start after the next negotiation cycle, within a minute by HTCondor's "
+            "defaults"
         )
     shares = question.shares
     why = f"{possible} of {len(question.slots)} slots could run it, and all of these are busy"
     if shares.others_running:
-        why += f"; others run {shares.others_running} jobs"
-    own, other = shares.own_priority, shares.best_other
-    if own is not None and other is not None and own > other:
+        why += f"; other users run {shares.others_running} jobs"
+    priority, other = shares.own_priority, shares.best_other
+    if priority is not None and other is not None and priority > other:
         why += (
-            f", and go before you: your user priority is {own:g}, the best of theirs {other:g} "
-            "(lower goes first; what you use raises yours)"
+            f", and go before you: your user priority is {priority:g}, their best is {other:g} "
+            "(lower goes first; using slots raises it)"
         )
-    return why, "It waits for its turn; to change nothing is right"
+    return why, "It waits for its turn; nothing needs to be changed"
 
 
 def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) -> tuple[str, str]:
-    """Say what no slot of the pool has."""
+    """Return what no slot of the pool offers, and how to request less."""
     problems, remedies = [], []
     for asked, now, _, what, option in _RESOURCES:
         wanted = _asked(question, asked)
-        there = max((_number(slot.get(now)) or 0 for slot in whole), default=0)
-        if wanted is not None and wanted > there:
+        largest = max((_number(slot.get(now)) or 0 for slot in whole), default=0)
+        if wanted is not None and wanted > largest:
             problems.append(
-                f"it asks for {_amount_of(asked, wanted, what)}, and the largest of "
-                f"{len(whole)} slots has {_amount(asked, there)}"
+                f"it requests {_amount_of(asked, wanted, what)}, and the largest of "
+                f"{len(whole)} slots has {_amount(asked, largest)}"
             )
-            remedies.append(f"{question.edit} {option.format(_plain_amount(asked, there))}")
+            remedies.append(f"{question.edit} {option.format(_plain_amount(asked, largest))}")
     if problems:
-        return "; ".join(problems), "Ask for less: " + "; ".join(remedies)
+        return "; ".join(problems), "Request less: " + "; ".join(remedies)
     never = [clause.text for clause in clauses if clause.slots == 0]
     if never:
         what = "is" if len(never) == 1 else "are"
@@ -234,10 +235,7 @@ def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) 
             f"Change them: {question.edit} --attribute 'Requirements=...'",
         )
     parts = ", ".join(f"{clause.text} by {clause.slots}" for clause in clauses)
-    why = (
-        f"its requirements are met by no slot together, only one by one (of {len(whole)} slots "
-        f"{parts})"
-    )
+    why = f"no slot meets all of its requirements, only single ones (of {len(whole)} slots {parts})"
     return (
         why,
         f"Change them: {question.edit} --attribute 'Requirements=...'",
@@ -246,9 +244,9 @@ def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) 
 
 def _amount(name: str, value: float) -> str:
     if name == "RequestMemory":
-        return size_text(int(value))
+        return size(value)
     if name == "RequestDisk":
-        return size_text(int(value / 1024))
+        return size(value / 1024)
     return f"{value:g}"
 
 
@@ -259,7 +257,7 @@ def _amount_of(name: str, value: float, what: str) -> str:
 
 
 def _plain_amount(name: str, value: float) -> str:
-    """Return an amount as the command line takes it, not more than there is."""
+    """Return an amount in the form that the command line takes, rounded down."""
     if name == "RequestMemory":
         return f"{int(value)}MB"
     if name == "RequestDisk":
@@ -268,7 +266,7 @@ def _plain_amount(name: str, value: float) -> str:
 
 
 def split(requirements: str) -> list[str]:
-    """Return the parts of an expression that ``&&`` joins, without parentheses around them.
+    """Return the parts of an expression joined by ``&&``, without outer parentheses.
 
     Examples
     --------
@@ -283,33 +281,33 @@ def split(requirements: str) -> list[str]:
 
 
 def _unquoted(text: str) -> Iterator[tuple[int, str]]:
-    """Yield positions and signs that are outside of quotes."""
+    """Yield the positions and characters outside of quotes."""
     quoted, escaped = "", False
-    for position, sign in enumerate(text):
-        if not quoted and sign in "\"'":
-            quoted = sign
+    for position, character in enumerate(text):
+        if not quoted and character in "\"'":
+            quoted = character
         elif not quoted:
-            yield position, sign
+            yield position, character
         elif escaped:
             escaped = False
-        elif sign == "\\":
+        elif character == "\\":
             escaped = True
-        elif sign == quoted:
+        elif character == quoted:
             quoted = ""
 
 
 def _top_level(text: str) -> list[str]:
     parts, depth, start = [], 0, 0
-    for position, sign in _unquoted(text):
+    for position, character in _unquoted(text):
         if position < start:
-            continue  # the second sign of &&
-        if sign in "([{":
+            continue  # the second character of &&
+        if character in "([{":
             depth += 1
-        elif sign in ")]}":
+        elif character in ")]}":
             depth -= 1
         elif depth == 0 and text.startswith("||", position):
-            return [text]  # it binds less than &&, so && does not join the whole
-        elif depth == 0 and sign == "?" and not text.startswith(("?=", "?:"), position):
+            return [text]  # || binds less tightly than &&, so && does not join the whole
+        elif depth == 0 and character == "?" and not text.startswith(("?=", "?:"), position):
             if text[position - 1 : position] != "=":
                 return [text]
         elif depth == 0 and text.startswith("&&", position):
@@ -325,12 +323,12 @@ def _unwrapped(text: str) -> str:
 
 
 def _closes_last(text: str) -> bool:
-    """Tell whether the first parenthesis is closed by the last."""
+    """Return whether the last parenthesis closes the first."""
     depth = 0
-    for position, sign in _unquoted(text):
-        if sign == "(":
+    for position, character in _unquoted(text):
+        if character == "(":
             depth += 1
-        elif sign == ")":
+        elif character == ")":
             depth -= 1
             if depth == 0:
                 return position == len(text) - 1

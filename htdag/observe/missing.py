@@ -1,4 +1,4 @@
-"""What a result lacks: the items that ``on_error="skip"`` let go on the way to it."""
+"""The items that a result lacks because ``on_error="skip"`` skipped them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MissingItem:
-    """An item that failed and was let go, and so is not part of a result.
+    """An item that failed and was skipped, so that it is not part of a result.
 
     Attributes
     ----------
     stage : str
-        The stage at whose function it failed.
+        The stage whose function failed.
     key : str or None
-        The item; None where a whole job is meant.
+        The key of the item; None for a whole job.
     source : object
-        The source item that it was made from; None where that is not known.
+        The source item that it was made from; None if unknown.
     error : ItemError
         Why it failed.
     """
@@ -42,7 +42,7 @@ class MissingItem:
 
 
 def missing(run: Path, plan: Plan, target: str, failed: bool = False) -> Iterator[MissingItem]:
-    """Yield the items that failed, and were let go, in any node that a target depends on.
+    """Yield the items that failed and were skipped in the nodes that a target depends on.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def missing(run: Path, plan: Plan, target: str, failed: bool = False) -> Iterato
     target : str
         The target.
     failed : bool
-        Whether the run has failed, so that all that failed in it is missing.
+        Whether the run has failed, so that all its failed items are missing.
     """
     sources = outcomes.Sources(run, plan)
     needed = ancestors(plan, outcomes.writer_of(plan, target)["name"])
@@ -66,19 +66,19 @@ def missing(run: Path, plan: Plan, target: str, failed: bool = False) -> Iterato
 
 def ancestors(plan: Plan, name: str) -> list[NodeEntry]:
     """Return a node and all nodes that it depends on, in the order of the plan."""
-    wanted, left = set(), [name]
-    while left:
-        here = left.pop()
-        if here not in wanted:
-            wanted.add(here)
-            left += plan["by_name"][here]["parents"]
+    wanted, waiting = set(), [name]
+    while waiting:
+        current = waiting.pop()
+        if current not in wanted:
+            wanted.add(current)
+            waiting += plan["by_name"][current]["parents"]
     return [node for node in plan["nodes"] if node["name"] in wanted]
 
 
 def warning(target: str, number: int, tag: str) -> str:
-    """Return what is said when a result is taken that lacks items."""
+    """Return the warning about a result that lacks items."""
     what = "1 item that failed was" if number == 1 else f"{number} items that failed were"
     return (
-        f"the result of {target!r} in run {tag!r} is not of all items: {what} let go "
-        f"(on_error='skip'); run.missing({target!r}) lists them"
+        f"the result of {target!r} in run {tag!r} lacks items: {what} skipped (on_error='skip'); "
+        f"run.missing({target!r}) lists them"
     )

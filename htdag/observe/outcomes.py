@@ -1,4 +1,4 @@
-"""The values that a run's jobs wrote, read for the user."""
+"""The values that a run's jobs wrote, loaded for the user."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Item:
     Attributes
     ----------
     key : str
-        Where it comes from: the number of its source item, and ``.n`` for each `flat_map`.
+        The number of its source item, with ``.n`` for each `flat_map`.
     value : object
-        The value; an `ItemError` where errors were asked to be returned.
+        The value; an `ItemError` for a failed item, if errors are to be returned.
     """
 
     key: str
@@ -46,15 +46,15 @@ class Item:
     origin: InitVar[tuple[Sources, str] | None] = None
 
     def __post_init__(self, origin: tuple[Sources, str] | None) -> None:
-        # No field: an item becomes a row of a table with a column for each field.
+        # Not a field, since an item becomes a row of a table with a column for each field.
         object.__setattr__(self, "_origin", origin)
 
     @property
     def source(self) -> Any:
-        """The item of the source that it was made from; for files the path.
+        """The source item that it was made from; for files the path.
 
-        For a tuple made by `product` or `combinations` the tuple of theirs, None for a reduce and
-        for what is made of a group.
+        For a tuple made by `product` or `combinations` it is a tuple of source items; for a reduce,
+        and for values made from groups, it is None.
         """
         origin: tuple[Sources, str] | None = self._origin  # type: ignore[attr-defined]
         if origin is None:
@@ -64,7 +64,7 @@ class Item:
 
 
 class _NoSourceError(Exception):
-    """There is no one item of a source that an item was made from."""
+    """An item was not made from a single source item."""
 
 
 class Sources:
@@ -76,9 +76,9 @@ class Sources:
         self._last: tuple[str, int, dict[int, Any]] | None = None
 
     def of(self, node: str, key: str) -> Any:
-        """Return the source item that an item of a node was made from; None where none is.
+        """Return the source item that an item of a node was made from; None if there is none.
 
-        For a tuple of the items of several stages it is a tuple of theirs.
+        For a tuple of items of several stages, it is a tuple of their source items.
         """
         try:
             return self._of_node(self._plan["by_name"][node], iter(key.split("+")))
@@ -88,7 +88,7 @@ class Sources:
     def _of_node(self, node: NodeEntry, parts: Iterator[str]) -> Any:
         """Return the source item of an item; ``parts`` are what its key is joined of.
 
-        Raises `_NoSourceError` where it has none, and its key does not tell where it ends.
+        Raises `_NoSourceError` if it has none, so that the rest of the key cannot be assigned.
         """
         reads = node["input"]
         view = reads["view"]
@@ -115,7 +115,7 @@ class Sources:
         return self._of_node(self._plan["by_name"][stream["node"]], parts)
 
     def _value(self, root: str, key: str) -> Any:
-        """Return the item of a source, which is named by itself or by the node that reads it."""
+        """Return an item of the source `root`, or of the source that the node `root` reads."""
         number = int(key.split(".")[0])
         source = self._plan["sources"].get(root)
         sizes = self._plan["by_name"][root]["sizes"] if source is None else _sizes(source)
@@ -140,10 +140,10 @@ class Sources:
 
 
 def _next(parts: Iterator[str]) -> str:
-    found = next(parts, None)
-    if found is None:
+    part = next(parts, None)
+    if part is None:
         raise _NoSourceError
-    return found
+    return part
 
 
 def _sizes(source: SourceEntry) -> list[int]:
@@ -172,7 +172,7 @@ def chunk_frames(
 def stage_values(
     run: Path, plan: Plan, stage: str, *, whole: bool
 ) -> Iterator[tuple[int, itemfile.Frame]]:
-    """Yield chunk number and stored value of what a stage has given.
+    """Yield the stored values of a stage, each with the number of its chunk.
 
     Parameters
     ----------
@@ -181,10 +181,10 @@ def stage_values(
     plan : dict
         Its plan.
     stage : str
-        A stage whose values are written.
+        A stage whose values are stored.
     whole : bool
-        Raise `RunDamaged` where values are missing, unless their items were let go by
-        ``on_error="skip"``; else pass over what is not there yet.
+        Raise `RunDamaged` if values are missing, unless ``on_error="skip"`` skipped their items;
+        otherwise ignore missing values.
     """
     node = writer_of(plan, stage)
     skipped = Path(NodeFiles(run, node["name"]).skipped).exists()
@@ -201,7 +201,7 @@ def stage_values(
 
 
 def skipped_items(run: Path, node: NodeEntry) -> int:
-    """Return how many failed items of a node were let go by ``on_error="skip"``."""
+    """Return how many failed items of a node ``on_error="skip"`` skipped."""
     if node["on_error"] != "skip":
         return 0
     try:
@@ -212,7 +212,7 @@ def skipped_items(run: Path, node: NodeEntry) -> int:
 
 
 def stage_entry(plan: Plan, stage: str) -> StageEntry:
-    """Return what the plan says of a stage."""
+    """Return the entry of a stage in the plan."""
     for entry in plan["stages"]:
         if entry["name"] == stage:
             return entry
@@ -228,12 +228,12 @@ def writer_of(plan: Plan, stage: str) -> NodeEntry:
 
 
 def load_value(frame: itemfile.Frame, run: Path, stage: str = "") -> Any:
-    """Return the value of a frame; files that travelled with it are paths here.
+    """Return the value of a frame; files that travelled with it become local paths.
 
     Raises
     ------
     ValueUnreadable
-        Naming the item and, if it is given, the stage, where the value cannot be unpickled.
+        If the value cannot be unpickled; the error names the item and, if given, the stage.
     """
     try:
         return loads(frame.payload, frame.buffers, run)

@@ -1,4 +1,4 @@
-"""How far a run has come, by stage and by the state of items."""
+"""The progress of a run: counts of items and jobs for each stage."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ class StageStatus:
     node : str
         The DAGMan node that computes it. Stages fused into one node share their counts.
     total : int or None
-        How many items it takes; None while that depends on stages before it.
+        How many items it has; None while that depends on earlier stages.
     done, failed, running : int
-        Items that are finished, that failed in their last attempt, and that are in jobs which run
-        now and have not ended (they may be finished already).
+        How many items are finished, failed in their last attempt, or are in running jobs (where
+        they may be finished already).
     held : int
-        Items in jobs that are on hold.
+        How many items are in jobs that are on hold.
     jobs, jobs_done, jobs_running, jobs_held : int
-        The node's jobs, how many of them are complete, run now, and are on hold.
+        The number of the node's jobs, and how many of them are complete, running, and on hold.
     loop : str
-        For a stage that a loop repeats: the loop; its counts are those of the present round.
+        The loop that repeats the stage, if there is one; the counts are those of the current round.
     rounds : tuple of int
-        For such a stage: the round; in a loop within loops, their rounds before it.
+        The round of that loop; for nested loops the rounds of all, outermost first.
     note : str
-        For a loop, which counts rounds instead of items: how far it is, in words.
+        For a loop, whose counts are rounds instead of items: its progress in words.
     """
 
     name: str
@@ -65,7 +65,7 @@ class StageStatus:
 
     @property
     def waiting(self) -> int | None:
-        """Items that wait for a job, or with an idle one; None while the total is not known."""
+        """The number of items without a job, or with an idle one; None while that is unknown."""
         if self.total is None:
             return None
         return max(0, self.total - self.done - self.failed - self.running - self.held)
@@ -73,27 +73,27 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes
     ----------
     tag : str
-        The run.
+        The tag of the run.
     state : RunState
-        The run as a whole.
+        The state of the run as a whole.
     reason : str
-        Why it is in that state, where that is known.
+        Why it is in that state, if known.
     backend : str
         Where it runs.
     stages : tuple of StageStatus
-        In the order of the pipeline.
+        The stages, in the order of the pipeline.
     held : tuple of str
-        Why jobs are on hold and what to do about it: a line for each node and cause.
+        Why jobs are on hold, and what to do: a line for each node and cause.
     time : float
         When this was read, in seconds since the epoch.
     notes : tuple of str
-        What else is to be known: that the run is halted, that jobs are paused, that items were let
-        go.
+        Further notes, for example that the run is halted, that jobs are paused, or that items were
+        skipped.
     """
 
     tag: str
@@ -112,7 +112,7 @@ class Status:
         raise KeyError(stage)
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
-        """Be shown as text by IPython and notebooks."""
+        """Print it as text in IPython and notebooks."""
         printer.text(str(self))
 
     def __str__(self) -> str:
@@ -125,13 +125,13 @@ class Status:
 
 
 def loop_end(run: Path, node: NodeEntry) -> LoopEnd | None:
-    """Return how many rounds a loop had, and what its predicate said; None while it goes on."""
+    """Return the number of rounds of a loop and its predicate's last value; None while it runs."""
     try:
         path = NodeFiles(run, node["name"]).loop_end
-        found: LoopEnd = layout.read_json(path, "until")
+        content: LoopEnd = layout.read_json(path, "until")
     except FileNotFoundError:
         return None
-    return found
+    return content
 
 
 def _loop_note(number: int, most: int, end: LoopEnd | None) -> str:
@@ -143,7 +143,7 @@ def _loop_note(number: int, most: int, end: LoopEnd | None) -> str:
 
 @dataclass(frozen=True)
 class NodeCounts:
-    """What the records of a node's jobs add up to."""
+    """The totals over the records of a node's jobs."""
 
     total: int | None
     done: int
@@ -158,7 +158,7 @@ class NodeCounts:
 
 
 def _exceeded(node: NodeEntry, counts: NodeCounts) -> str:
-    """Return that more items of a node have failed than may be let go; "" where that is not so."""
+    """Return a message if more items of a node failed than may be skipped; else ""."""
     limit = node["max_errors"]
     if node["on_error"] != "skip" or limit is None:
         return ""
@@ -166,19 +166,19 @@ def _exceeded(node: NodeEntry, counts: NodeCounts) -> str:
     if counts.failed <= allowed:
         return ""
     return (
-        f"of {node['name']} {counts.failed} of {counts.total} items failed, {allowed:g} allowed "
-        f"(max_errors={limit})"
+        f"{counts.failed} of {counts.total} items of {node['name']} failed, but only {allowed:g} "
+        f"may (max_errors={limit})"
     )
 
 
-_TO_COME = {
-    "hold": "jobs that are yet to be submitted will be on hold until htdag release %s",
-    "pause": "jobs that are yet to be submitted will not begin until htdag continue %s",
+_LATER_JOBS = {
+    "hold": "later jobs will be on hold until htdag release %s",
+    "pause": "later jobs will not start until htdag continue %s",
 }
 
 
 class _Fold:
-    """The ends of a node's records, added up; a look costs what has changed since the last one."""
+    """The running totals of a node's records; an update costs only as much as has changed."""
 
     def __init__(self, ends: Ends, totals: dict[int, int]) -> None:
         self._ends = ends
@@ -186,11 +186,11 @@ class _Fold:
         self.items = sum(totals.values())
         self.done: dict[int, int] = {}
         self.finished = 0
-        self.failed: dict[int, int] = {}  # of chunks that are not complete
+        self.failed: dict[int, int] = {}  # for chunks that are not complete
         self.complete: set[int] = set()
 
     def read(self) -> set[int]:
-        """Read what is new, and return the chunks of jobs that have begun and not ended."""
+        """Read new records, and return the chunks of jobs that have started but not ended."""
         for chunk in self._ends.read():
             self._add(chunk, self._ends.ended.get(chunk, {}))
         started = {chunk for chunk, _ in self._ends.started}
@@ -199,7 +199,7 @@ class _Fold:
         return started
 
     def _add(self, chunk: int, attempts: dict[int, End]) -> None:
-        """Count a chunk anew."""
+        """Update the totals for a chunk."""
         done = 0
         complete = False
         for end in attempts.values():
@@ -208,7 +208,7 @@ class _Fold:
             if end.items is not None:
                 self.items += end.items - self.totals.get(chunk, 0)
                 self.totals[chunk] = end.items
-        # A reduce that is done again does all of its items again.
+        # Each attempt of a reduce processes all of its items.
         done = min(done, self.totals.get(chunk, done))
         self.finished += done - self.done.get(chunk, 0)
         self.done[chunk] = done
@@ -223,7 +223,7 @@ class _Fold:
 
 
 class Reader:
-    """Counts a run's records again and again; nodes that are complete are read once."""
+    """Reads the status of a run repeatedly; complete nodes are read only once."""
 
     def __init__(self, run: Path, plan: Plan, loop: str = "", rounds: tuple[int, ...] = ()) -> None:
         self._run = run
@@ -235,7 +235,7 @@ class Reader:
         self._folds: dict[str, _Fold] = {}
 
     def read(self, tag: str, backend: str, activity: Activity) -> Status:
-        """Return the status now."""
+        """Return the current status."""
         return Status(
             tag,
             activity.state,
@@ -248,16 +248,16 @@ class Reader:
         )
 
     def _reason(self, activity: Activity) -> str:
-        """Return why a run is in its state, also where too many items failed to be let go."""
+        """Return why a run is in its state, including too many failed items."""
         if activity.state is not RunState.FAILED:
             return activity.reason
         nodes = self._plan["nodes"]
-        found = [_exceeded(node, self._counts(node, activity)) for node in nodes]
-        return "; ".join(filter(None, [activity.reason, *found]))
+        exceeded = [_exceeded(node, self._counts(node, activity)) for node in nodes]
+        return "; ".join(filter(None, [activity.reason, *exceeded]))
 
     def _notes(self, tag: str, backend: str, activity: Activity) -> Iterator[str]:
         if activity.halted and not activity.state.ended:
-            yield f"halted: no further nodes begin until htdag unhalt {quote(tag)}"
+            yield f"halted: no further nodes start until htdag unhalt {quote(tag)}"
         if activity.suspended:
             jobs = "1 job is" if activity.suspended == 1 else f"{activity.suspended} jobs are"
             yield f"{jobs} paused until htdag continue {quote(tag)}"
@@ -268,23 +268,23 @@ class Reader:
                 submitfile.held_by(str(self._run), node["name"]) for node in self._plan["nodes"]
             }
             for action in sorted(held - {""}):
-                yield _TO_COME[action] % quote(tag)
+                yield _LATER_JOBS[action] % quote(tag)
         for node in self._plan["nodes"]:
-            left_out = materialization.limits_left_out(str(self._run), node["name"])
-            if left_out and backend == "condor":
+            omitted = materialization.limits_left_out(str(self._run), node["name"])
+            if omitted and backend == "condor":
                 yield (
                     f"node {node['name']}: its jobs read so many files that it was submitted "
-                    f"without {' and '.join(left_out)}; a smaller chunk_size (or fan_in) keeps them"
+                    f"without {' and '.join(omitted)}; a smaller chunk_size (or fan_in) avoids this"
                 )
             number = outcomes.skipped_items(self._run, node)
             if number:
                 yield (
-                    f"node {node['name']}: {number} failed item{'s' * (number != 1)} let go "
+                    f"node {node['name']}: {number} failed item{'s' * (number != 1)} skipped "
                     f"(on_error='skip'); run.missing() lists what results lack"
                 )
 
     def counts(self, activity: Activity) -> dict[str, NodeCounts]:
-        """Return the counts of each node now."""
+        """Return the current counts of each node."""
         return {node["name"]: self._counts(node, activity) for node in self._plan["nodes"]}
 
     def _stages(self, activity: Activity) -> Iterator[StageStatus]:
@@ -297,37 +297,36 @@ class Reader:
             if node["mode"] == "loop":
                 yield from self._loop_stages(node, counts[name], activity)
                 continue
-            found = counts[name]
-            yield self._stage_status(entry["name"], name, found)
+            yield self._stage_status(entry["name"], name, counts[name])
 
     def _stage_status(
-        self, stage: str, node: str, found: NodeCounts, note: str = ""
+        self, stage: str, node: str, counts: NodeCounts, note: str = ""
     ) -> StageStatus:
         return StageStatus(
             stage,
             node,
-            found.total,
-            found.done,
-            found.failed,
-            found.running,
-            found.jobs,
-            found.jobs_done,
-            found.jobs_running,
+            counts.total,
+            counts.done,
+            counts.failed,
+            counts.running,
+            counts.jobs,
+            counts.jobs_done,
+            counts.jobs_running,
             self._loop,
             self._rounds,
             note,
-            found.held,
-            found.jobs_held,
+            counts.held,
+            counts.jobs_held,
         )
 
     def _loop_stages(
-        self, node: NodeEntry, found: NodeCounts, activity: Activity
+        self, node: NodeEntry, counts: NodeCounts, activity: Activity
     ) -> Iterator[StageStatus]:
-        """Yield the counts of a loop, in rounds, and those of the stages of its present round."""
+        """Yield the counts of a loop, in rounds, and those of the stages of its current round."""
         name = node["name"]
         number = NodeFiles(self._run, name).last_round()
         note = _loop_note(number, planfile.loop(node)["max_rounds"], loop_end(self._run, node))
-        yield self._stage_status(name, name, found, note)
+        yield self._stage_status(name, name, counts, note)
         if not number:
             return
         rounds = (*self._rounds, number)
@@ -335,8 +334,8 @@ class Reader:
             folder = Path(NodeFiles(self._run, name).round(number))
             plan = planfile.read(str(folder))
             self._within[name] = Reader(folder, plan, name, rounds)
-        there = activity.rounds.get(name, Activity(activity.state))
-        yield from self._within[name]._stages(there)
+        round_activity = activity.rounds.get(name, Activity(activity.state))
+        yield from self._within[name]._stages(round_activity)
 
     def _rounds_of(self, node: NodeEntry, activity: Activity) -> NodeCounts:
         """Return the counts of a loop, which are rounds."""
@@ -360,27 +359,29 @@ class Reader:
         started = fold.read()
         if activity.state.ended:
             started.clear()
-        # A job that was begun and is idle or held again has left its record behind.
+        # A job that has started and is idle or held again has left its record behind.
         started -= activity.waiting.get(name, set())
         active = started | activity.running.get(name, set())
         jobs = inputs.chunks(str(self._run), node)
         total = fold.items if len(fold.totals) == jobs else node["items"]
-        under_way = active - fold.complete
+        running = active - fold.complete
         held = {job.chunk for job in activity.held if job.node == name and job.chunk is not None}
 
-        def left(chunks: set[int]) -> int:
-            return sum(max(0, fold.totals.get(at, 0) - fold.done.get(at, 0)) for at in chunks)
+        def remaining(chunks: set[int]) -> int:
+            return sum(
+                max(0, fold.totals.get(chunk, 0) - fold.done.get(chunk, 0)) for chunk in chunks
+            )
 
         counts = NodeCounts(
             total,
             fold.finished,
             sum(count for chunk, count in fold.failed.items() if chunk not in active),
-            left(under_way),
+            remaining(running),
             jobs,
             len(fold.complete),
             len(fold.complete) == jobs,
-            len(under_way),
-            left(held),
+            len(running),
+            remaining(held),
             len(held),
         )
         if counts.settled:

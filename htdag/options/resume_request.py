@@ -1,4 +1,4 @@
-"""What `htdag resume TAG --script` tells the pipelines of the script that it starts."""
+"""The request of `htdag resume TAG --script` to the pipelines of the script that it starts."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 VARIABLE = "HTDAG_RESUME"
-_TAKEN = "-"  # no pipeline has this name
+_ACKNOWLEDGED = "-"  # no pipeline has this name
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The run to go on with.
+class ScriptRequest:
+    """The run that a pipeline of the script should resume.
 
     Attributes
     ----------
     tag : str
         Its tag.
     pipeline : str
-        The name of its pipeline: the first one of that name which the script starts without a tag
-        of its own goes on with it.
+        The name of its pipeline: the first pipeline of this name that the script starts without a
+        tag resumes the run.
     keep_finished : tuple of str
         As for `htdag.Pipeline.submit`.
     receipt : str
-        A file to make when the run is gone on with.
+        A file to make when the run is resumed.
     """
 
     tag: str
@@ -37,23 +37,23 @@ class Wanted:
         """Return it as the value of the environment variable."""
         return json.dumps([self.tag, self.pipeline, self.receipt, *self.keep_finished])
 
-    def means(self, pipeline: str, tag: str | None) -> bool:
-        """Tell whether a pipeline that is started with a tag, or without, is the one."""
+    def applies_to(self, pipeline: str, tag: str | None) -> bool:
+        """Return whether a pipeline that is started with the given tag, or None, is requested."""
         return tag == self.tag if tag is not None else self.pipeline in ("", pipeline)
 
-    def take(self) -> None:
-        """Note that it was started, so that another one without a tag begins a run of its own."""
+    def acknowledge(self) -> None:
+        """Report the start, so that later pipelines without a tag start runs of their own."""
         if self.receipt:
             Path(self.receipt).touch()
-        os.environ[VARIABLE] = replace(self, pipeline=_TAKEN).to_text()
+        os.environ[VARIABLE] = replace(self, pipeline=_ACKNOWLEDGED).to_text()
 
 
-def wanted() -> Wanted | None:
-    """Return what the environment says; None where it says nothing."""
+def from_environment() -> ScriptRequest | None:
+    """Return the request in the environment; None if there is none."""
     text = os.environ.get(VARIABLE)
     if not text:
         return None
-    if not text.startswith("["):  # a person's own: the tag alone
-        return Wanted(text, "")
+    if not text.startswith("["):  # set by a person: the tag alone
+        return ScriptRequest(text, "")
     tag, pipeline, receipt, *kept = json.loads(text)
-    return Wanted(tag, pipeline, tuple(kept), receipt)
+    return ScriptRequest(tag, pipeline, tuple(kept), receipt)

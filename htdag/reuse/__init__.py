@@ -1,1 +1,1 @@
-"""What of another run can be taken over, and why the rest cannot."""
+"""The reuse of what other runs have finished, and the reasons why something is not reused."""

@@ -1,8 +1,8 @@
-"""What stages with ``cache=True`` have finished, kept for all later runs.
+"""The cache: results of stages with ``cache=True``, kept for all later runs.
 
-A folder for each computation, named by the digest of what it does (`htdag.reuse.compare`); in it
-one for each run, as `htdag.runtime.dag.reusable` reads it, with links to the run's own files. So it
-takes no more room until the runs are deleted.
+It has a folder for each computation, named by the digest of what it does (`htdag.reuse.compare`).
+Inside is a folder for each run, in the format of `htdag.runtime.dag.reusable`, with links to the
+run's own files. So it takes no additional space until the runs are deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from htdag.config.directories import cache_directory, make_folder, runs_director
 from htdag.config.log import LOGGER
 from htdag.reuse.compare import key
 from htdag.reuse.ended import has_ended
-from htdag.reuse.swap import read_identity
+from htdag.reuse.swap import read_identity, temporary_path
 from htdag.runtime import layout, planfile
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 TODO = "cache.todo"
-"""Marks a run with something for the cache that is not there yet."""
+"""Marks a run with results that are not in the cache yet."""
 _ABOUT = "about.json"
 
 
@@ -48,20 +48,20 @@ class _About(TypedDict):
 
 @dataclass(frozen=True)
 class Entry:
-    """What one run has left in the cache of one computation.
+    """The results of one run for one computation in the cache.
 
     Attributes
     ----------
     path : pathlib.Path
         Its folder.
     tag : str
-        The run that it is from.
+        The tag of the run.
     stages : tuple of str
-        The stages as they were named there.
+        The names of the stages in that run.
     size : int
-        The bytes of its files; those of runs that are still there are shared with them.
+        The bytes of its files, which it shares with the run while that exists.
     used : float
-        When it was made or used last, in seconds since the epoch.
+        When it was made or last used, in seconds since the epoch.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class Entry:
 
 
 def fill(folder: Path, node: NodeIdentity, identity: Identity) -> bool:
-    """Add what the cache has of a node to its folder; tell whether it has any."""
+    """Add the cached results of a node to its folder; return whether there are any."""
     name = key(node, identity)
     if name is None:
         return False
@@ -83,30 +83,32 @@ def fill(folder: Path, node: NodeIdentity, identity: Identity) -> bool:
             writer.add_pack(str(path))
             os.utime(path)
         except FileNotFoundError:
-            continue  # it was cleared meanwhile
+            continue  # it has just been cleared
     if writer is not None:
         writer.close()
     return writer is not None
 
 
 def mark(run: Path, identity: Identity) -> None:
-    """Note that a run will have something for the cache."""
+    """Mark a run that will have results for the cache."""
     if any(node["cache"] for node in identity["nodes"].values()):
         (run / TODO).touch(mode=0o600)
 
 
 def gather(run: Path) -> None:
-    """Put what a run that has ended finished of stages with ``cache=True`` into the cache."""
+    """Put the results of stages with ``cache=True`` of a run that has ended into the cache."""
     if not (run / TODO).exists():
         return
     try:
         _gather(run)
     except (OSError, ValueError, KeyError) as error:
-        warnings.warn(f"what {run.name!r} has finished is not in the cache: {error}", stacklevel=3)
+        warnings.warn(
+            f"the results of run {run.name!r} are not in the cache: {error}", stacklevel=3
+        )
 
 
 def gather_ended() -> None:
-    """Do so for all runs that have ended since."""
+    """Put the results of all runs that have ended since into the cache."""
     try:
         paths = sorted(runs_directory().iterdir())
     except FileNotFoundError:
@@ -117,7 +119,7 @@ def gather_ended() -> None:
         try:
             ended = has_ended(run)
         except (OSError, ValueError, KeyError) as error:
-            LOGGER.info("%s is damaged; nothing of it is in the cache: %s", run, error)
+            LOGGER.info("%s is damaged; its results are not in the cache: %s", run, error)
             continue
         if ended:
             gather(run)
@@ -135,9 +137,9 @@ def _gather(run: Path) -> None:
         nothing_new = taken is not None and taken.reused == taken.items
         if known is None or nothing_new or not NodeFiles(run, name).attempts():
             continue
-        own = f"{run.name}-{int(manifest['created'] * 1000):x}"
-        folder = cache_directory() / known / own
-        aside = folder.with_name(f".{own}.{os.getpid()}.new")
+        entry_name = f"{run.name}-{int(manifest['created'] * 1000):x}"
+        folder = cache_directory() / known / entry_name
+        aside = temporary_path(folder, "new")
         make_folder(folder.parent)
         try:
             writer = PackWriter(str(aside))
@@ -145,7 +147,7 @@ def _gather(run: Path) -> None:
             writer.close()
             about: _About = {"tag": run.name, "stages": node["stages"] or node["outputs"]}
             layout.write_aside(str(aside / _ABOUT), json.dumps(about).encode())
-            shutil.rmtree(folder, ignore_errors=True)  # what it had finished before it went on
+            shutil.rmtree(folder, ignore_errors=True)  # from before the run was resumed
             os.replace(aside, folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -155,14 +157,14 @@ def _gather(run: Path) -> None:
 
 def _packs(folder: Path) -> list[Path]:
     try:
-        found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        packs = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except FileNotFoundError:
         return []
-    return sorted(found)
+    return sorted(packs)
 
 
 def entries() -> Iterator[Entry]:
-    """Yield what is in the cache."""
+    """Yield the entries of the cache."""
     try:
         folders = sorted(cache_directory().iterdir())
     except FileNotFoundError:
@@ -174,15 +176,15 @@ def entries() -> Iterator[Entry]:
                 size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                 used = path.stat().st_mtime
             except FileNotFoundError:
-                continue  # it was cleared meanwhile
+                continue  # it has just been cleared
             except layout.DamagedFile as error:
-                warnings.warn(f"passed over: {error}", stacklevel=2)
+                warnings.warn(f"skipped: {error}", stacklevel=2)
                 continue
             yield Entry(path, about["tag"], tuple(about["stages"]), size, used)
 
 
 def clear(older_than: float = 0.0) -> list[Entry]:
-    """Remove what was not used for so many seconds, and return it."""
+    """Remove the entries that have not been used for this many seconds, and return them."""
     limit = time.time() - older_than
     removed = []
     for entry in entries():

@@ -1,8 +1,7 @@
-"""Which nodes of a plan compute what a node of another run has computed, and why others do not.
+"""The comparison of two runs: which nodes compute the same, and why others do not.
 
-What has to be the same is stated in `htdag.compile.signatures`. `computation` returns it, for
-`match`, which compares it and finds words for what differs, and for `key`, by which the cache finds
-it again.
+`htdag.compile.signatures` describes what has to be the same. `computation` returns it for `match`,
+which compares nodes and describes differences, and for `key`, the name of a node in the cache.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ EVERY_STAGE = "*"
 
 @dataclass(frozen=True)
 class Match:
-    """What became of one node.
+    """The outcome of the comparison for one node.
 
     Attributes
     ----------
     node : str
         The node of the new plan.
     stages : tuple of str
-        What it computes.
+        The stages that it computes.
     same : tuple of str
         The nodes of the other run that compute the same.
     reasons : dict of str to str
-        Where there is none: for each of its stages, why not.
+        If there are none: for each of its stages, why not.
     """
 
     node: str
@@ -44,7 +43,7 @@ class Match:
 
 @dataclass(frozen=True)
 class _Change:
-    """A component that is not as it was, with the file that it is in, and why that is not known."""
+    """A component that changed, or may have (then `why` says so), and the file that it is in."""
 
     name: str
     place: str
@@ -56,50 +55,50 @@ class _Change:
 
 
 def match(new: Identity, old: Identity, keep_finished: Collection[str] = ()) -> dict[str, Match]:
-    """Compare what the nodes of two runs compute.
+    """Return for each node of a new run which nodes of an old run compute the same.
 
     Parameters
     ----------
     new, old : dict
         Their identities.
     keep_finished : collection of str
-        Stages whose functions are taken for the same although they changed; ``"*"`` for all.
+        Stages whose functions count as the same even if they changed; ``"*"`` for all.
 
     Returns
     -------
     dict of str to Match
-        By the names of the new nodes.
+        The outcomes, by the names of the new nodes.
     """
-    everywhere = ""
+    common_reason = ""
     if old["format"] != new["format"]:
-        everywhere = "the earlier run was made by another version of htdag"
+        common_reason = "the earlier run was made by another version of htdag"
     elif new["python"] != old["python"]:
-        everywhere = f"Python is {_version(new)} now, and was {_version(old)}"
-    found = {}
+        common_reason = f"Python is {_version(new)} now, and was {_version(old)}"
+    matches = {}
     for name, node in new["nodes"].items():
         same = []
         reasons: dict[str, str] = {}
         stages = tuple(node["stages"] or node["outputs"])
-        if everywhere:
-            found[name] = Match(name, stages, (), dict.fromkeys(stages, everywhere))
+        if common_reason:
+            matches[name] = Match(name, stages, (), dict.fromkeys(stages, common_reason))
             continue
-        for other in _likely_first(name, node, old["nodes"]):
-            theirs = old["nodes"][other]
-            kept = _kept(node, theirs, keep_finished)
-            if _is_certain(node, theirs, kept) and (
-                computation(node, kept) == computation(theirs, kept)
+        for candidate in _likely_first(name, node, old["nodes"]):
+            old_node = old["nodes"][candidate]
+            kept = _kept(node, old_node, keep_finished)
+            if _is_certain(node, old_node, kept) and (
+                computation(node, kept) == computation(old_node, kept)
             ):
-                same.append(other)
+                same.append(candidate)
             elif not reasons:
-                reasons = _differences(node, theirs, keep_finished)
+                reasons = _differences(node, old_node, keep_finished)
         if not reasons:
             reasons = dict.fromkeys(stages, "it is new")
-        found[name] = Match(name, stages, tuple(same), {} if same else reasons)
-    return found
+        matches[name] = Match(name, stages, tuple(same), {} if same else reasons)
+    return matches
 
 
 def computation(node: NodeIdentity, kept: Collection[int] = ()) -> list[Any]:
-    """Return all that decides what a node computes of its items, but for the functions `kept`."""
+    """Return all that decides what a node computes from its items, except the functions `kept`."""
     functions = enumerate(node["functions"])
     return [
         node["structure"],
@@ -111,7 +110,7 @@ def computation(node: NodeIdentity, kept: Collection[int] = ()) -> list[Any]:
 
 
 def key(node: NodeIdentity, identity: Identity) -> str | None:
-    """Return the name of what a node computes; None where it cannot be told for certain."""
+    """Return the name of a node's computation; None if it is not known for certain."""
     if not _is_certain(node, node, ()):
         return None
     content = [computation(node), identity["format"], identity["python"]]
@@ -119,7 +118,7 @@ def key(node: NodeIdentity, identity: Identity) -> str | None:
 
 
 def _is_certain(new: NodeIdentity, old: NodeIdentity, kept: Collection[int]) -> bool:
-    """Tell whether equal digests mean that two nodes compute the same."""
+    """Return whether equal digests mean that two nodes compute the same."""
     if new["loop"] or old["loop"] or len(new["functions"]) != len(old["functions"]):
         return False
     return not any(
@@ -135,13 +134,13 @@ def _is_certain(new: NodeIdentity, old: NodeIdentity, kept: Collection[int]) -> 
 def _kept(new: NodeIdentity, old: NodeIdentity, keep_finished: Collection[str]) -> set[int]:
     """Return which functions of a node are taken for those of another: its stages' own ones."""
     stages = [
-        (mine["stage"], its["stage"])
-        for mine, its in zip(new["functions"], old["functions"], strict=False)
+        (each["stage"], old_each["stage"])
+        for each, old_each in zip(new["functions"], old["functions"], strict=False)
     ]
     return {
         number
-        for number, (mine, its) in enumerate(stages)
-        if mine == its and (mine in keep_finished or EVERY_STAGE in keep_finished)
+        for number, (stage, old_stage) in enumerate(stages)
+        if stage == old_stage and (stage in keep_finished or EVERY_STAGE in keep_finished)
     }
 
 
@@ -150,12 +149,12 @@ def _version(identity: Identity) -> str:
 
 
 def _likely_first(name: str, node: NodeIdentity, old: Mapping[str, NodeIdentity]) -> list[str]:
-    """Return the nodes of the other run, first that which this one was most likely there."""
-    own = {*node["stages"], *node["outputs"]}
+    """Return the nodes of the old run, the most likely counterpart of this node first."""
+    names = {*node["stages"], *node["outputs"]}
 
-    def distance(other: str) -> tuple[bool, int]:
-        theirs = {*old[other]["stages"], *old[other]["outputs"]}
-        return other != name, len(own ^ theirs)
+    def distance(candidate: str) -> tuple[bool, int]:
+        old_names = {*old[candidate]["stages"], *old[candidate]["outputs"]}
+        return candidate != name, len(names ^ old_names)
 
     return sorted(old, key=distance)
 
@@ -163,62 +162,64 @@ def _likely_first(name: str, node: NodeIdentity, old: Mapping[str, NodeIdentity]
 def _differences(
     new: NodeIdentity, old: NodeIdentity, keep_finished: Collection[str]
 ) -> dict[str, str]:
-    """Return for each stage of a node why it is not the same; {} where all of it is."""
+    """Return for each stage of a node why it is not the same; {} if all of it is."""
     stages = list(dict.fromkeys([*new["stages"], *new["outputs"]]))
-    theirs = list(dict.fromkeys([*old["stages"], *old["outputs"]]))
-    if not set(stages) & set(theirs) and new["structure"] != old["structure"]:
+    old_stages = list(dict.fromkeys([*old["stages"], *old["outputs"]]))
+    if not set(stages) & set(old_stages) and new["structure"] != old["structure"]:
         return dict.fromkeys(stages, "it is new")
     if new["loop"] or old["loop"]:
-        return dict.fromkeys(stages, "it is made by a loop, whose rounds are computed anew")
-    found: dict[str, str] = {}
+        return dict.fromkeys(stages, "it is made by a loop, whose rounds are always recomputed")
+    reasons: dict[str, str] = {}
     if new["structure"] != old["structure"] or len(new["functions"]) != len(old["functions"]):
-        reason = _structural(stages, theirs, new, old)
+        reason = _structural_reason(stages, old_stages, new, old)
         return dict.fromkeys(stages, reason)
     kept = _kept(new, old, keep_finished)
-    for number, (mine, its) in enumerate(zip(new["functions"], old["functions"], strict=True)):
-        changed = [] if number in kept else list(_changed(mine, its))
-        if changed and mine["stage"] not in found:
-            found[mine["stage"]] = _function_text(changed)
+    for number, (each, old_each) in enumerate(zip(new["functions"], old["functions"], strict=True)):
+        changed = [] if number in kept else list(_changed(each, old_each))
+        if changed and each["stage"] not in reasons:
+            reasons[each["stage"]] = _function_text(changed)
     last = stages[-1]
     for value, before in zip(new["values"], old["values"], strict=True):
         if any(_changed(value, before)):
-            found.setdefault(last, "its initial value changed")
+            reasons.setdefault(last, "its initial value changed")
     options = sorted(
         name
         for name in {*new["options"], *old["options"]}
         if new["options"].get(name) != old["options"].get(name)
     )
     if options:
-        found.setdefault(stages[0], f"options changed: {', '.join(options)}")
+        reasons.setdefault(stages[0], f"options changed: {', '.join(options)}")
     if new["asks_key"] != old["asks_key"]:
-        found.setdefault(stages[0], "whether it asks for the key of its item changed")
-    others = ", ".join(f"{name}" for name in found)
+        reasons.setdefault(stages[0], "whether it asks for the key of its item changed")
+    others = ", ".join(f"{name}" for name in reasons)
     return {
-        name: found.get(name) or f"it shares its jobs with {others}, which changed"
+        name: reasons.get(name) or f"it shares its jobs with {others}, which changed"
         for name in stages
     }
 
 
-def _structural(stages: list[str], theirs: list[str], new: NodeIdentity, old: NodeIdentity) -> str:
-    if stages != theirs:
+def _structural_reason(
+    stages: list[str], old_stages: list[str], new: NodeIdentity, old: NodeIdentity
+) -> str:
+    if stages != old_stages:
         return (
-            f"its jobs compute {' and '.join(stages)} now, and computed {' and '.join(theirs)}; "
-            f"what is between is not stored"
+            f"its jobs compute {' and '.join(stages)} now, and computed "
+            f"{' and '.join(old_stages)}; values between these stages are not stored"
         )
     operations = new["structure"]["operations"], old["structure"]["operations"]
     outputs = new["structure"]["outputs"], old["structure"]["outputs"]
     if [each["bind"] for each in operations[0]] != [each["bind"] for each in operations[1]]:
         return "its bind changed"
     if [each["parts"] for each in outputs[0]] != [each["parts"] for each in outputs[1]]:
-        return "its values leave in another number of partitions"
-    return "what is asked of it changed: its kind, its parameters or what is stored of it"
+        return "its values go to another number of partitions"
+    return "the stage changed: its kind, its parameters or what is stored of it"
 
 
 def _changed(new: FingerprintEntry, old: FingerprintEntry) -> Iterator[_Change]:
-    """Yield the components that are not the same in both, the likely cause first."""
-    mine, its = new["components"], old["components"]
+    """Yield the components that differ, the likely cause first."""
+    now, before = new["components"], old["components"]
     places = {**old["places"], **new["places"]}
-    names = [name for name in {**mine, **its} if mine.get(name) != its.get(name)]
+    names = [name for name in {**now, **before} if now.get(name) != before.get(name)]
     for name in sorted(names, key=_importance):
         yield _Change(name, places.get(name, ""))
     for name, why in {**old["unsure"], **new["unsure"]}.items():
@@ -226,7 +227,7 @@ def _changed(new: FingerprintEntry, old: FingerprintEntry) -> Iterator[_Change]:
 
 
 def _importance(name: str) -> tuple[int, str]:
-    # That a name stands for something else, or refers to what changed, says less than what changed.
+    # What changed says more than that a name refers to it, or stands for something else.
     kinds = ("its function", "helper", "module", "class", "package", "variable", "enclosing")
     place = next((n for n, kind in enumerate(kinds) if name.startswith(kind)), len(kinds))
     return place, name
@@ -239,17 +240,17 @@ def _function_text(changed: list[_Change]) -> str:
 
 
 def _named(changed: list[_Change]) -> str:
-    # A reference to a function holds what it does, so with the function the variable changes too.
+    # The digest of a variable includes the function that it refers to, so both change together.
     helpers = {
         (each.name.removeprefix("helper "), each.place)
         for each in changed
         if each.name.startswith("helper ")
     }
-    left = [
+    remaining = [
         each
         for each in changed
         if (each.name.removeprefix("variable "), each.place) not in helpers
         or not each.name.startswith("variable ")
     ]
-    more = f" and {len(left) - _MOST_NAMED} more" if len(left) > _MOST_NAMED else ""
-    return ", ".join(map(str, left[:_MOST_NAMED])) + more
+    more = f" and {len(remaining) - _MOST_NAMED} more" if len(remaining) > _MOST_NAMED else ""
+    return ", ".join(map(str, remaining[:_MOST_NAMED])) + more

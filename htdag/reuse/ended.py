@@ -1,4 +1,4 @@
-"""Whether a run has ended, from its files alone."""
+"""The check whether a run has ended, from its files alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def has_ended(run: Path) -> bool:
-    """Tell from files alone whether a run has ended; one that was killed has not."""
+    """Return whether a run has ended, from its files alone; a killed run counts as not ended."""
     try:
         state: LocalState = layout.read_json(str(run / layout.LOCAL_STATE), "state")
         return state["state"] != "running"

@@ -1,4 +1,4 @@
-"""Put a new run directory in the place of an old one, which is kept until the new one is done."""
+"""Replace a run directory by a new one, and keep the old one until the new one is done."""
 
 from __future__ import annotations
 
@@ -25,11 +25,8 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.plan import Manifest
 
 
-ASIDE = ("again", "rerun", "compared", "failed")
-"""What run directories are written for that are to take the place of another one."""
-
 _LOCK = "again.lock"
-_SOFT_LOCK = "again.soft.lock"  # where the file system knows no locks
+_SOFT_LOCK = "again.soft.lock"  # for file systems without locks
 _ROOT = re.compile(
     r"submit\.json|local\..*|.*\.dagman\..*|.*\.rescue\d+.*|.*\.condor\.sub|.*\.metrics|"
     r".*\.lib\.(out|err)|.*\.nodes\.log.*|.*\.tmp|.*\.lock|replaced|cache\.todo|"
@@ -40,6 +37,20 @@ _OF_NODE = re.compile(
     r"kept|kept(\.\d+)?\.json|final\.jsonl|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
+_REPLACING = ("again", "rerun", "compared", "failed")  # purposes of `temporary_path`
+
+
+def temporary_path(path: Path, purpose: str) -> Path:
+    """Return a hidden path beside a file or directory, for what this process writes or removes."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{purpose}")
+
+
+def _leftovers(directory: Path) -> Iterator[Path]:
+    """Yield what killed processes have left of directories that were to replace a run."""
+    name, purposes = re.escape(directory.name), "|".join(_REPLACING)
+    # Behind one of them: what it was written to, before it had that name.
+    leftover = re.compile(rf"\.{{1,2}}{name}\.\d+\.({purposes})(\.\d+\.\w+\.new)?")
+    return (path for path in directory.parent.iterdir() if leftover.fullmatch(path.name))
 
 
 def _aside(directory: Path) -> Path:
@@ -47,16 +58,13 @@ def _aside(directory: Path) -> Path:
 
 
 def restore(directory: Path) -> None:
-    """Bring back a run that was being replaced when the process was killed.
-
-    Where the new one was submitted already, it stays.
-    """
+    """Restore a run whose replacement was interrupted, unless the new run was submitted."""
     aside, inside = _aside(directory), directory / layout.REPLACED
     old = aside if aside.exists() else inside
-    if not old.exists() or (old is inside and _may_have_begun(directory)):
+    if not old.exists() or (old is inside and _may_be_submitted(directory)):
         return
-    with _at_rest(old) as is_mine:
-        if not is_mine or not old.exists():
+    with _try_lock(old) as is_locked:
+        if not is_locked or not old.exists():
             return
         if not directory.exists():
             os.replace(aside, directory)
@@ -64,25 +72,25 @@ def restore(directory: Path) -> None:
         if old is aside:
             shutil.rmtree(inside, ignore_errors=True)
             os.replace(aside, inside)
-        if not _may_have_begun(directory):
+        if not _may_be_submitted(directory):
             swap_back(directory)
 
 
 def restore_all(runs: Path) -> None:
-    """Bring back the runs that are not there since they were being replaced."""
+    """Restore all runs whose replacement was interrupted."""
     for aside in runs.glob(".*.replaced"):
-        with contextlib.suppress(OSError):  # another user's
+        with contextlib.suppress(OSError):  # it may belong to another user
             restore(aside.with_name(aside.name[1 : -len(".replaced")]))
 
 
-def _may_have_begun(run: Path) -> bool:
-    """Whether a run was submitted, or about to be: by then there is a ticket, or DAGMan's files."""
+def _may_be_submitted(run: Path) -> bool:
+    """Return whether a run was, or may have been, submitted: it has a ticket or DAGMan's files."""
     return tickets.read(run) is not None or any(run.glob("*.condor.sub"))
 
 
 @contextlib.contextmanager
-def _at_rest(run: Path) -> Iterator[bool]:
-    """Keep other processes from a run, if none is at it; tell whether that is so."""
+def _try_lock(run: Path) -> Iterator[bool]:
+    """Try to lock a run against other processes; yield whether that succeeded."""
     try:
         lock = os.open(run / _LOCK, os.O_RDWR | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -99,21 +107,21 @@ def _at_rest(run: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Keep other processes from replacing a run meanwhile, and clear what a killed one left.
+def locked(directory: Path) -> Iterator[None]:
+    """Lock a run against replacement by other processes, and remove what a killed one left.
 
-    Raises `RunActive` where another one is at it, `RunNotFound` where the directory has vanished,
-    and `DirectoryError` where nothing can be written there.
+    Raises `RunActive` if another process has the lock, `RunNotFound` if the directory has vanished,
+    and `DirectoryError` if nothing can be written there.
     """
     lock = contextlib.ExitStack()
     try:
         before = directory.stat().st_ino
-        if not os.access(directory, os.W_OK):  # the lock itself may be there already
+        if not os.access(directory, os.W_OK):  # an existing lock could be opened all the same
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        lock.enter_context(_locked(directory))
+        lock.enter_context(_lock_file(directory))
     except (BlockingIOError, TimeoutError):
         raise RunActive(
-            f"another process is about to go on with run {directory.name!r}; wait for it with: "
+            f"another process is about to resume run {directory.name!r}; wait for it with: "
             f"htdag wait {quote(directory.name)}"
         ) from None
     except FileNotFoundError:
@@ -125,21 +133,17 @@ def alone(directory: Path) -> Iterator[None]:
         ) from error
     try:
         if directory.stat().st_ino != before:
-            raise RunActive(f"another process has just gone on with run {directory.name!r}")
-        left = re.compile(
-            rf"\.{{1,2}}{re.escape(directory.name)}\.\d+\.({'|'.join(ASIDE)})(\.\d+\.\w+\.new)?"
-        )
-        for path in directory.parent.iterdir():
-            if path.name.startswith(".") and left.fullmatch(path.name):
-                remove_quietly(path)
+            raise RunActive(f"another process has just resumed run {directory.name!r}")
+        for path in _leftovers(directory):
+            remove_quietly(path)
         yield
     finally:
         lock.close()
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Lock a run directory; raise `BlockingIOError` or `TimeoutError` where another has done so."""
+def _lock_file(directory: Path) -> Iterator[None]:
+    """Lock a run directory; raise `BlockingIOError` or `TimeoutError` if another process has it."""
     descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     with contextlib.closing(os.fdopen(descriptor, "rb+")), contextlib.ExitStack() as stack:
         try:
@@ -147,7 +151,7 @@ def _locked(directory: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
-            import filelock  # here, since it takes longer to import than to submit a small run
+            import filelock  # late, since importing it takes longer than submitting a small run
 
             soft = filelock.SoftFileLock(directory / _SOFT_LOCK, timeout=0, mode=0o600)
             stack.enter_context(soft)
@@ -155,7 +159,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def swap(new: Path, directory: Path) -> None:
-    """Put a new run directory in the place of an old one, which moves into it."""
+    """Replace a run directory by a new one, and move the old one into it."""
     aside = _aside(directory)
     _discard(directory)
     os.replace(directory, aside)
@@ -171,33 +175,28 @@ def swap_back(directory: Path) -> None:
     """Undo `swap`."""
     aside = _aside(directory)
     os.replace(directory / layout.REPLACED, aside)
-    failed = _let_go(directory)
+    failed = temporary_path(directory, "failed")
     os.replace(directory, failed)
     os.replace(aside, directory)
     shutil.rmtree(failed, ignore_errors=True)
 
 
-def _let_go(directory: Path) -> Path:
-    """Return what a folder of a run is called while it is removed."""
-    return directory.with_name(f".{directory.name}.{os.getpid()}.failed")
-
-
 def _discard(run: Path) -> None:
-    """Remove what a run was made from, so that no part of it is taken for the whole."""
+    """Remove the run that a run has replaced; move it first, so that nobody sees a part of it."""
     with contextlib.suppress(OSError):
-        os.replace(run / layout.REPLACED, _let_go(run))
-    shutil.rmtree(_let_go(run), ignore_errors=True)
+        os.replace(run / layout.REPLACED, temporary_path(run, "failed"))
+    shutil.rmtree(temporary_path(run, "failed"), ignore_errors=True)
 
 
 def discard_replaced(run: Path) -> None:
-    """Remove what a run that is done was made from."""
+    """Remove the old run that a run replaced, now that the new run is done."""
     _discard(run)
     for folder in run.glob(f"{layout.NODES}/*/kept"):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_identity(run: Path) -> Identity | None:
-    """Return what the nodes of a run compute; None of a run by an htdag that did not note it."""
+    """Return the computations of a run's nodes; None if its htdag did not write them."""
     try:
         content: Identity = layout.read_json(str(run / layout.IDENTITY), "nodes", "stages")
     except FileNotFoundError:
@@ -206,9 +205,9 @@ def read_identity(run: Path) -> Identity | None:
 
 
 def copy_of(run: Path, new: Path, dag: str) -> None:
-    """Write a run directory that does the same as another one, and has done nothing yet.
+    """Write a fresh copy of a run directory, without anything that the run has done.
 
-    Files that nobody changes are shared with it.
+    Files that nobody changes are links to the original ones.
     """
     new.mkdir(mode=0o700)
     try:
@@ -227,7 +226,7 @@ def copy_of(run: Path, new: Path, dag: str) -> None:
 def _copy_folder(run: Path, new: Path, inside: Path) -> None:
     for entry in sorted((run / inside).iterdir()):
         place = inside / entry.name
-        if _is_of_the_old_run(place):
+        if _is_made_by_running(place):
             continue
         if entry.is_symlink():
             (new / place).symlink_to(os.readlink(entry))
@@ -240,8 +239,8 @@ def _copy_folder(run: Path, new: Path, inside: Path) -> None:
             shutil.copy2(entry, new / place)
 
 
-def _is_of_the_old_run(place: Path) -> bool:
-    """Whether a path in a run directory comes to be when it runs."""
+def _is_made_by_running(place: Path) -> bool:
+    """Return whether a path in a run directory is made when the run runs."""
     parts = place.parts
     if len(parts) == 1:
         return bool(_ROOT.fullmatch(parts[0]))
@@ -255,6 +254,6 @@ def _is_of_the_old_run(place: Path) -> bool:
 
 
 def remove_quietly(path: Path) -> None:
-    """Remove a directory that was written aside."""
+    """Remove a temporary directory; ignore errors."""
     with contextlib.suppress(OSError):
         shutil.rmtree(path)

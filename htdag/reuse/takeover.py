@@ -1,4 +1,4 @@
-"""Bring what other runs have finished into a run directory that is being written."""
+"""Bring finished results of other runs into a run directory that is being written."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ Keep = Callable[[str], bool]
 
 
 class Takeover:
-    """Gives the nodes of a new run what an old one, and the cache, have of them.
+    """Gives the nodes of a new run the results that an old run and the cache have for them.
 
-    To be handed to `htdag.compile.write_run`.
+    It is an argument of `htdag.compile.write_run`.
 
     Parameters
     ----------
     old : pathlib.Path, optional
-        The run directory that is to be replaced; none of its jobs may be running.
+        The run directory to be replaced; none of its jobs may be running.
     keep_finished : collection of str
-        Stages whose functions are taken for the same although they changed; ``"*"`` for all.
+        Stages whose functions count as the same even if they changed; ``"*"`` for all.
 
     Attributes
     ----------
     matches : dict of str to Match
-        What was found, by the names of nodes.
+        The outcomes of the comparison, by the names of nodes.
     """
 
     def __init__(self, old: Path | None = None, keep_finished: Collection[str] = ()) -> None:
@@ -49,13 +49,13 @@ class Takeover:
 
     @property
     def kept_urls(self) -> urls.Kept:
-        """What the old run says of URLs, and the stages for which that is to hold."""
-        theirs = None if self._old is None else read_identity(self._old)
+        """The facts of the old run about URLs, and the stages for which they remain valid."""
+        old_identity = None if self._old is None else read_identity(self._old)
         stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
-        return urls.Kept({} if theirs is None else theirs.get("urls", {}), stages)
+        return urls.Kept({} if old_identity is None else old_identity.get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
-        """Fill the folders of the nodes, and return the names of those that have one."""
+        """Fill the folders of the nodes, and return the names of the nodes that got results."""
         unknown = set(self._keep_finished) - {EVERY_STAGE, *identity["stages"]}
         if unknown:
             raise UsageError(
@@ -88,30 +88,31 @@ class Takeover:
             identity["nodes"][name]["mixed"] |= (found.same != strictly[name].same) or any(
                 theirs["nodes"][same]["mixed"] for same in found.same
             )
-        if not any(found.same for found in self.matches.values()):
+        if not any(outcome.same for outcome in self.matches.values()):
             return set()
         plan = planfile.read(str(old))
         filled = set()
-        for name, found in self.matches.items():
+        for name, outcome in self.matches.items():
             wanted = nodes is None or name in nodes
-            if wanted and fill(old, plan, found.same, Path(NodeFiles(run, name).kept)):
+            if wanted and fill(old, plan, outcome.same, Path(NodeFiles(run, name).kept)):
                 filled.add(name)
         return filled
 
     def _from_replaced(self, old: Path, run: Path, identity: Identity) -> set[str]:
-        """Look in what the old run had replaced too: a change may have been taken back."""
-        found = self.matches
-        filled = self._from_old(old, run, identity, [n for n in found if not found[n].same])
-        self.matches = found | {name: self.matches[name] for name in filled}
+        """Use the run that the old run had replaced, too: a change may have been undone."""
+        matches = self.matches
+        unmatched = [name for name in matches if not matches[name].same]
+        filled = self._from_old(old, run, identity, unmatched)
+        self.matches = matches | {name: self.matches[name] for name in filled}
         return filled
 
 
 def fill(
     old: Path, plan: Plan, nodes: Iterable[str], folder: Path, keep: Keep | None = None
 ) -> bool:
-    """Fill the folder of a node with what nodes of an old run have; tell whether there is any.
+    """Fill the folder of a node with results of an old run's nodes; return whether there are any.
 
-    What the old run had been given itself, and not used yet, is handed on.
+    Results that the old run itself took over, and has not used yet, are passed on.
     """
     writer: PackWriter | None = None
     for name in nodes:
@@ -131,9 +132,9 @@ def fill(
 
 
 def is_as_before(old: Path, new: Path) -> bool:
-    """Tell whether a run gives what one that is done has given: it reads the same, in all ways.
+    """Return whether a new run gives the same results as an old one that is done.
 
-    Both are the run directories; the new one has taken over what there is.
+    Both are run directories; the new one has taken over all that is reusable.
     """
     before, now = read_identity(old), read_identity(new)
     if before is None or now is None:
@@ -176,10 +177,10 @@ def _settled(plan: Plan) -> list[object]:
 
 
 def _reads_the_same(run: Path, node: NodeEntry) -> bool:
-    taken = adopt.taken(str(run), node)
-    return taken is not None and taken.same
+    adopted = adopt.taken(str(run), node)
+    return adopted is not None and adopted.same
 
 
 def _computations(identity: Identity) -> dict[str, NodeIdentity]:
-    """Return what the nodes compute, whoever made what they have finished."""
+    """Return the computations of nodes, whichever functions made their results."""
     return {name: {**node, "mixed": False} for name, node in identity["nodes"].items()}

@@ -1,4 +1,4 @@
-"""Runs: `Run`, and the parts that it is made of."""
+"""Runs: the class `Run` and its parts."""
 
 from htdag.backends.base import RunState
 from htdag.observe.item_errors import ItemError

@@ -1,4 +1,4 @@
-"""Runs as single files: a tar archive with the digests of all that is in it."""
+"""Runs as single files: tar archives with the digests of all members."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import IO, Any, TypedDict, TypeGuard
 
 from htdag.common.package import VERSION
 from htdag.errors import RunDamaged, UsageError
+from htdag.reuse.swap import temporary_path
 from htdag.runtime import layout
 
 DIGESTS = "htdag-export.json"
-"""The last member: what the archive is, and the SHA-256 of each other file."""
+"""The last member: a description of the archive, and the SHA-256 of each other file."""
 
 FORMAT = 1
 _SUFFIXES = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz"}
-_LEFT_OUT = (layout.LOCAL_LOCK, ".tmp")
+_OMITTED = (layout.LOCAL_LOCK, ".tmp")
 _PIECE = 1 << 20
 
 
@@ -40,7 +41,7 @@ class Manifest(TypedDict):
 
 
 def kind_of(path: Path) -> str:
-    """Return the compression that a file's name asks for, as `tarfile` calls it."""
+    """Return the compression that a file's suffix stands for, in `tarfile`'s notation."""
     for suffix, kind in _SUFFIXES.items():
         if path.name.endswith(suffix):
             return kind
@@ -48,7 +49,7 @@ def kind_of(path: Path) -> str:
 
 
 class _Hashed(io.RawIOBase):
-    """A file that is hashed as it is read."""
+    """A file that is hashed while it is read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -64,18 +65,18 @@ class _Hashed(io.RawIOBase):
 
 
 def write(run: Path, target: Path, tag: str, state: str | None) -> None:
-    """Write a run directory to an archive; aside, then renamed.
+    """Write a run directory to an archive, in one step: nobody sees half of it.
 
-    What links lead to is written in their place, so the archive needs nothing else. The tag and the
-    state are kept beside the digests.
+    Links are replaced by their targets, so the archive is complete. The tag and the state are
+    stored with the digests.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    aside = temporary_path(target, "new")
     digests: dict[str, str] = {}
     kind = kind_of(target)
     try:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            opened: Any = tarfile.open  # its types know no mode that is computed
+            opened: Any = tarfile.open  # its stubs allow only literal modes
             fast = {"compresslevel": 1} if kind == "gz" else {}
             with opened(fileobj=file, mode=f"w:{kind}", dereference=True, **fast) as archive:
                 for name in _files(run):
@@ -101,41 +102,41 @@ def write(run: Path, target: Path, tag: str, state: str | None) -> None:
 
 def _add(archive: tarfile.TarFile, path: Path, name: str) -> str:
     if path.is_dir():
-        archive.addfile(_nobodys(archive.gettarinfo(path, name)))
+        archive.addfile(_anonymous(archive.gettarinfo(path, name)))
         return ""
     with open(path, "rb") as file:
-        entry = _nobodys(archive.gettarinfo(name, name, file))
+        entry = _anonymous(archive.gettarinfo(name, name, file))
         hashed = _Hashed(file)
         archive.addfile(entry, hashed)
         return hashed.digest.hexdigest()
 
 
-def _nobodys(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out who has exported it."""
+def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Return a member without its owner."""
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = ""
     return entry
 
 
 def _files(run: Path) -> Iterator[str]:
-    """Yield all below a run directory, folders before what is in them."""
+    """Yield all names below a run directory, folders before their content."""
     for folder, folders, files in os.walk(run, followlinks=True):
         folders.sort()
         inside = Path(folder).relative_to(run)
         if inside.parts:
             yield inside.as_posix()
         for name in sorted(files):
-            if not name.endswith(_LEFT_OUT) and (Path(folder) / name).is_file():
+            if not name.endswith(_OMITTED) and (Path(folder) / name).is_file():
                 yield (inside / name).as_posix()
 
 
 def read(source: Path, directory: Path) -> Manifest:
-    """Extract an archive into a new, empty directory, and return what it says of itself.
+    """Extract an archive into a new, empty directory, and return its description.
 
     Raises
     ------
     RunDamaged
-        If it is no such archive, or not whole.
+        If it is not an exported run, or incomplete.
     """
     digests: dict[str, str] = {}
     about: Any = None
@@ -147,20 +148,20 @@ def read(source: Path, directory: Path) -> Manifest:
                     about = json.loads(file.read()) if file is not None else None
                 else:
                     digests[entry.name] = _extract(archive, entry, directory)
-    except Exception as error:  # of tar, gzip, xz, and of texts that are no JSON, all sorts
+    except Exception as error:  # tarfile, gzip, lzma and json raise many types
         if isinstance(error, FileNotFoundError):
             raise
-        told = str(error) or type(error).__name__
-        raise RunDamaged(f"{str(source)!r} cannot be read: {told}") from error
-    if not _is_about_a_run(about):
-        raise RunDamaged(f"{str(source)!r} is not, or not all of, a run that htdag has exported")
+        message = str(error) or type(error).__name__
+        raise RunDamaged(f"{str(source)!r} cannot be read: {message}") from error
+    if not _describes_run(about):
+        raise RunDamaged(f"{str(source)!r} is not a complete run exported by htdag")
     if digests != about["sha256"]:
         wrong = sorted(set(digests.items()) ^ set(about["sha256"].items()))[0][0]
-        raise RunDamaged(f"{str(source)!r} is damaged: {wrong} is not what was exported")
+        raise RunDamaged(f"{str(source)!r} is damaged: {wrong} differs from what was exported")
     return about
 
 
-def _is_about_a_run(about: Any) -> TypeGuard[Manifest]:
+def _describes_run(about: Any) -> TypeGuard[Manifest]:
     return (
         isinstance(about, dict)
         and about.get("format") == FORMAT
@@ -173,7 +174,7 @@ def _is_about_a_run(about: Any) -> TypeGuard[Manifest]:
 def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, directory: Path) -> str:
     name = PurePosixPath(entry.name)
     if name.is_absolute() or ".." in name.parts or not (entry.isdir() or entry.isreg()):
-        raise ValueError(f"it holds {entry.name!r}, which a run does not")
+        raise ValueError(f"it holds {entry.name!r}, which is not a file of a run")
     path = directory / name
     if entry.isdir():
         path.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""Go on with runs, and end them."""
+"""Resume runs, and end them."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from htdag.backends.base import HOW_TO_START, Activity, RunState
 from htdag.common.warn import say
 from htdag.config.log import LOGGER
 from htdag.errors import RunActive, UsageError
-from htdag.reuse.swap import alone
+from htdag.reuse.swap import locked
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
 from htdag.runtime.dag import looping, progress
 
 
 class Control:
-    """What changes the course of a run."""
+    """The part of a run that resumes and ends it."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
 
     def resume(self) -> None:
-        """Go on with a run that failed, was removed or was killed, from what is there."""
-        with alone(self._run.path):
+        """Continue a run that failed, was removed or was killed."""
+        with locked(self._run.path):
             self._resume()
 
     def _resume(self) -> None:
         activity = self._activity_at_rest()
         if not activity.state.ended:
             if activity.reason.endswith(HOW_TO_START):
-                raise RunActive(f"run {self._run.tag!r} goes on by itself: {activity.reason}")
+                raise RunActive(f"run {self._run.tag!r} continues by itself: {activity.reason}")
             raise RunActive(
                 f"run {self._run.tag!r} is {activity.state.value}: there is nothing to resume; "
-                f"to begin anew from what is there, remove it first"
+                f"to restart it from its finished items, remove it first"
             )
         if activity.state is RunState.DONE and all(
             state.complete
@@ -44,37 +44,39 @@ class Control:
         ):
             return
         self.check_python()
-        self._run.submission().finish_removal()  # until then jobs may still write their files
+        self._run.submission().finish_removal()  # before that, jobs may still write files
         self._discard_damaged()
         self._run.submit(self._run.backend(self._run.backend_name))
 
     def check_python(self) -> None:
-        """Raise `UsageError` where jobs would run in this Python, and it cannot read functions.
+        """Raise `UsageError` if jobs would run in this Python, but it cannot load the functions.
 
-        On HTCondor, and where an environment brings a Python, jobs look for the one that they need.
+        On HTCondor, and in an environment with a Python, jobs find the Python that they need.
         """
         wanted = self._run.manifest["python"][:2]
-        here = any(
+        uses_this_python = any(
             node.get("environment") is None and node["mode"] != "loop"
             for node in self._run.plan["nodes"]
         )
-        if self._run.backend_name != "local" or not here or wanted == list(sys.version_info[:2]):
+        if self._run.backend_name != "local" or not uses_this_python:
+            return
+        if wanted == list(sys.version_info[:2]):
             return
         version = ".".join(map(str, wanted))
         tag = quote(self._run.tag)
         script = self._run.script
         made_by = script["python"] if script else sys.executable
         command = Path(made_by).with_name("htdag")
-        by_that = f" ({quote(str(command))} resume {tag})" if made_by != sys.executable else ""
+        example = f" ({quote(str(command))} resume {tag})" if made_by != sys.executable else ""
         raise UsageError(
             f"run {self._run.tag!r} was made by Python {version}, and this is Python "
-            f"{sys.version.split()[0]}, which cannot read its functions: go on with the htdag of "
-            f"Python {version}{by_that}, or run the script again by this Python, with "
-            f"resume=True or `htdag resume {tag} --script SCRIPT`; that computes all of it anew"
+            f"{sys.version.split()[0]}, which cannot load its functions: resume it with the htdag "
+            f"of Python {version}{example}, or run the script again with this Python, with "
+            f"resume=True or `htdag resume {tag} --script SCRIPT`; that recomputes all of it"
         )
 
     def _activity_at_rest(self) -> Activity:
-        """Return what goes on; a damaged state is set aside: the outcomes tell what is done."""
+        """Return the activity; a damaged state file is set aside, since the records suffice."""
         try:
             return self._run.activity()
         except layout.DamagedFile as error:
@@ -85,8 +87,8 @@ class Control:
             return self._run.activity()
 
     def _discard_damaged(self) -> None:
-        """Set aside the records of outcomes that are damaged, so that they are made again."""
-        # A round goes on from the one before it, and from none of those before that.
+        """Set aside the records of damaged results, so that these are computed again."""
+        # A round depends on the previous round only.
         rounds = looping.last_rounds(str(self._run.path), self._run.plan, most=2)
         places = [
             (str(self._run.path), self._run.plan),
@@ -98,21 +100,21 @@ class Control:
                 progress.discard_damaged(path, node)
 
     def remove(self, force: bool = False) -> None:
-        """End the run; what is done stays, and `resume` can go on."""
+        """End the run; finished items are kept, and `resume` can continue it."""
         submission = self._run.submission()
         if not submission.is_here:
-            return  # it was submitted elsewhere, and has ended
+            return  # it was submitted elsewhere, and has ended there
         submission.remove(force=force)
         LOGGER.info("run %r: removed", self._run.tag)
 
     def interrupted(self) -> None:
-        """Do what Ctrl-C means for a run that was started by `Pipeline.run`, and say so."""
+        """Handle Ctrl-C in `Pipeline.run`: stop a local run, leave others alone, and say so."""
         if self._run.backend_name == "local":
             self.remove()
-            state, command = "is stopped; what is done is kept", "resume"
+            state, command = "is stopped; finished items are kept", "resume"
         else:
             state, command = "goes on; htdag remove would end it", "wait"
         say(
             f"\nhtdag: interrupted. The run {state}. "
-            f"Go on with: htdag {command} {quote(self._run.tag)}"
+            f"Continue with: htdag {command} {quote(self._run.tag)}"
         )

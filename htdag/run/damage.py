@@ -1,4 +1,4 @@
-"""Files of a run that are damaged or gone, as errors that say which, and what to do."""
+"""Errors for damaged or missing files of a run, which name the file and the remedy."""
 
 from __future__ import annotations
 
@@ -27,47 +27,47 @@ _OF_READING = (
     errno.ELOOP,
     errno.ESTALE,
 )
-# What the object knows without its directory.
+# Attributes that do not need the directory.
 _KNOWN = ("created", "path", "pipeline_name", "script", "tag", "targets", "transient")
-_OF_OTHERS = ("_groups", "_printed", "_repr_html_", "_with_examples")
-"""Methods that are not public, but called by notebooks and the command line."""
+_INTERNAL = ("_groups", "_printed", "_repr_html_", "_with_examples")
+"""Methods that are not public, but that notebooks and the command line call."""
 
 
 def damaged(run: Path, error: layout.DamagedFile) -> RunDamaged:
-    """Return the error that a file of a run is damaged, with the way out."""
-    return RunDamaged(f"run {run.name!r}: {error}. {_way_out(run, Path(error.path))}")
+    """Return the error for a damaged file of a run, with the remedy."""
+    return RunDamaged(f"run {run.name!r}: {error}. {_remedy(run, Path(error.path))}")
 
 
-def _way_out(run: Path, file: Path) -> str:
+def _remedy(run: Path, file: Path) -> str:
     tag = quote(run.name)
     parts = file.parts
     if file.name == layout.LOCAL_STATE:
-        return f"To find out anew what is done, and go on from there: htdag resume {tag}"
+        return f"To check what is done, and continue from there: htdag resume {tag}"
     if layout.NODES in parts and ("out" in parts or "log" in parts):
         return f"run.resume() or `htdag resume {tag}` computes it again"
-    return f"Put it back from a backup, or begin anew and remove the run: rm -r {quote(str(run))}"
+    return f"Restore it from a backup, or remove the run and start again: rm -r {quote(str(run))}"
 
 
 @contextlib.contextmanager
 def translated(tag: str, run: Path) -> Iterator[None]:
-    """Raise what goes wrong with the files of a run as htdag's own errors.
+    """Translate errors from the files of a run into htdag's own.
 
     Raises
     ------
     RunNotFound
         If the run's directory is gone.
     RunDamaged
-        If a file of it is missing, or is not what was written.
+        If one of its files is missing or damaged.
     """
     try:
         yield
     except HtdagError:
         raise
     except layout.DamagedFile as error:
-        _check_there(tag, run)
+        _check_directory(tag, run)
         raise damaged(run, error) from error
     except OSError as error:
-        _check_there(tag, run)
+        _check_directory(tag, run)
         file = error.filename
         if error.errno not in _OF_READING or not isinstance(file, str | os.PathLike):
             raise
@@ -79,21 +79,21 @@ def translated(tag: str, run: Path) -> Iterator[None]:
         raise damaged(run, layout.DamagedFile(str(place), what)) from error
 
 
-def _check_there(tag: str, run: Path) -> None:
+def _check_directory(tag: str, run: Path) -> None:
     if not run.is_dir():
         raise RunNotFound(f"the directory of run {tag!r} is gone: {str(run)!r}")
 
 
 def translates(runs: _Class) -> _Class:
-    """Have all public methods and properties of a class of runs raise errors as `translated`."""
+    """Make all public members of a class of runs raise errors as `translated` does."""
     for name in dir(runs):
-        if name in _KNOWN or (name.startswith("_") and name not in _OF_OTHERS):
+        if name in _KNOWN or (name.startswith("_") and name not in _INTERNAL):
             continue
-        found = inspect.getattr_static(runs, name)
-        if isinstance(found, property) and found.fget is not None:
-            setattr(runs, name, property(_translating(found.fget), doc=found.__doc__))
-        elif isinstance(found, FunctionType):
-            setattr(runs, name, _translating(found))
+        member = inspect.getattr_static(runs, name)
+        if isinstance(member, property) and member.fget is not None:
+            setattr(runs, name, property(_translating(member.fget), doc=member.__doc__))
+        elif isinstance(member, FunctionType):
+            setattr(runs, name, _translating(member))
     return runs
 
 
@@ -101,13 +101,13 @@ def _translating(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
         with translated(self.tag, self.path):
-            _check_there(self.tag, self.path)
-            found = method(self, *arguments, **options)
-        return _items(self, found) if isinstance(found, GeneratorType) else found
+            _check_directory(self.tag, self.path)
+            value = method(self, *arguments, **options)
+        return _items(self, value) if isinstance(value, GeneratorType) else value
 
     return call
 
 
-def _items(run: Any, found: Iterator[Any]) -> Iterator[Any]:
+def _items(run: Any, values: Iterator[Any]) -> Iterator[Any]:
     with translated(run.tag, run.path):
-        yield from found
+        yield from values

@@ -1,4 +1,4 @@
-"""A run as it lies in its directory: what it is, where it runs, how it is submitted."""
+"""The directory of a run: its description, its plan, its submission."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ if TYPE_CHECKING:
 
 
 class RunDirectory:
-    """A run as it lies in its directory."""
+    """A run, as its directory describes it."""
 
     def __init__(self, path: Path) -> None:
         check_private(path)
         self.path = path
         self.manifest = read_manifest(path)
-        self.said: set[str] = set()  # on standard error, to tell it once
-        # The name of its directory is what it is found by.
+        self.said: set[str] = set()  # notes that were printed, to print each only once
+        # A run in the usual folder is found by the name of its directory.
         self.tag: str = path.name
         if path.parent != runs_directory():
             self.tag = self.manifest["tag"]
 
     def submit(self, backend: Backend, before: Ticket | None = None) -> None:
+        """Submit the run; ``before`` is the ticket of an earlier submission."""
         dag = self.manifest["dag"]
         known = self.read_ticket()
         before = before if known is None else known["ticket"]
-        _tell_tag(self.path, self.tag)
+        _write_tag(self.path, self.tag)
         with tickets.announced(self.path, backend.name, backend.foreseen(dag, before)):
             ticket = backend.submit(self.path, dag, before)
         tickets.write(self.path, backend.name, ticket)
@@ -65,77 +66,81 @@ class RunDirectory:
 
     @property
     def created(self) -> datetime:
-        """When the run was made, in local time."""
+        """The time when the run was made, in local time."""
         return datetime.fromtimestamp(self.manifest["created"]).astimezone()
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the stages whose results were asked for."""
+        """The names of the target stages, whose results are kept."""
         return tuple(self.manifest["targets"])
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The names of all stages, those that loops repeat too; sources are among them."""
+        """The names of all stages, including sources and the stages that loops repeat."""
         return tuple(_stage_names(self.path, self.plan))
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of the DAGMan nodes that have jobs, the FINAL one included."""
+        """The names of the DAGMan nodes that have jobs, including the FINAL node."""
         final = self.plan.get("final")
         names = [node["name"] for node in self.plan["nodes"]]
         return tuple(names if final is None else [*names, final])
 
     @property
     def script(self) -> ScriptEntry | None:
-        """How the script that made it was started; None for a notebook or the like.
+        """The command that started the script of the run; None for a notebook or a session.
 
-        ``file``, ``module`` (of ``python -m``, else None), ``arguments``, ``python`` (the program)
-        and ``folder`` (the current one).
+        It has the keys ``file``, ``module`` (of ``python -m``, else None), ``arguments``,
+        ``python`` (the program) and ``folder`` (the working directory).
         """
         return self.manifest.get("script")
 
     @property
     def backend_name(self) -> str:
-        """Where it runs: ``"condor"`` or ``"local"``."""
+        """The name of its backend: ``"condor"`` or ``"local"``."""
         return self.ticket()["backend"]
 
     @property
     def state(self) -> RunState:
-        """The state of the run as a whole, read anew."""
+        """The current state of the run as a whole."""
         return self.activity().state
 
     def ticket(self) -> TicketFile:
-        if self.around is not None:
-            return self.around[0].ticket()
+        """Return the ticket; raise `RunNotFound` if the run was never submitted."""
+        if self.parent is not None:
+            return self.parent[0].ticket()
         content = self.read_ticket()
         if content is None:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
         return content
 
     def read_ticket(self) -> TicketFile | None:
+        """Return the ticket; None if the run was never submitted."""
         return tickets.read(self.path)
 
     @property
     def is_imported(self) -> bool:
-        """Whether it was brought from elsewhere, and not gone on with since."""
-        return self.around is None and IMPORTED in (self.read_ticket() or {})
+        """Whether it was imported, and not resumed since."""
+        return self.parent is None and IMPORTED in (self.read_ticket() or {})
 
     @property
     def is_submitted(self) -> bool:
+        """Whether it was ever submitted."""
         return self.read_ticket() is not None
 
     def activity(self) -> Activity:
-        if self.around is not None:
-            outer, loop = self.around
-            there = outer.activity()
-            return there.rounds.get(loop, Activity(there.state, there.reason))
+        """Return the current activity of the run."""
+        if self.parent is not None:
+            outer, loop = self.parent
+            activity = outer.activity()
+            return activity.rounds.get(loop, Activity(activity.state, activity.reason))
         ticket = self.ticket()
         if IMPORTED in ticket:
             return Activity(RunState(ticket[IMPORTED]), "imported from elsewhere")
         return self.submission().activity()
 
-    def require_ended(self, doing: str) -> None:
-        """Raise `RunActive` where the run is under way, with what cannot be done meanwhile."""
+    def require_ended(self, action: str) -> None:
+        """Raise `RunActive` if the run has not ended; ``action`` is a participle: "resumed"."""
         if not self.is_submitted:
             return
         activity = self.activity()
@@ -144,16 +149,16 @@ class RunDirectory:
         if activity.reason.endswith(HOW_TO_START):
             raise RunActive(
                 f"run {self.tag!r} is in the queue of a pool that is stopped: it cannot be "
-                f"{doing} before that runs again; {activity.reason}"
+                f"{action} before that runs again; {activity.reason}"
             )
         tag = quote(self.tag)
         raise RunActive(
-            f"run {self.tag!r} is {activity.state.value}, and cannot be {doing} now; wait for its "
-            f"end (htdag wait {tag}) or end it (htdag remove {tag}), what is done is kept"
+            f"run {self.tag!r} is {activity.state.value}, and cannot be {action} now; wait for its "
+            f"end (htdag wait {tag}) or end it (htdag remove {tag}): finished items are kept"
         )
 
     def submission(self) -> Submission:
-        """Return what its backend knows and can do about it.
+        """Return its submission, which asks and controls its backend.
 
         Raises
         ------
@@ -164,31 +169,32 @@ class RunDirectory:
         return Submission(self.backend(ticket["backend"]), self.path, ticket["ticket"])
 
     def backend(self, name: str) -> Backend:
+        """Return the backend of a name, and keep it for later calls."""
         if self._backend_in_use is None or self._backend_in_use.name != name:
             self._backend_in_use = backends.backend(name)
         return self._backend_in_use
 
     _backend_in_use: Backend | None = None
 
-    # For a round of a loop, which is a run directory too: the run around it, and the loop.
-    around: tuple[RunDirectory, str] | None = None
+    # For a round of a loop, which is a run directory, too: the outer run, and the loop.
+    parent: tuple[RunDirectory, str] | None = None
 
     @property
     def loop(self) -> str:
         """The loop that it is a round of; "" for a whole run."""
-        return "" if self.around is None else self.around[1]
+        return "" if self.parent is None else self.parent[1]
 
     def rounds_with(self, stage: str, number: int | None = None) -> Iterator[RunDirectory]:
-        """Yield the rounds that have a stage, the last one first, or only a certain round.
+        """Yield the rounds with a stage, the last one first, or only a certain round.
 
-        None where the stage is in no loop.
+        There are none if the stage is not in a loop.
 
         Raises
         ------
         NotDone
-            If no round has begun, or not that one.
+            If no round has started, or the given one has not.
         UsageError
-            If a round was asked for, of a stage that is in no loop.
+            If a round is given, but the stage is not in a loop.
         """
         for node in self.plan["nodes"]:
             if node["mode"] != "loop":
@@ -201,15 +207,15 @@ class RunDirectory:
             wanted = range(last, 0, -1) if number is None else [number]
             if not last or not 1 <= wanted[0] <= last:
                 raise NotDone(
-                    f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not begun"
+                    f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not started"
                 )
             for each in wanted:
                 inner = RunDirectory(Path(files.round(each)))
-                inner.around = (self, node["name"])
+                inner.parent = (self, node["name"])
                 yield inner
             return
         if number is not None:
-            raise UsageError(f"round={number}: stage {stage!r} is in no loop")
+            raise UsageError(f"round={number}: stage {stage!r} is not in a loop")
 
     @cached_property
     def plan(self) -> Plan:
@@ -217,22 +223,24 @@ class RunDirectory:
 
     @cached_property
     def reader(self) -> Reader:
+        """The reader of the run's status."""
         return Reader(self.path, self.plan)
 
     def name_of(self, stage: str | Stage) -> str:
-        """Return the name that a stage has in this run."""
+        """Return the name of a stage in this run."""
         if not isinstance(stage, Stage):
             return validation.text(stage, "stage")
         alike = re.compile(rf"{re.escape(stage.name)}-\d+")
         others = [] if stage.named else [name for name in self.stages if alike.fullmatch(name)]
         if others:
             raise UsageError(
-                f"run {self.tag!r} has several stages called {stage.name!r} by their functions: "
-                f"{', '.join([stage.name, *others])}; give the one that you mean by its name"
+                f"run {self.tag!r} has several stages named {stage.name!r} after their functions: "
+                f"{', '.join([stage.name, *others])}; give the name of the one that you mean"
             )
         return stage.name
 
     def target(self, target: str | Stage | None) -> str:
+        """Return the name of a target, or of another stage whose values are stored."""
         if target is None:
             if len(self.targets) > 1:
                 raise UsageError(
@@ -248,13 +256,14 @@ class RunDirectory:
                 f"run {self.tag!r} has no target {target!r}; it has: {', '.join(self.targets)}"
             )
         raise UsageError(
-            f"run {self.tag!r} has no values of stage {target!r} on disk: its jobs hand them on to "
-            f"the stage after it, or it is a source or in a loop. There are values of: "
-            f"{', '.join(stored)}. A run in which {target!r} is a target too, or the stage after "
-            f"it has fuse=False, keeps them"
+            f"run {self.tag!r} has no values of stage {target!r} on disk: its jobs pass them "
+            f"directly to the next stage, or it is a source or in a loop. There are values of: "
+            f"{', '.join(stored)}. A run keeps them if {target!r} is a target, too, or the next "
+            f"stage has fuse=False"
         )
 
     def stage(self, stage: str | Stage) -> str:
+        """Return the name of a stage, or raise `UsageError` if the run does not have it."""
         names = self.stages
         stage = self.name_of(stage)
         if stage not in names:
@@ -262,8 +271,8 @@ class RunDirectory:
             raise UsageError(f"run {self.tag!r} has no stage {stage!r}; {hint}")
         return stage
 
-    def remember(self, again: bool = False, done: bool = False) -> None:
-        """Keep what the run has measured, and finished, for later ones."""
+    def gather(self, again: bool = False, done: bool = False) -> None:
+        """Store the run's measurements and cached results for later runs."""
         if settings.use_history(None):
             history.gather(self.path, again=again)
         cache.gather(self.path)
@@ -272,7 +281,7 @@ class RunDirectory:
 
 
 def _stage_names(run: Path, plan: Plan) -> Iterator[str]:
-    """Yield the names of all stages of a plan, those that loops repeat too."""
+    """Yield the names of all stages of a plan, including those that loops repeat."""
     for entry in plan["stages"]:
         if entry["kind"] not in ("state", "import"):
             yield entry["name"]
@@ -282,16 +291,16 @@ def _stage_names(run: Path, plan: Plan) -> Iterator[str]:
             yield from _stage_names(step, planfile.read(str(step)))
 
 
-def _tell_tag(run: Path, tag: str) -> None:
-    """Let what jobs are told have the run's tag, which may be another one than when it was made."""
+def _write_tag(run: Path, tag: str) -> None:
+    """Write the run's tag, which may have changed since it was made, into the files for jobs."""
     for node in planfile.read(str(run))["nodes"]:
         files = NodeFiles(run, node["name"])
         if node["mode"] == "loop":
             last = files.last_round()
-            # A loop that is gone on with may go back by one round.
+            # A resumed loop may go back by one round.
             rounds = [files.round(number) for number in (last - 1, last) if number > 0]
             for folder in (files.step, *rounds):
-                _tell_tag(Path(folder), tag)
+                _write_tag(Path(folder), tag)
             continue
         program: Program = layout.read_json(files.program, "run")
         if program["run"] != tag:
@@ -300,14 +309,14 @@ def _tell_tag(run: Path, tag: str) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Return what a run directory says that it is.
+    """Return the manifest of a run directory.
 
     Raises
     ------
     RunNotFound
-        If it is no run directory, or not there.
+        If it is not a run directory, or does not exist.
     RunDamaged
-        If it is one, and cannot say what.
+        If its manifest is missing or damaged.
     """
     file = str(path / layout.RUN)
     kinds = {"tag": str, "pipeline": str, "dag": str, "created": int | float, "targets": list}

@@ -1,11 +1,10 @@
-"""Change what the jobs of a run ask for, those in the queue and those to come."""
+"""Change the requests of a run's jobs, those in the queue and later ones."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from htdag.runtime.layout import NodeFiles
 
 _duration = quantities.duration()
 _ATTRIBUTE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-# Attributes that have a submit command of their own; all others are written as MY.attribute.
+# Attributes with a submit command of their own; all others are written as MY.attribute.
 _COMMANDS = {
     "requestcpus": "request_cpus",
     "requestmemory": "request_memory",
@@ -36,14 +35,14 @@ _COMMANDS = {
 _SIZES = {"request_memory": ("RequestMemory", "MB"), "request_disk": ("RequestDisk", "KB")}
 
 
-class Editing:
-    """Edit jobs; find the nodes of a stage."""
+class Editor:
+    """The part of a run that edits its jobs, and finds the nodes of stages."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
 
     def priority(self, number: int, stage: str | None = None) -> int:
-        """Give jobs another priority among all your jobs: higher ones start first."""
+        """Change the priority of jobs among all your jobs; higher ones start first."""
         checked = stage_options.parse({"priority": number}, stage or self._run.tag).priority
         return self._change(stage, {"JobPrio": str(checked)}, "give another priority")
 
@@ -57,8 +56,8 @@ class Editing:
         attributes: Mapping[str, Any] | None = None,
         transfer_files: bool = False,
     ) -> int:
-        """Change what the jobs of a stage ask for."""
-        self.nodes_of(stage)  # refuses what is no stage, before anything is asked with it
+        """Change the requests of the jobs of a stage."""
+        self.nodes_of(stage)  # raises an error for an unknown stage
         what = stage or self._run.tag
         changes: dict[str, str] = {}
         sizes = {"request_memory": request_memory, "request_disk": request_disk}
@@ -66,9 +65,9 @@ class Editing:
         for name, (attribute, unit) in _SIZES.items():
             amount = given.given().get(name)
             if isinstance(amount, PerItem):
-                raise OptionError(f"{what!r}: {name} takes a fixed value here, no function")
+                raise OptionError(f"{what!r}: {name} takes a fixed value here, not a function")
             if amount is not None:
-                changes[attribute] = str(_megabytes(amount, unit))
+                changes[attribute] = str(quantities.units_of(amount, unit))
         if time is not None:
             try:
                 changes[self._duration(stage)] = str(_duration(time))
@@ -76,7 +75,7 @@ class Editing:
                 raise OptionError(f"time={validation.shown(time)}: {error}") from None
         if attributes is not None and not isinstance(attributes, Mapping):
             raise OptionError(
-                f"attributes={validation.shown(attributes)}: it takes a dict of attribute to value"
+                f"attributes={validation.shown(attributes)}: it takes a dict of names to values"
             )
         wanted: Mapping[Any, Any] = attributes or {}
         for name, value in wanted.items():
@@ -96,7 +95,7 @@ class Editing:
         return self._change(stage, changes)
 
     def _change(self, stage: str | None, attributes: dict[str, str], action: str = "edit") -> int:
-        """Change attributes of jobs in the queue, then of those to come."""
+        """Change attributes of jobs in the queue, and of later ones."""
         nodes = self.nodes_of(stage)
         submission = self._run.submission()
         self.check_can(action)
@@ -106,77 +105,66 @@ class Editing:
                 return 0
             return submission.edit(nodes, self.inside(stage), attributes)
 
-        number = edit_queue()  # first, since it may be refused
+        number = edit_queue()  # first, since HTCondor may refuse it
         values = {
             _COMMANDS.get(name.lower(), f"MY.{name}"): value for name, value in attributes.items()
         }
-        if "should_transfer_files" in values:  # a word there, a text in the ad
+        if "should_transfer_files" in values:  # unquoted as a command, a string in the ad
             values["should_transfer_files"] = values["should_transfer_files"].strip('"')
         self.describe(stage, lambda run, node: submitfile.change(run, node, values))
-        # DAGMan may have submitted jobs by the description of before.
+        # DAGMan may have just submitted jobs with the old description.
         return max(number, edit_queue())
 
     def describe(self, stage: str | None, change: Callable[[str, str], object]) -> None:
         """Change the submit descriptions of a stage's jobs."""
         written: set[tuple[Path, str]] = set()
-        # A round that is made meanwhile may have been copied before its template was changed.
+        # A round that is made now may have been copied before its template was changed.
         while missing := [place for place in self._places(stage) if place not in written]:
             for folder, node in missing:
                 change(str(folder), node)
             written.update(missing)
 
     def _places(self, stage: str | None) -> list[tuple[Path, str]]:
-        """Return the submit descriptions of a stage's jobs: folder and node of each.
-
-        Of a loop these are those of its template, which later rounds are copies of, and of the
-        present round.
-        """
+        """Return the folder and node of the submit descriptions of a stage's jobs."""
         return list(places(self._run.path, stage))
 
     def inside(self, stage: str | None) -> set[str]:
-        """Return the nodes of a stage that loops repeat; of a loop all of its nodes."""
+        """Return the nodes of a stage that loops repeat; for a loop, all of its nodes."""
         return {node for folder, node in self._places(stage) if folder != self._run.path}
 
     def _duration(self, stage: str | None) -> str:
-        """Return which of the two limits on time the jobs have already, or the usual one."""
+        """Return the attribute of the time limit that the jobs have, or the usual one."""
         for folder, node in self._places(stage):
             if "allowed_job_duration" in submitfile.commands(str(folder), node):
                 return "AllowedJobDuration"
         return "AllowedExecuteDuration"
 
     def check_can(self, action: str) -> None:
-        """Refuse what means nothing where the run is, before anything is done."""
+        """Raise `UsageError` if the run's backend does not support an action."""
         if self._run.backend_name == "local":
             from htdag.backends.local import refuse
 
             refuse(action)
 
     def nodes_of(self, stage: str | None) -> list[str]:
-        """Return the nodes that compute a stage, or the node of that name; with None all."""
+        """Return the nodes that compute a stage, or the node of that name; for None, all nodes."""
         nodes = self._run.plan["nodes"]
         if stage is None:
             return [node["name"] for node in nodes]
         validation.text(stage, "stage")
-        found = [
+        names = [
             node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
         ] or [name for name in self._run.nodes if name == stage]
-        if not found:
+        if not names:
             loops = [node["name"] for node in nodes if node["mode"] == "loop"]
             steps = {loop: Path(NodeFiles(self._run.path, loop).step) for loop in loops}
-            found = [loop for loop, step in steps.items() if any(places(step, stage))]
-        if not found:
+            names = [loop for loop, step in steps.items() if any(places(step, stage))]
+        if not names:
             sources = {each["name"] for each in self._run.plan["stages"] if each["node"] is None}
-            names = [name for name in self._run.stages if name not in sources]
-            known = [*names, *self._run.nodes]
-            hint = validation.did_you_mean(stage, known, f"it has: {', '.join(names)}")
+            stages = [name for name in self._run.stages if name not in sources]
+            known = [*stages, *self._run.nodes]
+            hint = validation.did_you_mean(stage, known, f"it has: {', '.join(stages)}")
             raise UsageError(
                 f"run {self._run.tag!r} has no stage or node {stage!r} with jobs; {hint}"
             )
-        return found
-
-
-def _megabytes(size: str, unit: str = "MB") -> int:
-    """Return a size in normal form as a whole number of MB, or of KB."""
-    found = submitfile.megabytes(size)
-    assert found is not None  # it was checked
-    return ceil(found * (1024 if unit == "KB" else 1))
+        return names

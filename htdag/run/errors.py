@@ -1,4 +1,4 @@
-"""What went wrong in a run."""
+"""The errors of a run."""
 
 from __future__ import annotations
 
@@ -23,79 +23,89 @@ _HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
 
 class Errors:
-    """Errors of a run."""
+    """The part of a run that reads its errors."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
 
     def errors(self, stage: str | Stage | None = None) -> list[ItemError]:
-        """Return what failed, in the order of the pipeline."""
+        """Return the errors, in the order of the pipeline."""
         if stage is not None:
             stage = self._run.stage(stage)
         return list(item_errors.errors(self._run.path, self._run.plan, stage))
 
     def missing(self, target: str | Stage | None = None) -> list[MissingItem]:
-        """Return the items that a result lacks: those that failed and were let go."""
+        """Return the items that a result lacks because they failed and were skipped."""
         ended = self._run.activity().state in (RunState.FAILED, RunState.REMOVED)
         return list(
             missing.missing(self._run.path, self._run.plan, self._run.target(target), ended)
         )
 
     def final(self) -> list[FinalCall]:
-        """Return how the functions of `Pipeline.on_success` and `on_failure` went."""
+        """Return the calls of the functions of `Pipeline.on_success` and `on_failure`."""
         return final.calls(self._run.path, self._run.plan)
 
     def error_groups(self, stage: str | Stage | None = None) -> list[ErrorGroup]:
-        """Return what failed, and what is on hold, in groups of one cause each."""
+        """Return the errors and held jobs, grouped by cause."""
         return self.with_examples(self.groups(stage))
 
     def groups(self, stage: str | Stage | None) -> list[ErrorGroup]:
-        """Return the groups, whose examples lack what the items printed."""
+        """Return the groups; their examples lack the output of items."""
         name = None if stage is None else self._run.stage(stage)
         activity = self._run.activity()
         errors = item_errors.errors(self._run.path, self._run.plan, name, streams=False)
-        found = groups.groups(
+        result = groups.groups(
             errors,
             self._run.plan,
             self._run.reader.counts(activity),
             holds(activity, self._run.tag),
         )
-        return [group for group in found if name in (None, group.stage, group.node)]
+        return [group for group in result if name in (None, group.stage, group.node)]
 
     def with_examples(self, groups: Sequence[ErrorGroup]) -> list[ErrorGroup]:
+        """Return groups with the output of their examples."""
         examples = [group.example for group in groups if group.example is not None]
-        found = iter(item_errors.with_streams(self._run.path, self._run.plan, examples))
+        complete = iter(item_errors.with_streams(self._run.path, self._run.plan, examples))
         return [
-            group if group.example is None else replace(group, example=next(found))
+            group if group.example is None else replace(group, example=next(complete))
             for group in groups
         ]
 
     def say_differences(self) -> None:
-        """Say once in which packages the environments of jobs differ from that of the script."""
+        """Print once which packages in jobs have other versions than those of the script."""
         if not self._said_differences:
             self._said_differences = True
-            found = item_errors.differences(self._run.path, self._run.plan)
-            if found:
-                say(f"htdag: other versions of packages: {found}")
+            text = item_errors.differences(self._run.path, self._run.plan)
+            if text:
+                say(f"htdag: other versions of packages: {text}")
 
     _said_differences = False
 
 
 def holds(activity: Activity, tag: str) -> list[Hold]:
-    """Return the jobs on hold of which a backend tells, by text or by a job's state."""
-    found = []
+    """Return the jobs on hold that a backend reports, as texts or as states of jobs."""
+    result = []
     held: tuple[Any, ...] = activity.held
     for job in held:
         match = _HELD_JOB.match(job) if isinstance(job, str) else None
         if match:
             node = lanes.unit(match[1]).node
-            found.append(Hold(node, match[2], None, None, match[3]))
+            result.append(Hold(node, match[2], None, None, match[3]))
         elif not isinstance(job, str):
             name = f"{job.cluster}.{job.proc}"
             node = lanes.unit(job.node).node
-            told = explain(job, tag)
+            explanation = explain(job, tag)
             host = job.slot.partition("@")[2] or job.slot
-            found.append(
-                Hold(node, name, job.code, job.subcode, job.reason, host, told.why, told.remedy)
+            result.append(
+                Hold(
+                    node,
+                    name,
+                    job.code,
+                    job.subcode,
+                    job.reason,
+                    host,
+                    explanation.why,
+                    explanation.remedy,
+                )
             )
-    return found
+    return result

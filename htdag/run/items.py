@@ -1,4 +1,4 @@
-"""Look at the items of a run, and at what its jobs have used, one by one."""
+"""The states of a run's items, and what its jobs have used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ItemStates:
-    """What is known of single items and jobs."""
+    """The part of a run that reports on single items and jobs."""
 
     def __init__(self, run: RunDirectory, jobs: JobControl) -> None:
         self._run = run
@@ -30,25 +30,25 @@ class ItemStates:
     ) -> list[ItemState]:
         """Return the state of each item of a stage."""
         self._run.stage(stage)
-        place = self._run
+        directory = self._run
         within: tuple[tuple[str, int], ...] = ()
         while True:
-            inner = next(place.rounds_with(stage, round), None)
+            inner = next(directory.rounds_with(stage, round), None)
             if inner is None:
                 break
             within = (*within, (inner.loop, int(inner.path.name)))
-            place, round = inner, None
-        found: list[ItemState] = []
+            directory, round = inner, None
+        result: list[ItemState] = []
         jobs = [job for job in self._jobs.jobs(stage, ask) if job.within == within]
-        for node in _nodes(place, stage):
-            mine = {
+        for node in _nodes(directory, stage):
+            by_chunk = {
                 job.chunk: job for job in jobs if job.node == node["name"] and job.chunk is not None
             }
-            found += items.states(place.path, node, mine)
-        return found
+            result += items.states(directory.path, node, by_chunk)
+        return result
 
     def usage(self, stage: str | None = None) -> list[JobUsage]:
-        """Return what the jobs that have ended have used: time, memory, disk."""
+        """Return the time, memory and disk that ended jobs have used."""
         if stage is not None:
             self._run.stage(stage)
         return list(_usage(self._run, stage))
@@ -69,6 +69,6 @@ def _usage(run: RunDirectory, stage: str | None) -> Iterator[JobUsage]:
 
 
 def _nodes(run: RunDirectory, stage: str) -> list[NodeEntry]:
-    """Return the node whose items are those of a stage: of a reduce the last one."""
-    found = [node for node in run.plan["nodes"] if stage in node["stages"]]
-    return found or locate.nodes_of(run.plan, stage)
+    """Return the nodes whose items are those of a stage; for a reduce, the last one."""
+    nodes = [node for node in run.plan["nodes"] if stage in node["stages"]]
+    return nodes or locate.nodes_of(run.plan, stage)

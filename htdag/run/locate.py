@@ -1,4 +1,4 @@
-"""Find what an item of a node is made of, by its key, without unpickling anything."""
+"""Find the input of an item by its key, without unpickling anything."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the input of an item lies.
+    """The place of an item's input.
 
     Attributes
     ----------
     job : Job
-        What a job of its chunk has to do.
+        The task of a job for its chunk.
     sequence : int
-        Which item of the chunk it is; for a reduce 0.
+        The number of the item in the chunk; 0 for a reduce.
     key : str
-        The key of the node's item: of one that a `flat_map` in the node makes, what it is made of.
+        The key of the node's item; for an item from a `flat_map` in the node, that of its input.
     """
 
     job: Job
@@ -43,14 +43,14 @@ class Place:
 def find(run: Path, plan: Plan, stage: str, key: str) -> Place:
     """Return where the input of an item lies.
 
-    The files that hold items are read as far as the item, of their values none is unpickled.
+    Item files are read up to the item, without unpickling values.
 
     Raises
     ------
     UsageError
         If no chunk of the stage has this item.
     NotDone
-        If its chunk is not laid out yet, since nodes before it have not ended.
+        If its chunk does not exist yet because earlier nodes have not ended.
     """
     missing = False
     for node in nodes_of(plan, stage):
@@ -62,34 +62,34 @@ def find(run: Path, plan: Plan, stage: str, key: str) -> Place:
             if node["mode"] == "reduce":
                 return Place(job, 0, "")
             try:
-                for sequence, found in enumerate(_keys(job.at(str(run)))):
-                    if key == found or key.startswith(found + "."):
-                        return Place(job, sequence, found)
+                for sequence, item in enumerate(_keys(job.at(str(run)))):
+                    if key == item or key.startswith(item + "."):
+                        return Place(job, sequence, item)
             except (FileNotFoundError, layout.MissingFile):
-                missing = True  # what it reads is not there yet
+                missing = True  # its input does not exist yet
         missing = missing or not all(
             progress.is_done(str(run), plan["by_name"][name]) for name in node["parents"]
         )
     if missing:
         raise NotDone(
-            f"stage {stage!r}: item {key} is not there yet; the nodes before must be done"
+            f"stage {stage!r}: item {key} does not exist yet; earlier nodes must be done first"
         )
     raise UsageError(
-        f"stage {stage!r} has no item {key!r}; run.errors() and run.items() tell which there are"
+        f"stage {stage!r} has no item {key!r}; run.errors() and run.items() list the keys"
     )
 
 
 def nodes_of(plan: Plan, stage: str) -> list[NodeEntry]:
-    """Return the nodes that work on a stage: of one that combines, the one with its parts first."""
-    found = [node for node in plan["nodes"] if stage in node["outputs"] and node["mode"] == "items"]
-    found += [node for node in plan["nodes"] if stage in node["stages"] and node not in found]
-    if not found:
-        raise UsageError(f"stage {stage!r} is computed by no node: it is a source")
-    return found
+    """Return the nodes that compute a stage; for a reduce, the node that makes parts is first."""
+    nodes = [node for node in plan["nodes"] if stage in node["outputs"] and node["mode"] == "items"]
+    nodes += [node for node in plan["nodes"] if stage in node["stages"] and node not in nodes]
+    if not nodes:
+        raise UsageError(f"stage {stage!r} is not computed by any node: it is a source")
+    return nodes
 
 
 def _likely(run: Path, node: NodeEntry, key: str) -> Iterator[int]:
-    """Yield the chunks of a node: where keys are numbers of a source, the right one first."""
+    """Yield the chunks of a node; if keys are numbers of source items, the right chunk is first."""
     count = inputs.chunks(str(run), node)
     first = None
     number = key.split(".")[0]
@@ -102,7 +102,7 @@ def _likely(run: Path, node: NodeEntry, key: str) -> Iterator[int]:
 
 
 def job_of(run: Path, node: str, chunk: int) -> Job | None:
-    """Return what the last attempt at a chunk had, or has, to do; None where it has no such yet."""
+    """Return the task of the last attempt at a chunk; None if there is none yet."""
     files = NodeFiles(run, node)
     attempts = itertools.takewhile(
         lambda attempt: os.path.exists(files.attempt(chunk, attempt).description),
@@ -117,14 +117,14 @@ def job_of(run: Path, node: str, chunk: int) -> Job | None:
 
 
 def _keys(job: Job) -> Iterator[str]:
-    # What a group is made of does not matter for its key.
+    # The key of a group does not depend on its function.
     return (key for key, _ in views.open_view(job.description, None).items)
 
 
 @contextlib.contextmanager
 def in_folder(folder: str | Path) -> Iterator[None]:
-    """Work in a folder for a while."""
-    before = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY)  # it may have no name any more
+    """Change the working directory within the context."""
+    before = os.open(os.curdir, os.O_RDONLY | os.O_DIRECTORY)  # it may no longer have a name
     try:
         os.chdir(folder)
         yield

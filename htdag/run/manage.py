@@ -1,4 +1,4 @@
-"""Name, measure, export and delete runs."""
+"""Rename, measure, export and delete runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from htdag.checks import validation
 from htdag.checks.names import check_tag
 from htdag.config.log import LOGGER
 from htdag.errors import StageNameError
-from htdag.reuse.swap import alone
+from htdag.reuse.swap import locked, temporary_path
 from htdag.run import archive
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
@@ -22,37 +22,37 @@ _MADE_TAG = re.compile(r"-\d{8}-\d{6}(-\d+)?")
 
 
 class Manager:
-    """Housekeeping of one run."""
+    """The part of a run that renames, measures, exports and deletes it."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
 
     @property
     def transient(self) -> bool:
-        """Whether its tag was made up by htdag; a run that was given one, or got one, is kept."""
+        """Whether htdag made up its tag, so that `htdag.clean` deletes it by default."""
         return bool(_MADE_TAG.fullmatch(self._run.tag.removeprefix(self._run.pipeline_name)))
 
     @property
     def changed(self) -> datetime:
-        """When anything was last written to its directory itself, in local time."""
+        """The time of the last change in the run's directory itself, in local time."""
         times = [entry.stat(follow_symlinks=False).st_mtime for entry in os.scandir(self._run.path)]
         return datetime.fromtimestamp(
             max(times, default=self._run.manifest["created"])
         ).astimezone()
 
     def size(self) -> int:
-        """Tell how much of the disk its directory occupies, without what links lead to."""
+        """Return how many bytes of disk its directory occupies, without the targets of links."""
         total = 0
         seen: set[tuple[int, int]] = set()
         for folder, _, files in os.walk(self._run.path):
             for name in files:
                 try:
-                    found = os.lstat(os.path.join(folder, name))
+                    status = os.lstat(os.path.join(folder, name))
                 except FileNotFoundError:
                     continue
-                if (found.st_dev, found.st_ino) not in seen:
-                    seen.add((found.st_dev, found.st_ino))
-                    total += found.st_blocks * 512
+                if (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    total += status.st_blocks * 512
         return total
 
     def retag(self, tag: str) -> None:
@@ -60,8 +60,8 @@ class Manager:
         target = self._run.path.with_name(check_tag(tag))
         self._run.require_ended("renamed")
         if target.exists():
-            raise StageNameError(f"there is a run with the tag {tag!r} already; take another tag")
-        # A file does not replace a directory: if one appears at this moment this is an error.
+            raise StageNameError(f"there is a run with the tag {tag!r} already; choose another tag")
+        # A file that appears at this moment makes this fail: it cannot replace a directory.
         os.rename(self._run.path, target)
         LOGGER.info("run %r: renamed to %r", self._run.tag, tag)
         self._run.path, self._run.tag = target, tag
@@ -81,10 +81,10 @@ class Manager:
 
     def delete(self) -> None:
         """Delete the run's directory, with its results."""
-        with alone(self._run.path):
+        with locked(self._run.path):
             self._run.require_ended("deleted")
-            # First out of sight: what is half deleted is no run.
-            aside = self._run.path.with_name(f".{self._run.path.name}.{os.getpid()}.deleted")
+            # Renamed first, so that nobody takes a half-deleted directory for a run.
+            aside = temporary_path(self._run.path, "deleted")
             os.rename(self._run.path, aside)
         LOGGER.info("run %r: deleted", self._run.tag)
         shutil.rmtree(aside)

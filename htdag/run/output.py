@@ -1,4 +1,4 @@
-"""What the items of a run have printed, also in jobs that are still running."""
+"""The output of a run's items, also of running jobs."""
 
 from __future__ import annotations
 
@@ -17,27 +17,25 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.plan import NodeEntry
     from htdag.runtime.formats.record import RecordStreams
 
-_Spans = dict[str, list[int]]
-
 
 class Output:
-    """The output streams of a run."""
+    """The part of a run that reads the output of its jobs."""
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
 
     def stdout(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
-        """Return what an item has printed while a job of a stage worked on it."""
+        """Return the standard output of an item in a stage."""
         return self.printed(stage, key, "out", round).decode(errors="replace")
 
     def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
-        """Return what an item has written to standard error, such as the output of logging."""
+        """Return the standard error of an item in a stage, such as the output of logging."""
         return self.printed(stage, key, "err", round).decode(errors="replace")
 
     def printed(
         self, stage: str, key: str | int | None, which: str, round: int | None = None
     ) -> bytes:
-        """Return what was printed as it is: ``which`` is ``"out"`` or ``"err"``."""
+        """Return the output as bytes; ``which`` is ``"out"`` or ``"err"``."""
         self._run.stage(stage)
         waiting: NotDone | None = None
         for inner in self._run.rounds_with(stage, round):
@@ -62,7 +60,7 @@ class Output:
             if text is not None:
                 return text
         raise NotDone(
-            f"run {self._run.tag!r}: no job of stage {stage!r} has begun with item {key} yet"
+            f"run {self._run.tag!r}: no job of stage {stage!r} has started item {key} yet"
         )
 
     def _jobs(self, node: NodeEntry) -> Iterator[AttemptFiles]:
@@ -81,7 +79,7 @@ class Output:
     def _of_item(
         self, node: NodeEntry, job: AttemptFiles, place: locate.Place, which: str
     ) -> bytes | None:
-        """Return what an item printed in one attempt; None where that did not begin with it."""
+        """Return an item's output in one attempt; None if the attempt has not started the item."""
         record = self._fetched(job)
         if record is None:
             return None
@@ -120,8 +118,8 @@ class Output:
             return self._peek(job, job.under("").record)
 
     def _peek(self, job: AttemptFiles, what: str) -> bytes | None:
-        if self._run.around is not None:
-            return None  # HTCondor knows the jobs of a round by another name than theirs here
+        if self._run.parent is not None:
+            return None  # HTCondor knows the jobs of a round by other names
         return self._run.submission().peek(job.node.name, layout.chunk_name(job.chunk), what)
 
 
@@ -131,7 +129,7 @@ def _content(path: str | Path) -> bytes:
 
 
 def _span(streams: RecordStreams, which: str) -> tuple[int, int]:
-    """Return where an item's output begins and ends, its traceback on standard error included."""
+    """Return where an item's output starts and ends, including its traceback on standard error."""
     if which == "out":
         return streams["out"][0], streams["out"][1]
     return streams["err"][0], streams.get("trace", streams["err"][1])

@@ -1,28 +1,32 @@
-"""Do again, in this process, what a job did to one item, with its true input and functions."""
+"""Repeat what a job did with one item in this process, with its true input and functions."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from htdag.common.text import visible
-from htdag.errors import HtdagError
+from htdag.common.warn import say
+from htdag.errors import HtdagError, UsageError
+from htdag.observe import item_errors
+from htdag.run.directory import RunDirectory
 from htdag.run.locate import Place, find, in_folder
 from htdag.runtime import file_references, filepath, layout
 from htdag.runtime.api.context import Cursor
 from htdag.runtime.code import image
 from htdag.runtime.data import chunkfile, keyed, views
-from htdag.runtime.job import compute, shorten, workdir
-from htdag.runtime.job.program import chain
+from htdag.runtime.job import compute, describe, shorten, workdir
+from htdag.runtime.job.program import chain, keywords_of
 from htdag.runtime.job.values import MISSING
 from htdag.runtime.task import Job
 
@@ -35,22 +39,22 @@ Wrap = Callable[[Any], Any]
 
 @dataclass
 class Replay:
-    """What one item did when it was done again.
+    """The outcome of repeating one item.
 
     Attributes
     ----------
     stage : str
-        The stage up to which it was done.
+        The stage up to which the item was repeated.
     key : str
-        The item, as the node was given it.
+        The key of the node's item.
     item : object
-        Its value; for a reduce the values that it reads.
+        Its value; for a reduce, the last value that was read.
     steps : list of (str, str, object)
-        For each call of a stage's function the stage, the key and what it returned.
+        For each call of a stage's function, the stage, the key and the returned value.
     error : BaseException or None
-        What it raised.
+        The exception, if there was one.
     failed_in : str
-        The stage that raised it; "" where none did.
+        The stage that raised it; "" if there was none.
     """
 
     stage: str
@@ -62,25 +66,24 @@ class Replay:
 
     @property
     def results(self) -> list[Any]:
-        """What the stage itself has returned: one value for most, none where it failed."""
+        """The values that the stage itself returned: usually one, none if it failed."""
         return [value for stage, _, value in self.steps if stage == self.stage]
 
     def user_trace(self) -> TracebackType | None:
-        """Return the traceback of the error from the user's first frame on."""
-        trace = None if self.error is None else self.error.__traceback__
-        while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame):
-            trace = trace.tb_next
-        return trace
+        """Return the traceback of the error, from the user's first frame on."""
+        if self.error is None:
+            return None
+        return describe.first_of_user(self.error) or self.error.__traceback__
 
     def traceback(self) -> str:
-        """Return the traceback of the error as Python prints it; "" where there is none."""
+        """Return the traceback of the error as Python prints it; "" if there is no error."""
         if self.error is None:
             return ""
-        found = traceback.format_exception(type(self.error), self.error, self.user_trace())
-        return "".join(found)
+        lines = traceback.format_exception(type(self.error), self.error, self.user_trace())
+        return "".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what happened as short texts, for JSON."""
+        """Return the outcome with short texts for values, for JSON."""
         return {
             "stage": self.stage,
             "key": self.key,
@@ -115,12 +118,8 @@ def _content(modules: image.Image, path: str) -> Any:
     try:
         return modules.loads(data)
     except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
-        problem = f"it holds no functions ({type(error).__name__})"
+        problem = f"it has no functions ({type(error).__name__})"
         raise layout.DamagedFile(os.path.abspath(path), problem) from error
-
-
-def _is_own(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__package__")).partition(".")[0] == "htdag"
 
 
 def replay(
@@ -129,9 +128,9 @@ def replay(
     stage: str,
     key: str,
     wrap: Wrap | None = None,
-    look: Callable[[Replay], None] | None = None,
+    inspect: Callable[[Replay], None] | None = None,
 ) -> Replay:
-    """Do an item again up to a stage; in a scratch directory, which is removed afterwards.
+    """Repeat an item up to a stage, in a scratch directory, which is removed afterwards.
 
     Parameters
     ----------
@@ -142,25 +141,27 @@ def replay(
     stage, key : str
         The item.
     wrap : callable, optional
-        Takes the stage's function and returns what to call in its place.
-    look : callable, optional
-        Is called with what happened while the scratch directory is still there.
+        Takes the stage's function and returns the function to call instead.
+    inspect : callable, optional
+        Called with the outcome while the scratch directory still exists.
 
     Returns
     -------
     Replay
-        Whatever the functions raised is in it.
+        The outcome, with the exception if a function raised one.
     """
     _check_python(run)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="htdag-fetched-"))
-        # What functions return as files stays where they made it.
-        here = file_references.Here(
+        # Files that functions return stay where they are.
+        site = file_references.Here(
             os.path.abspath(run), folder, frozenset(), lambda path: (path, None)
         )
-        stack.enter_context(filepath.entered(here))
+        stack.enter_context(filepath.entered(site))
         with in_folder(run):
             place = find(run, plan, stage, key)
+            # With the names of files as from anywhere, since it is done again in a directory aside.
+            place = replace(place, job=place.job.at(os.path.abspath(run)))
             job = place.job
             modules = _image(run)
             stack.enter_context(modules.entered())
@@ -168,19 +169,19 @@ def replay(
             bound = chunkfile.bound_values(job.description["binds"])
         done = Replay(stage, place.key or key)
         if job.program["mode"] == "reduce":
-            act = _reduction(run, job, content, bound, done, wrap)
+            act = _reduction(job, content, bound, done, wrap)
         else:
-            act = _chained(run, place, content, bound, done, wrap)
+            act = _chained(place, content, bound, done, wrap)
         stack.enter_context(_scratch())
-        workdir.link_inputs(job, here, os.getcwd())
+        workdir.link_inputs(job, site, os.getcwd())
         try:
             act()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             done.error = error
-        if look is not None:
-            look(done)
+        if inspect is not None:
+            inspect(done)
     return done
 
 
@@ -189,7 +190,7 @@ def _image(run: Path) -> image.Image:
         return image.Image.read(os.path.abspath(run))
     except FileNotFoundError:
         raise HtdagError(
-            "this run was submitted by an older htdag, and only that can do its items again"
+            "this run was submitted by an older htdag, and only that one can repeat its items"
         ) from None
 
 
@@ -199,7 +200,7 @@ def _check_python(run: Path) -> None:
     if list(sys.version_info[:2]) != wanted[:2]:
         raise HtdagError(
             f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "
-            f"is {sys.version.split()[0]}: use that one"
+            f"is {sys.version.split()[0]}: use the former"
         )
 
 
@@ -218,74 +219,101 @@ def _scratch() -> Iterator[None]:
 
 
 def _chained(
-    run: Path,
     place: Place,
     content: dict[str, Any],
     bound: dict[str, Any],
     done: Replay,
     wrap: Wrap | None,
 ) -> Callable[[], None]:
-    """Return what takes the item through the stages of its node, up to the one that is asked for.
+    """Return a function that passes the item through the stages of its node, up to the given one.
 
-    For a stage that combines, the items before it in its chunk too, as in the job.
+    For a stage that combines items, it also passes the earlier items of the chunk, as the job does.
     """
     program, functions = place.job.program, content["functions"]
     combine = program["combine"]
     combining = None if combine is None else functions[combine]
     operations, output = _up_to(program, done.stage)
-    mine = [each["function"] for each in operations if each["stage"] == done.stage]
+    indices = [each["function"] for each in operations if each["stage"] == done.stage]
     if output is not None:
         roles = (output["combine"], output["merge"], output["key"])
-        mine += [role for role in roles if role is not None]
+        indices += [role for role in roles if role is not None]
     if wrap is not None:
-        for index in mine:
+        for index in indices:
             functions[index] = wrap(functions[index])
     cursor = Cursor()
     sinks: dict[int, list[Any]] = {
-        number: [_Noting(done, operation["stage"])] for number, operation in enumerate(operations)
+        number: [_StepSink(done, operation["stage"])] for number, operation in enumerate(operations)
     }
     every = [sink for group in sinks.values() for sink in group]
     if output is not None:
-        every.append(compute.make_sink(output, _Kept(done), content, cursor))
+        every.append(compute.make_sink(output, _MemoryWriter(done), content, cursor))
         sinks.setdefault(output["after"], []).append(every[-1])
     emit = chain(operations, functions, bound, sinks, cursor)
 
     def act() -> None:
-        with in_folder(run):
-            view = views.open_view(place.job.description, combining)
-        first = 0 if output is not None else place.sequence
-        for sequence in range(place.sequence + 1):
-            with in_folder(run):
-                cursor.key, stored = next(view.items)
-            if sequence < first:
-                continue
-            cursor.stage = program["stages"][0]
-            done.steps.clear()
-            try:
-                with in_folder(run):
-                    done.item = view.load(stored)
-                emit(cursor.key, done.item)
-                for sink in every:
-                    sink.end(sequence)
-                if sequence == place.sequence:
-                    for sink in every:
-                        sink.close()
-            except BaseException:
-                done.failed_in, done.key = cursor.stage, cursor.key
-                raise
+        view = views.open_view(place.job.description, combining)
+
+        def load(stored: Any) -> Any:
+            done.item = view.load(stored)
+            return done.item
+
+        items = itertools.islice(view.items, place.sequence + 1)
+        wanted = range(0 if output is not None else place.sequence, place.sequence + 1)
+        watcher = _Recorder(done, cursor)
+        stage = program["stages"][0]
+        noting = views.View(items, load)
+        compute.each_item(noting, emit, every, cursor, stage, watcher, (), wanted)
+        try:
+            for sink in every:
+                sink.close()
+        except BaseException:
+            watcher.note()
+            raise
 
     return act
 
 
+class _Recorder:
+    """Ends it all at the first error, and notes whose it is."""
+
+    def __init__(self, done: Replay, cursor: Cursor) -> None:
+        self._done = done
+        self._cursor = cursor
+
+    def begin(self, sequence: int, key: str) -> None:
+        del sequence, key
+        self._done.steps.clear()
+
+    def check(self) -> None:
+        """What functions are lent is not looked after here."""
+
+    def finish(self) -> None:
+        """Nothing is counted."""
+
+    def fail(
+        self, sequence: int, key: str, error: BaseException, load: Callable[[], Any]
+    ) -> NoReturn:
+        del sequence, key, load
+        self.note()
+        raise error
+
+    def end(self, sequence: int, trace: str) -> None:
+        """Nothing is written."""
+
+    def note(self) -> None:
+        """Note at which stage and item it is."""
+        self._done.failed_in, self._done.key = self._cursor.stage, self._cursor.key
+
+
 def _up_to(program: Program, stage: str) -> tuple[list[OperationEntry], OutputEntry | None]:
-    """Return the operations that a stage needs, and the output that it is, if it combines."""
+    """Return the operations that a stage needs, and its output if it combines items."""
     operations = program["operations"]
     output: OutputEntry | None = None
     last = next((n for n, each in enumerate(operations) if each["stage"] == stage), -1)
     if last < 0:
-        found = [each for each in program["outputs"] if each["stage"] == stage]
-        if found and found[0]["kind"] != "items":
-            output = found[0].copy()
+        outputs = [each for each in program["outputs"] if each["stage"] == stage]
+        if outputs and outputs[0]["kind"] != "items":
+            output = outputs[0].copy()
             last = output["after"]
     needed = []
     while last >= 0:
@@ -300,8 +328,8 @@ def _up_to(program: Program, stage: str) -> tuple[list[OperationEntry], OutputEn
     return kept, output
 
 
-class _Noting:
-    """Notes what an operation returns."""
+class _StepSink:
+    """A sink that records the values that an operation returns."""
 
     keeps = False
 
@@ -313,14 +341,14 @@ class _Noting:
         self._done.steps.append((self._stage, key, value))
 
     def end(self, sequence: int) -> None:
-        """An item has ended."""
+        """Do nothing at the end of an item."""
 
     def close(self) -> None:
-        """All items have ended."""
+        """Do nothing at the end of all items."""
 
 
-class _Kept:
-    """Stands for the files of an output that combines values, and keeps what it would hold."""
+class _MemoryWriter:
+    """A writer for an output that combines values, which keeps them in memory."""
 
     partition = b""
 
@@ -345,49 +373,102 @@ class _Kept:
 
     def end(self, first: int, last: int) -> None:
         del first, last
-        own = [step for step in self._done.steps if step[0] != self._done.stage]
-        self._done.steps[:] = own + [(self._done.stage, key, v) for key, v in self._values]
+        earlier = [step for step in self._done.steps if step[0] != self._done.stage]
+        self._done.steps[:] = earlier + [(self._done.stage, key, v) for key, v in self._values]
 
     def abandon(self) -> None:
-        """Nothing to drop: an error ends it all."""
+        """Do nothing: an error ends the replay."""
 
     def close(self, sync: bool = False) -> int:
         return 0
 
     def discard(self) -> None:
-        """No file to close."""
+        """Do nothing: there is no file."""
 
 
 def _reduction(
-    run: Path,
     job: Job,
     content: dict[str, Any],
     bound: dict[str, Any],
     done: Replay,
     wrap: Wrap | None,
 ) -> Callable[[], None]:
-    """Return what combines all that a reduce reads, one by one."""
+    """Return a function that combines all inputs of a reduce, one by one."""
     reduction = job.program["reduction"]
     function = content["functions"][reduction["function"]]
     if wrap is not None:
         function = wrap(function)
-    keywords = {name: bound[source] for name, source in reduction["bind"].items()}
+    initial: Any = MISSING
+    if reduction["initial"] is not None:
+        initial = content["initials"][reduction["initial"]]
+
+    def items() -> Iterator[Any]:
+        for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
+            done.key, done.item = frame.key, chunkfile.value(frame)
+            yield done.item
 
     def act() -> None:
-        total: Any = MISSING
-        if reduction["initial"] is not None and not reduction["begun"]:
-            total = content["initials"][reduction["initial"]]
         done.failed_in = done.stage
-        frames = chunkfile.frames(job.description["streams"][0]["parts"])
-        while True:
-            with in_folder(run):
-                frame = next(frames, None)
-                if frame is None:
-                    break
-                done.key, done.item = frame.key, chunkfile.value(frame)
-            total = done.item if total is MISSING else function(total, done.item, **keywords)
+        keywords = keywords_of(reduction["bind"], bound) or dict
+        total = compute.combined(reduction, function, initial, keywords, items())
         done.failed_in = ""
         if total is not MISSING:
             done.steps.append((done.stage, "0", total))
 
     return act
+
+
+class Debugger:
+    """The part of a run that repeats items in this process."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
+    def debug(
+        self,
+        stage: str,
+        key: str | int,
+        *,
+        pdb: bool | None = None,
+        step: bool = False,
+        round: int | None = None,
+    ) -> Replay:
+        """Repeat an item in this process, with its true input and function."""
+        self._run.stage(stage)
+        key = str(key)
+        if not key:
+            raise UsageError("the key of an item is not empty")
+        for inner in self._run.rounds_with(stage, round):
+            return Debugger(inner).debug(stage, key, pdb=pdb, step=step)
+        wanted = sys.stdin.isatty() if pdb is None else pdb
+        if any(
+            error.key == key and error.type == "ProcessDied"
+            for error in item_errors.errors(self._run.path, self._run.plan, stage, streams=False)
+        ):
+            say(f"htdag: item {key} ended its process; it may end this one, too")
+        return replay(
+            self._run.path,
+            self._run.plan,
+            stage,
+            key,
+            wrap=_stepped if step else None,
+            inspect=_post_mortem if wanted else None,
+        )
+
+
+def _stepped(function: Callable[..., Any]) -> Callable[..., Any]:
+    from pdb import Pdb
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        return Pdb().runcall(function, *arguments, **keywords)
+
+    return call
+
+
+def _post_mortem(done: Replay) -> None:
+    if done.error is None:
+        return
+    import pdb
+
+    sys.stdout.write(f"{done}\n")
+    pdb.post_mortem(done.user_trace())

@@ -1,4 +1,4 @@
-"""Compute parts of a run again, with the functions that it has."""
+"""Compute a run or parts of it again, with its own functions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from htdag.checks import validation
 from htdag.compile.writer import begin_loops, write_lists
 from htdag.errors import UsageError
-from htdag.reuse.swap import alone, copy_of, remove_quietly
+from htdag.reuse.swap import copy_of, locked, remove_quietly, temporary_path
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import aside, put_in_place
+from htdag.run.resubmit import put_in_place
 from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Rerun:
-    """`rerun`."""
+    """The part of a run that computes it again."""
 
     def __init__(self, run: RunDirectory, control: Control) -> None:
         self._run = run
@@ -37,18 +37,18 @@ class Rerun:
         *,
         errors: bool = False,
     ) -> None:
-        """Compute all of a run again, or a part of it, with the same functions and items."""
+        """Compute a run again, or a part of it, with the same functions and items."""
         if errors and (stage is not None or keys is not None):
-            raise UsageError("errors=True means all that failed; it takes no stage and no keys")
+            raise UsageError("errors=True means all failed items; it takes no stage and no keys")
         if stage is not None:
             self._run.stage(stage)
         wanted = None if keys is None else _checked(keys)
-        with alone(self._run.path):
-            self._run.require_ended("computed again")
+        with locked(self._run.path):
+            self._run.require_ended("rerun")
             self._control.check_python()
             backend = self._run.backend(self._run.backend_name)
             before = self._run.ticket()["ticket"]
-            new = aside(self._run.path, "rerun")
+            new = temporary_path(self._run.path, "rerun")
             copy_of(self._run.path, new, self._run.manifest["dag"])
             try:
                 self._fill(new, stage, wanted, errors)
@@ -59,7 +59,7 @@ class Rerun:
     def _fill(
         self, new: Path, stage: str | None, keys: frozenset[str] | None, errors: bool
     ) -> None:
-        """Give the nodes of the new directory what is to stay."""
+        """Give the nodes of the new directory the results that are kept."""
         plan = planfile.read(str(self._run.path))
         content: PlanContent = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
@@ -85,8 +85,8 @@ class Rerun:
             chosen = None
             if keys is not None and name in of_stage:
                 chosen = functools.partial(keep, extends=extends)
-            again = name in dropped or node["mode"] == "loop"
-            node["reuse"] = not again and fill(
+            recomputed = name in dropped or node["mode"] == "loop"
+            node["reuse"] = not recomputed and fill(
                 self._run.path, plan, [name], Path(NodeFiles(new, name).kept), chosen
             )
         missing = sorted((keys or frozenset()) - seen)
@@ -108,16 +108,16 @@ def _checked(keys: Iterable[Any]) -> frozenset[str]:
         raise UsageError(f"keys={keys!r}: it takes several keys, such as [{keys!r}]")
     if not isinstance(keys, Iterable):
         raise UsageError(f"keys={validation.shown(keys)}: it takes several keys, such as [7, 12]")
-    found = frozenset(str(key) for key in keys)
-    if not found:
+    checked = frozenset(str(key) for key in keys)
+    if not checked:
         raise UsageError("keys is empty: there is nothing to compute again")
-    return found
+    return checked
 
 
 def _named_by(key: str, keys: frozenset[str], extends: bool) -> set[str]:
-    """Return those of the keys that mean an item: its own, or the one that it was made from.
+    """Return the given keys that select an item: its own key, or the key of its origin.
 
-    Where the node ``extends`` keys, those of what it makes of the item mean it too.
+    If the node ``extends`` keys (by a `flat_map`), the keys of its products select it, too.
     """
     parts = key.split(".")
     named = {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & keys
@@ -125,8 +125,8 @@ def _named_by(key: str, keys: frozenset[str], extends: bool) -> set[str]:
 
 
 def _with_descendants(plan: Plan, names: Collection[str]) -> set[str]:
-    found = set(names)
+    result = set(names)
     for node in plan["nodes"]:  # parents before children
-        if found.intersection(node["parents"]):
-            found.add(node["name"])
-    return found
+        if result.intersection(node["parents"]):
+            result.add(node["name"])
+    return result

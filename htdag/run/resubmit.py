@@ -1,4 +1,4 @@
-"""A run in the place of an earlier one with the same tag, with all that is still right of it."""
+"""Submit a run in place of an earlier one with the same tag, and reuse what is still valid."""
 
 from __future__ import annotations
 
@@ -22,41 +22,49 @@ from htdag.plan import Plan
 from htdag.plan.layouts import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
-from htdag.reuse.swap import alone, read_identity, remove_quietly, restore, swap, swap_back
+from htdag.reuse.decisions import ReuseDecision, decisions
+from htdag.reuse.swap import (
+    locked,
+    read_identity,
+    remove_quietly,
+    restore,
+    swap,
+    swap_back,
+    temporary_path,
+)
 from htdag.reuse.takeover import Takeover, is_as_before
-from htdag.reuse.verdicts import Verdict, verdicts
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout, planfile
 from htdag.runtime.dag import delivery, progress
 
 
-def earlier(directory: Path, again: bool) -> RunDirectory | None:
-    """Return the run of a directory that is to be gone on with; None where there is none.
+def earlier_run(directory: Path, resume: bool) -> RunDirectory | None:
+    """Return the run of a directory to be resumed; None if there is none.
 
-    Raises `StageNameError` where there is one and nobody said to go on with it (`again`), and
-    `RunActive` where it has not ended.
+    Raises `StageNameError` if there is one but it is not to be resumed, and `RunActive` if it has
+    not ended.
     """
     restore(directory)
     if not directory.exists() or not any(directory.iterdir()):
         return None
-    if not again:
-        raise _taken(directory)
+    if not resume:
+        raise _tag_error(directory)
     old = RunDirectory(directory)
-    old.require_ended("gone on with")
+    old.require_ended("resumed")
     return old
 
 
-def _taken(directory: Path) -> StageNameError:
+def _tag_error(directory: Path) -> StageNameError:
     tag = directory.name
     return StageNameError(
-        f"there is a run with the tag {tag!r} already; take another tag, or submit with "
-        f"resume=True to go on from what it has finished, or htdag.load({tag!r}) to look at "
+        f"there is a run with the tag {tag!r} already; choose another tag, submit with "
+        f"resume=True to continue from what it has finished, use htdag.load({tag!r}) to inspect "
         f"it, or remove its directory {str(directory)!r}"
     )
 
 
 def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
-    """Return the names of the stages whose finished items are to be kept."""
+    """Return the names of the stages whose finished items are kept."""
     if isinstance(keep_finished, bool):
         return (EVERY_STAGE,) if keep_finished else ()
     if isinstance(keep_finished, str):
@@ -68,50 +76,49 @@ def kept_stages(keep_finished: Collection[str] | bool) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What is to become of an earlier run, by the arguments of a call and the environment.
+class ResumeRequest:
+    """The request to resume an earlier run, from the arguments of a call and the environment.
 
     Attributes
     ----------
     tag : str or None
         The tag.
-    again : bool
-        Whether an earlier run with it is to be gone on with.
+    resume : bool
+        Whether to resume an earlier run with this tag.
     keep_finished : tuple of str
-        Stages whose finished items are to be kept.
-    wanted : _resuming.Wanted or None
-        What the environment says, if it means this pipeline.
+        Stages whose finished items are kept.
+    script_request : resume_request.ScriptRequest or None
+        The request in the environment, if it is for this pipeline.
     """
 
     tag: str | None
-    again: bool
+    resume: bool
     keep_finished: tuple[str, ...]
-    wanted: resume_request.Wanted | None
+    script_request: resume_request.ScriptRequest | None
 
-    def taken(self) -> None:
-        """Note that the run was started."""
-        if self.wanted is not None:
-            self.wanted.take()
+    def acknowledge(self) -> None:
+        """Report that the run was started."""
+        if self.script_request is not None:
+            self.script_request.acknowledge()
 
 
-def asked(
+def request_of(
     pipeline: str, tag: str | None, resume: bool, keep_finished: Collection[str] | bool
-) -> Asked:
-    """Return what is to become of an earlier run, or raise `UsageError`."""
+) -> ResumeRequest:
+    """Return the request to resume an earlier run, or raise `UsageError`."""
     kept = kept_stages(keep_finished)
-    wanted = resume_request.wanted()
-    again = resume or wanted is not None
-    if resume and tag is None and wanted is None:
-        raise UsageError("resume=True needs the tag of the run to go on with: submit(tag=...)")
-    if kept and not again:
-        raise UsageError("keep_finished=... is about an earlier run; it needs resume=True")
-    if wanted is None or not wanted.means(pipeline, tag):
-        return Asked(tag, again, kept, None)
-    return Asked(wanted.tag, True, kept or wanted.keep_finished, wanted)
+    request = resume_request.from_environment()
+    if resume and tag is None and request is None:
+        raise UsageError("resume=True needs the tag of the run to resume: submit(tag=...)")
+    if kept and not resume and request is None:
+        raise UsageError("keep_finished=... is for an earlier run; it needs resume=True")
+    if request is None or not request.applies_to(pipeline, tag):
+        return ResumeRequest(tag, resume or request is not None, kept, None)
+    return ResumeRequest(request.tag, True, kept or request.keep_finished, request)
 
 
-def place(old: RunDirectory | None, on: str) -> str:
-    """Return where to go on with a run: where it was, if nobody says otherwise."""
+def resumed_backend(old: RunDirectory | None, on: str) -> str:
+    """Return the backend to resume a run on: its own one, unless the user names another."""
     if old is None or on != "auto":
         return on
     try:
@@ -120,8 +127,8 @@ def place(old: RunDirectory | None, on: str) -> str:
         return on
 
 
-def ticket(old: RunDirectory | None, on: str) -> Ticket | None:
-    """Return where a run was submitted, if it is gone on with there."""
+def resumed_ticket(old: RunDirectory | None, on: str) -> Ticket | None:
+    """Return the ticket of a run that is resumed where it was submitted; else None."""
     if old is None or on != "auto":
         return None
     try:
@@ -131,13 +138,8 @@ def ticket(old: RunDirectory | None, on: str) -> Ticket | None:
 
 
 def layouts(old: RunDirectory) -> Layouts:
-    """Return how a run had laid out its nodes."""
+    """Return the layouts of a run's nodes."""
     return layouts_of(old.plan)
-
-
-def aside(directory: Path, what: str) -> Path:
-    """Return where a run directory is written before it takes its place."""
-    return directory.with_name(f".{directory.name}.{os.getpid()}.{what}")
 
 
 def start_new(
@@ -147,33 +149,33 @@ def start_new(
     backend: Backend,
     functions: Sequence[FinalFunction] = (),
 ) -> None:
-    """Write and start a run, with what the cache has."""
+    """Write and start a run, with results from the cache."""
     takeover = Takeover()
     try:
         write_run(plan, directory, tag, takeover, functions, backend.scheduler())
     except DirectoryError:
-        if (directory / layout.RUN).exists():  # another process was faster
-            raise _taken(directory) from None
+        if (directory / layout.RUN).exists():  # another process has just made it
+            raise _tag_error(directory) from None
         raise
     _mark(directory)
     if takeover.matches:
         content = planfile.read(str(directory))
-        _say(verdicts(directory, content, takeover.matches), only_reused=True)
+        _report(decisions(directory, content, takeover.matches), only_reused=True)
     _start(directory, backend)
 
 
 def _start(directory: Path, backend: Backend) -> None:
-    """Submit a run directory that was just written; where that fails, remove it again."""
+    """Submit a run directory that was just written; if that fails, remove it again."""
     run = RunDirectory(directory)
     try:
-        with alone(directory):  # one that is not submitted may be cleaned up
+        with locked(directory):  # htdag.clean may delete runs that are not submitted
             run.submit(backend)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
-def start_again(
+def restart(
     old: RunDirectory,
     plan: Plan,
     backend: Backend,
@@ -181,17 +183,17 @@ def start_again(
     before: Ticket | None = None,
     functions: Sequence[FinalFunction] = (),
 ) -> None:
-    """Write a run, with what an earlier one has finished, in the place of that one; start it.
+    """Write a run with the results of an earlier one, put it in its place, and start it.
 
-    ``before`` is where that one was submitted, if the new one is to go there too.
+    ``before`` is the ticket of the earlier run, if the new one goes to the same place.
 
-    Where nothing is left to compute, the earlier run stays as it is.
+    If nothing remains to be computed, the earlier run stays as it is.
     """
-    with alone(old.path):
-        _start_again(old, plan, backend, keep_finished, before, functions)
+    with locked(old.path):
+        _restart(old, plan, backend, keep_finished, before, functions)
 
 
-def _start_again(
+def _restart(
     old: RunDirectory,
     plan: Plan,
     backend: Backend,
@@ -199,19 +201,19 @@ def _start_again(
     before: Ticket | None,
     functions: Sequence[FinalFunction],
 ) -> None:
-    old.require_ended("gone on with")
+    old.require_ended("resumed")
     directory = old.path
-    new = aside(directory, "again")
+    new = temporary_path(directory, "again")
     takeover = Takeover(directory, keep_finished)
     write_run(plan, new, old.tag, takeover, functions, backend.scheduler(before))
     try:
         content = planfile.read(str(new))
-        found = verdicts(new, content, takeover.matches)
+        reuse = decisions(new, content, takeover.matches)
         if _is_done(old) and is_as_before(directory, new):
-            _tell(f"run {old.tag!r} is done already, and nothing of it changed")
+            _print(f"run {old.tag!r} is done already, and nothing changed")
             _deliver_again(old)
             return
-        _say(found)
+        _report(reuse)
         _mark(new)
         put_in_place(new, directory, lambda: RunDirectory(directory).submit(backend, before))
     finally:
@@ -219,7 +221,7 @@ def _start_again(
 
 
 def _deliver_again(run: RunDirectory) -> None:
-    """Put files that a finished run returned where the user wants them, if they are not there."""
+    """Deliver files that a finished run returned again if they are missing there."""
     path = str(run.path)
     for node in run.plan["nodes"]:
         if not node["delivers"]:
@@ -228,12 +230,12 @@ def _deliver_again(run: RunDirectory) -> None:
             put = delivery.deliver_again(path, node, progress.examine(path, node))
         except OSError as error:
             raise DirectoryError(
-                f"run {run.tag!r} is done, but files that {node['name']!r} returned are not where "
-                f"they are wanted any more, and cannot be put there again: {error}"
+                f"run {run.tag!r} is done, but files that {node['name']!r} returned are missing "
+                f"at their destination, and cannot be put there again: {error}"
             ) from error
         if put:
             more = f" and {counted(len(put) - 1, 'other file')}" if len(put) > 1 else ""
-            _tell(f"{node['name']}: put again, as the run has it: {put[0]}{more}")
+            _print(f"{node['name']}: put back from the run: {put[0]}{more}")
 
 
 def _is_done(run: RunDirectory) -> bool:
@@ -244,26 +246,28 @@ def _is_done(run: RunDirectory) -> bool:
 
 
 def put_in_place(new: Path, directory: Path, submit: Callable[[], None]) -> None:
-    """Put a run directory in the place of an old one and submit it; if that fails, undo it."""
+    """Replace a run directory by a new one and submit it; if that fails, undo it."""
     os.sync()
     swap(new, directory)
     try:
-        with alone(directory):
+        with locked(directory):
             submit()
     except BaseException:
         swap_back(directory)
         raise
 
 
-def compare(old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()) -> list[Verdict]:
-    """Return what `start_again` would take over, and why not the rest; nothing is changed."""
-    with alone(old.path):
+def compare(
+    old: RunDirectory, plan: Plan, keep_finished: Collection[str] = ()
+) -> list[ReuseDecision]:
+    """Return what `restart` would reuse, and why not the rest, without changing anything."""
+    with locked(old.path):
         old.require_ended("compared")
-        new = aside(old.path, "compared")
+        new = temporary_path(old.path, "compared")
         takeover = Takeover(old.path, keep_finished)
         write_run(plan, new, old.tag, takeover)
         try:
-            return verdicts(new, planfile.read(str(new)), takeover.matches)
+            return decisions(new, planfile.read(str(new)), takeover.matches)
         finally:
             remove_quietly(new)
 
@@ -274,11 +278,11 @@ def _mark(run: Path) -> None:
         cache.mark(run, identity)
 
 
-def _say(found: list[Verdict], only_reused: bool = False) -> None:
-    for verdict in found:
-        if not only_reused or verdict.what.startswith("reuse"):
-            _tell(str(verdict))
+def _report(reuse: list[ReuseDecision], only_reused: bool = False) -> None:
+    for decision in reuse:
+        if not only_reused or decision.what.startswith("reuse"):
+            _print(str(decision))
 
 
-def _tell(text: str) -> None:
+def _print(text: str) -> None:
     say(f"htdag: {text}")

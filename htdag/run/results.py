@@ -22,7 +22,7 @@ from htdag.stages import Stage
 
 
 class Results:
-    """The values that a run has made."""
+    """The part of a run that reads its values."""
 
     def __init__(self, run: RunDirectory, errors: Errors, waiter: Waiter) -> None:
         self._run = run
@@ -32,7 +32,7 @@ class Results:
     def result(
         self, target: str | Stage | None = None, timeout: float | timedelta | None = 0
     ) -> Any:
-        """Return the result of a target, or of all."""
+        """Return the result of a target, or of all targets."""
         if target is None and len(self._run.targets) > 1:
             if timeout is None:
                 return {name: self.result(name, None) for name in self._run.targets}
@@ -80,7 +80,7 @@ class Results:
     def _item(
         self, frame: Any, name: str, sources: outcomes.Sources, where: str, errors: str
     ) -> Iterator[Item]:
-        """Yield an item; what cannot be unpickled here counts as one that failed."""
+        """Yield an item; one that cannot be unpickled here counts as failed."""
         try:
             value = outcomes.load_value(frame, self._run.path, name)
         except ValueUnreadable as error:
@@ -98,14 +98,14 @@ class Results:
         timeout: float | timedelta | None = None,
         errors: str = "raise",
     ) -> Iterator[Item]:
-        """Iterate over the items of a target as the jobs that make them end."""
+        """Iterate over the items of a target as jobs complete them."""
         _check_errors(errors)
         return self._as_completed(self._run.target(target), timeout, errors)
 
     def get(
         self, target: str | Stage, key: str | int, timeout: float | timedelta | None = 0
     ) -> Any:
-        """Return the value of one item, also while others are under way."""
+        """Return the value of one item, even while others are being computed."""
         name, wanted = self._run.target(target), str(key)
         try:
             for item in self._as_completed(name, timeout, "raise"):
@@ -121,23 +121,25 @@ class Results:
     ) -> Iterator[Item]:
         sources, where = self._origin(name)
         node = outcomes.writer_of(self._run.plan, name)
-        given: set[int] = set()
+        yielded: set[int] = set()
         for _ in poll_intervals(timeout):
             status = self._waiter.status()
             ended = status.state.ended
             states = list(progress.examine(str(self._run.path), node))
-            # At the end also what failed items left of chunks.
+            # When the run has ended, incomplete chunks have values, too.
             fresh = [
-                state for state in states if state.number not in given and (state.complete or ended)
+                state
+                for state in states
+                if state.number not in yielded and (state.complete or ended)
             ]
             for state in fresh:
-                given.add(state.number)
+                yielded.add(state.number)
                 attempts = [attempt.number for attempt in state.attempts]
                 for frame in outcomes.chunk_frames(
                     self._run.path, self._run.plan, name, state.number, attempts
                 ):
                     yield from self._item(frame, name, sources, where, errors)
-            complete = len(given) == inputs.chunks(str(self._run.path), node)
+            complete = len(yielded) == inputs.chunks(str(self._run.path), node)
             if status.state is RunState.DONE or (complete and all(s.complete for s in states)):
                 return
             if ended:
@@ -148,9 +150,8 @@ class Results:
                 return
             if status.state is RunState.HELD and not fresh:
                 raise RunHeld(held_text(status))
-        raise NotDone(
-            f"run {self._run.tag!r} is {status.state.value}: {name!r} is not complete yet"
-        )
+        run_state = self._waiter.status().state.value
+        raise NotDone(f"run {self._run.tag!r} is {run_state}: {name!r} is not complete yet")
 
     def _failed_items(self, sources: outcomes.Sources) -> Iterator[Item]:
         for error in self._errors.errors():

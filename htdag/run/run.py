@@ -1,4 +1,4 @@
-"""A run: wait for it, look at it, take its results, go on with it."""
+"""The class `Run`: wait for a run, inspect it, get its results, resume it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
 from htdag.run.control import Control
 from htdag.run.damage import translates
-from htdag.run.debug import Debugging
 from htdag.run.directory import RunDirectory
-from htdag.run.edit import Editing
+from htdag.run.edit import Editor
 from htdag.run.errors import Errors
 from htdag.run.items import ItemStates
 from htdag.run.jobs import JobControl
 from htdag.run.manage import Manager
 from htdag.run.output import Output
-from htdag.run.replay import Replay
+from htdag.run.replay import Debugger, Replay
 from htdag.run.rerun import Rerun
 from htdag.run.results import Results
 from htdag.run.wait import Waiter
@@ -41,27 +40,27 @@ if TYPE_CHECKING:
 class Run:
     """One execution of a pipeline.
 
-    Made by `Pipeline.submit`, `load` and `runs`. All that a run is lies in its directory, so any
-    process of the same user can look at it, and several may at once.
+    `Pipeline.submit`, `load` and `runs` return it. All of a run is in its directory, so any process
+    of the same user can use it, and several can do so at once.
     """
 
     def __init__(self, path: Path) -> None:
         self.directory = directory = RunDirectory(path)
         self._control = Control(directory)
         self._rerun = Rerun(directory, self._control)
-        self._editing = Editing(directory)
+        self._editing = Editor(directory)
         self._jobs = JobControl(directory, self._control, self._editing)
         self._items = ItemStates(directory, self._jobs)
         self._errors = Errors(directory)
         self._waiter = Waiter(directory, self._errors)
         self._results = Results(directory, self._errors, self._waiter)
-        self._debugging = Debugging(directory)
+        self._debugging = Debugger(directory)
         self._output = Output(directory)
         self._manager = Manager(directory)
 
     @property
     def tag(self) -> str:
-        """The run's name."""
+        """The tag of the run."""
         return self.directory.tag
 
     @property
@@ -76,62 +75,62 @@ class Run:
 
     @property
     def created(self) -> datetime:
-        """When the run was made, in local time."""
+        """The time when the run was made, in local time."""
         return self.directory.created
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the stages whose results were asked for."""
+        """The names of the target stages, whose results are kept."""
         return self.directory.targets
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The names of all stages, those that loops repeat too; sources are among them."""
+        """The names of all stages, including sources and the stages that loops repeat."""
         return self.directory.stages
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of the DAGMan nodes that have jobs, the FINAL one included."""
+        """The names of the DAGMan nodes that have jobs, including the FINAL node."""
         return self.directory.nodes
 
     @property
     def script(self) -> ScriptEntry | None:
-        """How the script that made it was started; None for a notebook or the like.
+        """The command that started the script of the run; None for a notebook or a session.
 
-        ``file``, ``module`` (of ``python -m``, else None), ``arguments``, ``python`` (the program)
-        and ``folder`` (the current one).
+        It has the keys ``file``, ``module`` (of ``python -m``, else None), ``arguments``,
+        ``python`` (the program) and ``folder`` (the working directory).
         """
         return self.directory.script
 
     @property
     def backend_name(self) -> str:
-        """Where it runs: ``"condor"`` or ``"local"``."""
+        """The name of its backend: ``"condor"`` or ``"local"``."""
         return self.directory.backend_name
 
     @property
     def state(self) -> RunState:
-        """The state of the run as a whole, read anew."""
+        """The current state of the run as a whole."""
         return self.directory.state
 
     def status(self, ask: bool = False) -> Status:
-        """Return counts by stage and by the state of items.
+        """Return counts of items by stage and state.
 
         Parameters
         ----------
         ask : bool
-            Ask the schedd which jobs it has, for where the event log is behind, or lost something.
-            By default the run's files alone tell, and the schedd is asked now and then whether the
-            run as a whole is still there.
+            Ask the schedd which jobs it has, in case the event log is late or incomplete. By
+            default the counts are from the run's files alone, and the schedd is only asked now and
+            then whether the run as a whole still exists.
 
         Returns
         -------
         Status
-            Printing it gives a line a stage; ``status["name"]`` is one stage's counts.
+            Printing it shows a line per stage; ``status["name"]`` has the counts of one stage.
 
         Raises
         ------
         BackendError
-            If the schedd was to be asked, and does not answer.
+            If `ask` is true and the schedd does not answer.
 
         Examples
         --------
@@ -155,17 +154,17 @@ class Run:
         Parameters
         ----------
         timeout : float (seconds) or timedelta, optional
-            None waits for ever; 0 or less only looks.
+            How long to wait; None: forever; 0 or less: only check.
         progress : bool, optional
-            Show the progress: a live display in a terminal, HTML in a notebook, else a line now
-            and then on stderr. None: in a terminal and a notebook only.
+            Show the progress: a live display in a terminal, HTML in a notebook, or else a line now
+            and then on stderr. None: only in a terminal or notebook.
         errors_ok : bool
-            Return also where it ended and not all of it succeeded; `state` tells.
+            Return even if not all of the run succeeded; then `state` shows it.
         holds_ok : bool
-            Go on waiting while jobs are on hold and nothing else is under way.
+            Keep waiting while jobs are on hold and no other job is running.
         until : {"end", "first error"}
-            ``"first error"``: raise `RunFailed` as soon as a job tells of an item that failed; the
-            run itself goes on.
+            ``"first error"``: raise `RunFailed` as soon as a job reports a failed item; the run
+            itself goes on.
 
         Returns
         -------
@@ -175,9 +174,9 @@ class Run:
         Raises
         ------
         RunFailed
-            If it ended and not all of it succeeded, unless `errors_ok`; or at the first error.
+            If it ended but not all of it succeeded, unless `errors_ok`; or at the first error.
         RunHeld
-            If jobs are on hold and nothing else is under way, unless `holds_ok`.
+            If jobs are on hold and no other job is running, unless `holds_ok`.
         TimeoutError
             If it has not ended in time.
 
@@ -197,32 +196,32 @@ class Run:
     def result(
         self, target: str | Stage | None = None, timeout: float | timedelta | None = 0
     ) -> Any:
-        """Return the result of a target, or of all.
+        """Return the result of a target, or of all targets.
 
         Parameters
         ----------
         target : str or Stage, optional
             A target, or another stage whose values are on disk; by default all targets.
         timeout : float (seconds), timedelta or None
-            How long to wait for it; by default not at all, None for ever.
+            How long to wait; by default not at all; None: forever.
 
         Returns
         -------
         object
-            The value of a reduce, else the list of the stage's items, in order. Without a `target`,
-            where the run has several, a dict of them by name, as `Pipeline.run` returns it.
+            The value of a reduce, or the list of the stage's items, in order. If the run has
+            several targets and none is given, a dict of all by name, as `Pipeline.run` returns it.
 
         Raises
         ------
         TimeoutError
-            If the result is not there in time.
+            If the result is not complete in time.
         RunFailed
             If the run ended without it.
 
         Warns
         -----
         ItemsMissing
-            If items that failed were let go on the way to it (``on_error="skip"``).
+            If the result lacks items that failed and were skipped (``on_error="skip"``).
 
         Examples
         --------
@@ -239,16 +238,16 @@ class Run:
         Parameters
         ----------
         target : str or Stage, optional
-            A target, or another stage whose values are on disk; not needed where there is only one
+            A target, or another stage whose values are on disk; optional if there is only one
             target.
         errors : {"raise", "skip", "return"}
-            What to do about items that failed: raise `RunFailed` before the first item, pass over
-            them, or yield an `Item` whose value is the `ItemError`, after the others.
+            What to do about failed items: raise `RunFailed` before the first item, skip them, or
+            yield, after the others, an `Item` for each whose value is the `ItemError`.
 
         Yields
         ------
         Item
-            ``key``, ``value`` and ``source``, the source item that it came from.
+            With the attributes ``key``, ``value``, and ``source``: the source item that it is from.
 
         Raises
         ------
@@ -274,19 +273,18 @@ class Run:
         timeout: float | timedelta | None = None,
         errors: str = "raise",
     ) -> Iterator[Item]:
-        """Iterate over the items of a target as the jobs that make them end.
+        """Iterate over the items of a target as jobs complete them.
 
         Parameters
         ----------
         target : str or Stage, optional
-            A target, or another stage whose values are on disk; not needed where there is only one
+            A target, or another stage whose values are on disk; optional if there is only one
             target.
         timeout : float (seconds) or timedelta, optional
-            How long to wait for all of them together; by default for ever.
+            How long to wait for all items together; by default forever.
         errors : {"raise", "skip", "return"}
-            What to do when the run has ended and items are lacking, after the last one that there
-            is: raise `RunFailed`, end, or yield an `Item` for each error, whose value is the
-            `ItemError`.
+            What to do, after the last item, if the run has ended and items are missing: raise
+            `RunFailed`, stop, or yield an `Item` for each error whose value is the `ItemError`.
 
         Yields
         ------
@@ -296,9 +294,9 @@ class Run:
         Raises
         ------
         RunFailed, RunHeld
-            After the last item that there is, if the run does not give all of them.
+            After the last item, if the run does not produce all of them.
         TimeoutError
-            If they are not all there in time.
+            If not all items are complete in time.
 
         Examples
         --------
@@ -310,7 +308,7 @@ class Run:
     def get(
         self, target: str | Stage, key: str | int, timeout: float | timedelta | None = 0
     ) -> Any:
-        """Return the value of one item, also while others are under way.
+        """Return the value of one item, even while others are being computed.
 
         Parameters
         ----------
@@ -319,16 +317,17 @@ class Run:
         key : str or int
             The key of the item.
         timeout : float (seconds), timedelta or None
-            How long to wait for it; by default not at all, None for ever.
+            How long to wait; by default not at all; None: forever.
 
         Returns
         -------
         object
+            The value.
 
         Raises
         ------
         TimeoutError
-            If the item is not there in time.
+            If the item is not complete in time.
         RunFailed
             If the run ended without it.
         UsageError
@@ -345,24 +344,23 @@ class Run:
     ) -> list[ItemState]:
         """Return the state of each item of a stage.
 
-        What is done and what failed comes from the records of jobs that have ended, the rest from
-        the jobs that wait or run. Where the file system is shared, items that a running job has
-        finished are done already.
+        Done and failed items come from the records of ended jobs, other states from the jobs that
+        wait or run. On a shared file system, items that a running job has finished count as done.
 
         Parameters
         ----------
         stage : str
-            The stage. Its items are those that its DAGMan node takes, so stages that share a node
-            share them.
+            The stage. Its items are those that its DAGMan node reads, so stages that share a node
+            have the same items.
         ask : bool
-            Ask the schedd too. By default files alone tell.
+            Ask the schedd, too. By default only files are read.
         round : int, optional
-            For a stage in a loop, the round; by default the present one.
+            For a stage in a loop, the round; by default the current one.
 
         Returns
         -------
         list of ItemState
-            In the order of items, without those that are not known yet since stages before have to
+            In the order of items, without those that are unknown because earlier stages have yet to
             make them.
 
         Raises
@@ -370,7 +368,7 @@ class Run:
         UsageError
             If there is no such stage, or it is a source.
         BackendError
-            If the schedd was to be asked, and does not answer.
+            If `ask` is true and the schedd does not answer.
 
         Examples
         --------
@@ -380,7 +378,7 @@ class Run:
         return self._items.item_states(stage, ask=ask, round=round)
 
     def usage(self, stage: str | None = None) -> list[JobUsage]:
-        """Return what the jobs that have ended have used: time, memory, disk.
+        """Return the time, memory and disk that ended jobs have used.
 
         With ``chunk_size=1`` each of them had one item.
 
@@ -392,8 +390,8 @@ class Run:
         Returns
         -------
         list of JobUsage
-            In the order of the plan; jobs that were killed could not tell. Of a loop those of all
-            of its rounds.
+            In the order of the plan, without jobs that were killed; for a loop, the jobs of all
+            rounds.
 
         Examples
         --------
@@ -403,35 +401,35 @@ class Run:
         return self._items.usage(stage)
 
     def errors(self, stage: str | Stage | None = None) -> list[ItemError]:
-        """Return what failed, in the order of the pipeline.
+        """Return the errors, in the order of the pipeline.
 
         Parameters
         ----------
         stage : str or Stage, optional
-            Only the errors of this stage; of a loop, those of all stages in it.
+            Only the errors of this stage; for a loop, those of all its stages.
 
         Returns
         -------
         list of ItemError
-            The errors of the last attempt of each job; [] where nothing failed.
+            The errors of the last attempt of each job; [] if nothing failed.
         """
         return self._errors.errors(stage)
 
     def error_groups(self, stage: str | Stage | None = None) -> list[ErrorGroup]:
-        """Return what failed, and what is on hold, in groups of one cause each.
+        """Return the errors and held jobs, grouped by cause.
 
-        Errors with the same traceback whose messages differ in numbers, names and paths only are
-        one group.
+        Errors with the same traceback form one group if their messages differ only in numbers,
+        quoted names and paths.
 
         Parameters
         ----------
         stage : str or Stage, optional
-            Only what happened in this stage.
+            Only the groups of this stage.
 
         Returns
         -------
         list of ErrorGroup
-            First those by which most other work is lost; [] where nothing failed.
+            The groups, those with the greatest loss of other work first; [] if nothing failed.
 
         Examples
         --------
@@ -442,21 +440,21 @@ class Run:
         return self._errors.error_groups(stage)
 
     def missing(self, target: str | Stage | None = None) -> list[MissingItem]:
-        """Return the items that a result lacks: those that failed and were let go.
+        """Return the items that a result lacks because they failed and were skipped.
 
-        With ``on_error="skip"`` a run goes on without items that failed. This lists them for all
-        stages that the target depends on, also where the target is one value, as of a reduce. Of a
-        run that has failed it lists all of its failed items in these stages.
+        With ``on_error="skip"``, a run goes on without failed items. This lists them for all stages
+        that the target depends on, even if the target is a single value, as from a reduce. For a
+        run that has failed, it lists all failed items in these stages.
 
         Parameters
         ----------
         target : str or Stage, optional
-            The name of a target; not needed where there is only one.
+            The name of a target; optional if there is only one.
 
         Returns
         -------
         list of MissingItem
-            [] where the result is of all items.
+            The items; [] if the result is complete.
 
         Examples
         --------
@@ -466,12 +464,12 @@ class Run:
         return self._errors.missing(target)
 
     def final(self) -> list[FinalCall]:
-        """Return how the functions of `Pipeline.on_success` and `on_failure` went.
+        """Return the calls of the functions of `Pipeline.on_success` and `on_failure`.
 
         Returns
         -------
         list of FinalCall
-            The oldest first; [] where none was called. After a `resume` they are called again.
+            The calls, oldest first; [] if there were none. After a `resume` they are called again.
         """
         return self._errors.final()
 
@@ -484,36 +482,37 @@ class Run:
         step: bool = False,
         round: int | None = None,
     ) -> Replay:
-        """Do an item again in this process, with its true input and function.
+        """Repeat an item in this process, with its true input and function.
 
-        It flows through the stages before this one that share its node, too. The run's files stay
-        as they are, and the current directory is a scratch directory meanwhile. Side effects of
-        the functions are real.
+        The item passes through earlier stages of the same node, too. The run's files stay as they
+        are; meanwhile the working directory is a scratch directory. Side effects of the functions
+        are real.
 
         Parameters
         ----------
         stage : str
             The stage.
         key : str or int
-            The item's key, as `errors` and `items` tell it.
+            The item's key, as in `errors` and `items`.
         pdb : bool, optional
-            Open Python's debugger where the function raised. None: if stdin is a terminal.
+            Open Python's debugger where the function raised an exception. None: if stdin is a
+            terminal.
         step : bool
-            Open the debugger where the stage's function begins.
+            Open the debugger at the start of the stage's function.
         round : int, optional
             For a stage in a loop, the round; by default the last one.
 
         Returns
         -------
         Replay
-            What each stage was given and returned, and what was raised.
+            The item, the value that each stage returned, and the exception if there was one.
 
         Raises
         ------
         UsageError
             If there is no such stage or item.
         TimeoutError
-            If what the item is made of is not there yet.
+            If the input of the item does not exist yet.
 
         Examples
         --------
@@ -525,31 +524,30 @@ class Run:
         return self._debugging.debug(stage, key, pdb=pdb, step=step, round=round)
 
     def stdout(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
-        """Return what an item has printed while a job of a stage worked on it.
+        """Return the standard output of an item in a stage.
 
-        Stages that are fused share their output. While its job is running, this is what it has
-        printed so far; on HTCondor without a shared file system that is fetched from the execute
-        point.
+        Fused stages share their output. While the job is running, this is the output so far; on
+        HTCondor without a shared file system, it is fetched from the execute point.
 
         Parameters
         ----------
         stage : str
             The stage.
         key : str or int, optional
-            The item's key. None: all that the jobs of the stage have printed, in their order.
+            The item's key. None: the output of all jobs of the stage, in their order.
         round : int, optional
             For a stage in a loop, the round; by default the last one in which the stage ran.
 
         Returns
         -------
         str
-            Of the last attempt at the item. Of a running job, what it has printed since its last
-            item that is finished counts for each of those after it: nobody knows better yet.
+            The output of the last attempt at the item. The output of a running job since its last
+            finished item counts for each later item, since it cannot be assigned yet.
 
         Raises
         ------
         TimeoutError
-            If no job has begun with it.
+            If no job has started the item yet.
         UsageError
             If there is no such stage or item.
 
@@ -560,9 +558,9 @@ class Run:
         return self._output.stdout(stage, key, round)
 
     def stderr(self, stage: str, key: str | int | None = None, round: int | None = None) -> str:
-        """Return what an item has written to standard error, such as the output of logging.
+        """Return the standard error of an item in a stage, such as the output of logging.
 
-        For an item that failed its traceback follows.
+        If the item failed, its traceback follows.
 
         Parameters
         ----------
@@ -572,12 +570,12 @@ class Run:
         Returns
         -------
         str
-            As of `stdout`.
+            As for `stdout`.
 
         Raises
         ------
         TimeoutError, UsageError
-            As of `stdout`.
+            As for `stdout`.
 
         Examples
         --------
@@ -586,16 +584,16 @@ class Run:
         return self._output.stderr(stage, key, round)
 
     def why(self) -> list[Reason]:
-        """Say why the run does not go on, or not faster, and what to do about it.
+        """Return why the run does not progress, or not faster, and what to do.
 
-        It asks the schedd and the pool's collector: why jobs are on hold, which requests no slot
-        can meet, whose turn it is, which nodes wait for others. Where they do not answer, the
-        run's own files tell what they can.
+        Reasons are, for example, jobs on hold, requests that no slot can meet, users with a better
+        priority, and nodes that wait for others. They come from the schedd and the pool's collector
+        or, if these do not answer, from the run's files.
 
         Returns
         -------
         list of Reason
-            [] where all that can run is running.
+            The reasons; [] if all that can run is running.
 
         Examples
         --------
@@ -612,18 +610,18 @@ class Run:
         stage : str, optional
             Only the jobs of this stage, or DAGMan node.
         ask : bool
-            Ask the schedd too. By default the event log alone tells. Where the two differ, what
-            is newer counts: jobs that the schedd does not have any more are left out.
+            Ask the schedd, too. By default only the event log is read. If the two differ, the newer
+            information counts: jobs that the schedd no longer has are omitted.
 
         Returns
         -------
         list of JobState
-            [] where nothing is in the queue.
+            The jobs; [] if none are in the queue.
 
         Raises
         ------
         BackendError
-            If the schedd was to be asked, and does not answer.
+            If `ask` is true and the schedd does not answer.
 
         Examples
         --------
@@ -633,37 +631,37 @@ class Run:
         return self._jobs.jobs(stage, ask)
 
     def hold(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
-        """Put jobs on hold: those that run end, and none begins until `release`.
+        """Put jobs on hold: running ones end, and none starts until `release`.
 
-        Held jobs begin anew when they are released, each with all items of its attempt. Without
-        keys that holds for jobs that are not in the queue yet, too: they come on hold.
+        When held jobs are released, they start again with all items of their attempt. Without
+        `keys`, jobs that are not in the queue yet are submitted on hold, too.
 
         Parameters
         ----------
         stage : str, optional
             Only the jobs of this stage, or DAGMan node.
         keys : iterable of str, optional
-            Only the jobs with these items of the stage; the other items in them wait too.
+            Only the jobs with these items of the stage; other items of these jobs wait, too.
 
         Returns
         -------
         int
-            How many jobs in the queue are held now that were not.
+            How many jobs in the queue were put on hold.
 
         Raises
         ------
         RunEnded
             If the run has ended.
         UsageError
-            If it runs on this machine, where `pause` does what can be done.
+            If it runs on this machine; use `pause` there.
         """
         return self._jobs.hold(stage, keys)
 
     def release(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
         """Release held jobs, whoever held them.
 
-        For the whole run this also takes back `halt`; and where the run has ended because it was
-        halted, it is resumed.
+        For the whole run, this also undoes `halt`; if the run has ended because it was halted, it
+        is resumed.
 
         Parameters
         ----------
@@ -678,15 +676,15 @@ class Run:
         Raises
         ------
         RunEnded
-            If the run has ended otherwise.
+            If the run has ended for another reason.
         """
         return self._jobs.release(stage, keys)
 
     def pause(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
-        """Suspend jobs that run, with all that they have in memory; `continue_` lets them go on.
+        """Suspend running jobs, with all that they have in memory, until `continue_`.
 
-        Their slots stay taken. HTCondor's word for it is suspend. There, jobs that wait, and
-        without keys those that are not in the queue yet, are kept from beginning until then.
+        They keep their slots. HTCondor calls this suspend. On HTCondor, waiting jobs do not start
+        until then, either, nor (without `keys`) do jobs that are not in the queue yet.
 
         Parameters
         ----------
@@ -696,7 +694,7 @@ class Run:
         Returns
         -------
         int
-            How many jobs in the queue are paused now that were not.
+            How many jobs in the queue were paused.
 
         Raises
         ------
@@ -706,21 +704,21 @@ class Run:
         return self._jobs.pause(stage, keys)
 
     def continue_(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
-        """Let jobs go on that are paused (suspended); the arguments are those of `pause`."""
+        """Continue paused (suspended) jobs; the arguments are those of `pause`."""
         return self._jobs.continue_(stage, keys)
 
     def vacate(self, stage: str | None = None, keys: Iterable[str] | None = None) -> int:
-        """End jobs that run, and let them begin anew elsewhere; this counts as no attempt.
+        """End running jobs, and let them start again; this does not count as an attempt.
 
         Parameters
         ----------
         stage, keys
-            As for `hold`; jobs that do not run yet have nothing to end.
+            As for `hold`; only running jobs are affected.
 
         Returns
         -------
         int
-            How many jobs have to begin anew.
+            How many jobs have to start again.
 
         Raises
         ------
@@ -732,10 +730,10 @@ class Run:
         return self._jobs.vacate(stage, keys)
 
     def halt(self) -> None:
-        """Let no further nodes begin. Jobs that are in the queue go on to their end.
+        """Start no further nodes. Jobs that are in the queue run to their end.
 
-        If all of them have ended before `unhalt`, the run ends too, as DAGMan does then: its state
-        is ``stopped``, and `unhalt` or `resume` goes on.
+        If all of them have ended before `unhalt`, the run ends, too, as DAGMan does then: its state
+        is ``stopped``, and `unhalt` or `resume` continues it.
 
         Raises
         ------
@@ -745,24 +743,24 @@ class Run:
         self._jobs.halt()
 
     def unhalt(self) -> None:
-        """Take back `halt`: further nodes may begin. A run that has ended meanwhile is resumed.
+        """Undo `halt`, so that further nodes start. A run that has ended meanwhile is resumed.
 
         Raises
         ------
         RunEnded
-            If the run has ended otherwise.
+            If the run has ended for another reason.
         """
         self._jobs.unhalt()
 
     def priority(self, number: int, stage: str | None = None) -> int:
-        """Give jobs another priority among all your jobs: higher ones start first.
+        """Change the priority of jobs among all your jobs; higher ones start first.
 
-        It is kept for later attempts and for `resume`.
+        The priority also applies to later attempts and to `resume`.
 
         Parameters
         ----------
         number : int
-            HTCondor's job priority; 0 is what jobs have that were given none.
+            HTCondor's job priority; the default of jobs is 0.
         stage : str, optional
             Only the jobs of this stage, or DAGMan node.
 
@@ -783,11 +781,11 @@ class Run:
         attributes: Mapping[str, Any] | None = None,
         transfer_files: bool = False,
     ) -> int:
-        """Change what the jobs of a stage ask for.
+        """Change the requests of the jobs of a stage.
 
-        It holds for jobs that wait, that are on hold or are not in the queue yet, for later
-        attempts and for `resume`. Jobs that run go on as they are; if they have to begin anew, it
-        holds for them too. Held jobs stay on hold until `release`.
+        The change applies to jobs that wait, are on hold or are not in the queue yet, to later
+        attempts, and to `resume`. Running jobs stay as they are, but if they have to start again,
+        it applies to them, too. Held jobs stay on hold until `release`.
 
         Parameters
         ----------
@@ -798,13 +796,13 @@ class Run:
         request_disk : str or int, optional
             Such as ``"20GB"``, or a number of KB.
         time : str, float (seconds) or timedelta, optional
-            How long a job may run before HTCondor puts it on hold, such as ``"2h"``; as the option
-            `allowed_job_duration` takes it.
+            How long a job may run before HTCondor puts it on hold, such as ``"2h"``, in the form of
+            the option `allowed_job_duration`.
         attributes : mapping, optional
-            Any other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Texts are
-            expressions of HTCondor's.
+            Other attributes of the jobs' ads, such as ``{"RequestCpus": 4}``. Strings are ClassAd
+            expressions.
         transfer_files : bool
-            Have files transferred also where the file system seems to be shared.
+            Transfer files even if the file system seems to be shared.
 
         Returns
         -------
@@ -814,11 +812,11 @@ class Run:
         Raises
         ------
         OptionError
-            If a value cannot be one.
+            If a value is not valid.
         UsageError
-            If nothing is to be changed, or the run is on this machine.
+            If there is nothing to change, or the run is on this machine.
         BackendError
-            If HTCondor refuses; then nothing is changed.
+            If HTCondor refuses the change; then nothing is changed.
 
         Examples
         --------
@@ -837,22 +835,22 @@ class Run:
         )
 
     def resume(self) -> Run:
-        """Go on with a run that failed, was removed or was killed, from what is there.
+        """Continue a run that failed, was removed or was killed.
 
-        Items that have succeeded are not computed again; damaged outcome files are found and
-        theirs are. On HTCondor this goes through a rescue DAG.
+        Finished items are not computed again, unless their files are damaged. On HTCondor this uses
+        a rescue DAG.
 
         Returns
         -------
         Run
-            The run itself, under way again.
+            The run itself, running again.
 
         Raises
         ------
         RunActive
-            If it has not ended, or another process is about to go on with it.
+            If it has not ended, or another process is about to resume it.
         UsageError
-            If it runs on this machine, and this Python is of another minor version than its own.
+            If it runs on this machine, and its Python has another minor version than this one.
         BackendError
             If HTCondor refuses it.
 
@@ -871,26 +869,26 @@ class Run:
         *,
         errors: bool = False,
     ) -> Run:
-        """Compute all of a run again, or a part of it, with the same functions and items.
+        """Compute a run again, or a part of it, with the same functions and items.
 
-        What the run has stays until the new run is there, and what it was made from is kept in its
-        directory, in ``replaced``, until it is done.
+        The old results stay until the new run has been written, and then in the folder ``replaced``
+        of its directory until it is done.
 
         Parameters
         ----------
         stage : str, optional
-            Only this stage, with those that share its jobs, and all that depends on it.
+            Only this stage, those that share its jobs, and all that depend on it.
         keys : iterable of str or int, optional
-            Only the items with these keys, of `stage` or, without one, of all stages that have such
-            items. Later stages compute again what comes out otherwise than before.
+            Only the items with these keys, of `stage` or else of all stages with such items. Later
+            stages recompute the items whose inputs change.
         errors : bool
-            Only the items that failed, also those that ``on_error="skip"`` let go; later stages as
+            Only the failed items, including those that ``on_error="skip"`` skipped; later stages as
             for `keys`.
 
         Returns
         -------
         Run
-            The run itself, under way again.
+            The run itself, running again.
 
         Raises
         ------
@@ -909,7 +907,7 @@ class Run:
         return self
 
     def remove(self, force: bool = False) -> None:
-        """End the run; what is done stays, and `resume` can go on.
+        """End the run; finished items are kept, and `resume` can continue it.
 
         Parameters
         ----------
@@ -930,7 +928,7 @@ class Run:
         self._control.remove(force)
 
     def interrupted(self) -> None:
-        """Do what Ctrl-C means for a run that was started by `Pipeline.run`, and say so."""
+        """Handle Ctrl-C in `Pipeline.run`: stop a local run, leave others alone, and say so."""
         self._control.interrupted()
 
     def retag(self, tag: str) -> Run:
@@ -939,7 +937,7 @@ class Run:
         Parameters
         ----------
         tag : str
-            The new one.
+            The new tag.
 
         Returns
         -------
@@ -949,9 +947,9 @@ class Run:
         Raises
         ------
         StageNameError
-            If there is such a run already, or it cannot be a tag.
+            If another run has this tag, or it is not a valid tag.
         RunActive
-            If it has not ended: DAGMan works in its directory, whose name must stay.
+            If it has not ended: DAGMan works in its directory, so that must keep its name.
 
         Examples
         --------
@@ -964,13 +962,13 @@ class Run:
     def export(self, path: str | os.PathLike[str]) -> Path:
         """Write the whole run to one file, for `htdag.import_run` elsewhere.
 
-        The user's files that it reads (items of `htdag.files`) are in it too.
+        The file includes the user's files that the run reads (items of `htdag.files`).
 
         Parameters
         ----------
         path : str or os.PathLike
-            The file; its name ends with ``.tar``, ``.tar.gz`` or ``.tar.xz``. One that is there is
-            replaced once the new one is whole.
+            The file; its name ends with ``.tar``, ``.tar.gz`` or ``.tar.xz``. An existing file is
+            replaced when the new one is complete.
 
         Returns
         -------
@@ -982,7 +980,7 @@ class Run:
         RunActive
             If the run has not ended.
         UsageError
-            If the name ends otherwise.
+            If the name has another suffix.
 
         Examples
         --------
@@ -1008,12 +1006,12 @@ class Run:
         self._manager.delete()
 
     def size(self) -> int:
-        """Tell how much of the disk its directory occupies, without what links lead to.
+        """Return how much disk space its directory occupies, without the targets of links.
 
         Returns
         -------
         int
-            Bytes.
+            The size in bytes.
 
         Examples
         --------
@@ -1025,14 +1023,14 @@ class Run:
 
     @property
     def transient(self) -> bool:
-        """Whether its tag was made up by htdag; a run that was given one, or got one, is kept."""
+        """Whether htdag made up its tag, so that `htdag.clean` deletes it by default."""
         return self._manager.transient
 
     @property
     def changed(self) -> datetime:
-        """When anything was last written to its directory itself, in local time.
+        """The time of the last change in the run's directory itself, in local time.
 
-        Of a run that has ended, that is about when it ended.
+        For a run that has ended, this is about when it ended.
         """
         return self._manager.changed
 

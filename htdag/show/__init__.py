@@ -1,1 +1,1 @@
-"""Text, tables, diagrams and live displays; nothing below imports it at its top."""
+"""Text, tables, diagrams and live displays; imported only where something is shown."""

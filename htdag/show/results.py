@@ -16,8 +16,8 @@ def value_lines(value: Any) -> list[str]:
     Parameters
     ----------
     value : object
-        The result: of a list each item gets a line, a str stays as it is, anything else is shown
-        as Python shows it.
+        The result. Each item of a list gets a line, a str stays as it is, and anything else is
+        shown as Python shows it.
     """
     if isinstance(value, str):
         return [value]
@@ -27,12 +27,12 @@ def value_lines(value: Any) -> list[str]:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON; numpy's arrays and numbers and paths are such that JSON can hold.
+    """Return a value as JSON; numpy arrays and numbers become lists and numbers, paths strings.
 
     Raises
     ------
     HtdagError
-        If JSON cannot hold it.
+        If JSON cannot represent it.
     """
     try:
         return json.dumps(value, indent=1, allow_nan=False, default=_plain)

@@ -1,4 +1,4 @@
-"""Runs, their states and their errors as text: tables in a terminal, plain columns in a pipe."""
+"""Runs, settings, jobs and items as tables in a terminal, or as plain columns in a pipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from rich.text import Text
 from htdag.backends.base import JobState
 from htdag.common.text import duration, size, visible
 from htdag.config.settings import Value
-from htdag.observe.diagnosis import age_text
 from htdag.observe.holds import explain
 from htdag.observe.items import ItemState, JobUsage
 from htdag.observe.status import Status
@@ -26,23 +25,23 @@ from htdag.show.terminal import STATE_STYLES
 
 _STYLES = {state.value: style for state, style in STATE_STYLES.items()}
 _ROOM_FOR_EXTRA = 70
-_WIDE = 100_000  # a pipe has no width: nothing is cut or wrapped
+_WIDE = 100_000  # a pipe has no width, so nothing is cut or wrapped
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """What a table of runs says of one.
+    """A row of the table of runs.
 
     Attributes
     ----------
     tag, pipeline : str
         Its names.
     state : str
-        Its state, or why that is not known.
+        Its state, or why that is unknown.
     backend : str
         Where it runs: ``"condor"`` or ``"local"``; "" for a run that was never submitted.
     created : datetime.datetime
-        When it was made.
+        When it was created.
     path : str
         Its directory.
     """
@@ -71,7 +70,7 @@ def print_runs(rows: Sequence[RunRow]) -> None:
 
 
 def print_settings(values: Sequence[Value], options: dict[str, Any], path: str) -> None:
-    """Print a table of settings on standard output, default options of the user's file too."""
+    """Print a table of settings on standard output, with the default options of the user's file."""
     cells = [
         [
             Text(each.setting.name, "bold"),
@@ -103,12 +102,12 @@ def _setting_text(value: Any) -> str:
 
 
 def print_folders(folders: dict[str, str]) -> None:
-    """Print where htdag keeps its files."""
+    """Print a table of the folders where htdag keeps its files."""
     print_table(["files", "where"], [[Text(name), Text(path)] for name, path in folders.items()])
 
 
 def print_status(status: Status, path: str) -> None:
-    """Print how far a run has come on standard output: a line of state and a table of stages."""
+    """Print the status of a run on standard output: a line for the run and a table of stages."""
     console = _console()
     line = Text(status.tag, "bold").append(": ", "not bold")
     line.append(status.state.value, f"not bold {_STYLES[status.state.value]}")
@@ -132,10 +131,10 @@ def print_status(status: Status, path: str) -> None:
     ]
     titles = ["stage", "items", "done", "running", "waiting", "held", "failed", "jobs", "node"]
     if not any(stage.held for stage in status.stages):
-        at = titles.index("held")
-        del titles[at]
+        column = titles.index("held")
+        del titles[column]
         for row in cells:
-            del row[at]
+            del row[column]
     print_table(titles, cells, right=titles[1:-1], extra=["waiting", "node"])
     for stage in status.stages:
         if stage.note:
@@ -156,7 +155,7 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
             Text("?" if job.chunk is None else str(job.chunk)),
             Text(f"{job.cluster}.{job.proc}", "dim"),
             Text(job.state, _JOB_STYLES[job.state]),
-            Text(age_text(job.since, now)),
+            Text(duration(now - job.since)),
             Text(job.source, "dim"),
             Text(explain(job, "TAG").why if job.state == "held" else job.slot),
         ]
@@ -173,7 +172,7 @@ def print_items(items: Sequence[ItemState]) -> None:
         [
             Text(item.key or "all"),
             Text(item.state, _ITEM_STYLES.get(item.state, "")),
-            Text("" if item.since is None else age_text(item.since, now)),
+            Text("" if item.since is None else duration(now - item.since)),
             Text(str(item.chunk)),
             Text(item.job, "dim"),
             Text(item.source, "dim"),
@@ -185,7 +184,7 @@ def print_items(items: Sequence[ItemState]) -> None:
 
 
 def print_usage(jobs: Sequence[JobUsage], each: bool) -> None:
-    """Print a table of what jobs have used on standard output: of each, or of those of a node."""
+    """Print a table of what jobs used on standard output: a row for each job, or for each node."""
     if each:
         cells = [
             [
@@ -218,7 +217,7 @@ _AMOUNTS = ("items", "time", "memory", "disk")
 
 
 def _amounts(jobs: Sequence[JobUsage]) -> list[Text]:
-    """Return cells with the items and seconds of all of some jobs, and the most that one took."""
+    """Return cells with the total items and time of jobs, and the most memory and disk of one."""
     seconds = sum(job.seconds for job in jobs)
     return [
         Text(f"{sum(job.items for job in jobs):,}"),
@@ -240,6 +239,7 @@ _JOB_STYLES = {"idle": "yellow", "running": "cyan", "suspended": "blue", "held":
 
 
 def state_text(state: str) -> Text:
+    """Return the state of a run in its colour."""
     return Text(state, _STYLES.get(state, "yellow"))
 
 
@@ -249,8 +249,8 @@ def _count(number: int | None, style: str = "") -> Text:
     return Text(str(number), style if number else "dim")
 
 
-def _showable(cell: Text, encoding: str) -> Text:
-    """Write out signs that the terminal cannot, or must not, show before columns get their widths.
+def _printable(cell: Text, encoding: str) -> Text:
+    """Escape characters that the terminal cannot or must not show, before columns are laid out.
 
     A cell is one line.
     """
@@ -271,7 +271,7 @@ def print_table(
     right: Sequence[str] = (),
     extra: Sequence[str] = (),
 ) -> None:
-    """Print a table; the ``extra`` columns are left out in narrow terminals."""
+    """Print a table; narrow terminals do not show the ``extra`` columns."""
     console = _console()
     table = Table(
         box=box.SIMPLE_HEAD if console.is_terminal else None,
@@ -286,7 +286,7 @@ def print_table(
         if title not in extra or console.width >= _ROOM_FOR_EXTRA
     ]
     for number in kept:
-        # A name that is too long goes on in the next line: it can be copied whole.
+        # A name that is too long continues in the next line, so that it can be copied whole.
         table.add_column(
             titles[number],
             overflow="fold",
@@ -294,7 +294,7 @@ def print_table(
             justify="right" if titles[number] in right else "left",
         )
     for row in rows:
-        table.add_row(*(_showable(row[number], console.encoding) for number in kept))
+        table.add_row(*(_printable(row[number], console.encoding) for number in kept))
     _print(console, table)
 
 

@@ -1,4 +1,4 @@
-"""The picture of a run's progress in a terminal: a line of state and a bar a DAGMan node."""
+"""The progress of a run in a terminal: a line for the run and a bar for each DAGMan node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from htdag.backends.base import RunState
 from htdag.common.text import visible
 from htdag.observe.status import Status
 from htdag.show.bars import PLACES, Bar, bars, jobs_text
-from htdag.show.pace import Pace, duration, rate_text
+from htdag.show.pace import Pace, clock_text, rate_text
 
 _LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL = 40, 8, 12
 _SHORT_NOTE = len("00 running")
@@ -34,15 +34,15 @@ STATE_STYLES = {
 
 
 class _Clock:
-    """How long a node has been under way, as far as this display has seen it."""
+    """The time that a node has been running, as far as this display has seen it."""
 
     def __init__(self, start: float | None) -> None:
         self._start = start
         self._end: float | None = None
 
-    def tick(self, now: float, over: bool) -> None:
-        """Stand still while nothing is under way; a node that is tried again goes on."""
-        if not over:
+    def tick(self, now: float, ended: bool) -> None:
+        """Advance, or stop if the node has ended; a node that is retried goes on."""
+        if not ended:
             self._end = None
         elif self._end is None:
             self._end = now
@@ -50,43 +50,43 @@ class _Clock:
     def text(self, now: float) -> str:
         if self._start is None:
             return ""
-        return duration((now if self._end is None else self._end) - self._start)
+        return clock_text((now if self._end is None else self._end) - self._start)
 
 
 class Frame:
-    """One picture of the live display: what rich draws again and again.
+    """The picture of one run in the live display, which rich draws again and again.
 
-    It fits any width: it gives up the time, then words, then the bar. Where the terminal is too low
-    for all nodes, those that are done, and then those that wait, are summed up in a line.
+    It fits any width: it gives up the time first, then words, then the bar. If the terminal is too
+    low for all nodes, a line sums up those that are done, and another those that wait.
     """
 
     def __init__(self) -> None:
         self._status: Status | None = None
         self._clocks: dict[str, _Clock] = {}
         self._paces: dict[str, Pace] = {}
-        self._whole: _Clock | None = None
+        self._run_clock: _Clock | None = None
         self._note_width = _SHORT_NOTE
         self._closed = False
 
     def take(self, status: Status) -> None:
-        """Have a new status drawn from now on."""
+        """Draw a new status from now on."""
         now = time.monotonic()
         first = self._status is None
-        if self._whole is None:
-            self._whole = _Clock(now)
+        if self._run_clock is None:
+            self._run_clock = _Clock(now)
         for bar in bars(status):
             self._paces.setdefault(bar.node, Pace()).take(now, bar.done + bar.failed)
-            if bar.node not in self._clocks and bar.begun:
-                # Begun before anyone looked: nobody knows when.
-                seen_late = first and bool(bar.done or bar.failed)
-                self._clocks[bar.node] = _Clock(None if seen_late else now)
+            if bar.node not in self._clocks and bar.started:
+                # It started before the display did, at an unknown time.
+                is_late = first and bool(bar.done or bar.failed)
+                self._clocks[bar.node] = _Clock(None if is_late else now)
             if bar.node in self._clocks:
-                self._clocks[bar.node].tick(now, bar.over or status.state.ended)
-        self._whole.tick(now, status.state.ended)
+                self._clocks[bar.node].tick(now, bar.ended or status.state.ended)
+        self._run_clock.tick(now, status.state.ended)
         self._status = status
 
     def close(self) -> None:
-        """Have all of it drawn once more, whatever the height."""
+        """Draw all of it once more, whatever the height."""
         self._closed = True
 
     def lines(self, width: int, height: int, encoding: str = "utf-8") -> list[Text]:
@@ -97,23 +97,23 @@ class Frame:
         width, height : int
             The size of the terminal.
         encoding : str
-            What it can show.
+            The encoding of the terminal.
         """
         status = self._status
-        if status is None or self._whole is None:
+        if status is None or self._run_clock is None:
             return []
         now = time.monotonic()
-        lines = [_state_line(status, self._whole.text(now), width)]
-        said = [_text(held, "magenta") for held in status.held[:_MOST_HELD_LINES]]
-        said += [_text(note, "yellow") for note in status.notes[:_MOST_NOTES]]
-        room = height - 2 - len(said)
+        lines = [_state_line(status, self._run_clock.text(now), width)]
+        remarks = [_text(held, "magenta") for held in status.held[:_MOST_HELD_LINES]]
+        remarks += [_text(note, "yellow") for note in status.notes[:_MOST_NOTES]]
+        room = height - 2 - len(remarks)
         before, shown, after = _selected(bars(status), None if self._closed else max(3, room))
         if before:
             lines.append(_text(f"({before} nodes before are done)", "dim"))
         lines += self._rows(shown, width, now, _Glyphs.of(encoding))
         if after:
             lines.append(_text(f"({after} nodes more)", "dim"))
-        lines += said
+        lines += remarks
         for line in lines:
             line.plain = visible(line.plain)
             _fit(line, width, encoding)
@@ -123,20 +123,20 @@ class Frame:
         times = [
             self._clocks[bar.node].text(now) if bar.node in self._clocks else "" for bar in shown
         ]
-        # Of a node that is under way also how fast, and how long yet: where there is room for it.
+        # If there is room, a running node also has its pace and remaining time.
         paces = [self._pace_text(bar) for bar in shown]
-        paced = max((len(pace) for pace in paces), default=0)
+        pace_width = max((len(pace) for pace in paces), default=0)
         self._note_width = max([self._note_width, *(len(_note(bar).plain) for bar in shown)])
         elapsed = max((len(text) for text in times), default=0)
         columns = _Columns.fit(
-            width - (paced + len(_GAP) if paced else 0),
+            width - (pace_width + len(_GAP) if pace_width else 0),
             label=max((len(bar.label) for bar in shown), default=0),
             count=max((bar.count_width for bar in shown), default=0),
             note=self._note_width,
             time=elapsed,
         )
-        if paced and (not columns.bar or (elapsed and not columns.time)):
-            paces, paced = ["" for _ in shown], 0
+        if pace_width and (not columns.bar or (elapsed and not columns.time)):
+            paces, pace_width = ["" for _ in shown], 0
             columns = _Columns.fit(
                 width,
                 label=max((len(bar.label) for bar in shown), default=0),
@@ -155,7 +155,7 @@ class Frame:
         left = pace.left(bar.total - bar.done - bar.failed)
         if pace.rate is None or not left:
             return ""
-        return f"{rate_text(pace.rate)}, {duration(left)} left"
+        return f"{rate_text(pace.rate)}, {clock_text(left)} left"
 
 
 class Frames:
@@ -173,7 +173,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class _Columns:
-    """The widths of a row's columns; 0: left out."""
+    """The widths of a row's columns; 0: omitted."""
 
     label: int
     bar: int
@@ -183,7 +183,7 @@ class _Columns:
 
     @classmethod
     def fit(cls, width: int, label: int, count: int, note: int, time: int) -> _Columns:
-        """Return the widest columns that fit; what matters least goes first."""
+        """Return the widest columns that fit; the least important ones are dropped first."""
         short = min(label, _SHORTEST_LABEL)
         for least, notes, times in (
             (label, note, time),
@@ -201,7 +201,7 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _Glyphs:
-    """What bars are drawn with; they differ without colours too."""
+    """The characters of a bar, which differ even without colours."""
 
     done: str
     failed: str
@@ -220,10 +220,10 @@ def _row(bar: Bar, elapsed: str, columns: _Columns, glyphs: _Glyphs) -> Text:
     label = bar.label
     if len(label) > columns.label:
         label = label[: columns.label - 1] + glyphs.more
-    row = _text(label.ljust(columns.label), "" if bar.begun else "dim")
+    row = _text(label.ljust(columns.label), "" if bar.started else "dim")
     if columns.bar:
         row.append(_GAP).append_text(_drawn(bar, columns.bar, glyphs))
-    row.append(_GAP).append(bar.count.rjust(columns.count), "" if bar.begun else "dim")
+    row.append(_GAP).append(bar.count.rjust(columns.count), "" if bar.started else "dim")
     if columns.note:
         note = _note(bar)
         if len(note.plain) > columns.note:
@@ -236,7 +236,7 @@ def _row(bar: Bar, elapsed: str, columns: _Columns, glyphs: _Glyphs) -> Text:
 
 
 def _drawn(bar: Bar, width: int, glyphs: _Glyphs) -> Text:
-    """Draw the items of a node to scale; what has failed shows, however little it is."""
+    """Return the items of a node to scale; failed items always show, however few they are."""
     failed = running = 0
     if bar.complete and not bar.failed:
         done = width
@@ -276,10 +276,10 @@ def _state_line(status: Status, elapsed: str, width: int) -> Text:
 
 
 def _selected(all_bars: list[Bar], room: int | None) -> tuple[int, list[Bar], int]:
-    """Return how many bars are left out before, those that are shown, how many after."""
+    """Return how many bars are omitted before, the bars to show, and how many after."""
     if room is None or len(all_bars) <= room:
         return 0, all_bars, 0
-    room -= 2  # for the lines that speak of the others
+    room -= 2  # for the lines that sum up the others
     busy = next((at for at, bar in enumerate(all_bars) if not bar.complete), len(all_bars))
     start = max(0, min(busy, len(all_bars) - room))
     return start, all_bars[start : start + room], max(0, len(all_bars) - start - room)

@@ -1,4 +1,4 @@
-"""The versions of htdag and of what it works with."""
+"""The versions of htdag and of the software that it works with."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from htdag.common.package import VERSION
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of what htdag works with; None for what is not there.
+    """Return the versions of htdag and related software; None for what is not installed.
 
     Returns
     -------
     dict
         With the keys ``htdag``, ``python``, ``bindings`` (HTCondor's Python bindings) and
-        ``htcondor`` (that of the command ``condor_version``).
+        ``htcondor`` (what the command ``condor_version`` prints).
     """
     try:
         bindings = importlib.metadata.version("htcondor")
@@ -33,7 +33,7 @@ def versions() -> dict[str, str | None]:
 
 
 def _condor_version() -> str | None:
-    """Return the version of the HTCondor whose commands are found, if there is one."""
+    """Return the version of the HTCondor whose commands are on PATH, if there is one."""
     command = shutil.which("condor_version")
     if command is None:
         return None

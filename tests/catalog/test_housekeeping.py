@@ -331,7 +331,7 @@ def test_an_archive_names_no_program_and_no_path(home, tmp_path, monkeypatch, ba
     CliRunner().invoke(cli.main, ["status", "there", "--ask"])
     CliRunner().invoke(cli.main, ["stdout", "there", "refuse_three"])
     told = CliRunner().invoke(cli.main, ["resume", "there", "--script"])
-    assert "which script made it is not taken from there" in told.stderr
+    assert "its script is not part of an export" in told.stderr
     assert brought.state.value == ("failed" if state == "failed" else "stopped")
     assert str(tmp_path / "config") not in (brought.path / "submit.json").read_text()
     assert not ran.exists()

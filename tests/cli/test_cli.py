@@ -331,10 +331,10 @@ def test_values_for_programs():
 
 def test_remove_and_resume(held_up, own_home):
     output = command("remove", "held up").stdout
-    assert "To go on: htdag resume 'held up'" in output
+    assert "To resume it: htdag resume 'held up'" in output
     assert held_up.state is htdag.RunState.REMOVED
     assert "it is removed" in command("remove", "held up").stdout
-    assert "is under way again on this machine" in command("resume", "held up").stdout
+    assert "is running again on this machine" in command("resume", "held up").stdout
     until_running(held_up)
     assert "nothing to resume" in command("resume", "held up", status=2).stderr
     assert command("remove", "held up", "--force").stdout
@@ -376,7 +376,7 @@ def test_help(verb):
 @pytest.mark.parametrize("columns", [60, 80, 100])
 def test_the_help_lists_each_verb_once_below_a_title(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    listing = command("--help").stdout.partition("First of all:")[2].partition("Exit status:")[0]
+    listing = command("--help").stdout.partition("The basics:")[2].partition("Exit status:")[0]
     listed = re.findall(r"^  (\S+) ", listing, re.MULTILINE)
     assert sorted(listed) == sorted(cli.main.commands)
     assert listed[:6] == ["runs", "status", "wait", "errors", "resume", "result"]
@@ -514,10 +514,10 @@ def test_usage_of_many_jobs_is_summed_up(own_home):
 def test_wait_says_what_was_let_go(own_home, capsys):
     failing = htdag.source(range(20)).map(no_threes, on_error="skip", max_errors=2, name="threes")
     run = htdag.Pipeline(failing).submit("threes", on="local").wait(progress=False)
-    assert "2 failed items let go" in capsys.readouterr().err
+    assert "2 failed items skipped" in capsys.readouterr().err
     run.wait(progress=False)
     assert capsys.readouterr().err == ""
-    assert command("wait", "threes").stderr.count("let go") == 1
+    assert command("wait", "threes").stderr.count("skipped") == 1
 
 
 def test_a_wait_that_is_interrupted_says_how_to_come_back(own_home, monkeypatch):

@@ -126,16 +126,16 @@ def test_the_highest_exit_status_counts_and_the_others_are_done_all_the_same(hom
     result = command("wait", "--all", "--no-progress", status=1)
     assert "no two" in result.stderr
     result = command("remove", "a*", "b")
-    assert result.stdout.count("had ended before") == 3
+    assert result.stdout.count("has already ended") == 3
 
 
 @pytest.mark.parametrize("verb", ["hold", "pause", "continue", "vacate", "halt"])
 def test_of_several_runs_those_that_have_ended_have_no_jobs_to_act_on(home, verb):
     result = command(verb, "a*", "b")
     assert [line.split(":")[1:] for line in result.stderr.splitlines()] == [
-        [" run 'a 1' had ended before", " done"],
-        [" run 'a 2' had ended before", " failed"],
-        [" run 'b' had ended before", " done"],
+        [" run 'a 1' has already ended", " done"],
+        [" run 'a 2' has already ended", " failed"],
+        [" run 'b' has already ended", " done"],
     ]
     assert json.loads(command(verb, "--all", "--json").stdout) == []
     assert json.loads(command(verb, "-", "--json", stdin="b\na 1\n").stdout) == []

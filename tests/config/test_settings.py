@@ -123,7 +123,7 @@ def log(tmp_path, monkeypatch):
     before = _logging.LOGGER.level
     yield directories.log_file()
     monkeypatch.setenv("HTDAG_LOG_LEVEL", "off")
-    _logging.to_file()
+    _logging.log_to_file()
     _logging.LOGGER.setLevel(before)
 
 
@@ -141,18 +141,18 @@ def test_what_happens_to_runs_is_logged(log):
 def test_the_level_and_none(log, monkeypatch):
     _logging.LOGGER.setLevel(logging.NOTSET)
     monkeypatch.setenv("HTDAG_LOG_LEVEL", "warning")
-    _logging.to_file()
+    _logging.log_to_file()
     _logging.LOGGER.info("not this")
     _logging.LOGGER.warning("but this")
     assert log.read_text().count("\n") == 1
     monkeypatch.setenv("HTDAG_LOG_LEVEL", "off")
-    _logging.to_file()
+    _logging.log_to_file()
     assert not [each for each in _logging.LOGGER.handlers if isinstance(each, _logging._File)]
 
 
 def test_the_file_does_not_grow_for_ever(log, monkeypatch):
     monkeypatch.setattr(_logging, "_SIZE", 1000)
-    _logging.to_file()
+    _logging.log_to_file()
     for number in range(100):
         _logging.LOGGER.warning("line %d", number)
     names = sorted(path.name for path in log.parent.iterdir())
@@ -163,7 +163,7 @@ def test_the_file_does_not_grow_for_ever(log, monkeypatch):
 def test_a_log_that_cannot_be_written_is_said_once_and_stops_nothing(log, capsys):
     log.parent.parent.mkdir()
     log.parent.write_text("not a folder")
-    _logging.to_file()
+    _logging.log_to_file()
     _logging.LOGGER.warning("one")
     _logging.LOGGER.warning("two")
     assert capsys.readouterr().err.count("cannot log to") == 1

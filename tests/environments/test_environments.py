@@ -612,7 +612,7 @@ def test_much_is_said_to_be_much(
 ):
     monkeypatch.setattr(packing, "LARGE", 3)
     packing.archive(("numpy",), "")
-    assert "that is much to send" in capsys.readouterr().err
+    assert "that is a lot to send" in capsys.readouterr().err
 
 
 def test_a_tool_that_is_missing_or_refuses(home: Path, monkeypatch: pytest.MonkeyPatch):

@@ -52,7 +52,7 @@ CGROUP = (
         (held(34, 0, "Job has exceeded its disk limit"), "disk exceeded", "--request-disk"),
         (held(1), "held by a person", RELEASE),
         (held(3), "the job's own rule", "htdag release"),
-        (held(13), "its input could not be sent", "file is there"),
+        (held(13), "its input could not be sent", "file exists"),
         (
             held(46, 0, "The job exceeded allowed job duration of 00:03"),
             "longer than allowed_job_duration",

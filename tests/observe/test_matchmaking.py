@@ -78,21 +78,21 @@ def test_a_part_of_the_requirements_that_no_slot_meets():
 def test_parts_that_are_met_but_not_together():
     slots = [slot(Arch="ARM", Fast=True), slot(Fast=False)]
     found = asked({"Requirements": 'TARGET.Arch == "X86_64" && TARGET.Fast'}, slots)
-    assert "met by no slot together" in found.why
+    assert "no slot meets all of its requirements" in found.why
     assert [clause.slots for clause in found.clauses] == [1, 1]
 
 
 def test_slots_that_refuse():
     found = asked({}, [slot(Start="TARGET.RequestMemory < 10"), slot(Start=False)])
-    assert "2 of 2 slots would do, but they take no such jobs now" in found.why
+    assert "2 of 2 slots would do, but they accept no such jobs now" in found.why
 
 
 def test_slots_that_are_busy_and_whose_turn_it_is():
     busy = slot(Cpus=0, Memory=0)
     shares = Shares(others_running=40, own_priority=900.0, best_other=500.0)
     found = asked({}, [busy, slot(Arch="ARM")], shares=shares)
-    assert "1 of 2 slots could run it, and all of these are busy; others run 40 jobs" in found.why
-    assert "your user priority is 900, the best of theirs 500" in found.why
+    assert "1 of 2 slots could run it, and all of these are busy; other users run 40" in found.why
+    assert "your user priority is 900, their best is 500" in found.why
     assert "go before you" not in asked({}, [busy]).why
 
 
@@ -101,7 +101,7 @@ def test_slots_that_are_free():
     assert found.free == 1
     assert "1 of 2 slots have room for it now; at the last negotiation" in found.why
     limited = asked({"ConcurrencyLimits": "server"}, [slot()])
-    assert "its limits (server) may be used up" in limited.why
+    assert "its limits (server) may be reached" in limited.why
     static = slot(PartitionableSlot=False, State="Claimed")
     assert asked({}, [static]).free == 0
 

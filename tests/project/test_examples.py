@@ -504,7 +504,7 @@ def test_your_own_reads_and_an_empty_file_among_them(runs_dir: Path, census, mon
     paths[3].write_bytes(gzip.compress(b""))
     lost = Counter(name for name, _ in census.reads(census.genomes(4, 30_000), 5, seed=3))
     genomes = sample / "genomes.fa"
-    with pytest.warns(htdag.errors.ItemsMissing, match="1 item that failed was let go"):
+    with pytest.warns(htdag.errors.ItemsMissing, match="1 item that failed was skipped"):
         census.main(["--on", "local", "--genomes", str(genomes), "--reads", *map(str, paths)])
     printed = lines(capsys.readouterr().out)
     (left_out,) = [line for line in printed if line.startswith("Left out: ")]

@@ -202,5 +202,5 @@ def test_items_of_a_stage_that_waits_are_told_in_words(home: Path):
     told = CliRunner().invoke(cli.main, ["items", OTHER, "after"])
     assert told.exit_code == 0
     assert told.stderr == (
-        "htdag: no item of 'after' in run 'another' is known yet: stages before make them\n"
+        "htdag: no item of 'after' in run 'another' is known yet: earlier stages make them\n"
     )

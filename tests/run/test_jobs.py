@@ -65,12 +65,6 @@ def cli(*arguments: str) -> Any:
     return json.loads(text_of(*arguments, "--json"))
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o777)
-    return tmp_path
-
-
 def states(run: htdag.Run, ask: bool = False) -> list[str]:
     return sorted(job.state for job in run.jobs(ask=ask))
 
@@ -116,7 +110,7 @@ def test_what_is_done_to_jobs_that_are_under_way(pool: Any, runs_dir: Path, shar
     with pytest.raises(htdag.RunHeld, match=r"3 jobs, .*held by a person.*htdag release jobs work"):
         run.wait(progress=False)
     told = {reason.about: reason.why for reason in run.why()}
-    assert told["node sum"] == "not begun: it needs all of work"
+    assert told["node sum"] == "not started: it needs all of work"
 
     (shared / "go").touch()
     assert cli("release", "jobs")["jobs"] == 3
@@ -231,7 +225,7 @@ def test_a_request_that_no_slot_meets_and_a_halt(
 
     assert run.hold() == 2
     assert run.state is htdag.RunState.HELD
-    yet = "jobs that are yet to be submitted will be on hold until htdag release why"
+    yet = "later jobs will be on hold until htdag release why"
     assert yet in str(run.status())
     assert run.release() == 2
     assert states(run, ask=True) == ["idle"] * 2
@@ -241,7 +235,7 @@ def test_a_request_that_no_slot_meets_and_a_halt(
     assert any("htdag unhalt why" in reason.remedy for reason in run.why())
     assert "halted" in str(run.status())
     assert run.edit("first", request_memory="100MB") == 2
-    with pytest.raises(htdag.RunFailed, match="it was halted, and all that was under way"):
+    with pytest.raises(htdag.RunFailed, match="it was halted, and all running jobs have ended"):
         run.wait(timeout=200, progress=False)
     assert run.state is htdag.RunState.STOPPED
     run.unhalt()
@@ -267,7 +261,7 @@ def test_jobs_that_are_not_submitted_yet_are_held_and_paused(
     pool.wait_until(lambda: run.status()["first"].done == 2, 200, "the first stage")
     with pytest.raises(htdag.RunHeld, match=r"node second, 2 jobs.*htdag continue"):
         run.wait(timeout=200, progress=False)
-    assert "will not begin until htdag continue fresh" in str(run.status())
+    assert "will not start until htdag continue fresh" in str(run.status())
     assert run.continue_("second") == 2
     assert run.wait(timeout=200, progress=False).result() == [0, 1]
 
@@ -352,15 +346,15 @@ def test_jobs_on_this_machine(runs_dir: Path, shared: Path):
         ["work", "running"],
         ["work", "suspended"],
     ]
-    assert text_of("continue", "her?") == "here: 1 job going on\n"
+    assert text_of("continue", "her?") == "here: 1 job continued\n"
     wait_for(lambda: states(run) == ["running", "running"])
     assert cli("continue", "here")["jobs"] == 0
-    assert text_of("why", "here") == "node after: not begun: it needs all of work\n"
+    assert text_of("why", "here") == "node after: not started: it needs all of work\n"
     for refused in (run.hold, run.release, run.vacate, lambda: run.edit(request_memory=1)):
         with pytest.raises(UsageError, match="the run is on this machine"):
             refused()
     assert not list(run.path.glob("*.halt"))
-    assert "to go on: htdag unhalt here" in text_of("halt", "here")
+    assert "to undo it: htdag unhalt here" in text_of("halt", "here")
     assert next(reason.remedy for reason in run.why()) == "htdag unhalt here"
     (shared / "go").touch()
     with pytest.raises(htdag.RunFailed, match="it was halted"):

@@ -14,7 +14,7 @@ from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show import notebook, progress
 from htdag.show.bars import bars, jobs_text
-from htdag.show.pace import Pace, duration, rate_text
+from htdag.show.pace import Pace, clock_text, rate_text
 from htdag.show.progress import Display, progress_line
 from htdag.show.terminal import Frame
 
@@ -87,7 +87,7 @@ def drawn(*stages, width=80, height=24, encoding="utf-8", closed=False, **option
 def test_fused_stages_share_a_bar():
     first, second = bars(status(*FUSED))
     assert (first.label, first.count, first.failed) == ("simulate + even", "5/20", 1)
-    assert (second.label, second.count, second.begun) == ("total", "0/?", False)
+    assert (second.label, second.count, second.started) == ("total", "0/?", False)
 
 
 def test_a_line():
@@ -279,7 +279,7 @@ def test_rates_for_people(rate, text):
 
 
 def test_durations():
-    assert [duration(seconds) for seconds in (5, 65.9, 3700)] == ["0:05", "1:05", "1:01:40"]
+    assert [clock_text(seconds) for seconds in (5, 65.9, 3700)] == ["0:05", "1:05", "1:01:40"]
 
 
 def test_a_clock_stands_still_while_only_failed_items_are_left(clock):
@@ -335,7 +335,7 @@ def test_jobs_by_state():
     text = jobs_text(status(ended, state=RunState.FAILED))
     assert text == "jobs: 7 not done, 3 done"
     text = jobs_text(status(ended, state=RunState.DONE))
-    assert text == "jobs: 7 with items let go, 3 done"
+    assert text == "jobs: 7 with skipped items, 3 done"
 
 
 def test_where_no_item_is_left_no_time_is_told(clock):
@@ -390,7 +390,7 @@ def cell(monkeypatch):
 
 
 def test_a_notebook_gets_html_that_changes_in_place(cell, clock, capsys):
-    assert notebook.is_here()
+    assert notebook.is_notebook()
     with Display(True) as display:
         display.update(status(stage("a <b>", "a", done=5, failed=1, running=4), tag="x & y"))
         display.update(status(stage("a <b>", "a", done=6)))
@@ -411,8 +411,8 @@ def test_a_notebook_gets_html_that_changes_in_place(cell, clock, capsys):
 
 def test_without_a_kernel_it_is_no_notebook(monkeypatch):
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    assert not notebook.is_here()
+    assert not notebook.is_notebook()
     ipython = Notebook()
     ipython.kernel = None
     monkeypatch.setitem(sys.modules, "IPython", ipython)
-    assert not notebook.is_here()
+    assert not notebook.is_notebook()

@@ -406,14 +406,14 @@ def test_resume_puts_files_that_are_gone_or_changed_in_place_again(
     assert again().path.stat().st_ino == made
     told = capsys.readouterr().err
     assert "'t' is done already" in told
-    assert f"made: put again, as the run has it: {folder}/0.folder/inside.txt and 2 other" in told
+    assert f"made: put back from the run: {folder}/0.folder/inside.txt and 2 other" in told
     assert delivered(folder) == IN_FOLDER | {"2.folder/mine.txt": "mine"}
     kept = {path for path, inode in before.items() if path.stat().st_ino == inode}
     assert kept == before.keys() - {
         folder / name for name in ("0.folder/inside.txt", "own 1.txt", "own 2.txt")
     }
     again()
-    assert "put again" not in capsys.readouterr().err
+    assert "put back" not in capsys.readouterr().err
     shutil.rmtree(folder / "0.folder")
     (folder / "0.folder").touch()
     with pytest.raises(DirectoryError, match="'t' is done, but files that 'made' returned"):

@@ -1,1 +1,1 @@
-"""Run directories on HTCondor."""
+"""The backend that runs run directories on HTCondor."""

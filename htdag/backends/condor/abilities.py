@@ -1,4 +1,4 @@
-"""What the HTCondor at hand can do, told by its programs and its configuration."""
+"""The capabilities of an HTCondor, from its programs and its configuration."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from htdag.compile.dag import KEEPS_JOBS
 from htdag.compile.scheduler import ANY, Scheduler, Version
 
 _VERSION = re.compile(rb"\$CondorVersion: (\d+)\.(\d+)\.(\d+)")
-_OFTEN = 5.0  # seconds from one periodic negotiation to the next
+_FREQUENT = 5.0  # seconds from one negotiation cycle to the next
 
 
 def scheduler() -> Scheduler:
-    """Return what the HTCondor can do that the bindings are turned to; nobody is asked for it."""
+    """Return the capabilities of the HTCondor that the bindings use, without asking its daemons."""
     program = shutil.which("condor_dagman")
     if program is None:
         return ANY
@@ -23,13 +23,13 @@ def scheduler() -> Scheduler:
     return Scheduler(
         version(dagman),
         keeps_jobs(dagman),
-        _negotiation_interval() <= _OFTEN,
+        _negotiation_interval() <= _FREQUENT,
         _setting("FILESYSTEM_DOMAIN"),
     )
 
 
 def version(program: Path) -> Version | None:
-    """Return the version that a program of HTCondor's carries; None where it cannot be read."""
+    """Return the version that is stored in a program of HTCondor; None if it is unreadable."""
     try:
         match = _VERSION.search(program.read_bytes())
     except OSError:
@@ -38,7 +38,7 @@ def version(program: Path) -> Version | None:
 
 
 def keeps_jobs(dagman: Path) -> bool:
-    """Return whether DAGMan can leave the other jobs of a node alone when one has failed."""
+    """Return whether DAGMan can let the other jobs of a node go on when one has failed."""
     try:
         return KEEPS_JOBS.encode() in dagman.read_bytes()
     except OSError:
@@ -46,7 +46,7 @@ def keeps_jobs(dagman: Path) -> bool:
 
 
 def _setting(name: str) -> str:
-    """Return a setting, as far as this machine knows; "" where there is none."""
+    """Return a setting of this machine's configuration; "" if it has no value."""
     try:
         return str(htcondor2.param[name])
     except KeyError:
@@ -54,7 +54,7 @@ def _setting(name: str) -> str:
 
 
 def _negotiation_interval() -> float:
-    """Return the seconds between periodic negotiations."""
+    """Return the seconds between negotiation cycles."""
     try:
         return float(_setting("NEGOTIATOR_INTERVAL"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""HTCondor's Python bindings, turned to one HTCondor or another."""
+"""HTCondor's Python bindings, with a switch from one HTCondor to another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from htdag.backends.condor.setup import Setup, environment_lock
 
 with warnings.catch_warnings():
-    # Without any configuration the bindings warn when they are imported; `why_unusable` says it.
+    # Without a configuration, the bindings warn on import; `why_unusable` reports it instead.
     warnings.simplefilter("ignore")
     import classad2
     import htcondor2
@@ -19,9 +19,9 @@ with warnings.catch_warnings():
 __all__ = [
     "evaluate",
     "htcondor2",
+    "message_of",
     "ping",
     "queue",
-    "short",
     "slots",
     "syntax_problem",
     "using",
@@ -31,15 +31,15 @@ __all__ = [
 
 @contextlib.contextmanager
 def using(setup: Setup | None) -> Iterator[Any]:
-    """Make an HTCondor the one that the bindings work with, for a while.
+    """Make the bindings use an HTCondor within the context.
 
-    The bindings have one configuration in a process. So it is changed only where it must be, and
-    put back afterwards (less than 1 ms each).
+    The bindings have one configuration per process. So this changes it only if necessary, and
+    restores it afterwards (less than 1 ms each).
 
     Parameters
     ----------
     setup : Setup or None
-        None: the one that the environment of the process leads to.
+        The HTCondor; None: the one that the environment of the process selects.
 
     Yields
     ------
@@ -60,16 +60,16 @@ def using(setup: Setup | None) -> Iterator[Any]:
 
 def _reload() -> None:
     with warnings.catch_warnings():
-        # No configuration at all is what some machines have.
+        # Some machines have no configuration at all.
         warnings.simplefilter("ignore")
         htcondor2.reload_config()
 
 
 def ping() -> None:
-    """Ask the schedd that the bindings work with for nothing, and raise where it does not answer.
+    """Send an empty query to the schedd that the bindings use; raise if it does not answer.
 
-    One that was started again refuses the first question of each process that had asked the one
-    before, as it does not know their session; the next is answered. So ask for nothing first.
+    A restarted schedd refuses the first query of each process that has a session with its
+    predecessor, and answers the next one. So this query comes first, and is repeated.
     """
     for refused in (False, True):
         try:
@@ -81,12 +81,11 @@ def ping() -> None:
             return
 
 
-def queue(setup: Setup | None, constraint: str = "true") -> list[Any]:
-    """Return the job ads in the queue, with the attributes that tell their state."""
+def queue(setup: Setup | None) -> list[Any]:
+    """Return the job ads in the queue, with the attributes that describe their state."""
     with using(setup) as bindings:
         return list(
             bindings.Schedd().query(
-                constraint=constraint,
                 projection=["ClusterId", "ProcId", "JobStatus", "JobUniverse", "JobBatchName"],
             )
         )
@@ -100,10 +99,10 @@ def slots(setup: Setup | None, projection: list[str], constraint: str = "true") 
 
 
 def syntax_problem(expression: str) -> str:
-    """Return "" for an expression of ClassAds that can be read, else what may be wrong with it.
+    """Return "" for a valid ClassAd expression, or else what may be wrong with it.
 
-    One with macros of a submit description is not known before it is submitted, nor is one with
-    backslashes, which mean something else to condor_submit.
+    Expressions with macros of a submit description are not checked, since their values are unknown
+    before the submission; nor are those with backslashes, which condor_submit treats differently.
     """
     if "$" in expression or "\\" in expression:
         return ""
@@ -112,20 +111,20 @@ def syntax_problem(expression: str) -> str:
     except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
         plain = expression.strip()
         words = plain.replace("_", "").replace(" ", "").isalnum()
-        return f"; a text stands in quotes: '\"{plain}\"'" if words else " (is something missing?)"
+        return f"; strings need quotes: '\"{plain}\"'" if words else " (is something missing?)"
     return ""
 
 
-def evaluate(expression: str, own: Any, other: Any) -> Any:
-    """Return the value of an expression of one ad that is matched with another.
+def evaluate(expression: str, ad: Any, other: Any) -> Any:
+    """Return the value of an expression of one ad matched against another.
 
-    What has no value, or cannot be read, is None.
+    It is None if the expression has no value or is invalid.
     """
     try:
-        found = classad2.ExprTree(expression).eval(_ad(own), _ad(other))
+        value = classad2.ExprTree(expression).eval(_ad(ad), _ad(other))
     except (ValueError, TypeError, RuntimeError, classad2.ClassAdException):
         return None
-    return None if isinstance(found, classad2.Value) else found
+    return None if isinstance(value, classad2.Value) else value
 
 
 def _ad(content: Any) -> Any:
@@ -133,7 +132,7 @@ def _ad(content: Any) -> Any:
 
 
 def version_number(text: str) -> str:
-    """Return ``25.14.1`` of ``$CondorVersion: 25.14.1 2026-09-24 BuildID ... $``."""
+    """Return ``25.14.1`` from ``$CondorVersion: 25.14.1 2026-09-24 BuildID ... $``."""
     match = re.search(r"\d+\.\d+\.\d+", text)
     return match[0] if match else text
 
@@ -141,13 +140,13 @@ def version_number(text: str) -> str:
 _OLD_DAEMONS = "Directory name doesn't match"
 
 
-def short(error: BaseException) -> str:
-    """Return an error of the bindings as one line, with the remedy where it is known."""
+def message_of(error: BaseException) -> str:
+    """Return the message of an error of the bindings as one line, with the remedy if known."""
     text = " ".join(str(error).split()) or type(error).__name__
     if _OLD_DAEMONS in text:
         text += (
-            f". These bindings ({version_number(htcondor2.version())}) check how a daemon asks for "
-            f"a login, and this daemon is too old to pass. Set "
+            f". These bindings ({version_number(htcondor2.version())}) make a security check that "
+            f"this daemon is too old to pass. Set "
             f"_CONDOR_SEC_FS_ENFORCE_CHANNEL_BINDING=False in the environment, or install the "
             f"bindings of the daemons' version"
         )

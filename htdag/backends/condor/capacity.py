@@ -1,4 +1,4 @@
-"""How many jobs of one CPU a pool can run at once."""
+"""The number of jobs with one CPU that a pool can run at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from htdag.backends.condor.setup import Setup
 
 _TIMEOUT = 5.0  # seconds
-# Partitionable slots with the slots that were cut from them, and static ones: all that they have.
+# The total sizes of static and partitionable slots; the latter include their dynamic slots.
 _COUNT = """
 import htcondor2
 htcondor2.Schedd().query(constraint="false", projection=["ClusterId"])
@@ -24,16 +24,15 @@ print(*(sum(int(ad.get(name, least)) for ad in ads) for name, least in wanted.it
 
 
 def ask(setup: Setup) -> tuple[int, int] | None:
-    """Ask a schedd whether it is there, and its collector for the pool's CPUs and GPUs.
+    """Return the CPUs and GPUs of the pool of an HTCondor.
 
-    In a process of its own: where no daemon answers the bindings wait for a minute, and no other
-    thread goes on meanwhile.
+    A separate process queries it: if no daemon answers, the bindings block for a minute, and all
+    other threads with them.
 
     Returns
     -------
     tuple of int or None
-        None where the schedd does not answer within a few seconds, (0, 0) where it is the
-        collector that does not.
+        None if the schedd does not answer within a few seconds; (0, 0) if the collector does not.
     """
     try:
         output = subprocess.run(

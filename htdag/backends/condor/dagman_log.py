@@ -1,6 +1,6 @@
-"""Why a DAG failed as a whole, from DAGMan's own log (``*.dag.dagman.out``).
+"""The reason why a DAG failed as a whole, from DAGMan's own log (``*.dag.dagman.out``).
 
-Items that failed are no matter of this module: their records tell more than DAGMan knows.
+Failed items are not a subject of this module: their records have more than DAGMan knows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from htdag.runtime.layout import NodeFiles
 _STARTS = "STARTING UP"
 _STAMP = re.compile(r"^\d\d/\d\d/\d\d \d\d:\d\d:\d\d ", re.MULTILINE)
 _SUBMIT_FAILURE = re.compile(r"ULOG_SUBMIT_FAILURE for HTCondor Node (\S+) [^{]*\{[^}]*\} (.*)")
-# The form of HTCondor 23: what was refused stands before the words that it was.
+# The form of HTCondor 23, where the reason comes before the message that the submission failed.
 _OLD_SUBMIT_FAILURE = re.compile(
     r"Submitting node (\S+) from file [^\n]*\n((?:(?!Submitting node )[^\n]*\n)*?)"
     r"(?=[^\n]*Job submit failed after)"
@@ -30,23 +30,24 @@ _FAILED_NODE = re.compile(
 )
 _UNLISTED = re.compile(re.escape(layout.UNLISTED) + r'([^\s"]+)')
 _LONGEST = 400
-# Said where items failed. Where a node's other jobs go on to their end
-# (DAGMAN_REMOVE_JOB_LIST_ON_FAILURE = False), DAGMan does not count it as failed, and wonders.
-_TELLS_NOTHING = ("the following", "not all nodes are complete", "no cycle found")
-# What `post.sh` ends with by itself; another status is of a script that could not do its work.
+# DAGMan's messages for failed items. If a node's other jobs go on to their end
+# (DAGMAN_REMOVE_JOB_LIST_ON_FAILURE = False), DAGMan does not count the node as failed, and looks
+# for a cycle.
+_UNINFORMATIVE = ("the following", "not all nodes are complete", "no cycle found")
+# The statuses with which `post.sh` ends on purpose; any other means that it did not work.
 _JUDGED = tuple(str(status) for status in (1, looping.STOP, judgement.NO_RETRY))
 _JUDGED_LOOP = (*_JUDGED, str(looping.FAILED))
 
 
 def explain(text: str, loops: Collection[str] = ()) -> str:
-    """Return why a DAG failed, where that is not for failed items; else "".
+    """Return why a DAG failed; "" if the reason is failed items.
 
     Parameters
     ----------
     text : str
-        All of ``dagman.out``. Each sitting of DAGMan adds to it; only the last one counts.
+        The content of ``dagman.out``. Each DAGMan appends to it; only the last one counts.
     loops : collection of str
-        The nodes that are loops, whose scripts end otherwise where items of a round failed.
+        The nodes that are loops, whose scripts have another status for failed items of a round.
 
     Examples
     --------
@@ -54,34 +55,34 @@ def explain(text: str, loops: Collection[str] = ()) -> str:
     'the DAG has a cycle'
     """
     text = _STAMP.sub("", text.rpartition(_STARTS)[2])
-    for found in (_unreadable(text), _refused(text), _scripts(text, loops), _cycle(text)):
-        if found:
-            return "; ".join(dict.fromkeys(found))
+    for reasons in (_unreadable(text), _refused(text), _scripts(text, loops), _cycle(text)):
+        if reasons:
+            return "; ".join(dict.fromkeys(reasons))
     errors = [
-        short(line.partition("ERROR")[2].lstrip(": "))
+        _one_line(line.partition("ERROR")[2].lstrip(": "))
         for line in text.splitlines()
-        if "ERROR: " in line and not any(words in line for words in _TELLS_NOTHING)
+        if "ERROR: " in line and not any(words in line for words in _UNINFORMATIVE)
     ]
     return "; ".join(dict.fromkeys(errors[-3:]))
 
 
 def failed_nodes(text: str) -> list[str]:
-    """Return the nodes that had failed at the end of the last sitting, in DAGMan's order.
+    """Return the nodes that had failed when the last DAGMan ended, in its order.
 
     Examples
     --------
     >>> failed_nodes("Node Name: a\\n NodeID: 0\\nNode Status: STATUS_ERROR\\n")
     ['a']
     """
-    found = _FAILED_NODE.findall(_STAMP.sub("", text.rpartition(_STARTS)[2]))
-    return list(dict.fromkeys(found))
+    nodes = _FAILED_NODE.findall(_STAMP.sub("", text.rpartition(_STARTS)[2]))
+    return list(dict.fromkeys(nodes))
 
 
 def was_halted(text: str) -> bool:
-    """Tell whether a DAG ended because it was halted, with no failure."""
+    """Return whether a DAG ended without a failure because it was halted."""
     text = text.rpartition(_STARTS)[2]
     last = _STATUS.findall(text)[-1:]
-    # Before 24 DAGMan found nothing wrong, wrote a rescue DAG, and ended with 1.
+    # Before version 24, DAGMan reported the status OK, wrote a rescue DAG, and ended with 1.
     older = last == ["DAG_STATUS_OK"] and _HALTED in text and _RESCUE in text
     return older or last == ["DAG_STATUS_HALTED"]
 
@@ -93,19 +94,21 @@ def _unreadable(text: str) -> list[str]:
     line = _AT_LINE.search(text)
     where = f", at {line[1]}" if line else ""
     errors = [
-        short(found.partition("ERROR: ")[2]) for found in text.splitlines() if "ERROR: " in found
+        _one_line(entry.partition("ERROR: ")[2])
+        for entry in text.splitlines()
+        if "ERROR: " in entry
     ]
-    return [f"DAGMan could not read the DAG {short(match[1])}{where}: {'; '.join(errors)}"]
+    return [f"DAGMan could not read the DAG {_one_line(match[1])}{where}: {'; '.join(errors)}"]
 
 
 def _refused(text: str) -> list[str]:
-    found = _SUBMIT_FAILURE.findall(text) or _OLD_SUBMIT_FAILURE.findall(text)
-    return [f"node {node} could not be submitted: {_reason(reason)}" for node, reason in found]
+    failures = _SUBMIT_FAILURE.findall(text) or _OLD_SUBMIT_FAILURE.findall(text)
+    return [f"node {node} could not be submitted: {_reason(reason)}" for node, reason in failures]
 
 
 def _reason(text: str) -> str:
     unlisted = _UNLISTED.search(text)
-    return f"its jobs could not be listed, see {unlisted[1]}" if unlisted else short(text)
+    return f"its jobs could not be listed, see {unlisted[1]}" if unlisted else _one_line(text)
 
 
 def _scripts(text: str, loops: Collection[str]) -> list[str]:
@@ -131,7 +134,7 @@ def _cycle(text: str) -> list[str]:
     return ["the DAG has a cycle"] if "a cycle exists in the dag" in text else []
 
 
-def short(text: str) -> str:
-    """Return a text as one line, cut where it is very long."""
+def _one_line(text: str) -> str:
+    """Return a text as one line, cut if it is very long."""
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[:_LONGEST] + " ..."

@@ -1,8 +1,8 @@
-"""Read HTCondor's event logs fast: those of 100,000 jobs in about a second.
+"""A fast reader of HTCondor's event logs: about a second for the logs of 100,000 jobs.
 
-The bindings' reader makes an ad of each event, which takes many times as long. Here the log is
-searched for the heads of events alone. Of jobs that have come and left the queue since the last
-look nothing is given but what tells the node of their cluster: nothing else matters any more.
+The bindings' reader makes an ad of each event, which takes many times as long. This one only
+searches for the headers of events. Of a job that has entered and left the queue since the last
+read, it yields at most the event that names the node of its cluster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 _BLOCK = 8 << 20
 _END = b"\n...\n"
-# With the end of the event before, which makes the search ten times as fast as "at a line's start".
+# It includes the end of the previous event, which is ten times as fast as a search for line starts.
 _HEAD = re.compile(rb"\n\.\.\.\n(\d{3}) \((\d+\.\d+)\.\d+\) ")
 _LEFT = (b"005", b"009")  # terminated, aborted
 _FACTS = {
@@ -37,11 +37,11 @@ class Event:
     Attributes
     ----------
     type : int
-        Its number; those of ``htcondor2.JobEventType`` are the same.
+        Its number, as in ``htcondor2.JobEventType``.
     cluster, proc : int
         The job.
     text : str
-        All of it, as the log has it, from the time on; "" where it tells only that a job has left.
+        The event in the log, from the time on; "" if it only reports that a job has left.
     """
 
     type: int
@@ -51,18 +51,18 @@ class Event:
 
     @property
     def timestamp(self) -> float:
-        """When it happened, in seconds since the epoch."""
+        """The time of the event, in seconds since the epoch."""
         return datetime.fromisoformat(self.text[:19]).timestamp()
 
     @property
     def node(self) -> str:
-        """The DAGMan node of a submit event, which is told in its notes, by two forms."""
+        """The DAGMan node of a submit event, from its notes, which have one of two forms."""
         notes = str(self.get("LogNotes", ""))
         match = _NODE.search(notes)
         return match[1] if match else notes.removeprefix("DAG Node: ").strip()
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return what the event says, by the name that the bindings have for it.
+        """Return an attribute of the event, by its name in the bindings.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class Event:
             ``SlotName``, ``ExecuteProps`` (with ``Memory`` alone), ``MemoryUsage`` or
             ``ReturnValue``.
         default : object
-            What to return where the event does not say it.
+            The value to return if the event does not have the attribute.
         """
         if name in ("LogNotes", "HoldReason"):
             lines = self.text.splitlines()
@@ -89,12 +89,12 @@ class Event:
 
 
 class EventLog:
-    """A log that is read on and on.
+    """A log that is read repeatedly, each time from where the last read ended.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file, in HTCondor's default format. It need not be there yet.
+        The file, in HTCondor's default format. It need not exist yet.
 
     Examples
     --------
@@ -107,7 +107,7 @@ class EventLog:
         self._path = path
         self._offset = 0
         self._clusters: set[bytes] = set()
-        self._here: set[bytes] = set()
+        self._queued: set[bytes] = set()
 
     def events(self, known: Iterable[tuple[int, int]] = ()) -> Iterator[Event]:
         """Yield the events that were written since the last call and still matter.
@@ -115,13 +115,13 @@ class EventLog:
         Parameters
         ----------
         known : iterable of (int, int)
-            Jobs of which the caller knows otherwise, by cluster and proc: if they have left that is
-            told too.
+            Jobs that the caller knows from elsewhere, by cluster and proc: if they have left the
+            queue, this is reported, too.
         """
         if not self._is_longer():
             return
         left: set[bytes] = set()
-        seen: list[tuple[int, int, set[bytes]]] = []  # of each block where it is, and its jobs
+        seen: list[tuple[int, int, set[bytes]]] = []  # position, length and jobs of each block
         for start, block in self._blocks(self._offset):
             heads = _HEAD.findall(block)
             left.update([job for kind, job in heads if kind in _LEFT])
@@ -129,36 +129,36 @@ class EventLog:
         for start, length, inside in seen:
             fresh = {job[: job.index(b".")] for job in inside} - self._clusters
             if fresh or not inside <= left:
-                # Most blocks tell nothing that still matters, and are not read again.
+                # Most blocks have nothing that still matters, and are not read again.
                 _, block = next(self._blocks(start, length))
                 yield from self._of(block, left)
             self._offset = start + length
         others = {b"%03d.%03d" % job for job in known}
-        for job in left & (self._here | others):
+        for job in left & (self._queued | others):
             yield _event(b"005", job, b"")
-        self._here -= left
+        self._queued -= left
 
     def _of(self, block: bytes, left: set[bytes]) -> Iterator[Event]:
         kind = job = b""
-        start = -1  # of the text of the event before, if it is to be given
+        start = -1  # of the text of the previous event, if that is to be yielded
         for head in _HEAD.finditer(block):
             if start >= 0:
                 yield _event(kind, job, block[start : head.start()])
                 start = -1
             kind, job = head.groups()
             if job not in left:
-                self._here.add(job)
+                self._queued.add(job)
                 start = head.end()
             elif kind == b"000" and job.partition(b".")[0] not in self._clusters:
-                self._here.add(job)
-                start = head.end()  # its node is told here, for all jobs of the cluster
+                self._queued.add(job)
+                start = head.end()  # this event names the node of all jobs of the cluster
             if kind == b"000":
                 self._clusters.add(job.partition(b".")[0])
         if start >= 0:
             yield _event(kind, job, block[start:])
 
     def _is_longer(self) -> bool:
-        """Tell whether there is more than was read; a log that is shorter is a new one."""
+        """Return whether there is more to read; if the log is shorter than before, it is new."""
         try:
             size = self._path.stat().st_size
         except FileNotFoundError:
@@ -168,10 +168,10 @@ class EventLog:
         return size > self._offset
 
     def _blocks(self, offset: int, size: int = _BLOCK) -> Iterator[tuple[int, bytes]]:
-        """Yield what is new, in pieces of whole events, each after the end of the one before.
+        """Yield new blocks of whole events, each with its position.
 
-        With where each begins: a piece is as long as what it stands for, with an end of an event
-        before its events and none behind.
+        A block has an end of an event before its first event and none after its last, so it is as
+        long as the part of the file that it represents.
         """
         with open(self._path, "rb", buffering=0) as file:
             while True:

@@ -1,4 +1,4 @@
-"""ClassAd expressions of users, read before a run is made, as far as the bindings can read them."""
+"""Checks of the user's ClassAd expressions, before a run is made."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from htdag.errors import OptionError
 
 
 def check(expressions: Iterable[tuple[str, str]]) -> None:
-    """Refuse expressions that HTCondor would refuse only when it gets the jobs of their node.
+    """Check expressions that HTCondor would otherwise refuse when a node is submitted.
 
-    Where the bindings are not installed nothing is checked.
+    If the bindings are not installed, nothing is checked.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def check(expressions: Iterable[tuple[str, str]]) -> None:
     Raises
     ------
     OptionError
-        For a text that is no ClassAd expression.
+        If a text is not a ClassAd expression.
     """
     try:
         from htdag.backends.condor.bindings import syntax_problem
@@ -30,6 +30,6 @@ def check(expressions: Iterable[tuple[str, str]]) -> None:
         problem = syntax_problem(text)
         if problem:
             raise OptionError(
-                f"{where}: {text} is no ClassAd expression{problem}; one looks like "
+                f"{where}: {text} is not a ClassAd expression{problem}; one looks like "
                 f'TARGET.Memory > 4000 && OpSysAndVer == "Debian12"'
             )

@@ -1,4 +1,4 @@
-"""A pool of one's own: start it, look at it, stop it."""
+"""The user's own pool: start, inspect and stop it."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from htdag.runtime import layout
 if TYPE_CHECKING:
     import psutil
 
-# psutil, filelock and the bindings take time to import, and are needed only where there is a pool.
+# psutil, filelock and the bindings are slow to import, and needed only if there is a pool.
 
 _PID_FILE, _LOCK_FILE, _START_OUTPUT = "master.pid", "start.lock", "start.out"
 _START_TIMEOUT = 60.0  # seconds until a pool must answer
-_STOP_TIMEOUT = 30.0  # seconds of an orderly end
+_STOP_TIMEOUT = 30.0  # seconds for an orderly end
 _PAUSE = 0.1
 _TAIL = 12
 
@@ -43,7 +43,7 @@ class OwnPool:
     Parameters
     ----------
     directory : pathlib.Path, optional
-        Where it is kept; by default beside the runs.
+        Its directory; by default next to that of the runs.
     """
 
     def __init__(self, directory: Path | None = None) -> None:
@@ -52,18 +52,18 @@ class OwnPool:
 
     @property
     def setup(self) -> Setup:
-        """How to work with it."""
+        """The setup that selects it."""
         return Setup(str(self.config), tuple(self._known().get("programs", ())), own=True)
 
     @property
     def is_running(self) -> bool:
-        """Whether its condor_master is there."""
+        """Whether its condor_master is running."""
         return self._master() is not None
 
-    # Look
+    # State
 
     def state(self) -> PoolState:
-        """Return what it is doing."""
+        """Return its state."""
         master = self._master()
         setup = self.setup
         base = PoolState(
@@ -74,10 +74,10 @@ class OwnPool:
         began = datetime.fromtimestamp(master.create_time()).astimezone()
         base |= {"running": True, "pid": master.pid, "since": began.isoformat(timespec="seconds")}
         try:
-            told = answer(setup)
+            facts = answer(setup)
         except BackendError as error:
             return PoolState(**base | {"problem": str(error)})
-        return PoolState(**base | {"answers": True} | told)
+        return PoolState(**base | {"answers": True} | facts)
 
     # Start
 
@@ -99,19 +99,19 @@ class OwnPool:
         memory : int, optional
             Memory for jobs, in MB; by default all of the machine.
         notify : callable
-            Told what is waited for, as text.
+            Called with a text if the start takes long.
 
         Returns
         -------
         bool
-            False where it was running before.
+            False if it was running already.
 
         Raises
         ------
         BackendError
-            If it does not start, with the last lines of the log that may tell why.
+            If it does not start; the error has the last lines of the log that may show why.
         UsageError
-            If it is running with another size, or no HTCondor is where it was said to be.
+            If it is running with another size, or there is no HTCondor in the given folder.
         """
         if os.getuid() == 0:
             raise BackendError(
@@ -175,7 +175,7 @@ class OwnPool:
         with contextlib.suppress(FileNotFoundError):
             (self.path / _PID_FILE).unlink()
         with open(self.path / _START_OUTPUT, "wb") as output:
-            # It detaches itself, into a session of its own.
+            # condor_master detaches itself, into a session of its own.
             done = subprocess.run(
                 [install.master, "-pidfile", str(self.path / _PID_FILE)],
                 cwd=self.path,
@@ -192,10 +192,10 @@ class OwnPool:
             )
 
     def _wait(self, notify: Callable[[str], None]) -> None:
-        begun = time.monotonic()
-        seen = told = False
+        start = time.monotonic()
+        seen = notified = False
         while True:
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - start
             seen = seen or self._master() is not None
             problem = ""
             try:
@@ -212,8 +212,8 @@ class OwnPool:
                 why = self._why(problem)
                 self._end()
                 raise BackendError(f"the pool did not start in {_START_TIMEOUT:g} s: {why}")
-            if waited > 5 and not told:
-                told = True
+            if waited > 5 and not notified:
+                notified = True
                 notify(f"waiting for the pool: {problem}")
             time.sleep(_PAUSE)
 
@@ -231,12 +231,12 @@ class OwnPool:
     # Stop
 
     def stop(self, notify: Callable[[str], None] = lambda text: None) -> bool:
-        """End it; its queue is kept for the next start.
+        """Stop it; its queue is kept for the next start.
 
         Returns
         -------
         bool
-            False where it was not running.
+            False if it was not running.
         """
         if not self.path.is_dir():
             return False
@@ -251,28 +251,28 @@ class OwnPool:
             return False
         with contextlib.suppress(psutil.Error):
             family = [master, *master.children(recursive=True)]
-            # The gentle way down: jobs are told to end, and wait in the queue for the next start.
-            # On the fast one (SIGQUIT) the next schedd would look for them a long time.
+            # The graceful shutdown ends jobs and keeps them in the queue for the next start. After
+            # the fast one (SIGQUIT), the next schedd would try long to reconnect to them.
             master.send_signal(signal.SIGTERM)
-            _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT)
-            if master in left:
+            _, alive = psutil.wait_procs(family, timeout=_STOP_TIMEOUT)
+            if master in alive:
                 master.send_signal(signal.SIGQUIT)
-                _, left = psutil.wait_procs(left, timeout=_STOP_TIMEOUT)
-            for process in left:
+                _, alive = psutil.wait_procs(alive, timeout=_STOP_TIMEOUT)
+            for process in alive:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.kill()
-            psutil.wait_procs(left, timeout=_STOP_TIMEOUT)
+            psutil.wait_procs(alive, timeout=_STOP_TIMEOUT)
         if self._master() is not None:
             raise BackendError(f"process {master.pid}, the pool's condor_master, does not end")
         return True
 
-    # Within
+    # Internals
 
     def _master(self) -> psutil.Process | None:
-        """Return the process of condor_master, if it runs.
+        """Return the process of condor_master, if it is running.
 
-        The number in its file may be anybody's by now. But it keeps a lock on a file of this pool
-        as long as it lives, and the kernel knows.
+        The id in its file may be that of another process by now. But condor_master holds a lock on
+        a file of this pool as long as it lives.
         """
         if not self._is_locked():
             return None
@@ -284,10 +284,10 @@ class OwnPool:
 
         try:
             process = psutil.Process(pid)
-            ours = process.name().startswith("condor_master") and process.is_running()
+            is_master = process.name().startswith("condor_master") and process.is_running()
         except psutil.Error:
             return None
-        return process if ours else None
+        return process if is_master else None
 
     def _is_locked(self) -> bool:
         try:
@@ -327,14 +327,14 @@ class OwnPool:
 
 
 def _is_older(install: Install) -> bool:
-    """Tell whether an HTCondor is older than the bindings."""
+    """Return whether an HTCondor is older than the bindings."""
     from htdag.backends.condor.bindings import htcondor2, version_number
 
-    # Of its programs this one carries the version itself; that of the daemons is in a library.
+    # Other programs, such as the daemons, have their version in a library.
     program = shutil.which("condor_dagman", path=os.pathsep.join(install.programs))
-    daemons = None if program is None else abilities.version(Path(program))
-    theirs = tuple(int(part) for part in version_number(htcondor2.version()).split("."))
-    return daemons is not None and daemons < theirs
+    installed = None if program is None else abilities.version(Path(program))
+    bindings = tuple(int(part) for part in version_number(htcondor2.version()).split("."))
+    return installed is not None and installed < bindings
 
 
 def _tail(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The configuration of a pool of one's own, as text."""
+"""The text of the configuration of the user's own pool."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ FAST = {
     "DAGMAN_HOLD_CLAIM_TIME": "0",
     "GUIDANCE_KEEP_CALM_AND": "True",
 }
-"""What makes DAGs of short jobs fast, where one person has a pool for herself."""
+"""Settings that make DAGs of short jobs fast in a pool of a single user."""
 
 OLDER_DAEMONS = {"SEC_FS_ENFORCE_CHANNEL_BINDING": "False"}
-"""Newer clients check that a login was asked for by the daemon that they called, which older
-daemons cannot show. Nobody stands between where all of them are on one machine."""
+"""Newer clients make a check against intermediaries that older daemons cannot pass. Where all of
+them are on one machine, there is no intermediary."""
 
 FOLDERS = ("execute", "lock", "log", "spool")
 CONFIG = "condor_config"
@@ -35,7 +35,7 @@ _MACRO = re.compile(r"\$\w*\(|[\r\n]")
 
 
 def check_directory(path: str) -> None:
-    """Raise `DirectoryError` for a path that cannot stand in a configuration."""
+    """Raise `DirectoryError` for a path that a configuration cannot contain."""
     if _MACRO.search(path):
         raise DirectoryError(
             f"{path!r} holds '$(' or a line break, which mean something else in HTCondor's "
@@ -51,18 +51,18 @@ def pool_config(
     job_path: str,
     older: bool = False,
 ) -> str:
-    """Return a whole configuration; it reads no other file.
+    """Return a complete configuration, which includes no other file.
 
     Parameters
     ----------
     directory : pathlib.Path
-        The pool's.
+        The directory of the pool.
     places : mapping of str to str
-        Where HTCondor's parts are, by its own names (``SBIN`` ...).
+        HTCondor's settings for its own folders (``SBIN`` ...).
     cpus : int
         How many jobs of one CPU run at once.
     memory : int or None
-        Memory for jobs, in MB; None: all that the machine has.
+        Memory for jobs, in MB; None: all of the machine's.
     job_path : str
         The ``PATH`` of jobs.
     older : bool
@@ -72,14 +72,14 @@ def pool_config(
         ("Where HTCondor and this pool are", {**places, **_own_places(directory)}),
         ("Only this user, and only from this machine", _PRIVATE),
         ("One slot, which jobs share", _slot(cpus, memory)),
-        ("Jobs find the Python of the one who started the pool", {"STARTER_JOB_ENVIRONMENT": ""}),
+        ("Jobs find the Python that started the pool", {"STARTER_JOB_ENVIRONMENT": ""}),
         ("Fast", FAST),
-        ("Go on soon after a stop or a crash", _RESTART),
+        ("Resume soon after a stop or a crash", _RESTART),
     ]
     groups[3][1]["STARTER_JOB_ENVIRONMENT"] = _job_environment(job_path)
     if older:
         groups.append(("Let the bindings log in to these older daemons", OLDER_DAEMONS))
-    lines = ["# Written by `htdag pool start`, each time anew."]
+    lines = ["# Written by `htdag pool start`, at each start."]
     for title, settings in groups:
         lines += ["", f"# {title}"]
         lines += [f"{name} = {value}".rstrip() for name, value in settings.items()]
@@ -89,11 +89,11 @@ def pool_config(
 
 
 _RESTART = {
-    # A DAGMan that was told to end waits so long before it is started again; 300 by default.
+    # The pause before a DAGMan that was ended is started again; 300 by default.
     "SCHEDULER_UNIVERSE_COOL_DOWN_DURATION": "1",
-    # So long a job is looked for that ran when the machine went down; 2400 by default.
+    # How long the schedd tries to reconnect to jobs after a crash of the machine; 2400 by default.
     "JOB_DEFAULT_LEASE_DURATION": "60",
-    # When the pool is stopped, jobs get so long to end by themselves; 600 by default.
+    # How long jobs have to end by themselves when the pool is stopped; 600 by default.
     "MachineMaxVacateTime": "10",
 }
 
@@ -114,16 +114,16 @@ def _own_places(directory: Path) -> dict[str, str]:
 _ME = "$(USERNAME)@$(UID_DOMAIN)"
 _PRIVATE = {
     "NETWORK_INTERFACE": "127.0.0.1",
-    # Else all daemons would listen to the whole network all the same.
+    # Without this, daemons would still listen on all interfaces.
     "BIND_ALL_INTERFACES": "False",
     "ENABLE_IPV6": "False",
     "SHARED_PORT_PORT": "0",
-    # A laptop's name and its name server change with the network it is in.
+    # A laptop's name and its name server change with the network.
     "NO_DNS": "True",
     "DEFAULT_DOMAIN_NAME": DOMAIN,
     "UID_DOMAIN": DOMAIN,
     "FILESYSTEM_DOMAIN": DOMAIN,
-    # Other users of this machine reach the ports too, but HTCondor knows who they are.
+    # Other users of this machine can reach the ports, so they have to be told apart.
     "SEC_DEFAULT_AUTHENTICATION": "REQUIRED",
     "SEC_DEFAULT_AUTHENTICATION_METHODS": "FS",
     "COLLECTOR_BOOTSTRAP_SSL_CERTIFICATE": "False",
@@ -135,10 +135,10 @@ _PRIVATE = {
 
 
 def _slot(cpus: int, memory: int | None) -> dict[str, str]:
-    found = {"NUM_CPUS": str(cpus)}
+    settings = {"NUM_CPUS": str(cpus)}
     if memory is not None:
-        found["MEMORY"] = str(memory)
-    return found | {
+        settings["MEMORY"] = str(memory)
+    return settings | {
         "NUM_SLOTS": "1",
         "NUM_SLOTS_TYPE_1": "1",
         "SLOT_TYPE_1": "100%",
@@ -151,7 +151,7 @@ def _slot(cpus: int, memory: int | None) -> dict[str, str]:
 
 
 def job_path(python: str, search: str) -> str:
-    """Return the ``PATH`` of jobs: the folder of a Python first, then those of the user."""
+    """Return the ``PATH`` of jobs: the folder of a Python, followed by those of the user."""
     folders = [str(Path(python).parent), *search.split(os.pathsep), "/usr/bin", "/bin"]
     return os.pathsep.join(
         dict.fromkeys(
@@ -161,13 +161,13 @@ def job_path(python: str, search: str) -> str:
 
 
 def _job_environment(path: str) -> str:
-    # HTCondor's own quotes: '' stands for ', and "" for ".
+    # HTCondor's quoting: '' stands for ', and "" for ".
     quoted = path.replace("'", "''").replace('"', '""')
     return f"\"PATH='{quoted}'\""
 
 
 def activate_script(directory: Path, programs: tuple[str, ...]) -> str:
-    """Return a shell script that turns HTCondor's commands in a shell to the pool."""
+    """Return a shell script that makes HTCondor's commands in a shell use the pool."""
     config = shlex.quote(str(directory / CONFIG))
     before = shlex.quote(os.pathsep.join(programs))
     name = shlex.quote(str(directory / ACTIVATE))

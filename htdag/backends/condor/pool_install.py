@@ -1,4 +1,4 @@
-"""Find the programs of an HTCondor to start a pool with."""
+"""The search for an installed HTCondor to start a pool with."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SYSTEM = ("/usr/local/sbin", "/usr/sbin")  # often not on the PATH of ordinary 
 _PLACES = ("RELEASE_DIR", "BIN", "SBIN", "LIB", "LIBEXEC", "SHARE")
 _CONFIGS = ("condor_config", "etc/condor_config", "etc/condor/condor_config")
 _HOW = (
-    "Install HTCondor (https://htcondor.org), so that condor_master is on PATH; or name the folder "
-    f"that holds its bin and sbin, by --htcondor DIR or in {VARIABLE}"
+    "Install HTCondor (https://htcondor.org), so that condor_master is on PATH; or give the folder "
+    f"with its bin and sbin, as --htcondor DIR or in {VARIABLE}"
 )
 
 
 @dataclass(frozen=True)
 class Install:
-    """An HTCondor that is installed somewhere.
+    """An installed HTCondor.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Install:
     programs : tuple of str
         The folders of its programs.
     prefix : str or None
-        The folder that was named; None: found on PATH.
+        The folder that the user named; None: it was found on PATH.
     places : dict of str to str
-        HTCondor's own settings of where its parts are.
+        HTCondor's settings for its own folders.
     """
 
     master: str
@@ -52,33 +52,33 @@ def find(prefix: str | None, remembered: str | None) -> Install:
     Parameters
     ----------
     prefix : str or None
-        A folder that was named on the command line.
+        A folder named on the command line.
     remembered : str or None
-        The folder of the last time.
+        The folder of the last start.
 
     Raises
     ------
     UsageError
-        If a folder that was named holds no HTCondor.
+        If a folder that the user named has no HTCondor.
     BackendError
-        If there is none at all.
+        If no HTCondor is installed.
     """
     for folder, who in ((prefix, "--htcondor"), (os.environ.get(VARIABLE), VARIABLE)):
         if folder:
-            found = _in_prefix(Path(folder).expanduser())
-            if found is None:
+            install = _in_prefix(Path(folder).expanduser())
+            if install is None:
                 raise UsageError(
                     f"{who} names {folder!r}, but there is no sbin/condor_master in it. {_HOW}"
                 )
-            return found
-    if remembered is not None and (found := _in_prefix(Path(remembered))) is not None:
-        return found
+            return install
+    if remembered is not None and (install := _in_prefix(Path(remembered))) is not None:
+        return install
     search = os.pathsep.join([os.environ.get("PATH", os.defpath), *_SYSTEM])
     master = shutil.which("condor_master", path=search)
     if master is not None:
-        return _made(Path(master), None, os.environ.get("CONDOR_CONFIG"))
-    gone = f"the HTCondor of the last time, in {remembered!r}, is gone, and " if remembered else ""
-    raise BackendError(f"{gone}there is no HTCondor on this machine. {_HOW}")
+        return _install(Path(master), None, os.environ.get("CONDOR_CONFIG"))
+    lost = f"the HTCondor used last, in {remembered!r}, is gone, and " if remembered else ""
+    raise BackendError(f"{lost}there is no HTCondor on this machine. {_HOW}")
 
 
 def _in_prefix(prefix: Path) -> Install | None:
@@ -87,30 +87,30 @@ def _in_prefix(prefix: Path) -> Install | None:
         master = folder / "condor_master"
         if os.access(master, os.X_OK):
             configs = [prefix / name for name in _CONFIGS if (prefix / name).is_file()]
-            return _made(master, str(prefix), str(configs[0]) if configs else None)
+            return _install(master, str(prefix), str(configs[0]) if configs else None)
     return None
 
 
-def _made(master: Path, prefix: str | None, config: str | None) -> Install:
+def _install(master: Path, prefix: str | None, config: str | None) -> Install:
     sbin = master.parent
-    # Some packages have all in one folder.
+    # Some packages have all programs in one folder.
     folders = [str(sbin.parent / "bin"), str(sbin)] if sbin.name == "sbin" else [str(sbin)]
     programs = tuple(folders)
     return Install(str(master), programs, prefix, _places(sbin, programs, config))
 
 
 def _places(sbin: Path, programs: tuple[str, ...], config: str | None) -> dict[str, str]:
-    """Ask HTCondor where its parts are; where it does not know, they are beside its programs."""
+    """Return HTCondor's folders: those in its settings, others next to its programs."""
     release = sbin.parent
-    found = {"RELEASE_DIR": str(release), "BIN": programs[0], "SBIN": str(sbin)}
-    for name, places in {
+    places = {"RELEASE_DIR": str(release), "BIN": programs[0], "SBIN": str(sbin)}
+    for name, candidates in {
         "LIB": ("lib/condor", "lib64/condor", "lib"),
         "LIBEXEC": ("libexec/condor", "libexec"),
         "SHARE": ("share/condor", "share"),
     }.items():
-        there = [release / place for place in places if (release / place).is_dir()]
-        if there:
-            found[name] = str(there[0])
+        folders = [release / folder for folder in candidates if (release / folder).is_dir()]
+        if folders:
+            places[name] = str(folders[0])
     variables = Setup(config if config != os.devnull else None, programs).variables()
     ask = shutil.which("condor_config_val", path=variables["PATH"])
     for name in _PLACES if ask else ():
@@ -128,5 +128,5 @@ def _places(sbin: Path, programs: tuple[str, ...], config: str | None) -> dict[s
             break
         value = done.stdout.strip()
         if done.returncode == 0 and Path(value).is_dir():
-            found[name] = value
-    return found
+            places[name] = value
+    return places

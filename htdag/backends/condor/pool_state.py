@@ -1,4 +1,4 @@
-"""What a pool of one's own says of itself, and which processes are of it."""
+"""The state of the user's own pool, and its processes."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ _KILL_TIMEOUT = 10.0  # seconds until the system has ended a process
 
 @dataclass(frozen=True)
 class PoolState:
-    """What a pool of one's own is doing.
+    """The state of the user's own pool.
 
     Attributes
     ----------
     running : bool
-        Whether it was started and its condor_master is there.
+        Whether its condor_master is running.
     answers : bool
-        Whether its schedd and its slot answer too.
+        Whether its schedd and its slot answer, too.
     path : str
         Its directory.
     config : str
-        Its configuration, for ``CONDOR_CONFIG``.
+        Its configuration file, for ``CONDOR_CONFIG``.
     pid : int or None
-        Its condor_master.
+        The process id of its condor_master.
     since : str or None
         When that was started: local time, ISO 8601.
     version : str
-        HTCondor's version; "" where it does not answer.
+        HTCondor's version; "" if it does not answer.
     programs : tuple of str
         The folders of its programs.
     cpus, cpus_busy, memory_mb : int
-        The size of its slots, and how much of that jobs have.
+        The size of its slots, and how many CPUs are in use.
     running_jobs, idle_jobs, held_jobs, runs : int
-        What is in its queue; DAGMan's own jobs are counted as runs only.
+        The content of its queue; DAGMan's own jobs count as runs only.
     problem : str
-        Why it does not answer; "" where it does, or does not run.
+        Why it does not answer; "" if it does, or is not running.
     """
 
     running: bool
@@ -62,7 +62,7 @@ class PoolState:
 
 
 def answer(setup: Setup) -> dict[str, Any]:
-    """Return what the pool says of itself, as the attributes of `PoolState`."""
+    """Return what the pool reports, as attributes of `PoolState`."""
     try:
         from htdag.backends.condor import bindings
     except ImportError as error:
@@ -70,12 +70,14 @@ def answer(setup: Setup) -> dict[str, Any]:
     try:
         jobs = bindings.queue(setup)
     except Exception as error:
-        raise BackendError(f"its schedd does not answer ({bindings.short(error)})") from error
+        raise BackendError(f"its schedd does not answer ({bindings.message_of(error)})") from error
     names = ["Cpus", "TotalSlotCpus", "TotalSlotMemory", "CondorVersion"]
     try:
         slots = bindings.slots(setup, names, "PartitionableSlot")
     except Exception as error:
-        raise BackendError(f"its collector does not answer ({bindings.short(error)})") from error
+        raise BackendError(
+            f"its collector does not answer ({bindings.message_of(error)})"
+        ) from error
     if not slots:
         raise BackendError("its slot does not answer yet")
     kinds = [job["JobStatus"] for job in jobs if job["JobUniverse"] == _VANILLA]
@@ -93,10 +95,10 @@ def answer(setup: Setup) -> dict[str, Any]:
 
 
 _VANILLA, _SCHEDULER = 5, 7
-_IDLE, _RUNNING, _HELD = 1, (2, 6), 5  # 6: it is bringing its output back
+_IDLE, _RUNNING, _HELD = 1, (2, 6), 5  # 6: it is transferring its output
 
 
-# As the system names processes, in 15 letters.
+# The system cuts the names of processes to 15 characters.
 _DAEMONS = {
     name[:15]
     for name in (
@@ -114,16 +116,16 @@ _DAEMONS = {
 
 
 def end_orphans(config: str) -> None:
-    """End daemons that outlived a killed condor_master: two schedds would share the queue.
+    """End daemons that outlived a killed condor_master, since two schedds must not share a queue.
 
     Parameters
     ----------
     config : str
-        The pool's configuration, which the environment of its daemons names.
+        The pool's configuration file, which is in the environment of its daemons.
     """
     import psutil
 
-    found = []
+    orphans = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if (
@@ -131,8 +133,8 @@ def end_orphans(config: str) -> None:
                 and process.name()[:15] in _DAEMONS
                 and process.environ().get("CONDOR_CONFIG") == config
             ):
-                found.append(process)
-    for process in found:
+                orphans.append(process)
+    for process in orphans:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(found, timeout=_KILL_TIMEOUT)
+    psutil.wait_procs(orphans, timeout=_KILL_TIMEOUT)

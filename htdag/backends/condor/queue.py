@@ -1,7 +1,6 @@
-"""The jobs of one run on HTCondor: who they are, what is done to them, why they wait.
+"""The jobs of one run in HTCondor's queue: their states, actions on them, and why they wait.
 
-All functions that speak to a schedd do so to the one that the bindings are turned to (see
-`htdag.backends.condor.session`).
+All functions use the schedd that the bindings are set to (see `htdag.backends.condor.session`).
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from htdag.backends.base import Activity, JobState, QueueFacts, RunState
-from htdag.backends.condor.bindings import evaluate, htcondor2, short
+from htdag.backends.base import Activity, Ad, JobState, QueueFacts, RunState
+from htdag.backends.condor.bindings import evaluate, htcondor2, message_of
 from htdag.backends.condor.run_log import JobsLog
 from htdag.backends.condor.session import connected
 from htdag.backends.condor.setup import Setup
@@ -24,10 +23,10 @@ from htdag.runtime import layout
 from htdag.runtime.layout import NodeFiles, RunFiles
 
 ABANDONED = (
-    "its schedd did not answer when it was removed; its jobs are removed as soon as that answers "
-    "again and this run is looked at"
+    "its schedd did not answer when it was removed; htdag removes its jobs when it next looks at "
+    "this run and the schedd answers"
 )
-_LET_GO_FILE = "removed.json"
+_ABANDONED_FILE = "removed.json"
 _WANTED = [
     "ClusterId",
     "ProcId",
@@ -49,8 +48,8 @@ _ACTIONS = {
     "pause": htcondor2.JobAction.Hold,
     "unpause": htcondor2.JobAction.Release,
 }
-# To which jobs an action means something.
-_FITTING = {
+# The jobs that an action applies to.
+_APPLICABLE = {
     "hold": "JobStatus == 1 || JobStatus == 2 || JobStatus == 6 || JobStatus == 7",
     "release": "JobStatus == 5",
     "suspend": "JobStatus == 2",
@@ -60,23 +59,23 @@ _FITTING = {
     "unpause": 'JobStatus == 5 && (regexp("^htdag pause", HoldReason) =?= true || '
     '(HoldReasonCode == 15 && HtdagHeldBy =?= "pause"))',
 }
-# Where these are meant for whole nodes they go for the ads of clusters, too, of which more jobs may
-# be made.
+# Applied to whole nodes, these actions also change the ads of clusters, from which HTCondor makes
+# later jobs.
 _FOR_CLUSTERS = ("hold", "release", "pause", "unpause")
-_SCHEDULER_UNIVERSE = 7  # of the DAGMan of a round
+_SCHEDULER_UNIVERSE = 7  # for example the DAGMan of a round
 _MOST_IDLE_ADS = 200
-_ORDERLY, _SETTLE_TIMEOUT = 30.0, 60.0  # seconds for jobs that are let go to leave the queue
+_ORDERLY, _SETTLE_TIMEOUT = 30.0, 60.0  # seconds for the jobs of a removed run to leave the queue
 
 
 def _dagmans(cluster: int) -> list[tuple[int, str]]:
-    """Return the DAGMan job and those of the rounds of its loops, with the loop's name."""
+    """Return the DAGMan job and those of the rounds of its loops, with the loops' names."""
     schedd = htcondor2.Schedd()
-    found = [(cluster, "")]
-    for number, loop in found:  # grows meanwhile
+    dagmans = [(cluster, "")]
+    for number, loop in dagmans:  # grows during the iteration
         wanted = f"DAGManJobId == {number} && JobUniverse == {_SCHEDULER_UNIVERSE}"
         for ad in schedd.query(wanted, ["ClusterId", "DAGNodeName"]):
-            found.append((int(ad["ClusterId"]), loop or str(ad.get("DAGNodeName", ""))))
-    return found
+            dagmans.append((int(ad["ClusterId"]), loop or str(ad.get("DAGNodeName", ""))))
+    return dagmans
 
 
 def all_of(cluster: int) -> str:
@@ -85,14 +84,14 @@ def all_of(cluster: int) -> str:
     return " || ".join([f"ClusterId == {cluster}", *jobs])
 
 
-def ads(cluster: int) -> list[Mapping[str, Any]]:
-    """Return the ads of a DAG's jobs in the queue, with what tells their state."""
-    found = htcondor2.Schedd().query(constraint=f"DAGManJobId == {cluster}", projection=_WANTED)
-    return [_plain(ad) for ad in found]
+def ads(cluster: int) -> list[Ad]:
+    """Return the ads of a DAG's jobs in the queue, with the attributes for their states."""
+    result = htcondor2.Schedd().query(constraint=f"DAGManJobId == {cluster}", projection=_WANTED)
+    return [_plain(ad) for ad in result]
 
 
-def _plain(ad: Any) -> dict[str, Any]:
-    """Return an ad with its expressions evaluated as far as they can be."""
+def _plain(ad: Any) -> Ad:
+    """Return an ad with its expressions evaluated, without those that have no plain value."""
     content = {}
     for name in ad:
         value = ad[name]
@@ -103,9 +102,9 @@ def _plain(ad: Any) -> dict[str, Any]:
 
 
 class Chunks:
-    """Which chunk each job works through: the jobs of a cluster are the lines of its node's list.
+    """The chunks of jobs: job n of a cluster has line n of its node's list.
 
-    Made for one look: each list is read once, not once a job.
+    An object reads each list once, and is for one query only.
     """
 
     def __init__(self, run: Path) -> None:
@@ -113,20 +112,20 @@ class Chunks:
         self._lists: dict[tuple[str, int], list[int]] = {}
 
     def of(self, job: JobState) -> int | None:
-        """Return the number of a job's chunk; None for the work at the end of a run."""
+        """Return the number of a job's chunk; None for the FINAL node."""
         unit = (job.node, job.lane)
         lines = self._lists.get(unit)
         if lines is None:
             lines = self._lists[unit] = _chunks(self._run, *unit)
         return lines[job.proc] if job.proc < len(lines) else None
 
-    def placed(self, jobs: Iterable[JobState]) -> tuple[JobState, ...]:
-        """Return jobs with their chunks."""
+    def with_chunks(self, jobs: Iterable[JobState]) -> tuple[JobState, ...]:
+        """Return jobs with the numbers of their chunks."""
         return tuple(replace(job, chunk=self.of(job)) for job in jobs)
 
 
 def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]:
-    """Return what goes on, in a run that is in some state, and how many jobs are not held."""
+    """Return the activity of a run in the given state, and how many of its jobs are not held."""
     running: dict[str, set[int]] = {}
     waiting: dict[str, set[int]] = {}
     rounds: dict[str, Activity] = {}
@@ -134,45 +133,47 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
     suspended = active = 0
     chunks = Chunks(log.run)
     for job in log.jobs.values():
-        if job.state == "idle" and not job.slot:  # it has never begun
+        if job.state == "idle" and not job.slot:  # it has never started
             active += job.node not in log.loops
             continue
         chunk = chunks.of(job)
-        there = running if job.state in ("running", "suspended") else waiting
+        chunks_of = running if job.state in ("running", "suspended") else waiting
         if chunk is not None:
-            there.setdefault(job.node, set()).add(chunk)
+            chunks_of.setdefault(job.node, set()).add(chunk)
         if job.state == "held":
             held.append(job)
             continue
         active += job.node not in log.loops  # the DAGMan of a round does not count
         suspended += job.state == "suspended"
-    told = list(chunks.placed(held))
+    held_jobs = list(chunks.with_chunks(held))
     for loop, (number, inside) in log.rounds.items():
         rounds[loop], more = activity(inside, state, reason)
         active += more
         suspended += rounds[loop].suspended
-        told += (
+        held_jobs += (
             replace(job, node=loop, chunk=None, reason=f"round {number}, {job.node}: {job.reason}")
             for job in rounds[loop].held
         )
-    found = Activity(state, reason, running, tuple(told), suspended, rounds=rounds, waiting=waiting)
-    return found, active
+    result = Activity(
+        state, reason, running, tuple(held_jobs), suspended, rounds=rounds, waiting=waiting
+    )
+    return result, active
 
 
 def listed(log: JobsLog, within: tuple[tuple[str, int], ...] = ()) -> tuple[JobState, ...]:
-    """Return the jobs that wait or run; in place of a loop that runs, those of its round."""
-    found = []
-    for job in Chunks(log.run).placed(log.jobs.values()):
+    """Return the jobs that wait or run; for a running loop, those of its round."""
+    result = []
+    for job in Chunks(log.run).with_chunks(log.jobs.values()):
         number, inside = log.rounds.get(job.node, (0, None))
         if inside is None or job.state != "running":
-            found.append(replace(job, within=within) if within else job)
+            result.append(replace(job, within=within) if within else job)
         if inside is not None:
-            found += listed(inside, (*within, (job.node, number)))
-    return tuple(found)
+            result += listed(inside, (*within, (job.node, number)))
+    return tuple(result)
 
 
 def reconcile(log: JobsLog, cluster: int, now: float) -> None:
-    """Let a log take over what the schedd says of the jobs of a DAGMan, and of its loops'."""
+    """Update a log with the schedd's states of the jobs of a DAGMan and of its loops."""
     log.reconcile(ads(cluster), now)
     for loop, (_, inside) in log.rounds.items():
         for job in [job for job in log.jobs.values() if job.node == loop]:
@@ -183,12 +184,12 @@ def _chunks(run: Path, node: str, lane: int) -> list[int]:
     try:
         text = Path(NodeFiles(run, node).chunk_list(lane)).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return []  # not a node that has a list
+        return []  # the FINAL node has no list
     return [int(line.split(",", 1)[0]) for line in text.splitlines()]
 
 
 def act(cluster: int, action: str, nodes: list[str], which: list[JobState] | None) -> int:
-    """Do something to jobs; return to how many it was done.
+    """Act on jobs; return how many were affected.
 
     Parameters
     ----------
@@ -196,58 +197,60 @@ def act(cluster: int, action: str, nodes: list[str], which: list[JobState] | Non
         The DAGMan job.
     action : str
         ``"hold"``, ``"release"``, ``"suspend"``, ``"continue"`` or ``"vacate"``; ``"pause"`` holds
-        jobs that wait, and ``"unpause"`` releases these again.
+        waiting jobs, and ``"unpause"`` releases these again.
     nodes : list of str
-        To the jobs of which nodes. Where all are meant, holding stops late materialisation too.
+        The nodes whose jobs are affected.
     which : list of JobState, optional
-        To these jobs only.
+        Only these jobs. None: all, and then holding stops late materialization, too.
     """
     schedd = htcondor2.Schedd()
     if which is not None and not which:
         return 0
     where = f"{_of_nodes(cluster, nodes)} && ({'true' if which is None else _one_of(which)})"
-    fitting = f"{where} && ({_FITTING[action]})"
-    found = schedd.query(constraint=fitting, projection=["ClusterId"])
+    constraint = f"{where} && ({_APPLICABLE[action]})"
+    affected = schedd.query(constraint=constraint, projection=["ClusterId"])
     whole = which is None and action in _FOR_CLUSTERS
     if whole:
-        fitting = f"{where} && ({_FITTING[action]} || ProcId =?= undefined)"
-    if found or whole:
-        # As a tuple: the bindings lose a reason that is given as a text.
+        constraint = f"{where} && ({_APPLICABLE[action]} || ProcId =?= undefined)"
+    if affected or whole:
+        # A tuple, since the bindings lose a reason that is a string.
         reason = (f"htdag {action}", 0)
-        schedd.act(_ACTIONS[action], fitting, reason=reason)
-    return len(found)
+        schedd.act(_ACTIONS[action], constraint, reason=reason)
+    return len(affected)
 
 
 def pause(cluster: int, nodes: list[str], which: list[JobState] | None) -> int:
-    """Suspend jobs that run, and hold those that wait; return how many."""
+    """Suspend running jobs and hold waiting ones; return how many."""
     return act(cluster, "suspend", nodes, which) + act(cluster, "pause", nodes, which)
 
 
-def go_on(cluster: int, nodes: list[str], which: list[JobState] | None) -> int:
-    """Take back what `pause` did; return how many jobs go on."""
+def continue_(cluster: int, nodes: list[str], which: list[JobState] | None) -> int:
+    """Undo `pause`; return how many jobs continue."""
     return act(cluster, "continue", nodes, which) + act(cluster, "unpause", nodes, which)
 
 
 def _of_nodes(cluster: int, nodes: list[str], inside: Iterable[str] = ()) -> str:
     """Return the constraint for the jobs of nodes.
 
-    Of a loop these are all jobs of its round, or those of the nodes ``inside``.
+    For a loop, these are all jobs of its round, or those of the nodes ``inside``.
     """
-    own = f"DAGManJobId == {cluster} && {_named(nodes)}"
+    direct = f"DAGManJobId == {cluster} && {_named(nodes)}"
     which = f" && {_named(inside)}" if inside else ""
     rounds = [number for number, loop in _dagmans(cluster) if loop in nodes]
-    where = " || ".join([f"({own})", *(f"(DAGManJobId == {number}{which})" for number in rounds)])
+    where = " || ".join(
+        [f"({direct})", *(f"(DAGManJobId == {number}{which})" for number in rounds)]
+    )
     return f"({where}) && JobUniverse =!= {_SCHEDULER_UNIVERSE}"
 
 
 def _named(nodes: Iterable[str]) -> str:
-    # A lane of a node is called by the node's name, a dot and a number.
+    # The name of a lane is the node's name, a dot and a number.
     names = "|".join(node.replace(".", "[.]") for node in nodes)
     return f'regexp("^({names})([.][0-9]+)?$", DAGNodeName)'
 
 
 def _one_of(which: list[JobState]) -> str:
-    """Return a constraint for jobs; in it clusters are named once, so it stays short."""
+    """Return a constraint for jobs, which is short because it has each cluster only once."""
     clusters: dict[int, list[int]] = {}
     for job in which:
         clusters.setdefault(job.cluster, []).append(job.proc)
@@ -258,7 +261,7 @@ def _one_of(which: list[JobState]) -> str:
 
 
 def release_dagman(cluster: int) -> None:
-    """Release the DAGMan job, where it is on hold."""
+    """Release the DAGMan job if it is on hold."""
     htcondor2.Schedd().act(
         htcondor2.JobAction.Release,
         f"ClusterId == {cluster} && JobStatus == 5",
@@ -273,21 +276,20 @@ def edit(
     inside: Iterable[str],
     attributes: Mapping[str, str],
 ) -> int:
-    """Change attributes of all jobs of nodes that are in the queue; return how many these are.
+    """Change attributes of all jobs of nodes that are in the queue; return how many.
 
-    Jobs of a cluster that are materialised later take what they have in common from the ad of the
-    cluster. Of all ways to edit, only `condor_qedit` with the number of a cluster changes that
-    too, so it is what does it.
+    Jobs that are materialized later take common attributes from the ad of their cluster. Only
+    `condor_qedit` with the number of a cluster changes this ad, too.
     """
-    found = htcondor2.Schedd().query(
+    ads = htcondor2.Schedd().query(
         constraint=_of_nodes(cluster, nodes, inside),
         projection=["ClusterId", "ProcId"],
         opts=htcondor2.QueryOpts.IncludeClusterAd,
     )
-    clusters = sorted({int(ad["ClusterId"]) for ad in found})
+    clusters = sorted({int(ad["ClusterId"]) for ad in ads})
     edits = [f"{name}={value}" for name, value in attributes.items()]
     if clusters:
-        # All in one transaction: either all jobs are changed or none.
+        # One command is one transaction: either all jobs are changed or none.
         command = ["condor_qedit", *map(str, clusters), *edits]
         done = subprocess.run(
             command,
@@ -299,13 +301,13 @@ def edit(
             check=False,
         )
         if done.returncode != 0:
-            said = " ".join((done.stderr or done.stdout).split())
-            raise BackendError(f"{' '.join(command)}: {said}")
-    return sum("ProcId" in ad and int(ad["ProcId"]) >= 0 for ad in found)
+            output = " ".join((done.stderr or done.stdout).split())
+            raise BackendError(f"{' '.join(command)}: {output}")
+    return sum("ProcId" in ad and int(ad["ProcId"]) >= 0 for ad in ads)
 
 
 def halt(run: Path, dag: str, on: bool) -> None:
-    """Make, or remove, the file at which DAGMan submits no further nodes."""
+    """Make or remove the halt file, which keeps DAGMan from submitting further nodes."""
     path = _halt_file(run, dag)
     if on:
         path.touch(mode=0o600)
@@ -314,7 +316,7 @@ def halt(run: Path, dag: str, on: bool) -> None:
 
 
 def is_halted(run: Path, dag: str) -> bool:
-    """Tell whether no further nodes are submitted."""
+    """Return whether DAGMan submits no further nodes."""
     return _halt_file(run, dag).exists()
 
 
@@ -323,7 +325,7 @@ def _halt_file(run: Path, dag: str) -> Path:
 
 
 def remove(cluster: int, force: bool) -> None:
-    """Ask for the end of a DAGMan job, and of its jobs."""
+    """Remove a DAGMan job; with `force`, also its jobs, without waiting for execute points."""
     schedd = htcondor2.Schedd()
     reason = ("htdag remove", 0)
     schedd.act(htcondor2.JobAction.Remove, f"ClusterId == {cluster}", reason=reason)
@@ -333,22 +335,22 @@ def remove(cluster: int, force: bool) -> None:
 
 
 def mark_abandoned(run: Path, cluster: int) -> None:
-    """Note that a run was removed while its schedd did not answer."""
+    """Record that a run was removed while its schedd did not answer."""
     content = {"cluster": cluster, "time": time.time()}
-    layout.write_aside(str(run / _LET_GO_FILE), json.dumps(content).encode())
+    layout.write_aside(str(run / _ABANDONED_FILE), json.dumps(content).encode())
 
 
 def is_abandoned(run: Path, cluster: int) -> bool:
-    """Tell whether a run was removed while its schedd did not answer, and waits to be settled."""
+    """Return whether a run was removed while its schedd did not answer, and its jobs still wait."""
     try:
-        content = layout.read_json(str(run / _LET_GO_FILE), "cluster")
+        content = layout.read_json(str(run / _ABANDONED_FILE), "cluster")
     except FileNotFoundError:
         return False
     return bool(content["cluster"] == cluster)
 
 
 def finish_removal(setup: Setup, run: Path, cluster: int) -> None:
-    """Remove for good what was let go, and wait until it has left the queue.
+    """Remove the jobs of an abandoned run, and wait until they have left the queue.
 
     Raises
     ------
@@ -360,26 +362,26 @@ def finish_removal(setup: Setup, run: Path, cluster: int) -> None:
     with connected(setup):
         schedd = htcondor2.Schedd()
         schedd.act(htcondor2.JobAction.Remove, all_of(cluster))
-        begun = time.monotonic()
+        start = time.monotonic()
         while schedd.query(constraint=all_of(cluster), projection=["ClusterId"]):
-            waited = time.monotonic() - begun
+            waited = time.monotonic() - start
             if waited > _SETTLE_TIMEOUT:
                 raise BackendError(f"the jobs of cluster {cluster} do not leave the queue")
             if waited > _ORDERLY:
                 schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster))
             time.sleep(0.5)
-    (run / _LET_GO_FILE).unlink(missing_ok=True)
+    (run / _ABANDONED_FILE).unlink(missing_ok=True)
 
 
 def facts(cluster: int) -> QueueFacts:
-    """Return what schedd and collector say that decides whether jobs find a slot."""
+    """Return the facts from schedd and collector that decide whether jobs get a slot."""
     schedd = htcondor2.Schedd()
-    mine = " || ".join(f"DAGManJobId == {number}" for number, _ in _dagmans(cluster))
+    of_run = " || ".join(f"DAGManJobId == {number}" for number, _ in _dagmans(cluster))
     idle = schedd.query(
-        constraint=f"({mine}) && JobStatus == 1 && JobUniverse =!= {_SCHEDULER_UNIVERSE}",
+        constraint=f"({of_run}) && JobStatus == 1 && JobUniverse =!= {_SCHEDULER_UNIVERSE}",
         limit=_MOST_IDLE_ADS,
     )
-    own = schedd.query(
+    dagman = schedd.query(
         constraint=f"ClusterId == {cluster}",
         projection=["Owner", "User", "JobStatus", "QDate", "HoldReason"],
     )
@@ -390,18 +392,20 @@ def facts(cluster: int) -> QueueFacts:
         kind = htcondor2.AdType.Startd
         slots = list(htcondor2.Collector().query(kind, 'SlotType =!= "Dynamic"'))
     except (htcondor2.HTCondorException, OSError, RuntimeError) as error:
-        problems.append(f"the collector, which knows the slots, does not answer: {short(error)}")
+        problems.append(
+            f"the collector, which knows the slots, does not answer: {message_of(error)}"
+        )
     try:
         users = list(htcondor2.Negotiator().getPriorities())
     except (htcondor2.HTCondorException, OSError, RuntimeError) as error:
         problems.append(
-            f"the negotiator, which gives slots to jobs, does not answer: {short(error)}"
+            f"the negotiator, which gives slots to jobs, does not answer: {message_of(error)}"
         )
     return QueueFacts(
         tuple(idle),
         tuple(slots),
         tuple(users),
-        dict(own[0]) if own else None,
+        dict(dagman[0]) if dagman else None,
         tuple(problems),
         evaluate,
     )

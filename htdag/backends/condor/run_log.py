@@ -1,17 +1,17 @@
-"""What the event logs of a run on HTCondor tell, folded into the states of its jobs.
+"""The states of a run's jobs on HTCondor, from its event logs.
 
-The schedd's answers, where it was asked, are folded in too: each state says when it began and who
-told so, and the later word counts.
+Answers of the schedd, if it was asked, are merged in: each state has its time and its source, and
+the later one counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from htdag.backends.base import HALTED, JobState, RunState
+from htdag.backends.base import HALTED, Ad, JobState, RunState
 from htdag.backends.condor import dagman_log
 from htdag.backends.condor.bindings import htcondor2
 from htdag.backends.condor.event_log import Event, EventLog
@@ -32,17 +32,17 @@ _STATES = {
 }
 _A_MOMENT = 60  # seconds
 _SUBMITTED_ON_HOLD = 15  # the code of a hold
-# JobStatus in the queue; who is completed or removed leaves it, and 6 is on its way back.
+# JobStatus of jobs in the queue. 6 is transferring output; completed and removed jobs leave.
 _IN_QUEUE = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "suspended"}
 
 
-def _turned(job: JobState, state: str, since: float, source: str = "event log") -> JobState:
-    """Return a job that has come into another state."""
+def _in_state(job: JobState, state: str, since: float, source: str = "event log") -> JobState:
+    """Return a job that has entered another state."""
     return replace(job, state=state, since=since, source=source, reason="", code=0, subcode=0)
 
 
 class JobsLog:
-    """The jobs of a DAG, and of the rounds of its loops; each look reads only what is new.
+    """The jobs of a DAG and of the rounds of its loops; each read is incremental.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ class JobsLog:
     Attributes
     ----------
     jobs : dict of (int, int) to JobState
-        The jobs that were submitted and have not left the queue. Of a loop that is the DAGMan of
+        The jobs that were submitted and have not left the queue. For a loop, this is the DAGMan of
         its round.
     loops : frozenset of str
         The nodes that are loops.
     rounds : dict of str to (int, JobsLog)
-        For each loop that has begun its present round: number, and jobs.
+        For each loop that has started, the number and the jobs of its current round.
     """
 
     def __init__(self, run: Path, dag: str) -> None:
@@ -74,7 +74,7 @@ class JobsLog:
         self._nodes = EventLog(self._run / f"{self._dag}.nodes.log")
         self._node_of: dict[int, lanes.Unit] = {}
         self.jobs: dict[tuple[int, int], JobState] = {}
-        # By node, the jobs of which the log tells no more than that they were submitted.
+        # By node, the jobs whose only event so far is their submission.
         self._submitted: dict[str, set[tuple[int, int]]] = {}
 
     @property
@@ -83,11 +83,11 @@ class JobsLog:
         return self._run
 
     def read_jobs(self) -> None:
-        """Read what is new of the jobs."""
+        """Read new events of the jobs."""
         path = self._run / f"{self._dag}.nodes.log"
         size = path.stat().st_size if path.exists() else 0
         if size < self._size:
-            self._begin()  # DAGMan began anew, with what is left
+            self._begin()  # a new DAGMan has started with the rest
         self._size = size
         for event in self._nodes.events(self.jobs):
             self._take(event)
@@ -102,99 +102,96 @@ class JobsLog:
             log.read_jobs()
 
     def _hold_submitted(self) -> None:
-        """Know jobs as held that were submitted so: the log does not tell it."""
+        """Mark jobs that were submitted on hold as held, which the log does not show."""
         for node in list(self._submitted):
             if submitfile.held_by(str(self._run), node):
-                for job in self._submitted.pop(node):
-                    known = self.jobs.get(job)
-                    if known is not None and known.state == "idle":
-                        self.jobs[job] = replace(
-                            _turned(known, "held", known.since),
+                for number in self._submitted.pop(node):
+                    job = self.jobs.get(number)
+                    if job is not None and job.state == "idle":
+                        self.jobs[number] = replace(
+                            _in_state(job, "held", job.since),
                             reason="submitted on hold",
                             code=_SUBMITTED_ON_HOLD,
                         )
 
     def _take(self, event: Event) -> None:
         kind, cluster, proc = event.type, event.cluster, event.proc
-        job = (cluster, proc)
-        if job in self.jobs:
-            self._submitted.get(self.jobs[job].node, set()).discard(job)
+        number = (cluster, proc)
+        if number in self.jobs:
+            self._submitted.get(self.jobs[number].node, set()).discard(number)
         if kind == _KINDS.SUBMIT:
             if cluster not in self._node_of:
                 self._node_of[cluster] = lanes.unit(event.node)
             node, lane = self._node_of[cluster]
-            self.jobs[job] = JobState(node, cluster, proc, "idle", event.timestamp, lane=lane)
-            self._submitted.setdefault(node, set()).add(job)
+            self.jobs[number] = JobState(node, cluster, proc, "idle", event.timestamp, lane=lane)
+            self._submitted.setdefault(node, set()).add(number)
             return
         if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
-            self.jobs.pop(job, None)
+            self.jobs.pop(number, None)
             return
-        known = self.jobs.get(job)
-        if known is not None:  # else it is of another DAG in the same log, or gone
-            self.jobs[job] = _after(known, event)
+        job = self.jobs.get(number)
+        if job is not None:  # else of another DAG in the same log, or one that has left
+            self.jobs[number] = _after(job, event)
 
-    def reconcile(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
-        """Take over what the schedd says of all jobs of the run, where it knows later things.
+    def reconcile(self, ads: Iterable[Ad], now: float) -> None:
+        """Update the jobs of the run with the schedd's states, where these are later.
 
         Parameters
         ----------
         ads : iterable of mapping
-            The ads of all jobs of the run that are in the queue, as `jobs.ads` gives them.
+            The ads of all jobs of the run that are in the queue, as `queue.ads` returns them.
         now : float
             When the schedd was asked, in seconds since the epoch. Jobs that are not in the queue
-            are dropped, unless the log has later news of them.
+            are dropped, unless the log has later events of them.
         """
         seen = set()
         for ad in ads:
-            job = (int(ad["ClusterId"]), int(ad["ProcId"]))
-            seen.add(job)
+            number = (int(ad["ClusterId"]), int(ad["ProcId"]))
+            seen.add(number)
             name = _IN_QUEUE.get(int(ad["JobStatus"]))
             if name is None:
-                self.jobs.pop(job, None)
+                self.jobs.pop(number, None)
                 continue
             node, lane = self._node_of.setdefault(
-                job[0], lanes.unit(str(ad.get("DAGNodeName", "")))
+                number[0], lanes.unit(str(ad.get("DAGNodeName", "")))
             )
             since = float(ad.get("EnteredCurrentStatus", now))
-            entry = self.jobs.get(job)
-            if entry is None:
-                entry = JobState(node, *job, name, since, "schedd", lane=lane)
-            elif entry.state != name:
-                entry = _turned(entry, name, since, "schedd")
+            job = self.jobs.get(number)
+            if job is None:
+                job = JobState(node, *number, name, since, "schedd", lane=lane)
+            elif job.state != name:
+                job = _in_state(job, name, since, "schedd")
             if name == "held":
-                entry = replace(
-                    entry,
-                    reason=str(ad.get("HoldReason", "")) or entry.reason,
-                    code=int(ad.get("HoldReasonCode", entry.code)),
-                    subcode=int(ad.get("HoldReasonSubCode", entry.subcode)),
+                job = replace(
+                    job,
+                    reason=str(ad.get("HoldReason", "")) or job.reason,
+                    code=int(ad.get("HoldReasonCode", job.code)),
+                    subcode=int(ad.get("HoldReasonSubCode", job.subcode)),
                 )
-            self.jobs[job] = replace(
-                entry,
-                memory_asked=_number(ad.get("RequestMemory")) or entry.memory_asked,
-                memory_used=_number(ad.get("MemoryUsage")) or entry.memory_used,
+            self.jobs[number] = replace(
+                job,
+                memory_asked=_number(ad.get("RequestMemory")) or job.memory_asked,
+                memory_used=_number(ad.get("MemoryUsage")) or job.memory_used,
             )
-        for job, known in list(self.jobs.items()):
-            # What is far ahead of now was written before the clock was put back.
-            if job not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
-                del self.jobs[job]
+        for number, known in list(self.jobs.items()):
+            # A time far in the future was written before the clock was set back.
+            if number not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
+                del self.jobs[number]
 
 
 def _after(job: JobState, event: Event) -> JobState:
     """Return a job as it is after an event."""
     kind = event.type
     if kind in _STATES:
-        turned = _turned(job, _STATES[kind], event.timestamp)
+        changed = _in_state(job, _STATES[kind], event.timestamp)
         if kind != _KINDS.EXECUTE:
-            return turned
+            return changed
         props = event.get("ExecuteProps")
-        return replace(
-            turned,
-            memory_granted=turned.memory_granted if props is None else _number(props.get("Memory")),
-            slot=str(event.get("SlotName", "")),
-        )
+        granted = changed.memory_granted if props is None else _number(props.get("Memory"))
+        return replace(changed, memory_granted=granted, slot=str(event.get("SlotName", "")))
     if kind == _KINDS.JOB_HELD:
         return replace(
-            _turned(job, "held", event.timestamp),
+            _in_state(job, "held", event.timestamp),
             reason=str(event.get("HoldReason", "")),
             code=_number(event.get("HoldReasonCode")) or 0,
             subcode=_number(event.get("HoldReasonSubCode")) or 0,
@@ -205,7 +202,7 @@ def _after(job: JobState, event: Event) -> JobState:
 
 
 class RunLog(JobsLog):
-    """What was read of a run's event logs so far.
+    """The state of a run on HTCondor, from its event logs.
 
     Parameters
     ----------
@@ -219,11 +216,11 @@ class RunLog(JobsLog):
     Attributes
     ----------
     state : RunState
-        The run as a whole.
+        The state of the run as a whole.
     reason : str
-        Why, where that is known.
+        Why it is in that state, if known.
     asked : float
-        For `CondorBackend`: when the schedd was asked last.
+        For `CondorBackend`: when the schedd was last asked.
     """
 
     def __init__(self, run: Path, dag: str, cluster: int) -> None:
@@ -235,12 +232,12 @@ class RunLog(JobsLog):
         self.asked = 0.0
 
     def read(self) -> None:
-        """Read what is new."""
+        """Read new events."""
         self.read_dagman()
         self.read_jobs()
 
     def read_dagman(self) -> None:
-        """Read what is new of the DAGMan job alone."""
+        """Read new events of the DAGMan job alone."""
         if self._dagman is None:
             self._dagman = _event_log(self._run / f"{self._dag}.dagman.log")
         if self._dagman is None:
@@ -276,7 +273,7 @@ def loops_of(run: Path) -> list[str]:
 
 
 def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
-    """Return what DAGMan's own logs say of a failure, and whether it was halted instead."""
+    """Return the reason of a failure from DAGMan's own logs, and whether it was a halt instead."""
     path = run / f"{dag}.dagman.out"
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -285,28 +282,28 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
     if dagman_log.was_halted(text):
         return "", True
     loops = loops_of(run)
-    found = [dagman_log.explain(text, loops)]
+    reasons = [dagman_log.explain(text, loops)]
     for loop in loops:
         files = NodeFiles(run, loop)
         number = files.last_round()
         folder = Path(files.round(number))
-        begun = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()
-        if begun and not Path(files.loop_end).exists():
+        started = (folder / f"{layout.ROUND_DAG}.dagman.out").exists()
+        if started and not Path(files.loop_end).exists():
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
-            found.append(inner and f"round {number} of {loop}: {inner}")
-    if not any(found):
-        final = planfile.read(str(run)).get("final")  # which fails as the others have
+            reasons.append(inner and f"round {number} of {loop}: {inner}")
+    if not any(reasons):
+        final = planfile.read(str(run)).get("final")  # it fails if any other node does
         nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagman_log.failed_nodes(text))
         nodes.pop(str(final), None)
-        found = [f"failed: {', '.join(nodes)}"] if nodes else []
-    return "; ".join(filter(None, found)), False
+        reasons = [f"failed: {', '.join(nodes)}"] if nodes else []
+    return "; ".join(filter(None, reasons)), False
 
 
 def _number(value: Any) -> int | None:
-    """Return a whole number of an ad, or None where it is none (an expression, say)."""
+    """Return a whole number from an ad; None if it is anything else, such as an expression."""
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _event_log(path: Path) -> Any:
-    """Return a reader of an event log, or None where there is none yet."""
+    """Return a reader of an event log; None if the log does not exist yet."""
     return htcondor2.JobEventLog(str(path)) if path.exists() else None

@@ -1,4 +1,4 @@
-"""Work with the HTCondor that a run was submitted to, with its errors as htdag's."""
+"""Connections to the HTCondor that a run was submitted to, with translated errors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from htdag.backends.base import HOW_TO_START
-from htdag.backends.condor.bindings import htcondor2, ping, short, using
+from htdag.backends.condor.bindings import htcondor2, message_of, ping, using
 from htdag.backends.condor.own_pool import OwnPool
 from htdag.backends.condor.setup import Setup
 from htdag.errors import BackendError
 
-_DAGMAN_ENDS = 30.0  # seconds until it has noticed that its schedd is gone
+_DAGMAN_TIMEOUT = 30.0  # seconds for DAGMan to notice that its schedd is gone
 
 
 def why_stopped(setup: Setup) -> str:
-    """Return "" unless it is a pool of one's own that does not run."""
+    """Return why an HTCondor is stopped, if it is a user's own pool; else ""."""
     if not setup.own or setup.config is None:
         return ""
     folder = Path(setup.config).parent
@@ -30,7 +30,7 @@ def why_stopped(setup: Setup) -> str:
 
 @contextlib.contextmanager
 def connected(setup: Setup) -> Iterator[None]:
-    """Work with an HTCondor, or say how it could be reached."""
+    """Make the bindings use an HTCondor; raise `BackendError` if its pool is stopped."""
     stopped = why_stopped(setup)
     if stopped:
         raise BackendError(stopped)
@@ -40,18 +40,18 @@ def connected(setup: Setup) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def translated_errors(doing: str) -> Iterator[None]:
-    """Turn errors of the bindings into htdag's."""
+def translated_errors(action: str) -> Iterator[None]:
+    """Turn errors of the bindings during an action into `BackendError`."""
     try:
         yield
     except BackendError:
         raise
     except (htcondor2.HTCondorException, OSError, RuntimeError, ValueError) as error:
-        raise BackendError(f"HTCondor: {doing}: {short(error)}") from error
+        raise BackendError(f"HTCondor: {action}: {message_of(error)}") from error
 
 
 def wait_for_dagman(dag: Path) -> None:
-    """Wait for the end of a DAGMan of before, which outlives a schedd that was killed for a while.
+    """Wait for the end of an earlier DAGMan, which may outlive a killed schedd for a while.
 
     Raises
     ------
@@ -60,18 +60,18 @@ def wait_for_dagman(dag: Path) -> None:
     """
     import psutil
 
-    deadline = time.monotonic() + _DAGMAN_ENDS
+    deadline = time.monotonic() + _DAGMAN_TIMEOUT
     while True:
-        found = None
+        dagman = None
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 if process.name() == "condor_dagman" and str(dag) in process.cmdline():
-                    found = process
-        if found is None:
+                    dagman = process
+        if dagman is None:
             return
         if time.monotonic() > deadline:
             raise BackendError(
-                f"a DAGMan of before, process {found.pid}, still works on {str(dag)!r}, although "
-                f"it is in no queue any more; end it (kill {found.pid}) and resume again"
+                f"an earlier DAGMan, process {dagman.pid}, still works on {str(dag)!r}, although "
+                f"it is no longer in a queue; end it (kill {dagman.pid}) and resume again"
             )
         time.sleep(0.2)

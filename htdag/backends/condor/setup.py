@@ -1,4 +1,4 @@
-"""Which HTCondor to work with: its configuration, and where its programs are."""
+"""The selection of an HTCondor by its configuration and programs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from htdag.errors import BackendError
 
 _CONFIG, _PATH = "CONDOR_CONFIG", "PATH"
 environment_lock = threading.RLock()
-"""The environment belongs to the whole process: one thread at a time may have another one."""
+"""The environment belongs to the whole process, so only one thread at a time may change it."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How a process finds one HTCondor.
+    """The environment in which a process uses a certain HTCondor.
 
     Attributes
     ----------
     config : str or None
-        The file that ``CONDOR_CONFIG`` names; None: it is not set, and HTCondor looks where it is
-        installed.
+        The file that ``CONDOR_CONFIG`` names; None: the variable is not set, and HTCondor searches
+        its default places.
     programs : tuple of str
-        Folders to put before ``PATH``.
+        Folders to prepend to ``PATH``.
     own : bool
-        Whether it is a pool that ``htdag pool start`` made.
+        Whether it is a pool made by ``htdag pool start``.
     """
 
     config: str | None
@@ -39,7 +39,7 @@ class Setup:
 
     @classmethod
     def current(cls) -> Setup:
-        """Return the one that this process has from its environment."""
+        """Return the setup of this process's environment."""
         program = shutil.which("condor_dagman")
         folder = () if program is None else (str(Path(program).parent),)
         config = os.environ.get(_CONFIG)
@@ -47,49 +47,49 @@ class Setup:
 
     @classmethod
     def of_ticket(cls, ticket: Ticket) -> Setup:
-        """Return the one that a run was submitted with; the current one where that is not known."""
+        """Return the setup that a run was submitted with; the current one if that is unknown."""
         content = ticket.get("htcondor")
         if content is None:
             return cls.current()
         return cls(content["config"], tuple(content["programs"]), content["own"])
 
     def to_ticket(self) -> SetupEntry:
-        """Return it as JSON, for a run's ticket."""
+        """Return it as values that JSON can represent, for a run's ticket."""
         return {"config": self.config, "programs": list(self.programs), "own": self.own}
 
     @property
     def in_use(self) -> bool:
-        """Whether the environment of this process leads to it already."""
+        """Whether the environment of this process already selects it."""
         folders = os.environ.get(_PATH, os.defpath).split(os.pathsep)
         return os.environ.get(_CONFIG) == self.config and set(self.programs) <= set(folders)
 
     def variables(self) -> dict[str, str]:
-        """Return an environment for programs that work with this HTCondor."""
-        found = dict(os.environ)
-        found.pop(_CONFIG, None)
+        """Return an environment for programs that use this HTCondor."""
+        variables = dict(os.environ)
+        variables.pop(_CONFIG, None)
         if self.config is not None:
-            found[_CONFIG] = self.config
-        folders = found.get(_PATH, os.defpath).split(os.pathsep)
+            variables[_CONFIG] = self.config
+        folders = variables.get(_PATH, os.defpath).split(os.pathsep)
         before = [folder for folder in self.programs if folder not in folders]
-        found[_PATH] = os.pathsep.join([*before, *folders])
+        variables[_PATH] = os.pathsep.join([*before, *folders])
         if self.own:
-            # Each of these stands for a setting, of an HTCondor that the person has besides.
-            found = {k: v for k, v in found.items() if not k.upper().startswith("_CONDOR_")}
-        return found
+            # These variables are settings that the user made for another HTCondor.
+            variables = {k: v for k, v in variables.items() if not k.upper().startswith("_CONDOR_")}
+        return variables
 
     @contextlib.contextmanager
     def environment(self) -> Iterator[None]:
-        """Give this process that environment for a while.
+        """Give this process that environment within the context.
 
         Raises
         ------
         BackendError
-            If the configuration file is not there any more.
+            If the configuration file no longer exists.
         """
         if self.config is not None and not os.path.exists(self.config):
             raise BackendError(
-                f"HTCondor's configuration {self.config!r}, which the run was submitted with, is "
-                f"not there any more"
+                f"HTCondor's configuration {self.config!r}, which the run was submitted with, no "
+                f"longer exists"
             )
         with environment_lock:
             saved = dict(os.environ)
@@ -102,12 +102,12 @@ class Setup:
 
 
 def is_own(config: str | None) -> bool:
-    """Return whether a configuration file is one that ``htdag pool start`` wrote."""
+    """Return whether ``htdag pool start`` wrote a configuration file."""
     return config is not None and (Path(config).parent / POOL_FILE).is_file()
 
 
 POOL_FILE = "pool.json"
-"""What htdag knows of a pool that it made, beside that pool's configuration."""
+"""The file with htdag's facts about a pool that it made, next to the pool's configuration."""
 
 
 def _replace(wanted: Mapping[str, str]) -> None:

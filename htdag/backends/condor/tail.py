@@ -1,7 +1,7 @@
-"""Read what a running job has written so far, where its files are not here.
+"""The output so far of running jobs on execute points that do not share the file system.
 
-A job on an execute point that does not share the file system writes to its scratch directory there.
-``condor_tail`` fetches its output streams, and those files that it will send back: the record too.
+Such a job writes to its scratch directory there. ``condor_tail`` fetches its output streams and the
+files that it will send back, such as its record.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from htdag.runtime import lanes
 from htdag.runtime.layout import NodeFiles
 
 MOST = 16 << 20
-"""How many bytes are fetched at most; of a longer stream these are the last ones."""
+"""The greatest number of bytes to fetch; of a longer stream, the last ones are fetched."""
 
 _TIMEOUT = 30.0
 _SUBMIT, _EXECUTE, _TERMINATED, _ABORTED = 0, 1, 5, 9
-# After these a job runs no more, or not again yet.
+# Events after which a job is not running.
 _STOPPED = (4, 7, 10, 12, 24)
 
 
 def running_jobs(log: Path) -> dict[str, dict[int, str]]:
-    """Return the running jobs of a log, by what DAGMan calls their node and their number there."""
+    """Return the running jobs of a log, by the names of their nodes and their numbers there."""
     nodes: dict[int, str] = {}
     running: dict[tuple[int, int], None] = {}
     for event in EventLog(log).events():
@@ -37,14 +37,14 @@ def running_jobs(log: Path) -> dict[str, dict[int, str]]:
             running[job] = None
         elif event.type in (_TERMINATED, _ABORTED, *_STOPPED):
             running.pop(job, None)
-    found: dict[str, dict[int, str]] = {}
+    jobs: dict[str, dict[int, str]] = {}
     for cluster, proc in running:
-        found.setdefault(nodes.get(cluster, ""), {})[proc] = f"{cluster}.{proc}"
-    return found
+        jobs.setdefault(nodes.get(cluster, ""), {})[proc] = f"{cluster}.{proc}"
+    return jobs
 
 
 def job_of(run: Path, dag: str, node: str, chunk: str) -> str | None:
-    """Return the running job that works through a chunk, as ``cluster.proc``; None for none."""
+    """Return the running job of a chunk, as ``cluster.proc``; None if there is none."""
     for name, jobs in running_jobs(run / f"{dag}.nodes.log").items():
         unit = lanes.unit(name)
         if unit.node != node:
@@ -58,23 +58,23 @@ def job_of(run: Path, dag: str, node: str, chunk: str) -> str | None:
 
 
 def peek(run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
-    """Return what a running job has written.
+    """Return the output of a running job.
 
     Parameters
     ----------
     run : pathlib.Path
         The run directory.
     ticket : dict
-        How the run was submitted.
+        The ticket of the run.
     node, chunk : str
-        Which job.
+        The node and the chunk of the job.
     what : str
-        ``"out"`` or ``"err"`` for a stream, else the path of a file that it will send back.
+        ``"out"`` or ``"err"`` for a stream, or else the path of a file that it will send back.
 
     Returns
     -------
     bytes or None
-        None where no such job runs, or it does not answer.
+        None if no such job is running, or it does not answer.
     """
     job = job_of(run, ticket["dag"], node, chunk)
     variables = Setup.of_ticket(ticket).variables()

@@ -12,7 +12,7 @@ from ..layout import AttemptFiles, NodeFiles
 from . import progress, reusable
 
 if TYPE_CHECKING:
-    from ..formats.pack import AtomContent, ChunkContent, PackLine, Place
+    from ..formats.pack import AtomContent, ChunkContent, FilePlace, PackLine
     from ..formats.plan import NodeEntry
     from ..formats.record import RecordEnd, RecordStart
 
@@ -151,7 +151,7 @@ class PackWriter:
         self._write({"kind": "chunk", "content": content})
 
     def _write_atom(self, atom: reusable.Atom, links: Dict[str, int]) -> None:
-        places: List[Optional[Place]] = []
+        places: List[Optional[FilePlace]] = []
         for place in atom.places:
             if place is None:
                 places.append(None)

@@ -6,7 +6,7 @@ from typing import List, Literal, Optional, Tuple, TypedDict, Union
 
 from .record import RecordEnd, RecordStart, RecordStreams
 
-Place = Tuple[int, int, int, int]
+FilePlace = Tuple[int, int, int, int]
 """File, start, end and values, as a list in JSON."""
 
 
@@ -19,7 +19,7 @@ class AtomContent(TypedDict):
     """Their keys."""
     first: int
     """The number of the first one in its chunk."""
-    places: List[Optional[Place]]
+    places: List[Optional[FilePlace]]
     """Where their values stand in the file of each output."""
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("classad2")
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"requirements": "Memory >"}, r"option requirements: Memory > is no ClassAd"),
+        ({"requirements": "Memory >"}, r"option requirements: Memory > is not a ClassAd"),
         ({"rank": "(("}, r"option rank: \(\( is no"),
         ({"submit": {"+Project": "My Lab"}}, r"option submit, \+Project: My Lab is no"),
         ({"submit": {"MY.Project": '"Lab'}}, r"option submit, MY.Project"),
@@ -46,6 +46,6 @@ def test_others_are_left_to_htcondor(runs_dir: Path, options: dict[str, Any]):
 @pytest.mark.pool
 def test_no_run_is_left_of_one(pool: Any, runs_dir: Path):
     stage = htdag.map(abs, [1], requirements="Memory >")
-    with pytest.raises(OptionError, match="is no ClassAd expression"):
+    with pytest.raises(OptionError, match="is not a ClassAd expression"):
         htdag.Pipeline(stage, name="half").submit(on="condor")
     assert htdag.runs("half*") == []

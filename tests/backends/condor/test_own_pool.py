@@ -109,7 +109,7 @@ def test_folders_without_htcondor_are_mistakes(tmp_path, monkeypatch):
         pool_install.find(str(tmp_path), None)
     with pytest.raises(BackendError, match="there is no HTCondor on this machine"):
         pool_install.find(None, None)
-    with pytest.raises(BackendError, match="of the last time, in '/gone', is gone"):
+    with pytest.raises(BackendError, match="used last, in '/gone', is gone"):
         pool_install.find(None, "/gone")
 
 
@@ -246,8 +246,8 @@ def test_a_pool_below_tmp_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--memory", "much"], "'much' is no size"),
-        (["--memory", "0"], "is no size"),
+        (["--memory", "much"], "'much' is not a size"),
+        (["--memory", "0"], "is not a size"),
         (["--cpus", "0"], "0 is not in the range"),
         (["--htcondor", "/nowhere"], "no sbin/condor_master in it"),
     ],
@@ -305,7 +305,7 @@ def test_stop_asks_where_jobs_are_in_the_queue(home, monkeypatch):
     assert "its queue holds 1 run and 2 jobs" in error
     assert "htdag pool stop --yes" in error
     monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: True)
-    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool goes on\n")
+    assert command("stop", status=1, input="n\n").stderr.endswith("your own pool keeps running\n")
     assert stopped == []
     assert command("stop", input="y\n").stdout == "your own pool is stopped\n"
     assert stopped == [1]
@@ -366,8 +366,8 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
         ]
         said = sorted(start.communicate(timeout=200)[0] for start in starts)
         assert [start.returncode for start in starts] == [0, 0]
-        assert said[0].startswith("your own pool is already running: 2 CPUs, 1.0 GB")
-        assert said[1].startswith("your own pool is running: 2 CPUs, 1.0 GB")
+        assert said[0].startswith("your own pool is already running: 2 CPUs, 1 GB")
+        assert said[1].startswith("your own pool is running: 2 CPUs, 1 GB")
         assert stat.S_IMODE(own.path.stat().st_mode) == 0o700
         assert os.getsid(own.state().pid) != os.getsid(0)
         assert {address(one) for one in listening(own)} == {"127.0.0.1"}
