@@ -53,7 +53,7 @@ from htdag.runtime.code.image import (
     set_function_state,
 )
 from htdag.runtime.code.pickling import PROTOCOL, Pickler, name_of
-from htdag.runtime.filepath import arrived
+from htdag.runtime.files.paths import arrived
 from htdag.runtime.layout import RunFiles
 
 __all__ = [
