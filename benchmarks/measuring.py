@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from htdag.runtime.job import measure, program
+from htdag.runtime.job import program
+from htdag.runtime.job.calls import Calls
 
 STAGES = 4
 ROUNDS = 7
@@ -49,7 +50,7 @@ def overhead(kind: str, function: object, items: int) -> tuple[float, float]:
     plain, timed = [], []
     for _ in range(ROUNDS):
         plain.append(drive(kind, [function] * STAGES, items))
-        timed.append(drive(kind, measure.Watch().over(content, [function] * STAGES), items))
+        timed.append(drive(kind, Calls(0).wrap(content, [function] * STAGES), items))
     scale = 1e6 / items / STAGES
     return min(plain) * scale, (min(timed) - min(plain)) * scale
 

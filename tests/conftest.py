@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import subprocess_coverage
 from hypothesis import HealthCheck, settings
-from pool import DEFAULT, FAST, Area, Pool, PoolError
+from pool import DEFAULT, FAST, POINTS, Area, Pool, PoolError
 
 from htdag.runtime.code import image
 
@@ -146,3 +146,33 @@ def runs_dir(pool_area: Area, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = pool_area.new_runs_dir()
     monkeypatch.setenv("HTDAG_HOME", str(path))
     return path
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder under /tmp, which even the blind execute point shares: for call records."""
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+@pytest.fixture(params=["local", pytest.param("condor", marks=pytest.mark.pool)])
+def on(request: pytest.FixtureRequest, runs_dir: Path) -> Iterator[str]:
+    """Each of the backends, with the pool where it is needed."""
+    if request.param == "local":
+        yield "local"
+        return
+    with request.getfixturevalue("pool").use():
+        yield "condor"
+
+
+@pytest.fixture(
+    params=["local", *(pytest.param(point, marks=pytest.mark.pool) for point in POINTS)]
+)
+def place(request: pytest.FixtureRequest, runs_dir: Path) -> Iterator[dict[str, Any]]:
+    """Where to run, and the options that send the jobs there: here, and to either point."""
+    if request.param == "local":
+        yield {"on": "local", "options": {}}
+        return
+    with request.getfixturevalue("pool").use():
+        needs = f'Machine =?= Machine && regexp("{request.param}", Name)'
+        yield {"on": "condor", "options": {"requirements": needs}}

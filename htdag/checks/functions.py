@@ -9,9 +9,15 @@ from typing import Any
 
 from htdag.errors import FunctionError
 
+RETURN = "let it return, not yield"
+"""What to do with a generator function where its result is taken."""
 
-def check_works(function: Any, kind: str, stage: str) -> None:
-    """Refuse a function whose call only makes something that would work later."""
+
+def check_works(function: Any, kind: str, stage: str, instead: str = RETURN) -> None:
+    """Refuse a function whose call only makes something that would work later.
+
+    ``instead`` is what to do with a generator function; "" if it may be one.
+    """
     while isinstance(function, functools.partial):
         function = function.func
     for each in (function, vars(type(function)).get("__call__")):
@@ -21,23 +27,23 @@ def check_works(function: Any, kind: str, stage: str) -> None:
                 f"function does nothing yet. Give a function that calls "
                 f"asyncio.run(...) itself and returns the result"
             )
-        if inspect.isgeneratorfunction(each) and kind != "flat_map":
-            way = (
-                "return a list, or use flat_map, which makes an item of each element"
-                if kind in ("map", "starmap")
-                else "let it return, not yield"
-            )
+        if inspect.isgeneratorfunction(each) and instead:
             raise FunctionError(
                 f"stage {stage!r}: {kind} takes what the function returns, and a generator "
-                f"function returns a generator, which has not begun: {way}"
+                f"function returns a generator, which has not begun: {instead}"
             )
 
 
 def check_signature(
-    function: Any, kind: str, arguments: Sequence[str], keywords: Sequence[str], stage: str
+    function: Any,
+    kind: str,
+    arguments: Sequence[str],
+    keywords: Sequence[str],
+    stage: str,
+    instead: str = RETURN,
 ) -> None:
     """Find arguments that can never fit now, not in a job, and functions that do no work."""
-    check_works(function, kind, stage)
+    check_works(function, kind, stage, instead)
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

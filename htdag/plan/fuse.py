@@ -96,14 +96,14 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
         ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
         waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
         waits = [name for name in waits if graph.nodes[name]["stage"].source is None]
-        own = set(node.stages)
-        depends = any(own & ({name} | nx.ancestors(graph, name)) for name in waits)
+        members = set(node.stages)
+        depends = any(members & ({name} | nx.ancestors(graph, name)) for name in waits)
         if waits and (depends or not _is_bare(node)):
             return f"its bind waits for {', '.join(waits)}"
-    mine, theirs = options.of_jobs().given(), node.options.of_jobs().given()
-    differing = [key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)]
+    asked, given = options.of_jobs().given(), node.options.of_jobs().given()
+    differing = [key for key in {**asked, **given} if asked.get(key) != given.get(key)]
     begins = _is_bare(node) and isinstance(operation, Elementwise)
-    if differing and not (begins and _includes(mine, theirs)):
+    if differing and not (begins and _includes(asked, given)):
         names = ", ".join(sorted(differing))
         return f"other {names}: with_options gives it the same, and they share jobs"
     sized = options.chunk_size not in (None, node.options.chunk_size)
@@ -136,10 +136,11 @@ def _is_bare(node: Node) -> bool:
     return node.input.is_view and not node.steps and not node.outputs
 
 
-def _includes(mine: dict[str, object], theirs: dict[str, object]) -> bool:
+def _includes(asked: dict[str, object], given: dict[str, object]) -> bool:
+    """Return whether options ask for all that was given, but for the defaults."""
     return all(
-        mine.get(key) == value or BUILT_IN.given().get(key) == value
-        for key, value in theirs.items()
+        asked.get(key) == value or BUILT_IN.given().get(key) == value
+        for key, value in given.items()
     )
 
 
@@ -277,8 +278,8 @@ def _joined(node: Node, wanted: Needs) -> Node:
         return replace(node, outputs=(*node.outputs, output), reasons=(*node.reasons, reason))
     options = node.options
     if _is_bare(node):
-        mine = stage.options.over(BUILT_IN)
-        options = replace(mine, chunk_size=mine.chunk_size or options.chunk_size)
+        asked = stage.options.over(BUILT_IN)
+        options = replace(asked, chunk_size=asked.chunk_size or options.chunk_size)
     return replace(
         node,
         stages=(*node.stages, stage.name),

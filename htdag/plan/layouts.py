@@ -79,8 +79,8 @@ def followed(node: Node, total: int, layouts: Layouts) -> tuple[int, ...]:
     size = max(1, math.ceil(old[-1] / (len(old) - 1)))
     if old[-1] < total:
         kept += range(old[-1] + size, total, size)
-    found = tuple(dict.fromkeys((*kept, total)))
-    return found if len(found) <= MOST_CHUNKS or node.options.chunk_size else ()
+    edges = tuple(dict.fromkeys((*kept, total)))
+    return edges if len(edges) <= MOST_CHUNKS or node.options.chunk_size else ()
 
 
 def followed_parts(node: Node, stage: str, layouts: Layouts) -> int:

@@ -236,10 +236,10 @@ class Plan:
     @property
     def nodes_with_jobs(self) -> tuple[Node, ...]:
         """The nodes that are clusters of jobs, those of the rounds of loops too."""
-        found: list[Node] = []
+        nodes: list[Node] = []
         for node in self.nodes:
-            found += (node,) if node.round is None else node.round.plan.nodes_with_jobs
-        return tuple(found)
+            nodes += (node,) if node.round is None else node.round.plan.nodes_with_jobs
+        return tuple(nodes)
 
     def __getitem__(self, name: str) -> Node:
         for node in self.nodes:

@@ -109,11 +109,13 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
     connected = []
     for node in nodes:
         reads = node.input
-        own = _made_in_parts(node)
+        in_parts = _made_in_parts(node)
         streams = tuple(
             stream
             if stream.source is not None
-            else replace(stream, node=(partial if stream.stage in own else where)[stream.stage])
+            else replace(
+                stream, node=(partial if stream.stage in in_parts else where)[stream.stage]
+            )
             for stream in reads.streams
         )
         binds = tuple(

@@ -167,8 +167,8 @@ def _lane(draft: Draft) -> Draft:
 
 def _plan_rounds(draft: Draft) -> Draft:
     def plan_round(inner: nx.DiGraph, result: str, throttles: Throttles, loop: Iterate) -> Plan:
-        begun = Draft(inner, (result,), draft.name, draft.conditions, throttles, loop)
-        return _passed(begun, "priorities").plan
+        draft_of_round = Draft(inner, (result,), draft.name, draft.conditions, throttles, loop)
+        return _passed(draft_of_round, "priorities").plan
 
     nodes = plan_rounds(draft.graph, draft.nodes, draft.sources, draft.throttles, plan_round)
     return replace(draft, nodes=nodes)

@@ -183,22 +183,22 @@ class _Streams:
 
     def parts(self, node: Node) -> list[tuple[str, float]]:
         """Return the keys of what a node does, and the calls of each an item of the node."""
-        found = []
+        parts = []
         reach: dict[str | None, float] = {None: 1.0}  # items after each stage, an item of the node
         for step in node.steps:
             calls = reach.get(step.after, 1.0)
             key = self._keys[step.stage]
             reach[step.stage] = calls * self._ratio(key)
-            found.append((key, calls))
+            parts.append((key, calls))
         for output in node.outputs:
             if output.functions:
-                found.append((self._keys[output.stage] + PARTS, reach.get(output.after, 1.0)))
+                parts.append((self._keys[output.stage] + PARTS, reach.get(output.after, 1.0)))
         if node.reduction is not None:
-            found.append((self._keys[node.reduction.stage], 1.0))
+            parts.append((self._keys[node.reduction.stage], 1.0))
         elif node.stages and (not node.steps or node.input.combine is not None):
             first = self._keys.get(node.stages[0])  # None for a source that is needed whole
-            found += [] if first is None else [(first, 1.0)]
-        return found
+            parts += [] if first is None else [(first, 1.0)]
+        return parts
 
     def items_into(self, node: Node) -> float:
         """Return how many items a node reads."""

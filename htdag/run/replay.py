@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pickle
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from htdag.common.text import visible
 from htdag.errors import HtdagError
@@ -22,7 +23,7 @@ from htdag.runtime.api.context import Cursor
 from htdag.runtime.code import image
 from htdag.runtime.data import chunkfile, keyed, views
 from htdag.runtime.job import compute, shorten, workdir
-from htdag.runtime.job.program import chain
+from htdag.runtime.job.program import chain, keywords_of
 from htdag.runtime.job.values import MISSING
 from htdag.runtime.task import Job
 
@@ -161,6 +162,8 @@ def replay(
         stack.enter_context(filepath.entered(site))
         with in_folder(run):
             place = find(run, plan, stage, key)
+            # With the names of files as from anywhere, since it is done again in a directory aside.
+            place = replace(place, job=place.job.at(os.path.abspath(run)))
             job = place.job
             modules = _image(run)
             stack.enter_context(modules.entered())
@@ -168,9 +171,9 @@ def replay(
             bound = chunkfile.bound_values(job.description["binds"])
         done = Replay(stage, place.key or key)
         if job.program["mode"] == "reduce":
-            act = _reduction(run, job, content, bound, done, wrap)
+            act = _reduction(job, content, bound, done, wrap)
         else:
-            act = _chained(run, place, content, bound, done, wrap)
+            act = _chained(place, content, bound, done, wrap)
         stack.enter_context(_scratch())
         workdir.link_inputs(job, site, os.getcwd())
         try:
@@ -217,7 +220,6 @@ def _scratch() -> Iterator[None]:
 
 
 def _chained(
-    run: Path,
     place: Place,
     content: dict[str, Any],
     bound: dict[str, Any],
@@ -250,30 +252,58 @@ def _chained(
     emit = chain(operations, functions, bound, sinks, cursor)
 
     def act() -> None:
-        with in_folder(run):
-            view = views.open_view(place.job.description, combining)
-        first = 0 if output is not None else place.sequence
-        for sequence in range(place.sequence + 1):
-            with in_folder(run):
-                cursor.key, stored = next(view.items)
-            if sequence < first:
-                continue
-            cursor.stage = program["stages"][0]
-            done.steps.clear()
-            try:
-                with in_folder(run):
-                    done.item = view.load(stored)
-                emit(cursor.key, done.item)
-                for sink in every:
-                    sink.end(sequence)
-                if sequence == place.sequence:
-                    for sink in every:
-                        sink.close()
-            except BaseException:
-                done.failed_in, done.key = cursor.stage, cursor.key
-                raise
+        view = views.open_view(place.job.description, combining)
+
+        def load(stored: Any) -> Any:
+            done.item = view.load(stored)
+            return done.item
+
+        items = itertools.islice(view.items, place.sequence + 1)
+        wanted = range(0 if output is not None else place.sequence, place.sequence + 1)
+        watcher = _Recorder(done, cursor)
+        stage = program["stages"][0]
+        noting = views.View(items, load)
+        compute.each_item(noting, emit, every, cursor, stage, watcher, (), wanted)
+        try:
+            for sink in every:
+                sink.close()
+        except BaseException:
+            watcher.note()
+            raise
 
     return act
+
+
+class _Recorder:
+    """Ends it all at the first error, and notes whose it is."""
+
+    def __init__(self, done: Replay, cursor: Cursor) -> None:
+        self._done = done
+        self._cursor = cursor
+
+    def begin(self, sequence: int, key: str) -> None:
+        del sequence, key
+        self._done.steps.clear()
+
+    def check(self) -> None:
+        """What functions are lent is not looked after here."""
+
+    def finish(self) -> None:
+        """Nothing is counted."""
+
+    def fail(
+        self, sequence: int, key: str, error: BaseException, load: Callable[[], Any]
+    ) -> NoReturn:
+        del sequence, key, load
+        self.note()
+        raise error
+
+    def end(self, sequence: int, trace: str) -> None:
+        """Nothing is written."""
+
+    def note(self) -> None:
+        """Note at which stage and item it is."""
+        self._done.failed_in, self._done.key = self._cursor.stage, self._cursor.key
 
 
 def _up_to(program: Program, stage: str) -> tuple[list[OperationEntry], OutputEntry | None]:
@@ -358,7 +388,6 @@ class _MemoryWriter:
 
 
 def _reduction(
-    run: Path,
     job: Job,
     content: dict[str, Any],
     bound: dict[str, Any],
@@ -370,21 +399,19 @@ def _reduction(
     function = content["functions"][reduction["function"]]
     if wrap is not None:
         function = wrap(function)
-    keywords = {name: bound[source] for name, source in reduction["bind"].items()}
+    initial: Any = MISSING
+    if reduction["initial"] is not None:
+        initial = content["initials"][reduction["initial"]]
+
+    def items() -> Iterator[Any]:
+        for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
+            done.key, done.item = frame.key, chunkfile.value(frame)
+            yield done.item
 
     def act() -> None:
-        total: Any = MISSING
-        if reduction["initial"] is not None and not reduction["begun"]:
-            total = content["initials"][reduction["initial"]]
         done.failed_in = done.stage
-        frames = chunkfile.frames(job.description["streams"][0]["parts"])
-        while True:
-            with in_folder(run):
-                frame = next(frames, None)
-                if frame is None:
-                    break
-                done.key, done.item = frame.key, chunkfile.value(frame)
-            total = done.item if total is MISSING else function(total, done.item, **keywords)
+        keywords = keywords_of(reduction["bind"], bound) or dict
+        total = compute.combined(reduction, function, initial, keywords, items())
         done.failed_in = ""
         if total is not MISSING:
             done.steps.append((done.stage, "0", total))

@@ -107,5 +107,5 @@ def decoration(function: Any) -> Decoration:
     """Return what a function was decorated with, or nothing; a partial has that of its function."""
     while isinstance(function, functools.partial):
         function = function.func
-    found = getattr(function, _ATTRIBUTE, None)
-    return found if isinstance(found, Decoration) else Decoration(None, Options())
+    given = getattr(function, _ATTRIBUTE, None)
+    return given if isinstance(given, Decoration) else Decoration(None, Options())

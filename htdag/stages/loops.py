@@ -134,20 +134,20 @@ def iterate(
     max_rounds = checked_number(loop_name, "max_rounds", max_rounds)
     previous = _checked_until(until, loop_name)
     if not isinstance(start, Stage):
-        begun, one = _begun(start, loop_name), True
+        first, one = _start_stage(start, loop_name), True
     else:
-        begun = start
-        one = is_single(begun)
+        first = start
+        one = is_single(first)
     parsed = stage_options.parse(options, loop_name)
     state = Stage(
         State(LateSource(), one),
         name="state",
         named=False,
-        options=stage_options.Options() if begun.source is None else begun.options,
+        options=stage_options.Options() if first.source is None else first.options,
     )
     result = _result(step, state, one, loop_name)
     imports = _imports(result, state)
-    _check_files([begun, *imports], loop_name)
+    _check_files([first, *imports], loop_name)
     every = None
     if until is not None and not one:
         every = replace(result.reduce(collected, initial=[], associative=False), name="until")
@@ -156,11 +156,11 @@ def iterate(
         name=loop_name,
         named=name is not None,
         options=parsed,
-        inputs=(begun, *imports),
+        inputs=(first, *imports),
     )
 
 
-def _begun(value: Any, loop: str) -> Stage:
+def _start_stage(value: Any, loop: str) -> Stage:
     return replace(source([value]), name=derived_name(f"{loop}_start"))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from htdag.checks.functions import RETURN
 from htdag.common import text
 from htdag.functions.pickling import function_name
 from htdag.runtime.code.reducers import counted
@@ -21,6 +22,7 @@ MOST_PARTITIONS = 1000
 """How many files a job may write for the keys of its items."""
 
 _LONGEST_VALUE = 30
+_FLATTEN = "return a list, or use flat_map, which makes an item of each element"
 
 
 class _Missing:
@@ -91,12 +93,15 @@ class Operation:
         Whether a chunk size that was given for its source holds for it: it counts the same items.
     can_fail : bool
         Whether an item can fail in it.
+    instead_of_yielding : str
+        What its function, if it is a generator function, is to do instead; "" if it may be one.
     """
 
     kind: ClassVar[str]
     one_of_one: ClassVar[bool] = False
     takes_chunk_size: ClassVar[bool] = True
     can_fail: ClassVar[bool] = True
+    instead_of_yielding: ClassVar[str] = RETURN
 
     @property
     def one(self) -> bool:
@@ -222,6 +227,7 @@ class Map(Elementwise):
 
     kind = "map"
     one_of_one = True
+    instead_of_yielding = _FLATTEN
 
 
 @dataclass(frozen=True)
@@ -230,6 +236,7 @@ class Starmap(Elementwise):
 
     kind = "starmap"
     one_of_one = True
+    instead_of_yielding = _FLATTEN
 
 
 @dataclass(frozen=True)
@@ -238,6 +245,7 @@ class FlatMap(Elementwise):
 
     kind = "flat_map"
     multiplies = True
+    instead_of_yielding = ""
 
 
 @dataclass(frozen=True)

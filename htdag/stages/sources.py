@@ -257,8 +257,8 @@ def _about(items: Sequence[Any], dumps: ItemPickler) -> int:
     numbers = {position * (len(items) - 1) // (_SAMPLE - 1) for position in range(_SAMPLE)}
     sizes = []
     for number in sorted(numbers):
-        found = dumps(items[number], number)
-        sizes.append(len(found.payload) + sum(map(len, found.buffers)))
+        pickled = dumps(items[number], number)
+        sizes.append(len(pickled.payload) + sum(map(len, pickled.buffers)))
     return len(items) * sum(sizes) // len(sizes)
 
 
@@ -266,12 +266,12 @@ def _matching(pattern_or_path: Any, stage: str) -> list[str]:
     pattern = os.path.expanduser(os.fsdecode(pattern_or_path))
     if os.path.lexists(pattern):
         return [pattern]
-    found = sorted(glob.glob(pattern, recursive=True))
-    if not found:
+    paths = sorted(glob.glob(pattern, recursive=True))
+    if not paths:
         raise EmptySourceError(
             f"files {stage!r}: nothing matches {pattern!r} (looked from {os.getcwd()!r})"
         )
-    return found
+    return paths
 
 
 def _file_item(value: Any, stage: str) -> TransferPath | TransferURL:

@@ -870,7 +870,9 @@ class Stage:
         stage_name = checked_name(name, function_name(function) or kind, kind)
         check_function(function, stage_name)
         binds = _checked_binds(bind, stage_name)
-        check_signature(function, kind, arguments, [keyword for keyword, _ in binds], stage_name)
+        keywords = [keyword for keyword, _ in binds]
+        instead = operation.instead_of_yielding
+        check_signature(function, kind, arguments, keywords, stage_name, instead)
         made = self._after(operation, stage_name, name, options)
         return replace(made, binds=binds, options=made.options.over(decorated.options))
 

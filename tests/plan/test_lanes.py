@@ -75,6 +75,11 @@ def test_a_chain_is_cut_as_it_was_asked_for():
     assert "lanes=4" in chain.reason
 
 
+def test_a_chunk_size_that_makes_the_same_chunks_does_not_matter():
+    plan = flow(second(first(chunk_size=5), chunk_size=5), lanes=4).plan()
+    assert cut(plan) == {"first": 4, "second": 4}
+
+
 def test_branches_are_in_the_same_lanes():
     start = first()
     plan = flow(second(start), second(start, name="other"), lanes=3).plan()
@@ -189,6 +194,10 @@ def test_where_one_slow_chunk_holds_all_back_lanes_are_chosen():
     assert chain.lanes > 1
     assert cut(plan) == {"first": chain.lanes, "second": chain.lanes}
     assert chain.laned < 0.9 * chain.plain
+    # The slowest of jobs that are twice as long takes twice as long.
+    twice = flow(second(first(24, chunk_size=2)))
+    plan = chosen(twice, first=measured(60, slowest=1200, jobs=12), second=measured(1))
+    assert 2400 < plan.chains[0].plain < 3600
     text = flow(second(start), lanes=2).explain()
     assert "first, second: 2 lanes; as given (lanes=2)" in text
 
@@ -523,13 +532,6 @@ def on(request: pytest.FixtureRequest, runs_dir: Path) -> Iterator[str]:
         pool = request.getfixturevalue("pool")
         with pool.use(), pool.only(request.param):
             yield "condor"
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A folder under /tmp, which even the blind execute point shares."""
-    tmp_path.chmod(0o777)
-    return tmp_path
 
 
 def called(folder: Path, name: str, x: int) -> None:

@@ -48,6 +48,7 @@ def test_of_several_takes_the_longest_counts_and_a_shorter_one_before_stays():
         lambda first: [first.take(3), first],
         lambda first: [first.take(3), first.reduce(operator.add)],
         lambda first: [first.take(3), first.batch(2)],
+        lambda first: [first.take(3), first.map(double, name="also", fuse=False)],
         lambda first: [
             first.take(3),
             NUMBERS.map(lambda n, every: n, bind={"every": first}, name="bound"),
@@ -56,7 +57,7 @@ def test_of_several_takes_the_longest_counts_and_a_shorter_one_before_stays():
         lambda first: [first.flat_map(lambda n: [n], name="kept").take(3)],
         lambda first: [first.with_options(on_error="skip").take(3)],
     ],
-    ids=["target", "reduce", "batch", "bind", "filter", "flat_map", "skip"],
+    ids=["target", "reduce", "batch", "map", "bind", "filter", "flat_map", "skip"],
 )
 def test_all_items_are_read_where_more_may_be_needed(make):
     found = nodes(*make(NUMBERS.map(double, name="first")))

@@ -349,6 +349,8 @@ def test_a_stages_chunk_size_goes_before_its_sources():
 def test_a_pipelines_chunk_size_holds_where_none_is_given():
     (node,) = plan(numbers(10).map(inc), chunk_size=5).nodes
     assert node.boundaries == (0, 5, 10)
+    found = plan(numbers(10).reduce(add, name="r"), chunk_size=5)
+    assert found["r.combine"].boundaries == (0, 5, 10)
 
 
 def test_a_sources_chunk_size_goes_before_the_pipelines():
@@ -364,9 +366,10 @@ def test_a_node_after_another_has_as_many_jobs():
 
 def test_a_node_after_another_may_have_smaller_or_larger_chunks():
     first = numbers(30).map(inc, name="a", chunk_size=10)
-    assert plan(first.map(inc, name="b", chunk_size=30))["b"].boundaries == (0, 30)
-    smaller = plan(first.map(inc, name="b", chunk_size=4))["b"].boundaries
-    assert smaller == (0, 4, 8, 12, 16, 20, 24, 28, 30)
+    larger = plan(first.map(inc, name="b", chunk_size=30))["b"]
+    assert (larger.chunks, larger.boundaries) == (1, (0, 30))
+    smaller = plan(first.map(inc, name="b", chunk_size=4))["b"]
+    assert (smaller.chunks, smaller.boundaries) == (8, (0, 4, 8, 12, 16, 20, 24, 28, 30))
 
 
 def test_items_are_unknown_after_a_filter():
@@ -461,6 +464,150 @@ def test_levels_say_what_they_are():
 def test_combining_jobs_have_the_options_of_the_reduce():
     found = tree(8, 4, request_memory="3GB")
     assert found["r.combine-1"].options.request_memory == "3GB"
+
+
+# Layouts
+
+
+def few():
+    """Ten items in five jobs."""
+    return numbers(chunk_size=2).map(inc, name="a")
+
+
+def some():
+    """As many, of which nobody knows how many are left."""
+    return numbers(chunk_size=2).filter(bool, name="a")
+
+
+def kept():
+    """As many, of which those that fail are let go."""
+    return few().with_options(on_error="skip")
+
+
+# What each node is: jobs/items, with ? where data decides, and the files that its items leave in.
+LAYOUTS = {
+    "batches of a source": (lambda: numbers().batch(3, name="b"), ["b 4/4"]),
+    "batches": (lambda: few().batch(3, name="b"), ["a 5/10", "b 4/4"]),
+    "batches in chunks of their own": (
+        lambda: numbers(name="n").batch(2, name="b").map(inc, name="c", chunk_size=2),
+        ["b.c 3/5"],
+    ),
+    "batches in chunks, and others": (
+        lambda: (
+            numbers(name="n")
+            .batch(2, name="b")
+            .map(inc, name="c", chunk_size=2)
+            .map(inc, name="d", chunk_size=3)
+        ),
+        ["b.c 3/5", "d 2/5"],
+    ),
+    "batches of what is left": (lambda: kept().batch(3, name="b"), ["a 5/10", "b 4/?"]),
+    "what is left": (lambda: kept().map(inc, name="b", fuse=False), ["a 5/10", "b 5/10"]),
+    "what is left of what is left": (
+        lambda: kept().map(inc, name="b", on_error="skip"),
+        ["a.b 5/10"],
+    ),
+    "batches of what is made of what is left": (
+        lambda: kept().map(inc, name="b", fuse=False).batch(3, name="c"),
+        ["a 5/10", "b 5/10", "c 4/?"],
+    ),
+    "a sorted source": (
+        lambda: numbers(chunk_size=2).sort_by(name="s").map(inc, name="b"),
+        ["s.combine 5/10", "s 1/10 s: 5 by rank", "b 5/10"],
+    ),
+    "sorted": (
+        lambda: few().sort_by(name="s").map(inc, name="b"),
+        ["a 5/10", "s 1/10 s: 5 by rank", "b 5/10"],
+    ),
+    "sorted in chunks": (
+        lambda: few().sort_by(name="s", chunk_size=4).map(inc, name="b"),
+        ["a 5/10", "s 1/10 s: 3 by rank", "b 3/10"],
+    ),
+    "what is left of a filter is sorted": (
+        lambda: some().sort_by(name="s").map(inc, name="b"),
+        ["a 5/10", "s 1/? s: 5 by rank", "b 5 of a chunk each"],
+    ),
+    "groups of a source": (
+        lambda: numbers(chunk_size=2).group_by(bool, name="g").map(inc, name="b"),
+        ["g.combine 5/10 g: 5 by hash", "g.b 5 of a partition each"],
+    ),
+    "groups in chunks": (
+        lambda: some().group_by(bool, name="g", chunk_size=3).map(inc, name="b"),
+        ["a 5/10 g: 4 by hash", "g.b 4 of a partition each"],
+    ),
+    "groups of many": (
+        lambda: numbers(1000).flat_map(range, name="a").group_by(bool, name="g"),
+        ["a 100/1000 g: 20 by hash", "g 20 of a partition each"],
+    ),
+    "groups of what data decides": (
+        lambda: some().batch(5, name="b").map(inc, name="c").group_by(bool, name="g"),
+        ["a 5/10", "b.c 2/? g: 10 by hash", "g ? of a partition each"],
+    ),
+    "combined by key": (
+        lambda: few().reduce_by_key(add, name="r").map(inc, name="b"),
+        ["a 5/10 r: 5 by hash", "r.b 5 of a partition each"],
+    ),
+    "distinct": (
+        lambda: some().distinct(name="d").map(inc, name="b"),
+        ["a 5/10 d: 5 by hash", "d.b 5 of a partition each"],
+    ),
+    "pairs": (
+        lambda: htdag.source([1, 2, 3]).product(htdag.source([4, 5]), name="v"),
+        ["v 6/6"],
+    ),
+    "many pairs": (lambda: numbers(30).combinations(2, name="v"), ["v 100/435"]),
+    "zip": (lambda: few().zip(numbers(name="others"), name="v"), ["a 5/10", "v 10/10"]),
+    "concat": (
+        lambda: few().concat(numbers(name="others").map(inc, name="b"), name="v"),
+        ["a 5/10", "b 10/10", "v 15/20"],
+    ),
+    "the first": (lambda: few().take(4, name="t"), ["a 2/4", "t 2/4"]),
+    "the first of what is left": (lambda: some().take(4, name="t"), ["a 5/10", "t 2/?"]),
+    "counted": (
+        lambda: some().count(name="n").map(inc, name="b"),
+        ["a 5/10", "n 1/5", "b 1/1"],
+    ),
+    "reduced by a tree": (
+        lambda: (
+            numbers(40, chunk_size=1)
+            .flat_map(range, name="a")
+            .map(inc, name="b", fuse=False, chunk_size=2)
+            .reduce(add, name="r", fan_in=10)
+        ),
+        ["a 40/40", "b 20/?", "r.combine-1 2/?", "r 1/?"],
+    ),
+    "more jobs than there are by default": (
+        lambda: numbers(400, chunk_size=1).flat_map(range, name="a").map(inc, name="b", fuse=False),
+        ["a 400/400", "b 100/?"],
+    ),
+}
+
+
+def layout(node):
+    text = f"{node.name} {node.chunks}/{'?' if node.dynamic else node.items}"
+    if node.by_chunk:
+        text = f"{node.name} {node.chunks} of a chunk each"
+    if node.input.view in ("group_by", "reduce_by_key", "distinct"):
+        jobs = "?" if node.dynamic else node.chunks
+        text = f"{node.name} {jobs} of a partition each"
+    parts = [f" {out.stage}: {out.parts} by {out.split}" for out in node.outputs if out.split]
+    return text + "".join(parts)
+
+
+@pytest.mark.parametrize("case", LAYOUTS)
+def test_how_each_node_is_laid_out(case):
+    make, expected = LAYOUTS[case]
+    found = plan(make())
+    assert [layout(node) for node in found.nodes] == expected
+    # Only what somebody needs is written.
+    assert [output.stage for output in found.nodes[-1].outputs] == list(found.targets)
+    for node in found.nodes:
+        counted = node.dynamic or node.input.view in ("group_by", "reduce_by_key", "distinct")
+        assert (node.boundaries == ()) == counted
+        assert (node.items is None) == (counted or node.by_chunk)
+        if not counted:
+            assert len(node.boundaries) == node.chunks + 1
+            assert node.boundaries[-1] == (node.chunks if node.by_chunk else node.items)
 
 
 # The plan as a whole

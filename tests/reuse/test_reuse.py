@@ -49,13 +49,6 @@ def home(runs_dir: Path) -> Path:
     return runs_dir
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A folder under /tmp, which even the blind execute point shares: for call records."""
-    tmp_path.chmod(0o777)
-    return tmp_path
-
-
 def note(folder: Path, stage: str, item: Any) -> None:
     with open(folder / "calls", "a") as file:
         file.write(f"{stage}:{item}\n")

@@ -65,12 +65,6 @@ def cli(*arguments: str) -> Any:
     return json.loads(text_of(*arguments, "--json"))
 
 
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    tmp_path.chmod(0o777)
-    return tmp_path
-
-
 def states(run: htdag.Run, ask: bool = False) -> list[str]:
     return sorted(job.state for job in run.jobs(ask=ask))
 

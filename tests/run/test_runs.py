@@ -39,29 +39,10 @@ from htdag.runtime.layout import NodeFiles
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BACKENDS = ["local", pytest.param("condor", marks=pytest.mark.pool)]
-
-
-@pytest.fixture(params=BACKENDS)
-def on(request: pytest.FixtureRequest, home: Path) -> Iterator[str]:
-    """Each of the backends, with the pool where it is needed."""
-    if request.param == "condor":
-        with request.getfixturevalue("pool").use():
-            yield "condor"
-    else:
-        yield "local"
-
 
 @pytest.fixture
 def home(runs_dir: Path) -> Path:
     return runs_dir
-
-
-@pytest.fixture
-def shared(tmp_path: Path) -> Path:
-    """A folder under /tmp, which even the blind execute point shares: for call records."""
-    tmp_path.chmod(0o777)
-    return tmp_path
 
 
 def called(folder: Path, item: Any) -> None:

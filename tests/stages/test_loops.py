@@ -32,18 +32,6 @@ BLIND = pytest.param("blind", marks=pytest.mark.pool)
 SEEING = pytest.param("seeing", marks=pytest.mark.pool)
 
 
-@pytest.fixture
-def place(request: pytest.FixtureRequest, runs_dir: Path):
-    """Where to run, and the options that send the jobs there."""
-    if request.param == "local":
-        yield {"on": "local", "options": {}}
-        return
-    pool = request.getfixturevalue("pool")
-    with pool.use():
-        needs = f'Machine =?= Machine && regexp("{request.param}", Name)'
-        yield {"on": "condor", "options": {"requirements": needs}}
-
-
 def at(*places: Any) -> Any:
     return pytest.mark.parametrize("place", places, indirect=True)
 

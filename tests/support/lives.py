@@ -632,9 +632,9 @@ class Meaning:
             return list(self.per_item(stage, bound, inputs[0]))
         if stage.kind == "iterate":
             results = {n: self.values(graph, n, made) for n in above}
-            state = reference._repeated(graph, name, results)
+            state = reference.repeated(graph, name, results)
             return list(enumerate_keys(state)) if not stage.one else [(None, state)]
-        call = lambda *values, **named: reference._call_on_copies(  # noqa: E731
+        call = lambda *values, **named: reference.call_on_copies(  # noqa: E731
             reference.function_of(stage), bound, *values, **named
         )
         values = reference.MEANINGS[stage.kind](
@@ -651,7 +651,7 @@ class Meaning:
     def per_item(self, stage: Any, bound: Any, items: Any) -> Iterator[tuple[str, Any]]:
         reference = self.reference
         for key, item in items:
-            call = lambda *values, **named: reference._call_on_copies(  # noqa: E731
+            call = lambda *values, **named: reference.call_on_copies(  # noqa: E731
                 reference.function_of(stage), bound, *values, **named
             )
             try:
@@ -685,9 +685,7 @@ class Meaning:
             return [key for key, _ in sorted(inputs[0], key=by_item, reverse=operation.reverse)]
         if stage.kind == "distinct":
             by_item = lambda pair: operation.key(pair[1])  # noqa: E731
-            return [
-                pairs[0][0] for _, pairs in self.reference._keyed(operation, inputs[0], by_item)
-            ]
+            return [pairs[0][0] for _, pairs in self.reference.keyed(operation, inputs[0], by_item)]
         if stage.kind == "concat":
             return [k and f"{n}:{k}" for n, own in enumerate(keys) for k in own]
         return [None] * len(values)  # of groups and the like the key is htdag's own

@@ -54,7 +54,7 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
             results[name] = given[name]
             continue
         if isinstance(stage.operation, Iterate):
-            results[name] = _repeated(graph, name, results)
+            results[name] = repeated(graph, name, results)
             continue
         bound = {}
         for above, _, data in graph.in_edges(name, data=True):
@@ -66,7 +66,7 @@ def evaluate(graph: nx.DiGraph, given: dict[str, Any] | None = None) -> dict[str
         if stage.source is not None:
             results[name] = source_items(stage)
         else:
-            call = functools.partial(_call_on_copies, function_of(stage), bound)
+            call = functools.partial(call_on_copies, function_of(stage), bound)
             mean = _without_failed if stage.options.on_error == "skip" else _meaning
             results[name] = mean(stage.operation, call, *inputs)
     return results
@@ -103,7 +103,7 @@ def _accepted(function: Callable[..., Any], items: list[Any]) -> list[Any]:
     return found
 
 
-def _repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
+def repeated(graph: nx.DiGraph, name: str, results: dict[str, Any]) -> Any:
     """The last state of a loop."""
     data = graph.nodes[name]
     loop, names = data["stage"].operation, data["names"]
@@ -130,7 +130,7 @@ def source_items(stage: htdag.Stage) -> list[Any]:
     return [pickled.load_copy() for pickled in stage.source.pickles()]
 
 
-def _call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
+def call_on_copies(function: Callable[..., Any], bound: dict, *values: Any, **named: Any) -> Any:
     return function(*copy.deepcopy(values), **copy.deepcopy({**named, **bound}))
 
 
@@ -145,9 +145,7 @@ def _reduce(operation: Any, call: Callable[..., Any], items: list[Any]) -> Any:
     return functools.reduce(call, values)
 
 
-def _keyed(
-    operation: Any, items: list[Any], key: Callable[..., Any]
-) -> list[tuple[Any, list[Any]]]:
+def keyed(operation: Any, items: list[Any], key: Callable[..., Any]) -> list[tuple[Any, list[Any]]]:
     """Pairs of a key and its items, in the order of the digests of the keys."""
     groups: dict[bytes, tuple[Any, list[Any]]] = {}
     for item in copy.deepcopy(items):
@@ -158,15 +156,15 @@ def _keyed(
 
 def _reduce_by_key(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
     if operation.key is None:
-        groups = _keyed(operation, items, lambda pair: pair[0])
+        groups = keyed(operation, items, lambda pair: pair[0])
         groups = [(key, [value for _, value in pairs]) for key, pairs in groups]
     else:
-        groups = _keyed(operation, items, operation.key)
+        groups = keyed(operation, items, operation.key)
     return [(key, functools.reduce(call, values)) for key, values in groups]
 
 
 def _distinct(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
-    return [items[0] for _, items in _keyed(operation, items, operation.key or (lambda item: item))]
+    return [items[0] for _, items in keyed(operation, items, operation.key or (lambda item: item))]
 
 
 def _batch(operation: Any, call: Callable[..., Any], items: list[Any]) -> list[Any]:
@@ -181,7 +179,7 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "reduce": _reduce,
     "fold": _reduce,
     "count": lambda operation, call, items: len(items),
-    "group_by": lambda operation, call, items: _keyed(operation, items, operation.key),
+    "group_by": lambda operation, call, items: keyed(operation, items, operation.key),
     "reduce_by_key": _reduce_by_key,
     "distinct": _distinct,
     "sort_by": lambda operation, call, items: sorted(

@@ -17,26 +17,7 @@ from htdag.runtime import chunking, planfile
 from htdag.runtime.dag import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-PLACES = [
-    "local",
-    pytest.param("blind", marks=pytest.mark.pool),
-    pytest.param("seeing", marks=pytest.mark.pool),
-]
-
-
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, runs_dir: Path) -> Iterator[dict[str, Any]]:
-    """Where to run, and the options that send the jobs there."""
-    if request.param == "local":
-        yield {"on": "local", "options": {}}
-        return
-    pool = request.getfixturevalue("pool")
-    with pool.use():
-        needs = f'Machine =?= Machine && regexp("{request.param}", Name)'
-        yield {"on": "condor", "options": {"requirements": needs}}
 
 
 def note(lengths: dict[int, int], word: str) -> dict[int, int]:
@@ -75,7 +56,9 @@ def everything(**options: Any) -> htdag.Pipeline:
     )
 
 
-@pytest.mark.parametrize("place", PLACES[:2], indirect=True)
+@pytest.mark.parametrize(
+    "place", ["local", pytest.param("blind", marks=pytest.mark.pool)], indirect=True
+)
 def test_every_kind_of_stage(place: dict[str, Any]):
     flow = everything(**place["options"])
     expected = reference.evaluate(flow.graph)

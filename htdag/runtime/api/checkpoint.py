@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union
+from typing import Any, Dict, Iterator, Optional, Union
 
 from .. import layout
 from ..layout import AttemptFiles
 from ..task import Job
 from .shim import public
-
-if TYPE_CHECKING:
-    from ..formats.task import OperationEntry
-
 
 # Most jobs have no checkpoints, so what these need beside this (an archive, temporary files) is
 # imported where it is used.
@@ -39,7 +35,7 @@ class _Place:
 
     def __init__(self) -> None:
         self.call: Optional[_Call] = None
-        self.keeper: Optional[Keeper] = None
+        self.directories: Optional[CallDirectories] = None
 
 
 _HERE = _Place()
@@ -87,8 +83,8 @@ def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
     >>> total(range(10))
     45
     """
-    keeper, call = _HERE.keeper, _HERE.call
-    if keeper is None:
+    directories, call = _HERE.directories, _HERE.call
+    if directories is None:
         return
     if call is None:
         raise RuntimeError(
@@ -100,9 +96,9 @@ def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
 
     names = [_relative(file, call.folder) for file in files]
     checkpointfile.write(call.archive, call.folder, names)
-    if keeper.pauser.is_due():
-        os.chdir(keeper.home)
-        keeper.pauser.pause()
+    if directories.pauser.is_due():
+        os.chdir(directories.home)
+        directories.pauser.pause()
 
 
 def _relative(file: Any, folder: str) -> str:
@@ -144,17 +140,17 @@ def of_earlier_attempt(files: AttemptFiles) -> Optional[AttemptFiles]:
     return None
 
 
-class Keeper:
+class CallDirectories:
     """Gives each call of a function its working directory, and its checkpoint.
 
     Parameters
     ----------
     job : Job
-        The job; of a node without checkpoints nothing is done.
+        The job; in one of a node without checkpoints there are no such directories.
     """
 
     def __init__(self, job: Job) -> None:
-        self._works = bool(job.program["checkpoints"])
+        self.used = bool(job.program["checkpoints"])
         self.home = os.getcwd()
         self._folder = os.path.abspath(job.files.checkpoints)
         self._links = [each["as"] for each in job.program.get("input_files", ())]
@@ -162,23 +158,15 @@ class Keeper:
         self._sequence = 0
         self._calls: Dict[str, int] = {}
         self.pauser: Any = None
-        _HERE.keeper = self
-        if self._works:
+        _HERE.directories = self
+        if self.used:
             import tempfile
 
             self._scratch = tempfile.mkdtemp(prefix="calls-", dir=os.path.dirname(self.home))
 
-    def over(self, operations: List[OperationEntry], functions: List[Any]) -> List[Any]:
-        """Return the functions of a node, each call in a directory of its own."""
-        if not self._works:
-            return functions
-        found = list(functions)
-        for operation in operations:
-            number = operation["function"]
-            found[number] = self._within(functions[number], operation["stage"])
-        return found
+    def wrap(self, function: Any, stage: str) -> Any:
+        """Return a function each call of which works in a directory of its own."""
 
-    def _within(self, function: Any, stage: str) -> Any:
         def call(*arguments: Any, **keywords: Any) -> Any:
             here = self._begin(stage)
             with _Inside(here, self.home):
@@ -230,7 +218,7 @@ class Keeper:
 
     def close(self) -> None:
         """Remove the working directories."""
-        _HERE.keeper = None
+        _HERE.directories = None
         if self._scratch:
             layout.remove_tree(self._scratch)
 

@@ -7,7 +7,19 @@ import functools
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Dict, List, NoReturn, Optional, Set
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Container,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NoReturn,
+    Optional,
+    Protocol,
+    Set,
+)
 
 from .. import input_files
 from ..api import checkpoint, shim
@@ -29,7 +41,8 @@ from . import (
     until,
     workdir,
 )
-from .program import chain, keywords_of, pickler
+from .calls import Calls
+from .program import Emit, Load, chain, keywords_of, pickler
 from .sinks import Sink
 from .surroundings import NO_SURROUNDINGS, Surroundings
 from .values import MISSING
@@ -37,7 +50,7 @@ from .values import MISSING
 if TYPE_CHECKING:
     from ..data.partitions import Writer
     from ..formats.record import RecordPaused, RecordStreams
-    from ..formats.task import OutputEntry
+    from ..formats.task import OutputEntry, ReductionEntry
 
 
 def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
@@ -98,20 +111,21 @@ def run(
     """Run the functions over all items of a chunk that are to be done and not to be skipped."""
     cursor = Cursor() if cursor is None else cursor
     program = job.program
-    watch = measure.Watch()
+    # Before the functions are loaded: the worker's own, and what it inherited when it was forked.
+    base_kb = measure.resident_kb()
     content = image.enter(
         job.root, job.payload, os.path.join(os.path.dirname(os.getcwd()), "modules")
     )
     around.begin()
-    functions, initials = content["functions"], content["initials"]
+    initials = content["initials"]
     values = bound.BoundValues(
         chunkfile.bound_values(job.description["binds"]), pickler(), job.copies_bound
     )
     if values.shared:
         recordfile.append(job.record, "sound", -1)
-    keeper = checkpoint.Keeper(job)
-    functions = keeper.over(program["operations"], functions)
-    content["functions"] = functions = watch.over(program, functions, around)
+    directories = checkpoint.CallDirectories(job)
+    calls = Calls(base_kb, around, directories if directories.used else None)
+    content["functions"] = functions = calls.wrap(program, content["functions"])
     by_position: Dict[int, List[Sink]] = {}
     for output, main, parts in zip(program["outputs"], job.outputs, job.parts):
         writer = _writer(job, output, main, parts, resume=skip is not None)
@@ -129,58 +143,24 @@ def run(
         if program["mode"] == "reduce":
             _reduce(job, functions, initials, values, every, asked, cursor, shared, around)
         else:
-            _items(job, functions, values, every, by_position, cursor, shared, skip, keeper, around)
+            emit = chain(program["operations"], functions, values.values, by_position, cursor)
+            items = _Items(job, shared, cursor, values, every, directories, around, skip)
+            items.run(emit, functions)
         if values.look(due=True):
             recordfile.append(job.record, "sound", shared.get().items)
     except bound.Altered:
         for sink in every:
             sink.writer.discard()
-        keeper.close()
+        directories.close()
         shared.put(ALTERED, 0, 0, 0, 0)
         return
     for sink in every:
         sink.close()
         sink.writer.close(sync=True)
-    keeper.close()
-    _, position, items, done, failed = shared.get()
-    shared.note(watch.report(done + failed))
-    shared.put(FINISHED, position, items, done, failed)
-
-
-def _items(
-    job: Job,
-    functions: List[Any],
-    values: bound.BoundValues,
-    every: List[Sink],
-    by_position: Dict[int, List[Sink]],
-    cursor: Cursor,
-    shared: Shared,
-    skip: Optional[Set[int]],
-    keeper: checkpoint.Keeper,
-    around: Surroundings,
-) -> None:
-    """Take the items of a chunk through the operations of its node."""
-    program = job.program
-    emit = chain(program["operations"], functions, values.values, by_position, cursor)
-    combine = program["combine"]
-    view = views.open_view(job.description, None if combine is None else functions[combine])
-    cursor.stage = program["stages"][0]
-    streams = _Streams(job.record, around, again=skip is not None)
-
-    def pause_here() -> None:
-        sequence = shared.get().position - 1
-        if values.look(due=True):
-            recordfile.append(job.record, "sound", sequence)
-        streams.pause(sequence)
-        for sink in every:
-            sink.close()
-            sink.writer.discard()
-        keeper.close()
-        shared.put(PAUSED, *shared.get()[1:])
-        end_process(0)
-
-    keeper.pauser = pause.Pauser(job, pause_here)
-    _each(job, view, emit, every, values, cursor, shared, skip or set(), keeper, streams, around)
+    directories.close()
+    _, position, number, done, failed = shared.get()
+    shared.note(calls.report(done + failed))
+    shared.put(FINISHED, position, number, done, failed)
 
 
 def _writer(
@@ -230,75 +210,201 @@ def make_sink(
     return sinks.KeyedSink(parts, dumps, stage, cursor, kind, key)
 
 
-def _each(
-    job: Job,
+class Watcher(Protocol):
+    """What becomes of each item, told to who has them computed."""
+
+    def begin(self, sequence: int, key: str) -> None:
+        """An item is next."""
+
+    def check(self) -> None:
+        """The functions are done with it; it fails where this raises."""
+
+    def finish(self) -> None:
+        """It is done."""
+
+    def fail(self, sequence: int, key: str, error: BaseException, load: Load) -> str:
+        """It has failed, unless this raises; ``load`` gives it again. Return the error as text."""
+
+    def end(self, sequence: int, trace: str) -> None:
+        """It has ended, one way or the other."""
+
+
+def each_item(
     view: views.View,
-    emit: Any,
+    emit: Emit,
     sinks: List[Sink],
-    values: bound.BoundValues,
     cursor: Cursor,
-    shared: Shared,
-    skip: Set[int],
-    keeper: checkpoint.Keeper,
-    streams: "_Streams",
-    around: Surroundings,
-) -> None:
-    todo = job.description["todo"]
-    wanted = None if todo is None else set(chunkfile.chosen(todo, None))
-    total = views.total(job.description)
-    done = failed = 0
+    stage: str,
+    watcher: Watcher,
+    skip: Container[int],
+    wanted: Optional[Container[int]],
+) -> int:
+    """Take the items of a chunk through the operations of its node; return how many it has.
+
+    Parameters
+    ----------
+    view : View
+        The items.
+    emit : callable
+        The chain of operations.
+    sinks : list of Sink
+        All outputs.
+    cursor : Cursor
+        Kept up to date.
+    stage : str
+        The stage that has the items first.
+    watcher : Watcher
+        Is told what becomes of them.
+    skip, wanted : container of int
+        The items not to be computed, and those that alone are; None for all.
+    """
     sequence = -1
-    reporter = report.Reporter(job)
-    first_stage = cursor.stage
     load = view.load
-    calls = job.description["view"] in BY_HASH  # whether loading an item calls functions
     # Not by enumerate(): it would keep an item while the next one is read, as would `stored`.
     for key, stored in view.items:
         sequence += 1
         if sequence in skip or (wanted is not None and sequence not in wanted):
             del stored
             continue
-        shared.put(RUNNING, sequence + 1, sequence + 1, done, failed)
+        watcher.begin(sequence, key)
         cursor.item(key)
-        cursor.stage = first_stage
-        keeper.item(sequence)
+        cursor.stage = stage
         trace = ""
         try:
             emit(key, load(stored))
-            input_files.check()
-            _leave_if_lost(shared)
+            watcher.check()
             for sink in sinks:
                 sink.end(sequence)
-            done += 1
-            keeper.end(done=True)
+            watcher.finish()
         except BaseException as error:
-            surroundings.leave_fork(error)
-            if isinstance(error, bound.Altered):
-                raise
-            around.restore()
-            input_files.forget()
-            _leave_if_lost(shared)
-            failed += 1
-            again = None if calls else functools.partial(load, stored)
-            trace = reporter.item(cursor.stage, key, sequence, error, again)
-            del again
+            trace = watcher.fail(sequence, key, error, functools.partial(load, stored))
             for sink in sinks:
                 sink.abandon()
-            keeper.end(done=False)
-        streams.item(sequence, trace)
         del stored
-        if values.shared and values.look():
-            recordfile.append(job.record, "sound", sequence)
-        if keeper.pauser.is_due() and sequence + 1 != total:
-            shared.put(RUNNING, 0, sequence + 1, done, failed)
-            keeper.pauser.pause()
-    shared.put(RUNNING, 0, sequence + 1, done, failed)
+        watcher.end(sequence, trace)
+    return sequence + 1
+
+
+class _Items:
+    """Has the items of a job computed, and notes what becomes of each."""
+
+    def __init__(
+        self,
+        job: Job,
+        shared: Shared,
+        cursor: Cursor,
+        values: bound.BoundValues,
+        sinks: List[Sink],
+        directories: checkpoint.CallDirectories,
+        around: Surroundings,
+        skip: Optional[Set[int]],
+    ) -> None:
+        self._job = job
+        self._shared = shared
+        self._cursor = cursor
+        self._values = values
+        self._sinks = sinks
+        self._directories = directories
+        self._has_directories = directories.used
+        self._around = around
+        self._skip = skip
+        self._total = views.total(job.description)
+        self._done = self._failed = 0
+        self._reporter = report.Reporter(job)
+        self._pauser = directories.pauser = pause.Pauser(job, self._pause)
+        # Whether loading an item calls functions.
+        self._calls = job.description["view"] in BY_HASH
+
+    def run(self, emit: Emit, functions: List[Any]) -> None:
+        """Take the items through the operations of the node."""
+        program, description = self._job.program, self._job.description
+        combine, stage = program["combine"], program["stages"][0]
+        view = views.open_view(description, None if combine is None else functions[combine])
+        self._cursor.stage = stage
+        self._streams = _Streams(self._job.record, self._around, again=self._skip is not None)
+        todo = description["todo"]
+        wanted = None if todo is None else set(chunkfile.chosen(todo, None))
+        skip = self._skip or set()
+        number = each_item(view, emit, self._sinks, self._cursor, stage, self, skip, wanted)
+        self._shared.put(RUNNING, 0, number, self._done, self._failed)
+
+    def begin(self, sequence: int, key: str) -> None:
+        self._shared.put(RUNNING, sequence + 1, sequence + 1, self._done, self._failed)
+        if self._has_directories:
+            self._directories.item(sequence)
+
+    def check(self) -> None:
+        input_files.check()
+        _leave_if_lost(self._shared)
+
+    def finish(self) -> None:
+        self._done += 1
+        if self._has_directories:
+            self._directories.end(done=True)
+
+    def fail(self, sequence: int, key: str, error: BaseException, load: Load) -> str:
+        surroundings.leave_fork(error)
+        if isinstance(error, bound.Altered):
+            raise error
+        self._around.restore()
+        input_files.forget()
+        _leave_if_lost(self._shared)
+        self._failed += 1
+        again = None if self._calls else load
+        if self._has_directories:
+            self._directories.end(done=False)
+        return self._reporter.item(self._cursor.stage, key, sequence, error, again)
+
+    def end(self, sequence: int, trace: str) -> None:
+        self._streams.item(sequence, trace)
+        if self._values.shared and self._values.look():
+            recordfile.append(self._job.record, "sound", sequence)
+        if self._pauser.is_due() and sequence + 1 != self._total:
+            self._shared.put(RUNNING, 0, sequence + 1, self._done, self._failed)
+            self._pauser.pause()
+
+    def _pause(self) -> None:
+        """End this process with all that is done in its files, to go on later."""
+        sequence = self._shared.get().position - 1
+        if self._values.look(due=True):
+            recordfile.append(self._job.record, "sound", sequence)
+        self._streams.pause(sequence)
+        for sink in self._sinks:
+            sink.close()
+            sink.writer.discard()
+        self._directories.close()
+        self._shared.put(PAUSED, *self._shared.get()[1:])
+        end_process(0)
 
 
 def _leave_if_lost(shared: Shared) -> None:
     """End without a word where another job has taken the place of this one."""
     if shared.claim is not None and shared.claim.is_lost_by_now():
         os._exit(0)
+
+
+def combined(
+    reduction: ReductionEntry, function: Any, initial: Any, keywords: Load, items: Iterable[Any]
+) -> Any:
+    """Return what a reduce makes of the values that it reads; MISSING where there is nothing.
+
+    Parameters
+    ----------
+    reduction : dict
+        What the program of the node says of it.
+    function, initial : object
+        The function, and the value to begin with; MISSING for none.
+    keywords : callable
+        Makes the bound values of one call.
+    items : iterable
+        The values.
+    """
+    # A fold's parts began with its initial value; it is the value where there are none.
+    total: Any = MISSING if reduction["begun"] else initial
+    for item in items:
+        total = item if total is MISSING else function(total, item, **keywords())
+        del item  # not to be kept while the next one is read
+    return initial if total is MISSING and reduction["final"] else total
 
 
 def _reduce(
@@ -320,23 +426,23 @@ def _reduce(
     if reduction["initial"] is not None:
         # A copy: the functions may reach the very object by another way, and change it.
         initial = pickler()(initials[reduction["initial"]]).load_copy()
-    # A fold's parts began with its initial value; it is the value where there are none.
-    total: Any = MISSING if reduction["begun"] else initial
     streams = _Streams(job.record, around)
     number = 0
     key = ""
-    try:
+
+    def items() -> Iterator[Any]:
+        nonlocal number, key
         for frame in chunkfile.frames(job.description["streams"][0]["parts"]):
             key = frame.key
             shared.put(RUNNING, number + 1, number, 0, 0)
-            item = chunkfile.value(frame)
-            total = item if total is MISSING else function(total, item, **keywords())
+            yield chunkfile.value(frame)
+            del frame
             number += 1
             input_files.check()
-            del frame, item  # not to be kept while the next one is read
+
+    try:
+        total = combined(reduction, function, initial, keywords, items())
         streams.item(0)
-        if total is MISSING and reduction["final"]:
-            total = initial
         if total is not MISSING:
             for sink in (*sinks, *asked):
                 sink.take("0", total)

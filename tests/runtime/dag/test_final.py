@@ -13,18 +13,7 @@ from htdag.errors import FinalFailed, FunctionError
 from htdag.observe.final import FinalCall
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-BACKENDS = ["local", pytest.param("condor", marks=pytest.mark.pool)]
-
-
-@pytest.fixture(params=BACKENDS)
-def on(request: pytest.FixtureRequest, runs_dir: Path) -> Iterator[str]:
-    if request.param == "condor":
-        with request.getfixturevalue("pool").use():
-            yield "condor"
-    else:
-        yield "local"
+    pass
 
 
 def fails_without(path: Path, x: int) -> int:

@@ -433,6 +433,44 @@ def test_jobs_without_python_in_every_try_are_never_taken_for_done(make):
 # on_error="skip"
 
 
+class Writes(Fails):
+    """A function that fails like `Fails` and returns a file for each item."""
+
+    def __call__(self, item):
+        super().__call__(item)
+        path = Path(f"{item}.txt")
+        path.write_text(str(item))
+        return htdag.OutputFile(path)
+
+
+@pytest.mark.parametrize("lanes", [None, 2])
+def test_files_are_put_where_they_are_wanted_when_the_whole_node_is_done(tmp_path, lanes):
+    function, folder = Writes(tmp_path / "fails", 4), tmp_path / "put"
+    stage = htdag.source(range(6), chunk_size=3).map(function, name=NODE, output_destination=folder)
+    flow = htdag.Pipeline(stage.map(str, name="g", fuse=False), name="flow", lanes=lanes)
+    run = reference.compiled(flow, tmp_path / "run")
+    units = [f"{NODE}.{lane}" for lane in (1, 2)] if lanes else [NODE]
+
+    def judged(unit):
+        for chunk, attempt in reference.listed(run, unit):
+            reference.work(run, NODE, chunk, attempt)
+        return post.post(str(run), unit, 0, 0)
+
+    assert [judged(unit) for unit in units] == ([0, 1] if lanes else [1])
+    assert not folder.exists()
+    function.mend()
+    assert judged(units[-1]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == [f"{item}.txt" for item in range(6)]
+    # What cannot be put there fails the node, with the reason.
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    folder.write_text("no folder")
+    assert judged(units[-1]) == 1
+    log = run.joinpath("nodes", NODE, "log", "post.log").read_text()
+    assert "the returned files cannot be put where they are wanted" in log.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     ("limit", "bad", "succeeds"),
     [

@@ -289,6 +289,15 @@ def test_a_new_file_is_for_its_owner_only(path):
     assert Path(write(path)).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_file_in_place_of_another_is_not_what_an_earlier_writer_writes_to(path):
+    lost = ItemWriter(str(path))
+    write(path)
+    lost.value("0", b"of a job that HTCondor has lost sight of")
+    lost.end(0, 0)
+    lost.close()
+    assert list(itemfile.read(str(path))) == frames()
+
+
 def test_close_returns_the_size(path):
     writer = ItemWriter(str(path))
     writer.value("0", b"x" * 1000)
@@ -396,8 +405,10 @@ def test_a_wrong_count_in_a_sound_trailer_is_found(path):
     header = framing.HEADER.pack(itemfile.TRAILER, 0, 0, 0, 0, len(data))
     checksum = framing.CRC.pack(zlib.crc32(data, zlib.crc32(header)))
     path.write_bytes(path.read_bytes()[: -framing.TRAILER_SIZE] + header + checksum + data)
-    with pytest.raises(DamagedFile, match="number of values"):
-        list(itemfile.read(str(path)))
+    for reader in (itemfile.read, lambda name: itemfile.index(name, whole=True)):
+        with pytest.raises(DamagedFile, match="number of values"):
+            list(reader(str(path)))
+    assert [extent.first for extent in itemfile.index(str(path))] == list(ITEMS)
 
 
 def test_repair_cuts_to_the_finished_items_at_every_length(path):
