@@ -159,8 +159,8 @@ class Editing:
         if not names:
             loops = [node["name"] for node in nodes if node["mode"] == "loop"]
             steps = {loop: Path(NodeFiles(self._run.path, loop).step) for loop in loops}
-            found = [loop for loop, step in steps.items() if any(places(step, stage))]
-        if not found:
+            names = [loop for loop, step in steps.items() if any(places(step, stage))]
+        if not names:
             sources = {each["name"] for each in self._run.plan["stages"] if each["node"] is None}
             stages = [name for name in self._run.stages if name not in sources]
             known = [*stages, *self._run.nodes]

@@ -751,7 +751,7 @@ def test_input_files_are_checked_where_they_are_given(tmp_path: Path):
         ({"../a": tmp_path / "a.txt"}, "cannot be the name of a file"),
         ({1: tmp_path / "a.txt"}, "cannot be the name of a file"),
         ([3], "neither a path nor a URL"),
-        (3, "it takes paths and URLs"),
+        (3, "it takes a path or a URL"),
         (["https://example.org/"], "its last part must be the name of a file"),
     ]
     for value, message in wrong:
@@ -767,7 +767,7 @@ def test_input_files_are_checked_where_they_are_given(tmp_path: Path):
         ("folder", "it takes a dict"),
         ({"a/b": "c"}, "neither a file name nor a pattern"),
         ({"a": "https://example.org/a"}, "output_destination"),
-        ({"a": 3}, "no path"),
+        ({"a": 3}, "not a path"),
         ({"a": "{item}"}, "not item"),
         ({"a": "{"}, "'{'"),
         ({"a": tmp_path / "a.txt" / "b"}, "not a folder that you can write to"),
@@ -962,7 +962,7 @@ def test_an_item_with_files_is_done_again_in_this_process(home: Path, tmp_path: 
             value = done.steps[-1][2]
             seen.append(value.read_text() if isinstance(value, Path) else value)
 
-        assert replay(run.path, plan, stage, "0", look=look).error is None
+        assert replay(run.path, plan, stage, "0", inspect=look).error is None
         assert seen == [expected]
 
 
