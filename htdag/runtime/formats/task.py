@@ -235,7 +235,7 @@ class _Part(TypedDict, total=False):
 
 
 class Part(_Part):
-    """Values that a job reads, of one cell."""
+    """Values that a job reads, of one block."""
 
     files: List[str]
     """The item files of the attempts at it."""
