@@ -10,8 +10,9 @@ import stat
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 
-from .. import file_references, layout
+from .. import layout
 from ..data import itemfile
+from ..files import file_references
 from ..layout import NodeFiles
 
 if TYPE_CHECKING:

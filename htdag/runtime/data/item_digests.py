@@ -8,7 +8,8 @@ import os
 import pickle
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Tuple
 
-from .. import file_references, layout, task
+from .. import layout, task
+from ..files import file_references
 from . import chunkfile, views
 from .frames import Frame
 

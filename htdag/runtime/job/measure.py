@@ -7,8 +7,9 @@ import resource
 import sys
 from typing import TYPE_CHECKING, Optional, Tuple
 
-from .. import file_references, layout, requests
+from .. import layout, requests
 from ..data import itemfile
+from ..files import file_references
 from ..task import Job
 from . import workdir
 
