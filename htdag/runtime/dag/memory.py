@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Iterator, Optional
 
+from .. import requests
 from ..data import recordfile
 from ..layout import NodeFiles
 
@@ -30,9 +31,9 @@ def learn(run: str, node: NodeEntry) -> str:
     from . import submitfile  # it takes time, which jobs need not spend
 
     commands = submitfile.commands(run, node["name"])
-    raised = submitfile.megabytes(commands.get("retry_request_memory"))
+    raised = requests.size_in("MB", commands.get("retry_request_memory"))
     given = commands.get("request_memory")
-    now = submitfile.megabytes(given)
+    now = requests.size_in("MB", given)
     if (given is not None and now is None) or (given is None and raised is None):
         return ""  # an expression of the user's, or nothing that was ever to grow
     wanted = max(_seen(run, node, raised), default=0)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import Dict, List, Optional
+from typing import Dict, List
 
 from .. import layout
 from ..layout import NodeFiles
 from . import materialization
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 NOT_HELD = "# Nothing: jobs are not to come on hold.\n"
 """What a submit description includes where its jobs are not to come on hold."""
 
 _HELD_BY = "MY.HtdagHeldBy"
-_MEGABYTES = {"k": 1 / 1024, "": 1.0, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
 
 
 def commands(run: str, node: str) -> Dict[str, str]:
@@ -84,9 +81,3 @@ def _limits(run: str, node: str) -> List[str]:
 def _lines(run: str, node: str) -> List[str]:
     with open(NodeFiles(run, node).submit, encoding="utf-8") as file:
         return file.readlines()
-
-
-def megabytes(size: Optional[str]) -> Optional[float]:
-    """Return a size of memory in MB; None where it is not given, or an expression."""
-    match = _SIZE.fullmatch(size or "")
-    return float(match[1]) * _MEGABYTES[match[2].lower()] if match else None

@@ -37,7 +37,7 @@ def prior_progress(job: Job) -> Optional[Begun]:
         return None
     for path in job.item_files:
         _make_own(path)
-    done = set(chunkfile.chosen(truncate_to_finished(job), None))
+    done = set(chunkfile.chosen(truncate_to_finished(job)))
     failed = failed_sequences(job)
     return Begun(done | failed, len(failed), pause.seconds_before(lines))
 

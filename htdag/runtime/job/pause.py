@@ -50,7 +50,7 @@ class Pauser:
 
 
 def _in_scratch_directory(job: Job) -> bool:
-    shared = os.path.exists(os.path.join(job.root, layout.RUN))
+    shared = layout.is_run_directory(job.root)
     return "_CONDOR_SCRATCH_DIR" in os.environ and not shared
 
 
