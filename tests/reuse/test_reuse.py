@@ -21,7 +21,7 @@ import pytest
 import htdag
 from htdag.errors import BackendError, RunActive, RunFailed, RunNotFound, StageNameError, UsageError
 from htdag.reuse import cache
-from htdag.reuse.swap import alone, discard_replaced
+from htdag.reuse.swap import discard_replaced, locked
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile
 from htdag.runtime.layout import NodeFiles
@@ -675,7 +675,7 @@ def test_one_process_at_a_time_and_what_a_killed_one_left(shared: Path, home: Pa
         path.mkdir()
     other = run.path.with_name(".survey-2.77.again")
     other.mkdir()
-    with alone(run.path):
+    with locked(run.path):
         assert not any(path.exists() for path in left)
         assert other.exists()
         with pytest.raises(RunActive, match="another process"):
@@ -691,7 +691,7 @@ def test_one_process_at_a_time_where_the_file_system_knows_no_locks(
         refusal = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=refusal))
     for _ in range(2):
-        with alone(tmp_path), pytest.raises(RunActive, match="another process"), alone(tmp_path):
+        with locked(tmp_path), pytest.raises(RunActive, match="another process"), locked(tmp_path):
             raise AssertionError("two at once")
     assert {path.name for path in tmp_path.iterdir()} == {"again.lock"}
 
