@@ -35,6 +35,17 @@ def keyed(offset: int) -> Callable[[int], int]:
     return keyed
 
 
+LEVEL, OTHER, NAMES = 1, 2, ["a"]
+
+
+def helper(item: int) -> int:
+    return item + LEVEL
+
+
+def works(item: int) -> int:
+    return helper(item) + OTHER + len(NAMES)
+
+
 def numbers(count: int = 6) -> htdag.Stage:
     return htdag.source(range(count), name="numbers", chunk_size=2)
 
@@ -149,6 +160,28 @@ def test_functions_that_changed_may_be_taken_for_the_same(tmp_path: Path):
         stated(compare.match(new, old, keep), {"first": {}, "total": {}})
     shared = {"first": {"first": "its function changed", "total": SHARED.format("first")}}
     stated(compare.match(new, old, ["total"]), {**shared, "total": {}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"OTHER": 3}, "variable OTHER"),
+        ({"LEVEL": 3}, "variable LEVEL"),
+        ({"helper": abs}, "variable helper"),
+        ({"helper": lambda item: item}, "helper helper"),
+        ({"OTHER": 3, "helper": lambda item: item}, "helper helper, variable OTHER"),
+        ({"OTHER": 3, "NAMES": [], "helper": lambda item: item}, "and 1 more"),
+    ],
+)
+def test_what_a_function_reaches_is_named_the_likely_cause_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], words: str
+):
+    stage = numbers().map(works, name="first")
+    old = identity(tmp_path / "old", stage)
+    for name, value in changes.items():
+        monkeypatch.setitem(globals(), name, value)
+    new = identity(tmp_path / "new", stage)
+    assert compare.match(new, old)["first"].reasons == {"first": words}
 
 
 def test_another_python_or_version_computes_everything(tmp_path: Path):
