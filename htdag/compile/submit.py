@@ -12,7 +12,7 @@ from htdag.errors import BackendError
 from htdag.options.resources import written
 from htdag.plan import Node
 from htdag.runtime import layout
-from htdag.runtime.job import pause
+from htdag.runtime.job import eviction
 from htdag.runtime.layout import AttemptFiles, NodeFiles
 
 _PASSED_ON = (
@@ -130,7 +130,7 @@ def submit_lines(
         # are sent to the submit side, and it is started again. So little is lost by an eviction.
         yield ""
         yield "# Now and then a job ends with this status: its files are saved, and it goes on."
-        yield f"checkpoint_exit_code = {pause.EXIT}"
+        yield f"checkpoint_exit_code = {eviction.PAUSED_EXIT}"
         yield f"transfer_checkpoint_files = {', '.join(back)}"
     if travel.output_url:
         # HTCondor sends what is in a directory one by one.
