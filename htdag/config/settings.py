@@ -114,7 +114,7 @@ def _read_switch(text: str) -> bool | str:
 
 def _one_of(words: tuple[str, ...]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        if value not in words:
+        if not isinstance(value, str) or value not in words:
             raise ValueError(f"it takes {', '.join(words)}")
         return str(value)
 

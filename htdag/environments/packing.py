@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from htdag.common.text import size_of_file
 from htdag.common.warn import say
 from htdag.config.directories import environments_directory, make_folder
 from htdag.errors import PackingError
@@ -175,10 +176,10 @@ def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     seconds = time.monotonic() - start
-    _say(f"packed {size / 1e6:,.0f} MB in {seconds:,.0f} s: {folder / path.name}")
+    _say(f"packed {size_of_file(size)} in {seconds:,.0f} s: {folder / path.name}")
     if size > LARGE:
         _say(
-            f"that is a lot to send: each execute point, or each job, gets {size / 1e6:,.0f} MB. "
+            f"that is a lot to send: each execute point, or each job, gets {size_of_file(size)}. "
             f"List only what the functions need: htdag.Environment.packed(['numpy', ...])"
         )
     return Archive(folder / path.name, digest, tool)

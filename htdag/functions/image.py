@@ -32,7 +32,13 @@ from typing import Any
 
 from htdag.functions import mentions
 from htdag.functions.calls import NAMESPACES
-from htdag.functions.project import absolute, find_spec, is_project_module, source_of
+from htdag.functions.project import (
+    absolute,
+    find_spec,
+    is_project_module,
+    is_project_spec,
+    source_of,
+)
 from htdag.functions.reach import imported_names
 from htdag.options.transfer import TransferPath, TransferURL
 from htdag.runtime import layout
@@ -450,7 +456,7 @@ class Image:
     def _unloaded(self, name: str) -> None:
         """Add a module that is not loaded, if it is the user's: jobs execute it."""
         spec = find_spec(name)
-        if spec is None or not _is_own_spec(spec):
+        if spec is None or not is_project_spec(spec):
             return
         path = spec.submodule_search_locations
         file = spec.origin if spec.has_location else None
@@ -782,16 +788,6 @@ _OF_VALUES = frozenset({"datetime", "decimal", "fractions", "re", "uuid", "zonei
 
 def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _is_own_spec(spec: importlib.machinery.ModuleSpec) -> bool:
-    stand_in = types.ModuleType(spec.name)
-    stand_in.__spec__ = spec
-    if spec.has_location and spec.origin is not None:
-        stand_in.__file__ = spec.origin
-    if spec.submodule_search_locations is not None:
-        stand_in.__path__ = spec.submodule_search_locations
-    return is_project_module(stand_in)
 
 
 def _data_of(entry: dict[str, Any]) -> bytes | None:

@@ -17,9 +17,8 @@ from typing import Any
 
 from htdag.functions.project import (
     file_of,
-    find_spec,
     is_project_module,
-    is_project_spec,
+    is_project_name,
     own_folders,
     script_file,
     source_of,
@@ -213,12 +212,7 @@ class Names:
 
     def _is_own(self, module: str) -> bool:
         if module not in self._own:
-            loaded = sys.modules.get(module)
-            if loaded is not None:
-                self._own[module] = is_project_module(loaded)
-            else:
-                spec = find_spec(module)
-                self._own[module] = spec is not None and is_project_spec(spec)
+            self._own[module] = bool(is_project_name(module))
         return self._own[module]
 
 

@@ -14,12 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htdag.common.package import FOLDER
-from htdag.functions.project import (
-    editable_projects,
-    find_spec,
-    is_project_module,
-    is_project_spec,
-)
+from htdag.functions.project import editable_projects, is_project_name
 from htdag.functions.reach import imported_names, reach
 
 if TYPE_CHECKING:
@@ -129,7 +124,7 @@ def _guarded_ranges(code: types.CodeType) -> Iterator[tuple[int, int]]:
 @lru_cache(maxsize=4096)
 def _distribution_of(module: str) -> tuple[str, str] | None:
     """Return by what a module was installed, and its version; None for the user's and Python's."""
-    if module in _OURS or module in sys.stdlib_module_names or not _is_installed(module):
+    if module in _OURS or module in sys.stdlib_module_names or is_project_name(module) is not False:
         return None
     from importlib import metadata  # here, since it takes time that `import htdag` need not
 
@@ -154,11 +149,3 @@ def _modules_of(distribution: Distribution) -> set[str]:
         *listed,
         *(str(file).partition("/")[0].removesuffix(".py") for file in distribution.files or ()),
     }
-
-
-def _is_installed(module: str) -> bool:
-    loaded = sys.modules.get(module)
-    if loaded is not None:
-        return not is_project_module(loaded)
-    spec = find_spec(module)
-    return spec is not None and not is_project_spec(spec)

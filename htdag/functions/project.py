@@ -49,17 +49,17 @@ def is_project_module(module: Any) -> bool:
     if isinstance(file, str):
         return is_project_file(file)
     if "__path__" in names:
-        portions = _portions(names["__path__"])
-        return bool(portions) and not any(map(_is_installed_folder, portions))
+        return _is_project_path(names["__path__"])
     return _is_made_by_user(names)
 
 
-def _portions(path: Any) -> tuple[str, ...]:
-    """Return the folders of a package; a namespace package computes them when asked."""
+def _is_project_path(path: Any) -> bool:
+    """Return whether the folders of a package are the user's; some are computed when asked for."""
     try:
-        return tuple(each for each in path if isinstance(each, str))
+        portions = [each for each in path if isinstance(each, str)]
     except Exception:
-        return ()
+        return False
+    return bool(portions) and not any(map(_is_installed_folder, portions))
 
 
 def _is_made_by_user(names: dict[str, Any]) -> bool:
@@ -346,12 +346,20 @@ def file_of(name: str) -> str | None:
     return file if isinstance(file, str) and is_project_file(file) else None
 
 
+def is_project_name(name: str) -> bool | None:
+    """Return whether a module, loaded or not, is the user's own; None where there is none."""
+    module = sys.modules.get(name)
+    if module is not None:
+        return is_project_module(module)
+    spec = find_spec(name)
+    return None if spec is None else is_project_spec(spec)
+
+
 def is_project_spec(spec: Any) -> bool:
     """Return whether a module that is not loaded, as Python finds it, is the user's own."""
     if spec.has_location and isinstance(spec.origin, str):
         return is_project_file(spec.origin)
-    portions = _portions(spec.submodule_search_locations or ())
-    return bool(portions) and not any(map(_is_installed_folder, portions))
+    return _is_project_path(spec.submodule_search_locations)
 
 
 def find_spec(name: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from htdag.observe.holds import size_text
+from htdag.common.text import size
 
 Ad = Mapping[str, Any]
 Evaluate = Callable[[str, Ad, Ad], Any]
@@ -243,9 +243,9 @@ def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) 
 
 def _amount(name: str, value: float) -> str:
     if name == "RequestMemory":
-        return size_text(int(value))
+        return size(value)
     if name == "RequestDisk":
-        return size_text(int(value / 1024))
+        return size(value / 1024)
     return f"{value:g}"
 
 

@@ -304,7 +304,6 @@ _CHECKS: dict[str, Any] = {
     "environ": variables.environ,
     "transfer_files": _flag,
 }
-OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (
     "max_jobs_submitted",
     "max_jobs_idle",

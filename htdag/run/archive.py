@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeGuard
 
 from htdag.errors import RunDamaged, UsageError
+from htdag.reuse.swap import temporary_path
 from htdag.runtime import layout
 
 DIGESTS = "htdag-export.json"
@@ -53,7 +54,7 @@ def write(run: Path, target: Path, about: dict[str, Any]) -> None:
     Links are replaced by their targets, so the archive is complete. ``about`` is stored with the
     digests.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    aside = temporary_path(target, "new")
     digests: dict[str, str] = {}
     kind = kind_of(target)
     try:

@@ -15,7 +15,7 @@ from htdag.checks.names import check_tag
 from htdag.common.package import VERSION
 from htdag.config.log import LOGGER
 from htdag.errors import StageNameError
-from htdag.reuse.swap import locked
+from htdag.reuse.swap import locked, temporary_path
 from htdag.run import archive
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
@@ -87,7 +87,7 @@ class Manager:
         with locked(self._run.path):
             self._run.require_ended("deleted")
             # Renamed first, so that nobody takes a half-deleted directory for a run.
-            aside = self._run.path.with_name(f".{self._run.path.name}.{os.getpid()}.deleted")
+            aside = temporary_path(self._run.path, "deleted")
             os.rename(self._run.path, aside)
         LOGGER.info("run %r: deleted", self._run.tag)
         shutil.rmtree(aside)

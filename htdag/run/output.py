@@ -17,8 +17,6 @@ from htdag.runtime.layout import AttemptFiles, NodeFiles
 if TYPE_CHECKING:
     from htdag.runtime.formats.plan import NodeEntry
 
-_Spans = dict[str, list[int]]
-
 
 class Output:
     """The part of a run that reads the output of its jobs."""

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from htdag.checks import validation
 from htdag.compile.writer import begin_loops, write_lists
 from htdag.errors import UsageError
-from htdag.reuse.swap import copy_of, locked, remove_quietly
+from htdag.reuse.swap import copy_of, locked, remove_quietly, temporary_path
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import put_in_place, temporary_path
+from htdag.run.resubmit import put_in_place
 from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 

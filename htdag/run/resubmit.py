@@ -23,7 +23,15 @@ from htdag.plan.layouts import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
 from htdag.reuse.decisions import ReuseDecision, decisions
-from htdag.reuse.swap import locked, read_identity, remove_quietly, restore, swap, swap_back
+from htdag.reuse.swap import (
+    locked,
+    read_identity,
+    remove_quietly,
+    restore,
+    swap,
+    swap_back,
+    temporary_path,
+)
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout, planfile
@@ -133,11 +141,6 @@ def resumed_ticket(old: RunDirectory | None, on: str) -> dict[str, Any] | None:
 def layouts(old: RunDirectory) -> Layouts:
     """Return the layouts of a run's nodes."""
     return layouts_of(old.plan)
-
-
-def temporary_path(directory: Path, what: str) -> Path:
-    """Return the path where a run directory is written before it takes its place."""
-    return directory.with_name(f".{directory.name}.{os.getpid()}.{what}")
 
 
 def start_new(

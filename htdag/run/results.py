@@ -150,9 +150,8 @@ class Results:
                 return
             if status.state is RunState.HELD and not fresh:
                 raise RunHeld(held_text(status))
-        raise NotDone(
-            f"run {self._run.tag!r} is {status.state.value}: {name!r} is not complete yet"
-        )
+        run_state = self._waiter.status().state.value
+        raise NotDone(f"run {self._run.tag!r} is {run_state}: {name!r} is not complete yet")
 
     def _failed_items(self, sources: outcomes.Sources) -> Iterator[Item]:
         for error in self._errors.errors():

@@ -19,15 +19,14 @@ from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
 from htdag.run.control import Control
 from htdag.run.damage import translates
-from htdag.run.debug import Debugging
 from htdag.run.directory import RunDirectory
-from htdag.run.edit import Editing
+from htdag.run.edit import Editor
 from htdag.run.errors import Errors
 from htdag.run.items import ItemStates
 from htdag.run.jobs import JobControl
 from htdag.run.manage import Manager
 from htdag.run.output import Output
-from htdag.run.replay import Replay
+from htdag.run.replay import Debugger, Replay
 from htdag.run.rerun import Rerun
 from htdag.run.results import Results
 from htdag.run.wait import Waiter
@@ -46,13 +45,13 @@ class Run:
         self.directory = directory = RunDirectory(path)
         self._control = Control(directory)
         self._rerun = Rerun(directory, self._control)
-        self._editing = Editing(directory)
+        self._editing = Editor(directory)
         self._jobs = JobControl(directory, self._control, self._editing)
         self._items = ItemStates(directory, self._jobs)
         self._errors = Errors(directory)
         self._waiter = Waiter(directory, self._errors)
         self._results = Results(directory, self._errors, self._waiter)
-        self._debugging = Debugging(directory)
+        self._debugging = Debugger(directory)
         self._output = Output(directory)
         self._manager = Manager(directory)
 

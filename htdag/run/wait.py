@@ -122,7 +122,8 @@ class Waiter:
                     raise RunFailed(self.failure(status), self._errors.errors())
                 if status.state is RunState.HELD and not holds_ok:
                     raise RunHeld(held_text(status))
-        raise NotDone(f"run {self._run.tag!r} is {status.state.value}, not done yet")
+        state = self.status().state.value
+        raise NotDone(f"run {self._run.tag!r} is {state}, not done yet")
 
     def _report_skipped(self, status: Status) -> None:
         """Print once which items were skipped, before anyone takes the result as complete."""
@@ -159,8 +160,9 @@ class Waiter:
                 raise RunFailed(self.failure(self.status()), self._errors.errors())
             if activity.state is RunState.HELD:
                 raise RunHeld(held_text(self.status()))
+        state = self._run.activity().state.value
         raise NotDone(
-            f"run {self._run.tag!r} is {activity.state.value}: the result of {target!r} is not "
+            f"run {self._run.tag!r} is {state}: the result of {target!r} is not "
             f"complete yet; give result() a timeout in seconds, or None to wait for it"
         )
 

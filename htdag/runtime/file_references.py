@@ -75,7 +75,7 @@ def located(file: FileReference, here: Here) -> str:
     """
     if "url" in file:
         return download.fetched(file, here.root, here.fetched, here.brought)
-    shared = os.path.exists(os.path.join(here.root, layout.RUN))  # then nothing was transferred
+    shared = layout.is_run_directory(here.root)  # then nothing was transferred
     path = os.path.join(here.root, file["at"], file["name"])
     if shared and "path" in file:
         if os.path.exists(file["path"]):

@@ -348,6 +348,14 @@ def chunk_name(number: int) -> str:
     return "%04d" % number
 
 
+def is_run_directory(path: str = "") -> bool:
+    """Return whether a directory is that of a run itself, and not what a job gets of it elsewhere.
+
+    Without a path that is asked of the current directory.
+    """
+    return os.path.exists(os.path.join(path, RUN))
+
+
 def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
     """Write a file so that a reader sees the old content or the new, never a part of it.
 

@@ -203,7 +203,7 @@ def test_none_is_not_given():
 
 
 def test_every_option_has_a_check_and_a_field():
-    assert set(stage_options.OPTION_NAMES) == set(Options.__dataclass_fields__)
+    assert set(stage_options._CHECKS) == set(Options.__dataclass_fields__)
 
 
 def test_own_options_go_before_defaults():

@@ -700,3 +700,14 @@ ENTRIES = [
 
 KNOWN: dict[str, str] = {}
 """What is known to go wrong, ``"place: name"``, and whose part it is: to be empty."""
+
+OF_A_MACHINE = {
+    "exception: ctypes array": "its class has the module that asked for it first in a process",
+    "exception: module": "the text has a path of this Python",
+    "exception: package": "the text has a path of this Python",
+    "exception: spec": "the text has a path of this Python",
+    "exception: stat result": "folders of another machine, at another time",
+    "exception: thread": "its number is that of its process",
+    "result: zip info": "Debian's Python 3.11.2 gave the class one more slot, which 3.11.7 has not",
+}
+"""What execute points say of their own, ``"place: name"``, and why."""

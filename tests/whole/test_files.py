@@ -962,7 +962,7 @@ def test_an_item_with_files_is_done_again_in_this_process(home: Path, tmp_path: 
             value = done.steps[-1][2]
             seen.append(value.read_text() if isinstance(value, Path) else value)
 
-        assert replay(run.path, plan, stage, "0", look=look).error is None
+        assert replay(run.path, plan, stage, "0", inspect=look).error is None
         assert seen == [expected]
 
 

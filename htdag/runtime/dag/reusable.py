@@ -89,8 +89,8 @@ def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[
 
 def lines(folder: str) -> Iterator[Dict[str, Any]]:
     """Yield the lines of the index of a folder; none where there is no folder."""
+    path = os.path.join(folder, INDEX)
     try:
-        path = os.path.join(folder, INDEX)
         with open(path, encoding="utf-8", opener=layout.unblocked) as index:
             for line in index:
                 yield json.loads(line)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
-from .. import layout, planfile
+from .. import layout, planfile, requests
 from ..data import recordfile
 from ..lanes import Unit
 from ..layout import NodeFiles
@@ -29,8 +28,6 @@ LONGEST_MATERIALIZED = 65_000
 NOT_HELD = "# Nothing: jobs are not to come on hold.\n"
 """What a submit description includes where its jobs are not to come on hold."""
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
-_MEGABYTES = {"k": 1 / 1024, "": 1.0, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
 _HELD_BY = "MY.HtdagHeldBy"
 _LIMITS = ("max_materialize", "max_idle")
 _SIGKILL = "signal 9 "
@@ -154,9 +151,9 @@ def raise_memory(run: str, node: NodeEntry) -> str:
     if node.get("mode") == "loop":
         return ""  # its rounds have nodes of their own
     found = commands(run, node["name"])
-    raised = megabytes(found.get("retry_request_memory"))
+    raised = requests.size_in("MB", found.get("retry_request_memory"))
     given = found.get("request_memory")
-    now = megabytes(given)
+    now = requests.size_in("MB", given)
     if (given is not None and now is None) or (given is None and raised is None):
         return ""  # an expression of the user's, or nothing that was ever to grow
     wanted = max(_needed(run, node, raised), default=0)
@@ -185,9 +182,3 @@ def _is_of_memory(error: RecordError) -> bool:
     if error["type"] == "ProcessDied":
         return _SIGKILL in error["message"]
     return error["type"].endswith("MemoryError")
-
-
-def megabytes(size: Optional[str]) -> Optional[float]:
-    """Return a size of memory in MB; None where it is not given, or an expression."""
-    match = _SIZE.fullmatch(size or "")
-    return float(match[1]) * _MEGABYTES[match[2].lower()] if match else None

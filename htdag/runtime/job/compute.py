@@ -312,7 +312,7 @@ class _Items:
         self._cursor.stage = stage
         self._streams = _Streams(self._job.record, self._around, again=self._skip is not None)
         todo = description["todo"]
-        wanted = None if todo is None else set(chunkfile.chosen(todo, None))
+        wanted = None if todo is None else set(chunkfile.chosen(todo))
         skip = self._skip or set()
         number = each_item(view, emit, self._sinks, self._cursor, stage, self, skip, wanted)
         self._shared.put(RUNNING, 0, number, self._done, self._failed)

@@ -52,7 +52,7 @@ class Pauser:
 
 
 def _in_scratch_directory(job: Job) -> bool:
-    shared = os.path.exists(os.path.join(job.root, layout.RUN))
+    shared = layout.is_run_directory(job.root)
     return "_CONDOR_SCRATCH_DIR" in os.environ and not shared
 
 
@@ -107,7 +107,7 @@ def prior_progress(job: Job) -> Optional[Begun]:
         return None
     for path in job.item_files:
         _make_own(path)
-    done = set(chunkfile.chosen(truncate_to_finished(job), None))
+    done = set(chunkfile.chosen(truncate_to_finished(job)))
     failed = failed_sequences(job)
     return Begun(done | failed, len(failed), _seconds_before(lines))
 

@@ -53,7 +53,7 @@ def whole_job(job: Job) -> JobUsage:
 
 def _disk(job: Job) -> Tuple[int, int]:
     """Return the bytes of a job's files, and of those that any other chunk has too."""
-    shared = os.path.exists(layout.RUN)  # here is the run directory itself
+    shared = layout.is_run_directory()
     bound = {
         path
         for bind in job.description["binds"].values()

@@ -199,7 +199,7 @@ def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
     if not os.path.isdir(here):
         return 0
     made = returned_files(paths)
-    sends = url and not os.path.exists(os.path.join(root, layout.RUN))
+    sends = url and not layout.is_run_directory(root)
     kept = {at.rsplit("/", 1)[1] for at in made if at.startswith((url if sends else folder) + "/")}
     for entry in os.listdir(here):
         if entry not in kept:

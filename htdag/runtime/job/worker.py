@@ -123,7 +123,7 @@ def _supervise(
             return None, None, failed
         sound = eviction.truncate_to_finished(job)
         report.record_crash(job, position - 1, report.describe_exit(status))
-        skip = set(chunkfile.chosen(sound, None)) | eviction.failed_sequences(job)
+        skip = set(chunkfile.chosen(sound)) | eviction.failed_sequences(job)
 
 
 class _Before(NamedTuple):
@@ -209,12 +209,8 @@ def _reconcile_outputs(job: Job) -> None:
 def _run_child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> int:
     """Run the user's functions in a child and return its wait status."""
     shared.put(STARTING, 0, 0, 0, 0)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    me = os.getpid()
-    child = os.fork()
+    child = process.fork()
     if child == 0:
-        process.die_with_parent(me)
         compute.child(job, shared, skip)
 
     def forward(number: int, frame: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from htdag.runtime import requests
 from htdag.runtime.dag import submitfile
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import measure
@@ -124,4 +125,4 @@ def test_commands_are_changed_in_their_place_or_added_before_queue(tmp_path: Pat
     ],
 )
 def test_sizes(size: str | None, found: float | None):
-    assert submitfile.megabytes(size) == found
+    assert requests.size_in("MB", size) == found
