@@ -12,7 +12,7 @@ from typing import Any
 
 from htdag.options.resources import PerItem
 from htdag.plan import Node
-from htdag.runtime import file_references
+from htdag.runtime.files import file_references
 from htdag.stages.operations import View
 from htdag.stages.sources import LateSource, SourceItems
 

@@ -21,8 +21,9 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from htdag.runtime import file_references, layout
+from htdag.runtime import layout
 from htdag.runtime.code.image import Image, make_function
+from htdag.runtime.files import file_references
 
 
 def loads(data: bytes, buffers: Iterable[Any] = (), run: Path | None = None) -> Any:

@@ -21,10 +21,11 @@ from htdag.errors import HtdagError, UsageError
 from htdag.observe import item_errors
 from htdag.run.directory import RunDirectory
 from htdag.run.locate import Place, find, in_folder
-from htdag.runtime import file_references, filepath, layout
+from htdag.runtime import layout
 from htdag.runtime.api.context import Cursor
 from htdag.runtime.code import image
 from htdag.runtime.data import chunkfile, keyed, views
+from htdag.runtime.files import file_references, paths
 from htdag.runtime.job import compute, describe, shorten, workdir
 from htdag.runtime.job.program import chain, keywords_of
 from htdag.runtime.job.values import MISSING
@@ -157,7 +158,7 @@ def replay(
         site = file_references.Here(
             os.path.abspath(run), folder, frozenset(), lambda path: (path, None)
         )
-        stack.enter_context(filepath.entered(site))
+        stack.enter_context(paths.entered(site))
         with in_folder(run):
             place = find(run, plan, stage, key)
             # With the names of files as from anywhere, since it is done again in a directory aside.

@@ -91,9 +91,9 @@ class RunFiles:
         """One of the item files of such a source."""
         return "%s/%04d.items" % (self.source(stage), number)
 
-    def late_items(self, stage: str, cell: int, number: int) -> str:
-        """A link to items that a round of a loop reads: one file of a cell."""
-        return "%s/%04d.%d.items" % (self.source(stage), cell, number)
+    def late_items(self, stage: str, block: int, number: int) -> str:
+        """A link to items that a round of a loop reads: one file of a block."""
+        return "%s/%04d.%d.items" % (self.source(stage), block, number)
 
 
 class NodeFiles:

@@ -404,7 +404,7 @@ def test_a_home_that_cannot_be_written_is_a_warning(home, tmp_path, monkeypatch)
     run = fake_run(home, "one")
     home.rename(tmp_path / "moved")
     home.write_text("a file, not a folder")
-    with pytest.warns(UserWarning, match="not kept for later plans"):
+    with pytest.warns(UserWarning, match="not stored for later plans"):
         history.gather(tmp_path / "moved" / "runs" / "one")
     assert run.name == "one"
 

@@ -42,7 +42,7 @@ Name = Tuple[str, str]
 def __getattr__(name: str) -> Any:
     """Return what pickles of paths refer to; it takes time, which other jobs need not spend."""
     if name == "arrived":
-        from ..filepath import arrived
+        from ..files.paths import arrived
 
         return arrived
     raise AttributeError(name)

@@ -210,7 +210,7 @@ def given_to_round(
             for parent in node["parents"]
         }
     reading = inputs.Reading(run, plan, node, outcomes)
-    given = [rounds.Given(run, cells) for cells in reading.cells]
+    given = [rounds.Given(run, blocks) for blocks in reading.blocks]
     if number > 1:
         given[0] = state_after(run, node, number - 1)
     return given
@@ -223,4 +223,4 @@ def state_after(run: str, node: NodeEntry, number: int) -> rounds.Given:
     maker = _maker(plan, node)
     outcomes = progress.outcomes_of(progress.examine(folder, maker))
     stream: StreamEntry = {"stage": planfile.loop(node)["result"], "node": maker["name"]}
-    return rounds.Given(folder, inputs.outcome_cells(folder, plan, stream, outcomes))
+    return rounds.Given(folder, inputs.outcome_blocks(folder, plan, stream, outcomes))

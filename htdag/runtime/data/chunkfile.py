@@ -19,7 +19,7 @@ def frames(parts: List[Part]) -> Iterator[Frame]:
     Parameters
     ----------
     parts : list of dict
-        ``files`` are the attempts of one cell; ``range`` is None, or which of its values; and
+        ``files`` are the attempts of one block; ``range`` is None, or which of its values; and
         ``number``, if there is one, that of the first: then their numbers are their keys.
     """
     for part in parts:

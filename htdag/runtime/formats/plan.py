@@ -215,16 +215,16 @@ class StageEntry(_StageEntry):
 
 class _SourceEntry(TypedDict, total=False):
     cells: List[List[str]]
-    """In a round: the files of each cell."""
+    """In a round: the files of each block."""
     numbers: List[Optional[int]]
-    """In a round: the number of each cell's first value, where their numbers are their keys."""
+    """In a round: the number of each block's first value, where their numbers are their keys."""
 
 
 class SourceEntry(_SourceEntry):
     """A source that is read by ranges of its items."""
 
     boundaries: List[int]
-    """Where its files, or cells, begin, and the end."""
+    """Where its files, or blocks, begin, and the end."""
     carries: bool
     """Whether files travel with its items."""
 

@@ -21,17 +21,18 @@ from typing import (
     Set,
 )
 
-from .. import input_files
 from ..api import checkpoint, shim
 from ..api.context import Cursor
 from ..code import image
 from ..data import chunkfile, itemfile, recordfile, views
 from ..data.keyed import BY_HASH
 from ..errors import StageError
-from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
+from ..files import input_files
+from ..task import Job
 from . import bound, eviction, measure, process_state, report, sinks, surroundings, workdir
 from .calls import Calls
 from .program import Emit, Load, chain, keywords_of, pickler
+from .shared_memory import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, Shared
 from .sinks import Sink
 from .surroundings import NO_SURROUNDINGS, Surroundings
 from .values import MISSING

@@ -14,8 +14,9 @@ import stat
 import zlib
 from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Sequence, Tuple
 
-from .. import download, input_files, layout
+from .. import layout
 from ..data import itemfile
+from ..files import download, input_files
 from ..layout import AttemptFiles
 
 if TYPE_CHECKING:

@@ -20,11 +20,11 @@ from typing import (
     Tuple,
 )
 
-from .. import file_references
 from ..api.context import Cursor
 from ..data.frames import CONTAINERS, PLAIN, Pickled, large_buffers, plain, plain_container
 from ..data.snapshot import ATOM, KINDS, CannotCopy, Owner, is_immutable
 from ..errors import StageError
+from ..files import file_references
 from .bound import Bound
 from .values import HINTS, truth
 

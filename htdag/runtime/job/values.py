@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .. import input_files
 from ..data.frames import Pickled
 from ..errors import StageError
+from ..files import input_files
 
 MISSING = object()
 

@@ -17,9 +17,10 @@ from .. import process
 from ..api import checkpoint
 from ..data import chunkfile, itemfile, recordfile, views
 from ..layout import AttemptFiles, NodeFiles
-from ..lease import Claim
-from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
+from ..task import Job, read_job
 from . import compute, environment, eviction, measure, report, workdir
+from .lease import Claim
+from .shared_memory import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Shared
 
 if TYPE_CHECKING:
     from ..formats.record import CarriedFiles, RecordEnd
