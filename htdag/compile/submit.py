@@ -12,8 +12,7 @@ from htdag.errors import BackendError
 from htdag.options.resources import written
 from htdag.plan import Node
 from htdag.runtime import layout
-from htdag.runtime.dag import materialization
-from htdag.runtime.job import pause
+from htdag.runtime.job import eviction
 from htdag.runtime.layout import AttemptFiles, NodeFiles
 
 _PASSED_ON = (
@@ -131,7 +130,7 @@ def submit_lines(
         # to the submit side and starts it again, so that an eviction loses little.
         yield ""
         yield "# Now and then a job ends with this status: its files are saved, and it goes on."
-        yield f"checkpoint_exit_code = {pause.EXIT}"
+        yield f"checkpoint_exit_code = {eviction.PAUSED_EXIT}"
         yield f"transfer_checkpoint_files = {', '.join(back)}"
     if travel.output_url:
         # HTCondor sends the files of a directory one by one.
@@ -192,7 +191,8 @@ def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
         # A schedd requests a negotiation cycle when it materializes jobs, while after a plain
         # submission the jobs of the second and later nodes often wait for the next periodic cycle.
         # If cycles are frequent, it is late materialization that delays jobs.
-        yield from materialization.LATE.splitlines()
+        yield "# Of jobs that are materialised late the schedd tells the negotiator at once."
+        yield "max_materialize = 10000"
     if "request_cpus" not in given:
         yield "request_cpus = 1"
 

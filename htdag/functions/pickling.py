@@ -20,10 +20,10 @@ from htdag.functions import fingerprint
 from htdag.functions.image import Image, Payload, certain, is_own
 from htdag.functions.project import variables
 from htdag.options.transfer import TransferPath, TransferURL, Travelling
-from htdag.runtime import filepath
 from htdag.runtime.code import culprit, pickling
 from htdag.runtime.data import item_digests
 from htdag.runtime.data.frames import Pickled, large_buffers, plain
+from htdag.runtime.files import paths
 
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 _PLAIN = (int, float, str, bytes, bool, type(None))
@@ -125,14 +125,14 @@ class _ItemPickler(pickling.Pickler):
         self.by_value = False
 
     def reducer_override(self, value: Any) -> Any:
-        if value is filepath.arrived:
+        if value is paths.arrived:
             return NotImplemented
         kind = type(value)
         if isinstance(value, type | types.FunctionType):
             if value not in self._seen:
                 self.new.append(value)
         elif issubclass(kind, TransferPath | TransferURL):
-            return filepath.arrived, (self._travelling.reference(value),)
+            return paths.arrived, (self._travelling.reference(value),)
         elif kind not in self._seen:
             self.new.append(kind)
         return super().reducer_override(value)

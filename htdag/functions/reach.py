@@ -33,7 +33,7 @@ from htdag.functions.project import (
 )
 from htdag.runtime.api.checkpoint import checkpoint
 from htdag.runtime.code import static
-from htdag.runtime.filepath import OutputFile
+from htdag.runtime.files.paths import OutputFile
 
 _LEAVES = (str, bytes, bytearray, int, float, complex, bool, type(None), type(...), range)
 _LEAF_IDS = frozenset(map(id, _LEAVES))  # a class may have an odd hash

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from htdag.errors import UsageError
-from htdag.runtime import download, layout
+from htdag.runtime import layout
+from htdag.runtime.files import download
 from htdag.runtime.layout import RunFiles
 
 if TYPE_CHECKING:

@@ -21,17 +21,18 @@ from htdag.errors import HtdagError, UsageError
 from htdag.observe import item_errors
 from htdag.run.directory import RunDirectory
 from htdag.run.locate import Place, find, in_folder
-from htdag.runtime import file_references, filepath, layout
+from htdag.runtime import layout
 from htdag.runtime.api.context import Cursor
 from htdag.runtime.code import image
 from htdag.runtime.data import chunkfile, keyed, views
+from htdag.runtime.files import file_references, paths
 from htdag.runtime.job import compute, describe, shorten, workdir
 from htdag.runtime.job.program import chain, keywords_of
 from htdag.runtime.job.values import MISSING
 from htdag.runtime.task import Job
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Manifest, Plan
     from htdag.runtime.formats.task import OperationEntry, OutputEntry, Program
 
 Wrap = Callable[[Any], Any]
@@ -157,7 +158,7 @@ def replay(
         site = file_references.Here(
             os.path.abspath(run), folder, frozenset(), lambda path: (path, None)
         )
-        stack.enter_context(filepath.entered(site))
+        stack.enter_context(paths.entered(site))
         with in_folder(run):
             place = find(run, plan, stage, key)
             # With the names of files as from anywhere, since it is done again in a directory aside.
@@ -195,7 +196,8 @@ def _image(run: Path) -> image.Image:
 
 
 def _check_python(run: Path) -> None:
-    wanted = layout.read_json(str(run / layout.RUN), "python")["python"]
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "python")
+    wanted = manifest["python"]
     if list(sys.version_info[:2]) != wanted[:2]:
         raise HtdagError(
             f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "

@@ -89,7 +89,7 @@ class Operation:
     kind : str
         The name of the method that makes such a stage.
     one_of_one : bool
-        Whether it makes exactly one item from one item (of each stage that it reads).
+        Whether it always makes exactly one item from one item (of each stage that it reads).
     takes_chunk_size : bool
         Whether it takes over the chunk size of its source, since it counts the same items.
     can_fail : bool

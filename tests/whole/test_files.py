@@ -40,7 +40,8 @@ from htdag.functions.pickling import ItemPickler
 from htdag.observe.loading import loads
 from htdag.options import transfer
 from htdag.run.replay import replay
-from htdag.runtime import input_files, layout
+from htdag.runtime import layout
+from htdag.runtime.files import input_files
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
@@ -895,17 +896,17 @@ def test_containers_keep_their_types(item: Any):
 OFFERED = """
 import sys
 sys.path.insert(0, {archive!r})
-from htdag_runtime import filepath
+from htdag_runtime.files import paths
 from htdag_runtime.api import shim as inside
 inside.install()
 import htdag
 from htdag import OutputFile
-assert OutputFile is htdag.OutputFile is filepath.OutputFile
+assert OutputFile is htdag.OutputFile is paths.OutputFile
 try:
     print(htdag.source.__module__)
 except AttributeError as error:
     print(error)
-assert htdag.OutputFile is filepath.OutputFile
+assert htdag.OutputFile is paths.OutputFile
 """
 
 

@@ -11,9 +11,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
-from .. import chunking, download, file_references, layout
+from .. import chunking, layout
 from ..data import itemfile
 from ..data.keyed import BY_HASH
+from ..files import download, file_references
 from ..layout import NodeFiles, RunFiles
 
 if TYPE_CHECKING:

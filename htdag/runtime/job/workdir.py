@@ -6,7 +6,8 @@ import contextlib
 import os
 from typing import Any, Callable
 
-from .. import download, file_references, input_files, layout
+from .. import layout
+from ..files import download, file_references, input_files
 from ..task import Job
 
 

@@ -17,9 +17,10 @@ from .. import process
 from ..api import checkpoint
 from ..data import chunkfile, itemfile, recordfile, views
 from ..layout import AttemptFiles, NodeFiles
-from ..lease import Claim
-from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
-from . import compute, environment, eviction, measure, pause, report, workdir
+from ..task import Job, read_job
+from . import compute, environment, eviction, measure, report, workdir
+from .lease import Claim
+from .shared_memory import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Shared
 
 if TYPE_CHECKING:
     from ..formats.record import CarriedFiles, RecordEnd
@@ -65,7 +66,7 @@ def work(node: str, chunk: int, attempt: int, tells: bool = False) -> int:
         if claim.is_lost():
             return _LOST
         if outcome is None:
-            return pause.note(job, time.monotonic() - started)
+            return eviction.note_pause(job, time.monotonic() - started)
         items, done, failed = outcome
     if failed:
         _reconcile_outputs(job)
