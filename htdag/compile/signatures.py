@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from htdag.compile import urls
 from htdag.compile.file_flow import Travel
@@ -35,7 +35,7 @@ from htdag.options import transfer
 from htdag.plan import Node, Plan
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.task import OperationEntry, OutputEntry
+    from htdag.runtime.formats.identity import Identity, NodeIdentity, Structure
 
 
 WITHOUT_EFFECT = frozenset(
@@ -95,72 +95,6 @@ _SUBMIT = frozenset(
     {"container_image", "docker_image", "environment", "getenv", "universe", "transfer_input_files"}
 )
 """The submit commands of a stage that change results."""
-
-
-class FunctionEntry(fingerprint.FingerprintEntry):
-    """A function of a node."""
-
-    stage: str
-    """The stage of the function."""
-
-
-class Structure(TypedDict):
-    """The work of a node's jobs, without the names of its stages.
-
-    All of it is compared; these are only the keys that are used one by one.
-    """
-
-    operations: list[OperationEntry]
-    """The stages that work item by item."""
-    outputs: list[OutputEntry]
-    """The outputs."""
-
-
-class NodeIdentity(TypedDict):
-    """The computation of a node."""
-
-    stages: list[str]
-    """Its stages."""
-    outputs: list[str]
-    """The stages whose values it writes."""
-    structure: Structure
-    """The work of its jobs."""
-    functions: list[FunctionEntry]
-    """Its functions."""
-    values: list[fingerprint.FingerprintEntry]
-    """Its initial values."""
-    asks_key: bool
-    """Whether its functions may ask for the keys of items."""
-    loop: bool
-    """Whether it is a loop."""
-    options: dict[str, str]
-    """The digests of options that change results."""
-    cache: bool
-    """Whether its finished items go to the cache."""
-    mixed: bool
-    """Whether the user kept finished items of another function."""
-
-
-class _Identity(TypedDict, total=False):
-    kinds: dict[str, dict[str, str]]
-    """The objects that items may name: see `_kinds`."""
-    urls: dict[str, str]
-    """The state of each URL."""
-    unknown: dict[str, str]
-    """By node, a text about URLs whose state is unknown."""
-
-
-class Identity(_Identity):
-    """``identity.json``: the computations of a run's nodes."""
-
-    format: int | None
-    """The format of digests; None for a run without any."""
-    python: list[int]
-    """The minor version of Python."""
-    nodes: dict[str, NodeIdentity]
-    """The nodes, by name."""
-    stages: dict[str, str]
-    """The kinds of stages, by name."""
 
 
 NO_IDENTITY: Identity = {"format": None, "python": [], "nodes": {}, "stages": {}}
@@ -287,12 +221,13 @@ def _structure(node: Node, travel: Travel) -> Structure:
     """Return the work of a node's jobs, without the names of its stages."""
     whole = program(node, travel, "", checkpoints=False)
     reads = node.input
-    content: Any = {name: value for name, value in whole.items() if name not in _UNNEEDED}
-    content["operations"] = [_nameless(each) for each in whole["operations"]]
-    content["outputs"] = [_nameless(each) for each in whole["outputs"]]
-    if "reduction" in whole:
-        content["reduction"] = _nameless(whole["reduction"])
-    content["input"] = [reads.view, reads.number, reads.reverse, len(reads.streams)]
+    content: Any = {
+        **{name: value for name, value in whole.items() if name not in _UNNEEDED},
+        "operations": [_nameless(each) for each in whole["operations"]],
+        "outputs": [_nameless(each) for each in whole["outputs"]],
+        "input": [reads.view, reads.number, reads.reverse, len(reads.streams)],
+        **({"reduction": _nameless(whole["reduction"])} if "reduction" in whole else {}),
+    }
     structure: Structure = content
     return structure
 
