@@ -12,12 +12,12 @@ import fcntl
 import json
 import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from htdag.common.warn import warn
 from htdag.config.directories import make_folder, runs_directory
 from htdag.config.log import LOGGER
 from htdag.plan.simulate import weighted_median
@@ -268,16 +268,15 @@ def _load() -> Content:
     except FileNotFoundError:
         return _empty()
     except OSError as error:
-        warnings.warn(f"the history of earlier runs cannot be read: {error}", stacklevel=4)
+        warn(f"the history of earlier runs cannot be read: {error}")
         return _empty()
     try:
         content = json.loads(data)
         _check(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        warnings.warn(
+        warn(
             f"{str(path)!r}, the history of earlier runs, is damaged ({error}); "
             f"it is made again from the existing runs",
-            stacklevel=4,
         )
         return _empty()
     return content if content["format"] == FORMAT else _empty()
@@ -336,10 +335,9 @@ def _update(
             data = json.dumps(content, separators=(",", ":")).encode()
             layout.write_aside(str(store_path()), data, sync=False)
     except OSError as error:
-        warnings.warn(
+        warn(
             f"the measurements of this run are not stored for later plans: {error}; "
             f"HTDAG_HISTORY=off avoids this warning",
-            stacklevel=4,
         )
 
 
