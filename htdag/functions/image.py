@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.functions import mentions
 from htdag.functions.calls import NAMESPACES
@@ -55,6 +55,10 @@ from htdag.runtime.code.image import (
 from htdag.runtime.code.pickling import PROTOCOL, Pickler, name_of
 from htdag.runtime.files.paths import arrived
 from htdag.runtime.layout import RunFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.image import ImageContent, ModuleEntry
+
 
 __all__ = [
     "Image",
@@ -120,7 +124,7 @@ class Image:
         self._queue: deque[Name] = deque()
         self._names: set[str] = set()
         self._reached: dict[str, types.ModuleType] = {}
-        self._modules: dict[str, dict[str, Any]] = {}
+        self._modules: dict[str, ModuleEntry] = {}
         self._may_ask: dict[str, str] = {}  # folders of packages whose code reads their files
         self._folders: dict[str, str] = {}  # folders whose files travel, since reached code may
         self._cells: dict[str, bytes] = {}
@@ -424,8 +428,8 @@ class Image:
 
     def _entry(
         self, name: str, file: str | None, path: list[str] | None, *, loaded: bool
-    ) -> dict[str, Any]:
-        entry: dict[str, Any] = {
+    ) -> ModuleEntry:
+        entry: ModuleEntry = {
             "name": name,
             "file": file or f"<the module {name}>",
             "path": path,
@@ -473,10 +477,10 @@ class Image:
                 self._modules[parent] = self._entry(parent, None, [], loaded=parent in sys.modules)
                 self._parents(parent)
 
-    def _imports_of(self, entry: dict[str, Any]) -> None:
+    def _imports_of(self, entry: ModuleEntry) -> None:
         """Add the modules that a module imports, since jobs may execute parts of its source."""
         if entry["binary"] is not None:
-            self._binary(entry)
+            self._binary(entry, entry["binary"])
             return
         if entry["compiled"] is not None:
             code = marshal.loads(entry["compiled"])
@@ -502,9 +506,9 @@ class Image:
             if not entry["loaded"] and name in sys.modules and self.is_own(name):
                 self._reach(name)
 
-    def _binary(self, entry: dict[str, Any]) -> None:
+    def _binary(self, entry: ModuleEntry, content: bytes) -> None:
         """Add what a module in machine code may use: all that its strings name."""
-        words = {word.decode() for word in _WORD_OF_BYTES.findall(entry["binary"])}
+        words = {word.decode() for word in _WORD_OF_BYTES.findall(content)}
         self._names |= words
         for name in [name for name in list(sys.modules) if self.is_own(name)]:
             if name != "__main__" and words.issuperset(name.split(".")):
@@ -569,7 +573,7 @@ class Image:
             _write(run / file, payload)
         _write(run / layout.IMAGE, pickle.dumps(content, PROTOCOL))
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> ImageContent:
         pieces: dict[Name, tuple[int, int]] = {}
         needs: list[set[Name]] = [set() for _ in self._groups]
         position = [0] * len(self._groups)
@@ -601,8 +605,9 @@ class Image:
     def _folders_of(self, module: str) -> dict[str, str]:
         """Return the folders of the top-level package of a module, with its name."""
         top = module.partition(".")[0]
-        path = (self._modules.get(top) or {}).get("path") or ()
-        return {os.path.abspath(folder) + os.sep: top for folder in path if folder}
+        entry = self._modules.get(top)
+        path = None if entry is None else entry["path"]
+        return {os.path.abspath(folder) + os.sep: top for folder in path or () if folder}
 
     def within(self, path: str) -> tuple[str, str] | None:
         """Return the package of a path, if the package's files travel, and the path inside it."""
@@ -787,11 +792,11 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _data_of(entry: dict[str, Any]) -> bytes | None:
+def _data_of(entry: ModuleEntry) -> bytes | None:
     """Return the files of a package, pickled by their paths in it; None if they are too large."""
     contents: dict[str, bytes] = {}
     size = 0
-    for folder in entry["path"]:
+    for folder in entry["path"] or ():
         for where, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for file in sorted(files):

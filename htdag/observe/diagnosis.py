@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from htdag.backends.base import Activity, JobState, QueueFacts, RunState
+from htdag.backends.base import Activity, Ad, JobState, QueueFacts, RunState
 from htdag.common.text import counted, duration, visible
 from htdag.observe import holds, matchmaking
 from htdag.observe.status import Status
@@ -165,7 +165,7 @@ def _idle(
         if job.state == "idle":
             since[job.node] = min(since.get(job.node, now), job.since)
             totals[job.node] = totals.get(job.node, 0) + 1
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Ad]] = {}
     for ad in facts.idle:
         key = tuple(
             str(ad.get(name))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import os
 import pickle
 import sys
@@ -71,9 +70,9 @@ class _Unpickler(pickle.Unpickler):
 
     def _file(self, reference: str) -> Path | str:
         """Return the path of a file that travelled, or its URL."""
-        file = json.loads(reference)
+        file = file_references.parsed(reference)
         if "url" in file:
-            return str(file["url"])
+            return file["url"]
         if self.run is None:
             return Path(file["path"])
         path: Path = self.run / file["at"] / file["name"]

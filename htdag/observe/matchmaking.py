@@ -5,13 +5,14 @@ Pure: ads are mappings, and the evaluator of ClassAd expressions is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from htdag.backends.base import Ad
 from htdag.common.text import size
 
-Ad = Mapping[str, Any]
+Ad = Ad
 Evaluate = Callable[[str, Ad, Ad], Any]
 """Evaluates an expression of one ad matched against another."""
 

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from htdag.runtime.data.keyed import BY_HASH
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Manifest, Plan
     from htdag.runtime.formats.record import JobMeasures, RecordEnd, StageMeasure
 
 FORMAT = 1
@@ -43,7 +43,21 @@ _MOST_ROUNDS = 20  # rounds to read per loop: the last ones
 _BUDGET = 0.25  # seconds for gathering from new runs; the rest follows the next time
 _LOCK_TIMEOUT = 1.0
 
-Content = dict[str, Any]
+
+@dataclass(frozen=True)
+class _History:
+    """The content of the file.
+
+    Attributes
+    ----------
+    gathered : dict of str to int
+        The runs that were gathered from, with the inodes of their directories.
+    stages : dict of str to list of Measured
+        The measurements of stages, by their keys; the latest are at the end.
+    """
+
+    gathered: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, list[Measured]] = field(default_factory=dict)
 
 
 def store_path() -> Path:
@@ -53,8 +67,7 @@ def store_path() -> Path:
 
 def read() -> Measures:
     """Return the measurements of stages, by their keys."""
-    stages = _load()["stages"]
-    return {key: tuple(_measured(run) for run in runs) for key, runs in stages.items()}
+    return {key: tuple(runs) for key, runs in _load().stages.items()}
 
 
 def measures_for(keys: Mapping[str, str]) -> Measures:
@@ -66,8 +79,7 @@ def measures_for(keys: Mapping[str, str]) -> Measures:
         The keys of the stages (`htdag.plan.stage_keys.stage_keys`).
     """
     wanted = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
-    stages = {key: runs for key, runs in _load()["stages"].items() if key in wanted}
-    return {key: tuple(_measured(run) for run in runs) for key, runs in stages.items()}
+    return {key: runs for key, runs in read().items() if key in wanted}
 
 
 def gather(run: Path, *, again: bool = True) -> None:
@@ -82,7 +94,7 @@ def gather(run: Path, *, again: bool = True) -> None:
     """
     try:
         inode = run.stat().st_ino
-        if not again and _load()["gathered"].get(run.name) == inode:
+        if not again and _load().gathered.get(run.name) == inode:
             return
         measures = measure_run(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -94,7 +106,7 @@ def gather(run: Path, *, again: bool = True) -> None:
 def gather_finished() -> int:
     """Store the measurements of runs that have ended since the last call; return their number."""
     start = time.monotonic()
-    known = _load()["gathered"]
+    known = _load().gathered
     names: dict[str, int] = {}
     existing: dict[str, int] = {}
     fresh = []
@@ -133,7 +145,8 @@ def _newest_first() -> list[tuple[Path, int]]:
 
 def measure_run(run: Path) -> dict[str, Measured]:
     """Return the measurements of a run's jobs, by the keys of stages."""
-    created = float(layout.read_json(str(run / layout.RUN), "created")["created"])
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "created")
+    created = float(manifest["created"])
     plan = planfile.read(str(run))
     return dict(_measure_plan([run], created, plan))
 
@@ -256,49 +269,44 @@ def _growth(end: RecordEnd, measured: JobMeasures) -> float:
 # The file
 
 
-def _empty() -> Content:
-    return {"format": FORMAT, "gathered": {}, "stages": {}}
-
-
-def _load() -> Content:
+def _load() -> _History:
     """Return the content of the file; if it is damaged, issue a warning and return none."""
     path = store_path()
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return _empty()
+        return _History()
     except OSError as error:
         warn(f"the history of earlier runs cannot be read: {error}")
-        return _empty()
+        return _History()
     try:
-        content = json.loads(data)
-        _check(content)
+        return _parsed(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         warn(
             f"{str(path)!r}, the history of earlier runs, is damaged ({error}); "
             f"it is made again from the existing runs",
         )
-        return _empty()
-    return content if content["format"] == FORMAT else _empty()
+        return _History()
 
 
-def _check(content: Content) -> None:
-    """Raise an error if the content of the file is not valid."""
-    if not isinstance(content["format"], int):
+def _parsed(content: Any) -> _History:
+    """Return the content of the file; raise an error if it is not valid."""
+    if not isinstance(written := content["format"], int):
         raise TypeError("its format is not a number")
-    if content["format"] != FORMAT:
-        return
-    if not all(isinstance(inode, int) for inode in content["gathered"].values()):
+    if written != FORMAT:
+        return _History()
+    gathered, stages = content["gathered"], content["stages"]
+    if not all(isinstance(inode, int) for inode in gathered.values()):
         raise TypeError("the runs in it are not numbers")
-    for runs in content["stages"].values():
-        for run in runs:
-            _measured(run)
+    return _History(
+        dict(gathered), {key: [_measured(run) for run in runs] for key, runs in stages.items()}
+    )
 
 
-_FIELDS = {field.name: str if field.type == "str" else float for field in fields(Measured)}
+_FIELDS = {each.name: str if each.type == "str" else float for each in fields(Measured)}
 
 
-def _measured(content: Content) -> Measured:
+def _measured(content: Any) -> Measured:
     measured = Measured(**content)
     for name, kind in _FIELDS.items():
         value = getattr(measured, name)
@@ -321,17 +329,21 @@ def _update(
     """
     try:
         with _locked():
-            content = _load()
+            history = _load()
             gathered = {
                 name: inode
-                for name, inode in content["gathered"].items()
+                for name, inode in history.gathered.items()
                 if existing is None or existing.get(name) == inode
             }
             for name, inode in names.items():
                 gathered.pop(name, None)
                 gathered[name] = inode
-            content["gathered"] = dict(list(gathered.items())[-_MOST_NAMES:])
-            _add(content["stages"], measures)
+            _add(history.stages, measures)
+            content = {
+                "format": FORMAT,
+                "gathered": dict(list(gathered.items())[-_MOST_NAMES:]),
+                "stages": {key: [*map(vars, runs)] for key, runs in history.stages.items()},
+            }
             data = json.dumps(content, separators=(",", ":")).encode()
             layout.write_aside(str(store_path()), data, sync=False)
     except OSError as error:
@@ -341,11 +353,11 @@ def _update(
         )
 
 
-def _add(stages: dict[str, list[Content]], measures: list[dict[str, Measured]]) -> None:
+def _add(stages: dict[str, list[Measured]], measures: list[dict[str, Measured]]) -> None:
     for of_run in measures:
         for key, measured in of_run.items():
-            others = [run for run in stages.pop(key, []) if run["run"] != measured.run]
-            runs = sorted([*others, asdict(measured)], key=lambda run: run["run"])
+            others = [run for run in stages.pop(key, []) if run.run != measured.run]
+            runs = sorted([*others, measured], key=lambda run: run.run)
             stages[key] = runs[-KEPT_RUNS:]
     # The stages with the latest measurements are at the end.
     for key in list(stages)[: max(0, len(stages) - MOST_STAGES)]:

@@ -8,11 +8,9 @@ import re
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from htdag.checks import validation
 from htdag.checks.names import check_tag
-from htdag.common.package import VERSION
 from htdag.config.log import LOGGER
 from htdag.errors import StageNameError
 from htdag.reuse.swap import locked, temporary_path
@@ -77,9 +75,8 @@ class Manager:
         target = validation.path(path, "path")
         archive.kind_of(target)
         self._run.require_ended("exported")
-        about: dict[str, Any] = {"htdag": VERSION, "tag": self._run.tag}
-        about["state"] = self._run.state.value if self._run.is_submitted else None
-        archive.write(self._run.path, target, about)
+        state = self._run.state.value if self._run.is_submitted else None
+        archive.write(self._run.path, target, self._run.tag, state)
         return target
 
     def delete(self) -> None:

@@ -32,7 +32,7 @@ from htdag.runtime.job.values import MISSING
 from htdag.runtime.task import Job
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Manifest, Plan
     from htdag.runtime.formats.task import OperationEntry, OutputEntry, Program
 
 Wrap = Callable[[Any], Any]
@@ -196,7 +196,8 @@ def _image(run: Path) -> image.Image:
 
 
 def _check_python(run: Path) -> None:
-    wanted = layout.read_json(str(run / layout.RUN), "python")["python"]
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "python")
+    wanted = manifest["python"]
     if list(sys.version_info[:2]) != wanted[:2]:
         raise HtdagError(
             f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "

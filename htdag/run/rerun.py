@@ -20,7 +20,7 @@ from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Plan, PlanContent
 
 
 class Rerun:
@@ -61,7 +61,7 @@ class Rerun:
     ) -> None:
         """Give the nodes of the new directory the results that are kept."""
         plan = planfile.read(str(self._run.path))
-        content = layout.read_json(str(new / layout.PLAN), "nodes")
+        content: PlanContent = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
             node["name"]
             for node in plan["nodes"]

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from htdag.backends import Backend
 from htdag.backends.base import RunState
+from htdag.backends.tickets import Ticket
 from htdag.checks import validation
 from htdag.common.text import counted
 from htdag.common.warn import say
@@ -127,15 +127,14 @@ def resumed_backend(old: RunDirectory | None, on: str) -> str:
         return on
 
 
-def resumed_ticket(old: RunDirectory | None, on: str) -> dict[str, Any] | None:
+def resumed_ticket(old: RunDirectory | None, on: str) -> Ticket | None:
     """Return the ticket of a run that is resumed where it was submitted; else None."""
     if old is None or on != "auto":
         return None
     try:
-        ticket: dict[str, Any] = old.ticket()["ticket"]
+        return old.ticket()["ticket"]
     except RunNotFound:
         return None
-    return ticket
 
 
 def layouts(old: RunDirectory) -> Layouts:
@@ -181,7 +180,7 @@ def restart(
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str] = (),
-    before: dict[str, Any] | None = None,
+    before: Ticket | None = None,
     functions: Sequence[FinalFunction] = (),
 ) -> None:
     """Write a run with the results of an earlier one, put it in its place, and start it.
@@ -199,7 +198,7 @@ def _restart(
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str],
-    before: dict[str, Any] | None,
+    before: Ticket | None,
     functions: Sequence[FinalFunction],
 ) -> None:
     old.require_ended("resumed")

@@ -1,7 +1,8 @@
-"""What jobs ask for: sizes as they are written, and the requests of each chunk of a node."""
+"""What jobs ask for: sizes, and the requests of each chunk; and what the ads of a job say."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Dict, List, Optional
 
@@ -23,6 +24,31 @@ def size_in(unit: str, text: Optional[str]) -> Optional[float]:
         return None
     own = _POWERS[unit[0].lower()]
     return float(match[1]) * 1024.0 ** (_POWERS.get(match[2].lower(), own) - own)
+
+
+def ad(variable: str) -> Dict[str, str]:
+    """Return the attributes of an ad that HTCondor left for this job, as they are written there.
+
+    Parameters
+    ----------
+    variable : str
+        What names its file: ``_CONDOR_JOB_AD`` or ``_CONDOR_MACHINE_AD``.
+    """
+    path = os.environ.get(variable)
+    if not path:
+        return {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            pairs = [line.partition("=") for line in file]
+    except OSError:
+        return {}
+    return {name.strip().lower(): value.strip() for name, equals, value in pairs if equals}
+
+
+def number(attributes: Dict[str, str], name: str) -> Optional[int]:
+    """Return a whole number of an ad; None where there is none, or an expression."""
+    text = attributes.get(name.lower(), "")
+    return int(text) if text.isdigit() else None
 
 
 def of_chunks(run: str, node: str) -> Dict[str, List[int]]:

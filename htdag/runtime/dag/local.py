@@ -25,7 +25,7 @@ from . import final, judgement, looping, postlog, prepare, progress, schedule
 from .schedule import Schedule, Task
 
 if TYPE_CHECKING:
-    from ..formats.plan import NodeEntry, Plan
+    from ..formats.plan import LocalState, NodeEntry, Plan
 
 
 class _Stop(BaseException):
@@ -110,7 +110,12 @@ def _on_signal(number: int, frame: Any) -> None:
 
 
 def _write_state(state: str, message: str) -> None:
-    content = {"state": state, "pid": os.getpid(), "time": time.time(), "message": message}
+    content: LocalState = {
+        "state": state,
+        "pid": os.getpid(),
+        "time": time.time(),
+        "message": message,
+    }
     try:
         layout.write_aside(layout.LOCAL_STATE, json.dumps(content).encode())
     except OSError:

@@ -91,7 +91,13 @@ def located(file: FileReference, here: Here) -> str:
     return path
 
 
+def parsed(reference: str) -> FileReference:
+    """Return what a reference says."""
+    file: FileReference = json.loads(reference)
+    return file
+
+
 def sent(reference: str) -> str:
     """Return what has to be in a transfer list for a reference."""
-    file: FileReference = json.loads(reference)
+    file = parsed(reference)
     return file["url"] if "url" in file else file["at"]

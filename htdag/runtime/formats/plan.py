@@ -301,3 +301,16 @@ class AtOnceFile(TypedDict):
     """Their submit commands."""
     characters: int
     """The length of the line that was too long."""
+
+
+class LocalState(TypedDict):
+    """``local.state.json``: how a run on this machine is."""
+
+    state: str
+    """``running``, ``halted``, or the state in which it has ended."""
+    pid: int
+    """The process that runs it."""
+    time: float
+    """When this was written, in seconds since the epoch."""
+    message: str
+    """Why it is so."""

@@ -29,18 +29,7 @@ from ..data.keyed import BY_HASH
 from ..errors import StageError
 from ..files import input_files
 from ..task import Job
-from . import (
-    announce,
-    bound,
-    measure,
-    pause,
-    process_state,
-    report,
-    sinks,
-    surroundings,
-    until,
-    workdir,
-)
+from . import bound, eviction, measure, process_state, report, sinks, surroundings, workdir
 from .calls import Calls
 from .program import Emit, Load, chain, keywords_of, pickler
 from .shared_memory import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, Shared
@@ -67,7 +56,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         shim.install()
         _show_lines_at_once()
         job = workdir.settle(job)
-        cursor = announce.enter(job)
+        cursor = surroundings.announce(job)
         process_state.take_over(job, workdir.folder_of(job))
         state = job.program.get("surroundings")
         around = Surroundings(lambda: workdir.fill(job), state and state["deciding"])
@@ -138,7 +127,7 @@ def run(
     asked: List[Any] = []
     if check is not None:
         function = functions[check["function"]]
-        asked.append(until.CheckSink(check, function, values.values, job.record, cursor))
+        asked.append(sinks.CheckSink(check, function, values.values, job.record, cursor))
         by_position.setdefault(check["after"], []).extend(asked)
     try:
         if program["mode"] == "reduce":
@@ -312,7 +301,7 @@ class _Items:
         self._total = views.total(job.description)
         self._done = self._failed = 0
         self._reporter = report.Reporter(job)
-        self._pauser = directories.pauser = pause.Pauser(job, self._pause)
+        self._pauser = directories.pauser = eviction.Pauser(job, self._pause)
         # Whether loading an item calls functions.
         self._calls = job.description["view"] in BY_HASH
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Sequence, Tuple
 
 from .. import layout
 from ..data import itemfile
-from ..files import download, input_files
+from ..files import download, file_references, input_files
 from ..layout import AttemptFiles
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
     found: Dict[str, FileReference] = {}
     for path in paths:
         for references in itemfile.references([path]):
-            for file in map(json.loads, references):
+            for file in map(file_references.parsed, references):
                 if "crc" in file:
                     found[file["at"] if "at" in file else os.path.dirname(file["url"])] = file
     return found

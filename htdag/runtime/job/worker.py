@@ -18,7 +18,7 @@ from ..api import checkpoint
 from ..data import chunkfile, itemfile, recordfile, views
 from ..layout import AttemptFiles, NodeFiles
 from ..task import Job, read_job
-from . import compute, environment, eviction, measure, pause, report, workdir
+from . import compute, environment, eviction, measure, report, workdir
 from .lease import Claim
 from .shared_memory import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Shared
 
@@ -66,7 +66,7 @@ def work(node: str, chunk: int, attempt: int, tells: bool = False) -> int:
         if claim.is_lost():
             return _LOST
         if outcome is None:
-            return pause.note(job, time.monotonic() - started)
+            return eviction.note_pause(job, time.monotonic() - started)
         items, done, failed = outcome
     if failed:
         _reconcile_outputs(job)

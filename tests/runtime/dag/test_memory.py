@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from htdag.runtime import requests
-from htdag.runtime.dag import memory, submitfile
+from htdag.runtime.dag import submitfile
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import measure
 from htdag.runtime.layout import NodeFiles
@@ -36,7 +36,7 @@ class Node:
         return self
 
     def learnt(self) -> str | None:
-        memory.learn(self.run, NODE)
+        submitfile.raise_memory(self.run, NODE)
         return submitfile.commands(self.run, "work").get("request_memory")
 
 
