@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from htdag.common.warn import warn
-from htdag.compile.signatures import Identity, NodeIdentity
 from htdag.config.directories import cache_directory, make_folder, runs_directory
 from htdag.config.log import LOGGER
 from htdag.reuse.compare import key
@@ -29,6 +28,7 @@ from htdag.runtime.dag.pack_writer import PackWriter
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity, NodeIdentity
     from htdag.runtime.formats.plan import Manifest
 
 
