@@ -26,7 +26,7 @@ from htdag.runtime.api.command import Command, CommandError
 from htdag.runtime.api.current import Current, current
 from htdag.runtime.code import reducers as _reducers  # noqa: F401 (pickles refer to it)
 from htdag.runtime.dag.final import RunSummary
-from htdag.runtime.filepath import OutputFile
+from htdag.runtime.files.paths import OutputFile
 from htdag.stages import MISSING, Stage, files, iterate, map, source, starmap
 from htdag.stages.decorator import stage
 

@@ -1,4 +1,4 @@
-"""Pipelines: stages planned, drawn, compiled and submitted together."""
+"""The class `Pipeline`: stages that are planned, drawn, compiled and submitted together."""
 
 from __future__ import annotations
 
@@ -41,47 +41,47 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """Stages whose results are wanted, with all that they need.
+    """A pipeline: target stages, with all stages that they need.
 
     Parameters
     ----------
     *targets : Stage
-        The stages whose results are asked for, one or more. Stages that several of them share are
+        The stages whose results you want, one or more. Stages that several of them need are
         computed once.
     name : str, optional
-        The pipeline's name; by default the (first) target's.
+        The pipeline's name; by default that of the (first) target.
     max_jobs_submitted : int, optional
-        How many nodes may have their jobs submitted at once (DAGMAN_MAX_JOBS_SUBMITTED, the
-        ``-maxjobs`` of condor_submit_dag); by default any number.
+        How many nodes may have submitted jobs at once (DAGMAN_MAX_JOBS_SUBMITTED, the ``-maxjobs``
+        of condor_submit_dag); by default any number.
     max_jobs_idle : int, optional
         Submit no further node while this many jobs are idle (DAGMAN_MAX_JOBS_IDLE, ``-maxidle``);
-        by default HTCondor's 1,000. The jobs of one node are limited by its option ``max_idle``.
+        by default HTCondor's 1,000. The option ``max_idle`` limits the jobs of a single node.
     max_post_scripts : int, optional
-        How many nodes may be judged at once (DAGMAN_MAX_POST_SCRIPTS, ``-maxpost``); by default
+        How many POST scripts may run at once (DAGMAN_MAX_POST_SCRIPTS, ``-maxpost``); by default
         HTCondor's 20.
     maxjobs : dict of str to int, optional
-        For each ``category`` that stages have: how many nodes of it may have their jobs submitted
-        at once (DAGMan's MAXJOBS).
+        For each ``category`` of stages, how many of its nodes may have submitted jobs at once
+        (DAGMan's MAXJOBS).
     dagman : dict of str to str, optional
-        Any other settings of DAGMan's for this pipeline, such as ``{"DAGMAN_SUBMIT_DELAY": 1}``;
-        not those that htdag relies on.
+        Other settings of DAGMan for this pipeline, such as ``{"DAGMAN_SUBMIT_DELAY": 1}``, except
+        those that htdag relies on.
     target_job_seconds : float, optional
-        How many seconds a job should take where chunks follow earlier runs. None: what
-        ``HTDAG_TARGET_JOB_SECONDS`` in the environment says, else 600.
+        How many seconds a job should take, if chunks follow earlier runs. None: the value of
+        ``HTDAG_TARGET_JOB_SECONDS`` in the environment, else 600.
     history : bool, optional
-        Let chunks, memory and disk that are left open follow what earlier runs measured. None: as
-        ``HTDAG_HISTORY`` in the environment says (``on`` or ``off``), else True.
+        Let chunks, memory and disk that are left open follow the measurements of earlier runs.
+        None: the value of ``HTDAG_HISTORY`` in the environment (``on`` or ``off``), else True.
     lanes : int, optional
-        Into how many lanes nodes are cut that follow one another chunk by chunk, so that a chunk
-        need not wait for all chunks of the node before; 1: none. None: as many as save time by
-        what earlier runs measured. A run with ``resume=True``, or with ``cache=True``, has none.
+        How many lanes to cut nodes into that follow one another chunk by chunk, so that a chunk
+        need not wait for all chunks of the previous node; 1: none. None: as many as save time,
+        judging by earlier runs. A run with ``resume=True`` or ``cache=True`` has none.
     **default_options
-        Options for all stages that do not give them.
+        Default options for all stages.
 
     Raises
     ------
     StageNameError
-        If two stages have the same given name.
+        If two stages are given the same name.
     OptionError
         If an option does not exist or has a wrong value, a stage's category has no limit, or a
         limit is for a category that no stage has.
@@ -94,7 +94,7 @@ class Pipeline:
     >>> sorted(flow.graph)
     ['map', 'reduce', 'source']
 
-    Of two stages that ask the same server, one at a time:
+    Run only one of two stages that use the same server at a time:
 
     >>> sizes = htdag.source(["a", "b"]).map(len, name="sizes", category="server")
     >>> codes = htdag.source(["a", "b"]).map(ord, name="codes", category="server")
@@ -143,28 +143,28 @@ class Pipeline:
 
     @property
     def graph(self) -> nx.DiGraph:
-        """The stages: node names are stage names, attribute ``stage``; edges have ``kind``.
+        """The graph of stages: nodes are stage names with the attribute ``stage``.
 
-        A copy: changing it does not change the pipeline.
+        Edges have the attribute ``kind``. It is a copy: changing it does not change the pipeline.
         """
         return self._graph.copy()
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the stages whose results are asked for."""
+        """The names of the target stages."""
         return self._targets
 
     def plan(self, on: str | None = None) -> Plan:
-        """Plan the pipeline: which stages share a DAGMan node, and how many jobs each node has.
+        """Return the plan: which stages share a DAGMan node, and how many jobs each node has.
 
-        A generator given as a source is read now, and kept on disk. Where earlier runs were
-        measured, the plan follows them.
+        If a source is a generator, it is read now and its items are stored on disk. If there are
+        measurements of earlier runs, the plan follows them.
 
         Parameters
         ----------
         on : {"auto", "condor", "local"}, optional
-            Where it is to run, as for `submit`: how many jobs can run at once there counts for
-            plans that follow earlier runs.
+            Where to run, as for `submit`: plans that follow earlier runs depend on how many jobs
+            can run there at once.
 
         Returns
         -------
@@ -174,9 +174,9 @@ class Pipeline:
         Raises
         ------
         UsageError
-            If there is no such `on`.
+            If `on` is not valid.
         EmptySourceError
-            If a generator gave no items.
+            If a generator yields no items.
 
         Examples
         --------
@@ -185,7 +185,7 @@ class Pipeline:
         >>> [(node.name, node.chunks) for node in plan.nodes]
         [('abs', 2)]
         """
-        return self._plan(_place(on))
+        return self._plan(_backend_name(on))
 
     def explain(
         self,
@@ -199,17 +199,18 @@ class Pipeline:
         Parameters
         ----------
         on : {"auto", "condor", "local"}, optional
-            Where it is to run, as for `plan`.
+            Where to run, as for `plan`.
         tag : str, optional
-            A run that has ended: for each stage, say whether ``submit(tag, resume=True)`` would
-            reuse what that run has finished or compute it anew, and why. Nothing is changed. Where
-            there is no such run yet, that is said.
+            The tag of a run that has ended. The text then says for each stage whether
+            ``submit(tag, resume=True)`` would reuse or recompute it, and why. Nothing is changed.
+            If there is no such run yet, the text says so.
         keep_finished : collection of str or bool
             As for `submit`.
 
         Returns
         -------
         str
+            The text.
 
         Raises
         ------
@@ -232,20 +233,20 @@ class Pipeline:
             if resubmit.earlier_run(runs_directory() / tag, resume=True) is not None:
                 raise
             return Text(f"{explain(self.plan(on))}\n\n{explain_first(str(error))}")
-        plan = self._plan(_place(on), resubmit.layouts(old.directory), lanes=False)
-        found = resubmit.compare(old.directory, plan, kept)
-        return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, found)}")
+        plan = self._plan(_backend_name(on), resubmit.layouts(old.directory), lanes=False)
+        decisions = resubmit.compare(old.directory, plan, kept)
+        return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, decisions)}")
 
     def render(
         self, path: str | os.PathLike[str] | None = None, level: str = "stages"
     ) -> graphviz.Digraph:
-        """Draw the pipeline.
+        """Draw the pipeline, and write the picture if a path is given.
 
         Parameters
         ----------
         path : path, optional
             Where to write the picture; the suffix gives its format: ``.svg``, ``.png``, ``.pdf``
-            or ``.dot``. Without Graphviz's program ``dot``, SVG is drawn all the same.
+            or ``.dot``. SVG does not need Graphviz's program ``dot``.
         level : {"stages", "nodes"}
             Draw stages, grouped by the node that they are fused into, or the DAGMan nodes alone.
 
@@ -257,7 +258,7 @@ class Pipeline:
         Raises
         ------
         UsageError
-            If the format is not known, or needs the program ``dot`` and it is not there.
+            If the format is unknown, or needs the program ``dot`` and it is not installed.
 
         Examples
         --------
@@ -272,13 +273,13 @@ class Pipeline:
     def compile(self, directory: str | os.PathLike[str]) -> Path:
         """Write a run directory that ``condor_submit_dag`` runs unaided.
 
-        It is the same that `submit` would write. What HTCondor's version decides goes by the one
-        on this machine; where there is none, the DAG is one for any.
+        It is the same that `submit` would write. The DAG is for the version of HTCondor on this
+        machine; if there is none, it works with any version.
 
         Parameters
         ----------
         directory : path
-            The directory to make; it must not exist, or be empty, and not be under /tmp.
+            The directory to make. It must not exist, or be empty, and must not be under /tmp.
 
         Returns
         -------
@@ -318,33 +319,34 @@ class Pipeline:
         Parameters
         ----------
         tag : str, optional
-            The name of the run, and of its directory; by default the pipeline's name with the time,
+            The name of the run and of its directory; by default the pipeline's name with the time,
             which interactive sessions and notebooks print.
         on : {"auto", "condor", "local"}, optional
-            Where to run: on HTCondor (the one that is configured on this machine, else your own
-            pool), on this machine, or on HTCondor where one answers; ``"auto"`` prints which. By
-            default as the setting ``on`` says, which is ``"auto"``. With
-            `resume`, ``"auto"`` is where the run was before.
+            Where to run: ``"condor"`` is the HTCondor configured on this machine, or else your own
+            pool; ``"local"`` is this machine; ``"auto"`` is HTCondor if one answers, or else this
+            machine, and prints which. By default the setting ``on``, whose default is ``"auto"``.
+            With `resume`, ``"auto"`` is where the run was before.
         resume : bool
-            Where there is a run with this tag that has ended, put the new one in its place, with
-            all that it has finished of stages whose code, options that matter, and items are
-            unchanged. Prints for each stage what is reused, what is not, and why.
+            If a run with this tag has ended, replace it by the new run, which reuses the finished
+            items of stages whose code, relevant options and items are unchanged. This prints for
+            each stage what is reused, what is not, and why.
         keep_finished : collection of str or bool
-            With `resume`: the names of stages whose functions changed, but whose finished items are
-            still right, so that only the others are computed; True for all stages.
+            With `resume`: the names of stages whose functions changed but whose finished items are
+            still valid, so that only other items are computed; True for all stages.
 
         Returns
         -------
         Run
+            The run.
 
         Raises
         ------
         StageNameError
-            If the tag is taken and `resume` is False, or it cannot be a tag.
+            If the tag is taken and `resume` is False, or it is not a valid tag.
         RunActive
             If the run with this tag has not ended.
         BackendError
-            If HTCondor refuses; no run is left behind then, and an earlier one is as it was.
+            If HTCondor refuses the run. No run is left behind then; an earlier one is unchanged.
 
         Examples
         --------
@@ -353,7 +355,7 @@ class Pipeline:
         >>> run.wait().result()  # doctest: +SKIP
         [1, 2]
         """
-        on = _place(on)
+        on = _backend_name(on)
         log.log_to_file()
         request = resubmit.request_of(self.name, tag, resume, keep_finished)
         checked = new_tag(self.name) if request.tag is None else check_tag(request.tag)
@@ -376,7 +378,7 @@ class Pipeline:
         resume: bool = False,
         keep_finished: Collection[str] | bool = (),
     ) -> Any:
-        """Submit, wait with a display of the progress, and return the result.
+        """Submit a run, wait for it with a display of the progress, and return the result.
 
         Ctrl-C stops a run on this machine; one on HTCondor goes on. Either can be resumed.
 
@@ -388,8 +390,8 @@ class Pipeline:
         Returns
         -------
         object
-            The result of the (only) target: the value of a reduce, else a list. With several
-            targets a dict of results by stage name.
+            The result of the target: the value of a reduce, or else a list. With several targets, a
+            dict of results by stage name.
 
         Raises
         ------
@@ -413,32 +415,32 @@ class Pipeline:
     def on_success(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Call a function on the access point when a run of this pipeline is done.
 
-        It is called with a `RunSummary`, beside DAGMan (as its FINAL node) or the local run, in the
-        Python that submitted, on one core for as long as it takes; the run has ended when it
-        returns. Where it fails the run's result is as it is: `Run.final` tells. It is not called
-        for a run that was removed or halted. Runs that were submitted before do not know of it.
+        It is called with a `RunSummary`, as DAGMan's FINAL node or by the local run, in the Python
+        that submitted the run, on one core for as long as it takes; the run ends when it returns.
+        If it fails, the run's results are not affected, and `Run.final` shows the error. It is not
+        called for a run that was removed or halted, nor for runs that were submitted before.
 
         Parameters
         ----------
         function : callable
-            Called as ``function(summary)``. What it prints is kept.
+            Called as ``function(summary)``. Its output is kept.
 
         Returns
         -------
         callable
-            The function, so this can be a decorator.
+            The function, so that this can be a decorator.
 
         Raises
         ------
         FunctionError
-            If it cannot be called so, or cannot be pickled.
+            If it cannot be called with one argument, or cannot be pickled.
 
         Examples
         --------
         >>> import htdag
         >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
         >>> @flow.on_success
-        ... def tell(summary):
+        ... def report(summary):
         ...     print(summary.tag, "is done, see", summary.path)
         """
         return self._at_end("success", function)
@@ -446,13 +448,13 @@ class Pipeline:
     def on_failure(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Call a function on the access point when a run of this pipeline has failed.
 
-        After each `Run.resume` that fails again it is called again. All else is as for
+        It is called again after each `Run.resume` that fails. Everything else is as for
         `on_success`.
 
         Parameters
         ----------
         function : callable
-            Called as ``function(summary)``; ``summary.errors`` tells what failed.
+            Called as ``function(summary)``; ``summary.errors`` has the errors.
 
         Returns
         -------
@@ -462,14 +464,14 @@ class Pipeline:
         Raises
         ------
         FunctionError
-            If it cannot be called so, or cannot be pickled.
+            If it cannot be called with one argument, or cannot be pickled.
 
         Examples
         --------
         >>> import htdag
         >>> flow = htdag.Pipeline(htdag.source(range(3)).map(abs))
         >>> @flow.on_failure
-        ... def tell(summary):
+        ... def report(summary):
         ...     print(summary.tag, "has", len(summary.errors), "errors")
         """
         return self._at_end("failure", function)
@@ -506,7 +508,7 @@ class Pipeline:
         if caches:
             cache.gather_ended()
         layouts = NO_LAYOUTS if old is None else resubmit.layouts(old)
-        # What is taken over is laid out node by node, not lane by lane.
+        # Reuse works for whole nodes, not for lanes.
         plan = self._plan(backend.name, layouts, lanes=old is None and not caches)
         environments.check(plan, backend.name, backend.finds_packages)
         if backend.name == "condor":
@@ -526,17 +528,17 @@ class Pipeline:
         return f"<htdag.Pipeline {self.name!r}: {len(self._graph)} stages>"
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        """Show the diagram of stages where a notebook shows a value."""
+        """Return the representations for notebooks, with the diagram of stages."""
         from htdag.show.rendering import rendered
 
         bundle = {"text/plain": repr(self)}
-        with contextlib.suppress(HtdagError):  # without the picture where none can be drawn
+        with contextlib.suppress(HtdagError):  # there is no picture if none can be drawn
             bundle["image/svg+xml"] = rendered(self.render(), "svg").decode()
         return bundle
 
 
 def _check_expressions(plan: Plan) -> None:
-    """Refuse ClassAd expressions that HTCondor would refuse."""
+    """Raise `OptionError` for ClassAd expressions that HTCondor would refuse."""
     expressions.check(
         (f"stage {node.stages[0] if node.stages else node.name!r}: option {name}", text)
         for node in plan.nodes_with_jobs
@@ -544,6 +546,6 @@ def _check_expressions(plan: Plan) -> None:
     )
 
 
-def _place(on: str | None) -> str:
-    """Return where to run: as code says, else as the settings do."""
+def _backend_name(on: str | None) -> str:
+    """Return where to run: the argument, or else the setting."""
     return str(settings.resolve("on", on).value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from htdag.backends.tickets import Foreseen, Ticket
 from htdag.compile.scheduler import Scheduler
 
 HOW_TO_START = "start it with: htdag pool start"
@@ -41,6 +42,10 @@ class RunState(enum.Enum):
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self in (self.DONE, self.FAILED, self.REMOVED, self.STOPPED)
+
+
+Ad = Mapping[str, bool | int | float | str]
+"""An ad of HTCondor's. Of an attribute that is an expression, only the text is used."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +158,12 @@ class QueueFacts:
         Evaluates an expression of one ad matched against another.
     """
 
-    idle: tuple[Mapping[str, Any], ...] = ()
-    slots: tuple[Mapping[str, Any], ...] = ()
-    users: tuple[Mapping[str, Any], ...] = ()
-    dagman: Mapping[str, Any] | None = None
+    idle: tuple[Ad, ...] = ()
+    slots: tuple[Ad, ...] = ()
+    users: tuple[Ad, ...] = ()
+    dagman: Ad | None = None
     problems: tuple[str, ...] = ()
-    evaluate: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any] | None = None
+    evaluate: Callable[[str, Ad, Ad], Any] | None = None
 
 
 class Backend(Protocol):
@@ -172,40 +177,40 @@ class Backend(Protocol):
     def finds_packages(self) -> bool:
         """Return whether jobs without an environment of their own run in this very Python."""
 
-    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+    def scheduler(self, before: Ticket | None = None) -> Scheduler:
         """Return the capabilities of the HTCondor that a run goes to, which decide what is written.
 
         If the run was submitted before, ``before`` is what `submit` returned then.
         """
 
-    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    def foreseen(self, dag: str, before: Ticket | None) -> Foreseen:
         """Return the part of what `submit` will return that is known beforehand."""
 
-    def finish_removal(self, run: Path, ticket: dict[str, Any]) -> None:
+    def finish_removal(self, run: Path, ticket: Ticket) -> None:
         """Finish a removal that nobody answered, before any file of the run is changed.
 
         Raises `BackendError` if there is still no answer.
         """
 
-    def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    def submit(self, run: Path, dag: str, before: Ticket | None = None) -> Ticket:
         """Start what remains of a run; return what is needed to find it again.
 
         If the run was submitted before, ``before`` is what was returned then.
         """
 
-    def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
+    def activity(self, run: Path, ticket: Ticket) -> Activity:
         """Return the activity of a run, from files alone if they suffice."""
 
-    def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
+    def remove(self, run: Path, ticket: Ticket, force: bool) -> None:
         """End a run, and return once all its jobs have ended."""
 
-    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+    def jobs(self, run: Path, ticket: Ticket, ask: bool) -> tuple[JobState, ...]:
         """Return the jobs that wait or run, according to files and, with `ask`, to the schedd."""
 
     def act(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         action: str,
         nodes: list[str],
         which: list[JobState] | None,
@@ -218,7 +223,7 @@ class Backend(Protocol):
     def edit(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         nodes: list[str],
         inside: set[str],
         attributes: dict[str, str],
@@ -228,15 +233,13 @@ class Backend(Protocol):
         For a loop, the change is for the jobs of the nodes ``inside``.
         """
 
-    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+    def halt(self, run: Path, ticket: Ticket, on: bool) -> None:
         """Keep further nodes from starting, or let them start again."""
 
-    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+    def facts(self, run: Path, ticket: Ticket) -> QueueFacts:
         """Return the facts that decide whether waiting jobs can start."""
 
-    def peek(
-        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
-    ) -> bytes | None:
+    def peek(self, run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
         """Return the output of a running job whose files are not in the run directory yet.
 
         ``what`` is ``"out"``, ``"err"`` or the path of a file. None if there is no such output.
@@ -270,10 +273,10 @@ class Submission:
         Whether the backend can be asked about it.
     """
 
-    def __init__(self, backend: Backend, run: Path, ticket: dict[str, Any] | None) -> None:
+    def __init__(self, backend: Backend, run: Path, ticket: Ticket | None) -> None:
         self._backend = backend
         self._run = run
-        self._ticket = ticket or {}
+        self._ticket: Ticket = ticket or {}
         self.is_here = ticket is not None
 
     def activity(self) -> Activity:

@@ -9,14 +9,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from htdag.backends.base import HALTED, Activity, JobState, QueueFacts, RunState
+from htdag.backends.tickets import Foreseen, Ticket
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.config.directories import environments_directory, make_folder
 from htdag.errors import BackendError, UsageError
 from htdag.runtime import layout
 from htdag.runtime.layout import RunFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import LocalState, Manifest
+
 
 _STOP_TIMEOUT = 30.0
 
@@ -37,18 +42,18 @@ class LocalBackend:
         """Return True: jobs run in this very Python."""
         return True
 
-    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+    def scheduler(self, before: Ticket | None = None) -> Scheduler:
         """Return no restrictions: there is no HTCondor."""
         return ANY
 
-    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    def foreseen(self, dag: str, before: Ticket | None) -> Foreseen:
         """Return an empty dict, as `submit` does."""
         return {}
 
-    def finish_removal(self, run: Path, ticket: dict[str, Any]) -> None:
+    def finish_removal(self, run: Path, ticket: Ticket) -> None:
         """Do nothing: `remove` returns only when all processes have ended."""
 
-    def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    def submit(self, run: Path, dag: str, before: Ticket | None = None) -> Ticket:
         """Start the process that runs the run directory, and wait until it has started."""
         if _is_alive(run):
             raise BackendError(f"the run in {str(run)!r} is running already")
@@ -71,7 +76,7 @@ class LocalBackend:
             raise BackendError(f"the local run in {str(run)!r} did not start:\n{text}")
         return {}
 
-    def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
+    def activity(self, run: Path, ticket: Ticket) -> Activity:
         """Return the activity by the state file; a "running" run without a lock was killed."""
         # The lock first: a run that ends in between has already written its last state.
         if _is_alive(run):
@@ -87,7 +92,7 @@ class LocalBackend:
             return Activity(RunState.STOPPED, HALTED)
         return Activity(RunState(state["state"]), state["message"])
 
-    def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
+    def remove(self, run: Path, ticket: Ticket, force: bool) -> None:
         """Ask the process to stop, and wait until its jobs are gone."""
         state = _read_state(run)
         if state is None or not _is_alive(run):
@@ -105,14 +110,14 @@ class LocalBackend:
                 )
             time.sleep(0.01)
 
-    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+    def jobs(self, run: Path, ticket: Ticket, ask: bool) -> tuple[JobState, ...]:
         """Return the running jobs; there is no queue of waiting ones."""
         return tuple(_jobs(run)) if _is_alive(run) else ()
 
     def act(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         action: str,
         nodes: list[str],
         which: list[JobState] | None,
@@ -135,7 +140,7 @@ class LocalBackend:
     def edit(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         nodes: list[str],
         inside: set[str],
         attributes: dict[str, str],
@@ -143,22 +148,20 @@ class LocalBackend:
         """Raise `UsageError`: jobs on this machine request nothing."""
         refuse("edit")
 
-    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+    def halt(self, run: Path, ticket: Ticket, on: bool) -> None:
         """Keep further nodes from starting, or let them start again."""
-        manifest = layout.read_json(str(run / layout.RUN), "dag")
+        manifest: Manifest = layout.read_json(str(run / layout.RUN), "dag")
         path = Path(RunFiles(run).halt(manifest["dag"]))
         if on:
             path.touch(mode=0o600)
         else:
             path.unlink(missing_ok=True)
 
-    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+    def facts(self, run: Path, ticket: Ticket) -> QueueFacts:
         """Return no facts: jobs on this machine wait only for a core."""
         return QueueFacts()
 
-    def peek(
-        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
-    ) -> bytes | None:
+    def peek(self, run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
         """Return None: all that a job writes is at once in the run directory."""
 
     def slots(self) -> tuple[int, int]:
@@ -212,10 +215,10 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
-def _read_state(run: Path) -> dict[str, Any] | None:
+def _read_state(run: Path) -> LocalState | None:
     try:
         path = str(run / layout.LOCAL_STATE)
-        content: dict[str, Any] = layout.read_json(path, "state", "message", "pid")
+        content: LocalState = layout.read_json(path, "state", "message", "pid")
     except FileNotFoundError:
         return None
     if content["state"] not in _STATES:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from htdag.backends.base import RunState
-from htdag.backends.tickets import IMPORTED
+from htdag.backends.tickets import TicketFile
 from htdag.catalog.lookup import runs
 from htdag.checks import validation
 from htdag.checks.names import check_tag
@@ -198,7 +198,7 @@ def _localize(run: Path, tag: str, state: str | None, on: str | None) -> None:
     run on this machine, nor add to the cache.
     """
     manifest = read_manifest(run)
-    manifest |= {"tag": tag, "script": None, IMPORTED: True}
+    manifest |= {"tag": tag, "script": None, "imported": True}
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     layout.write_aside(str(run / layout.RUN), text.encode())
     planfile.read(str(run))  # it is whole
@@ -209,14 +209,15 @@ def _localize(run: Path, tag: str, state: str | None, on: str | None) -> None:
         (run / name).unlink(missing_ok=True)
     backend = "local"
     with contextlib.suppress(FileNotFoundError):
-        backend = layout.read_json(str(run / layout.TICKET), "backend")["backend"]
+        written: TicketFile = layout.read_json(str(run / layout.TICKET), "backend")
+        backend = written["backend"]
         (run / layout.TICKET).unlink()
     if state is not None:
         known = state in _ENDED
-        ticket = {
+        ticket: TicketFile = {
             "backend": on or (backend if backend in _PLACES else "local"),
             "time": time.time(),
             "ticket": {},
-            IMPORTED: state if known else RunState.STOPPED.value,
+            "imported": state if known else RunState.STOPPED.value,
         }
         layout.write_aside(str(run / layout.TICKET), json.dumps(ticket).encode())

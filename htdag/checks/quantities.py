@@ -11,11 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from htdag.errors import OptionError
+from htdag.runtime import requests
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 _LARGEST = 10**15
 _LONGEST = 2**31 - 1  # seconds; HTCondor's durations are no longer
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _CLOCK = re.compile(r"\s*(?:(\d+)-)?(\d+):([0-5]\d)(?::([0-5]\d))?\s*")
 _SECONDS = {
@@ -58,7 +57,7 @@ def size(default_unit: str) -> Callable[[Any], str]:
                 raise OptionError("it must be more than 0, and less than 10^15")
             return f"{number}{default_unit}"
         if isinstance(value, str):
-            match = _SIZE.fullmatch(value)
+            match = requests.SIZE.fullmatch(value)
             if match and 0 < float(match[1]) < _LARGEST:
                 return f"{match[1]}{(match[2] or default_unit[0]).upper()}B"
         raise OptionError(
@@ -70,10 +69,9 @@ def size(default_unit: str) -> Callable[[Any], str]:
 
 def units_of(text: str, unit: str) -> int:
     """Return a checked size in whole units (``"MB"`` or ``"KB"``), rounded up."""
-    match = _SIZE.fullmatch(text)
-    assert match is not None
-    power = _POWERS[match[2].upper()] - _POWERS[unit[0]]
-    return math.ceil(float(match[1]) * 1024.0**power)
+    number = requests.size_in(unit, text)
+    assert number is not None
+    return math.ceil(number)
 
 
 def duration(least: int = 1) -> Callable[[Any], int]:

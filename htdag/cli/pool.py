@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from htdag.checks import quantities
 from htdag.cli.console import DONE, FAILED, JSON, print_json, say
 from htdag.cli.main import Verbs
 from htdag.common.text import counted
-from htdag.errors import UsageError
+from htdag.errors import OptionError, UsageError
 
 if TYPE_CHECKING:
     from htdag.backends.condor.pool_state import PoolState
-
-_UNITS = {"": 1, "m": 1, "g": 1024, "t": 1024**2}  # in MB
 
 
 class _Memory(click.ParamType[int]):
@@ -27,11 +25,10 @@ class _Memory(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([mgt]?)i?b?\s*", value, re.IGNORECASE)
-        amount = round(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
-        if amount < 1:
+        try:
+            return quantities.units_of(quantities.size("MB")(value), "MB")
+        except OptionError:
             self.fail(f"{value!r} is not a size; give one such as 512MB or 8GB", param, ctx)
-        return amount
 
 
 @click.group(cls=Verbs)
@@ -81,13 +78,13 @@ def start(cpus: int | None, memory: int | None, prefix: str | None) -> None:
       htdag pool start --cpus 4 --memory 8GB --htcondor ~/htcondor
     """
     from htdag.backends.condor.own_pool import OwnPool
-    from htdag.show.pool import size
+    from htdag.show.pool import capacity
 
     own_pool = OwnPool()
     fresh = own_pool.start(prefix, cpus, memory, _notify)
     state = own_pool.state()
     already = "" if fresh else "already "
-    say(f"your own pool is {already}running: {size(state)}, HTCondor {state.version}")
+    say(f"your own pool is {already}running: {capacity(state)}, HTCondor {state.version}")
     other = _other()
     if other:
         say(f'htdag: on="auto" prefers another HTCondor that answers here: {other}', err=True)

@@ -115,7 +115,7 @@ def _command(run: Run, script: str) -> tuple[list[str], str | None]:
     if script:
         if not Path(script).is_file():
             raise UsageError(f"there is no script {script!r}")
-        return [sys.executable, script, *(made or {}).get("arguments", ())], None
+        return [sys.executable, script, *(made["arguments"] if made else ())], None
     if made is None and run.directory.is_imported:
         raise UsageError(
             f"run {run.tag!r} was imported, and its script is not part of an export; "

@@ -60,18 +60,19 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> [duration(seconds) for seconds in (0.000002, 0.0123, 8.04, 95, 600, 40_000)]
-    ['2 us', '12 ms', '8 s', '1.6 min', '10 min', '11 h']
+    >>> [duration(seconds) for seconds in (0, 0.000002, 0.0123, 8.04, 95, 600, 40_000, 500_000)]
+    ['0 s', '2 us', '12 ms', '8 s', '1.6 min', '10 min', '11 h', '5.8 d']
     """
     for limit, unit, factor in (
         (1e-3, "us", 1e6),
         (1, "ms", 1e3),
         (90, "s", 1),
         (5400, "min", 1 / 60),
+        (172_800, "h", 1 / 3600),
     ):
-        if seconds < limit:
+        if 0 < seconds < limit:
             return f"{short_number(seconds * factor)} {unit}"
-    return f"{short_number(seconds / 3600)} h"
+    return f"{short_number(seconds / 86_400)} d" if seconds > 0 else "0 s"
 
 
 def size(megabytes: float) -> str:
@@ -79,16 +80,14 @@ def size(megabytes: float) -> str:
 
     Examples
     --------
-    >>> [size(megabytes) for megabytes in (0.0004, 0.02, 3.14, 310, 2048)]
-    ['1 KB', '20 KB', '3.1 MB', '310 MB', '2 GB']
+    >>> [size(megabytes) for megabytes in (0.0004, 0.02, 3.14, 310, 1000, 2048, 12800)]
+    ['1 KB', '20 KB', '3.1 MB', '310 MB', '1 GB', '2 GB', '12.5 GB']
     """
     if megabytes < 1:
         return f"{max(1, round(megabytes * 1024))} KB"
-    return (
-        f"{short_number(megabytes)} MB"
-        if megabytes < 1024
-        else f"{short_number(megabytes / 1024)} GB"
-    )
+    if megabytes < 1000:
+        return f"{short_number(megabytes)} MB"
+    return f"{megabytes / 1024:,.1f}".removesuffix(".0") + " GB"
 
 
 def size_of_file(size: float) -> str:

@@ -13,8 +13,8 @@ from htdag.functions.reach import reach
 from htdag.options import transfer
 from htdag.options.stage_options import Options
 from htdag.plan import Node, Plan
-from htdag.runtime import download
 from htdag.runtime.api.command import Command
+from htdag.runtime.files import download
 from htdag.stages.sources import SourceItems
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from htdag.options.resources import PerItem
 from htdag.plan import Node
-from htdag.runtime import file_references
+from htdag.runtime.files import file_references
 from htdag.stages.operations import View
 from htdag.stages.sources import LateSource, SourceItems
 
@@ -77,5 +76,5 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _file(reference: str) -> Path | str:
-    file = json.loads(reference)
+    file = file_references.parsed(reference)
     return Path(file["path"]) if "path" in file else str(file["url"])

@@ -12,8 +12,7 @@ from htdag.errors import BackendError
 from htdag.options.resources import written
 from htdag.plan import Node
 from htdag.runtime import layout
-from htdag.runtime.dag import materialization
-from htdag.runtime.job import pause
+from htdag.runtime.job import eviction
 from htdag.runtime.layout import AttemptFiles, NodeFiles
 
 _PASSED_ON = (
@@ -131,7 +130,7 @@ def submit_lines(
         # are sent to the submit side, and it is started again. So little is lost by an eviction.
         yield ""
         yield "# Now and then a job ends with this status: its files are saved, and it goes on."
-        yield f"checkpoint_exit_code = {pause.EXIT}"
+        yield f"checkpoint_exit_code = {eviction.PAUSED_EXIT}"
         yield f"transfer_checkpoint_files = {', '.join(back)}"
     if travel.output_url:
         # HTCondor sends what is in a directory one by one.
@@ -192,7 +191,8 @@ def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
         # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
         # jobs of the second and later nodes often wait for the negotiator's next periodic cycle.
         # Where it looks each second, late materialisation is what comes late.
-        yield from materialization.LATE.splitlines()
+        yield "# Of jobs that are materialised late the schedd tells the negotiator at once."
+        yield "max_materialize = 10000"
     if "request_cpus" not in given:
         yield "request_cpus = 1"
 

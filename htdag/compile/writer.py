@@ -45,10 +45,9 @@ from htdag.errors import DirectoryError, OptionError
 from htdag.functions import surroundings
 from htdag.functions.image import Image, Payload
 from htdag.options import transfer
-from htdag.options.stage_options import Options
 from htdag.plan import Node, Plan
 from htdag.runtime import lanes, layout, planfile
-from htdag.runtime.dag import inputs, materialization, prepare, progress, submitfile
+from htdag.runtime.dag import inputs, prepare, progress, submitfile
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
@@ -273,7 +272,7 @@ def _fill(
     if around is None:
         write_lists(run, content)
         for node in with_jobs:
-            _check_limits(run, node.name, node.options)
+            _check_limits(run, node.name)
         write_archive(str(run / layout.RUNTIME))
     else:
         layout.link_or_copy(str(around / layout.RUNTIME), str(run / layout.RUNTIME))
@@ -407,16 +406,13 @@ def _write_final(
     return name
 
 
-def _check_limits(run: Path, node: str, options: Options) -> None:
+def _check_limits(run: Path, node: str) -> None:
     """Refuse limits on materialised jobs that had to be left out of the submit description."""
-    if options.max_materialize is None and options.max_idle is None:
-        return
-    if "max_materialize" not in Path(NodeFiles(run, node).submit).read_text():
+    if submitfile.limits_left_out(str(run), node):
         raise OptionError(
             f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
-            f"with which HTCondor takes {materialization.LONGEST_MATERIALIZED:,} characters of "
-            f"file names "
-            f"a job; give a smaller chunk_size (or fan_in), or leave these options out"
+            f"with which HTCondor takes {submitfile.LONGEST_MATERIALIZED:,} characters of "
+            f"file names a job; give a smaller chunk_size (or fan_in), or leave these options out"
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from htdag.config.directories import runs_directory
-from htdag.doctor.facts import ExecutePoint, Facts, Probe
+from htdag.doctor.facts import Facts, Probe
 from htdag.doctor.findings import LOCAL_SETTINGS, NEGOTIATOR_SETTINGS
 
 
@@ -44,7 +44,7 @@ def collect(probe: bool = False, limit: int = 20, timeout: float = 60) -> Facts:
     base |= {"schedd_answers": schedd is not None, "schedd": schedd or ""}
     if setup is None:
         return Facts(**base, **local, reason=what, dagman_found=survey.dagman_found(None))
-    points = tuple(ExecutePoint(**entry) for entry in survey.points(setup))
+    points = survey.points(setup)
     probes = None
     if probe:
         from htdag.doctor import probe as jobs

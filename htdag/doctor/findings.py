@@ -24,6 +24,7 @@ NEGOTIATOR_SETTINGS = ("NEGOTIATOR_INTERVAL",)
 
 _SCAN, _SCHEDD_MIN, _SCHEDD, _NEGOTIATOR, _HOLD = 5, 5, 300, 60, 20  # HTCondor's defaults
 _NETWORK = ("nfs", "cifs", "smb", "afs", "sshfs")
+_OLDEST = (23, 9)  # the oldest HTCondor that the tests run on, 23.9.6
 _CLOCK = 30.0  # seconds; the times that daemons report are exact to a few
 _ADMIN = "ask the pool's administrator for"
 
@@ -316,6 +317,18 @@ def _versions(facts: Facts) -> Iterator[Finding]:
             f"none is needed; or pip install 'htcondor=={_major(facts.schedd)}.*'",
         )
     versions = sorted({point.version for point in facts.points if point.version})
+    old = [
+        one for one in dict.fromkeys((facts.schedd, *versions)) if not _is_at_least(one, _OLDEST)
+    ]
+    if old:
+        yield Finding(
+            "old-version",
+            Severity.NOTE,
+            f"HTCondor {' and '.join(old)} is here, and htdag was never tested on a version before "
+            f"{_OLDEST[0]}.{_OLDEST[1]}",
+            "none is known",
+            f"{_ADMIN} a newer HTCondor",
+        )
     others = [one for one in versions if facts.schedd and _major(one) != _major(facts.schedd)]
     if others:
         yield Finding(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterable
-from typing import Any
 
+from htdag.backends.base import Ad
 from htdag.backends.condor.bindings import htcondor2, using, version_number
 from htdag.backends.condor.setup import Setup
+from htdag.doctor.facts import ExecutePoint
 
 _SLOT = [
     "Machine",
@@ -60,11 +61,13 @@ def settings(
     return values
 
 
-def points(setup: Setup | None) -> list[dict[str, Any]]:
-    """Return the execute points, each with its largest slot, as fields of `ExecutePoint`."""
+def points(setup: Setup | None) -> tuple[ExecutePoint, ...]:
+    """Return the execute points by their names, each with its largest slot."""
     with using(setup):
         collector = htcondor2.Collector()
-        slots = collector.query(htcondor2.AdType.Startd, 'SlotType =!= "Dynamic"', projection=_SLOT)
+        slots: list[Ad] = collector.query(
+            htcondor2.AdType.Startd, 'SlotType =!= "Dynamic"', projection=_SLOT
+        )
         name = ""
         with contextlib.suppress(Exception):
             name = str(collector.locate(htcondor2.DaemonType.Schedd)["Name"])
@@ -72,33 +75,33 @@ def points(setup: Setup | None) -> list[dict[str, Any]]:
             htcondor2.AdType.Schedd, f'Name == "{name}"', ["MyCurrentTime", "LastHeardFrom"]
         )
     own_offset = _offset(schedds[0]) if schedds else None
-    largest: dict[str, dict[str, Any]] = {}
+    largest: dict[str, ExecutePoint] = {}
     for slot in slots:
         # slot1@node7.example.org, or slot1@a@node7.example.org if the machine has several startds.
         point = str(slot.get("Name", "")).partition("@")[2] or str(slot.get("Machine"))
         offset = _offset(slot)
-        entry = {
-            "name": point,
-            "version": version_number(str(slot.get("CondorVersion", ""))),
-            "cpus": int(slot.get("TotalSlotCpus", 0)),
-            "memory_mb": int(slot.get("TotalSlotMemory", 0)),
+        entry = ExecutePoint(
+            name=point,
+            version=version_number(str(slot.get("CondorVersion", ""))),
+            cpus=int(slot.get("TotalSlotCpus", 0)),
+            memory_mb=int(slot.get("TotalSlotMemory", 0)),
             # If it is an expression, it depends on the job.
-            "starts_jobs": slot.get("Start") is not False,
-            "clock_ahead": None
+            starts_jobs=slot.get("Start") is not False,
+            clock_ahead=None
             if own_offset is None or offset is None
             else float(offset - own_offset),
-        }
+        )
         known = largest.get(point)
-        if known is None or (known["starts_jobs"], known["cpus"], known["memory_mb"]) < (
-            entry["starts_jobs"],
-            entry["cpus"],
-            entry["memory_mb"],
-        ):
+        if known is None or _size(known) < _size(entry):
             largest[point] = entry
-    return sorted(largest.values(), key=lambda entry: str(entry["name"]))
+    return tuple(largest[name] for name in sorted(largest))
 
 
-def _offset(ad: Any) -> int | None:
+def _size(point: ExecutePoint) -> tuple[bool, int, int]:
+    return point.starts_jobs, point.cpus, point.memory_mb
+
+
+def _offset(ad: Ad) -> int | None:
     """Return how far a daemon's clock is ahead of the collector's, to within a second or two."""
     sent, heard = ad.get("MyCurrentTime"), ad.get("LastHeardFrom")
     return None if sent is None or heard is None else int(sent) - int(heard)

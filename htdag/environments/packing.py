@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from htdag.common.text import size_of_file
 from htdag.common.warn import say
 from htdag.config.directories import environments_directory, make_folder
 from htdag.errors import PackingError
@@ -38,6 +39,49 @@ class Archive:
     path: Path
     digest: str
     tool: str
+
+
+class _MadeOf(TypedDict, total=False):
+    requirements: list[str]
+    """Of a list of requirements: these."""
+    file: str
+    """Of a file of requirements: its path."""
+    text: str
+    """Its content."""
+    prefix: str
+    """Of the current environment: its folder."""
+    installed: list[tuple[str, str, str]]
+    """Name, version and digest of what is installed in it."""
+    conda: list[str]
+    """What conda says of it."""
+
+
+class _Content(_MadeOf):
+    """What a packed environment is made of; its digest names the archive."""
+
+    format: int
+    """The version of this format."""
+    tool: str
+    """What packs it."""
+    python: str
+    """The version of Python."""
+    implementation: str
+    """Which Python it is."""
+    platform: list[str]
+    """The system and the machine."""
+
+
+class _Entry(TypedDict):
+    """``environment.json``: what lies beside it."""
+
+    sha256: str
+    """The digest of the archive."""
+    size: int
+    """Its bytes."""
+    created: float
+    """When it was made, in seconds since the epoch."""
+    content: _Content
+    """What it is made of."""
 
 
 def archive(requirements: tuple[str, ...] | None, file: str) -> Archive:
@@ -83,9 +127,9 @@ def is_virtual(prefix: str) -> bool:
     return os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
 
 
-def _content(tool: str, requirements: tuple[str, ...] | None, file: str) -> dict[str, Any]:
+def _content(tool: str, requirements: tuple[str, ...] | None, file: str) -> _Content:
     """Return a description of what a packed environment consists of."""
-    content: dict[str, Any] = {
+    content: _Content = {
         "format": _FORMAT,
         "tool": tool,
         "python": platform.python_version(),
@@ -102,7 +146,7 @@ def _content(tool: str, requirements: tuple[str, ...] | None, file: str) -> dict
             raise PackingError(f"the requirements file {file!r} cannot be read: {error}") from error
     else:
         content["prefix"] = sys.prefix
-        content["installed"] = [list(each) for each in sorted(installed())]
+        content["installed"] = sorted(installed())
         if tool == "conda-pack":
             names = os.listdir(os.path.join(sys.prefix, "conda-meta"))
             content["conda"] = sorted(name for name in names if name.endswith(".json"))
@@ -131,7 +175,7 @@ def _read(folder: Path, tool: str) -> Archive | None:
     """Return an archive that was made before; None if it is missing or incomplete."""
     path = folder / _NAMES[tool]
     try:
-        entry = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        entry: _Entry = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
         if path.stat().st_size != entry["size"]:
             return None
         os.utime(folder)  # records its last use
@@ -148,7 +192,7 @@ def _need(tool: str) -> None:
         )
 
 
-def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
+def _pack(folder: Path, tool: str, content: _Content) -> Archive:
     """Pack into a temporary folder, and rename it when it is complete."""
     what = "the current environment"
     if "requirements" in content:
@@ -166,7 +210,7 @@ def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
         with path.open("rb") as file:
             os.fsync(file.fileno())
         size, digest = path.stat().st_size, _digest_of(path)
-        entry = {"sha256": digest, "size": size, "created": time.time(), "content": content}
+        entry: _Entry = {"sha256": digest, "size": size, "created": time.time(), "content": content}
         (aside / "environment.json").write_text(json.dumps(entry, indent=1) + "\n")
         _forget_unused(folder.parent)
         if folder.exists():
@@ -175,10 +219,10 @@ def _pack(folder: Path, tool: str, content: dict[str, Any]) -> Archive:
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     seconds = time.monotonic() - start
-    _say(f"packed {size / 1e6:,.0f} MB in {seconds:,.0f} s: {folder / path.name}")
+    _say(f"packed {size_of_file(size)} in {seconds:,.0f} s: {folder / path.name}")
     if size > LARGE:
         _say(
-            f"that is a lot to send: each execute point, or each job, gets {size / 1e6:,.0f} MB. "
+            f"that is a lot to send: each execute point, or each job, gets {size_of_file(size)}. "
             f"List only what the functions need: htdag.Environment.packed(['numpy', ...])"
         )
     return Archive(folder / path.name, digest, tool)
@@ -191,7 +235,7 @@ def _forget_unused(home: Path) -> None:
             shutil.rmtree(entry.parent, ignore_errors=True)
 
 
-def _pex(path: Path, content: dict[str, Any]) -> list[str]:
+def _pex(path: Path, content: _Content) -> list[str]:
     command = [sys.executable, "-m", "pex", "--venv", "--output-file", str(path)]
     if "requirements" in content:
         return [*command, *content["requirements"]]

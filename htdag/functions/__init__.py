@@ -1,1 +1,1 @@
-"""What functions reach, how they travel, and what of them counts as a change."""
+"""Functions: the code that they reach, how they travel, and what counts as a change."""

@@ -1,4 +1,4 @@
-"""What the annotation of a function says of what it returns."""
+"""Checks of what a function returns, by its annotation."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ _CONTAINERS = frozenset(
 
 
 def holds_no_path(function: Any) -> bool:
-    """Return whether a function is annotated to return what can hold no path of a file.
+    """Return whether a function's annotation excludes that its result holds a path.
 
     Parameters
     ----------
     function : callable
-        The function; of a `functools.partial` what it calls.
+        The function; for a `functools.partial`, the function that it calls is examined.
 
     Returns
     -------
     bool
-        False also where that cannot be told.
+        False also if this is unknown.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def holds_no_path(function: Any) -> bool:
         return _is_plain(function, frozenset())
     try:
         hints = typing.get_type_hints(function)
-    except Exception:  # names that are there for type checkers only, for one
+    except Exception:  # for example, names that only type checkers know
         return False
     return "return" in hints and _is_plain(hints["return"], frozenset())
 
@@ -89,7 +89,7 @@ def _is_array(kind: Any) -> bool:
 
 
 def _has_plain_fields(kind: type, seen: frozenset[Any]) -> bool:
-    """Tell whether it is a named tuple, a dataclass or a TypedDict of what can hold no path."""
+    """Return whether it is a named tuple, dataclass or TypedDict whose fields hold no paths."""
     if kind in seen:
         return True
     if dataclasses.is_dataclass(kind):

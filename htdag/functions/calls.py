@@ -1,4 +1,4 @@
-"""What code uses by name, and which of its calls take names that only show when it runs."""
+"""The names that code uses, and its calls whose names are known only when it runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ NAMESPACES = frozenset({"f_globals", "__globals__"})
 
 @dataclass(frozen=True)
 class Uses:
-    """What a piece of code uses, with the code inside of it.
+    """The names that a piece of code uses, including the code inside of it.
 
     Attributes
     ----------
     globals : frozenset of str
         The names of global variables that it reads.
     words : frozenset of str
-        The words in its texts, which may be names too: of `getattr`, or of a query.
+        The words in its strings, which may be names, too: for `getattr`, or in a query.
     texts : tuple of (str or bytes)
-        Its texts.
+        Its strings.
     looked_up : tuple of (str, str or None)
-        The calls by which it may come to any name of a module: of `globals`, and of `getattr` and
-        `vars` with the name of the global variable that is asked; None where it asks another value.
-        What does the same in another way (`__globals__`, `attrgetter`) is told as these.
+        The calls that can look up any name of a module: of `globals`, and of `getattr` and `vars`
+        with the name of the global variable that is their argument; None for other arguments.
+        Equivalents (`__globals__`, `attrgetter`) are listed as these.
     made : frozenset of str
-        Those of `exec`, `eval`, `__import__`, `import_module` and its like that it calls with a
-        text which is made when it runs.
+        The functions such as `exec`, `eval`, `__import__` and `import_module` that it calls with a
+        string that is made when it runs.
     imported : frozenset of str
         The constant names that it imports by a call.
     """
@@ -52,7 +52,7 @@ class Uses:
 
 @lru_cache(maxsize=8192)
 def uses_of(code: types.CodeType) -> Uses:
-    """Return what a piece of code uses."""
+    """Return the names that a piece of code uses."""
     names: set[str] = set()
     texts: list[str | bytes] = []
     looked_up: list[tuple[str, str | None]] = []
@@ -112,7 +112,7 @@ def _with_inner(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def _modules(text: str) -> Iterator[str]:
-    """Yield the names of modules that a text such as "package.module:name" may begin with."""
+    """Yield the names of modules with which a text such as "package.module:name" may begin."""
     parts = text.replace(":", ".").split(".")
     for end in range(1, len(parts) + 1):
         yield ".".join(parts[:end])
@@ -129,9 +129,9 @@ def _texts(constant: object) -> Iterator[str | bytes]:
 def _argument(
     code: types.CodeType, instructions: list[dis.Instruction], place: int, which: int
 ) -> object:
-    """Return an argument of the call of what is loaded somewhere: a constant, or a global's name.
+    """Return an argument of the call of a function that is loaded at a place.
 
-    None where it is neither, or where no call of it follows.
+    It is a constant or the name of a global variable; None if it is neither, or if no call follows.
     """
     stack: list[dis.Instruction] = []
     for instruction in instructions[place + 1 :]:

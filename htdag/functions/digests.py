@@ -1,8 +1,8 @@
 """Digests of code and values that are the same in every process.
 
-What code does counts: its instructions with their constants, in whatever order they are laid out.
-Where it stands, its comments, docstrings and the names of its variables do not. Sets count without
-their order, dicts with it, since a function may see it.
+A digest of code covers its instructions and constants, independent of their layout. It does not
+cover its place, its comments, docstrings and names of local variables. Sets count without their
+order, but dicts with it, since a function may depend on it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 Reduce = Callable[[Any], Any]
 VARIABLES = "HTDAG_"
-"""What variables begin with that tell a function in a job where it is."""
+"""The prefix of the environment variables that describe a job."""
 
 _HAS_DOCSTRING = 0x4000000  # a flag since Python 3.13
 _FLAGS = ~(inspect.CO_NESTED | _HAS_DOCSTRING)
@@ -41,12 +41,12 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def digest(data: bytes) -> str:
-    """Return a digest of bytes, as text."""
+    """Return a digest of bytes, as a string."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 def of_text(*parts: Any) -> str:
-    """Return a digest of what is known by its text."""
+    """Return a digest of values by their representations."""
     return digest(repr(parts).encode(errors="surrogatepass"))
 
 
@@ -57,10 +57,10 @@ def of_code(code: types.CodeType) -> str:
 
 
 def _lines(code: types.CodeType) -> Iterator[str]:
-    """Yield what code does: each instruction once, with those that may come next.
+    """Yield each instruction of code once, with those that may come next.
 
-    How compilers lay instructions out depends on how lines are broken, so they are numbered as
-    they are reached.
+    The layout of instructions depends on line breaks in the source, so they are numbered in the
+    order in which they are reached.
     """
     arguments = code.co_argcount + code.co_kwonlyargcount
     arguments += bool(code.co_flags & inspect.CO_VARARGS)
@@ -78,7 +78,7 @@ def _lines(code: types.CodeType) -> Iterator[str]:
     reached: list[int] = []
 
     def number(step: int) -> int:
-        for _ in steps:  # no further than once round a loop of nothing but jumps
+        for _ in steps:  # at most one round of a loop that has only jumps
             if step == len(steps) or not _GO.fullmatch(steps[step][0]):
                 break
             step = steps[step][2]
@@ -108,11 +108,11 @@ def _lines(code: types.CodeType) -> Iterator[str]:
 
 
 def _steps(code: types.CodeType) -> tuple[list[tuple[str, str, int]], dict[int, int]]:
-    """Return the instructions of code, and which of them comes at or after each offset.
+    """Return the instructions of code, and for each offset the instruction at or after it.
 
-    An instruction is its name, its argument and, where it jumps, the number of the one it jumps to.
+    An instruction is its name, its argument and, if it is a jump, the number of its target.
     """
-    found: list[tuple[str, str, int]] = []
+    steps: list[tuple[str, str, int]] = []
     places: dict[int, int] = {}
     instructions = list(dis.get_instructions(code))
     derived = {
@@ -121,31 +121,31 @@ def _steps(code: types.CodeType) -> tuple[list[tuple[str, str, int]], dict[int, 
         if store.opname == "STORE_NAME" and store.argval in _DERIVED
     }
     for instruction in instructions:
-        places[instruction.offset] = len(found)
+        places[instruction.offset] = len(steps)
         name, argument = instruction.opname, instruction.arg
         if name in _SILENT:
             continue
         both = _TWO.fullmatch(name)
-        if both is not None and argument is not None:  # one for two that stand in one line
-            found.append((both[1], str(argument >> 4), -1))
-            found.append((both[2], str(argument & 15), -1))
+        if both is not None and argument is not None:  # compilers merge two if on the same line
+            steps.append((both[1], str(argument >> 4), -1))
+            steps.append((both[2], str(argument & 15), -1))
         elif instruction.opcode in _JUMPS:
-            found.append((name, "", instruction.argval))
+            steps.append((name, "", instruction.argval))
         elif instruction.opcode in _CONSTANTS and argument is not None:
-            told = instruction.offset not in derived
-            found.append((name, _constant(code.co_consts[argument]) if told else "", -1))
+            counts = instruction.offset not in derived
+            steps.append((name, _constant(code.co_consts[argument]) if counts else "", -1))
         else:
-            found.append((name, "" if argument is None else str(argument), -1))
+            steps.append((name, "" if argument is None else str(argument), -1))
     return [
         (name, argument, target if target < 0 else places[target])
-        for name, argument, target in found
+        for name, argument, target in steps
     ], places
 
 
 def _constant(constant: Any) -> str:
     if isinstance(constant, types.CodeType):
         return of_code(constant)
-    if isinstance(constant, frozenset):  # its order is another one in each process
+    if isinstance(constant, frozenset):  # its order differs between processes
         return f"frozenset {sorted(map(_constant, constant))}"
     if isinstance(constant, tuple):
         return f"tuple {list(map(_constant, constant))}"
@@ -153,10 +153,10 @@ def _constant(constant: Any) -> str:
 
 
 def of_source(source: str | bytes) -> str:
-    """Return a digest of a module by its syntax tree, without its docstrings.
+    """Return a digest of a module's syntax tree, without docstrings.
 
-    These count where the module speaks of ``__doc__``, since then what it does may depend on them.
-    What cannot be parsed counts letter by letter.
+    Docstrings count if the module mentions ``__doc__``, since its results may depend on them then.
+    If it cannot be parsed, its text counts.
     """
     raw = source.encode(errors="surrogatepass") if isinstance(source, str) else source
     with warnings.catch_warnings():
@@ -176,26 +176,28 @@ def _drop_docstrings(tree: ast.Module) -> None:
             del node.body[0]
 
 
-def of_value(value: Any, reference: Callable[[Any], Any], reduced: Reduce = lambda _: None) -> Seen:
-    """Return a digest of a value that is the same for equal values, wherever it is made.
+def of_value(
+    value: Any, reference: Callable[[Any], Any], reduced: Reduce = lambda _: None
+) -> ValueDigest:
+    """Return a digest of a value, which is the same for equal values in every process.
 
     Parameters
     ----------
     value : object
         The value.
     reference : callable
-        Returns what stands for code in it; None for data.
+        Returns what represents code in it; None for data.
     reduced : callable
-        Returns what stands for an object of a kind that pickle cannot take, as ``__reduce__`` does.
+        Returns what represents an object that pickle cannot handle, in the form of ``__reduce__``.
     """
     for fast in (True, False):
-        seen = Seen()
+        seen = ValueDigest()
         pickler = _Pickler(seen, reference, reduced)
-        # Without pickle's memo, which text is which does not count.
+        # Without pickle's memo, the identity of equal strings does not count.
         pickler.fast = fast
         try:
             pickler.dump(value)
-        except (ValueError, RecursionError):  # a cycle that the pickler's own memo does not see
+        except (ValueError, RecursionError):  # a cycle that persistent_id does not break
             if not fast:
                 raise
         else:
@@ -203,31 +205,31 @@ def of_value(value: Any, reference: Callable[[Any], Any], reduced: Reduce = lamb
     raise AssertionError
 
 
-class Seen:
-    """The digest of what is written to it, whether that has a certain word, and its texts."""
+class ValueDigest:
+    """A digest of the data written to it, with its strings, and whether it mentions variables."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self.speaks_of_htdag = False
+        self.names_variables = False
         self.texts: list[str | bytes] = []
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
         if type(data) is bytes:
-            self.speaks_of_htdag = self.speaks_of_htdag or VARIABLES.encode() in data
+            self.names_variables = self.names_variables or VARIABLES.encode() in data
         return memoryview(data).nbytes
 
-    def take(self, part: Seen) -> None:
-        """Take over what a part speaks of, but not its digest."""
-        self.speaks_of_htdag = self.speaks_of_htdag or part.speaks_of_htdag
+    def take(self, part: ValueDigest) -> None:
+        """Add the strings of a part, but not its digest."""
+        self.names_variables = self.names_variables or part.names_variables
         self.texts += part.texts
 
     def raw(self) -> bytes:
-        """Return the digest."""
+        """Return the digest as bytes."""
         return self._hash.digest()
 
     def text(self) -> str:
-        """Return it as text."""
+        """Return the digest as a string."""
         return self._hash.hexdigest()[:32]
 
 
@@ -235,14 +237,14 @@ _ATOMS = (int, str, float, bytes, bool, type(None), complex, tuple)
 
 
 class _Pickler(pickle.Pickler):
-    def __init__(self, file: Seen, reference: Callable[[Any], Any], reduced: Reduce) -> None:
+    def __init__(self, file: ValueDigest, reference: Callable[[Any], Any], reduced: Reduce) -> None:
         super().__init__(file, 5)
         self._reference = reference
         self._reduced = reduced
         self._known: dict[int, tuple[int, Any]] = {}
         self._seen = file
         self._texts = file.texts
-        self._unread = 0  # texts of what stands for code, which come next
+        self._unread = 0  # the number of strings of representations of code, which come next
 
     def persistent_id(self, value: Any) -> Any:
         kind = type(value)
@@ -257,17 +259,17 @@ class _Pickler(pickle.Pickler):
         if kind in (list, dict, bytearray):
             if kind is bytearray:
                 self._texts.append(bytes(value))
-            return self._again(value)
+            return self._repetition(value)
         if issubclass(kind, set | frozenset):
-            return self._again(value) or self._set(value)
-        found = self._reference(value)
-        if found is None and kind.__dictoffset__:
-            return self._again(value)
-        self._unread += _number_of_texts(found)
-        return found
+            return self._repetition(value) or self._set(value)
+        reference = self._reference(value)
+        if reference is None and kind.__dictoffset__:
+            return self._repetition(value)
+        self._unread += _number_of_texts(reference)
+        return reference
 
-    def _again(self, value: Any) -> Any:
-        """Return what stands for an object that may change and was there before."""
+    def _repetition(self, value: Any) -> Any:
+        """Return what represents a mutable object that occurred before; None if it did not."""
         known = self._known.get(id(value))
         if known is not None:
             self._unread += 1
@@ -283,10 +285,10 @@ class _Pickler(pickle.Pickler):
         return ("set", type(value), vars(value) if hasattr(value, "__dict__") else {}, *parts)
 
     def reducer_override(self, value: Any) -> Any:
-        found = self._reduced(value)
-        if found is None:
+        reduced = self._reduced(value)
+        if reduced is None:
             return NotImplemented
-        return found
+        return reduced
 
 
 def _number_of_texts(value: Any) -> int:

@@ -1,11 +1,11 @@
-"""What a function does, as digests that are the same in every process.
+"""Fingerprints of functions: digests of what they do, which are the same in every process.
 
-A function is followed over everything of the user's own project that it reaches; each function,
-class, variable, module and package on the way is a *component* with a digest of its own, so that a
-change can be told by its name. Components are named without the files that they are in, since a
-function may move to another one. What of code and of values counts is in `_digests`.
+A fingerprint covers all of the user's own project that a function reaches. Each function, class,
+variable, module and package on the way is a *component* with its own digest, so that a change can
+be reported by its name. The names of components do not include files, since a function may move to
+another file. `htdag.functions.digests` decides what of code and values counts.
 
-What cannot be followed is *unsure*, with the reason, and counts as changed.
+What cannot be followed is *unsure*, with a reason, and counts as changed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from htdag.runtime.api.current import current
 from htdag.runtime.code import odd
 
 ITSELF = "its function"
-"""The component that stands for the code of the function that was asked for."""
+"""The component of the function's own code."""
 
 
 class FingerprintEntry(TypedDict):
@@ -57,16 +57,16 @@ class FingerprintEntry(TypedDict):
 
 @dataclass
 class Fingerprint:
-    """What a function, or a value, is made of.
+    """The components of a function or a value.
 
     Attributes
     ----------
     components : dict of str to str
-        The digest of each component by its name, such as ``"helper parse"``.
+        The digest of each component, by its name, such as ``"helper parse"``.
     places : dict of str to str
-        The file of each component that is in one.
+        The file of each component that has one.
     unsure : dict of str to str
-        What cannot be digested, with the reason: it counts as changed.
+        The components without a digest, with the reasons: they count as changed.
     asks_key : bool
         Whether it may ask for the key of its item, by `htdag.current` or a variable ``HTDAG_...``.
     classes : tuple of type
@@ -80,13 +80,13 @@ class Fingerprint:
     classes: tuple[type, ...] = ()
 
     def digest(self) -> str:
-        """Return a digest of it; no two are the same of what cannot be compared."""
+        """Return a digest of all components; a new random one if some are unsure."""
         if self.unsure:
             return os.urandom(16).hex()
         return of_text(sorted(self.components.items()))
 
     def content(self) -> FingerprintEntry:
-        """Return what of it is compared, and named, as it is in ``identity.json``."""
+        """Return the parts that are compared and reported, as in ``identity.json``."""
         return {
             "components": dict(sorted(self.components.items())),
             "places": dict(sorted(self.places.items())),
@@ -94,14 +94,14 @@ class Fingerprint:
         }
 
 
-Memo = dict[int, tuple[Any, digests.Seen, mentions.Found]]
-"""Digests of values without code in them, and what these name, by identity, with the values."""
+Memo = dict[int, tuple[Any, digests.ValueDigest, mentions.Found]]
+"""By identity: values without code in them, their digests, and the names that they mention."""
 
 
 def of_function(function: Any, memo: Memo | None = None) -> Fingerprint:
-    """Return what a function, or an object that is called as one, does.
+    """Return the fingerprint of a function, or of a callable object.
 
-    Several of them may share digests of what they hold: the `memo`.
+    Several fingerprints can share the digests of values in a `memo`.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def of_function(function: Any, memo: Memo | None = None) -> Fingerprint:
 
 
 def of_value(value: Any, what: str, memo: Memo | None = None) -> Fingerprint:
-    """Return what a value is made of; `what` names it."""
+    """Return the fingerprint of a value; `what` is its name."""
     walk = _Walk(memo)
     walk.data(what, value)
     walk.imports([value])
@@ -125,7 +125,7 @@ def of_value(value: Any, what: str, memo: Memo | None = None) -> Fingerprint:
 
 
 def of_kind(kind: Any, memo: Memo | None = None) -> Fingerprint:
-    """Return what a class, or a function, is made of that items refer to by its name."""
+    """Return the fingerprint of a class or function that items refer to by name."""
     walk = _Walk(memo)
     walk.reference(kind)
     walk.imports([kind])
@@ -133,22 +133,22 @@ def of_kind(kind: Any, memo: Memo | None = None) -> Fingerprint:
 
 
 def of_imports(functions: Iterable[Any]) -> dict[str, str]:
-    """Return digests of the modules that functions import when they run, and of their packages."""
+    """Return digests of the modules and packages that functions import when they run."""
     walk = _Walk(None)
     walk.imports(functions)
-    found = walk.done()
-    parts = (label.partition(" ") for label in found.components)
+    fingerprint = walk.done()
+    parts = (label.partition(" ") for label in fingerprint.components)
     return {
-        name: found.components[f"{kind} {name}"]
+        name: fingerprint.components[f"{kind} {name}"]
         for kind, _, name in parts
         if kind in ("module", "package")
     }
 
 
 def of_item(item: Any) -> bytes | None:
-    """Return a digest of an item by its content, or None where there is none.
+    """Return a digest of an item by its content; None if that is impossible.
 
-    Classes of the user's project count by name alone.
+    Classes of the user's project count only by their names.
     """
     try:
         return digests.of_value(item, _by_name).raw()[:16]
@@ -165,7 +165,7 @@ def _by_name(value: Any) -> Any:
 
 
 class _Walk:
-    """Collects components; each object is followed once."""
+    """A walk over all that a function reaches, which collects components."""
 
     def __init__(self, memo: Memo | None) -> None:
         self._memo: Memo = {} if memo is None else memo
@@ -175,34 +175,34 @@ class _Walk:
         self._queue: list[tuple[str, Any]] = []
         self._labels: dict[Any, str] = {}
         self._taken: set[str] = set()
-        self._kept: list[Any] = []  # so that no id is given to another object meanwhile
+        self._kept: list[Any] = []  # keeps objects alive, so that their ids stay unique
         self._names: set[str] = set()
         self._modules: dict[int, types.ModuleType] = {}
-        self._whole: set[int] = set()  # those of which any name may be used
+        self._whole: set[int] = set()  # modules of which any name may be used
         self._looked_up: set[tuple[int, str]] = set()
         self._annotated: set[int] = set()
         self._any_name = False  # whether any name of any module may be used
         self._asks_key = False
         self._references = 0
-        self._scopes: dict[int, tuple[dict[str, Any], str]] = {}  # of code, with their files
+        self._scopes: dict[int, tuple[dict[str, Any], str]] = {}  # namespaces of code, with files
         self._own_names = mentions.own_names()
-        self._variables: set[str] = set()  # which texts name behind an @
-        self._words: set[str] = set()  # that may be names of modules which texts name
-        self._texts: list[str] = []  # which may be expressions
+        self._variables: set[str] = set()  # words after an @ in strings
+        self._words: set[str] = set()  # words that may be names in mentioned modules
+        self._texts: list[str] = []  # strings that may be expressions
         self._named: set[mentions.Mention] = set()
-        self._late: set[str] = set()  # those of them that are not loaded, and have been followed
-        self._by_text: set[int] = set()  # those that are
-        self._joins = False  # whether code makes names of a module's name and others
+        self._unloaded_modules: set[str] = set()  # mentioned, not loaded, and followed
+        self._mentioned_modules: set[int] = set()  # mentioned and loaded
+        self._joins = False  # whether code joins a module's name with other names
 
-    # What is put together.
+    # The result.
 
     def done(self) -> Fingerprint:
-        """Follow all that is left and return what was found."""
+        """Follow all that remains, and return the fingerprint."""
         self._reducers()
         self._follow_all()
         self._follow_aspects()
         self._follow_all()
-        components = {label: of_text(*found) for label, found in self._found.items()}
+        components = {label: of_text(*parts) for label, parts in self._found.items()}
         places = {label: place for label, place in self._places.items() if label in components}
         classes = tuple(value for value in self._kept if self._is_class(value))
         return Fingerprint(components, places, self._unsure, self._asks_key, classes)
@@ -219,52 +219,52 @@ class _Walk:
                 else:
                     self._function(label, value)
 
-    def note(self, label: str, *found: Any) -> None:
+    def note(self, label: str, *parts: Any) -> None:
         """Add to the digest of a component."""
-        self._found.setdefault(label, []).append(of_text(*found))
+        self._found.setdefault(label, []).append(of_text(*parts))
 
     def root(self, function: Any) -> None:
-        """Follow the function that was asked for."""
+        """Follow the function that the fingerprint is of."""
         if _is(function, types.FunctionType) and _is_own(function):
             self._follow(function, ITSELF, "")
         else:
             self.data(ITSELF, function)
 
     def data(self, label: str, value: Any, place: str = "") -> None:
-        """Add a value: code in it is followed, the rest is digested by its pickle."""
+        """Add a value: follow the code in it, and digest the rest by its pickle."""
         try:
-            seen, found = self._seen(value)
+            value_digest, mentioned = self._digest_of(value)
         except Exception as error:
             kind = type(value).__name__
             self._unsure[label] = f"a {kind} cannot be compared with an earlier one ({error})"
             return
-        self._asks_key = self._asks_key or seen.speaks_of_htdag
-        self.note(label, seen.text())
+        self._asks_key = self._asks_key or value_digest.names_variables
+        self.note(label, value_digest.text())
         self._places.setdefault(label, place)
-        self._told(found)
+        self._add_mentions(mentioned)
 
-    def _seen(self, value: Any) -> tuple[digests.Seen, mentions.Found]:
-        """Return the digest of a value, which others may know too if there is no code in it."""
+    def _digest_of(self, value: Any) -> tuple[digests.ValueDigest, mentions.Found]:
+        """Return the digest of a value; without code in it, it is shared by the memo."""
         known = self._memo.get(id(value))
         if known is not None:
             return known[1:]
         before = self._references
-        seen = digests.of_value(value, self.reference, self._reduced)
-        found = self._own_names.find(seen.texts)
-        seen.texts = []
+        value_digest = digests.of_value(value, self.reference, self._reduced)
+        mentioned = self._own_names.find(value_digest.texts)
+        value_digest.texts = []
         if self._references == before:
-            self._memo[id(value)] = value, seen, found
-        return seen, found
+            self._memo[id(value)] = value, value_digest, mentioned
+        return value_digest, mentioned
 
-    def _told(self, found: mentions.Found) -> None:
-        """Have followed what texts name."""
-        self._named |= found.mentions
-        self._variables |= found.variables
-        self._words |= found.words
-        self._texts.append(found.text)
+    def _add_mentions(self, mentioned: mentions.Found) -> None:
+        """Add names in strings to those to be followed."""
+        self._named |= mentioned.mentions
+        self._variables |= mentioned.variables
+        self._words |= mentioned.words
+        self._texts.append(mentioned.text)
 
     def _reducers(self) -> None:
-        """Add what the user's code told `copyreg`: any function may give objects of the class."""
+        """Add the user's reducers in `copyreg`, since any function may return their objects."""
         known: dict[type, Any] = copyreg.dispatch_table
         for kind, reducer in list(known.items()):
             if _is(reducer, types.FunctionType):
@@ -275,30 +275,30 @@ class _Walk:
 
     def imports(self, functions: Iterable[Any]) -> None:
         """Add the modules that functions import when they run, and the packages that they use."""
-        found = list(functions)
-        reached = reach(found)
+        roots = list(functions)
+        reached = reach(roots)
         self._names |= reached.names - _OF_BODIES
         for name, module in sorted(reached.modules.items()):
             if module["importable"]:
                 self._source(name, module["source"], module["file"])
-        for package in packages_of(found):
-            told = getattr(sys.modules.get(package.module), "__version__", None)
-            version = str(told) if isinstance(told, str) else ""
+        for package in packages_of(roots):
+            attribute = getattr(sys.modules.get(package.module), "__version__", None)
+            version = str(attribute) if isinstance(attribute, str) else ""
             self.note(f"package {package.module}", package.version, version)
 
     def _source(self, name: str, source: str | bytes, file: str) -> None:
-        """Add a module that is imported when a function runs: its source, and what it holds now."""
+        """Add a module that is imported when a function runs: its source and current content."""
         self._found[f"module {name}"] = [digests.of_source(source)]
         self._places[f"module {name}"] = os.path.basename(file)
         self._module(sys.modules.get(name))
 
-    # What stands for code in the pickle of a value.
+    # The representation of code in the pickle of a value.
 
     def reference(self, value: Any) -> Any:
-        """Return what stands for code in the pickle of a value, and follow it; None for data."""
-        found = self._reference(value)
-        self._references += found is not None
-        return found
+        """Return what represents code in the pickle of a value, and follow it; None for data."""
+        reference = self._reference(value)
+        self._references += reference is not None
+        return reference
 
     def _reference(self, value: Any) -> Any:
         if issubclass(type(value), type):
@@ -315,7 +315,7 @@ class _Walk:
             self._names |= used_names(value)
             return ("code", digests.of_code(value))
         if str(type(value).__module__).startswith(_HANDLES):
-            return ("of htdag", type(value).__qualname__)  # no job has it
+            return ("of htdag", type(value).__qualname__)  # jobs do not have it
         if issubclass(type(value), Enum) and _is_own_class(type(value)):
             return ("member", self.reference(type(value)), value.name)
         return None
@@ -324,7 +324,7 @@ class _Walk:
         if _is_own_class(kind) and not _is_native(sys.modules.get(kind.__module__)):
             return ("class", self._follow(kind, f"class {_plain(kind)}", _class_file(kind)))
         name = (self._native(kind.__module__), kind.__qualname__)
-        for attribute, value in _own_code(vars(kind)):  # that the user's code has put there
+        for attribute, value in _own_code(vars(kind)):  # put there by the user's code
             self.note(f"{attribute} of {kind.__qualname__}", self.reference(value))
         for registered in _registered(kind):
             if _is_own_class(registered):
@@ -353,7 +353,7 @@ class _Walk:
         return self._labels[id(value)]
 
     def _unique(self, key: Any, label: str) -> str:
-        """Return a label for an object, which no other object has."""
+        """Return a unique label for an object."""
         if key not in self._labels:
             number, tried = 1, label
             while tried in self._taken:
@@ -364,7 +364,7 @@ class _Walk:
         return self._labels[key]
 
     def _module(self, module: Any) -> str:
-        """Have the names of a module of the user's followed that code uses; "" for others."""
+        """Register a module, so that names which code uses are followed; return its name or ""."""
         if not isinstance(module, types.ModuleType):
             return ""
         self._modules[id(module)] = module
@@ -373,7 +373,7 @@ class _Walk:
         return name if is_project_module(module) else ""
 
     def _native(self, name: str | None) -> str:
-        """Return the name of a module, with its bytes where it is native code of the user's."""
+        """Return the name of a module; if it is native code of the user's, add its bytes."""
         module = sys.modules.get(str(name))
         if module is not None and _is_native(module):
             try:
@@ -384,10 +384,10 @@ class _Walk:
                 self._unsure[f"native module {name}"] = f"its file cannot be read ({error})"
         return str(name)
 
-    # How objects are taken apart that pickle cannot take, or takes by a name.
+    # Objects that pickle cannot handle, or handles by name.
 
     def _reduced(self, value: Any) -> Any:
-        """Return what stands for an object, as ``__reduce__`` does."""
+        """Return what represents an object, in the form of ``__reduce__``."""
         kind = type(value)
         if kind in _PARTS:
             return _made, (kind, *_PARTS[kind](value))
@@ -399,28 +399,28 @@ class _Walk:
             self._native(kind.__module__)
             for part in list(names.values()):
                 if _is(part, types.FunctionType) and _is_own(part):
-                    self._annotations(part)  # which what holds it may read
+                    self._annotations(part)  # the object may read them
             inner = names.get("py_func")
             if _is(inner, types.FunctionType):  # it is compiled when it is called
                 return _made, (kind, inner, repr(names.get("targetoptions")))
-        found = odd.reduced(value)  # as it travels
-        if found is not NotImplemented:
-            return found
+        reduced = odd.reduced(value)  # as it travels
+        if reduced is not NotImplemented:
+            return reduced
         try:
             reduce = copyreg.dispatch_table.get(kind)
-            found = reduce(value) if reduce is not None else value.__reduce_ex__(5)
+            reduced = reduce(value) if reduce is not None else value.__reduce_ex__(5)
         except Exception:
             if not names:
                 raise
             return _made, (kind, names)
-        if isinstance(found, str):
-            return _made, (kind, self._native(getattr(value, "__module__", None)), found)
-        return found
+        if isinstance(reduced, str):
+            return _made, (kind, self._native(getattr(value, "__module__", None)), reduced)
+        return reduced
 
     # Functions.
 
     def _function(self, label: str, function: types.FunctionType) -> None:
-        own = _is_own(function)
+        is_own = _is_own(function)
         code = function.__code__
         self.note(label, digests.of_code(code))
         place = self._places.get(label, "")
@@ -436,16 +436,16 @@ class _Walk:
             if name == "registry" and _is(value, Mapping):  # of `singledispatch`
                 pairs = [(of_text(self.reference(k)), k, v) for k, v in value.items()]
                 value = sorted(pairs, key=lambda pair: pair[0])
-            elif not own and name in ("cache_token", "dispatch_cache"):
+            elif not is_own and name in ("cache_token", "dispatch_cache"):
                 continue
-            if not own and _is(value, types.FunctionType) and _is_own(value):
+            if not is_own and _is(value, types.FunctionType) and _is_own(value):
                 self._annotations(value)
             self._variable(inner, value, "")
-        if own:
+        if is_own:
             self._code_of(label, function)
 
     def _code_of(self, label: str, function: types.FunctionType) -> None:
-        """Add the globals that a function uses, and what nobody can know before it runs."""
+        """Add the globals that a function uses, and names that are known only when it runs."""
         scope = function.__globals__
         uses = calls.uses_of(function.__code__)
         file = _scope_file(scope, function)
@@ -457,15 +457,15 @@ class _Walk:
                 for _, value in _own_code({name: vars(builtins)[name]}):
                     self._variable(f"builtin {name}", value, "")
         names = used_names(function.__code__)
-        if {"htdag", "current"} <= names or any(map(_is_told, names)):
+        if {"htdag", "current"} <= names or any(map(_is_variable, names)):
             self._asks_key = True
         self._scopes[id(scope)] = scope, file
         self._kept.append(scope)
-        self._told(self._own_names.find(uses.texts))
+        self._add_mentions(self._own_names.find(uses.texts))
         self._joins = self._joins or any(
             isinstance(text, str) and _JOINS.fullmatch(text) for text in uses.texts
         )
-        self._looked_at(scope, file, names, uses)
+        self._add_lookups(scope, file, names, uses)
         self._files_of(scope, names)
         for name in uses.made:
             if name not in vars(builtins) or name not in scope:
@@ -478,7 +478,7 @@ class _Walk:
                     self._source(name, opened.read(), source)
 
     def _files_of(self, scope: dict[str, Any], names: Set[str]) -> None:
-        """Add the files in the package of a module whose code asks for files beside it."""
+        """Add the files in the package of a module whose code reads files next to it."""
         package = sys.modules.get(str(scope.get("__package__") or ""))
         if package is None or not is_project_module(package) or not hasattr(package, "__path__"):
             return
@@ -488,10 +488,10 @@ class _Walk:
         self._kept.append(package)
         self._found[label] = [of_text(list(_files_in(list(package.__path__))))]
 
-    def _looked_at(
+    def _add_lookups(
         self, scope: dict[str, Any], file: str, names: Set[str], uses: calls.Uses
     ) -> None:
-        """Have all names of a module followed where which of them code uses shows when it runs."""
+        """Follow all names of a module if the names that code uses are known only when it runs."""
         if names & _LOOKS_INTO:
             self._any_name = True
         for name, asked in uses.looked_up:
@@ -518,7 +518,7 @@ class _Walk:
             self.data(label, value, place)
 
     def _all_of(self, scope: dict[str, Any], file: str) -> None:
-        """Add all variables of a module; those that cannot be compared by their class alone."""
+        """Add all variables of a module; those that cannot be compared count by their classes."""
         for name in sorted(scope):
             if name.startswith("__") and name.endswith("__"):
                 continue
@@ -530,31 +530,31 @@ class _Walk:
                 self.note(label, "of the class", type(scope[name]).__qualname__)
 
     def _look_up(self) -> bool:
-        """Follow what code takes of modules by the names that it uses; tell whether any is new."""
-        before = len(self._looked_up) + len(self._modules) + len(self._late)
-        self._look_up_told()
+        """Follow the names that code uses in modules; return whether there are new ones."""
+        before = len(self._looked_up) + len(self._modules) + len(self._unloaded_modules)
+        self._look_up_mentions()
         for module in list(self._modules.values()):
             scope = vars(module)
-            own = is_project_module(module)
+            is_own = is_project_module(module)
             file = os.path.basename(getattr(module, "__file__", None) or "")
-            if own and (self._any_name or id(module) in self._whole):
+            if is_own and (self._any_name or id(module) in self._whole):
                 self._all_of(scope, file)
             names = self._names | {"__getattr__"}
-            if id(module) in self._by_text:
+            if id(module) in self._mentioned_modules:
                 names |= self._words
             for name in sorted(names & scope.keys()):
                 if (id(module), name) in self._looked_up or name in _OF_MODULES:
                     continue
                 self._looked_up.add((id(module), name))
-                if own:
+                if is_own:
                     self._global(scope, name, file)
                 else:
                     self._of_package(f"{name} of {module.__name__}", scope[name])
-        after = len(self._looked_up) + len(self._modules) + len(self._late)
+        after = len(self._looked_up) + len(self._modules) + len(self._unloaded_modules)
         return bool(self._queue) or after > before
 
-    def _look_up_told(self) -> None:
-        """Follow what texts name."""
+    def _look_up_mentions(self) -> None:
+        """Follow the names in strings."""
         if self._names & mentions.EVALUATES:
             self._variables.update(mentions.words_in("\0".join(self._texts)))
             self._texts.clear()
@@ -565,14 +565,14 @@ class _Walk:
             module = sys.modules.get(each.module)
             is_open = each.is_open or (self._joins and not each.name)
             if module is None:
-                if each.module not in self._late and (
+                if each.module not in self._unloaded_modules and (
                     is_open or each.name or self._any_name or self._may_use(each.module)
                 ):
-                    self._late.add(each.module)
+                    self._unloaded_modules.add(each.module)
                     self._unloaded(each.module)
                 continue
             self._module(module)
-            self._by_text.add(id(module))
+            self._mentioned_modules.add(id(module))
             if is_open:
                 self._whole.add(id(module))
             if each.name in vars(module) and each.name not in _OF_MODULES:
@@ -594,7 +594,7 @@ class _Walk:
             self._found[f"module {name}"] = [file_state(file)]
 
     def _of_package(self, label: str, value: Any) -> None:
-        """Add what the user's code has put into a module, or a class, of an installed package."""
+        """Add what the user's code has put into a module or class of an installed package."""
         if issubclass(type(value), types.ModuleType):
             self._module(value)
         elif issubclass(type(value), type):
@@ -609,10 +609,10 @@ class _Walk:
         self._kept.append(function)
         label = f"annotations of {_plain(function)}"
         try:
-            found = list(function.__annotations__.items())
-        except Exception as error:  # a name that is not defined, say
-            found = [("", repr(error))]
-        self.data(label, [(name, _annotation(kind)) for name, kind in found])
+            annotations = list(function.__annotations__.items())
+        except Exception as error:  # for example, a name that is not defined
+            annotations = [("", repr(error))]
+        self.data(label, [(name, _annotation(kind)) for name, kind in annotations])
 
     # Classes.
 
@@ -645,7 +645,7 @@ class _Walk:
         if not plain or "__dataclass_fields__" in vars(kind):
             self._annotations(kind)
 
-    # What counts where code asks for it.
+    # What counts only if code asks for it.
 
     def _follow_aspects(self) -> None:
         followed = [value for value in self._kept if id(value) in self._labels]
@@ -667,8 +667,8 @@ class _Walk:
                     self.note(f"text of {self._labels[id(value)]}", inspect.getsource(value))
         if "__subclasses__" in self._names:
             for kind in [value for value in followed if _is(value, type)]:
-                found = [self.reference(each) for each in type.__subclasses__(kind)]
-                self.note(f"subclasses of {self._labels[id(kind)]}", found)
+                subclasses = [self.reference(each) for each in type.__subclasses__(kind)]
+                self.note(f"subclasses of {self._labels[id(kind)]}", subclasses)
 
 
 _READS_ANNOTATIONS = frozenset(
@@ -731,7 +731,7 @@ _DESCRIPTORS = (
 
 
 def _made(*parts: Any) -> Any:
-    """Stand in pickles for what makes an object of its parts."""
+    """Represent, in pickles, the constructor of an object from its parts."""
     raise AssertionError
 
 
@@ -752,11 +752,11 @@ _PARTS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     type({}.values()): lambda value: (list(value),),
     type({}.items()): lambda value: (list(value),),
 }
-"""What objects are made of that pickle does not take, by their class."""
+"""The parts of objects that pickle does not handle, by their class."""
 
 
 def _asks_for_files(scope: dict[str, Any]) -> bool:
-    """Tell whether the source of a module speaks of files beside it."""
+    """Return whether the source of a module mentions what reads files next to it."""
     try:
         with open(str(scope.get("__file__")), "rb") as file:
             words = set(re.findall(rb"\w+", file.read()))
@@ -766,7 +766,7 @@ def _asks_for_files(scope: dict[str, Any]) -> bool:
 
 
 def _files_in(folders: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the files in folders that are no modules, each with its digest."""
+    """Yield the files in folders that are not modules, each with its state."""
     for folder in folders:
         for where, inside, names in os.walk(folder):
             inside[:] = sorted(name for name in inside if name != "__pycache__")
@@ -789,12 +789,12 @@ def _cells(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _is(value: Any, kinds: Any) -> bool:
-    """Tell whether a value is of a class, whatever it pretends to be."""
+    """Return whether a value is of a class, whatever its ``__class__`` says."""
     return issubclass(type(value), kinds)
 
 
 def _own_code(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield those values that are functions or classes of the user's."""
+    """Yield the names and values that are functions or classes of the user's."""
     for name, value in list(names.items()):
         if (_is(value, types.FunctionType) and _is_own(value)) or (
             _is(value, type) and _is_own_class(value)
@@ -802,7 +802,7 @@ def _own_code(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _is_told(name: str) -> bool:
+def _is_variable(name: str) -> bool:
     return name.startswith(digests.VARIABLES)
 
 
@@ -818,14 +818,14 @@ def _state_of(member: Any) -> Any:
 
 
 def _field(each: Any) -> tuple[Any, ...]:
-    """Return what of a field of a dataclass counts; its type is among the annotations."""
+    """Return the parts of a dataclass field that count; its type is among the annotations."""
     kept = ("name", "default", "default_factory", "init", "repr", "hash", "compare", "kw_only")
     metadata = dict(each.metadata) if each.metadata is not None else None
     return (*(getattr(each, name, None) for name in kept), metadata)
 
 
 def _annotation(kind: Any) -> Any:
-    """Return what stands for an annotation: classes by themselves, all else by its text."""
+    """Return what represents an annotation: a class itself, or else the text."""
     if isinstance(kind, type | types.FunctionType) and not hasattr(kind, "__args__"):
         return kind
     arguments = getattr(kind, "__args__", None)
@@ -837,31 +837,31 @@ def _annotation(kind: Any) -> Any:
 
 
 def _texts(value: Any) -> list[Any]:
-    """Return the docstrings of a function or class, and those of the functions in it."""
-    found = [value.__doc__ if isinstance(value.__doc__, str) else None]
+    """Return the docstring of a function or class; for a function, also its strings."""
+    texts = [value.__doc__ if isinstance(value.__doc__, str) else None]
     if type(value) is types.FunctionType:
-        found += [text for text in value.__code__.co_consts if isinstance(text, str)]
-    return found
+        texts += [text for text in value.__code__.co_consts if isinstance(text, str)]
+    return texts
 
 
 def _registered(kind: type) -> list[type]:
-    """Return the classes that were registered with an abstract one."""
+    """Return the classes that were registered with an abstract class."""
     if "_abc_impl" not in vars(kind):
         return []
     try:
         from _abc import _get_dump  # type: ignore[import-not-found]
     except ImportError:
         return []
-    found = [reference() for reference in _get_dump(kind)[0]]
-    return [each for each in found if each is not None]
+    classes = [reference() for reference in _get_dump(kind)[0]]
+    return [each for each in classes if each is not None]
 
 
 def _find(module: str | None, name: str) -> Any:
-    """Return what a module has under a qualified name; None where there is nothing."""
-    found: Any = sys.modules.get(str(module))
+    """Return the value of a qualified name in a module; None if there is none."""
+    value: Any = sys.modules.get(str(module))
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def _is_own(function: types.FunctionType) -> bool:
@@ -869,14 +869,14 @@ def _is_own(function: types.FunctionType) -> bool:
 
 
 def _is_own_class(kind: type) -> bool:
-    """Tell whether a class is the user's, or is found under no name."""
+    """Return whether a class is the user's, or a local one, which has no importable name."""
     if "<locals>" in kind.__qualname__:
         return not str(kind.__module__).startswith("htdag.")
     return is_project_class(kind)
 
 
 def _is_native(module: Any) -> bool:
-    """Tell whether a module is native code of the user's."""
+    """Return whether a module is native code of the user's."""
     file = getattr(module, "__file__", None)
     if not isinstance(file, str) or not file.endswith((".so", ".pyd", ".dylib")):
         return False

@@ -1,8 +1,8 @@
-"""What the jobs of a run need of the user's modules, pickled once for all of them.
+"""The image of the user's modules: what the jobs of a run need of them, pickled once.
 
-Functions, classes and values that a module of the user's has under a name are pickled under that
-name, wherever anything refers to them, and each of these *pieces* once. What a function looks up
-when it runs is found in its code. `htdag.runtime.code.image` makes modules of the pieces again.
+Functions, classes and values that have a name in one of the user's modules are *pieces*. Each piece
+is pickled once; wherever something refers to it, its name is pickled. The names that a function
+looks up when it runs are in its code. `htdag.runtime.code.image` rebuilds modules from the pieces.
 """
 
 from __future__ import annotations
@@ -28,11 +28,17 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.functions import mentions
 from htdag.functions.calls import NAMESPACES
-from htdag.functions.project import absolute, find_spec, is_project_module, source_of
+from htdag.functions.project import (
+    absolute,
+    find_spec,
+    is_project_module,
+    is_project_spec,
+    source_of,
+)
 from htdag.functions.reach import imported_names
 from htdag.options.transfer import TransferPath, TransferURL
 from htdag.runtime import layout
@@ -47,8 +53,12 @@ from htdag.runtime.code.image import (
     set_function_state,
 )
 from htdag.runtime.code.pickling import PROTOCOL, Pickler, name_of
-from htdag.runtime.filepath import arrived
+from htdag.runtime.files.paths import arrived
 from htdag.runtime.layout import RunFiles
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.image import ImageContent, ModuleEntry
+
 
 __all__ = [
     "Image",
@@ -68,7 +78,7 @@ Name = tuple[str, str]
 
 _ATOMS = frozenset({str, int, float, complex, bytes, bool, type(None), type(...), range})
 _SHARED = frozenset({*_ATOMS, tuple, frozenset, types.CodeType, types.BuiltinFunctionType})
-"""Types of values of which nobody can tell whether two names mean the same one."""
+"""Types of values whose identity does not matter, so two names may share one by chance."""
 _LARGE = 1 << 20
 _WORD = re.compile(r"[^\W\d]\w*")
 _WORD_OF_BYTES = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
@@ -80,24 +90,24 @@ _MOST_DATA = 64 << 20
 
 
 def is_own(module: str) -> bool:
-    """Tell whether a module, by its name, is the user's own, or the script."""
+    """Return whether a module, given by its name, is the user's own, or the script."""
     return module == "__main__" or is_project_module(sys.modules.get(module))
 
 
 @dataclass
 class _Piece:
-    """A name of a module, with what it means."""
+    """A value that has a name in a module, with what it needs."""
 
     value: Any
     payload: bytes = b""
-    refers: set[Name] = field(default_factory=set)  # needed to unpickle it
-    needs: set[Name] = field(default_factory=set)  # looked up when its functions run
-    names: set[str] = field(default_factory=set)  # that its functions use, of whatever
+    refers: set[Name] = field(default_factory=set)  # pieces needed to unpickle it
+    needs: set[Name] = field(default_factory=set)  # pieces that its functions look up
+    names: set[str] = field(default_factory=set)  # attributes that its functions use
     modules: set[str] = field(default_factory=set)
-    variables: frozenset[str] = frozenset()  # which its texts name, of whatever module
-    text: str = ""  # which may be expressions
-    locals: set[str] = field(default_factory=set)  # which mean no global in these
-    holds: dict[int, Any] = field(default_factory=dict)  # what may be changed in it
+    variables: frozenset[str] = frozenset()  # names in its strings, of any module
+    text: str = ""  # its strings, which may be expressions
+    locals: set[str] = field(default_factory=set)  # local names, which are not global in strings
+    holds: dict[int, Any] = field(default_factory=dict)  # mutable objects in it
     problem: tuple[str, str] | None = None
     group: int = -1
 
@@ -105,8 +115,8 @@ class _Piece:
 class Image:
     """All that the jobs of a run need of the user's modules.
 
-    Functions are pickled with `dump`; when all are, `finish` settles what is to be known of the
-    modules, and `write` writes it.
+    `dump` pickles the functions of a node. After all of these, `finish` collects the pieces and
+    modules, and `write` writes them.
     """
 
     def __init__(self, *, whole: bool = True) -> None:
@@ -114,9 +124,9 @@ class Image:
         self._queue: deque[Name] = deque()
         self._names: set[str] = set()
         self._reached: dict[str, types.ModuleType] = {}
-        self._modules: dict[str, dict[str, Any]] = {}
-        self._may_ask: dict[str, str] = {}  # folders of packages whose code asks for their files
-        self._folders: dict[str, str] = {}  # of those whose files travel: what is reached asks
+        self._modules: dict[str, ModuleEntry] = {}
+        self._may_ask: dict[str, str] = {}  # folders of packages whose code reads their files
+        self._folders: dict[str, str] = {}  # folders whose files travel, since reached code may
         self._cells: dict[str, bytes] = {}
         self._index: dict[int, Name] = {}
         self._own: dict[str, bool] = {}
@@ -125,10 +135,10 @@ class Image:
         self._files: dict[str, bytes] = {}
         self._roots: list[_Piece] = []
         self._own_names = mentions.own_names()
-        self._mentioning: list[_Piece] = []  # those with texts
-        self._scopes: set[str] = set()  # modules of functions
+        self._mentioning: list[_Piece] = []  # pieces with strings
+        self._scopes: set[str] = set()  # the modules of functions
         self._registered: dict[type, tuple[Name | None, bytes, list[Name]]] = {}
-        self._always: set[str] = set()  # files that all jobs get
+        self._always: set[str] = set()  # files for all jobs
         self._indexed: set[str] = set()
         self._is_whole = whole
         if whole:
@@ -137,15 +147,15 @@ class Image:
                     self._add_to_index(name)
             self._module("__main__")
 
-    # What is pickled
+    # Pickles
 
     def dump(self, content: Any) -> Payload:
-        """Return the pickle of what the jobs of a node begin with.
+        """Return the pickle of a node's functions and initial values.
 
         Raises
         ------
         Exception
-            Whatever the pickling of it raises.
+            Any exception of pickling.
         """
         root = _Piece(content)
         payload = self._pickle(root, content, frozenset())
@@ -153,13 +163,13 @@ class Image:
         return Payload(payload, root)
 
     def check(self, value: Any) -> None:
-        """Raise what the pickling of a value raises, which may have a name of its own."""
+        """Raise the exception that pickling a value raises, if any; the value may have a name."""
         name = self.name(value)
         roots = frozenset() if name is None else frozenset({_top(name)})
         _ImagePickler(_Nowhere(), self, _Piece(value), roots).dump(value)
 
     def add_classes(self, classes: Iterable[Any]) -> None:
-        """Add classes, or functions, that items are of."""
+        """Add classes and functions that unpickling items needs."""
         root = _Piece(None)
         for kind in classes:
             name = name_of(kind)
@@ -169,7 +179,7 @@ class Image:
         self._follow(root)
 
     def finish(self) -> None:
-        """Find all pieces that anything refers to, and put together what belongs together."""
+        """Collect all pieces that anything refers to, and group those that belong together."""
         while (
             self._queue or self._take_names() or self._take_variables() or self._take_registered()
         ):
@@ -178,7 +188,7 @@ class Image:
         self._group()
 
     def _take_registered(self) -> bool:
-        """Take what the user's modules told `copyreg` of classes; tell if there is new."""
+        """Add the reducers that the user's modules registered; return whether any is new."""
         before = len(self._registered)
         for kind, reducer in list(copyreg.dispatch_table.items()):
             module = str(getattr(reducer, "__module__", ""))
@@ -188,14 +198,14 @@ class Image:
             if name is not None and _top(name) not in self._pieces:
                 continue
             root = _Piece(None)
-            with contextlib.suppress(Exception):  # values of it are then refused in jobs
+            with contextlib.suppress(Exception):  # then jobs refuse its values
                 payload = self._pickle(root, (kind, reducer), frozenset())
                 self._registered[kind] = name, payload, sorted(root.needs)
                 self._follow(root)
         return len(self._registered) > before
 
     def _take_variables(self) -> bool:
-        """Want the variables that texts name of any module with functions; tell if any is new."""
+        """Request variables that strings name, of modules with functions; return if any is new."""
         before = len(self._queue)
         evaluates = bool(self._names & mentions.EVALUATES)
         for piece in self._mentioning:
@@ -204,8 +214,8 @@ class Image:
                 piece.variables |= words
                 piece.text = ""
             for module in self._scopes:
-                there = vars(sys.modules[module]).keys()
-                new = {(module, name) for name in piece.variables & there if not _is_special(name)}
+                names = piece.variables & vars(sys.modules[module]).keys()
+                new = {(module, name) for name in names if not _is_special(name)}
                 piece.needs |= new
                 for name in new:
                     self._want(name)
@@ -222,20 +232,20 @@ class Image:
             self._mention(piece, self._own_names.find(pickler.texts))
         return buffer.getvalue()
 
-    def _mention(self, piece: _Piece, found: mentions.Found) -> None:
-        """Note what texts name."""
-        for each in sorted(found.mentions, key=lambda each: (each.module, each.name)):
+    def _mention(self, piece: _Piece, mentioned: mentions.Found) -> None:
+        """Record the names in the strings of a piece."""
+        for each in sorted(mentioned.mentions, key=lambda each: (each.module, each.name)):
             if each.module not in sys.modules:
                 self._import(each.module, piece)
                 continue
             self._module(each.module)
             if each.module != "__main__":
                 piece.modules.add(each.module)
-                piece.names |= found.words
+                piece.names |= mentioned.words
             if each.name in vars(sys.modules[each.module]) and not _is_special(each.name):
                 piece.needs.add((each.module, each.name))
-        if found.variables or found.text:
-            piece.variables, piece.text = found.variables, found.text
+        if mentioned.variables or mentioned.text:
+            piece.variables, piece.text = mentioned.variables, mentioned.text
             self._mentioning.append(piece)
 
     def _make(self, name: Name) -> None:
@@ -248,9 +258,9 @@ class Image:
             where = culprit.place(piece.value, ".".join(name), self.check)
             piece.problem = (type(piece.value).__name__ + where, _reason(error))
             piece.refers, piece.needs, piece.holds = set(), set(), {}
-            found = self._folders_of(name[0])
-            if found.keys() <= self._may_ask.keys() and self._is_made_by_statement(name):
-                self._folders |= found  # nobody looked at what the statement asks for
+            folders = self._folders_of(name[0])
+            if folders.keys() <= self._may_ask.keys() and self._is_made_by_statement(name):
+                self._folders |= folders  # the statement may read any of them
         self._follow(piece)
 
     def _follow(self, piece: _Piece) -> None:
@@ -271,7 +281,7 @@ class Image:
             self._queue.append(name)
 
     def _take_names(self) -> bool:
-        """Want the names that code uses of any module that was reached; tell if there are new."""
+        """Request names that code uses, of all reached modules; return whether any is new."""
         before = len(self._queue)
         for name, module in list(self._reached.items()):
             for attribute in self._names & set(vars(module)):
@@ -282,14 +292,14 @@ class Image:
     # Names of values
 
     def is_own(self, module: str) -> bool:
-        """Tell whether a module is the user's own."""
-        found = self._own.get(module)
-        if found is None:
-            found = self._own[module] = is_own(module)
-        return found
+        """Return whether a module is the user's own."""
+        known = self._own.get(module)
+        if known is None:
+            known = self._own[module] = is_own(module)
+        return known
 
     def name(self, value: Any) -> Name | None:
-        """Return under which name of the user's modules a value is found; None for any other."""
+        """Return the name that a value has in the user's modules; None if it has none."""
         kind = type(value)
         if kind in _SHARED:
             return None
@@ -299,9 +309,9 @@ class Image:
                 return name, ""
             return None
         if kind is types.FunctionType or issubclass(kind, type):
-            found = name_of(value)
-            if found is not None:
-                return found if self.is_own(found[0]) else None
+            own_name = name_of(value)
+            if own_name is not None:
+                return own_name if self.is_own(own_name[0]) else None
         return self._index.get(id(value))
 
     def _add_to_index(self, module: str) -> None:
@@ -310,78 +320,75 @@ class Image:
             kind = type(value)
             if kind in _SHARED or _is_special(name) or isinstance(value, types.ModuleType):
                 continue
-            if kind is types.FunctionType or issubclass(kind, type):
-                found = name_of(value)
-                if found is not None:
-                    continue
+            may_have_name = kind is types.FunctionType or issubclass(kind, type)
+            if may_have_name and name_of(value) is not None:
+                continue
             known = self._index.setdefault(id(value), (module, name))
             if known[0] != module == _home(value):
-                # What is pickled by its name is looked for there, and is not to lead back here.
+                # Its pickle refers to its home module, so that must hold the piece.
                 self._index[id(value)] = module, name
             self._kept.append(value)
 
     # Code
 
     def code(self, piece: _Piece, function: types.FunctionType) -> None:
-        """Note what a function looks up when it runs, and what it imports."""
+        """Record what a function looks up and imports when it runs."""
         if not self._is_whole:
             return
         self._quote(function.__code__.co_filename)
         module = function.__globals__.get("__name__")
-        own = sys.modules.get(module) if isinstance(module, str) else None
-        if own is None or vars(own) is not function.__globals__ or not self.is_own(own.__name__):
+        home = sys.modules.get(module) if isinstance(module, str) else None
+        if home is None or vars(home) is not function.__globals__ or not self.is_own(home.__name__):
             return
-        module = own.__name__
+        module = home.__name__
         self._scopes.add(module)
         piece.locals.update(function.__code__.co_varnames)
         use = _use(function.__code__)
         piece.names |= use.names
-        there = {name for name in vars(own) if not _is_special(name)}
-        piece.needs |= {(module, name) for name in use.variables & there}
-        words = there if use.is_dynamic else there & use.words
+        known = {name for name in vars(home) if not _is_special(name)}
+        piece.needs |= {(module, name) for name in use.variables & known}
+        words = known if use.is_dynamic else known & use.words
         self._need_words(piece, module, words)
         self.annotations(piece, module, function.__annotations__)
         self._module(module)
         if use.names & _ASKS_FOR_FILES:
-            values = [there_is for name in use.variables if (there_is := vars(own).get(name))]
+            values = [value for name in use.variables if (value := vars(home).get(name))]
             names = {each.__name__ for each in values if isinstance(each, types.ModuleType)}
             for name in {module, *names, *use.dotted}:
                 if self.is_own(name):
                     self._module(name)
                     self._folders |= self._folders_of(name)
-        for name in use.imports(own.__dict__.get("__package__") or ""):
+        for name in use.imports(home.__dict__.get("__package__") or ""):
             self._import(name, piece)
         for word in use.dotted:
             if word in sys.modules and self.is_own(word):
                 piece.modules.add(word)
 
-    def annotations(self, piece: _Piece, module: str, found: Any) -> None:
-        """Note the names in annotations that are texts."""
-        if not self.is_own(module) or not isinstance(found, dict):
+    def annotations(self, piece: _Piece, module: str, annotations: Any) -> None:
+        """Record the names in annotations that are strings."""
+        if not self.is_own(module) or not isinstance(annotations, dict):
             return
-        there = vars(sys.modules[module])
-        words = {
-            word for text in found.values() if type(text) is str for word in _WORD.findall(text)
-        }
-        self._need_words(piece, module, words & there.keys())
+        texts = (text for text in annotations.values() if type(text) is str)
+        words = {word for text in texts for word in _WORD.findall(text)}
+        self._need_words(piece, module, words & vars(sys.modules[module]).keys())
 
     def _need_words(self, piece: _Piece, module: str, words: Iterable[str]) -> None:
-        there = vars(sys.modules[module])
+        namespace = vars(sys.modules[module])
         piece.needs |= {
             (module, name)
             for name in words
-            if not _is_special(name) and not _is_of_htdag(there[name])
+            if not _is_special(name) and not _is_of_htdag(namespace[name])
         }
 
     def _quote(self, file: str) -> None:
-        """Note the text of a notebook's cell, which is in no file: tracebacks quote it."""
+        """Record the text of a notebook's cell, which has no file, for tracebacks."""
         if file not in self._cells and not os.path.exists(file):
             text = "".join(linecache.getlines(file))
             if text:
                 self._cells[file] = text.encode("utf-8", "surrogateescape")
 
     def _import(self, name: str, piece: _Piece | None) -> None:
-        """Note a module that is imported while a function runs."""
+        """Record a module that is imported while a function runs."""
         if name in sys.modules:
             if self.is_own(name):
                 if piece is not None:
@@ -399,7 +406,7 @@ class Image:
             self._want((name, "__getattr__"))
 
     def _module(self, name: str) -> None:
-        """Add what is to be known of a loaded module, and of those that its source imports."""
+        """Add the description of a loaded module, and of the modules that its source imports."""
         if name in self._modules or name not in sys.modules or not self.is_own(name):
             return
         module = sys.modules[name]
@@ -421,8 +428,8 @@ class Image:
 
     def _entry(
         self, name: str, file: str | None, path: list[str] | None, *, loaded: bool
-    ) -> dict[str, Any]:
-        entry: dict[str, Any] = {
+    ) -> ModuleEntry:
+        entry: ModuleEntry = {
             "name": name,
             "file": file or f"<the module {name}>",
             "path": path,
@@ -448,9 +455,9 @@ class Image:
         return entry
 
     def _unloaded(self, name: str) -> None:
-        """Add a module that is not loaded, if it is the user's: jobs execute it."""
+        """Add a module of the user's that is not loaded, which jobs execute."""
         spec = find_spec(name)
-        if spec is None or not _is_own_spec(spec):
+        if spec is None or not is_project_spec(spec):
             return
         path = spec.submodule_search_locations
         file = spec.origin if spec.has_location else None
@@ -470,10 +477,10 @@ class Image:
                 self._modules[parent] = self._entry(parent, None, [], loaded=parent in sys.modules)
                 self._parents(parent)
 
-    def _imports_of(self, entry: dict[str, Any]) -> None:
-        """Add the modules that a module imports: its names may have to be made from its source."""
+    def _imports_of(self, entry: ModuleEntry) -> None:
+        """Add the modules that a module imports, since jobs may execute parts of its source."""
         if entry["binary"] is not None:
-            self._binary(entry)
+            self._binary(entry, entry["binary"])
             return
         if entry["compiled"] is not None:
             code = marshal.loads(entry["compiled"])
@@ -486,10 +493,10 @@ class Image:
                 return
         use = _use(code)
         if use.names & _ASKS_FOR_FILES:
-            found = self._folders_of(entry["name"])
-            self._may_ask |= found
+            folders = self._folders_of(entry["name"])
+            self._may_ask |= folders
             if not entry["loaded"]:
-                self._folders |= found
+                self._folders |= folders
         if not entry["loaded"]:
             self._names |= use.names
         for name in use.imports(entry["package"]):
@@ -499,22 +506,22 @@ class Image:
             if not entry["loaded"] and name in sys.modules and self.is_own(name):
                 self._reach(name)
 
-    def _binary(self, entry: dict[str, Any]) -> None:
-        """Add what a module that is compiled to machine code may use: what its texts name."""
-        words = {word.decode() for word in _WORD_OF_BYTES.findall(entry["binary"])}
+    def _binary(self, entry: ModuleEntry, content: bytes) -> None:
+        """Add what a module in machine code may use: all that its strings name."""
+        words = {word.decode() for word in _WORD_OF_BYTES.findall(content)}
         self._names |= words
         for name in [name for name in list(sys.modules) if self.is_own(name)]:
             if name != "__main__" and words.issuperset(name.split(".")):
                 self._reach(name)
-        beside = {name.partition(".")[0] for name in os.listdir(os.path.dirname(entry["file"]))}
+        siblings = {name.partition(".")[0] for name in os.listdir(os.path.dirname(entry["file"]))}
         package = entry["package"]
-        for word in sorted(words & beside):
+        for word in sorted(words & siblings):
             self._import(f"{package}.{word}" if package else word, None)
 
     # Groups
 
     def _group(self) -> None:
-        """Put pieces into one pickle that hold the same thing, or need each other to be made."""
+        """Put pieces into one pickle if they share mutable objects, or need each other."""
         names = [name for name, piece in self._pieces.items() if piece.problem is None]
         parent = {name: name for name in names}
 
@@ -566,7 +573,7 @@ class Image:
             _write(run / file, payload)
         _write(run / layout.IMAGE, pickle.dumps(content, PROTOCOL))
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self) -> ImageContent:
         pieces: dict[Name, tuple[int, int]] = {}
         needs: list[set[Name]] = [set() for _ in self._groups]
         position = [0] * len(self._groups)
@@ -596,15 +603,16 @@ class Image:
         }
 
     def _folders_of(self, module: str) -> dict[str, str]:
-        """Return the folders of the package that a module is in, with its name."""
+        """Return the folders of the top-level package of a module, with its name."""
         top = module.partition(".")[0]
-        path = (self._modules.get(top) or {}).get("path") or ()
-        return {os.path.abspath(folder) + os.sep: top for folder in path if folder}
+        entry = self._modules.get(top)
+        path = None if entry is None else entry["path"]
+        return {os.path.abspath(folder) + os.sep: top for folder in path or () if folder}
 
     def within(self, path: str) -> tuple[str, str] | None:
-        """Return the package that a path is in whose files travel, and the path in it."""
+        """Return the package of a path, if the package's files travel, and the path inside it."""
         if path.endswith(".py"):
-            return None  # as code names it, for tracebacks
+            return None  # a file name in code, for tracebacks
         for folder, top in self._may_ask.items():
             if path.startswith(folder) or path + os.sep == folder:
                 self._folders[folder] = top
@@ -612,13 +620,13 @@ class Image:
         return None
 
     def _file(self, content: bytes) -> str:
-        """Keep something in a file of its own, and return its name."""
+        """Store content in a file of its own, and return the file's name."""
         name = RunFiles().large_piece(hashlib.sha256(content).hexdigest()[:32])
         self._files[name] = content
         return name
 
     def _is_made_by_statement(self, name: Name) -> bool:
-        """Tell whether the module's source defines a name by `class`, `def` or `type`."""
+        """Return whether the module's source defines a name by `class`, `def` or `type`."""
         module, attribute = name
         if not self._is_whole:
             return False
@@ -628,45 +636,45 @@ class Image:
         return source is not None and re.search(pattern, source, re.MULTILINE) is not None
 
     def files_of(self, payload: Payload) -> list[str]:
-        """Return the files of large values that jobs may need which begin with this."""
+        """Return the files of large values that jobs with this payload may need."""
         if not self._files:
             return []
         kinds = [name for name, piece in self._pieces.items() if isinstance(piece.value, type)]
         # Items may be of any class.
-        found, left = set[Name](), [*payload.root.refers, *payload.root.needs, *kinds]
+        needed, waiting = set[Name](), [*payload.root.refers, *payload.root.needs, *kinds]
         names, modules = set(payload.root.names), set(payload.root.modules)
-        while left:
-            name = left.pop()
-            if name in found or name not in self._pieces:
+        while waiting:
+            name = waiting.pop()
+            if name in needed or name not in self._pieces:
                 continue
-            found.add(name)
+            needed.add(name)
             piece = self._pieces[name]
-            left += piece.refers | piece.needs
+            waiting += piece.refers | piece.needs
             names |= piece.names
             modules |= piece.modules
-            if not left:
-                left = [(module, each) for module in modules for each in names]
-                left = [name for name in left if name in self._pieces and name not in found]
-        groups = {self._pieces[name].group for name in found}
+            if not waiting:
+                waiting = [(module, each) for module in modules for each in names]
+                waiting = [name for name in waiting if name in self._pieces and name not in needed]
+        groups = {self._pieces[name].group for name in needed}
         files = {self._groups[group] for group in groups if group >= 0}
         return sorted(self._always | {file for file in files if isinstance(file, str)})
 
 
 @dataclass(frozen=True)
 class Payload:
-    """What the jobs of a node begin with, pickled."""
+    """The pickle that the jobs of a node load first: functions and initial values."""
 
     content: bytes
     root: _Piece
 
     def encode(self) -> bytes:
-        """Return what is to be written."""
+        """Return the content of the payload's file."""
         envelope = {"content": self.content, "needs": sorted(self.root.needs)}
         return pickle.dumps(envelope, PROTOCOL)
 
 
 class _ImagePickler(Pickler):
-    """Pickles what a module has under its name by that name, but the roots."""
+    """A pickler that replaces values by their names in the user's modules, except the roots."""
 
     def __init__(self, file: Any, image: Image, piece: _Piece, roots: Set[Name]) -> None:
         super().__init__(file, PROTOCOL)
@@ -674,7 +682,7 @@ class _ImagePickler(Pickler):
         self._piece = piece
         self._roots = roots
         self.texts: list[str | bytes] = []
-        self._unread = 0  # texts of names, which come next
+        self._unread = 0  # the number of strings of names, which come next
 
     def persistent_id(self, value: Any) -> Any:
         kind = type(value)
@@ -685,10 +693,10 @@ class _ImagePickler(Pickler):
                     return None
                 self.texts.append(value)
                 if kind is str and value.startswith(os.sep):
-                    found = self._image.within(value)
-                    if found is not None:  # a path that is another one in jobs
+                    place = self._image.within(value)
+                    if place is not None:  # jobs have another path for it
                         self._unread += 3
-                        return found[0], "", found[1]
+                        return place[0], "", place[1]
             return None
         if kind is bytearray:
             self.texts.append(bytes(value))
@@ -707,13 +715,13 @@ class _ImagePickler(Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, TransferPath | TransferURL):
             raise pickle.PicklingError(
-                f"{value!r} travels as a part of an item only; a file that all jobs of a stage "
-                f"need is for its option input_files"
+                f"{value!r} can only travel as part of an item; for a file that all jobs of a "
+                f"stage need, use the option input_files"
             )
         if isinstance(value, PurePath) and self._image.within(str(value)) is not None:
             return type(value), (str(value),)
         if isinstance(value, types.ModuleType) and value.__name__.startswith("htdag."):
-            # cloudpickle takes `subprocess.run` for a use of `htdag.run`, which no job has.
+            # cloudpickle mistakes `subprocess.run` for a use of `htdag.run`, which jobs lack.
             name = value.__name__.partition(".")[2]
             return getattr, (sys.modules["htdag"], name, sys.modules["htdag"])
         return super().reducer_override(value)
@@ -725,7 +733,7 @@ class _ImagePickler(Pickler):
     def is_elsewhere(self, kind: Any) -> bool:
         unread = self._unread
         is_elsewhere = self.persistent_id(kind) is not None or self.is_named(kind)
-        self._unread = unread  # nothing is pickled for it
+        self._unread = unread  # nothing was pickled
         return is_elsewhere
 
     def function(self, value: Any) -> Any:
@@ -733,13 +741,13 @@ class _ImagePickler(Pickler):
         return super().function(value)
 
     def class_(self, value: Any) -> Any:
-        own = vars(value).get("__annotations__")
-        self._image.annotations(self._piece, str(value.__module__), own)
+        annotations = vars(value).get("__annotations__")
+        self._image.annotations(self._piece, str(value.__module__), annotations)
         return super().class_(value)
 
 
 def _home(value: Any) -> str | None:
-    """Return the module that a value says it is of, or None."""
+    """Return the module that a value names as its own, or None."""
     try:
         home = value.__module__
     except Exception:
@@ -752,7 +760,7 @@ def _top(name: Name) -> Name:
 
 
 def _is_special(name: str) -> bool:
-    """Tell whether a name is not the user's, but one by which Python describes a module."""
+    """Return whether Python uses a name to describe a module."""
     return name in _OF_PYTHON
 
 
@@ -769,7 +777,7 @@ def _is_of_htdag(value: Any) -> bool:
 
 
 def _can_change(value: Any) -> bool:
-    """Tell whether it matters that two pieces hold one and the same object."""
+    """Return whether a value is mutable, so that pieces which share it must keep sharing it."""
     kind = type(value)
     if kind in _SHARED or kind.__module__ in _OF_VALUES or kind.__name__.endswith("DType"):
         return False
@@ -784,21 +792,11 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _is_own_spec(spec: importlib.machinery.ModuleSpec) -> bool:
-    stand_in = types.ModuleType(spec.name)
-    stand_in.__spec__ = spec
-    if spec.has_location and spec.origin is not None:
-        stand_in.__file__ = spec.origin
-    if spec.submodule_search_locations is not None:
-        stand_in.__path__ = spec.submodule_search_locations
-    return is_project_module(stand_in)
-
-
-def _data_of(entry: dict[str, Any]) -> bytes | None:
-    """Return the files of a package, pickled with their paths in it; None where they are many."""
-    found: dict[str, bytes] = {}
+def _data_of(entry: ModuleEntry) -> bytes | None:
+    """Return the files of a package, pickled by their paths in it; None if they are too large."""
+    contents: dict[str, bytes] = {}
     size = 0
-    for folder in entry["path"]:
+    for folder in entry["path"] or ():
         for where, folders, files in os.walk(folder):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             for file in sorted(files):
@@ -808,8 +806,8 @@ def _data_of(entry: dict[str, Any]) -> bytes | None:
                 size += os.path.getsize(path)
                 if size > _MOST_DATA:
                     return None
-                found.setdefault(os.path.relpath(path, folder), Path(path).read_bytes())
-    return pickle.dumps(found, PROTOCOL)
+                contents.setdefault(os.path.relpath(path, folder), Path(path).read_bytes())
+    return pickle.dumps(contents, PROTOCOL)
 
 
 def _components(edges: dict[Name, set[Name]]) -> Iterator[list[Name]]:
@@ -867,18 +865,18 @@ def _write(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True)
 class _Use:
-    """What a piece of code uses, with the code inside of it.
+    """The names that a piece of code uses, including the code inside of it.
 
     Attributes
     ----------
     variables : frozenset of str
         The global names that it looks up.
     names : frozenset of str
-        These, the attributes that it takes, and the words in its texts.
+        These, the attributes that it uses, and the words in its strings.
     words : frozenset of str
-        The words in its texts, but its docstrings.
+        The words in its strings, except docstrings.
     dotted : frozenset of str
-        The texts that may be names of modules.
+        The strings that may be names of modules.
     """
 
     variables: frozenset[str]
@@ -889,7 +887,7 @@ class _Use:
 
     @property
     def is_dynamic(self) -> bool:
-        """Whether it may look up names that it does not name."""
+        """Whether it may look up names that it does not mention."""
         return bool(self.variables & _DYNAMIC or self.names & NAMESPACES)
 
     def imports(self, package: str) -> Iterator[str]:
@@ -906,9 +904,9 @@ def _use(code: types.CodeType) -> _Use:
     words: set[str] = set()
     dotted: set[str] = set()
     codes: list[types.CodeType] = []
-    left = [code]
-    while left:
-        current = left.pop()
+    waiting = [code]
+    while waiting:
+        current = waiting.pop()
         names |= set(current.co_names)
         importing = False
         last = ""
@@ -916,7 +914,7 @@ def _use(code: types.CodeType) -> _Use:
             if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 variables.add(str(instruction.argval))
             if instruction.opname.startswith("CALL") and last == "vars" and not instruction.arg:
-                variables.add("vars()")  # which are those of the module, or of the function
+                variables.add("vars()")  # of the module, or of the function
             if instruction.opname not in ("PUSH_NULL", "PRECALL", "CACHE"):
                 last = str(instruction.argval)
             importing = importing or instruction.opname == "IMPORT_NAME"
@@ -924,7 +922,7 @@ def _use(code: types.CodeType) -> _Use:
             codes.append(current)
         for position, constant in enumerate(_constants(current.co_consts)):
             if isinstance(constant, types.CodeType):
-                left.append(constant)
+                waiting.append(constant)
             elif isinstance(constant, str) and len(constant) < 10_000:
                 if position == 0 and " " in constant.strip():
                     continue  # a docstring
@@ -945,13 +943,13 @@ def _constants(constants: Iterable[Any]) -> Iterator[Any]:
             yield constant
 
 
-# Checks before anything runs
+# Checks in the script
 
 
 def certain(function: Any) -> Iterator[tuple[str, Any]]:
     """Yield the global variables that a function is certain to look up when it is called."""
     code = getattr(function, "__code__", None)
-    own = getattr(function, "__globals__", {})
+    namespace = getattr(function, "__globals__", {})
     if not isinstance(code, types.CodeType):
         return
     for instruction in dis.get_instructions(code):
@@ -959,8 +957,8 @@ def certain(function: Any) -> Iterator[tuple[str, Any]]:
             return
         if instruction.opname == "LOAD_GLOBAL":
             name = str(instruction.argval)
-            if name in own and not hasattr(builtins, name):
-                yield name, own[name]
+            if name in namespace and not hasattr(builtins, name):
+                yield name, namespace[name]
 
 
 _JUMPS = frozenset([*dis.hasjrel, *dis.hasjabs])

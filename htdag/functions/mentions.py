@@ -1,7 +1,7 @@
-"""Names in texts: what data tells, and other code looks up when it runs.
+"""Names of the user's modules in strings, which code may look up when it runs.
 
-``"cfg.parse"`` is for `pydoc.locate`, ``"cfg"`` for `importlib.import_module`, the pickle of a
-function for `pickle.loads`, and ``"m > @limit"`` for a query of pandas.
+Examples are ``"cfg.parse"`` for `pydoc.locate`, ``"cfg"`` for `importlib.import_module`, the pickle
+of a function for `pickle.loads`, and ``"m > @limit"`` for a query of pandas.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from typing import Any
 
 from htdag.functions.project import (
     file_of,
-    find_spec,
     is_project_module,
-    is_project_spec,
+    is_project_name,
     own_folders,
     script_file,
     source_of,
@@ -28,11 +27,11 @@ from htdag.functions.reach import compiled, decoded
 from htdag.runtime.code.static import namespace
 
 _LARGE = 1 << 20
-"""Longer texts are not read: of a module whose name is in one, any name may be used."""
+"""Longer strings are not parsed: of a module whose name is in one, any name may be used."""
 _SHORT = 10_000
 _AT_ONCE = 4096
 _WORD = re.compile(r"[^\W\d]\w*")
-_BEHIND_AT = re.compile(r"@ ?([^\W\d]\w*)")
+_AFTER_AT = re.compile(r"@ ?([^\W\d]\w*)")
 _DOTTED = re.compile(r"(?:[.:][^\W\d]\w*)*")
 _DOTTED_BYTES = re.compile(rb"(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _OPEN = re.compile(r"[.:](?=[{%\0]|$)")
@@ -41,16 +40,16 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class Mention:
-    """A module of the user's that a text names, loaded or not.
+    """A module of the user's that a string mentions, loaded or not.
 
     Attributes
     ----------
     module : str
         Its name.
     name : str
-        Which of its names; "" where the text names the module alone.
+        The name in it; "" if the string mentions the module alone.
     is_open : bool
-        Whether it may be any of them, as after a text such as ``"cfg."``.
+        Whether any of its names may be used, as after a string such as ``"cfg."``.
     """
 
     module: str
@@ -60,18 +59,18 @@ class Mention:
 
 @dataclass(frozen=True)
 class Found:
-    """What texts name.
+    """The names in strings.
 
     Attributes
     ----------
     mentions : frozenset of Mention
         The modules.
     variables : frozenset of str
-        The words behind an @.
+        The words after an @.
     words : frozenset of str
-        The words in them, where any names a module or where there is but one.
+        All words, if a string mentions a module or there is only one string.
     text : str
-        All of them, unless they are long: of an expression any word may be a variable.
+        The strings, unless they are long: any word of an expression may be a variable.
     """
 
     mentions: frozenset[Mention] = frozenset()
@@ -82,22 +81,22 @@ class Found:
 
 NOTHING = Found()
 EVALUATES = frozenset({"eval", "evaluate"})
-"""What code calls that evaluates expressions, as pandas and numexpr do."""
+"""The functions that evaluate expressions, as in pandas and numexpr."""
 
 
 def words_in(text: str) -> list[str]:
-    """Return the words in a text that may be names."""
+    """Return the words in a string that may be names."""
     return _WORD.findall(text)
 
 
 class Names:
-    """The names of the user's modules, loaded or not, as patterns."""
+    """The names of the user's modules, loaded or not, as search patterns."""
 
     def __init__(self, names: set[str]) -> None:
         tops = {name.partition(".")[0] for name in names}
         longest_first = sorted(names, key=lambda name: (-len(name), name))
         either = "|".join(map(re.escape, longest_first))
-        # What is before a name is looked at afterwards: so Python searches many times faster.
+        # The character before a name is checked later, which makes the search many times faster.
         self._text = re.compile(rf"(?:{either})(?!\w)")
         self._bytes = re.compile(rb"(?:%s)(?![A-Za-z0-9_])" % either.encode())
         self._tops = sorted(tops)
@@ -106,7 +105,7 @@ class Names:
         self._stored: dict[str, frozenset[str] | None] = {}
 
     def find(self, texts: Sequence[str | bytes]) -> Found:
-        """Return what texts name."""
+        """Return the names in strings."""
         if not texts:
             return NOTHING
         mentions: set[Mention] = set()
@@ -124,7 +123,7 @@ class Names:
             if len(text) + len(joined) <= _SHORT:
                 text = f"{text}\0{joined}" if text else joined
             if "@" in joined:
-                variables.update(_BEHIND_AT.findall(joined))
+                variables.update(_AFTER_AT.findall(joined))
             for each in some:
                 if type(each) is bytes:
                     is_large = len(each) > _LARGE
@@ -136,14 +135,14 @@ class Names:
         return Found(frozenset(mentions), frozenset(variables), frozenset(words), text)
 
     def stored(self, module: str) -> frozenset[str] | None:
-        """Return the names that a module that is not loaded binds or uses; None for any."""
+        """Return the names that a module that is not loaded binds or uses; None for any name."""
         if module not in self._stored:
             source = source_of(module)
             code = None if source is None else compiled(decoded(source), str(file_of(module)))
-            found = None if code is None else frozenset(code.co_names)
+            names = None if code is None else frozenset(code.co_names)
             if code is not None and ("__getattr__" in code.co_names or ("*",) in code.co_consts):
-                found = None
-            self._stored[module] = found
+                names = None
+            self._stored[module] = names
         return self._stored[module]
 
     def _in_large(self, text: str | bytes) -> Iterator[Mention]:
@@ -158,7 +157,7 @@ class Names:
             start, end = match.span()
             before = text[start - 1] if start else "\0"
             if before in "._-/\\" or before.isalnum():
-                continue  # a part of another name, or of a path
+                continue  # part of another name, or of a path
             rest = _DOTTED.match(text, end)
             assert rest is not None
             end = rest.end()
@@ -169,12 +168,12 @@ class Names:
             yield from self._mention(match[0], parts, is_open, is_whole)
 
     def _in_bytes(self, data: bytes) -> Iterator[Mention]:
-        found = set()
+        mentioned = set()
         for match in self._bytes.finditer(data):
             rest = _DOTTED_BYTES.match(data, match.end())
             assert rest is not None
-            found.add(match[0].decode() + rest[0].decode())
-        for dotted in found:
+            mentioned.add(match[0].decode() + rest[0].decode())
+        for dotted in mentioned:
             module = dotted
             while module not in self._names and not self._is_own(module):
                 module = module.rpartition(".")[0]
@@ -213,12 +212,7 @@ class Names:
 
     def _is_own(self, module: str) -> bool:
         if module not in self._own:
-            loaded = sys.modules.get(module)
-            if loaded is not None:
-                self._own[module] = is_project_module(loaded)
-            else:
-                spec = find_spec(module)
-                self._own[module] = spec is not None and is_project_spec(spec)
+            self._own[module] = bool(is_project_name(module))
         return self._own[module]
 
 
@@ -226,14 +220,14 @@ _last: tuple[Any, Names] | None = None
 
 
 def own_names() -> Names:
-    """Return the names of the user's modules, which are told again where there are new ones."""
+    """Return the names of the user's modules, computed anew if there may be new ones."""
     global _last
     loaded = tuple(sys.modules)
     folders = tuple((folder, _changed(folder)) for folder in own_folders())
     if _last is None or _last[0] != (loaded, folders):
         names = {name for name in loaded if is_project_module(sys.modules.get(name))}
-        beside = frozenset[str]().union(*(_modules_in(*each) for each in folders))
-        names |= {"__main__"} | beside.difference(loaded)  # what is installed may lie there, too
+        unloaded = frozenset[str]().union(*(_modules_in(*each) for each in folders))
+        names |= {"__main__"} | unloaded.difference(loaded)  # a folder may have installed ones, too
         _last = (loaded, folders), Names(names)
     return _last[1]
 
@@ -247,7 +241,7 @@ def _changed(folder: str) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _modules_in(folder: str, changed: int) -> frozenset[str]:
-    """Return what a folder may have modules and packages of."""
+    """Return the names of the modules and packages that a folder may contain."""
     try:
         names = os.listdir(folder)
     except OSError:

@@ -1,4 +1,4 @@
-"""Which installed packages functions import, so that jobs can be asked whether they have them."""
+"""The installed packages that functions import, which jobs must have."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from htdag.common.package import FOLDER
-from htdag.functions.project import (
-    editable_projects,
-    find_spec,
-    is_project_module,
-    is_project_spec,
-)
+from htdag.functions.project import editable_projects, is_project_name
 from htdag.functions.reach import imported_names, reach
 
 if TYPE_CHECKING:
@@ -39,9 +34,9 @@ class Package:
     module : str
         The top-level module.
     distribution, version : str
-        Under which name it is installed, and which version; "" where several share the module.
+        The name under which it is installed, and its version; "" if several share the module.
     required : bool
-        Whether nothing runs without it. An import inside of ``try`` may fail.
+        Whether the functions need it. An import inside of ``try`` may fail.
     """
 
     module: str
@@ -59,13 +54,13 @@ def packages_of(functions: Iterable[Any]) -> tuple[Package, ...]:
         Functions, and values and classes that travel with them.
     """
     reached = reach(functions)
-    found = {name.partition(".")[0]: True for name in reached.foreign}
+    required_by_module = {name.partition(".")[0]: True for name in reached.foreign}
     for code, package in reached.codes:
         for name, guarded in _imports(code, package):
             top = name.partition(".")[0]
-            found[top] = found.get(top, False) or not guarded
+            required_by_module[top] = required_by_module.get(top, False) or not guarded
     packages = []
-    for module, required in sorted(found.items()):
+    for module, required in sorted(required_by_module.items()):
         distribution = _distribution_of(module)
         if distribution is not None:
             packages.append(Package(module, *distribution, required))
@@ -73,10 +68,9 @@ def packages_of(functions: Iterable[Any]) -> tuple[Package, ...]:
 
 
 def own_distributions(functions: Iterable[Any]) -> list[dict[str, str]]:
-    """Return what is told of the editable distributions that functions reach modules of.
+    """Return the metadata of the editable distributions whose modules functions reach.
 
-    Of each these are the texts of its files of metadata, by their names. What it is described as
-    at length is left out.
+    For each distribution, these are its metadata files by name, without the long description.
     """
     projects = [each for each in editable_projects() if each.folder not in _OWN_FOLDERS]
     if not projects:
@@ -91,7 +85,7 @@ def own_distributions(functions: Iterable[Any]) -> list[dict[str, str]]:
 
 
 def _texts(folder: str) -> dict[str, str]:
-    found = {}
+    texts = {}
     for name, known_as in (
         ("METADATA", "METADATA"),
         ("PKG-INFO", "METADATA"),
@@ -100,14 +94,14 @@ def _texts(folder: str) -> dict[str, str]:
     ):
         with contextlib.suppress(OSError, UnicodeDecodeError):
             text = Path(folder, name).read_text(encoding="utf-8")
-            found[known_as] = text.partition("\n\n")[0] + "\n" if known_as == "METADATA" else text
-    return found if "METADATA" in found else {}
+            texts[known_as] = text.partition("\n\n")[0] + "\n" if known_as == "METADATA" else text
+    return texts if "METADATA" in texts else {}
 
 
 def _imports(
     code: types.CodeType, package: str, guarded: bool = False
 ) -> Iterator[tuple[str, bool]]:
-    """Yield what code imports when it runs, and whether it stands inside of ``try``."""
+    """Yield the modules that code imports when it runs, and whether that is inside of ``try``."""
     ranges = list(_guarded_ranges(code))
     for offset, name in imported_names(code, package):
         yield name, guarded or any(first <= offset < last for first, last in ranges)
@@ -128,15 +122,15 @@ def _guarded_ranges(code: types.CodeType) -> Iterator[tuple[int, int]]:
 
 @lru_cache(maxsize=4096)
 def _distribution_of(module: str) -> tuple[str, str] | None:
-    """Return by what a module was installed, and its version; None for the user's and Python's."""
-    if module in _OURS or module in sys.stdlib_module_names or not _is_installed(module):
+    """Return the distribution of a module and its version; None for the user's and Python's."""
+    if module in _OURS or module in sys.stdlib_module_names or is_project_name(module) is not False:
         return None
-    from importlib import metadata  # here, since it takes time that `import htdag` need not
+    from importlib import metadata  # late, since it would slow down `import htdag`
 
     try:
-        found = metadata.distribution(module)
-        if module in _modules_of(found):
-            return module, found.version
+        distribution = metadata.distribution(module)
+        if module in _modules_of(distribution):
+            return module, distribution.version
     except metadata.PackageNotFoundError:
         pass
     names = sorted(set(metadata.packages_distributions().get(module, ())))
@@ -154,11 +148,3 @@ def _modules_of(distribution: Distribution) -> set[str]:
         *listed,
         *(str(file).partition("/")[0].removesuffix(".py") for file in distribution.files or ()),
     }
-
-
-def _is_installed(module: str) -> bool:
-    loaded = sys.modules.get(module)
-    if loaded is not None:
-        return not is_project_module(loaded)
-    spec = find_spec(module)
-    return spec is not None and not is_project_spec(spec)

@@ -1,7 +1,7 @@
 """Pickle items and functions so that a job needs none of the user's own files.
 
-What the user's modules have under a name is pickled by that name: jobs find it in the run's image
-of these modules (`htdag.functions.image`), and the user's own process in the modules themselves.
+Objects with a name in the user's modules are pickled by that name: jobs find them in the run's
+image of these modules (`htdag.functions.image`), the user's process in the modules themselves.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from htdag.functions import fingerprint
 from htdag.functions.image import Image, Payload, certain, is_own
 from htdag.functions.project import variables
 from htdag.options.transfer import TransferPath, TransferURL, Travelling
-from htdag.runtime import filepath
 from htdag.runtime.code import culprit, pickling
 from htdag.runtime.data import item_digests
 from htdag.runtime.data.frames import Pickled, large_buffers, plain
+from htdag.runtime.files import paths
 
 _SETS = (pickle.EMPTY_SET, pickle.FROZENSET)
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
 class ItemPickler:
-    """Pickle items one by one; the error names the item.
+    """A pickler of items, whose errors name the item.
 
     Parameters
     ----------
     stage : str
         The source's name, for errors.
     classes : set
-        Receives the classes and functions that unpickling the items needs, but Python's own.
+        Receives the classes and functions that unpickling the items needs, except Python's own.
     same : dict of bytes to bytes
-        Receives the digests of pickles that are others in another process, and those of the items.
+        Receives the digests of pickles that would differ in another process, with the digests of
+        their items.
     travelling : Travelling
         Receives the files that travel with the items.
     """
@@ -58,8 +59,8 @@ class ItemPickler:
         if type(item) in _PLAIN:
             return plain(item)
         try:
-            found: Pickled = pickling.with_room(self._pickled, item)
-            return found
+            pickled: Pickled = pickling.with_room(self._pickled, item)
+            return pickled
         except HtdagError as error:
             raise UsageError(f"source {self._stage!r}, item {number}: {error}") from error
         except Exception as error:
@@ -72,18 +73,18 @@ class ItemPickler:
     def _pickled(self, item: Any) -> Pickled:
         file = io.BytesIO()
         buffers: list[Any] = []
-        self._travelling.taken()  # of an attempt before this one
+        self._travelling.taken()  # discards the files of a failed attempt
         pickler = _ItemPickler(file, large_buffers(buffers), self._travelling, self._seen)
         pickler.dump(item)
-        found = Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
+        pickled = Pickled(file.getvalue(), tuple(buffers), self._travelling.taken())
         if pickler.new:
-            self._first_of_a_kind(found, item, pickler.new)
-        if pickler.by_value or any(code in found.payload for code in _SETS):
-            self._note(item, found)
-        return found
+            self._first_of_a_kind(pickled, item, pickler.new)
+        if pickler.by_value or any(code in pickled.payload for code in _SETS):
+            self._note(item, pickled)
+        return pickled
 
     def _first_of_a_kind(self, pickled: Pickled, item: Any, new: list[Any]) -> None:
-        """Note classes and functions that no item before had, and try to read the item."""
+        """Record classes and functions that no earlier item had, and try to load the item."""
         pickling.try_to_load(pickled, item)
         for each in new:
             if not isinstance(each, type | types.FunctionType):
@@ -96,10 +97,10 @@ class ItemPickler:
             self._seen.add(each)
 
     def _note(self, item: Any, pickled: Pickled) -> None:
-        own = fingerprint.of_item(item)
-        if own is not None:
+        content_digest = fingerprint.of_item(item)
+        if content_digest is not None:
             files = [file.encode() for file in pickled.files]
-            same = item_digests.digest(own, *files) if files else own
+            same = item_digests.digest(content_digest, *files) if files else content_digest
             self._same[item_digests.digest(pickled.payload, *pickled.buffers)] = same
 
 
@@ -112,7 +113,7 @@ def _place(value: Any, name: str, error: Exception, dumps: Callable[[Any], Any])
 
 
 class _ItemPickler(pickling.Pickler):
-    """Pickles an item; files in it become references."""
+    """A pickler of one item, which replaces files by references."""
 
     def __init__(
         self, file: Any, buffer_callback: Any, travelling: Travelling, seen: set[Any]
@@ -124,14 +125,14 @@ class _ItemPickler(pickling.Pickler):
         self.by_value = False
 
     def reducer_override(self, value: Any) -> Any:
-        if value is filepath.arrived:
+        if value is paths.arrived:
             return NotImplemented
         kind = type(value)
         if isinstance(value, type | types.FunctionType):
             if value not in self._seen:
                 self.new.append(value)
         elif issubclass(kind, TransferPath | TransferURL):
-            return filepath.arrived, (self._travelling.reference(value),)
+            return paths.arrived, (self._travelling.reference(value),)
         elif kind not in self._seen:
             self.new.append(kind)
         return super().reducer_override(value)
@@ -148,7 +149,7 @@ class _ItemPickler(pickling.Pickler):
 def dump_content(
     image: Image, content: dict[str, Any], functions: list[tuple[str, Any]]
 ) -> Payload:
-    """Return the payload of a node: what its jobs unpickle before the first item.
+    """Return the payload of a node, which its jobs unpickle before the first item.
 
     Parameters
     ----------
@@ -157,12 +158,12 @@ def dump_content(
     content : dict
         ``functions`` and ``initials``, as the worker expects them.
     functions : list of (str, callable)
-        The functions again, with the stage to name in errors.
+        The functions, with the stages to name in errors.
 
     Raises
     ------
     FunctionError
-        Naming the stage and, where it can be found, the variable at fault.
+        If they cannot be pickled; it names the stage and, if possible, the variable at fault.
     """
     try:
         return image.dump(content)
@@ -175,7 +176,7 @@ def dump_content(
 def check_function(function: Any, stage: str) -> None:
     """Raise `FunctionError` unless a function can be called and pickled.
 
-    That holds also for what it is certain to use when it is called.
+    This includes the values that it is certain to use when it is called.
     """
     if not callable(function):
         raise FunctionError(
@@ -216,13 +217,13 @@ def check_initial(value: Any, stage: str) -> None:
 def _certain(function: Any) -> Iterator[tuple[Any, str, Any]]:
     """Yield global variables that a function, or one that it uses, is certain to look up."""
     seen: set[int] = set()
-    left = [function, vars(type(function)).get("__call__")]
+    waiting = [function, vars(type(function)).get("__call__")]
     if isinstance(function, functools.partial):
-        left.append(function.func)
+        waiting.append(function.func)
     elif isinstance(function, types.MethodType):
-        left.append(function.__func__)
-    while left:
-        user = left.pop()
+        waiting.append(function.__func__)
+    while waiting:
+        user = waiting.pop()
         if id(user) in seen or not isinstance(user, types.FunctionType):
             continue
         seen.add(id(user))
@@ -230,7 +231,7 @@ def _certain(function: Any) -> Iterator[tuple[Any, str, Any]]:
             continue
         for name, value in certain(user):
             if isinstance(value, types.FunctionType):
-                left.append(value)
+                waiting.append(value)
             elif not isinstance(value, type | types.ModuleType):
                 yield user, name, value
 
@@ -242,7 +243,7 @@ def _described(function: Any) -> str:
 
 
 def _culprit(image: Image, function: Any) -> str:
-    """Name the variable that a function drags along and that cannot be pickled."""
+    """Return a text about the enclosing variable of a function that cannot be pickled, or ""."""
     for kind, name, value in variables(function):
         if kind == "enclosing":
             try:
@@ -261,7 +262,7 @@ def _of_variable(image: Image, kind: str, name: str, value: Any) -> str:
 
 
 def function_name(function: Callable[..., Any] | Any) -> str:
-    """Return the name of a function, or "" for a lambda or an object without one."""
+    """Return the name of a function; "" for a lambda or an object without a name."""
     inner = getattr(function, "func", function)
     name = getattr(inner, "__name__", "")
     return "" if name == "<lambda>" else str(name)

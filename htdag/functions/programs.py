@@ -26,51 +26,51 @@ def command(
     shell: bool = False,
     **values: Any,
 ) -> Command:
-    """Make a function of an external program, to be given to `map` and the like.
+    """Make a function from an external program, for `map` and other stages.
 
-    The program is run once for each item, without a shell: each value is one argument, whatever
-    signs are in it. What it prints is in the streams of the item. It has to be on the execute
-    point, or travel there.
+    The program runs once for each item, without a shell: each value is one argument, whatever
+    characters it has. Its output is that of the item. It has to be installed on the execute point,
+    or travel there.
 
     Parameters
     ----------
     template : str or sequence of str
         The program and its arguments: words as for a shell, or a list of them. Fields in braces
-        stand for values: ``{input}`` is the item (a text, number or path), ``{output}`` a path
-        where the program is to write its result, ``{0}``, ``{1}`` are elements of an item that is
-        a tuple or list, ``{name}`` is one of `values`, a bound result, or an entry or attribute of
-        the item. A list or tuple that stands alone in a word gives several arguments. Double a
-        brace that stands for itself.
+        stand for values: ``{input}`` is the item (a string, number or path), ``{output}`` a path
+        to which the program should write its result, ``{0}``, ``{1}`` are elements of an item that
+        is a tuple or list, ``{name}`` is one of `values`, a bound result, or an entry or attribute
+        of the item. A list or tuple that is a word by itself becomes several arguments. Double a
+        literal brace.
     returns : str or callable, optional
         What a call returns: ``"file"``, the file ``{output}``, which travels; ``"text"`` or
-        ``"bytes"``, its content; ``"stdout"``, what the program printed; ``"status"``, its exit
-        status; or what a function returns that is called with the path of the output. By default
-        ``"file"`` where the template has ``{output}``, else ``"stdout"``.
+        ``"bytes"``, its content; ``"stdout"``, the program's standard output; ``"status"``, its
+        exit status; or the value of a function that is called with the path of the output. By
+        default ``"file"`` if the template has ``{output}``, else ``"stdout"``.
     output : str
-        The name of the file ``{output}``, since many programs go by its suffix. It may have fields,
-        such as ``"{stem}.bam"``, but for ``{output}``. Each call has a folder of its own for it.
+        The name of the file ``{output}``, since many programs depend on its suffix. It may have any
+        field except ``{output}``, such as ``"{stem}.bam"``. Each call has its own folder for it.
     ok_exit : sequence of int
-        The exit statuses that are none of a failure.
+        The exit statuses that do not mean a failure.
     env : mapping of str to str, optional
-        Variables of the environment, added to those that there are.
+        Additional environment variables.
     timeout : float or datetime.timedelta, optional
-        How many seconds it may take; by default any number.
+        How many seconds a call may take; by default there is no limit.
     shell : bool
-        Run the template by ``/bin/sh``, with pipes and redirections. Values are quoted, so fields
-        must not stand in quotes.
+        Run the template with ``/bin/sh``, with pipes and redirections. Values are quoted, so fields
+        must not be in quotes.
     **values
-        Further values for fields, the same for all items.
+        Values for fields, the same for all items.
 
     Returns
     -------
     Command
-        A function of the item. A call of it raises `CommandError` where there is no such program,
-        or it ends with another exit status, with the end of its standard error.
+        A function of the item. A call raises `CommandError` if there is no such program, or if it
+        ends with another exit status; the error has the end of its standard error.
 
     Raises
     ------
     UsageError
-        If the template cannot be read, or an option has a wrong value.
+        If the template is not valid, or an option has a wrong value.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def command(
 
 
 def _check_types(template: Any, returns: Any, output: Any, ok_exit: Any, env: Any) -> None:
-    """Refuse what could not even be looked at."""
+    """Raise `UsageError` for arguments of wrong types."""
 
     def refuse(what: str, value: Any, takes: str) -> NoReturn:
         raise UsageError(f"htdag.command: {what}={validation.shown(value)}: it takes {takes}")

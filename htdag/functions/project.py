@@ -1,10 +1,9 @@
-"""Which code is the user's own, and which is installed.
+"""The distinction between the user's own code and installed code.
 
-Installed is what Python has built in or in its standard library, what lies in a site directory,
-and what the ``RECORD`` of an installed distribution names in any other folder (or zip file) that
-Python searches, as after ``pip install --target``. All else is the user's project, and travels:
-scripts, notebooks, the modules beside them, folders on ``PYTHONPATH``, and what is installed in
-editable mode.
+Installed code is built into Python or in its standard library, in a site directory, or listed in
+the ``RECORD`` of an installed distribution in any other folder (or zip file) that Python searches,
+as after ``pip install --target``. All other code is the user's project, and travels: scripts,
+notebooks, the modules next to them, folders on ``PYTHONPATH``, and editable installations.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def is_project_module(module: Any) -> bool:
     """Return whether a loaded module is the user's own, in whatever form it came.
 
     It may be a source file, a compiled extension, a module in a zip file, a folder without
-    ``__init__.py``, or made while the script runs. A folder in several places of which one is
+    ``__init__.py``, or made while the script runs. A namespace package of which one folder is
     installed is not the user's, but the modules in it may be.
     """
     if not issubclass(type(module), types.ModuleType):
@@ -49,21 +48,21 @@ def is_project_module(module: Any) -> bool:
     if isinstance(file, str):
         return is_project_file(file)
     if "__path__" in names:
-        portions = _portions(names["__path__"])
-        return bool(portions) and not any(map(_is_installed_folder, portions))
+        return _is_project_path(names["__path__"])
     return _is_made_by_user(names)
 
 
-def _portions(path: Any) -> tuple[str, ...]:
-    """Return the folders of a package; a namespace package computes them when asked."""
+def _is_project_path(path: Any) -> bool:
+    """Return whether the folders of a package are the user's; some are computed on demand."""
     try:
-        return tuple(each for each in path if isinstance(each, str))
+        portions = [each for each in path if isinstance(each, str)]
     except Exception:
-        return ()
+        return False
+    return bool(portions) and not any(map(_is_installed_folder, portions))
 
 
 def _is_made_by_user(names: dict[str, Any]) -> bool:
-    """Return whether a module that was loaded from nowhere was made by the user's code."""
+    """Return whether a module without a file was made by the user's code."""
     name = names.get("__name__")
     origin = getattr(names.get("__spec__"), "origin", None)
     if not isinstance(name, str) or origin in ("built-in", "frozen") or _OF_CYTHON.fullmatch(name):
@@ -78,8 +77,8 @@ def _is_made_by_user(names: dict[str, Any]) -> bool:
 def is_project_function(function: types.FunctionType) -> bool:
     """Return whether the code of a function is the user's own.
 
-    Code that was made from text, such as ``__init__`` of a dataclass, belongs to the module whose
-    globals it uses.
+    Code that was compiled from a string, such as ``__init__`` of a dataclass, belongs to the module
+    whose globals it uses.
     """
     file = function.__code__.co_filename
     if not file.startswith("<") or file.startswith("<frozen"):
@@ -90,7 +89,7 @@ def is_project_function(function: types.FunctionType) -> bool:
 
 
 def is_project_class(kind: type) -> bool:
-    """Return whether a class is of the user's own modules, or of none that is loaded."""
+    """Return whether a class belongs to the user's own modules, or to none that is loaded."""
     name = module_name(kind)
     module = sys.modules.get(name)
     return module is None or name == "__main__" or is_project_module(module)
@@ -106,27 +105,27 @@ def is_project_file(file: str) -> bool:
 def is_installed_code(file: str) -> bool:
     """Return whether code of this file name comes with Python or an installed package.
 
-    The code of an interactive session is in no file, and the user's own.
+    The code of an interactive session has no file, and is the user's own.
     """
     if file.startswith("<"):
         return file.startswith("<frozen")
     file = absolute(file)
-    here, real = file, _real(file) if os.path.isabs(file) else file
+    real = _real(file) if os.path.isabs(file) else file
     roots = _installed_roots()
     if real.startswith(roots):
         return True
-    if here.startswith(roots):  # a link out of a site directory: to a cache, or to the user's work
+    if file.startswith(roots):  # a link from a site directory, to a cache or to the user's work
         return not any(real.startswith(each.folder + os.sep) for each in editable_projects())
     return real.startswith(_OF_THE_MACHINE) or any(
         path.startswith(entry + os.sep)
         and _names(_recorded(entry), path[len(entry) + 1 :].split(os.sep))
-        for path in {here, real}
+        for path in {file, real}
         for entry in _search_folders()
     )
 
 
 def _real(file: str) -> str:
-    """Return where a file is, without following the links to its folder for each file anew."""
+    """Return the real path of a file; the links in its folder are followed only once."""
     if os.path.islink(file):
         return os.path.realpath(file)
     folder, name = os.path.split(file)
@@ -143,7 +142,7 @@ def _names(recorded: frozenset[str], parts: list[str]) -> bool:
 
 
 def _is_installed_folder(folder: str) -> bool:
-    """Return whether anything that is installed lies in a folder that is no package itself."""
+    """Return whether installed files are in a folder."""
     if is_installed_code(folder):
         return True
     path = absolute(folder) + os.sep
@@ -156,9 +155,9 @@ def _is_installed_folder(folder: str) -> bool:
 
 
 def package_folders() -> list[str]:
-    """Return the folders and zip files with installed packages that the script itself added.
+    """Return the folders and zip files with installed packages that the script added to the path.
 
-    Another process of this Python does not search them.
+    Other processes of this Python do not search them.
     """
     return [
         entry
@@ -169,7 +168,7 @@ def package_folders() -> list[str]:
 
 
 def own_folders() -> list[str]:
-    """Return the folders that Python searches for modules of the user's own."""
+    """Return the folders with the user's own modules that Python searches."""
     roots = _installed_roots()
     return [
         entry
@@ -205,14 +204,14 @@ def _search_folders() -> set[str]:
 def _recorded(entry: str) -> frozenset[str]:
     """Return the packages and files that distributions in a folder or zip file have installed.
 
-    Of a package with ``__init__.py`` that is its folder, with all that is in it.
+    A package with ``__init__.py`` is represented by its folder, with all that it contains.
     """
-    found = set()
+    names = set()
     for row in csv.reader(_records(entry)):
         file = row[0] if row else ""
         folder, _, name = file.rpartition("/")
-        found.add(folder if folder and name.startswith("__init__.") else file)
-    return frozenset(found)
+        names.add(folder if folder and name.startswith("__init__.") else file)
+    return frozenset(names)
 
 
 def _records(entry: str) -> Iterator[str]:
@@ -239,7 +238,7 @@ def _text(path: str) -> str:
 def _installed_roots() -> tuple[str, ...]:
     roots = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), *_site_folders()}
     roots.add(FOLDER)
-    # The standard library of the Python that a virtual environment was made from.
+    # The standard library of the Python that a virtual environment is based on.
     roots.add(os.path.dirname(os.__file__))
     archive = f"python{sys.version_info[0]}{sys.version_info[1]}.zip"
     for entry in _search_path():
@@ -256,7 +255,7 @@ _ENDS = (os.path.abspath, os.path.realpath)
 def _site_folders() -> set[str]:
     folders = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     folders.update(site.getsitepackages())
-    with contextlib.suppress(RuntimeError, KeyError):  # a user without a home
+    with contextlib.suppress(RuntimeError, KeyError):  # a user without a home directory
         folders.add(site.getusersitepackages())
     return folders
 
@@ -290,31 +289,31 @@ class Editable:
 @lru_cache(maxsize=1)
 def editable_projects() -> tuple[Editable, ...]:
     """Return the distributions in the site directories that are installed in editable mode."""
-    found = []
+    projects = []
     for folder in sorted(_site_folders()):
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(folder)):
                 if name.endswith(".dist-info"):
                     origin = os.path.join(folder, name, "direct_url.json")
                     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                        told = json.loads(_text(origin))
-                        if told["dir_info"]["editable"]:
-                            project = unquote(urlsplit(told["url"]).path)
-                            found.append(Editable(os.path.realpath(project), origin[:-16]))
-    for folder in _search_path():  # as `setup.py develop` leaves them
+                        origin_data = json.loads(_text(origin))
+                        if origin_data["dir_info"]["editable"]:
+                            project = unquote(urlsplit(origin_data["url"]).path)
+                            projects.append(Editable(os.path.realpath(project), origin[:-16]))
+    for folder in _search_path():  # installed by `setup.py develop`
         if not (folder + os.sep).startswith(_installed_roots()):
             with contextlib.suppress(OSError):
                 for name in sorted(os.listdir(folder)):
                     if name.endswith(".egg-info"):
                         metadata = os.path.join(folder, name)
-                        found.append(Editable(os.path.realpath(folder), metadata))
-    return tuple(found)
+                        projects.append(Editable(os.path.realpath(folder), metadata))
+    return tuple(projects)
 
 
 def source_of(name: str) -> bytes | None:
-    """Return the source of a module as it stands in its file, loaded or not, zipped or not.
+    """Return the source of a module, loaded or not, zipped or not.
 
-    None is returned where there is none, as for a compiled extension or a namespace package.
+    It is None if there is no source, as for a compiled extension or a namespace package.
     """
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
@@ -346,37 +345,47 @@ def file_of(name: str) -> str | None:
     return file if isinstance(file, str) and is_project_file(file) else None
 
 
+def is_project_name(name: str) -> bool | None:
+    """Return whether a module, loaded or not, is the user's own; None if there is none."""
+    module = sys.modules.get(name)
+    if module is not None:
+        return is_project_module(module)
+    spec = find_spec(name)
+    return None if spec is None else is_project_spec(spec)
+
+
 def is_project_spec(spec: Any) -> bool:
-    """Return whether a module that is not loaded, as Python finds it, is the user's own."""
+    """Return whether the module of a spec is the user's own."""
     if spec.has_location and isinstance(spec.origin, str):
         return is_project_file(spec.origin)
-    portions = _portions(spec.submodule_search_locations or ())
-    return bool(portions) and not any(map(_is_installed_folder, portions))
+    return _is_project_path(spec.submodule_search_locations)
 
 
 def find_spec(name: str) -> Any:
-    """Return how Python finds a module that is not loaded; None where it does not.
+    """Return the spec of a module; None if Python does not find it.
 
-    The packages that it is in are not imported for this: what they do at their top is theirs.
+    Unlike `importlib.util.find_spec`, this does not import the packages that contain it.
     """
     if name in sys.modules:
         return getattr(sys.modules[name], "__spec__", None)
     path: list[str] | None = None
     parent, _, last = name.rpartition(".")
-    with contextlib.suppress(Exception):  # whatever finders do
+    with contextlib.suppress(Exception):  # finders may raise anything
         if parent:
             package = sys.modules.get(parent)
             spec = find_spec(parent) if package is None else None
-            found = getattr(spec, "submodule_search_locations", getattr(package, "__path__", None))
-            if found is None:
+            locations = getattr(
+                spec, "submodule_search_locations", getattr(package, "__path__", None)
+            )
+            if locations is None:
                 return None
-            path = list(found)
+            path = list(locations)
         for finder in sys.meta_path:
             spec = finder.find_spec(name, path)
             if spec is not None:
                 return spec
         return None
-    # Python's own finder does not bear a folder without `__init__.py` in one that is not imported.
+    # Python's own finder fails for a folder without `__init__.py` in one that is not imported.
     folders = [os.path.join(folder, last) for folder in path or ()]
     spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = [folder for folder in folders if os.path.isdir(folder)]
@@ -384,7 +393,7 @@ def find_spec(name: str) -> Any:
 
 
 def variables(function: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield kind, name and value of the enclosing and global variables that a function uses."""
+    """Yield the kind, name and value of the enclosing and global variables of a function."""
     while type(function) is types.MethodType:
         function = function.__func__
     if type(function) is not types.FunctionType:

@@ -1,7 +1,6 @@
-"""The user's code that functions reach, over any number of steps.
+"""The user's code that functions reach, in any number of steps.
 
-Nothing of the user's is called on the way, not even a property: what an object holds is read past
-its class.
+This calls nothing of the user's, not even a property: attributes are read without their class.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from htdag.functions.project import (
 )
 from htdag.runtime.api.checkpoint import checkpoint
 from htdag.runtime.code import static
-from htdag.runtime.filepath import OutputFile
+from htdag.runtime.files.paths import OutputFile
 
 _LEAVES = (str, bytes, bytearray, int, float, complex, bool, type(None), type(...), range)
 _LEAF_IDS = frozenset(map(id, _LEAVES))  # a class may have an odd hash
-_MOST_ELEMENTS = 200_000  # of all containers: more of them hold data, not functions
+_MOST_ELEMENTS = 200_000  # in all containers: larger ones hold data, not functions
 _WRAPPERS = (
     functools.partial,
     functools._lru_cache_wrapper,
@@ -46,12 +45,12 @@ _WRAPPERS = (
     types.GenericAlias,
     defaultdict,
 )
-"""Classes that pickle themselves, as what they hold."""
+"""Classes whose pickles consist of the objects that they hold."""
 
 
 @dataclass(frozen=True)
 class Reached:
-    """What functions reach.
+    """The code that functions reach.
 
     Attributes
     ----------
@@ -60,11 +59,11 @@ class Reached:
         imported while a function runs are importable in the job; the others travel by value, and
         their source only serves tracebacks.
     names : frozenset of str
-        All names that the code uses: what it may take from a module that travels by value.
+        All names that the code uses: it may look these up in a module that travels by value.
     foreign : frozenset of str
-        Modules not of the project of which something is used: unpickling imports them.
+        Modules outside of the project that are used: unpickling imports them.
     codes : tuple of (code, str)
-        All code of the project that may run, with the package it stands in.
+        All code of the project that may run, with its package.
     """
 
     modules: dict[str, dict[str, Any]]
@@ -74,18 +73,18 @@ class Reached:
 
 
 def reach(functions: Iterable[Any], modules: Iterable[str] = ()) -> Reached:
-    """Return what functions reach of the user's project, and modules that they may import."""
+    """Return what functions, and the given modules, reach of the user's project."""
     search = _Search()
     for name in modules:
         search.add(name, importable=True)
     search.finish(functions)
-    # What `dataclasses` and `functools.wraps` make has the name of the user's module.
+    # `dataclasses` and `functools.wraps` make functions that name the user's module.
     foreign = {n for n in search.foreign if not is_project_module(sys.modules.get(n))}
     return Reached(search.found, frozenset(search.names), frozenset(foreign), tuple(search.read))
 
 
 class _Search:
-    """Walks from functions over what they use to modules, each object once."""
+    """A walk from functions over all that they use, which visits objects once."""
 
     def __init__(self) -> None:
         self.found: dict[str, dict[str, Any]] = {}
@@ -94,9 +93,9 @@ class _Search:
         self.read: list[tuple[types.CodeType, str]] = []
         self._left: list[Any] = []
         self._seen: set[int] = set()
-        self._kept: list[Any] = []  # so that no id is given to another object meanwhile
+        self._kept: list[Any] = []  # keeps objects alive, so that their ids stay unique
         self._budget = _MOST_ELEMENTS
-        self._codes: list[tuple[types.CodeType, str]] = []  # with the package it stands in
+        self._codes: list[tuple[types.CodeType, str]] = []  # with their packages
         self._modules: list[types.ModuleType] = []
 
     def finish(self, functions: Iterable[Any]) -> None:
@@ -136,7 +135,7 @@ class _Search:
             self._object(kind, value)
 
     def _elements(self, values: Iterable[Any]) -> None:
-        """Follow what a container holds, up to a limit for all of them."""
+        """Follow the elements of a container, up to a limit for all containers."""
         for value in islice(values, 10 * _MOST_ELEMENTS):
             if id(type(value)) not in _LEAF_IDS:
                 if self._budget <= 0:
@@ -145,7 +144,7 @@ class _Search:
                 self._left.append(value)
 
     def _container(self, kind: type, value: Any) -> bool:
-        """Follow what a container holds; return whether it is one, and no more than that."""
+        """Follow the elements of a container; return whether the value is just a container."""
         for base in (dict, list, tuple, set, frozenset, deque):
             if issubclass(kind, base):
                 self._elements(base.__iter__(value))
@@ -174,14 +173,14 @@ class _Search:
 
     def _class(self, kind: type) -> None:
         if kind is OutputFile:
-            self.names.add(kind.__name__)  # whatever it is called there
-            return  # jobs have it
-        name, own = static.module_name(kind), is_project_class(kind)
-        if own:
+            self.names.add(kind.__name__)  # under whatever name
+            return  # jobs have this class
+        name, is_own = static.module_name(kind), is_project_class(kind)
+        if is_own:
             self.add(name, importable=False)
         else:
             self.foreign.add(name)
-        if own or not _has_name(kind, name, kind.__qualname__):
+        if is_own or not _has_name(kind, name, kind.__qualname__):
             self._left.extend((type(kind), *static.bases(kind), *static.members(kind).values()))
             if issubclass(type(kind), abc.ABCMeta):
                 registered, *_ = abc._get_dump(kind)  # type: ignore[attr-defined]
@@ -189,21 +188,21 @@ class _Search:
 
     def _function(self, function: types.FunctionType) -> None:
         if function is checkpoint:
-            self.names.add(checkpoint.__name__)  # whatever it is called there
-        code, known, told = function.__code__, function.__globals__, function.__module__
-        where = known.get("__name__")
+            self.names.add(checkpoint.__name__)  # under whatever name
+        code, namespace, module = function.__code__, function.__globals__, function.__module__
+        where = namespace.get("__name__")
         if is_project_function(function):
-            package = known.get("__package__")
-            for name in (where, told):
+            package = namespace.get("__package__")
+            for name in (where, module):
                 self.add(name, importable=False)
             self._typed(code.co_filename)
             self._codes.append((code, package if isinstance(package, str) else ""))
             self._annotations(function)
         else:
-            self.foreign.update(name for name in (where, told) if isinstance(name, str))
-            if where == told and _has_name(function, told, function.__qualname__):
+            self.foreign.update(name for name in (where, module) if isinstance(name, str))
+            if where == module and _has_name(function, module, function.__qualname__):
                 return  # jobs import it
-        # What a decorator of an installed package made travels too, with what it encloses.
+        # A function that an installed decorator made travels, too, with its enclosing variables.
         self._left.extend(inner for _, _, inner in variables(function))
         self._left.extend(function.__defaults__ or ())
         self._left.extend((function.__kwdefaults__ or {}).values())
@@ -218,7 +217,7 @@ class _Search:
             self._left.append(owner)
 
     def _object(self, kind: type, value: Any) -> None:
-        """Follow an object of any other class: the class, and what the object holds."""
+        """Follow an object of any other class: the class, and the object's attributes."""
         self._left.append(kind)
         held = [each for _, each in static.attributes(value)]
         if kind is operator.attrgetter or kind is operator.methodcaller:
@@ -230,7 +229,7 @@ class _Search:
         if _is_only_a_wrapper(kind) or is_project_class(kind) or _travels_by_attributes(kind):
             self._left.extend(held)
         else:
-            # It says itself how it travels. The functions that it stands for do so with it.
+            # It has its own way to be pickled, but the functions that it holds travel with it.
             self._left.extend(filter(_is_code, (*held, *gc.get_referents(value))))
 
     def _getter(self, value: Any) -> None:
@@ -240,20 +239,20 @@ class _Search:
         self._left.extend(parts)
 
     def _annotations(self, function: types.FunctionType) -> None:
-        """Follow types in annotations: they are pickled with the function."""
+        """Follow types in annotations, which are pickled with the function."""
         try:
-            left = list(function.__annotations__.values())
-        except Exception:  # a name that is not defined, say
+            kinds = list(function.__annotations__.values())
+        except Exception:  # for example, a name that is not defined
             return
-        while left:
-            kind = left.pop()
+        while kinds:
+            kind = kinds.pop()
             if type(kind).__module__ in ("types", "typing"):
-                left.extend(getattr(kind, "__args__", None) or ())
+                kinds.extend(getattr(kind, "__args__", None) or ())
             if issubclass(type(kind), type) and type(kind) is not types.GenericAlias:
                 self._left.append(kind)
 
     def add(self, name: Any, *, importable: bool) -> None:
-        """Add a module of the user's, by its name."""
+        """Add a module of the user's by its name."""
         known = self.found.get(name) if isinstance(name, str) else None
         if known is not None:
             if importable and not known["importable"]:
@@ -274,7 +273,7 @@ class _Search:
             self._run_later(name, self.found[name])
 
     def _run_later(self, name: str, module: dict[str, Any]) -> None:
-        """Follow what a module does when a job imports it."""
+        """Follow the code of a module that a job imports."""
         package = name if module["package"] else name.rpartition(".")[0]
         code = compiled(module["source"], module["file"])
         if code is not None:
@@ -282,7 +281,7 @@ class _Search:
         self._add_parents(name)
 
     def _typed(self, file: str) -> None:
-        """Note the text of a notebook's cell, which is in no file: tracebacks quote it."""
+        """Record the text of a notebook's cell, which has no file, for tracebacks."""
         if file not in self.found and not os.path.exists(file):
             source = "".join(linecache.getlines(file))
             if source:
@@ -294,7 +293,7 @@ class _Search:
                 }
 
     def _add_parents(self, name: str) -> None:
-        """Make importable the packages that a module is in, folders without a file too."""
+        """Make the packages of a module importable, including folders without `__init__.py`."""
         parent = name.rpartition(".")[0]
         if not parent:
             return
@@ -306,7 +305,7 @@ class _Search:
 
 
 def decoded(source: bytes) -> str:
-    """Return the text of a module, by the encoding that it names."""
+    """Return the text of a module, in the encoding that it declares."""
     try:
         return importlib.util.decode_source(source)
     except (SyntaxError, UnicodeDecodeError):
@@ -315,7 +314,7 @@ def decoded(source: bytes) -> str:
 
 @functools.lru_cache(maxsize=256)
 def compiled(source: str, file: str) -> types.CodeType | None:
-    """Return the code of a module; None where it is not valid."""
+    """Return the code of a module; None if it is not valid."""
     try:
         return compile(source, file, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -334,7 +333,7 @@ def _is_code(value: Any) -> bool:
 
 
 def _travels_by_attributes(kind: type) -> bool:
-    """Return whether objects of a class are pickled as what they hold."""
+    """Return whether objects of a class are pickled by their attributes."""
     return not any(
         name in static.members(base)
         for base in static.bases(kind)[:-1]
@@ -343,23 +342,23 @@ def _travels_by_attributes(kind: type) -> bool:
 
 
 def _has_name(value: Any, module: Any, qualified: str) -> bool:
-    """Return whether a function or class is found in a module by its name."""
+    """Return whether a module has a function or class under its name."""
     loaded = sys.modules.get(module) if isinstance(module, str) else None
     if not issubclass(type(loaded), types.ModuleType):
         return False
     first, *rest = qualified.split(".")
-    found = static.namespace(loaded).get(first)  # type: ignore[arg-type]
+    target = static.namespace(loaded).get(first)  # type: ignore[arg-type]
     for name in rest:
-        if not issubclass(type(found), type):
+        if not issubclass(type(target), type):
             return False
-        found = static.members(found).get(name)  # type: ignore[arg-type]
-    return found is value or getattr(found, "__func__", None) is value
+        target = static.members(target).get(name)  # type: ignore[arg-type]
+    return target is value or getattr(target, "__func__", None) is value
 
 
 def used_names(code: types.CodeType) -> set[str]:
-    """Return the names of globals and attributes in a piece of code, and its short strings.
+    """Return the names of globals and attributes in a piece of code, and strings that may be names.
 
-    The strings stand for what it may take by `getattr`.
+    The strings may be arguments of `getattr`.
     """
     names = set(code.co_names)
     for constant in code.co_consts:
@@ -371,7 +370,7 @@ def used_names(code: types.CodeType) -> set[str]:
 
 
 def _imports(code: types.CodeType, package: str) -> Iterator[str]:
-    """Yield the absolute names that a piece of code of a package imports while it runs."""
+    """Yield the absolute names that a piece of code in a package imports when it runs."""
     for _, name in imported_names(code, package):
         yield name
     for constant in code.co_consts:
@@ -380,7 +379,7 @@ def _imports(code: types.CodeType, package: str) -> Iterator[str]:
 
 
 def imported_names(code: types.CodeType, package: str) -> Iterator[tuple[int, str]]:
-    """Yield what a piece of code imports, without the code inside of it, and at which offset."""
+    """Yield the offset and name of each import in a piece of code, without inner code."""
     previous: list[Any] = []
     module = ""
     for instruction in dis.get_instructions(code):
@@ -398,7 +397,7 @@ def imported_names(code: types.CodeType, package: str) -> Iterator[tuple[int, st
 
 
 def _absolute(name: str, level: int, package: str) -> str:
-    """Return the absolute name of a relative import, or "" where there is none."""
+    """Return the absolute name of a relative import; "" if there is none."""
     if level == 0:
         return name
     parts = package.split(".")

@@ -1,8 +1,8 @@
-"""What travels of the state of the script's process: see docs/surroundings.md.
+"""The state of the script's process that travels to jobs: see docs/surroundings.md.
 
-What decides results and is set once for a whole process, at the top of a script, is so in jobs too,
-on HTCondor and on this machine: variables of the environment, the locale, the context of `decimal`,
-what numpy does about floating-point errors, the limit of recursion.
+Scripts set some state once for the whole process that can change results: environment variables,
+the locale, the context of `decimal`, numpy's handling of floating-point errors, and the recursion
+limit. Jobs get the same state, on HTCondor and on this machine.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.task import Deciding, Logging, SurroundingsEntry
 
 
-# What belongs to a machine, a session or a program there, and means nothing in a job.
+# Variables of a machine, a session or a program, which mean nothing in a job.
 _STAYS = re.compile(
     r"(HTDAG_|_?CONDOR_|PYTHON|LD_|PYTEST|JPY_|KERNEL_|PYDEV|COV_CORE|COVERAGE|XDG_|SSH_|DBUS_|"
     r"VSCODE_|SLURM_|CUDA_VISIBLE|NVIDIA_VISIBLE|GPU_DEVICE).*|"
     r"PATH|HOME|USER|LOGNAME|SHELL|PWD|OLDPWD|SHLVL|_|TERM|COLUMNS|LINES|DISPLAY|XAUTHORITY|"
     r"TMPDIR|TMP|TEMP|BATCH_SYSTEM|MAIL|HOSTNAME|CLICOLOR|PAGER|GIT_PAGER|FORCE_COLOR|NO_COLOR"
 )
-_DEFAULT_LIMIT = 1000  # of recursion, in a new process
+_DEFAULT_LIMIT = 1000  # the recursion limit of a new process
 
 
 def of_node(functions: Iterable[Any]) -> SurroundingsEntry:
-    """Return what the jobs of a node are to find, and of that what can change its results.
+    """Return the state for the jobs of a node, and the part of it that can change results.
 
     Parameters
     ----------
@@ -53,20 +53,20 @@ def of_node(functions: Iterable[Any]) -> SurroundingsEntry:
 
 
 def named_variables(functions: Iterable[Any]) -> dict[str, str]:
-    """Return the variables of the environment whose names stand in the code of functions."""
+    """Return the environment variables whose names are strings in the code of functions."""
     codes = reach(functions).codes
     texts = {text for code, _ in codes for text in _texts(code)}
     return {name: os.environ[name] for name in sorted(texts) if _travels(name)}
 
 
 def _umask() -> int | None:
-    """Return the mask of this process, which cannot be asked for without setting it, if it can."""
+    """Return the umask of this process, from /proc, since `os.umask` would change it."""
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-            found = re.search(r"^Umask:\s*([0-7]+)$", file.read(), re.MULTILINE)
+            match = re.search(r"^Umask:\s*([0-7]+)$", file.read(), re.MULTILINE)
     except OSError:
         return None
-    return None if found is None else int(found[1], 8)
+    return None if match is None else int(match[1], 8)
 
 
 def _texts(code: types.CodeType) -> Iterator[str]:
@@ -90,20 +90,20 @@ def _travels(name: str) -> bool:
 
 
 def _changed_variables() -> dict[str, str]:
-    """Return the variables that the script itself has set: those of this process but not before."""
+    """Return the variables that the script itself has set, unlike those it was started with."""
     try:
         with open("/proc/self/environ", "rb") as file:
-            begun = dict(
+            initial = dict(
                 entry.split(b"=", 1) for entry in file.read().split(b"\0") if b"=" in entry
             )
     except OSError:
         return {}
-    own = {
+    changed = {
         name: value
         for name, value in os.environ.items()
-        if begun.get(os.fsencode(name)) != os.fsencode(value)
+        if initial.get(os.fsencode(name)) != os.fsencode(value)
     }
-    return {name: value for name, value in sorted(own.items()) if _travels(name)}
+    return {name: value for name, value in sorted(changed.items()) if _travels(name)}
 
 
 def _variables_of_language() -> dict[str, str]:
@@ -115,24 +115,24 @@ def _variables_of_language() -> dict[str, str]:
 
 
 def _state_of_numbers() -> Deciding:
-    """Return what decides how numbers are computed and shown, where it is not the default."""
-    found: Deciding = {}
+    """Return the settings for computing and formatting numbers that are not the default."""
+    state: Deciding = {}
     decimal = sys.modules.get("decimal")
     if decimal is not None:
-        own = process_state.of_decimal(decimal.getcontext())
-        if own != process_state.of_decimal(decimal.Context()):
-            found["decimal"] = own
+        context = process_state.of_decimal(decimal.getcontext())
+        if context != process_state.of_decimal(decimal.Context()):
+            state["decimal"] = context
     numpy = sys.modules.get("numpy")
     if numpy is not None and numpy.geterr() != process_state.NUMPY:
-        found["numpy"] = dict(numpy.geterr())
+        state["numpy"] = dict(numpy.geterr())
     locale = process_state.locale()
     if locale:
-        found["locale"] = locale
-    return found
+        state["locale"] = locale
+    return state
 
 
 def _logging() -> Logging | None:
-    """Return what is logged to the terminal: the root's level and format, the levels of others."""
+    """Return the logging to the terminal: level and format of the root, and levels of others."""
     root = logging.getLogger()
     shown = [
         handler

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from htdag.backends.base import Activity, JobState, QueueFacts, RunState
-from htdag.common.text import counted, visible
+from htdag.backends.base import Activity, Ad, JobState, QueueFacts, RunState
+from htdag.common.text import counted, duration, visible
 from htdag.observe import holds, matchmaking
 from htdag.observe.status import Status
 
@@ -165,7 +165,7 @@ def _idle(
         if job.state == "idle":
             since[job.node] = min(since.get(job.node, now), job.since)
             totals[job.node] = totals.get(job.node, 0) + 1
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], list[Ad]] = {}
     for ad in facts.idle:
         key = tuple(
             str(ad.get(name))
@@ -190,7 +190,7 @@ def _idle(
         )
         analysis = matchmaking.analyse(question)
         number = totals.get(node, len(ads)) if alike.count(node) == 1 else len(ads)
-        age = f", idle for {age_text(since[node], now)}" if node in since else ""
+        age = f", idle for {duration(now - since[node])}" if node in since else ""
         clauses = analysis.clauses if analysis.slots and not analysis.possible else ()
         about = f"node {node}, {counted(number, 'job')}{age}"
         yield Reason(about, analysis.why, analysis.remedy, clauses), analysis
@@ -229,12 +229,3 @@ def _not_submitted(
         waits = [parent for parent in node["parents"] if parent not in complete]
         if waits:
             yield Reason(f"node {name}", f"not started: it needs all of {', '.join(waits)}")
-
-
-def age_text(since: float, now: float) -> str:
-    """Return how long something has lasted, such as ``3 min``."""
-    seconds = max(0, int(now - since))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

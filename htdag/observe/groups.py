@@ -16,7 +16,7 @@ from htdag.observe.item_errors import ItemError
 from htdag.observe.status import NodeCounts
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import NodeEntry, Plan
 
 HELD = "Held"
 """The type of a group of jobs on hold."""
@@ -251,17 +251,18 @@ def futile(
     return tuple(dict.fromkeys(stages)), items
 
 
-def _expected(node: Any, plan: Plan, counts: Mapping[str, NodeCounts]) -> int:
+def _expected(node: NodeEntry, plan: Plan, counts: Mapping[str, NodeCounts]) -> int:
     """Return how many items a node has; if that is unknown yet, how many it can have at most."""
     total = counts[node["name"]].total
     total = node["items"] if total is None else total
     reads = node["input"]
-    if total is None and reads["view"] == "items" and reads["streams"][0]["node"] is not None:
-        return _expected(plan["by_name"][reads["streams"][0]["node"]], plan, counts)
+    before = reads["streams"][0]["node"]
+    if total is None and reads["view"] == "items" and before is not None:
+        return _expected(plan["by_name"][before], plan, counts)
     return total or 0
 
 
-def _descendants(name: str, plan: Plan) -> list[Any]:
+def _descendants(name: str, plan: Plan) -> list[NodeEntry]:
     seen: set[str] = set()
     waiting = list(plan["by_name"][name]["children"])
     while waiting:

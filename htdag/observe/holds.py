@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from shlex import quote
 
 from htdag.backends.base import JobState
+from htdag.common.text import size
 
 USER_REQUEST = 1
 PAUSED = "htdag pause"
@@ -202,9 +203,9 @@ def _memory(job: JobState, words: dict[str, str]) -> Hold:
     used = max(reported, job.memory_used or 0)
     parts = []
     if asked:
-        parts.append(f"{verb} {size_text(asked)}")
+        parts.append(f"{verb} {size(asked)}")
     if used:
-        parts.append(f"used {size_text(used)}")
+        parts.append(f"used {size(used)}")
     proposed = memory_proposal(asked or 0, used)
     return Hold(
         "memory exceeded" + (f": {', '.join(parts)}" if parts else ""),
@@ -220,9 +221,9 @@ def _more_time(reason: str) -> str:
         return "TIME"
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     twice = 2 * (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-    for size, unit in ((3600, "h"), (60, "min")):
-        if twice >= size:
-            return f"{math.ceil(twice / size)}{unit}"
+    for length, unit in ((3600, "h"), (60, "min")):
+        if twice >= length:
+            return f"{math.ceil(twice / length)}{unit}"
     return f"{twice}s"
 
 
@@ -235,13 +236,6 @@ def memory_proposal(asked: int, used: int) -> str:
     if wanted <= 1024:
         return f"{math.ceil(wanted / 256) * 256}MB"
     return f"{math.ceil(wanted / 1024)}GB"
-
-
-def size_text(megabytes: int) -> str:
-    """Return a size such as ``3.2 GB`` or ``512 MB``."""
-    if megabytes < 1000:
-        return f"{megabytes} MB"
-    return f"{megabytes / 1024:.1f}".removesuffix(".0") + " GB"
 
 
 def lines(held: Iterable[JobState], tag: str) -> tuple[str, ...]:

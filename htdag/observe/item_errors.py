@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.record import RecordContext, RecordError, RecordStart, RecordStreams
 
 _NOT_DELIVERED = "NotDelivered"
+_PRINTED = 4000  # bytes of what an item printed, at most
 _FRAME = re.compile(r'  File "(.*)", line (\d+), in (.*)')
 
 
@@ -344,12 +345,10 @@ def with_streams(run: Path, plan: Plan, errors: Sequence[ItemError]) -> list[Ite
     return result
 
 
-def _tail(path: Path, span: list[int] | None, limit: int | None = 4000) -> str:
+def _tail(path: Path, span: list[int] | None) -> str:
     if span is None:
         return ""
-    start, end = span
-    if limit is not None:
-        start = max(start, end - limit)
+    start, end = max(span[0], span[1] - _PRINTED), span[1]
     try:
         with open(path, "rb", opener=layout.unblocked) as file:
             file.seek(start)

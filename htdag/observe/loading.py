@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import os
 import pickle
 import sys
@@ -21,8 +20,9 @@ from typing import Any
 
 from cloudpickle import cloudpickle
 
-from htdag.runtime import file_references, layout
+from htdag.runtime import layout
 from htdag.runtime.code.image import Image, make_function
+from htdag.runtime.files import file_references
 
 
 def loads(data: bytes, buffers: Iterable[Any] = (), run: Path | None = None) -> Any:
@@ -70,9 +70,9 @@ class _Unpickler(pickle.Unpickler):
 
     def _file(self, reference: str) -> Path | str:
         """Return the path of a file that travelled, or its URL."""
-        file = json.loads(reference)
+        file = file_references.parsed(reference)
         if "url" in file:
-            return str(file["url"])
+            return file["url"]
         if self.run is None:
             return Path(file["path"])
         path: Path = self.run / file["at"] / file["name"]

@@ -5,13 +5,14 @@ Pure: ads are mappings, and the evaluator of ClassAd expressions is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from htdag.observe.holds import size_text
+from htdag.backends.base import Ad
+from htdag.common.text import size
 
-Ad = Mapping[str, Any]
+Ad = Ad
 Evaluate = Callable[[str, Ad, Ad], Any]
 """Evaluates an expression of one ad matched against another."""
 
@@ -243,9 +244,9 @@ def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) 
 
 def _amount(name: str, value: float) -> str:
     if name == "RequestMemory":
-        return size_text(int(value))
+        return size(value)
     if name == "RequestDisk":
-        return size_text(int(value / 1024))
+        return size(value / 1024)
     return f"{value:g}"
 
 

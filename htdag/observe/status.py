@@ -14,7 +14,7 @@ from htdag.common.text import counted, visible
 from htdag.observe import final, holds, outcomes
 from htdag.observe.endings import End, Ends
 from htdag.runtime import layout, planfile
-from htdag.runtime.dag import inputs, materialization, submitfile
+from htdag.runtime.dag import inputs, submitfile
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
@@ -270,7 +270,7 @@ class Reader:
             for action in sorted(held - {""}):
                 yield _LATER_JOBS[action] % quote(tag)
         for node in self._plan["nodes"]:
-            omitted = materialization.limits_left_out(str(self._run), node["name"])
+            omitted = submitfile.limits_left_out(str(self._run), node["name"])
             if omitted and backend == "condor":
                 yield (
                     f"node {node['name']}: its jobs read so many files that it was submitted "

@@ -1,1 +1,1 @@
-"""The options of stages and pipelines, and the files that stages name."""
+"""The options of stages and pipelines, and the files that options name."""

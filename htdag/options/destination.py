@@ -1,4 +1,4 @@
-"""The options ``output_destination`` and ``output_files``: where returned files go."""
+"""The options ``output_destination`` and ``output_files``: the destinations of returned files."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _FIELDS = {"key", "name", "stem", "suffix"}
 
 
 def output_files(value: Any) -> Remaps:
-    """Check the option: patterns of names, and where the files go that match.
+    """Check the option, which maps patterns of file names to destinations.
 
     Returns
     -------
     tuple of (str, str)
-        Pattern, and an absolute path with fields; a folder ends with a slash.
+        The pattern, and an absolute path with fields; a folder ends with a slash.
 
     Raises
     ------
     OptionError
-        If it is no mapping of texts to paths, or a folder cannot be made.
+        If it is not a mapping of strings to paths, or a folder cannot be made.
     """
     if not isinstance(value, Mapping):
         raise OptionError("it takes a dict: the name of a returned file, or a pattern, and a path")
-    found = []
+    remaps = []
     for name, given in value.items():
         if not isinstance(name, str) or not name or "/" in name:
-            raise OptionError(f"{name!r} is no name of a file, nor a pattern such as '*.png'")
+            raise OptionError(f"{name!r} is neither a file name nor a pattern such as '*.png'")
         if transfer.is_url(given):
-            raise OptionError(f"{given!r}: for a URL take output_destination")
+            raise OptionError(f"{given!r}: for a URL, use output_destination")
         if not isinstance(given, str | os.PathLike):
-            raise OptionError(f"{shown(given)} is no path")
-        found.append((name, _template(os.fsdecode(given))))
-    return tuple(found)
+            raise OptionError(f"{shown(given)} is not a path")
+        remaps.append((name, _template(os.fsdecode(given))))
+    return tuple(remaps)
 
 
 def _template(given: str) -> str:
@@ -51,7 +51,7 @@ def _template(given: str) -> str:
     if not fields <= _FIELDS:
         wrong = ", ".join(sorted(fields - _FIELDS))
         raise OptionError(
-            f"{given!r}: there is {{key}}, {{name}}, {{stem}}, {{suffix}}, not {wrong}"
+            f"{given!r}: fields are {{key}}, {{name}}, {{stem}} and {{suffix}}, not {wrong}"
         )
     path = os.path.abspath(os.path.expanduser(given))
     folder = given.endswith("/") or os.path.isdir(path)
@@ -59,22 +59,22 @@ def _template(given: str) -> str:
     return path + "/" if folder else path
 
 
-def merged(own: Remaps | None, defaults: Remaps | None) -> Remaps | None:
-    """Return what a stage says, and after it what holds for all stages."""
-    if not own or not defaults:
-        return own if own is not None else defaults
-    return own + tuple(rule for rule in defaults if rule[0] not in dict(own))
+def merged(of_stage: Remaps | None, defaults: Remaps | None) -> Remaps | None:
+    """Return the rules of a stage, followed by the default rules."""
+    if not of_stage or not defaults:
+        return of_stage if of_stage is not None else defaults
+    return of_stage + tuple(rule for rule in defaults if rule[0] not in dict(of_stage))
 
 
 def _check_writable(folder: str) -> None:
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
-        raise OptionError(f"{folder!r} is no folder that you can write to")
+        raise OptionError(f"{folder!r} is not a folder that you can write to")
 
 
 def output_destination(value: Any) -> str:
-    """Check the option, and return an absolute folder, or a URL without a slash at its end.
+    """Check the option, and return an absolute folder, or a URL without a trailing slash.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def output_destination(value: Any) -> str:
     """
     if transfer.is_url(value):
         if any(sign in value for sign in " ,;=\"'$?#\n"):
-            raise OptionError("a URL that files go to has no blanks, quotes, commas, ; = $ ? nor #")
+            raise OptionError("a URL for files must not have blanks, quotes, commas, ; = $ ? or #")
         return str(value).rstrip("/")
     if not isinstance(value, str | os.PathLike):
         raise OptionError("it takes a folder or a URL")

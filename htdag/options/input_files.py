@@ -1,4 +1,4 @@
-"""The option ``input_files``: files for all jobs of a stage, each under a name of its own."""
+"""The option ``input_files``: files for all jobs of a stage, each with a unique name."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ InputFiles = tuple[tuple[str, str], ...]
 
 
 def check_input_files(value: Any) -> InputFiles:
-    """Check the option, and return names and where the files are: absolute paths, or URLs.
+    """Check the option, and return names with absolute paths or URLs.
 
     Parameters
     ----------
     value : path, URL, list of them, or mapping
-        A mapping gives the name that each has in the job; else that is its own last name.
+        A mapping gives each file a name in the job; otherwise that is its base name.
 
     Raises
     ------
     OptionError
-        If a file is not there, or two would have the same name.
+        If a file does not exist, or two would have the same name.
     """
     found: dict[str, str] = {}
     for name, location in _named(value):
@@ -49,7 +49,7 @@ def _named(value: Any) -> Iterator[tuple[str, str]]:
         given = list(value)
     except TypeError:
         raise OptionError(
-            "it takes paths and URLs: one, a list of them, or a dict of names and them"
+            "it takes a path or a URL, a list of these, or a dict of names to them"
         ) from None
     yield from map(_checked, given)
 
@@ -72,7 +72,7 @@ def _checked(given: Any) -> tuple[str, str]:
 
 
 def merge_input_files(own: InputFiles | None, defaults: InputFiles | None) -> InputFiles | None:
-    """Return the files of a stage and those for all stages; of one name the stage's own."""
+    """Return the files of a stage and the default ones; the stage's own replace equal names."""
     if not own or not defaults:
         return own if own is not None else defaults
     return tuple(sorted({**dict(defaults), **dict(own)}.items()))

@@ -1,4 +1,4 @@
-"""The options of a pipeline as a whole: how much of it DAGMan has under way at once."""
+"""The options of a pipeline as a whole, which limit how much of it DAGMan runs at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from htdag.checks.validation import shown
 from htdag.errors import OptionError
 from htdag.options.stage_options import PIPELINE_ONLY, one_line, word
 
-# What htdag reads, or what its way to run a node rests on.
+# Settings that htdag reads, or that its nodes depend on.
 _OURS = frozenset(
     [
         "DAGMAN_ALWAYS_RUN_POST",
@@ -30,7 +30,7 @@ _OURS = frozenset(
 
 @dataclass(frozen=True)
 class Throttles:
-    """The options of a pipeline as a whole, checked; None and () stand for "not given"."""
+    """The options of a pipeline as a whole, checked; None and () mean "not given"."""
 
     max_jobs_submitted: int | None = None
     max_jobs_idle: int | None = None
@@ -39,16 +39,16 @@ class Throttles:
     dagman: tuple[tuple[str, str], ...] = ()
 
     def given(self) -> dict[str, Any]:
-        """Return the options that are given, by name, as the user wrote them."""
-        found = {item.name: getattr(self, item.name) for item in fields(self)}
+        """Return the options that were given, by name, in the form that the user wrote."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
             name: dict(value) if isinstance(value, tuple) else value
-            for name, value in found.items()
+            for name, value in values.items()
             if value not in (None, ())
         }
 
     def settings(self) -> dict[str, str]:
-        """Return the settings of HTCondor's that stand for them, by name."""
+        """Return the corresponding settings of HTCondor, by name."""
         numbers = ("max_jobs_submitted", "max_jobs_idle", "max_post_scripts")
         limits = {f"DAGMAN_{name.upper()}": getattr(self, name) for name in numbers}
         given = {name: str(value) for name, value in limits.items() if value is not None}
@@ -56,7 +56,7 @@ class Throttles:
 
 
 def parse(values: Mapping[str, Any], pipeline: str) -> Throttles:
-    """Check options of a pipeline as a whole; None stands for "not given".
+    """Check options of a pipeline as a whole; None means "not given".
 
     Parameters
     ----------
@@ -83,21 +83,21 @@ def parse(values: Mapping[str, Any], pipeline: str) -> Throttles:
 
 
 def check_categories(throttles: Throttles, used: Mapping[str, str], pipeline: str) -> None:
-    """Refuse a category without a limit, and a limit of a category that no stage has.
+    """Check that each category has a limit, and each limit a category that stages have.
 
     Parameters
     ----------
     throttles : Throttles
         The options of the pipeline.
     used : mapping of str to str
-        For each category that a stage has, (one of) these stages.
+        The categories of stages, each with one of its stages.
     pipeline : str
         The pipeline to name in errors.
 
     Raises
     ------
     OptionError
-        If either of them has no meaning without the other.
+        If a category has no limit, or a limit has no category.
     """
     limits = dict(throttles.maxjobs)
     for category, stage in used.items():
@@ -131,10 +131,10 @@ def _dagman(value: Any) -> tuple[tuple[str, str], ...]:
             raise OptionError(f"{name!r} is not the name of a setting of DAGMan's (DAGMAN_...)")
         name = name.upper()
         if name in _OURS:
-            raise OptionError(f"{name} is for htdag itself to set")
-        own = name.removeprefix("DAGMAN_").lower()
-        if own in PIPELINE_ONLY:
-            raise OptionError(f"give {own}=... as an option of the pipeline instead")
+            raise OptionError(f"{name} is set by htdag itself")
+        option = name.removeprefix("DAGMAN_").lower()
+        if option in PIPELINE_ONLY:
+            raise OptionError(f"give {option}=... as an option of the pipeline instead")
         settings[name] = one_line(content)
     return tuple(sorted(settings.items()))
 

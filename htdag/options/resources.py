@@ -1,4 +1,4 @@
-"""Requests that a function makes of the item: for each job the largest of its items."""
+"""Requests that are functions of the item: a job requests the maximum over its items."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class PerItem:
     option : str
         The option.
     function : callable
-        The user's, called with the item; returns what the option takes.
+        The user's function, called with the item; it returns a value of the option.
     check : callable
-        Checks one value of it.
+        Checks a value of the option.
     """
 
     option: str
@@ -40,12 +40,12 @@ class PerItem:
     check: Callable[[Any], Any]
 
     def of(self, item: Any, key: str, stage: str) -> int:
-        """Return what an item needs, in MB, KB, seconds or pieces.
+        """Return the request for an item, in MB, KB, seconds or units.
 
         Raises
         ------
         OptionError
-            If the function raises, or returns what the option does not take.
+            If the function raises an exception, or returns a value that the option does not take.
         """
         where = f"stage {stage!r}: option {self.option}, for item {key}"
         try:
@@ -67,10 +67,10 @@ class PerItem:
 
 
 def fixed(amount: int | PerItem | None) -> int | None:
-    """Return an amount, or None where it is not given or depends on the item."""
+    """Return an amount; None if it is not given or depends on the item."""
     return None if isinstance(amount, PerItem) else amount
 
 
 def written(option: str, amount: str) -> str:
-    """Return an amount that `PerItem.of` gave as it stands in a submit description."""
+    """Return an amount from `PerItem.of` in the form of submit descriptions."""
     return amount + _UNITS.get(option, "")

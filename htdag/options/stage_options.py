@@ -1,4 +1,4 @@
-"""The options of stages: which there are, what they may be, and how they combine."""
+"""The options of stages: their names, their checks, and how they combine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from htdag.options.resources import PER_ITEM, PerItem
 
 _LIMIT = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*(?::\d+(?:\.\d+)?)?", re.ASCII)
 
-# What people may call an option elsewhere.
+# Names of options in other systems.
 _MEANT = {
     **dict.fromkeys(("time", "walltime", "max_time", "time_limit"), "allowed_job_duration"),
     **dict.fromkeys(("memory", "mem", "ram"), "request_memory"),
@@ -36,8 +36,8 @@ _MEANT = {
 class Options:
     """The options of one stage, checked and in normal form.
 
-    None stands for "not given": HTCondor's or htdag's default holds. The fields are the options
-    that stages and pipelines take; see the reference for their meaning.
+    None means "not given": the default of HTCondor or htdag applies. The fields are the options of
+    stages and pipelines; see the reference for their meaning.
     """
 
     request_cpus: int | PerItem | None = None
@@ -71,9 +71,9 @@ class Options:
     transfer_files: bool | None = None
 
     def over(self, defaults: Options) -> Options:
-        """Return these options, with `defaults` where none is given.
+        """Return these options, with `defaults` for those that are not given.
 
-        Requirements are joined with ``&&``; submit commands, variables, input and output files are
+        Requirements are joined by ``&&``; submit commands, variables, input and output files are
         merged.
         """
         merged = {
@@ -94,7 +94,7 @@ class Options:
         return Options(**merged)
 
     def given(self) -> dict[str, Any]:
-        """Return the options that are given, by name."""
+        """Return the options that were given, by name."""
         return {
             item.name: getattr(self, item.name)
             for item in fields(self)
@@ -102,7 +102,7 @@ class Options:
         }
 
     def expressions(self) -> Iterator[tuple[str, str]]:
-        """Yield what of these are ClassAd expressions: the option, and the text."""
+        """Yield the ClassAd expressions in these options: the option, and the text."""
         if self.requirements:
             yield "requirements", self.requirements
         if self.rank:
@@ -112,12 +112,12 @@ class Options:
                 yield f"submit, {name}", text
 
     def departures(self) -> dict[str, Any]:
-        """Return the options that are given and say something else than htdag's own defaults."""
+        """Return the options that were given and differ from htdag's defaults."""
         default = BUILT_IN.given()
         return {name: value for name, value in self.given().items() if default.get(name) != value}
 
     def of_jobs(self) -> Options:
-        """Return what decides whether two stages can share jobs: all but the chunk size."""
+        """Return the options that two stages must have in common to share jobs."""
         return replace(self, chunk_size=None, fuse=None)
 
 
@@ -130,7 +130,7 @@ BUILT_IN = Options(
     checkpoint_interval=600,
     environment=Environment.assume(),
 )
-"""What holds where nobody says otherwise."""
+"""The defaults of htdag."""
 
 
 def parse(values: Mapping[str, Any], stage: str) -> Options:
@@ -176,36 +176,36 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
 
 
 def refuse_functions(defaults: Options, pipeline: str) -> None:
-    """Refuse functions of the item as the defaults of a pipeline: each stage has other items."""
+    """Raise `OptionError` if a default option is a function of the item: items differ by stage."""
     for name, value in defaults.given().items():
         if isinstance(value, PerItem):
             raise OptionError(
-                f"pipeline {pipeline!r}: {name} is a function of the item here; give it to the "
-                f"stage whose items it takes"
+                f"pipeline {pipeline!r}: {name} is a function of the item; give it to the stage "
+                f"that has these items"
             )
 
 
 def one_line(value: Any) -> str:
-    """Return a text (or a number as text) that can be the value of a command of HTCondor's."""
+    """Return a string, or a number as a string, that can be the value of a submit command."""
     if isinstance(value, bool):
         value = str(value)
     elif (number := real(value)) is not None:
         value = str(number)
     if not isinstance(value, str):
-        raise OptionError("it takes a text")
+        raise OptionError("it takes a string")
     if not value.strip():
         raise OptionError("it is empty")
     if any(character in value for character in "\n\r\0"):
-        raise OptionError("it must be one line: a submit description has one command a line")
+        raise OptionError("it must be one line, since submit descriptions have a command per line")
     if value.rstrip().endswith("\\"):
         raise OptionError(
-            "it ends with a backslash, by which HTCondor would join it with the next line"
+            "it ends with a backslash, which would make HTCondor append the next line"
         )
     return value.strip()
 
 
 def word(value: Any) -> str:
-    """Return a name that DAGMan reads as one word."""
+    """Return a name that is one word for DAGMan."""
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII):
         raise OptionError("it takes a name of letters, digits and . _ - that begins with a letter")
     return value
@@ -226,14 +226,14 @@ def _on_error(value: Any) -> str:
 def _max_errors(value: Any) -> int | float:
     number = real(value)
     if number is None:
-        raise OptionError("it takes a number of items, or a share such as 0.05")
+        raise OptionError("it takes a number of items, or a fraction such as 0.05")
     if number < 0 or (isinstance(number, float) and not number <= 1):
-        raise OptionError("it takes a whole number from 0, or a share from 0.0 to 1.0")
+        raise OptionError("it takes a whole number from 0, or a fraction from 0.0 to 1.0")
     return number
 
 
 def _concurrency_limits(value: Any) -> str:
-    """Return limits as HTCondor takes them, from a text, a list of names, or a dict of numbers."""
+    """Return limits in HTCondor's form, from a string, a list of names, or a dict of numbers."""
     if isinstance(value, Mapping):
         value = [name if number == 1 else f"{name}:{number}" for name, number in value.items()]
     if isinstance(value, list | tuple):
@@ -251,7 +251,7 @@ def _concurrency_limits(value: Any) -> str:
 def _accounting_group(value: Any) -> str:
     text = one_line(value)
     if len(text.split()) > 1:
-        raise OptionError("it takes a name, which has no blanks")
+        raise OptionError("it takes a name without blanks")
     return text
 
 
@@ -268,7 +268,7 @@ def _submit(value: Any) -> tuple[tuple[str, str], ...]:
         if name.lower() in _CHECKS:
             raise OptionError(f"give {name}=... as an option of the stage instead")
         if name.lower() in {other.lower() for other in commands}:
-            raise OptionError(f"{name!r} is given twice: capital letters make no difference")
+            raise OptionError(f"{name!r} is given twice: upper and lower case are the same")
         commands[name] = one_line(content)
     return tuple(sorted(commands.items()))
 
@@ -304,7 +304,6 @@ _CHECKS: dict[str, Any] = {
     "environ": variables.environ,
     "transfer_files": _flag,
 }
-OPTION_NAMES = tuple(_CHECKS)
 PIPELINE_ONLY = (
     "max_jobs_submitted",
     "max_jobs_idle",

@@ -1,7 +1,7 @@
-"""Which commands of a submit description may be given in ``submit={...}``, and why others not.
+"""The submit commands that ``submit={...}`` refuses, with the reasons.
 
-The commands are those of HTCondor's manual (condor_submit). What is not named here may be given.
-Many have a second name, that of the job's attribute which they set.
+The commands are from HTCondor's manual (condor_submit); all others are accepted. Many have a second
+name, that of the job attribute that they set.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 _LANGUAGE = ("if", "elif", "else", "endif", "include", "use", "queue", "warning", "jobset")
 _VARIABLES = re.compile(r"chunk|attempt|inputs|unit|\w+_of_chunk")
 
-# Each kind with what it is refused for.
+# The commands, with the reasons why they are refused.
 _OURS = (
     "executable cmd arguments args arguments1 arguments2 shell transfer_executable "
     "transferexecutable transfer_input_files transferinput transfer_output_files transferoutput "
@@ -30,24 +30,24 @@ _REFUSED: dict[str, str] = {
     **dict.fromkeys(_OURS.split(), "is set by htdag itself"),
     **dict.fromkeys(
         ("should_transfer_files", "shouldtransferfiles"),
-        "is set by htdag itself; give transfer_files=True as an option of the stage, where jobs "
-        "are to have copies of files also where the file system seems to be shared",
+        "is set by htdag itself; give transfer_files=True as an option of the stage if jobs should "
+        "get copies of files even if the file system seems to be shared",
     ),
     **dict.fromkeys(
         ("environment", "env", "getenv"),
-        "is not for jobs of htdag, which sets their variables, on this machine too; give the "
-        "stage, or the pipeline, environ={'NAME': 'value'}",
+        "is not for jobs of htdag, which sets their variables itself, on this machine, too; give "
+        "the stage or the pipeline environ={'NAME': 'value'}",
     ),
     **dict.fromkeys(
         ("hold", "jobmaterializepaused"),
-        "would be forgotten for jobs that are materialised late; call run.hold() after submit",
+        "would not apply to jobs that are materialized late; call run.hold() after submit",
     ),
     **dict.fromkeys(
         ["noop_job", "noop_job_exit_code", "noop_job_exit_signal", "skip_if_dataflow"],
-        "would have HTCondor do without the job, and nothing would be computed",
+        "would make HTCondor skip the job, and nothing would be computed",
     ),
-    "leave_in_queue": "would keep jobs in the queue that are done; htdag waits until they left it",
-    "leavejobinqueue": "would keep jobs in the queue that are done; htdag waits until they left it",
+    "leave_in_queue": "would keep done jobs in the queue; htdag waits until they have left it",
+    "leavejobinqueue": "would keep done jobs in the queue; htdag waits until they have left it",
 }
 _OTHER_UNIVERSE = re.compile(
     r"(arc|azure|batch|cloud|ec2|gce|gs|grid|java|jar|vm|xen|cloud_label|parallel)_\w+|jar_files|"
@@ -57,7 +57,7 @@ _OF_FILES = ("gs_access_key_id_file", "gs_secret_access_key_file")
 
 
 def why_refused(name: str) -> str:
-    """Return why a command cannot be given, to be put behind its name; "" if it can.
+    """Return why a command cannot be given, to follow its name in a message; "" if it can.
 
     Examples
     --------
@@ -69,11 +69,11 @@ def why_refused(name: str) -> str:
     lower = name.lower()
     attribute = re.sub(r"^(\+|my\.)", "", lower)
     if lower in _LANGUAGE:
-        return "is a word of the language of submit descriptions, no command"
+        return "is a keyword of submit descriptions, not a command"
     if _VARIABLES.fullmatch(lower):
         return "is a variable of htdag's submit descriptions; choose another name"
     if attribute in _REFUSED:
         return _REFUSED[attribute]
     if _OTHER_UNIVERSE.fullmatch(lower) and lower not in _OF_FILES:
-        return "is for jobs of another universe than those of htdag"
+        return "is for jobs of another universe than htdag's"
     return ""

@@ -1,4 +1,4 @@
-"""The user's files that travel with jobs: as parts of items, and for all jobs of a stage."""
+"""The user's files that travel with jobs, as parts of items or for all jobs of a stage."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from htdag.errors import UsageError
-from htdag.runtime import download, layout
+from htdag.runtime import layout
+from htdag.runtime.files import download
 from htdag.runtime.layout import RunFiles
 
 if TYPE_CHECKING:
@@ -25,16 +26,15 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class TransferPath(_Plain):  # type: ignore[misc]
-    """A local file or directory that travels with the jobs of the items that it stands in.
+    """A local file or directory in an item, which travels with the job of the item.
 
-    It is a `pathlib.Path`, and paths made from it (``/``, ``iterdir``, ``glob``, ``parent``, ...)
-    are of this kind too. It may stand anywhere in an item of a source: in lists, tuples, sets,
-    dicts, named tuples, dataclasses, or objects of your own classes. The function gets an ordinary
-    `pathlib.Path` in its place, of the file as it is where the job runs. A plain `pathlib.Path` in
-    an item stays what it is, and nothing travels.
+    It is a `pathlib.Path`, and so are paths made from it (``/``, ``iterdir``, ``glob``, ``parent``,
+    ...). It can be anywhere in an item of a source: in lists, tuples, sets, dicts, named tuples,
+    dataclasses, or objects of your own classes. The function gets an ordinary `pathlib.Path` to the
+    file where the job runs. A plain `pathlib.Path` in an item stays as it is, and no file travels.
 
-    That the file exists and can be read is checked when the pipeline is submitted (or planned, for
-    the items of a generator).
+    htdag checks that the file exists and is readable when the pipeline is submitted (or planned,
+    for the items of a generator).
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class TransferPath(_Plain):  # type: ignore[misc]
     Raises
     ------
     UsageError
-        For a URL: take `TransferURL`.
+        For a URL; use `TransferURL` instead.
 
     Examples
     --------
@@ -58,34 +58,34 @@ class TransferPath(_Plain):  # type: ignore[misc]
     def __new__(cls, *segments: Any) -> TransferPath:
         for segment in segments:
             if isinstance(segment, str) and _URL.match(segment):
-                raise UsageError(f"TransferPath({segment!r}): for a URL take htdag.TransferURL")
+                raise UsageError(f"TransferPath({segment!r}): for a URL, use htdag.TransferURL")
         made: TransferPath = _Plain.__new__(cls, *segments)
         return made
 
 
 @dataclass(frozen=True)
 class TransferURL:
-    """What a URL gives, for the jobs of the items that it stands in.
+    """A URL in an item, whose file travels with the job of the item.
 
     HTCondor fetches it with its plugins, on the execute point: ``https``, ``http``, ``osdf``,
-    ``pelican``, ``s3``, ... as the pool has them. On this machine jobs fetch ``https``, ``http``
-    and ``file`` themselves. The function gets a `pathlib.Path` in its place. Blanks, commas and
-    ``$`` are written as ``%20`` and so on, since lists of HTCondor's end at them.
+    ``pelican``, ``s3``, ..., depending on the pool. On this machine, jobs fetch ``https``, ``http``
+    and ``file`` themselves. The function gets a `pathlib.Path` instead of the URL. Blanks, commas
+    and ``$`` are encoded as ``%20`` and so on, since HTCondor's lists would end at them.
 
     Parameters
     ----------
     url : str
-        The URL; its last part names the file.
+        The URL; its last part is the name of the file.
 
     Attributes
     ----------
     url : str
-        The URL as it stands in the transfer list.
+        The URL in the form of transfer lists.
 
     Raises
     ------
     UsageError
-        If it is no URL, or ends in no name.
+        If it is not a URL, or does not end with a name.
 
     Examples
     --------
@@ -98,39 +98,39 @@ class TransferURL:
 
     def __post_init__(self) -> None:
         if not is_url(self.url):
-            raise UsageError(f"TransferURL({self.url!r}): a URL begins as in 'https://'")
+            raise UsageError(f"TransferURL({self.url!r}): a URL begins like 'https://'")
         quoted = urllib.parse.quote(self.url, safe="%/:?&=+@!~*'();[]#")
         object.__setattr__(self, "url", quoted)
         if self.url.startswith("file:") and quoted != self.url:
             raise UsageError(
-                f"TransferURL({self.url!r}): HTCondor takes the path of a file: URL as it is, and "
-                f"lists end at blanks, commas and $; take htdag.TransferPath for a file of yours"
+                f"TransferURL({self.url!r}): HTCondor does not decode the path of a file: URL, and "
+                f"its lists end at blanks, commas and $; use htdag.TransferPath for your own files"
             )
         if not self.name or "#" in quoted:
             raise UsageError(
-                f"TransferURL({self.url!r}): its last part is to name the file, with no # in it"
+                f"TransferURL({self.url!r}): its last part must be the name of a file, without #"
             )
 
     @property
     def name(self) -> str:
-        """The name of the file that it gives."""
+        """The name of the file."""
         place = self.url.split("://", 1)[1]
         name = urllib.parse.unquote(download.arriving_name(place)) if "/" in place else ""
         return "" if "/" in name or name in (".", "..") else name
 
 
 def is_url(value: Any) -> bool:
-    """Tell whether a text is a URL."""
+    """Return whether a value is a URL."""
     return isinstance(value, str) and _URL.match(value) is not None
 
 
 class Travelling:
-    """The files that travel with what is pickled: their references, and where the files are.
+    """The files that travel with pickled items, and their references.
 
     Attributes
     ----------
     paths : dict of str to str
-        The user's own paths, by the folder of the run directory that is to have a link to each.
+        The user's paths, by the folders of the run directory that will have links to them.
     urls : set of str
         The URLs.
     """
@@ -144,7 +144,7 @@ class Travelling:
         return bool(self.paths or self.urls)
 
     def reference(self, value: TransferPath | TransferURL) -> str:
-        """Return the reference of a file or URL, and note it for `taken`."""
+        """Return the reference of a file or URL, and record it for `taken`."""
         file = reference_of(value)
         if "url" in file:
             self.urls.add(file["url"])
@@ -155,13 +155,13 @@ class Travelling:
         return text
 
     def taken(self) -> tuple[str, ...]:
-        """Return the references since this was called last."""
-        found, self._taken = tuple(self._taken), []
-        return found
+        """Return the references recorded since the last call."""
+        references, self._taken = tuple(self._taken), []
+        return references
 
 
 def reference_of(value: pathlib.PurePath | TransferURL) -> FileReference:
-    """Return the reference of a file of the user's, or of a URL.
+    """Return the reference of one of the user's files, or of a URL.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def reference_of(value: pathlib.PurePath | TransferURL) -> FileReference:
 
 
 def _state(path: str) -> str:
-    """Return what tells a file, or a directory, from what it is when it was changed."""
+    """Return a text that differs when a file, or a file in a directory, has changed."""
     if not os.path.isdir(path):
         return file_state(path)
     states = [
@@ -196,15 +196,15 @@ _SMALL = 64 << 10
 
 
 def file_state(path: str) -> str:
-    """Return what tells a file from what it is when it was changed.
+    """Return a text that differs when a file has changed.
 
-    That is what a small file holds. To read a large one takes time, so of such it is the size and
-    the times of the last change, of the content and of anything about it: programs that unpack and
-    copy set the first to what it was elsewhere, but no program sets the other.
+    For a small file, this is a digest of its content. Reading a large one takes time, so for these
+    it is the size and two times: of the last change of the content, which programs that unpack and
+    copy may set, and of the last change of anything about the file, which no program can set.
     """
-    found = os.stat(path)
-    if found.st_size > _SMALL:
-        return f"{found.st_size} bytes of {found.st_mtime_ns}, {found.st_ctime_ns}"
+    status = os.stat(path)
+    if status.st_size > _SMALL:
+        return f"{status.st_size} bytes of {status.st_mtime_ns}, {status.st_ctime_ns}"
     descriptor = os.open(path, os.O_RDONLY)
     try:
         return hashlib.sha256(os.read(descriptor, _SMALL)).hexdigest()[:32]
@@ -213,23 +213,23 @@ def file_state(path: str) -> str:
 
 
 def check_readable(path: str) -> None:
-    """Raise `UsageError` unless a file, or all in a directory, exists and can be read."""
+    """Raise `UsageError` unless a file, or all of a directory, exists and is readable."""
     if not os.path.exists(path):
         raise UsageError(f"there is no file {path!r}")
     if not os.path.basename(path):
-        raise UsageError(f"{path!r} has no name to arrive under")
+        raise UsageError(f"{path!r} has no name that it could have in the job")
     for each in [path, *(inner for _, inner in entries(path))]:
         if not os.access(each, os.R_OK):
-            raise UsageError(f"{each!r} cannot be read by you")
+            raise UsageError(f"you cannot read {each!r}")
         if not os.path.isfile(each) and not os.path.isdir(each):
             raise UsageError(f"{each!r} is neither a file nor a directory")
 
 
 def entries(path: str) -> Iterator[tuple[str, str]]:
-    """Yield what is in a directory, at any depth: the path within it, and the whole path.
+    """Yield the content of a directory, at any depth: the path within it, and the whole path.
 
-    Links are followed, but not back to a folder that they are in. A folder comes before what it
-    holds. A file has no entries.
+    Links are followed, except to a folder that contains them. A folder precedes its content. A file
+    has no entries.
     """
     for folder, folders, names in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
@@ -244,10 +244,10 @@ def entries(path: str) -> Iterator[tuple[str, str]]:
 
 
 def link(run: pathlib.Path, at: str, path: str) -> None:
-    """Make the folder of one file of the user's in a run directory, with a link to it.
+    """Make the folder of one of the user's files in a run directory, with a link to the file.
 
-    A directory becomes a real one with links to its files: HTCondor follows links to files, but
-    holds a job for one to a directory.
+    A directory becomes a real directory with links to its files, since HTCondor follows links to
+    files, but puts jobs on hold for links to directories.
     """
     folder = run / at
     if folder.exists():

@@ -1,4 +1,4 @@
-"""The option ``environ``: variables of the environment that jobs are to have."""
+"""The option ``environ``: environment variables for jobs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ _GIVEN_BY_HTCONDOR = re.compile(
 
 
 def environ(value: Any) -> tuple[tuple[str, str], ...]:
-    """Return the variables that an option gives, in order of their names.
+    """Return the variables of the option, sorted by name.
 
     Raises
     ------
     OptionError
-        If it is no dict of texts, or a name is not the user's to give.
+        If it is not a dict of strings, or a variable is reserved.
     """
     if not isinstance(value, Mapping):
         raise OptionError("it takes a dict of variables, such as {'NAME': 'value'}")
     for name, content in value.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise OptionError(
-                f"{name!r} is not the name of a variable: letters, digits and _, no digit first"
+                f"{name!r} is not the name of a variable: letters, digits and _, but no digit first"
             )
         if not isinstance(content, str):
             raise OptionError(
-                f"the value of {name} is a {type(content).__name__}; give a text, such as "
+                f"the value of {name} is a {type(content).__name__}; give a string, such as "
                 f"{shown(str(content))}"
             )
         if "\0" in content:
-            raise OptionError(f"the value of {name} holds a NUL character, which none can")
+            raise OptionError(
+                f"the value of {name} has a NUL character, which no variable can have"
+            )
         if name.startswith("HTDAG_"):
-            raise OptionError(f"{name} is htdag's own: it tells functions what they work for")
+            raise OptionError(f"{name} is reserved: variables HTDAG_... describe a job")
         if _GIVEN_BY_HTCONDOR.fullmatch(name):
-            raise OptionError(f"HTCondor gives each job a {name} of its own")
+            raise OptionError(f"HTCondor sets {name} itself in each job")
         if name.startswith("PYTHON"):
             raise OptionError(
-                f"the Python of jobs takes no notice of {name}: it begins before, and is started "
-                f"with -E; a program that a function starts can be given it there"
+                f"the Python of jobs ignores {name}, since it runs with -E; if a program that a "
+                f"function starts needs it, set it there"
             )
     return tuple(sorted(value.items()))

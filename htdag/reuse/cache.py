@@ -22,7 +22,7 @@ from htdag.config.directories import cache_directory, make_folder, runs_director
 from htdag.config.log import LOGGER
 from htdag.reuse.compare import key
 from htdag.reuse.ended import has_ended
-from htdag.reuse.swap import read_identity
+from htdag.reuse.swap import read_identity, temporary_path
 from htdag.runtime import layout, planfile
 from htdag.runtime.dag import adopt, progress
 from htdag.runtime.dag.pack_writer import PackWriter
@@ -139,7 +139,7 @@ def _gather(run: Path) -> None:
             continue
         entry_name = f"{run.name}-{int(manifest['created'] * 1000):x}"
         folder = cache_directory() / known / entry_name
-        aside = folder.with_name(f".{entry_name}.{os.getpid()}.new")
+        aside = temporary_path(folder, "new")
         make_folder(folder.parent)
         try:
             writer = PackWriter(str(aside))

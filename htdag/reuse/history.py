@@ -1,8 +1,8 @@
-"""What earlier runs measured, kept for the planner in one file of the user.
+"""The history: measurements of earlier runs, stored for the planner in one file per user.
 
-Gathered from the records of runs, which hold no user values: nothing is unpickled. Once gathered
-from, a run may be deleted. Several processes may gather at once; whatever happens to the file, it
-is no more than a help for planning, and is made again from the runs that are there.
+They come from the records of runs, which hold no user values: nothing is unpickled. A run may be
+deleted afterwards. Several processes may gather at once. If the file is damaged or lost, plans only
+get worse, and the file is made again from the existing runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,35 +30,48 @@ from htdag.runtime.data.keyed import BY_HASH
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Manifest, Plan
     from htdag.runtime.formats.record import JobMeasures, RecordEnd, StageMeasure
 
 FORMAT = 1
 KEPT_RUNS = 5
-"""How many runs of a stage are remembered: the last ones."""
+"""How many runs of a stage are stored: the last ones."""
 MOST_STAGES = 500
-_MOST_NAMES = 5_000  # of run directories that need not be looked at again
-_MOST_RECORDS = 200  # read of one node
-_MOST_ROUNDS = 20  # of a loop: the last ones
-_BUDGET = 0.25  # seconds that one look for new runs may take; the rest is gathered the next time
+_MOST_NAMES = 5_000  # run directories that need not be read again
+_MOST_RECORDS = 200  # records to read per node
+_MOST_ROUNDS = 20  # rounds to read per loop: the last ones
+_BUDGET = 0.25  # seconds for gathering from new runs; the rest follows the next time
 _LOCK_TIMEOUT = 1.0
 
-Content = dict[str, Any]
+
+@dataclass(frozen=True)
+class _History:
+    """The content of the file.
+
+    Attributes
+    ----------
+    gathered : dict of str to int
+        The runs that were gathered from, with the inodes of their directories.
+    stages : dict of str to list of Measured
+        The measurements of stages, by their keys; the latest are at the end.
+    """
+
+    gathered: dict[str, int] = field(default_factory=dict)
+    stages: dict[str, list[Measured]] = field(default_factory=dict)
 
 
 def store_path() -> Path:
-    """Return the path of the file: ``history.json`` beside the folder of runs."""
+    """Return the path of the file: ``history.json`` next to the folder of runs."""
     return runs_directory().parent / "history.json"
 
 
 def read() -> Measures:
-    """Return what is known of stages, by their keys."""
-    stages = _load()["stages"]
-    return {key: tuple(_measured(run) for run in runs) for key, runs in stages.items()}
+    """Return the measurements of stages, by their keys."""
+    return {key: tuple(runs) for key, runs in _load().stages.items()}
 
 
 def measures_for(keys: Mapping[str, str]) -> Measures:
-    """Return what is known of the stages of one pipeline.
+    """Return the measurements of the stages of one pipeline.
 
     Parameters
     ----------
@@ -66,80 +79,80 @@ def measures_for(keys: Mapping[str, str]) -> Measures:
         The keys of the stages (`htdag.plan.stage_keys.stage_keys`).
     """
     wanted = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
-    found = {key: runs for key, runs in _load()["stages"].items() if key in wanted}
-    return {key: tuple(_measured(run) for run in runs) for key, runs in found.items()}
+    return {key: runs for key, runs in read().items() if key in wanted}
 
 
 def gather(run: Path, *, again: bool = True) -> None:
-    """Remember what a run measured that has ended.
+    """Store the measurements of a run that has ended.
 
     Parameters
     ----------
     run : pathlib.Path
         The run directory.
     again : bool
-        Do so anew where it was gathered from before: it may have been resumed.
+        Do so even if that was done before, since the run may have been resumed.
     """
     try:
         inode = run.stat().st_ino
-        if not again and _load()["gathered"].get(run.name) == inode:
+        if not again and _load().gathered.get(run.name) == inode:
             return
-        found = measure_run(run)
+        measures = measure_run(run)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", run, error)
+        LOGGER.info("%s is damaged, or not a run; it has no measurements: %r", run, error)
         return
-    _update({run.name: inode}, [found])
+    _update({run.name: inode}, [measures])
 
 
 def gather_finished() -> int:
-    """Remember what runs measured that have ended since the last look; return their number."""
-    begun = time.monotonic()
-    known = _load()["gathered"]
+    """Store the measurements of runs that have ended since the last call; return their number."""
+    start = time.monotonic()
+    known = _load().gathered
     names: dict[str, int] = {}
-    there: dict[str, int] = {}
+    existing: dict[str, int] = {}
     fresh = []
     for path, inode in _newest_first():
-        there[path.name] = inode
-        if known.get(path.name) == inode or time.monotonic() - begun > _BUDGET:
+        existing[path.name] = inode
+        if known.get(path.name) == inode or time.monotonic() - start > _BUDGET:
             continue
         try:
             if not has_ended(path):
                 continue
             fresh.append(measure_run(path))
         except FileNotFoundError:
-            continue  # it is no run (yet)
+            continue  # it is not a run (yet)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            LOGGER.info("%s is damaged, or no run; nothing is measured of it: %r", path, error)
-        names[path.name] = inode  # also where it is damaged: it will not be better the next time
+            LOGGER.info("%s is damaged, or not a run; it has no measurements: %r", path, error)
+        names[path.name] = inode  # even if it is damaged, since that will not change
     if names:
-        _update(names, fresh, there)
+        _update(names, fresh, existing)
     return len(names)
 
 
 def _newest_first() -> list[tuple[Path, int]]:
     runs = runs_directory()
     try:
-        with os.scandir(runs) as found:
-            entries = [(entry.name, entry.inode()) for entry in found if entry.name[0] != "."]
+        with os.scandir(runs) as scanned:
+            entries = [(entry.name, entry.inode()) for entry in scanned if entry.name[0] != "."]
     except OSError:
         return []
-    # By inode, which mostly grows: the time of each would have to be asked for.
+    # By inode, which usually grows; the time would need a system call for each.
     entries.sort(key=lambda entry: -entry[1])
     return [(runs / name, inode) for name, inode in entries]
 
 
-# What a run measured
+# The measurements of a run
 
 
 def measure_run(run: Path) -> dict[str, Measured]:
-    """Return what the jobs of a run measured, by the keys of stages."""
-    created = float(layout.read_json(str(run / layout.RUN), "created")["created"])
+    """Return the measurements of a run's jobs, by the keys of stages."""
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "created")
+    created = float(manifest["created"])
     plan = planfile.read(str(run))
     return dict(_measure_plan([run], created, plan))
 
 
 def _measure_plan(runs: list[Path], created: float, plan: Plan) -> Iterator[tuple[str, Measured]]:
-    """Yield what was measured of a plan that was run in one run directory, or in many rounds."""
+    """Yield the measurements of a plan that ran in one run directory, or in many rounds."""
     keys = {entry["name"]: entry.get("history") for entry in plan["stages"]}
     for node in plan["nodes"]:
         name = node["name"]
@@ -154,7 +167,7 @@ def _measure_plan(runs: list[Path], created: float, plan: Plan) -> Iterator[tupl
             for number in range(1, NodeFiles(run, name).last_round() + 1)
         ]
         if not rounds:
-            continue  # it never began
+            continue  # it never started
         inner = planfile.read(NodeFiles(runs[0], name).step)
         yield from _measure_plan(rounds[-_MOST_ROUNDS:], created, inner)
 
@@ -172,7 +185,7 @@ def _measure_node(
         for (stage, role), counts in _merged(measured["stages"]).items():
             by_stage.setdefault((stage, role), []).append(counts)
     if ends and stages and not any(role == "whole" for _, role in by_stage):
-        # It calls no function, or those of other stages only.
+        # It calls no function, or only those of other stages.
         items = [measured["items"] for _, measured in ends]
         by_stage[stages[0], "whole"] = [(number, 0.0, number) for number in items]
     memory = max((_growth(*end) for end in ends), default=0.0)
@@ -214,7 +227,7 @@ def _measure_node(
 def _count_groups(
     runs: list[Path], created: float, node: str, key: str | None
 ) -> Iterator[tuple[str, Measured]]:
-    """Yield how many keys a keyed stage has found: the items of its node, of each of the rounds."""
+    """Yield the number of groups of a keyed stage: the items of its node, averaged over rounds."""
     ends = [end for run in runs for end in _ends(run, node, _MOST_RECORDS // len(runs))]
     if key is None or not ends:
         return
@@ -224,18 +237,18 @@ def _count_groups(
 
 
 def _merged(stages: list[StageMeasure]) -> dict[tuple[str, str], tuple[int, float, int]]:
-    """Return calls, seconds and what came out by stage and role: of several functions the sum."""
-    found: dict[tuple[str, str], tuple[int, float, int]] = {}
-    for stage, role, calls, seconds, given in stages:
-        most, before, out = found.get((stage, role), (0, 0.0, 0))
-        found[stage, role] = (max(most, calls), before + seconds, max(out, given))
-    return found
+    """Return calls, seconds and outputs by stage and role, merged for several functions."""
+    merged: dict[tuple[str, str], tuple[int, float, int]] = {}
+    for stage, role, calls, seconds, returned in stages:
+        most, before, outputs = merged.get((stage, role), (0, 0.0, 0))
+        merged[stage, role] = (max(most, calls), before + seconds, max(outputs, returned))
+    return merged
 
 
 def _ends(run: Path, node: str, most: int) -> Iterator[tuple[RecordEnd, JobMeasures]]:
-    """Yield the ends of a node's jobs that measured something: the last attempt of each chunk.
+    """Yield the ends of the last attempt of each chunk of a node, if they have measurements.
 
-    Of a node with very many jobs evenly spread ones are read.
+    If a node has very many jobs, evenly spread ones are read.
     """
     files = NodeFiles(run, node)
     chunks = sorted(files.attempts().items())
@@ -249,117 +262,116 @@ def _ends(run: Path, node: str, most: int) -> Iterator[tuple[RecordEnd, JobMeasu
 
 
 def _growth(end: RecordEnd, measured: JobMeasures) -> float:
-    """Return by how much the functions made their process grow, in KB."""
+    """Return how much the functions made their process grow, in KB."""
     return float(max(0, end["peak_kb"] - measured["base_kb"]))
 
 
 # The file
 
 
-def _empty() -> Content:
-    return {"format": FORMAT, "gathered": {}, "stages": {}}
-
-
-def _load() -> Content:
-    """Return what the file holds; nothing, with a warning, where it is damaged."""
+def _load() -> _History:
+    """Return the content of the file; if it is damaged, issue a warning and return none."""
     path = store_path()
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return _empty()
+        return _History()
     except OSError as error:
         warnings.warn(f"the history of earlier runs cannot be read: {error}", stacklevel=4)
-        return _empty()
+        return _History()
     try:
-        content = json.loads(data)
-        _check(content)
+        return _parsed(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         warnings.warn(
             f"{str(path)!r}, the history of earlier runs, is damaged ({error}); "
-            f"it is made anew from the runs that are there",
+            f"it is made again from the existing runs",
             stacklevel=4,
         )
-        return _empty()
-    return content if content["format"] == FORMAT else _empty()
+        return _History()
 
 
-def _check(content: Content) -> None:
-    """Raise an error where the content of the file is not what this module wrote."""
-    if not isinstance(content["format"], int):
+def _parsed(content: Any) -> _History:
+    """Return the content of the file; raise an error if it is not valid."""
+    if not isinstance(written := content["format"], int):
         raise TypeError("its format is not a number")
-    if content["format"] != FORMAT:
-        return
-    if not all(isinstance(inode, int) for inode in content["gathered"].values()):
+    if written != FORMAT:
+        return _History()
+    gathered, stages = content["gathered"], content["stages"]
+    if not all(isinstance(inode, int) for inode in gathered.values()):
         raise TypeError("the runs in it are not numbers")
-    for runs in content["stages"].values():
-        for run in runs:
-            _measured(run)
+    return _History(
+        dict(gathered), {key: [_measured(run) for run in runs] for key, runs in stages.items()}
+    )
 
 
-_FIELDS = {field.name: str if field.type == "str" else float for field in fields(Measured)}
+_FIELDS = {each.name: str if each.type == "str" else float for each in fields(Measured)}
 
 
-def _measured(content: Content) -> Measured:
+def _measured(content: Any) -> Measured:
     measured = Measured(**content)
     for name, kind in _FIELDS.items():
         value = getattr(measured, name)
-        sound = isinstance(value, str) if kind is str else type(value) in (int, float)
-        # Not infinite, not "not a number", not negative: arithmetic is done with it.
-        if not sound or (kind is float and not 0 <= value < 1e15):
+        valid = isinstance(value, str) if kind is str else type(value) in (int, float)
+        # Arithmetic needs finite numbers that are not negative.
+        if not valid or (kind is float and not 0 <= value < 1e15):
             raise ValueError(f"{name} is {value!r}")
     return measured
 
 
 def _update(
     names: Mapping[str, int],
-    found: list[dict[str, Measured]],
-    there: Mapping[str, int] | None = None,
+    measures: list[dict[str, Measured]],
+    existing: Mapping[str, int] | None = None,
 ) -> None:
-    """Add what was found to the file.
+    """Add measurements to the file.
 
-    ``there`` are all run directories, where they were looked for: those that are gone are
-    forgotten, so that their names can be used again.
+    ``existing`` are all run directories, if they were listed: others are removed from the file, so
+    that their names can be used again.
     """
     try:
         with _locked():
-            content = _load()
+            history = _load()
             gathered = {
                 name: inode
-                for name, inode in content["gathered"].items()
-                if there is None or there.get(name) == inode
+                for name, inode in history.gathered.items()
+                if existing is None or existing.get(name) == inode
             }
             for name, inode in names.items():
                 gathered.pop(name, None)
                 gathered[name] = inode
-            content["gathered"] = dict(list(gathered.items())[-_MOST_NAMES:])
-            _add(content["stages"], found)
+            _add(history.stages, measures)
+            content = {
+                "format": FORMAT,
+                "gathered": dict(list(gathered.items())[-_MOST_NAMES:]),
+                "stages": {key: [*map(vars, runs)] for key, runs in history.stages.items()},
+            }
             data = json.dumps(content, separators=(",", ":")).encode()
             layout.write_aside(str(store_path()), data, sync=False)
     except OSError as error:
         warnings.warn(
-            f"what this run measured is not kept for later plans: {error}; "
-            f"HTDAG_HISTORY=off does without",
+            f"the measurements of this run are not stored for later plans: {error}; "
+            f"HTDAG_HISTORY=off avoids this warning",
             stacklevel=4,
         )
 
 
-def _add(stages: dict[str, list[Content]], found: list[dict[str, Measured]]) -> None:
-    for measures in found:
-        for key, measured in measures.items():
-            others = [run for run in stages.pop(key, []) if run["run"] != measured.run]
-            runs = sorted([*others, asdict(measured)], key=lambda run: run["run"])
+def _add(stages: dict[str, list[Measured]], measures: list[dict[str, Measured]]) -> None:
+    for of_run in measures:
+        for key, measured in of_run.items():
+            others = [run for run in stages.pop(key, []) if run.run != measured.run]
+            runs = sorted([*others, measured], key=lambda run: run.run)
             stages[key] = runs[-KEPT_RUNS:]
-    # The stages that were measured last are at the end.
+    # The stages with the latest measurements are at the end.
     for key in list(stages)[: max(0, len(stages) - MOST_STAGES)]:
         del stages[key]
 
 
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    """Keep other processes from writing the file meanwhile, if they can be kept from it.
+    """Lock the file against other processes, if possible.
 
-    Where not, or not in time, the last one wins. What was lost is gathered again the next time:
-    the file says from which runs it was.
+    Without the lock, the last writer wins. Lost measurements are gathered again the next time,
+    since the file lists the runs that it has.
     """
     path = store_path()
     make_folder(path.parent)

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.plan import Manifest
 
 
-ASIDE = ("again", "rerun", "compared", "failed")
-"""The purposes of run directories that are written to replace another one."""
-
 _LOCK = "again.lock"
 _SOFT_LOCK = "again.soft.lock"  # for file systems without locks
 _ROOT = re.compile(
@@ -40,6 +37,20 @@ _OF_NODE = re.compile(
     r"kept|kept(\.\d+)?\.json|final\.jsonl|\d+\.\d+\.work|.*\.tmp"
 )
 _TASK = re.compile(r"\d+\.\d+\.json")
+_REPLACING = ("again", "rerun", "compared", "failed")  # purposes of `temporary_path`
+
+
+def temporary_path(path: Path, purpose: str) -> Path:
+    """Return a hidden path beside a file or directory, for what this process writes or removes."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{purpose}")
+
+
+def _leftovers(directory: Path) -> Iterator[Path]:
+    """Yield what killed processes have left of directories that were to replace a run."""
+    name, purposes = re.escape(directory.name), "|".join(_REPLACING)
+    # Behind one of them: what it was written to, before it had that name.
+    leftover = re.compile(rf"\.{{1,2}}{name}\.\d+\.({purposes})(\.\d+\.\w+\.new)?")
+    return (path for path in directory.parent.iterdir() if leftover.fullmatch(path.name))
 
 
 def _aside(directory: Path) -> Path:
@@ -123,12 +134,8 @@ def locked(directory: Path) -> Iterator[None]:
     try:
         if directory.stat().st_ino != before:
             raise RunActive(f"another process has just resumed run {directory.name!r}")
-        leftover = re.compile(
-            rf"\.{{1,2}}{re.escape(directory.name)}\.\d+\.({'|'.join(ASIDE)})(\.\d+\.\w+\.new)?"
-        )
-        for path in directory.parent.iterdir():
-            if path.name.startswith(".") and leftover.fullmatch(path.name):
-                remove_quietly(path)
+        for path in _leftovers(directory):
+            remove_quietly(path)
         yield
     finally:
         lock.close()
@@ -168,22 +175,17 @@ def swap_back(directory: Path) -> None:
     """Undo `swap`."""
     aside = _aside(directory)
     os.replace(directory / layout.REPLACED, aside)
-    failed = _removal_path(directory)
+    failed = temporary_path(directory, "failed")
     os.replace(directory, failed)
     os.replace(aside, directory)
     shutil.rmtree(failed, ignore_errors=True)
 
 
-def _removal_path(directory: Path) -> Path:
-    """Return the path to which a run's folder is moved to be removed."""
-    return directory.with_name(f".{directory.name}.{os.getpid()}.failed")
-
-
 def _discard(run: Path) -> None:
     """Remove the run that a run has replaced; move it first, so that nobody sees a part of it."""
     with contextlib.suppress(OSError):
-        os.replace(run / layout.REPLACED, _removal_path(run))
-    shutil.rmtree(_removal_path(run), ignore_errors=True)
+        os.replace(run / layout.REPLACED, temporary_path(run, "failed"))
+    shutil.rmtree(temporary_path(run, "failed"), ignore_errors=True)
 
 
 def discard_replaced(run: Path) -> None:

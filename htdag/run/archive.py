@@ -9,9 +9,11 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeGuard
+from typing import IO, Any, TypedDict, TypeGuard
 
+from htdag.common.package import VERSION
 from htdag.errors import RunDamaged, UsageError
+from htdag.reuse.swap import temporary_path
 from htdag.runtime import layout
 
 DIGESTS = "htdag-export.json"
@@ -21,6 +23,21 @@ FORMAT = 1
 _SUFFIXES = {".tar": "", ".tar.gz": "gz", ".tgz": "gz", ".tar.xz": "xz"}
 _OMITTED = (layout.LOCAL_LOCK, ".tmp")
 _PIECE = 1 << 20
+
+
+class Manifest(TypedDict):
+    """The last member of an archive."""
+
+    format: int
+    """The version of this format."""
+    htdag: str
+    """The version of htdag that wrote it."""
+    tag: str
+    """The tag of the run."""
+    state: str | None
+    """Its state; None of one that was never submitted."""
+    sha256: dict[str, str]
+    """The digest of each file by its name; "" for a folder."""
 
 
 def kind_of(path: Path) -> str:
@@ -47,13 +64,13 @@ class _Hashed(io.RawIOBase):
         return data
 
 
-def write(run: Path, target: Path, about: dict[str, Any]) -> None:
+def write(run: Path, target: Path, tag: str, state: str | None) -> None:
     """Write a run directory to an archive, in one step: nobody sees half of it.
 
-    Links are replaced by their targets, so the archive is complete. ``about`` is stored with the
-    digests.
+    Links are replaced by their targets, so the archive is complete. The tag and the state are
+    stored with the digests.
     """
-    aside = target.with_name(f".{target.name}.{os.getpid()}.new")
+    aside = temporary_path(target, "new")
     digests: dict[str, str] = {}
     kind = kind_of(target)
     try:
@@ -64,7 +81,13 @@ def write(run: Path, target: Path, about: dict[str, Any]) -> None:
             with opened(fileobj=file, mode=f"w:{kind}", dereference=True, **fast) as archive:
                 for name in _files(run):
                     digests[name] = _add(archive, run / name, name)
-                content = {"format": FORMAT, **about, "sha256": digests}
+                content: Manifest = {
+                    "format": FORMAT,
+                    "htdag": VERSION,
+                    "tag": tag,
+                    "state": state,
+                    "sha256": digests,
+                }
                 data = json.dumps(content, indent=1).encode()
                 entry = tarfile.TarInfo(DIGESTS)
                 entry.size, entry.mode = len(data), 0o600
@@ -107,7 +130,7 @@ def _files(run: Path) -> Iterator[str]:
                 yield (inside / name).as_posix()
 
 
-def read(source: Path, directory: Path) -> dict[str, Any]:
+def read(source: Path, directory: Path) -> Manifest:
     """Extract an archive into a new, empty directory, and return its description.
 
     Raises
@@ -138,7 +161,7 @@ def read(source: Path, directory: Path) -> dict[str, Any]:
     return about
 
 
-def _describes_run(about: Any) -> TypeGuard[dict[str, Any]]:
+def _describes_run(about: Any) -> TypeGuard[Manifest]:
     return (
         isinstance(about, dict)
         and about.get("format") == FORMAT

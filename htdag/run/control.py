@@ -64,7 +64,8 @@ class Control:
             return
         version = ".".join(map(str, wanted))
         tag = quote(self._run.tag)
-        made_by = (self._run.script or {}).get("python") or sys.executable
+        script = self._run.script
+        made_by = script["python"] if script else sys.executable
         command = Path(made_by).with_name("htdag")
         example = f" ({quote(str(command))} resume {tag})" if made_by != sys.executable else ""
         raise UsageError(

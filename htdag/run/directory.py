@@ -9,12 +9,12 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from htdag import backends
 from htdag.backends import Backend, tickets
 from htdag.backends.base import HOW_TO_START, Activity, RunState, Submission
-from htdag.backends.tickets import IMPORTED
+from htdag.backends.tickets import IMPORTED, Ticket, TicketFile
 from htdag.checks import validation
 from htdag.config import settings
 from htdag.config.directories import check_private, runs_directory
@@ -29,7 +29,8 @@ from htdag.runtime.layout import NodeFiles
 from htdag.stages import Stage
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Manifest, Plan, ScriptEntry
+    from htdag.runtime.formats.task import Program
 
 
 class RunDirectory:
@@ -45,24 +46,14 @@ class RunDirectory:
         if path.parent != runs_directory():
             self.tag = self.manifest["tag"]
 
-    def submit(self, backend: Backend, before: dict[str, Any] | None = None) -> None:
+    def submit(self, backend: Backend, before: Ticket | None = None) -> None:
         """Submit the run; ``before`` is the ticket of an earlier submission."""
         dag = self.manifest["dag"]
-        file = self.path / layout.TICKET
-        old = file.read_bytes() if file.exists() else None
-        known = self.read_ticket() or {}
-        before = None if IMPORTED in known else known.get("ticket", before)
+        known = self.read_ticket()
+        before = before if known is None else known["ticket"]
         _write_tag(self.path, self.tag)
-        # If this process is killed now, the ticket shows where the run has gone.
-        tickets.write(self.path, backend.name, backend.foreseen(dag, before))
-        try:
+        with tickets.announced(self.path, backend.name, backend.foreseen(dag, before)):
             ticket = backend.submit(self.path, dag, before)
-        except Exception:
-            if old is None:
-                file.unlink()
-            else:
-                layout.write_aside(str(file), old)
-            raise
         tickets.write(self.path, backend.name, ticket)
         for name in ("reader", "plan"):
             self.__dict__.pop(name, None)
@@ -71,7 +62,7 @@ class RunDirectory:
     @property
     def pipeline_name(self) -> str:
         """The name of the pipeline."""
-        return str(self.manifest["pipeline"])
+        return self.manifest["pipeline"]
 
     @property
     def created(self) -> datetime:
@@ -92,11 +83,11 @@ class RunDirectory:
     def nodes(self) -> tuple[str, ...]:
         """The names of the DAGMan nodes that have jobs, including the FINAL node."""
         final = self.plan.get("final")
-        names = [str(node["name"]) for node in self.plan["nodes"]]
-        return tuple(names if final is None else [*names, str(final)])
+        names = [node["name"] for node in self.plan["nodes"]]
+        return tuple(names if final is None else [*names, final])
 
     @property
-    def script(self) -> dict[str, Any] | None:
+    def script(self) -> ScriptEntry | None:
         """The command that started the script of the run; None for a notebook or a session.
 
         It has the keys ``file``, ``module`` (of ``python -m``, else None), ``arguments``,
@@ -107,14 +98,14 @@ class RunDirectory:
     @property
     def backend_name(self) -> str:
         """The name of its backend: ``"condor"`` or ``"local"``."""
-        return str(self.ticket()["backend"])
+        return self.ticket()["backend"]
 
     @property
     def state(self) -> RunState:
         """The current state of the run as a whole."""
         return self.activity().state
 
-    def ticket(self) -> dict[str, Any]:
+    def ticket(self) -> TicketFile:
         """Return the ticket; raise `RunNotFound` if the run was never submitted."""
         if self.parent is not None:
             return self.parent[0].ticket()
@@ -123,7 +114,7 @@ class RunDirectory:
             raise RunNotFound(f"the run {self.tag!r} was written, but never submitted")
         return content
 
-    def read_ticket(self) -> dict[str, Any] | None:
+    def read_ticket(self) -> TicketFile | None:
         """Return the ticket; None if the run was never submitted."""
         return tickets.read(self.path)
 
@@ -311,13 +302,13 @@ def _write_tag(run: Path, tag: str) -> None:
             for folder in (files.step, *rounds):
                 _write_tag(Path(folder), tag)
             continue
-        program = layout.read_json(files.program, "run")
+        program: Program = layout.read_json(files.program, "run")
         if program["run"] != tag:
-            content = json.dumps(program | {"run": tag}, ensure_ascii=False)
-            layout.write_aside(files.program, content.encode())
+            program["run"] = tag
+            layout.write_aside(files.program, json.dumps(program, ensure_ascii=False).encode())
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> Manifest:
     """Return the manifest of a run directory.
 
     Raises
@@ -330,10 +321,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     file = str(path / layout.RUN)
     kinds = {"tag": str, "pipeline": str, "dag": str, "created": int | float, "targets": list}
     try:
-        content: dict[str, Any] = layout.read_json(file, *kinds)
-        for name, kind in kinds.items():
-            if not isinstance(content[name], kind):
-                raise layout.DamagedFile(file, f"{name} is {content[name]!r}")
+        content: Manifest = layout.read_json(file, *kinds)
+        for name, value in content.items():
+            if not isinstance(value, kinds.get(name, object)):
+                raise layout.DamagedFile(file, f"{name} is {value!r}")
     except FileNotFoundError:
         if (path / layout.PLAN).exists():
             raise damaged(path, layout.DamagedFile(file, "it is missing")) from None

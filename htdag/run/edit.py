@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ _COMMANDS = {
 _SIZES = {"request_memory": ("RequestMemory", "MB"), "request_disk": ("RequestDisk", "KB")}
 
 
-class Editing:
+class Editor:
     """The part of a run that edits its jobs, and finds the nodes of stages."""
 
     def __init__(self, run: RunDirectory) -> None:
@@ -68,7 +67,7 @@ class Editing:
             if isinstance(amount, PerItem):
                 raise OptionError(f"{what!r}: {name} takes a fixed value here, not a function")
             if amount is not None:
-                changes[attribute] = str(_megabytes(amount, unit))
+                changes[attribute] = str(quantities.units_of(amount, unit))
         if time is not None:
             try:
                 changes[self._duration(stage)] = str(_duration(time))
@@ -169,10 +168,3 @@ class Editing:
                 f"run {self._run.tag!r} has no stage or node {stage!r} with jobs; {hint}"
             )
         return names
-
-
-def _megabytes(size: str, unit: str = "MB") -> int:
-    """Return a size in normal form as a whole number of MB or KB."""
-    amount = submitfile.megabytes(size)
-    assert amount is not None  # it was checked
-    return ceil(amount * (1024 if unit == "KB" else 1))

@@ -13,7 +13,7 @@ from htdag.observe.diagnosis import Reason, reasons
 from htdag.observe.item_keys import keys_of
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.edit import Editing
+from htdag.run.edit import Editor
 from htdag.runtime.dag import submitfile
 from htdag.runtime.layout import NodeFiles
 
@@ -21,7 +21,7 @@ from htdag.runtime.layout import NodeFiles
 class JobControl:
     """The part of a run that controls the jobs of the run, of a stage, or of some items."""
 
-    def __init__(self, run: RunDirectory, control: Control, editing: Editing) -> None:
+    def __init__(self, run: RunDirectory, control: Control, editing: Editor) -> None:
         self._run = run
         self._control = control
         self._editing = editing

@@ -8,14 +8,12 @@ import re
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from htdag.checks import validation
 from htdag.checks.names import check_tag
-from htdag.common.package import VERSION
 from htdag.config.log import LOGGER
 from htdag.errors import StageNameError
-from htdag.reuse.swap import locked
+from htdag.reuse.swap import locked, temporary_path
 from htdag.run import archive
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout
@@ -77,9 +75,8 @@ class Manager:
         target = validation.path(path, "path")
         archive.kind_of(target)
         self._run.require_ended("exported")
-        about: dict[str, Any] = {"htdag": VERSION, "tag": self._run.tag}
-        about["state"] = self._run.state.value if self._run.is_submitted else None
-        archive.write(self._run.path, target, about)
+        state = self._run.state.value if self._run.is_submitted else None
+        archive.write(self._run.path, target, self._run.tag, state)
         return target
 
     def delete(self) -> None:
@@ -87,7 +84,7 @@ class Manager:
         with locked(self._run.path):
             self._run.require_ended("deleted")
             # Renamed first, so that nobody takes a half-deleted directory for a run.
-            aside = self._run.path.with_name(f".{self._run.path.name}.{os.getpid()}.deleted")
+            aside = temporary_path(self._run.path, "deleted")
             os.rename(self._run.path, aside)
         LOGGER.info("run %r: deleted", self._run.tag)
         shutil.rmtree(aside)

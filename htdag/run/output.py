@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from htdag.errors import NotDone
 from htdag.run import locate
 from htdag.run.directory import RunDirectory
-from htdag.runtime import layout
+from htdag.runtime import layout, task
 from htdag.runtime.data import recordfile
 from htdag.runtime.layout import AttemptFiles, NodeFiles
 
 if TYPE_CHECKING:
     from htdag.runtime.formats.plan import NodeEntry
-
-_Spans = dict[str, list[int]]
+    from htdag.runtime.formats.record import RecordStreams
 
 
 class Output:
@@ -85,24 +83,26 @@ class Output:
         record = self._fetched(job)
         if record is None:
             return None
-        lines = list(_lines(record))
+        lines = list(recordfile.parsed(record.splitlines()))
         whole = self._whole(job, which)
         if node["mode"] == "reduce":
             return whole
         spans = {
-            line["streams"]["sequence"]: line["streams"] for line in lines if "streams" in line
+            line["streams"]["sequence"]: _span(line["streams"], which)
+            for line in lines
+            if "streams" in line
         }
         ended = any("end" in line for line in lines)
-        todo = layout.read_json(job.description, "todo")["todo"]
+        todo = task.read_description(job)["todo"]
         if todo is not None and not any(a <= place.sequence <= b for a, b in todo):
             return None
         if place.sequence in spans:
-            span = spans[place.sequence]
-            return whole[span[which][0] : _end(span, which)]
+            start, end = spans[place.sequence]
+            return whole[start:end]
         last = max(spans, default=-1)
         if ended or place.sequence < last:
             return b""
-        return whole[_end(spans[last], which) if spans else 0 :]
+        return whole[spans[last][1] if spans else 0 :]
 
     def _whole(self, job: AttemptFiles, which: str) -> bytes:
         file = Path(job.stdout if which == "out" else job.stderr)
@@ -128,15 +128,8 @@ def _content(path: str | Path) -> bytes:
         return file.read()
 
 
-def _end(span: dict[str, Any], which: str) -> int:
-    """Return where an item's output ends, including its traceback on standard error."""
-    end: int = span.get("trace", span["err"][1]) if which == "err" else span["out"][1]
-    return end
-
-
-def _lines(record: bytes) -> Iterator[dict[str, Any]]:
-    for line in record.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue  # it is being written
+def _span(streams: RecordStreams, which: str) -> tuple[int, int]:
+    """Return where an item's output starts and ends, including its traceback on standard error."""
+    if which == "out":
+        return streams["out"][0], streams["out"][1]
+    return streams["err"][0], streams.get("trace", streams["err"][1])

@@ -12,23 +12,27 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from htdag.common.text import visible
-from htdag.errors import HtdagError
+from htdag.common.warn import say
+from htdag.errors import HtdagError, UsageError
+from htdag.observe import item_errors
+from htdag.run.directory import RunDirectory
 from htdag.run.locate import Place, find, in_folder
-from htdag.runtime import file_references, filepath, layout
+from htdag.runtime import layout
 from htdag.runtime.api.context import Cursor
 from htdag.runtime.code import image
 from htdag.runtime.data import chunkfile, keyed, views
-from htdag.runtime.job import compute, shorten, workdir
+from htdag.runtime.files import file_references, paths
+from htdag.runtime.job import compute, describe, shorten, workdir
 from htdag.runtime.job.program import chain, keywords_of
 from htdag.runtime.job.values import MISSING
 from htdag.runtime.task import Job
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Manifest, Plan
     from htdag.runtime.formats.task import OperationEntry, OutputEntry, Program
 
 Wrap = Callable[[Any], Any]
@@ -68,10 +72,9 @@ class Replay:
 
     def user_trace(self) -> TracebackType | None:
         """Return the traceback of the error, from the user's first frame on."""
-        trace = None if self.error is None else self.error.__traceback__
-        while trace is not None and trace.tb_next is not None and _is_own(trace.tb_frame):
-            trace = trace.tb_next
-        return trace
+        if self.error is None:
+            return None
+        return describe.first_of_user(self.error) or self.error.__traceback__
 
     def traceback(self) -> str:
         """Return the traceback of the error as Python prints it; "" if there is no error."""
@@ -120,10 +123,6 @@ def _content(modules: image.Image, path: str) -> Any:
         raise layout.DamagedFile(os.path.abspath(path), problem) from error
 
 
-def _is_own(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__package__")).partition(".")[0] == "htdag"
-
-
 def replay(
     run: Path,
     plan: Plan,
@@ -159,7 +158,7 @@ def replay(
         site = file_references.Here(
             os.path.abspath(run), folder, frozenset(), lambda path: (path, None)
         )
-        stack.enter_context(filepath.entered(site))
+        stack.enter_context(paths.entered(site))
         with in_folder(run):
             place = find(run, plan, stage, key)
             # With the names of files as from anywhere, since it is done again in a directory aside.
@@ -197,7 +196,8 @@ def _image(run: Path) -> image.Image:
 
 
 def _check_python(run: Path) -> None:
-    wanted = layout.read_json(str(run / layout.RUN), "python")["python"]
+    manifest: Manifest = layout.read_json(str(run / layout.RUN), "python")
+    wanted = manifest["python"]
     if list(sys.version_info[:2]) != wanted[:2]:
         raise HtdagError(
             f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "
@@ -417,3 +417,59 @@ def _reduction(
             done.steps.append((done.stage, "0", total))
 
     return act
+
+
+class Debugger:
+    """The part of a run that repeats items in this process."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
+    def debug(
+        self,
+        stage: str,
+        key: str | int,
+        *,
+        pdb: bool | None = None,
+        step: bool = False,
+        round: int | None = None,
+    ) -> Replay:
+        """Repeat an item in this process, with its true input and function."""
+        self._run.stage(stage)
+        key = str(key)
+        if not key:
+            raise UsageError("the key of an item is not empty")
+        for inner in self._run.rounds_with(stage, round):
+            return Debugger(inner).debug(stage, key, pdb=pdb, step=step)
+        wanted = sys.stdin.isatty() if pdb is None else pdb
+        if any(
+            error.key == key and error.type == "ProcessDied"
+            for error in item_errors.errors(self._run.path, self._run.plan, stage, streams=False)
+        ):
+            say(f"htdag: item {key} ended its process; it may end this one, too")
+        return replay(
+            self._run.path,
+            self._run.plan,
+            stage,
+            key,
+            wrap=_stepped if step else None,
+            inspect=_post_mortem if wanted else None,
+        )
+
+
+def _stepped(function: Callable[..., Any]) -> Callable[..., Any]:
+    from pdb import Pdb
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        return Pdb().runcall(function, *arguments, **keywords)
+
+    return call
+
+
+def _post_mortem(done: Replay) -> None:
+    if done.error is None:
+        return
+    import pdb
+
+    sys.stdout.write(f"{done}\n")
+    pdb.post_mortem(done.user_trace())

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from htdag.checks import validation
 from htdag.compile.writer import begin_loops, write_lists
 from htdag.errors import UsageError
-from htdag.reuse.swap import copy_of, locked, remove_quietly
+from htdag.reuse.swap import copy_of, locked, remove_quietly, temporary_path
 from htdag.reuse.takeover import fill
 from htdag.run.control import Control
 from htdag.run.directory import RunDirectory
-from htdag.run.resubmit import put_in_place, temporary_path
+from htdag.run.resubmit import put_in_place
 from htdag.runtime import layout, planfile
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import Plan
+    from htdag.runtime.formats.plan import Plan, PlanContent
 
 
 class Rerun:
@@ -61,7 +61,7 @@ class Rerun:
     ) -> None:
         """Give the nodes of the new directory the results that are kept."""
         plan = planfile.read(str(self._run.path))
-        content = layout.read_json(str(new / layout.PLAN), "nodes")
+        content: PlanContent = layout.read_json(str(new / layout.PLAN), "nodes")
         of_stage = {
             node["name"]
             for node in plan["nodes"]

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from htdag.backends import Backend
 from htdag.backends.base import RunState
+from htdag.backends.tickets import Ticket
 from htdag.checks import validation
 from htdag.common.text import counted
 from htdag.common.warn import say
@@ -23,7 +23,15 @@ from htdag.plan.layouts import Layouts, layouts_of
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE
 from htdag.reuse.decisions import ReuseDecision, decisions
-from htdag.reuse.swap import locked, read_identity, remove_quietly, restore, swap, swap_back
+from htdag.reuse.swap import (
+    locked,
+    read_identity,
+    remove_quietly,
+    restore,
+    swap,
+    swap_back,
+    temporary_path,
+)
 from htdag.reuse.takeover import Takeover, is_as_before
 from htdag.run.directory import RunDirectory
 from htdag.runtime import layout, planfile
@@ -119,25 +127,19 @@ def resumed_backend(old: RunDirectory | None, on: str) -> str:
         return on
 
 
-def resumed_ticket(old: RunDirectory | None, on: str) -> dict[str, Any] | None:
+def resumed_ticket(old: RunDirectory | None, on: str) -> Ticket | None:
     """Return the ticket of a run that is resumed where it was submitted; else None."""
     if old is None or on != "auto":
         return None
     try:
-        ticket: dict[str, Any] = old.ticket()["ticket"]
+        return old.ticket()["ticket"]
     except RunNotFound:
         return None
-    return ticket
 
 
 def layouts(old: RunDirectory) -> Layouts:
     """Return the layouts of a run's nodes."""
     return layouts_of(old.plan)
-
-
-def temporary_path(directory: Path, what: str) -> Path:
-    """Return the path where a run directory is written before it takes its place."""
-    return directory.with_name(f".{directory.name}.{os.getpid()}.{what}")
 
 
 def start_new(
@@ -178,7 +180,7 @@ def restart(
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str] = (),
-    before: dict[str, Any] | None = None,
+    before: Ticket | None = None,
     functions: Sequence[FinalFunction] = (),
 ) -> None:
     """Write a run with the results of an earlier one, put it in its place, and start it.
@@ -196,7 +198,7 @@ def _restart(
     plan: Plan,
     backend: Backend,
     keep_finished: Collection[str],
-    before: dict[str, Any] | None,
+    before: Ticket | None,
     functions: Sequence[FinalFunction],
 ) -> None:
     old.require_ended("resumed")

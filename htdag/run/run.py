@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from htdag.backends.base import JobState, RunState
 from htdag.observe.diagnosis import Reason
@@ -19,19 +19,21 @@ from htdag.observe.outcomes import Item
 from htdag.observe.status import Status
 from htdag.run.control import Control
 from htdag.run.damage import translates
-from htdag.run.debug import Debugging
 from htdag.run.directory import RunDirectory
-from htdag.run.edit import Editing
+from htdag.run.edit import Editor
 from htdag.run.errors import Errors
 from htdag.run.items import ItemStates
 from htdag.run.jobs import JobControl
 from htdag.run.manage import Manager
 from htdag.run.output import Output
-from htdag.run.replay import Replay
+from htdag.run.replay import Debugger, Replay
 from htdag.run.rerun import Rerun
 from htdag.run.results import Results
 from htdag.run.wait import Waiter
 from htdag.stages import Stage
+
+if TYPE_CHECKING:
+    from htdag.runtime.formats.plan import ScriptEntry
 
 
 @translates
@@ -46,13 +48,13 @@ class Run:
         self.directory = directory = RunDirectory(path)
         self._control = Control(directory)
         self._rerun = Rerun(directory, self._control)
-        self._editing = Editing(directory)
+        self._editing = Editor(directory)
         self._jobs = JobControl(directory, self._control, self._editing)
         self._items = ItemStates(directory, self._jobs)
         self._errors = Errors(directory)
         self._waiter = Waiter(directory, self._errors)
         self._results = Results(directory, self._errors, self._waiter)
-        self._debugging = Debugging(directory)
+        self._debugging = Debugger(directory)
         self._output = Output(directory)
         self._manager = Manager(directory)
 
@@ -92,7 +94,7 @@ class Run:
         return self.directory.nodes
 
     @property
-    def script(self) -> dict[str, Any] | None:
+    def script(self) -> ScriptEntry | None:
         """The command that started the script of the run; None for a notebook or a session.
 
         It has the keys ``file``, ``module`` (of ``python -m``, else None), ``arguments``,

@@ -1,7 +1,7 @@
 """Which items each chunk of a node takes: numbers only, for the planner and for the POST script.
 
 The items that a node reads are one sequence, made of one stream or of several (a *view*); a chunk
-is a range of it. A stream is a row of *cells*, each the values of one chunk of another node, or of
+is a range of it. A stream is a row of *blocks*, each the values of one chunk of another node, or of
 one file of a source.
 """
 
@@ -11,13 +11,13 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-_NEAR = 0.25  # of a chunk: so near, the edge of a cell is taken, and one file less is read
+_NEAR = 0.25  # of a chunk: so near, the edge of a block is taken, and one file less is read
 
 
 class Slice(NamedTuple):
-    """Values ``start`` to ``stop`` of one cell; ``whole`` if that is all of them."""
+    """Values ``start`` to ``stop`` of one block; ``whole`` if that is all of them."""
 
-    cell: int
+    block: int
     start: int
     stop: int
     whole: bool
@@ -113,13 +113,13 @@ def combination_at(items: int, r: int, rank: int) -> List[int]:
 
 
 def slices(counts: Sequence[int], start: int, stop: int) -> List[Slice]:
-    """Return which parts of a stream's cells hold its values `start` to `stop`."""
+    """Return which parts of a stream's blocks hold its values `start` to `stop`."""
     found = []
     low = 0
-    for cell, count in enumerate(counts):
+    for block, count in enumerate(counts):
         first, last = max(start, low) - low, min(stop, low + count) - low
         if first < last:
-            found.append(Slice(cell, first, last, first == 0 and last == count))
+            found.append(Slice(block, first, last, first == 0 and last == count))
         low += count
         if low >= stop:
             break
@@ -131,7 +131,7 @@ def boundaries(
     size: Optional[int],
     per_job: float,
     most: int,
-    cells: Sequence[int] = (),
+    blocks: Sequence[int] = (),
 ) -> List[int]:
     """Return where the chunks of a sequence begin, and its end.
 
@@ -145,8 +145,8 @@ def boundaries(
         Else about how many items a chunk is to have,
     most : int
         and how many chunks there may be.
-    cells : sequence of int
-        The counts of the cells that are read, where chunks had better begin with one.
+    blocks : sequence of int
+        The counts of the blocks that are read, where chunks had better begin with one.
     """
     if total <= 0:
         return [0, 0]
@@ -154,8 +154,8 @@ def boundaries(
         return [*range(0, total, size), total]
     jobs = max(1, min(most, total, round(total / per_job)))
     found = even(total, jobs)
-    if cells:
-        edges = [0, *accumulate(cells)]
+    if blocks:
+        edges = [0, *accumulate(blocks)]
         found = [_nearest(edges, edge, _NEAR * total / jobs) for edge in found]
     return sorted(set(found))
 

@@ -91,9 +91,9 @@ class RunFiles:
         """One of the item files of such a source."""
         return "%s/%04d.items" % (self.source(stage), number)
 
-    def late_items(self, stage: str, cell: int, number: int) -> str:
-        """A link to items that a round of a loop reads: one file of a cell."""
-        return "%s/%04d.%d.items" % (self.source(stage), cell, number)
+    def late_items(self, stage: str, block: int, number: int) -> str:
+        """A link to items that a round of a loop reads: one file of a block."""
+        return "%s/%04d.%d.items" % (self.source(stage), block, number)
 
 
 class NodeFiles:
@@ -346,6 +346,14 @@ def part(stage: str, number: int) -> str:
 def chunk_name(number: int) -> str:
     """Return the name of a chunk: four digits or more, so that names sort as numbers."""
     return "%04d" % number
+
+
+def is_run_directory(path: str = "") -> bool:
+    """Return whether a directory is that of a run itself, and not what a job gets of it elsewhere.
+
+    Without a path that is asked of the current directory.
+    """
+    return os.path.exists(os.path.join(path, RUN))
 
 
 def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+
+
+def fork() -> int:
+    """Fork; the child, for which 0 is returned, ends with this process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        die_with_parent(parent)
+    return child
+
+
+def redirect(descriptor: int, path: str) -> None:
+    """Let what is written to a descriptor go to a new file."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    os.dup2(target, descriptor)
+    os.close(target)
 
 
 def die_with_parent(parent: int) -> None:

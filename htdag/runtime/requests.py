@@ -1,11 +1,54 @@
-"""What each chunk of a node asks for, where that depends on its items."""
+"""What jobs ask for: sizes, and the requests of each chunk; and what the ads of a job say."""
 
 from __future__ import annotations
 
-from typing import Dict, List
+import os
+import re
+from typing import Dict, List, Optional
 
 from . import layout
 from .layout import NodeFiles
+
+SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
+"""A size: its number, and the first letter of its unit."""
+_POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def size_in(unit: str, text: Optional[str]) -> Optional[float]:
+    """Return a size in a unit (``"KB"`` or ``"MB"``), which one without a unit is in already.
+
+    None is returned where it is not given, or an expression.
+    """
+    match = SIZE.fullmatch(text or "")
+    if match is None:
+        return None
+    own = _POWERS[unit[0].lower()]
+    return float(match[1]) * 1024.0 ** (_POWERS.get(match[2].lower(), own) - own)
+
+
+def ad(variable: str) -> Dict[str, str]:
+    """Return the attributes of an ad that HTCondor left for this job, as they are written there.
+
+    Parameters
+    ----------
+    variable : str
+        What names its file: ``_CONDOR_JOB_AD`` or ``_CONDOR_MACHINE_AD``.
+    """
+    path = os.environ.get(variable)
+    if not path:
+        return {}
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            pairs = [line.partition("=") for line in file]
+    except OSError:
+        return {}
+    return {name.strip().lower(): value.strip() for name, equals, value in pairs if equals}
+
+
+def number(attributes: Dict[str, str], name: str) -> Optional[int]:
+    """Return a whole number of an ad; None where there is none, or an expression."""
+    text = attributes.get(name.lower(), "")
+    return int(text) if text.isdigit() else None
 
 
 def of_chunks(run: str, node: str) -> Dict[str, List[int]]:

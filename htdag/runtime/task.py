@@ -1,22 +1,15 @@
-"""What one job has to do, and what it shares with the process that supervises it."""
+"""What one job has to do."""
 
 from __future__ import annotations
 
-import json
-import mmap
 import os
-import struct
-from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, NamedTuple
 
 from . import layout, requests
 from .layout import AttemptFiles
-from .lease import Claim
 
 if TYPE_CHECKING:
-    from .formats.record import JobMeasures
     from .formats.task import BindParts, Description, Part, Program, StreamParts
-
-STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 
 
 class Job(NamedTuple):
@@ -115,53 +108,6 @@ def read_job(files: AttemptFiles) -> Job:
     """Read what a job has to do; what it reads has names relative to the run directory."""
     program: Program = layout.read_json(files.node.program, "mode", "outputs")
     return Job(files, program, read_description(files))
-
-
-class Counts(NamedTuple):
-    """How far the child has come."""
-
-    state: int
-    position: int  # the sequence number of the item at hand + 1, or 0
-    items: int
-    done: int
-    failed: int
-
-
-class Shared:
-    """Memory in which the child notes how far it is, for the time when it is dead."""
-
-    _COUNTS = struct.Struct("<QQQQQ")
-    _LENGTH = struct.Struct("<Q")
-    _NOTE_AT = _COUNTS.size + _LENGTH.size
-    # For the note, which becomes a part of a record's last line: see `recordfile.end`.
-    _ROOM = 32_768
-
-    def __init__(self, claim: Optional[Claim] = None) -> None:
-        self.claim = claim
-        self._memory = mmap.mmap(-1, self._NOTE_AT + self._ROOM)
-
-    def put(self, state: int, position: int, items: int, done: int, failed: int) -> None:
-        """Note how far it is."""
-        self._COUNTS.pack_into(self._memory, 0, state, position, items, done, failed)
-
-    def get(self) -> Counts:
-        """Return what was noted last."""
-        return Counts(*self._COUNTS.unpack_from(self._memory))
-
-    def note(self, content: JobMeasures) -> None:
-        """Leave a note for the process that outlives this one; what has no room is left out."""
-        data = json.dumps(content).encode()
-        if len(data) <= self._ROOM:
-            self._memory[self._NOTE_AT : self._NOTE_AT + len(data)] = data
-            self._LENGTH.pack_into(self._memory, self._COUNTS.size, len(data))
-
-    def noted(self) -> Optional[JobMeasures]:
-        """Return the note that was left; None where there is none."""
-        (size,) = self._LENGTH.unpack_from(self._memory, self._COUNTS.size)
-        if not size:
-            return None
-        content: JobMeasures = json.loads(self._memory[self._NOTE_AT : self._NOTE_AT + size])
-        return content
 
 
 def cpus(job: Job) -> int:

@@ -11,7 +11,7 @@ from htdag.backends.base import RunState
 from htdag.common.text import visible
 from htdag.observe.status import Status
 from htdag.show.bars import PLACES, Bar, bars, jobs_text
-from htdag.show.pace import Pace, duration, rate_text
+from htdag.show.pace import Pace, clock_text, rate_text
 
 _INTERVAL = 0.5  # seconds between two pictures
 
@@ -101,7 +101,7 @@ def status_html(
         For how many seconds the run has been watched.
     """
     facts = [PLACES.get(status.backend, status.backend)]
-    facts += [] if elapsed is None else [duration(elapsed)]
+    facts += [] if elapsed is None else [clock_text(elapsed)]
     facts += [jobs_text(status)]
     reason = f" ({_text(' '.join(status.reason.split()))})" if status.reason else ""
     rows = "".join(_row(bar, (paces or {}).get(bar.node), status) for bar in bars(status))
@@ -138,7 +138,7 @@ def _row(bar: Bar, pace: Pace | None, status: Status) -> str:
     if pace is not None and pace.rate is not None and not bar.complete and not status.state.ended:
         left = pace.left(max(0, total - bar.done - bar.failed))
         notes.append(rate_text(pace.rate))
-        notes += [] if left is None or bar.total is None else [f"{duration(left)} left"]
+        notes += [] if left is None or bar.total is None else [f"{clock_text(left)} left"]
     cell = "style='padding:0 .8em 0 0;border:0;text-align:left;background:none'"
     return (
         f"<tr><td {cell}>{_text(bar.label)}</td>"

@@ -56,7 +56,7 @@ def rate_text(rate: float) -> str:
     raise AssertionError
 
 
-def duration(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
     """Return a duration such as ``1:05`` or ``2:00:00``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)

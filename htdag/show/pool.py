@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from htdag.common.text import counted
+from htdag.common.text import counted, size
 from htdag.doctor.facts import Facts
 from htdag.doctor.findings import Finding, Severity
 from htdag.show.tables import _console, _print
@@ -47,7 +47,7 @@ def print_pool(state: PoolState) -> None:
     if state.problem:
         _row(console, "problem", Text(state.problem))
     if state.answers:
-        _row(console, "slots", Text(size(state)).append(f", {state.cpus_busy} CPUs in use"))
+        _row(console, "slots", Text(capacity(state)).append(f", {state.cpus_busy} CPUs in use"))
         jobs = f"{state.running_jobs} running, {state.idle_jobs} waiting, {state.held_jobs} on hold"
         _row(console, "queue", Text(f"{counted(state.runs, 'run')}; jobs: {jobs}"))
         _row(console, "HTCondor", Text(f"{state.version}, in {state.programs[0]}"))
@@ -56,9 +56,9 @@ def print_pool(state: PoolState) -> None:
     _row(console, "condor_q", Text(f"and the like work with it after:  . {activate}", "dim"))
 
 
-def size(state: PoolState) -> str:
+def capacity(state: PoolState) -> str:
     """Return the size of a pool in words."""
-    return f"{counted(state.cpus, 'CPU')}, {state.memory_mb / 1024:.1f} GB of memory"
+    return f"{counted(state.cpus, 'CPU')}, {size(state.memory_mb)} of memory"
 
 
 def _row(console: Console, label: str, text: Text) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from htdag.common.warn import is_terminal, say
 from htdag.observe.status import Status
 from htdag.show.bars import bars
-from htdag.show.pace import Pace, duration
+from htdag.show.pace import Pace, clock_text
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -139,7 +139,7 @@ def progress_line(status: Status, paces: Mapping[str, Pace] | None = None) -> st
         if pace is not None and bar.total is not None and not bar.complete:
             left = pace.left(bar.total - bar.done - bar.failed)
             if left and not status.state.ended:
-                notes.append(f"{duration(left)} left")
+                notes.append(f"{clock_text(left)} left")
         parts.append(f"{bar.label} {bar.count}" + (f" ({', '.join(notes)})" if notes else ""))
     return f"{status.tag}: {status.state.value}: {', '.join(parts)}"
 

@@ -17,7 +17,6 @@ from rich.text import Text
 from htdag.backends.base import JobState
 from htdag.common.text import duration, size, visible
 from htdag.config.settings import Value
-from htdag.observe.diagnosis import age_text
 from htdag.observe.holds import explain
 from htdag.observe.items import ItemState, JobUsage
 from htdag.observe.status import Status
@@ -156,7 +155,7 @@ def print_jobs(jobs: Sequence[JobState]) -> None:
             Text("?" if job.chunk is None else str(job.chunk)),
             Text(f"{job.cluster}.{job.proc}", "dim"),
             Text(job.state, _JOB_STYLES[job.state]),
-            Text(age_text(job.since, now)),
+            Text(duration(now - job.since)),
             Text(job.source, "dim"),
             Text(explain(job, "TAG").why if job.state == "held" else job.slot),
         ]
@@ -173,7 +172,7 @@ def print_items(items: Sequence[ItemState]) -> None:
         [
             Text(item.key or "all"),
             Text(item.state, _ITEM_STYLES.get(item.state, "")),
-            Text("" if item.since is None else age_text(item.since, now)),
+            Text("" if item.since is None else duration(now - item.since)),
             Text(str(item.chunk)),
             Text(item.job, "dim"),
             Text(item.source, "dim"),

@@ -13,7 +13,7 @@ from htdag.backends.base import RunState
 from htdag.common.text import visible
 from htdag.observe.status import Status
 from htdag.show.bars import PLACES, Bar, bars, jobs_text
-from htdag.show.pace import Pace, duration, rate_text
+from htdag.show.pace import Pace, clock_text, rate_text
 
 _LONGEST_BAR, _SHORTEST_BAR, _SHORTEST_LABEL = 40, 8, 12
 _SHORT_NOTE = len("00 running")
@@ -50,7 +50,7 @@ class _Clock:
     def text(self, now: float) -> str:
         if self._start is None:
             return ""
-        return duration((now if self._end is None else self._end) - self._start)
+        return clock_text((now if self._end is None else self._end) - self._start)
 
 
 class Frame:
@@ -155,7 +155,7 @@ class Frame:
         left = pace.left(bar.total - bar.done - bar.failed)
         if pace.rate is None or not left:
             return ""
-        return f"{rate_text(pace.rate)}, {duration(left)} left"
+        return f"{rate_text(pace.rate)}, {clock_text(left)} left"
 
 
 class Frames:

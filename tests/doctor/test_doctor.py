@@ -72,8 +72,18 @@ def set_to(**changed: str) -> Facts:
         (set_to(DAGMAN_HOLD_CLAIM_TIME="20", SCHEDD_INTERVAL=""), "kept-claims", Severity.NOTE),
         (replace(GOOD, bindings="24.0.1"), "bindings-version", Severity.NOTE),
         (
-            replace(GOOD, points=(POINT, replace(POINT, name="old", version="23.0.1"))),
+            replace(GOOD, points=(POINT, replace(POINT, name="old", version="24.0.1"))),
             "point-versions",
+            Severity.NOTE,
+        ),
+        (
+            replace(
+                GOOD,
+                schedd="23.8.1",
+                bindings="23.8.1",
+                points=(replace(POINT, version="23.8.1"),),
+            ),
+            "old-version",
             Severity.NOTE,
         ),
         (replace(GOOD, points=()), "no-slots", Severity.BREAKS),

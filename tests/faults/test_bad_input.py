@@ -22,7 +22,7 @@ from pool import Area
 
 import htdag
 import htdag.errors
-from htdag.options.stage_options import OPTION_NAMES
+from htdag.options.stage_options import Options
 
 HOSTILE_TEXTS = [
     "",
@@ -250,7 +250,7 @@ def _with_option(name: str) -> Call:
     return lambda v: one().map(identity, **{name: v})
 
 
-STAGES |= {f"option {name}": _with_option(name) for name in OPTION_NAMES}
+STAGES |= {f"option {name}": _with_option(name) for name in Options.__dataclass_fields__}
 
 
 @pytest.fixture(scope="module")

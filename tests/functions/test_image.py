@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,8 +25,6 @@ from htdag.runtime.job import program
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pool import Pool
 
 
@@ -600,7 +599,7 @@ def _uses_it(x: int) -> Any:
 def test_items_are_as_small_as_plain_pickle_makes_them():
     plain = pickle.dumps([Star(1), Star], 5)
     assert pickling.dumps([Star(1), Star]) == plain
-    (stored,) = htdag.source([[Star(1), Star]]).data.pickles()
+    (stored,) = htdag.source([[Star(1), Star]]).source.pickles()
     assert stored.payload == plain
 
 
@@ -670,10 +669,10 @@ def _longest_chain() -> int:
 
 def test_chains_of_objects_are_taken_as_long_as_plain_pickle_takes_them():
     length = _longest_chain()
-    assert len(list(htdag.source([_chain(length)]).data.pickles())) == 1
+    assert len(list(htdag.source([_chain(length)]).source.pickles())) == 1
     assert program.pickler()(_chain(length)).payload
     with pytest.raises(ItemPickleError, match=r"item 0, a Link.* in a chain .* a list"):
-        list(htdag.source([_chain(100_000)]).data.pickles())
+        list(htdag.source([_chain(100_000)]).source.pickles())
 
 
 class Bad:
@@ -730,4 +729,4 @@ def test_other_items_can_be_read_than_one_that_cannot(
 
 def test_a_source_item_that_cannot_be_read_is_refused():
     with pytest.raises(ItemPickleError, match=r"item 1, a Bad.*cannot be read: TypeError"):
-        list(htdag.source([0, Bad("a")]).data.pickles())
+        list(htdag.source([0, Bad("a")]).source.pickles())

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from htdag.backends.base import Activity, JobState, QueueFacts, RunState
-from htdag.observe.diagnosis import Reason, age_text, reasons
+from htdag.observe.diagnosis import Reason, reasons
 from htdag.observe.status import StageStatus, Status
 
 NOW = 1_000.0
@@ -79,8 +77,8 @@ def test_idle_jobs_with_other_requests_are_told_apart():
     found = why(jobs=jobs, facts=facts)
     assert [reason.about for reason in found] == [
         "the pool",
-        "node second, 2 jobs, idle for 1 h",
-        "node second, 1 job, idle for 1 h",
+        "node second, 2 jobs, idle for 62 min",
+        "node second, 1 job, idle for 62 min",
     ]
     assert found[1].why == "the pool has no slots at all"
 
@@ -107,11 +105,3 @@ def test_your_user_priority_counts():
 def test_a_node_that_waits_for_another():
     (waits,) = why(failed=1, running={"first": {1}})
     assert str(waits) == "node second: not started: it needs all of first"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-3, "0 s"), (59, "59 s"), (61, "1 min"), (7_300, "2 h"), (180_000, "2 d")],
-)
-def test_ages(seconds: float, text: str):
-    assert age_text(NOW - seconds, NOW) == text

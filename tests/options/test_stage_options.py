@@ -123,12 +123,12 @@ REFUSED = {
     "set by htdag itself": "Executable arguments LOG output iwd InitialDir +Iwd MY.Cmd "
     "remote_initialdir submit_event_notes stream_output log_xml batch_name universe shell "
     "output_directory transfer_checkpoint_files transfer_output_remaps dagman_log notification",
-    "a word of the language": "if elif else endif include use queue Include",
+    "a keyword of submit descriptions": "if elif else endif include use queue Include",
     "is a variable of htdag's": "chunk attempt inputs unit memory_of_chunk",
     "give transfer_files=True": "should_transfer_files",
     r"call run\.hold\(\)": "hold Hold",
     "nothing would be computed": "noop_job skip_if_dataflow",
-    "keep jobs in the queue": "leave_in_queue",
+    "keep done jobs in the queue": "leave_in_queue",
     "another universe": "ec2_ami_id grid_resource batch_queue vm_memory machine_count jar_files",
 }
 
@@ -203,7 +203,7 @@ def test_none_is_not_given():
 
 
 def test_every_option_has_a_check_and_a_field():
-    assert set(stage_options.OPTION_NAMES) == set(Options.__dataclass_fields__)
+    assert set(stage_options._CHECKS) == set(Options.__dataclass_fields__)
 
 
 def test_own_options_go_before_defaults():

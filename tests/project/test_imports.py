@@ -28,6 +28,7 @@ LAYERS = [
     ("htdag.common",),
     ("htdag.runtime.formats",),
     ("htdag.runtime",),
+    ("htdag.runtime.files",),
     ("htdag.runtime.data",),
     ("htdag.runtime.code",),
     ("htdag.runtime.api",),
@@ -217,7 +218,7 @@ def test_types_of_what_is_json_are_imported_for_types_alone():
         name
         for name in MODULES
         for other in imports(name)
-        if other.startswith("htdag.runtime.formats")
+        if other.startswith("htdag.runtime.formats") and folder(name) != "htdag.runtime.formats"
     }
     assert users == set()
 
@@ -315,7 +316,7 @@ def test_a_plain_job_loads_only_what_it_uses(runs_dir):
     spared |= {"subprocess", "urllib.request"}
     own = {"api.checkpointfile", "api.command", "api.current", "chunking", "code.absent"}
     own |= {"code.pickling", "code.reducers", "dag.post", "data.grouping", "data.keyhash"}
-    own |= {"data.partitions", "data.sorting", "filepath", "job.describe", "job.output_files"}
+    own |= {"data.partitions", "data.sorting", "files.paths", "job.describe", "job.output_files"}
     assert {f"htdag.runtime.{name}" for name in own} <= set(MODULES)
     assert loaded & (spared | {f"htdag_runtime.{name}" for name in own}) == set()
 

@@ -304,7 +304,7 @@ def test_only_the_last_runs_of_a_stage_and_the_last_stages_are_kept(home, monkey
     assert "a" not in known
     monkeypatch.setattr(history, "_MOST_NAMES", 3)
     history._update({str(number): number for number in range(5)}, [])
-    assert list(history._load()["gathered"]) == ["2", "3", "4"]
+    assert list(history._load().gathered) == ["2", "3", "4"]
 
 
 @pytest.mark.parametrize("damage", ["no plan", "no manifest", "plan", "record", "old", "a file"])
@@ -404,7 +404,7 @@ def test_a_home_that_cannot_be_written_is_a_warning(home, tmp_path, monkeypatch)
     run = fake_run(home, "one")
     home.rename(tmp_path / "moved")
     home.write_text("a file, not a folder")
-    with pytest.warns(UserWarning, match="not kept for later plans"):
+    with pytest.warns(UserWarning, match="not stored for later plans"):
         history.gather(tmp_path / "moved" / "runs" / "one")
     assert run.name == "one"
 

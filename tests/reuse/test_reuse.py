@@ -21,7 +21,7 @@ import pytest
 import htdag
 from htdag.errors import BackendError, RunActive, RunFailed, RunNotFound, StageNameError, UsageError
 from htdag.reuse import cache
-from htdag.reuse.swap import alone, discard_replaced
+from htdag.reuse.swap import discard_replaced, locked
 from htdag.runtime import layout
 from htdag.runtime.data import itemfile
 from htdag.runtime.layout import NodeFiles
@@ -659,7 +659,7 @@ def test_the_commands(shared: Path, home: Path):
     assert "goes" not in command("rerun", "survey", "--wait", "--no-progress")
     assert "survey" in command("cache", "list")
     assert json.loads(command("cache", "list", "--json"))[0]["stages"] == ["fit"]
-    assert "nothing" in command("cache", "clear", "--older-than", "2d")
+    assert "no entry" in command("cache", "clear", "--older-than", "2d")
     assert "removed" in command("cache", "clear", "--yes")
     assert "empty" in command("cache", "list")
     assert textwrap.dedent(command("cache", "clear")).strip() == "the cache is empty"
@@ -675,7 +675,7 @@ def test_one_process_at_a_time_and_what_a_killed_one_left(shared: Path, home: Pa
         path.mkdir()
     other = run.path.with_name(".survey-2.77.again")
     other.mkdir()
-    with alone(run.path):
+    with locked(run.path):
         assert not any(path.exists() for path in left)
         assert other.exists()
         with pytest.raises(RunActive, match="another process"):
@@ -691,7 +691,7 @@ def test_one_process_at_a_time_where_the_file_system_knows_no_locks(
         refusal = OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
         monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=refusal))
     for _ in range(2):
-        with alone(tmp_path), pytest.raises(RunActive, match="another process"), alone(tmp_path):
+        with locked(tmp_path), pytest.raises(RunActive, match="another process"), locked(tmp_path):
             raise AssertionError("two at once")
     assert {path.name for path in tmp_path.iterdir()} == {"again.lock"}
 
@@ -799,7 +799,7 @@ def test_returned_files_are_taken_over_with_their_chunks(on: str, shared: Path, 
     assert [path.read_text() for path in again.result("draw")] == ["*" * n for n in range(1, 5)]
     plan = pictures(shared, [1, 2, 3, 5], 10)
     text = " ".join(str(plan.explain(tag="pictures")).split())
-    assert "draw reuse in part: of 4 items 2 are in chunks with new, changed" in text
+    assert "draw reuse in part: of 4 items, 2 are in chunks with new, changed" in text
     again = ended(plan.submit("pictures", on, resume=True))
     assert again.result("look") == [11, 12, 13, 15]
     # Files are in the folder of their chunk, so it is made as a whole; what it gave is the same.

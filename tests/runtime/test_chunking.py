@@ -29,12 +29,12 @@ def test_boundaries_cover_everything_once(cells, size, per_job, most):
         assert len(widths) <= most
 
 
-def test_even_cells_are_taken_whole():
+def test_even_blocks_are_taken_whole():
     assert chunking.boundaries(40, None, 10, 100, [10, 10, 10, 10]) == [0, 10, 20, 30, 40]
     assert chunking.boundaries(40, None, 20, 100, [11, 10, 10, 9]) == [0, 21, 40]
 
 
-def test_uneven_cells_are_cut():
+def test_uneven_blocks_are_cut():
     assert chunking.boundaries(40, None, 10, 100, [37, 1, 1, 1]) == [0, 10, 20, 30, 40]
 
 
@@ -43,12 +43,12 @@ def test_slices_are_the_values_of_a_range(counts, data):
     total = sum(counts)
     start = data.draw(st.integers(0, total))
     stop = data.draw(st.integers(start, total))
-    values = [(cell, n) for cell, count in enumerate(counts) for n in range(count)]
+    values = [(block, n) for block, count in enumerate(counts) for n in range(count)]
     found = chunking.slices(counts, start, stop)
-    assert [(part.cell, n) for part in found for n in range(part.start, part.stop)] == values[
+    assert [(part.block, n) for part in found for n in range(part.start, part.stop)] == values[
         start:stop
     ]
-    assert all(part.whole == (part.stop - part.start == counts[part.cell]) for part in found)
+    assert all(part.whole == (part.stop - part.start == counts[part.block]) for part in found)
 
 
 @given(st.integers(0, 9), st.integers(1, 5))

@@ -14,7 +14,7 @@ from htdag.backends.base import RunState
 from htdag.observe.status import StageStatus, Status
 from htdag.show import notebook, progress
 from htdag.show.bars import bars, jobs_text
-from htdag.show.pace import Pace, duration, rate_text
+from htdag.show.pace import Pace, clock_text, rate_text
 from htdag.show.progress import Display, progress_line
 from htdag.show.terminal import Frame
 
@@ -279,7 +279,7 @@ def test_rates_for_people(rate, text):
 
 
 def test_durations():
-    assert [duration(seconds) for seconds in (5, 65.9, 3700)] == ["0:05", "1:05", "1:01:40"]
+    assert [clock_text(seconds) for seconds in (5, 65.9, 3700)] == ["0:05", "1:05", "1:01:40"]
 
 
 def test_a_clock_stands_still_while_only_failed_items_are_left(clock):

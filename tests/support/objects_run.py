@@ -44,8 +44,8 @@ def call(functions, slug):
     return slug, said(functions[slug], None)
 
 
-def probe_one(probes, value, slug):
-    return slug, said(probes[slug], value)
+def probe_one(probes, slugs, number, value):
+    return slugs[number], said(probes[slugs[number]], value)
 
 
 def probe_all(probes, values):
@@ -260,9 +260,9 @@ class Runs:
         import htdag
 
         values = [self.names[f"make_{slug}"](None) for slug in slugs]
-        pairs = htdag.source(values, chunk_size=ALL).map(same).zip(htdag.source(slugs))
-        probe = functools.partial(probe_one, self.probes(slugs))
-        stage = pairs.starmap(probe, chunk_size=ALL, **self.fuse)
+        numbered = htdag.source(values, chunk_size=ALL).map(same).enumerate()
+        probe = functools.partial(probe_one, self.probes(slugs), slugs)
+        stage = numbered.starmap(probe, chunk_size=ALL, **self.fuse)
         return stage, lambda run, target: run.result(target)
 
     def result(self, slugs):

@@ -190,6 +190,26 @@ def test_an_item_with_another_number_is_another_item(on: str, tmp_path: Path):
     assert calls() == ["1b", "2new"]
 
 
+def test_the_cache_has_numbered_items(tmp_path: Path, runs_dir: Path):
+    def run(tag: str, texts: str, start: int) -> tuple[list[str], list[str]]:
+        def noted(number: int, text: str) -> str:
+            with open(tmp_path / "calls", "a") as file:
+                file.write(f"{number}{text}\n")
+            return label(number, text)
+
+        numbered = htdag.source(list(texts)).enumerate(start)
+        labels = numbered.starmap(noted, name="labels", cache=True)
+        made = htdag.Pipeline(labels, name="texts").run(tag=tag, on="local")
+        found = (tmp_path / "calls").read_text().split() if (tmp_path / "calls").exists() else []
+        (tmp_path / "calls").unlink(missing_ok=True)
+        return made, sorted(found)
+
+    assert run("one", "abc", 0) == (["0a", "1b", "2c"], ["0a", "1b", "2c"])
+    assert run("two", "axc", 0) == (["0a", "1x", "2c"], ["1x"])
+    assert run("three", "cab", 0) == (["0c", "1a", "2b"], ["0c", "1a", "2b"])
+    assert run("four", "abc", 1) == (["1a", "2b", "3c"], ["1a", "2b", "3c"])
+
+
 def test_a_failed_item_keeps_its_number_when_it_is_tried_again(on: str, tmp_path: Path):
     tmp_path.chmod(0o777)
 

@@ -40,7 +40,8 @@ from htdag.functions.pickling import ItemPickler
 from htdag.observe.loading import loads
 from htdag.options import transfer
 from htdag.run.replay import replay
-from htdag.runtime import input_files, layout
+from htdag.runtime import layout
+from htdag.runtime.files import input_files
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
@@ -751,8 +752,8 @@ def test_input_files_are_checked_where_they_are_given(tmp_path: Path):
         ({"../a": tmp_path / "a.txt"}, "cannot be the name of a file"),
         ({1: tmp_path / "a.txt"}, "cannot be the name of a file"),
         ([3], "neither a path nor a URL"),
-        (3, "it takes paths and URLs"),
-        (["https://example.org/"], "its last part is to name the file"),
+        (3, "it takes a path or a URL"),
+        (["https://example.org/"], "its last part must be the name of a file"),
     ]
     for value, message in wrong:
         with pytest.raises(OptionError, match=message):
@@ -765,12 +766,12 @@ def test_input_files_are_checked_where_they_are_given(tmp_path: Path):
             source.map(len, output_destination=destination)
     for remaps, message in [
         ("folder", "it takes a dict"),
-        ({"a/b": "c"}, "no name of a file"),
+        ({"a/b": "c"}, "neither a file name nor a pattern"),
         ({"a": "https://example.org/a"}, "output_destination"),
-        ({"a": 3}, "no path"),
+        ({"a": 3}, "not a path"),
         ({"a": "{item}"}, "not item"),
         ({"a": "{"}, "'{'"),
-        ({"a": tmp_path / "a.txt" / "b"}, "no folder that you can write to"),
+        ({"a": tmp_path / "a.txt" / "b"}, "not a folder that you can write to"),
     ]:
         with pytest.raises(OptionError, match=message):
             source.map(len, output_files=remaps)
@@ -895,17 +896,17 @@ def test_containers_keep_their_types(item: Any):
 OFFERED = """
 import sys
 sys.path.insert(0, {archive!r})
-from htdag_runtime import filepath
+from htdag_runtime.files import paths
 from htdag_runtime.api import shim as inside
 inside.install()
 import htdag
 from htdag import OutputFile
-assert OutputFile is htdag.OutputFile is filepath.OutputFile
+assert OutputFile is htdag.OutputFile is paths.OutputFile
 try:
     print(htdag.source.__module__)
 except AttributeError as error:
     print(error)
-assert htdag.OutputFile is filepath.OutputFile
+assert htdag.OutputFile is paths.OutputFile
 """
 
 
@@ -962,7 +963,7 @@ def test_an_item_with_files_is_done_again_in_this_process(home: Path, tmp_path: 
             value = done.steps[-1][2]
             seen.append(value.read_text() if isinstance(value, Path) else value)
 
-        assert replay(run.path, plan, stage, "0", look=look).error is None
+        assert replay(run.path, plan, stage, "0", inspect=look).error is None
         assert seen == [expected]
 
 

@@ -24,6 +24,7 @@ from htdag.backends.condor.own_pool import OwnPool
 from htdag.backends.condor.run_log import RunLog, loops_of
 from htdag.backends.condor.session import connected, translated_errors, why_stopped
 from htdag.backends.condor.setup import Setup
+from htdag.backends.tickets import Foreseen, Ticket
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.config.directories import check_for_dagman
 from htdag.config.log import LOGGER
@@ -143,30 +144,30 @@ class CondorBackend:
         folder = os.path.dirname(sys.executable)
         return f"PATH='{folder}:" in Path(self._new_runs.config).read_text(encoding="utf-8")
 
-    def scheduler(self, before: dict[str, Any] | None = None) -> Scheduler:
+    def scheduler(self, before: Ticket | None = None) -> Scheduler:
         """Return the capabilities of the HTCondor that a run goes to."""
         with using(self._setup(before)):
             return abilities.scheduler()
 
-    def _setup(self, before: dict[str, Any] | None) -> Setup:
+    def _setup(self, before: Ticket | None) -> Setup:
         """Return the HTCondor to submit to: that of an earlier submission, or that of new runs."""
         if before is not None:
             return Setup.of_ticket(before)
         self._new_runs = self._new_runs or find()[0]
         return self._new_runs or Setup.current()
 
-    def foreseen(self, dag: str, before: dict[str, Any] | None) -> dict[str, Any]:
+    def foreseen(self, dag: str, before: Ticket | None) -> Foreseen:
         """Return where the DAG goes; the log of the DAGMan job will have its cluster."""
         cluster = None if before is None else before["cluster"]
         setup = self._setup(before).to_ticket()
         return {"cluster": None, "before": cluster, "dag": dag, "htcondor": setup}
 
-    def finish_removal(self, run: Path, ticket: dict[str, Any]) -> None:
+    def finish_removal(self, run: Path, ticket: Ticket) -> None:
         """Finish a removal that the schedd did not answer."""
         with translated_errors(f"removing cluster {ticket['cluster']}"):
             jobs.finish_removal(Setup.of_ticket(ticket), run, ticket["cluster"])
 
-    def submit(self, run: Path, dag: str, before: dict[str, Any] | None = None) -> dict[str, Any]:
+    def submit(self, run: Path, dag: str, before: Ticket | None = None) -> Ticket:
         """Submit the DAG, with a rescue DAG if parts of it are done."""
         if os.getuid() == 0:
             raise BackendError("HTCondor refuses the jobs of root; submit as an ordinary user")
@@ -197,7 +198,7 @@ class CondorBackend:
             result = htcondor2.Schedd().submit(description)
         return {"cluster": int(result.cluster()), "dag": dag, "htcondor": setup.to_ticket()}
 
-    def activity(self, run: Path, ticket: dict[str, Any]) -> Activity:
+    def activity(self, run: Path, ticket: Ticket) -> Activity:
         """Return the activity from the event logs; query the schedd only now and then."""
         log = self._log(run, ticket)
         if jobs.is_abandoned(run, ticket["cluster"]) and not log.state.ended:
@@ -213,7 +214,7 @@ class CondorBackend:
             current = replace(current, state=RunState.HELD)
         return replace(current, halted=jobs.is_halted(run, ticket["dag"]))
 
-    def _log(self, run: Path, ticket: dict[str, Any]) -> RunLog:
+    def _log(self, run: Path, ticket: Ticket) -> RunLog:
         """Return the logs of a run, read to their end."""
         cluster = ticket["cluster"]
         log = self._logs.get((run, cluster))
@@ -223,7 +224,7 @@ class CondorBackend:
             log.read()
         return log
 
-    def _abandoned(self, run: Path, ticket: dict[str, Any], log: RunLog) -> Activity:
+    def _abandoned(self, run: Path, ticket: Ticket, log: RunLog) -> Activity:
         """Return the activity of a run that was removed while its schedd did not answer.
 
         As soon as the schedd answers again, this removes the jobs.
@@ -240,7 +241,7 @@ class CondorBackend:
         log.read()
         return Activity(RunState.REMOVED, log.reason)
 
-    def jobs(self, run: Path, ticket: dict[str, Any], ask: bool) -> tuple[JobState, ...]:
+    def jobs(self, run: Path, ticket: Ticket, ask: bool) -> tuple[JobState, ...]:
         """Return the jobs in the queue, from the event log and, with `ask`, from the schedd."""
         log = self._log(run, ticket)
         if ask and not log.state.ended:
@@ -250,7 +251,7 @@ class CondorBackend:
             return ()
         return jobs.listed(log)
 
-    def _reconcile(self, ticket: dict[str, Any], log: RunLog) -> None:
+    def _reconcile(self, ticket: Ticket, log: RunLog) -> None:
         """Update the jobs of a log from the schedd, since the event log may be behind."""
         now = time.time()
         with connected(Setup.of_ticket(ticket)):
@@ -259,7 +260,7 @@ class CondorBackend:
     def act(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         action: str,
         nodes: list[str],
         which: list[JobState] | None,
@@ -282,7 +283,7 @@ class CondorBackend:
     def edit(
         self,
         run: Path,
-        ticket: dict[str, Any],
+        ticket: Ticket,
         nodes: list[str],
         inside: set[str],
         attributes: dict[str, str],
@@ -292,17 +293,17 @@ class CondorBackend:
         with translated_errors(f"editing jobs of cluster {ticket['cluster']}"), connected(setup):
             return jobs.edit(setup, ticket["cluster"], nodes, inside, attributes)
 
-    def halt(self, run: Path, ticket: dict[str, Any], on: bool) -> None:
+    def halt(self, run: Path, ticket: Ticket, on: bool) -> None:
         """Keep further nodes from being submitted, or let them be submitted again."""
         jobs.halt(run, ticket["dag"], on)
 
-    def facts(self, run: Path, ticket: dict[str, Any]) -> QueueFacts:
+    def facts(self, run: Path, ticket: Ticket) -> QueueFacts:
         """Return the facts from schedd and collector that decide whether jobs get a slot."""
         setup = Setup.of_ticket(ticket)
         with translated_errors("asking why jobs wait"), connected(setup):
             return jobs.facts(ticket["cluster"])
 
-    def remove(self, run: Path, ticket: dict[str, Any], force: bool) -> None:
+    def remove(self, run: Path, ticket: Ticket, force: bool) -> None:
         """Remove the DAGMan job, which removes its jobs, and wait until all have left the queue."""
         cluster = ticket["cluster"]
         setup = Setup.of_ticket(ticket)
@@ -325,9 +326,7 @@ class CondorBackend:
                     )
                 time.sleep(_REMOVE_CHECK_INTERVAL)
 
-    def peek(
-        self, run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str
-    ) -> bytes | None:
+    def peek(self, run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
         """Return the output of a running job, fetched from its execute point."""
         return peek.peek(run, ticket, node, chunk, what)
 
@@ -343,7 +342,7 @@ class CondorBackend:
             size = capacity.ask(pool.setup) if pool.is_running else None
         return size or (0, 0)
 
-    def _check_queue(self, run: Path, ticket: dict[str, Any], log: RunLog) -> str:
+    def _check_queue(self, run: Path, ticket: Ticket, log: RunLog) -> str:
         """Mark the run as stopped if its DAGMan job left the queue without an event in its log.
 
         Return why the queue makes no progress, if its pool was stopped.

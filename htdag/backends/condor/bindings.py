@@ -81,12 +81,11 @@ def ping() -> None:
             return
 
 
-def queue(setup: Setup | None, constraint: str = "true") -> list[Any]:
+def queue(setup: Setup | None) -> list[Any]:
     """Return the job ads in the queue, with the attributes that describe their state."""
     with using(setup) as bindings:
         return list(
             bindings.Schedd().query(
-                constraint=constraint,
                 projection=["ClusterId", "ProcId", "JobStatus", "JobUniverse", "JobBatchName"],
             )
         )

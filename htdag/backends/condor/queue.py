@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from htdag.backends.base import Activity, JobState, QueueFacts, RunState
+from htdag.backends.base import Activity, Ad, JobState, QueueFacts, RunState
 from htdag.backends.condor.bindings import evaluate, htcondor2, message_of
-from htdag.backends.condor.run_log import Job, JobsLog
+from htdag.backends.condor.run_log import JobsLog
 from htdag.backends.condor.session import connected
 from htdag.backends.condor.setup import Setup
 from htdag.errors import BackendError
@@ -84,13 +84,13 @@ def all_of(cluster: int) -> str:
     return " || ".join([f"ClusterId == {cluster}", *jobs])
 
 
-def ads(cluster: int) -> list[Mapping[str, Any]]:
+def ads(cluster: int) -> list[Ad]:
     """Return the ads of a DAG's jobs in the queue, with the attributes for their states."""
     result = htcondor2.Schedd().query(constraint=f"DAGManJobId == {cluster}", projection=_WANTED)
     return [_plain(ad) for ad in result]
 
 
-def _plain(ad: Any) -> dict[str, Any]:
+def _plain(ad: Any) -> Ad:
     """Return an ad with its expressions evaluated, without those that have no plain value."""
     content = {}
     for name in ad:
@@ -111,7 +111,7 @@ class Chunks:
         self._run = run
         self._lists: dict[tuple[str, int], list[int]] = {}
 
-    def of(self, job: Job) -> int | None:
+    def of(self, job: JobState) -> int | None:
         """Return the number of a job's chunk; None for the FINAL node."""
         unit = (job.node, job.lane)
         lines = self._lists.get(unit)
@@ -119,9 +119,9 @@ class Chunks:
             lines = self._lists[unit] = _chunks(self._run, *unit)
         return lines[job.proc] if job.proc < len(lines) else None
 
-    def snapshots(self, jobs: Iterable[Job]) -> tuple[JobState, ...]:
-        """Return the states of jobs, with their chunks."""
-        return tuple(job.snapshot(self.of(job)) for job in jobs)
+    def with_chunks(self, jobs: Iterable[JobState]) -> tuple[JobState, ...]:
+        """Return jobs with the numbers of their chunks."""
+        return tuple(replace(job, chunk=self.of(job)) for job in jobs)
 
 
 def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]:
@@ -129,7 +129,7 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
     running: dict[str, set[int]] = {}
     waiting: dict[str, set[int]] = {}
     rounds: dict[str, Activity] = {}
-    held: list[Job] = []
+    held: list[JobState] = []
     suspended = active = 0
     chunks = Chunks(log.run)
     for job in log.jobs.values():
@@ -145,7 +145,7 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
             continue
         active += job.node not in log.loops  # the DAGMan of a round does not count
         suspended += job.state == "suspended"
-    held_jobs = list(chunks.snapshots(held))
+    held_jobs = list(chunks.with_chunks(held))
     for loop, (number, inside) in log.rounds.items():
         rounds[loop], more = activity(inside, state, reason)
         active += more
@@ -163,7 +163,7 @@ def activity(log: JobsLog, state: RunState, reason: str) -> tuple[Activity, int]
 def listed(log: JobsLog, within: tuple[tuple[str, int], ...] = ()) -> tuple[JobState, ...]:
     """Return the jobs that wait or run; for a running loop, those of its round."""
     result = []
-    for job in Chunks(log.run).snapshots(log.jobs.values()):
+    for job in Chunks(log.run).with_chunks(log.jobs.values()):
         number, inside = log.rounds.get(job.node, (0, None))
         if inside is None or job.state != "running":
             result.append(replace(job, within=within) if within else job)

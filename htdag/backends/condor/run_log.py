@@ -6,12 +6,12 @@ the later one counts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from htdag.backends.base import HALTED, JobState, RunState
+from htdag.backends.base import HALTED, Ad, JobState, RunState
 from htdag.backends.condor import dagman_log
 from htdag.backends.condor.bindings import htcondor2
 from htdag.backends.condor.event_log import Event, EventLog
@@ -36,35 +36,9 @@ _SUBMITTED_ON_HOLD = 15  # the code of a hold
 _IN_QUEUE = {1: "idle", 2: "running", 5: "held", 6: "running", 7: "suspended"}
 
 
-@dataclass(slots=True)
-class Job:
-    """A job in the queue, updated by events; its fields are those of `JobState`."""
-
-    node: str
-    cluster: int
-    proc: int
-    state: str
-    since: float
-    source: str = "event log"
-    reason: str = ""
-    code: int = 0
-    subcode: int = 0
-    memory_asked: int | None = None
-    memory_granted: int | None = None
-    memory_used: int | None = None
-    slot: str = ""
-    lane: int = 0
-
-    def set_state(self, state: str, since: float, source: str = "event log") -> None:
-        """Enter another state."""
-        self.state, self.since, self.source = state, since, source
-        self.reason, self.code, self.subcode = "", 0, 0
-
-    def snapshot(self, chunk: int | None) -> JobState:
-        """Return its current state, with the chunk that it processes."""
-        return JobState(
-            **{each.name: getattr(self, each.name) for each in fields(self)}, chunk=chunk
-        )
+def _in_state(job: JobState, state: str, since: float, source: str = "event log") -> JobState:
+    """Return a job that has entered another state."""
+    return replace(job, state=state, since=since, source=source, reason="", code=0, subcode=0)
 
 
 class JobsLog:
@@ -79,7 +53,7 @@ class JobsLog:
 
     Attributes
     ----------
-    jobs : dict of (int, int) to Job
+    jobs : dict of (int, int) to JobState
         The jobs that were submitted and have not left the queue. For a loop, this is the DAGMan of
         its round.
     loops : frozenset of str
@@ -99,7 +73,7 @@ class JobsLog:
         self._size = 0
         self._nodes = EventLog(self._run / f"{self._dag}.nodes.log")
         self._node_of: dict[int, lanes.Unit] = {}
-        self.jobs: dict[tuple[int, int], Job] = {}
+        self.jobs: dict[tuple[int, int], JobState] = {}
         # By node, the jobs whose only event so far is their submission.
         self._submitted: dict[str, set[tuple[int, int]]] = {}
 
@@ -134,8 +108,11 @@ class JobsLog:
                 for number in self._submitted.pop(node):
                     job = self.jobs.get(number)
                     if job is not None and job.state == "idle":
-                        job.set_state("held", job.since)
-                        job.reason, job.code = "submitted on hold", _SUBMITTED_ON_HOLD
+                        self.jobs[number] = replace(
+                            _in_state(job, "held", job.since),
+                            reason="submitted on hold",
+                            code=_SUBMITTED_ON_HOLD,
+                        )
 
     def _take(self, event: Event) -> None:
         kind, cluster, proc = event.type, event.cluster, event.proc
@@ -146,31 +123,17 @@ class JobsLog:
             if cluster not in self._node_of:
                 self._node_of[cluster] = lanes.unit(event.node)
             node, lane = self._node_of[cluster]
-            self.jobs[number] = Job(node, cluster, proc, "idle", event.timestamp, lane=lane)
+            self.jobs[number] = JobState(node, cluster, proc, "idle", event.timestamp, lane=lane)
             self._submitted.setdefault(node, set()).add(number)
             return
         if kind in (_KINDS.JOB_TERMINATED, _KINDS.JOB_ABORTED):
             self.jobs.pop(number, None)
             return
         job = self.jobs.get(number)
-        if job is None:
-            return  # a job of another DAG in the same log, or one that has left
-        if kind in _STATES:
-            job.set_state(_STATES[kind], event.timestamp)
-            if kind == _KINDS.EXECUTE:
-                props = event.get("ExecuteProps")
-                if props is not None:
-                    job.memory_granted = _number(props.get("Memory"))
-                job.slot = str(event.get("SlotName", ""))
-        elif kind == _KINDS.JOB_HELD:
-            job.set_state("held", event.timestamp)
-            job.reason = str(event.get("HoldReason", ""))
-            job.code = _number(event.get("HoldReasonCode")) or 0
-            job.subcode = _number(event.get("HoldReasonSubCode")) or 0
-        elif kind == _KINDS.IMAGE_SIZE:
-            job.memory_used = _number(event.get("MemoryUsage")) or job.memory_used
+        if job is not None:  # else of another DAG in the same log, or one that has left
+            self.jobs[number] = _after(job, event)
 
-    def reconcile(self, ads: Iterable[Mapping[str, Any]], now: float) -> None:
+    def reconcile(self, ads: Iterable[Ad], now: float) -> None:
         """Update the jobs of the run with the schedd's states, where these are later.
 
         Parameters
@@ -195,19 +158,47 @@ class JobsLog:
             since = float(ad.get("EnteredCurrentStatus", now))
             job = self.jobs.get(number)
             if job is None:
-                job = self.jobs[number] = Job(node, *number, name, since, "schedd", lane=lane)
+                job = JobState(node, *number, name, since, "schedd", lane=lane)
             elif job.state != name:
-                job.set_state(name, since, "schedd")
+                job = _in_state(job, name, since, "schedd")
             if name == "held":
-                job.reason = str(ad.get("HoldReason", "")) or job.reason
-                job.code = int(ad.get("HoldReasonCode", job.code))
-                job.subcode = int(ad.get("HoldReasonSubCode", job.subcode))
-            job.memory_asked = _number(ad.get("RequestMemory")) or job.memory_asked
-            job.memory_used = _number(ad.get("MemoryUsage")) or job.memory_used
+                job = replace(
+                    job,
+                    reason=str(ad.get("HoldReason", "")) or job.reason,
+                    code=int(ad.get("HoldReasonCode", job.code)),
+                    subcode=int(ad.get("HoldReasonSubCode", job.subcode)),
+                )
+            self.jobs[number] = replace(
+                job,
+                memory_asked=_number(ad.get("RequestMemory")) or job.memory_asked,
+                memory_used=_number(ad.get("MemoryUsage")) or job.memory_used,
+            )
         for number, known in list(self.jobs.items()):
             # A time far in the future was written before the clock was set back.
             if number not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
                 del self.jobs[number]
+
+
+def _after(job: JobState, event: Event) -> JobState:
+    """Return a job as it is after an event."""
+    kind = event.type
+    if kind in _STATES:
+        changed = _in_state(job, _STATES[kind], event.timestamp)
+        if kind != _KINDS.EXECUTE:
+            return changed
+        props = event.get("ExecuteProps")
+        granted = changed.memory_granted if props is None else _number(props.get("Memory"))
+        return replace(changed, memory_granted=granted, slot=str(event.get("SlotName", "")))
+    if kind == _KINDS.JOB_HELD:
+        return replace(
+            _in_state(job, "held", event.timestamp),
+            reason=str(event.get("HoldReason", "")),
+            code=_number(event.get("HoldReasonCode")) or 0,
+            subcode=_number(event.get("HoldReasonSubCode")) or 0,
+        )
+    if kind == _KINDS.IMAGE_SIZE:
+        return replace(job, memory_used=_number(event.get("MemoryUsage")) or job.memory_used)
+    return job
 
 
 class RunLog(JobsLog):

@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from htdag.backends.tickets import SetupEntry, Ticket
 from htdag.errors import BackendError
 
 _CONFIG, _PATH = "CONDOR_CONFIG", "PATH"
@@ -46,14 +46,14 @@ class Setup:
         return cls(config, folder, is_own(config))
 
     @classmethod
-    def of_ticket(cls, ticket: Mapping[str, Any]) -> Setup:
+    def of_ticket(cls, ticket: Ticket) -> Setup:
         """Return the setup that a run was submitted with; the current one if that is unknown."""
         content = ticket.get("htcondor")
         if content is None:
             return cls.current()
         return cls(content["config"], tuple(content["programs"]), content["own"])
 
-    def to_ticket(self) -> dict[str, Any]:
+    def to_ticket(self) -> SetupEntry:
         """Return it as values that JSON can represent, for a run's ticket."""
         return {"config": self.config, "programs": list(self.programs), "own": self.own}
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from htdag.backends.condor.event_log import EventLog
 from htdag.backends.condor.setup import Setup
+from htdag.backends.tickets import Ticket
 from htdag.runtime import lanes
 from htdag.runtime.layout import NodeFiles
 
@@ -57,7 +57,7 @@ def job_of(run: Path, dag: str, node: str, chunk: str) -> str | None:
     return None
 
 
-def peek(run: Path, ticket: dict[str, Any], node: str, chunk: str, what: str) -> bytes | None:
+def peek(run: Path, ticket: Ticket, node: str, chunk: str, what: str) -> bytes | None:
     """Return the output of a running job.
 
     Parameters

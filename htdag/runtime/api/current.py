@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Optional
 
+from ..requests import ad, number
 from ..task import Job, cpus
 from .context import HERE
 from .shim import public
-
-_ATTRIBUTE = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
 
 
 @public
@@ -110,34 +108,17 @@ def current() -> Optional[Current]:
 
 def _granted(job: Job) -> Dict[str, Any]:
     """Return what HTCondor gave the job, by the ads that it leaves beside it."""
-    machine = _ad("_CONDOR_MACHINE_AD")
-    own = _ad("_CONDOR_JOB_AD")
+    machine = ad("_CONDOR_MACHINE_AD")
+    own = ad("_CONDOR_JOB_AD")
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
-    cluster, process = _number(own, "ClusterId"), _number(own, "ProcId")
-    granted = _number(machine, "Cpus")
+    cluster, process = number(own, "ClusterId"), number(own, "ProcId")
+    granted = number(machine, "Cpus")
     return {
         "job": None if cluster is None else "%d.%d" % (cluster, process or 0),
-        "slot": machine["Name"].strip('"') if "Name" in machine else None,
+        "slot": machine["name"].strip('"') if "name" in machine else None,
         "scratch": Path(scratch or tempfile.gettempdir()),
         "cpus": cpus(job) if granted is None else granted,
-        "memory": _number(machine, "Memory"),
-        "disk": _number(machine, "Disk"),
-        "gpus": _number(machine, "GPUs") or 0,
+        "memory": number(machine, "Memory"),
+        "disk": number(machine, "Disk"),
+        "gpus": number(machine, "GPUs") or 0,
     }
-
-
-def _ad(variable: str) -> Dict[str, str]:
-    """Return the attributes of an ad that a variable names the file of, as they are written."""
-    path = os.environ.get(variable)
-    if not path:
-        return {}
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return dict(_ATTRIBUTE.findall(file.read()))
-    except OSError:
-        return {}
-
-
-def _number(ad: Dict[str, str], name: str) -> Optional[int]:
-    text = ad.get(name, "")
-    return int(text) if text.isdigit() else None

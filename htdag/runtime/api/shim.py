@@ -20,7 +20,7 @@ PUBLIC = {
     "Command": ".command",
     "CommandError": ".command",
     "Current": ".current",
-    "OutputFile": "..filepath",
+    "OutputFile": "..files.paths",
     "checkpoint": ".checkpoint",
     "command": ".command",
     "current": ".current",

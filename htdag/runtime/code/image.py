@@ -19,10 +19,14 @@ import pickle
 import sys
 import types
 from _thread import RLock
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 from .. import layout
 from . import models
+
+if TYPE_CHECKING:
+    from ..formats.image import ImageContent, ModuleEntry
+
 
 __all__ = [
     "Image",
@@ -42,7 +46,7 @@ Name = Tuple[str, str]
 def __getattr__(name: str) -> Any:
     """Return what pickles of paths refer to; it takes time, which other jobs need not spend."""
     if name == "arrived":
-        from ..filepath import arrived
+        from ..files.paths import arrived
 
         return arrived
     raise AttributeError(name)
@@ -261,7 +265,7 @@ class Loader:
 
     def get_filename(self, name: str) -> str:
         """Return the file of a module."""
-        return str(self.image.modules[name]["file"])
+        return self.image.modules[name]["file"]
 
     def is_package(self, name: str) -> bool:
         """Tell whether a module is a package."""
@@ -365,17 +369,15 @@ class Image:
         A folder for files that have to lie somewhere.
     """
 
-    def __init__(self, root: str, content: Dict[str, Any], scratch: str = "") -> None:
+    def __init__(self, root: str, content: ImageContent, scratch: str = "") -> None:
         self.root = root
-        self.modules: Dict[str, Dict[str, Any]] = content["modules"]
-        self._pieces: Dict[Name, Tuple[int, int]] = content["pieces"]
-        self._groups: List[Any] = content["groups"]
-        self._needs: List[List[Name]] = content["needs"]
-        self._refused: Dict[Name, Tuple[str, str]] = content["refused"]
-        self._cells: Dict[str, bytes] = content["cells"]
-        self._registered: List[Tuple[Optional[Name], bytes, List[Name]]] = content.get(
-            "registered", []
-        )
+        self.modules = content["modules"]
+        self._pieces = content["pieces"]
+        self._groups = content["groups"]
+        self._needs = content["needs"]
+        self._refused = content["refused"]
+        self._cells = content["cells"]
+        self._registered = content.get("registered", [])
         self._new: Set[Optional[Name]] = set()  # made, and not yet told to `copyreg`
         self._scratch = scratch
         self._loader = self._finder = _loader(self)
@@ -397,7 +399,7 @@ class Image:
         path = os.path.join(root, layout.IMAGE)
         try:
             with open(path, "rb", opener=layout.unblocked) as file:
-                content = pickle.load(file)
+                content: ImageContent = pickle.load(file)
         except (pickle.UnpicklingError, EOFError, ValueError, LookupError) as error:
             raise layout.DamagedFile(path, "it holds no modules (%s)" % error) from error
         return cls(root, content, scratch)
@@ -485,7 +487,7 @@ class Image:
         if entry is None:
             return None
         if entry["binary"] is not None:
-            binary: importlib.machinery.ModuleSpec = self._of_binary(name, entry)
+            binary: importlib.machinery.ModuleSpec = self._of_binary(name, entry, entry["binary"])
             return binary
         loader: Any = self._loader
         if name == "__main__":
@@ -504,7 +506,7 @@ class Image:
             )
         return found
 
-    def _located(self, name: str, entry: Dict[str, Any]) -> Optional[str]:
+    def _located(self, name: str, entry: ModuleEntry) -> Optional[str]:
         """Return the file of a module: its own, or a copy if it asks for files beside it."""
         file: Optional[str] = entry["file"]
         top = self.modules.get(name.partition(".")[0], entry)
@@ -519,7 +521,7 @@ class Image:
         """Return the folder of a package with its files in it."""
         top, _, inner = package.partition(".")
         entry = self.modules[top]
-        for own in self.modules[package]["path"]:
+        for own in self.modules[package]["path"] or ():
             if entry["data"] == b"" or os.path.isdir(own):
                 return str(own)
         folder = os.path.join(self._place(), top)
@@ -527,7 +529,7 @@ class Image:
             self._unpack(entry, folder)
         return os.path.join(folder, *inner.split(".")) if inner else folder
 
-    def _unpack(self, entry: Dict[str, Any], folder: str) -> None:
+    def _unpack(self, entry: ModuleEntry, folder: str) -> None:
         data = entry["data"]
         if data is None:
             raise pickle.PicklingError(
@@ -557,7 +559,7 @@ class Image:
             self._scratch = tempfile.mkdtemp(prefix="htdag-code-")
         return self._scratch
 
-    def _of_binary(self, name: str, entry: Dict[str, Any]) -> Any:
+    def _of_binary(self, name: str, entry: ModuleEntry, content: bytes) -> Any:
         """Return the spec of a compiled module."""
         from importlib.util import spec_from_file_location
 
@@ -566,7 +568,7 @@ class Image:
             path = os.path.join(self._place(), "binary", *name.split("."), os.path.basename(path))
             if not os.path.exists(path):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                layout.write_aside(path, entry["binary"], sync=False)
+                layout.write_aside(path, content, sync=False)
         return spec_from_file_location(name, path)
 
     def execute(self, module: Any) -> None:
@@ -581,17 +583,15 @@ class Image:
 
             exec(marshal.loads(entry["compiled"]), vars(module))
         elif entry["source"] is not None:
-            self._complete_for_stars(name, entry)
+            self._complete_for_stars(name, entry, entry["source"])
             exec(compile(entry["source"], entry["file"], "exec"), vars(module))
 
-    def _complete_for_stars(self, name: str, entry: Dict[str, Any]) -> None:
-        if b"import *" not in entry["source"]:
+    def _complete_for_stars(self, name: str, entry: ModuleEntry, source: bytes) -> None:
+        if b"import *" not in source:
             return
         from .statements import starred
 
-        for other in starred(
-            entry["source"], name if entry["path"] is not None else entry["package"]
-        ):
+        for other in starred(source, name if entry["path"] is not None else entry["package"]):
             if other in self.modules and self.modules[other]["loaded"]:
                 self.complete(other)
 

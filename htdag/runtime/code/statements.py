@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import dis
 import types
-from typing import Any, Callable, Dict, List, NamedTuple, Set, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Set, Tuple
+
+if TYPE_CHECKING:
+    from ..formats.image import ModuleEntry
 
 
 class Statement(NamedTuple):
@@ -92,7 +95,7 @@ class Statements:
         module = ast.Module([self._bodies[number]], [])
         return compile(module, self._file, "exec", dont_inherit=True)
 
-    def starred(self, entry: Dict[str, Any]) -> List[str]:
+    def starred(self, entry: ModuleEntry) -> List[str]:
         """Return the modules of which all public names are imported."""
         package = entry["name"] if entry["path"] is not None else entry["package"]
         return [_absolute(node, package) for node in self._stars]

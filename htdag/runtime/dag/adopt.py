@@ -22,7 +22,7 @@ from . import inputs, reusable
 if TYPE_CHECKING:
     from ..formats.plan import NodeEntry
     from ..formats.record import RecordEnd
-    from ..formats.task import Description
+    from ..formats.task import Description, Program
 
 
 class Taken(NamedTuple):
@@ -89,7 +89,7 @@ class _Chunks:
             items = list(reader.items(description, node))
             self._ids.append([own for _, own in items])
             self._keys.append([key for key, _ in items])
-        program = layout.read_json(self._files.program, "outputs")
+        program: Program = layout.read_json(self._files.program, "outputs")
         self._whole_only = node["mode"] == "reduce" or any(
             output["split"] == "rank" for output in program["outputs"]
         )
@@ -191,7 +191,7 @@ class _Chunks:
         for log, path in zip(found.logs, (job.stdout, job.stderr)):
             layout.link_or_copy(pack.path(log), path)
         start = found.start
-        recordfile.start(job, start.get("host", ""), start.get("python", ""))
+        recordfile.start(job, start["host"] if start else "", start["python"] if start else "")
         for entry in found.streams:
             recordfile.append(job.record, "streams", entry)
         end: RecordEnd = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional,
 
 from .. import layout
 from ..data import itemfile
+from ..files import file_references
 from ..layout import NodeFiles
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _files(run: str, node: NodeEntry, states: Iterable[Any]) -> Iterable[Tuple[s
         for stem in node["files"]:
             paths = [job.output(stem) for job in jobs]
             for key, references in itemfile.references_by_key(paths):
-                for file in map(json.loads, references):
+                for file in map(file_references.parsed, references):
                     if file.get("at", "").startswith(folders) and file["at"] not in seen:
                         seen.add(file["at"])
                         yield key.replace("/", "_"), file

@@ -81,18 +81,15 @@ def final(node: str, status: int) -> int:
 def _call(node: str, number: int, entry: FinalFunction, state: str) -> None:
     """Call one function in a process of its own, and note how it went."""
     stem = _next_stem(node)
-    sys.stdout.flush()
-    sys.stderr.flush()
     read, write = os.pipe()
     started, begun = time.time(), time.monotonic()
-    me = os.getpid()
-    child = os.fork()
+    child = process.fork()
     if child == 0:
         raised: Optional[FinalError] = None
         try:
-            process.die_with_parent(me)
             os.close(read)
-            _redirect(stem)
+            process.redirect(1, stem + ".out")
+            process.redirect(2, stem + ".err")
             _function(node, number)(_summary(state))
         except BaseException as problem:
             raised = {
@@ -130,13 +127,6 @@ def _next_stem(node: str) -> str:
     """Return the path for the output of the next call, without its suffix."""
     number = sum(1 for _ in recordfile.final_calls(NodeFiles("", node).final_record)) + 1
     return "%s/%04d" % (NodeFiles("", node).logs, number)
-
-
-def _redirect(stem: str) -> None:
-    for descriptor, suffix in ((1, ".out"), (2, ".err")):
-        target = os.open(stem + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        os.dup2(target, descriptor)
-        os.close(target)
 
 
 def _function(node: str, number: int) -> Any:

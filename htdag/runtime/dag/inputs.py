@@ -1,6 +1,6 @@
 """What the jobs of a node read: which files, and which of the values in them.
 
-A stream is a row of cells: the item files of one chunk of another node, of one part of such a
+A stream is a row of blocks: the item files of one chunk of another node, of one part of such a
 chunk, or of one file of a source.
 """
 
@@ -11,9 +11,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Optional, Tuple
 
-from .. import chunking, download, file_references, layout
+from .. import chunking, layout
 from ..data import itemfile
 from ..data.keyed import BY_HASH
+from ..files import download, file_references
 from ..layout import NodeFiles, RunFiles
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Parts = List["Part"]
 
 
-class Cell(NamedTuple):
+class Block(NamedTuple):
     """Values that are read from one file, or from the files of all attempts of one chunk."""
 
     files: List[str]
@@ -80,21 +81,21 @@ class Reading:
         source = node["input"]
         self._view = source["view"]
         self._plain = source["plain"]
-        self._by_cell = node["mode"] == "reduce" or node["by_chunk"]
+        self._by_block = node["mode"] == "reduce" or node["by_chunk"]
         # In lanes a chunk reads that of the node before it, whose other chunks may not be there.
         self._aligned = bool(node.get("lane_parent"))
-        self._streams: List[List[Cell]] = []
+        self._streams: List[List[Block]] = []
         if not self._plain and self._view not in BY_HASH:
             self._streams = [
-                self._cells(stream, counted=not self._by_cell and not self._aligned)
+                self._blocks(stream, counted=not self._by_block and not self._aligned)
                 for stream in source["streams"]
             ]
-        self._totals = [sum(cell.values for cell in cells) for cells in self._streams]
+        self._totals = [sum(block.values for block in blocks) for blocks in self._streams]
         self._boundaries = self._find_boundaries() if node["mode"] != "loop" else []
 
     @property
-    def cells(self) -> List[List[Cell]]:
-        """The cells of each stream that is read."""
+    def blocks(self) -> List[List[Block]]:
+        """The blocks of each stream that is read."""
         return self._streams
 
     def _find_boundaries(self) -> List[int]:
@@ -116,14 +117,14 @@ class Reading:
     def _new_boundaries(self) -> List[int]:
         node, source = self._node, self._node["input"]
         if node["mode"] == "reduce":
-            cells = len(self._streams[0])
-            jobs = 1 if node["fan_in"] is None else -(-cells // node["fan_in"])
-            return chunking.even(cells, max(1, jobs))
+            blocks = len(self._streams[0])
+            jobs = 1 if node["fan_in"] is None else -(-blocks // node["fan_in"])
+            return chunking.even(blocks, max(1, jobs))
         total = chunking.view_total(self._view, source["number"], source["limit"], self._totals)
         if self._view == "sort_by":
             return [0, total]
         plainly = self._view == "items" and source["limit"] is None
-        counts = [cell.values for cell in self._streams[0]] if plainly else []
+        counts = [block.values for block in self._streams[0]] if plainly else []
         return chunking.boundaries(total, node["size"], node["per_job"], node["most"], counts)
 
     def describe(self, number: int, todo: Ranges) -> Tuple[Description, List[str]]:
@@ -145,10 +146,10 @@ class Reading:
             streams = [{"parts": self._plain_parts(number, start, stop, transfer)}]
             start, stop = 0, stop - start
         elif self._view in BY_HASH:
-            cells = self._cells(source["streams"][0], part=number)
-            streams = [{"parts": self._whole(cells, transfer)}]
+            blocks = self._blocks(source["streams"][0], part=number)
+            streams = [{"parts": self._whole(blocks, transfer)}]
             counted = False
-        elif self._by_cell:
+        elif self._by_block:
             streams = [{"parts": self._whole(self._streams[0][start:stop], transfer)}]
             counted = False
         elif self._aligned:
@@ -157,11 +158,11 @@ class Reading:
             ranges = chunking.needed(self._view, source["number"], self._totals, start, stop)
             streams = [
                 {
-                    "parts": self._sliced(cells, first, last, transfer),
+                    "parts": self._sliced(blocks, first, last, transfer),
                     "first": first,
                     "total": total,
                 }
-                for cells, total, (first, last) in zip(self._streams, self._totals, ranges)
+                for blocks, total, (first, last) in zip(self._streams, self._totals, ranges)
             ]
         description: Description = {
             "view": self._view,
@@ -193,64 +194,66 @@ class Reading:
     def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
         items = NodeFiles("", self._node["name"]).source_items(number)
         transfer[items] = None
-        cell = Cell([items], stop - start, self._node["input"]["carries"])
-        return [self._part(cell, None, transfer)]
+        block = Block([items], stop - start, self._node["input"]["carries"])
+        return [self._part(block, None, transfer)]
 
     def _binds(self, transfer: Dict[str, None]) -> Dict[str, BindParts]:
         return {
             name: {
                 "stage": bind["stage"],
                 "one": bind["one"],
-                "parts": self._whole(self._cells(bind), transfer),
+                "parts": self._whole(self._blocks(bind), transfer),
             }
             for name, bind in self._node["binds"].items()
         }
 
-    def _cells(
+    def _blocks(
         self, stream: StreamEntry, *, part: Optional[int] = None, counted: bool = False
-    ) -> List[Cell]:
-        """Return the cells of a stream, or those of one part of the chunks of its node.
+    ) -> List[Block]:
+        """Return the blocks of a stream, or those of one part of the chunks of its node.
 
         Their values are `counted` where that decides what is read: for a chunk that failed and was
         tried again its files have to be looked at.
         """
         stage = stream["stage"]
         if stream["node"] is None:
-            return _source_cells(self._plan, stage)
+            return _source_blocks(self._plan, stage)
         parent = self._plan["by_name"][stream["node"]]
         if self._outcomes is None:
-            return _planned_cells(parent, stage, _stems(parent, stage, part))
+            return _planned_blocks(parent, stage, _stems(parent, stage, part))
         outcomes = self._outcomes[parent["name"]]
-        return outcome_cells(self._run, self._plan, stream, outcomes, part=part, counted=counted)
+        return outcome_blocks(self._run, self._plan, stream, outcomes, part=part, counted=counted)
 
-    def _part(self, cell: Cell, span: Optional[List[int]], transfer: Dict[str, None]) -> Part:
-        """Describe values of a cell, and note what has to be transferred to read them."""
-        for file in cell.files:
+    def _part(self, block: Block, span: Optional[List[int]], transfer: Dict[str, None]) -> Part:
+        """Describe values of a block, and note what has to be transferred to read them."""
+        for file in block.files:
             transfer[file] = None
-        if cell.carries:
-            found = itemfile.references([os.path.join(self._run, file) for file in cell.files])
+        if block.carries:
+            found = itemfile.references([os.path.join(self._run, file) for file in block.files])
             for references in found if span is None else itertools.islice(found, *span):
                 for reference in references:
                     transfer[file_references.sent(reference)] = None
-        part: Part = {"files": cell.files, "range": span}
-        if cell.number is not None:
-            part["number"] = cell.number + (span[0] if span else 0)
+        part: Part = {"files": block.files, "range": span}
+        if block.number is not None:
+            part["number"] = block.number + (span[0] if span else 0)
         return part
 
-    def _whole(self, cells: List[Cell], transfer: Dict[str, None]) -> Parts:
-        return [self._part(cell, None, transfer) for cell in cells]
+    def _whole(self, blocks: List[Block], transfer: Dict[str, None]) -> Parts:
+        return [self._part(block, None, transfer) for block in blocks]
 
-    def _sliced(self, cells: List[Cell], start: int, stop: int, transfer: Dict[str, None]) -> Parts:
-        counts = [cell.values for cell in cells]
+    def _sliced(
+        self, blocks: List[Block], start: int, stop: int, transfer: Dict[str, None]
+    ) -> Parts:
+        counts = [block.values for block in blocks]
         return [
             self._part(
-                cells[found.cell], None if found.whole else [found.start, found.stop], transfer
+                blocks[found.block], None if found.whole else [found.start, found.stop], transfer
             )
             for found in chunking.slices(counts, start, stop)
         ]
 
 
-def outcome_cells(
+def outcome_blocks(
     run: str,
     plan: Plan,
     stream: StreamEntry,
@@ -258,12 +261,12 @@ def outcome_cells(
     *,
     part: Optional[int] = None,
     counted: bool = True,
-) -> List[Cell]:
-    """Return the cells of a stream that a node has written, or those of one part of its chunks."""
+) -> List[Block]:
+    """Return the blocks of a stream that a node has written, or those of one part of its chunks."""
     parent = plan["by_name"][stream["node"] or ""]
     files = NodeFiles("", parent["name"])
     return [
-        Cell(
+        Block(
             _files(files, number, outcome.attempts, stem),
             _count(run, parent, number, outcome, stem) if counted else -1,
             _carries(parent, outcome, stem),
@@ -279,16 +282,16 @@ def _stems(parent: NodeEntry, stage: str, part: Optional[int]) -> List[str]:
     return stems if part is None else stems[part : part + 1]
 
 
-def _source_cells(plan: Plan, name: str) -> List[Cell]:
+def _source_blocks(plan: Plan, name: str) -> List[Block]:
     source = plan["sources"][name]
     edges = source["boundaries"]
     if "cells" in source:
         return [
-            Cell(files, edges[number + 1] - edges[number], source["carries"], first)
+            Block(files, edges[number + 1] - edges[number], source["carries"], first)
             for number, (files, first) in enumerate(zip(source["cells"], source["numbers"]))
         ]
     return [
-        Cell(
+        Block(
             [RunFiles().stored_items(name, number)],
             edges[number + 1] - edges[number],
             source["carries"],
@@ -297,10 +300,10 @@ def _source_cells(plan: Plan, name: str) -> List[Cell]:
     ]
 
 
-def _planned_cells(parent: NodeEntry, stage: str, stems: List[str]) -> List[Cell]:
+def _planned_blocks(parent: NodeEntry, stage: str, stems: List[str]) -> List[Block]:
     edges = parent["boundaries"]
     combines = parent["mode"] == "reduce"  # then each job gives one value
-    cells = []
+    blocks = []
     files = NodeFiles("", parent["name"])
     for number in range(parent["chunks"]):
         count = 1 if combines else -1
@@ -309,8 +312,8 @@ def _planned_cells(parent: NodeEntry, stage: str, stems: List[str]) -> List[Cell
         for position, stem in enumerate(stems):
             of = len(stems)
             share = count if of == 1 else chunking.share_of(count, position, of)
-            cells.append(Cell(_files(files, number, [1], stem), share))
-    return cells
+            blocks.append(Block(_files(files, number, [1], stem), share))
+    return blocks
 
 
 def _files(files: NodeFiles, chunk: int, attempts: List[int], stem: str) -> List[str]:

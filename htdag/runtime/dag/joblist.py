@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from .. import lanes, planfile
-from . import memory, postlog, prepare, progress, submitfile
+from . import postlog, prepare, progress, submitfile
 
 
 def renew(run: str, name: str) -> int:
@@ -43,7 +43,7 @@ def memory_of(run: str, name: str) -> int:
     """
     try:
         node = planfile.read(run)["by_name"][name]
-        learnt = memory.learn(run, node)
+        learnt = submitfile.raise_memory(run, node)
     except Exception:
         postlog.note_failure(run, lanes.Unit(name), "memory: ")
         return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, List, NamedTuple, Tuple
 from .. import lanes, layout
 from ..lanes import Unit
 from ..layout import NodeFiles
-from . import delivery, memory, prepare, progress
+from . import delivery, prepare, progress, submitfile
 
 if TYPE_CHECKING:
     from ..formats.plan import NodeEntry, Plan
@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
     succeeded: bool
     states: List[progress.ChunkState]
     text: str
-    hopeless: bool = False  # no job found an environment that fits: another try would not either
+    hopeless: bool  # no job found an environment that fits: another try would not either
 
 
 def judge(run: str, plan: Plan, node: NodeEntry, *, last_try: bool, lane: int = 0) -> Verdict:
@@ -66,7 +66,7 @@ def judge(run: str, plan: Plan, node: NodeEntry, *, last_try: bool, lane: int = 
         for child in lanes.children(plan, unit):
             prepare.update_child(run, plan, child, examined)
     else:
-        learnt = memory.learn(run, node)
+        learnt = submitfile.raise_memory(run, node)
         text += "; " + learnt if learnt else ""
         prepare.prepare(run, plan, node, states, lane=lane)
     return Verdict(succeeded, states, text, hopeless)

@@ -25,7 +25,7 @@ from . import final, judgement, looping, postlog, prepare, progress, schedule
 from .schedule import Schedule, Task
 
 if TYPE_CHECKING:
-    from ..formats.plan import NodeEntry, Plan
+    from ..formats.plan import LocalState, NodeEntry, Plan
 
 
 class _Stop(BaseException):
@@ -110,7 +110,12 @@ def _on_signal(number: int, frame: Any) -> None:
 
 
 def _write_state(state: str, message: str) -> None:
-    content = {"state": state, "pid": os.getpid(), "time": time.time(), "message": message}
+    content: LocalState = {
+        "state": state,
+        "pid": os.getpid(),
+        "time": time.time(),
+        "message": message,
+    }
     try:
         layout.write_aside(layout.LOCAL_STATE, json.dumps(content).encode())
     except OSError:
@@ -133,8 +138,7 @@ class _Pool:
         """Start a job, by the script of its environment where it has one."""
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        me = os.getpid()
-        pid = os.fork()
+        pid = process.fork()
         if pid == 0:
             status = 1
             try:
@@ -145,9 +149,8 @@ class _Pool:
                 os.close(self._lock)
                 os.chdir(task.run)
                 files = NodeFiles("", task.unit.node).attempt(task.chunk, task.attempt)
-                _redirect(1, files.stdout)
-                _redirect(2, files.stderr)
-                process.die_with_parent(me)
+                process.redirect(1, files.stdout)
+                process.redirect(2, files.stderr)
                 if script is None:
                     status = worker.work(task.unit.node, task.chunk, task.attempt)
                 else:
@@ -199,12 +202,6 @@ class _Pool:
             os.waitpid(pid, 0)
         except ChildProcessError:
             return
-
-
-def _redirect(descriptor: int, path: str) -> None:
-    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-    os.dup2(target, descriptor)
-    os.close(target)
 
 
 def _told(task: Task) -> List[Any]:

@@ -75,7 +75,9 @@ def _answer(folder: str, plan: Plan) -> Optional[bool]:
 def _end(run: str, plan: Plan, node: NodeEntry, number: int, over: Optional[bool]) -> None:
     """Make the last state the outcome of the loop, and prepare the nodes after it."""
     state = prepare.state_after(run, node, number)
-    rounds.publish_outcome(run, node, number, [(cell.files, cell.values) for cell in state.cells])
+    rounds.publish_outcome(
+        run, node, number, [(block.files, block.values) for block in state.blocks]
+    )
     end: LoopEnd = {"rounds": number, "until": over}
     layout.write_aside(NodeFiles(run, node["name"]).loop_end, json.dumps(end).encode())
     for child in lanes.children(plan, lanes.Unit(node["name"])):

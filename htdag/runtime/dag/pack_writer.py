@@ -12,8 +12,9 @@ from ..layout import AttemptFiles, NodeFiles
 from . import progress, reusable
 
 if TYPE_CHECKING:
+    from ..formats.pack import AtomContent, ChunkContent, FilePlace, PackLine
     from ..formats.plan import NodeEntry
-    from ..formats.record import RecordStart
+    from ..formats.record import RecordEnd, RecordStart
 
 Keep = Callable[[str], bool]
 
@@ -47,24 +48,26 @@ class PackWriter:
         ]
         read = [chunk for chunk in chunks if chunk is not None]
         if len(read) == len(chunks):
-            self._write("sequence", {"digest": reusable.sequence_digest(node["name"], read).hex()})
+            digest = reusable.sequence_digest(node["name"], read).hex()
+            self._write({"kind": "sequence", "content": {"digest": digest}})
 
     def add_pack(self, folder: str) -> None:
         """Add all of another such folder, which waits to be used."""
         for line in reusable.lines(folder):
-            kind, content = line["kind"], line["content"]
-            if kind == "atom":
-                numbers = {place[0] for place in content["places"] if place}
+            if line["kind"] == "atom":
+                atom = line["content"]
+                numbers = {place[0] for place in atom["places"] if place}
                 moved = {n: self._link(reusable.file(folder, n)) for n in sorted(numbers)}
-                content["places"] = [
-                    place and [moved[place[0]], *place[1:]] for place in content["places"]
+                atom["places"] = [
+                    place and (moved[place[0]], *place[1:]) for place in atom["places"]
                 ]
-            elif kind == "chunk":
-                content["files"] = [self._link(reusable.file(folder, n)) for n in content["files"]]
-                content["logs"] = [self._link(reusable.file(folder, n)) for n in content["logs"]]
-                if content["tree"] is not None:
-                    content["tree"] = self._link_tree(reusable.file(folder, content["tree"]))
-            self._write(kind, content)
+            elif line["kind"] == "chunk":
+                chunk = line["content"]
+                chunk["files"] = [self._link(reusable.file(folder, n)) for n in chunk["files"]]
+                chunk["logs"] = [self._link(reusable.file(folder, n)) for n in chunk["logs"]]
+                if chunk["tree"] is not None:
+                    chunk["tree"] = self._link_tree(reusable.file(folder, chunk["tree"]))
+            self._write(line)
 
     def _add_chunk(
         self,
@@ -94,7 +97,7 @@ class PackWriter:
         attempts = state.attempts[-1:] if node["mode"] == "reduce" else state.attempts
         if not refused and len(attempts) == 1 and state.complete:
             job = files.attempt(state.number, attempts[0].number)
-            self._add_whole(job, node, ids, keys)
+            self._add_whole(job, attempts[0].end, node, ids, keys)
             if node["returns_files"]:
                 done = set(range(len(ids)))
         # Values say where returned files are: in the folder of their chunk.
@@ -112,11 +115,16 @@ class PackWriter:
                 self._write_atom(atom, links)
         left = [ids[n].hex() for n in range(len(ids)) if n not in done]
         if left:
-            self._write("left", {"ids": left})
+            self._write({"kind": "left", "content": {"ids": left}})
         return ids, keys
 
     def _add_whole(
-        self, job: AttemptFiles, node: NodeEntry, ids: List[bytes], keys: List[str]
+        self,
+        job: AttemptFiles,
+        end: RecordEnd,
+        node: NodeEntry,
+        ids: List[bytes],
+        keys: List[str],
     ) -> None:
         logs = [job.stdout, job.stderr]
         start: Optional[RecordStart] = None
@@ -127,12 +135,12 @@ class PackWriter:
                 streams.append(line["streams"])
         there = all(map(os.path.exists, logs))
         returned = node["returns_files"]
-        content = {
+        content: ChunkContent = {
             "digest": reusable.whole_digest(ids, keys).hex(),
             "items": len(ids),
             "files": [self._link(path) for path in job.outputs(node["files"])],
-            "end": recordfile.end(job.record),
-            "start": start or {},
+            "end": end,
+            "start": start,
             "streams": streams if there else [],
             "logs": [self._link(log) for log in logs] if there else [],
             "returned": job.under("").returned if returned else "",
@@ -140,10 +148,10 @@ class PackWriter:
                 self._link_tree(job.returned) if returned and os.path.isdir(job.returned) else None
             ),
         }
-        self._write("chunk", content)
+        self._write({"kind": "chunk", "content": content})
 
     def _write_atom(self, atom: reusable.Atom, links: Dict[str, int]) -> None:
-        places: List[Optional[List[int]]] = []
+        places: List[Optional[FilePlace]] = []
         for place in atom.places:
             if place is None:
                 places.append(None)
@@ -151,17 +159,17 @@ class PackWriter:
             path = str(place[0])
             if path not in links:
                 links[path] = self._link(path)
-            places.append([links[path], *place[1:]])
-        content = {
+            places.append((links[path], *place[1:]))
+        content: AtomContent = {
             "ids": [own.hex() for own in atom.ids],
             "keys": atom.keys,
             "first": atom.first,
             "places": places,
         }
-        self._write("atom", content)
+        self._write({"kind": "atom", "content": content})
 
-    def _write(self, kind: str, content: Any) -> None:
-        self._index.write(json.dumps({"kind": kind, "content": content}) + "\n")
+    def _write(self, line: PackLine) -> None:
+        self._index.write(json.dumps(line) + "\n")
 
     def _link_tree(self, path: str) -> int:
         number = self._files

@@ -11,7 +11,7 @@ from .. import lanes, layout, planfile, requests
 from ..api import checkpoint
 from ..lanes import Unit
 from ..layout import NodeFiles
-from . import adopt, inputs, materialization, memory, progress, rounds
+from . import adopt, inputs, progress, rounds, submitfile
 from .progress import ChunkState, Examined
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def write_list(
         values += [str(each[number]) for each in asked.values()]
         lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
     layout.write_aside(files.chunk_list(lane), "".join(lines).encode())
-    materialization.drop_late_materialization(run, node, lane, lines)
+    submitfile.drop_late_materialization(run, node, lane, lines)
     with contextlib.suppress(FileNotFoundError):
         os.remove(files.outdated(lane))
     return len(lines)
@@ -118,7 +118,7 @@ def prepare_ready(run: str, plan: Plan) -> List[str]:
     done = {unit for unit in units if progress.is_done(run, plan["by_name"][unit.node], unit.lane)}
     for unit in units:
         if unit not in done and done.issuperset(lanes.parents(plan, unit)):
-            memory.learn(run, plan["by_name"][unit.node])
+            submitfile.raise_memory(run, plan["by_name"][unit.node])
             prepare(run, plan, plan["by_name"][unit.node], lane=unit.lane)
     return [unit.name for unit in units if unit in done]
 
@@ -210,7 +210,7 @@ def given_to_round(
             for parent in node["parents"]
         }
     reading = inputs.Reading(run, plan, node, outcomes)
-    given = [rounds.Given(run, cells) for cells in reading.cells]
+    given = [rounds.Given(run, blocks) for blocks in reading.blocks]
     if number > 1:
         given[0] = state_after(run, node, number - 1)
     return given
@@ -223,4 +223,4 @@ def state_after(run: str, node: NodeEntry, number: int) -> rounds.Given:
     maker = _maker(plan, node)
     outcomes = progress.outcomes_of(progress.examine(folder, maker))
     stream: StreamEntry = {"stage": planfile.loop(node)["result"], "node": maker["name"]}
-    return rounds.Given(folder, inputs.outcome_cells(folder, plan, stream, outcomes))
+    return rounds.Given(folder, inputs.outcome_blocks(folder, plan, stream, outcomes))

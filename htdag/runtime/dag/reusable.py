@@ -12,7 +12,6 @@ import os
 import shutil
 from typing import (
     TYPE_CHECKING,
-    Any,
     Dict,
     Iterable,
     Iterator,
@@ -28,6 +27,7 @@ from .. import layout
 from ..data import item_digests
 
 if TYPE_CHECKING:
+    from ..formats.pack import ChunkContent, PackLine
     from ..formats.record import RecordEnd, RecordStart, RecordStreams
 
 INDEX = "index.jsonl"
@@ -58,7 +58,7 @@ class Chunk(NamedTuple):
     items: int
     files: List[int]
     end: RecordEnd
-    start: RecordStart
+    start: Optional[RecordStart]
     streams: List[RecordStreams]
     logs: List[int]
     returned: str
@@ -87,7 +87,7 @@ def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[
     return item_digests.digest(node.encode(), whole)
 
 
-def lines(folder: str) -> Iterator[Dict[str, Any]]:
+def lines(folder: str) -> Iterator[PackLine]:
     """Yield the lines of the index of a folder; none where there is no folder."""
     path = os.path.join(folder, INDEX)
     try:
@@ -114,6 +114,20 @@ class Pack(NamedTuple):
         return file(self.folder, number)
 
 
+def _chunk(content: ChunkContent) -> Chunk:
+    return Chunk(
+        bytes.fromhex(content["digest"]),
+        content["items"],
+        content["files"],
+        content["end"],
+        content["start"] or None,
+        content["streams"],
+        content["logs"],
+        content["returned"],
+        content["tree"],
+    )
+
+
 def read(folder: str) -> Pack:
     """Return what a folder holds; nothing where there is none."""
     atoms = []
@@ -121,15 +135,15 @@ def read(folder: str) -> Pack:
     left = []
     sequences = set()
     for line in lines(folder):
-        kind, content = line["kind"], line["content"]
-        if kind == "atom":
-            ids = [bytes.fromhex(own) for own in content["ids"]]
-            atoms.append(Atom(ids, content["keys"], content["first"], content["places"]))
-        elif kind == "chunk":
-            digest = bytes.fromhex(content["digest"])
-            chunks[digest] = Chunk(**dict(content, digest=digest))
-        elif kind == "sequence":
-            sequences.add(bytes.fromhex(content["digest"]))
+        if line["kind"] == "atom":
+            atom = line["content"]
+            ids = [bytes.fromhex(own) for own in atom["ids"]]
+            atoms.append(Atom(ids, atom["keys"], atom["first"], atom["places"]))
+        elif line["kind"] == "chunk":
+            chunk = _chunk(line["content"])
+            chunks[chunk.digest] = chunk
+        elif line["kind"] == "sequence":
+            sequences.add(bytes.fromhex(line["content"]["digest"]))
         else:
-            left += [bytes.fromhex(own) for own in content["ids"]]
+            left += [bytes.fromhex(own) for own in line["content"]["ids"]]
     return Pack(folder, atoms, chunks, left, sequences)

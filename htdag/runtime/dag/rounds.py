@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Callable, List, NamedTuple, Optional, Tuple
 from .. import layout, planfile
 from ..data import recordfile
 from ..layout import NodeFiles, RunFiles
-from .inputs import Cell
+from .inputs import Block
 
 if TYPE_CHECKING:
     from ..formats.plan import ChunkingFile, NodeEntry, PlanContent
@@ -25,10 +25,10 @@ LayOut = Callable[[str], None]
 
 
 class Given(NamedTuple):
-    """What a round reads as one source: the cells of a stream, with paths below a folder."""
+    """What a round reads as one source: the blocks of a stream, with paths below a folder."""
 
     folder: str
-    cells: List[Cell]
+    blocks: List[Block]
 
 
 def make(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: LayOut) -> None:
@@ -85,10 +85,12 @@ def _link_sources(place: str, final: str, node: NodeEntry, given: List[Given]) -
     ``place`` is where the directory is now, ``final`` where it will be; both are as deep.
     """
     plan: PlanContent = layout.read_json(os.path.join(place, layout.PLAN))
-    for position, (stage, (folder, cells)) in enumerate(zip(planfile.loop(node)["sources"], given)):
+    for position, (stage, (folder, blocks)) in enumerate(
+        zip(planfile.loop(node)["sources"], given)
+    ):
         layout.make_folder(RunFiles(place).source(stage))
         files, edges = [], [0]
-        for number, cell in enumerate(cells):
+        for number, block in enumerate(blocks):
             files.append(
                 [
                     _link(
@@ -97,14 +99,14 @@ def _link_sources(place: str, final: str, node: NodeEntry, given: List[Given]) -
                         final,
                         RunFiles().late_items(stage, number, n),
                     )
-                    for n, path in enumerate(cell.files)
+                    for n, path in enumerate(block.files)
                 ]
             )
-            edges.append(edges[-1] + cell.values)
+            edges.append(edges[-1] + block.values)
         # The items of the state are known by their numbers: what they were made of by several
         # rounds would make longer and longer keys.
         numbers: List[Optional[int]] = (
-            [*edges[:-1]] if position == 0 else [cell.number for cell in cells]
+            [*edges[:-1]] if position == 0 else [block.number for block in blocks]
         )
         plan["sources"][stage] = {
             "boundaries": edges,

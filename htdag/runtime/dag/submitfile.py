@@ -1,59 +1,79 @@
-"""Read and change the commands of a node's submit description, which DAGMan reads each attempt."""
+"""What changes of a node's submit description, which DAGMan reads for each attempt.
+
+Users ask for other resources, or for jobs that come on hold. The records of jobs tell how much
+memory the next ones need: HTCondor raises what a job asks for by ``retry_request_memory`` when it
+was evicted for memory, but in that job alone. And lists of jobs can have lines that are too long
+for late materialisation.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from typing import Dict, List, Optional
+import math
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence
 
-from .. import layout
+from .. import layout, planfile, requests
+from ..data import recordfile
+from ..lanes import Unit
 from ..layout import NodeFiles
-from . import materialization
+from . import postlog
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
+if TYPE_CHECKING:
+    from ..formats.plan import AtOnceFile, NodeEntry
+    from ..formats.record import RecordError
+
+# HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
+LONGEST_MATERIALIZED = 65_000
+
 NOT_HELD = "# Nothing: jobs are not to come on hold.\n"
 """What a submit description includes where its jobs are not to come on hold."""
 
 _HELD_BY = "MY.HtdagHeldBy"
-_MEGABYTES = {"k": 1 / 1024, "": 1.0, "m": 1.0, "g": 1024.0, "t": 1024.0 * 1024}
+_LIMITS = ("max_materialize", "max_idle")
+_SIGKILL = "signal 9 "
 
 
 def commands(run: str, node: str) -> Dict[str, str]:
     """Return the commands of a node's submit description, their names in small letters."""
-    found = {}
-    for line in _lines(run, node):
-        name, equals, value = line.partition("=")
-        if equals and not line.startswith("#"):
-            found[name.strip().lower()] = value.strip()
-    return found
-
-
-def change(run: str, node: str, values: Dict[str, str]) -> None:
-    """Give commands other values, or add them; written aside, so that DAGMan reads old or new."""
     lines = _lines(run, node)
+    return {_name(line): line.partition("=")[2].strip() for line in lines if _name(line)}
+
+
+def change(run: str, node: str, values: Mapping[str, str], removed: Sequence[str] = ()) -> None:
+    """Give commands other values, add or remove some; DAGMan reads the old text or the new."""
+    lines = [line for line in _lines(run, node) if _name(line) not in removed]
     for name, value in values.items():
         text = "%s = %s\n" % (name, value)
-        places = [
-            number
-            for number, line in enumerate(lines)
-            if line.partition("=")[0].strip().lower() == name.lower() and "=" in line
-        ]
+        places = [n for n, line in enumerate(lines) if _name(line) == name.lower()]
         if places:
             lines[places[-1]] = text
         else:
             queue = next(n for n, line in enumerate(lines) if line.split(None, 1)[:1] == ["queue"])
             lines.insert(queue, text)
-    path = NodeFiles(run, node).submit
-    layout.write_aside(path, "".join(lines).encode())
+    layout.write_aside(NodeFiles(run, node).submit, "".join(lines).encode())
+
+
+def _lines(run: str, node: str) -> List[str]:
+    with open(NodeFiles(run, node).submit, encoding="utf-8") as file:
+        return file.readlines()
+
+
+def _name(line: str) -> str:
+    """Return the name of the command in a line, in small letters; "" where there is none."""
+    name, equals, _ = line.partition("=")
+    return name.strip().lower() if equals and not line.startswith("#") else ""
+
+
+# Jobs that come on hold
 
 
 def hold(run: str, node: str, by: str) -> None:
     """Have jobs that are yet to be submitted come on hold, by the action that asks for it."""
-    limits = _limits(run, node)
     lines = ["%s = %s" % (_HELD_BY, json.dumps(by))]
     # Of jobs that are materialised late HTCondor forgets the hold. Where nobody asked for that they
     # come at once; else none is made before the release.
-    lines += ["MY.JobMaterializePaused = 1"] if limits else ["hold = True", "max_materialize ="]
+    limited = _limits_given(planfile.read(run)["by_name"][node], commands(run, node))
+    lines += ["MY.JobMaterializePaused = 1"] if limited else ["hold = True", "max_materialize ="]
     content = "".join(line + "\n" for line in lines)
     layout.write_aside(NodeFiles(run, node).held, content.encode())
 
@@ -74,19 +94,91 @@ def held_by(run: str, node: str) -> str:
     return str(json.loads(action)) if name.strip() == _HELD_BY else ""
 
 
-def _limits(run: str, node: str) -> List[str]:
-    """Return the limits on materialised jobs that a stage was given."""
-    found = commands(run, node)
-    late = materialization.LATE.splitlines()[-1].partition("=")[2].strip()
-    return [name for name in ("max_materialize", "max_idle") if found.get(name, late) != late]
+# Late materialisation
 
 
-def _lines(run: str, node: str) -> List[str]:
-    with open(NodeFiles(run, node).submit, encoding="utf-8") as file:
-        return file.readlines()
+def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Iterable[str]) -> None:
+    """Take late materialisation out of a submit description, if a list has lines too long for it.
+
+    Where that takes out a limit that was asked for, it is noted for the user.
+    """
+    longest = max(map(len, lines), default=0)
+    if longest <= LONGEST_MATERIALIZED:
+        return
+    found = commands(run, node["name"])
+    if found.keys().isdisjoint(_LIMITS):
+        return
+    change(run, node["name"], {}, removed=_LIMITS)
+    limits = _limits_given(node, found)
+    if limits:
+        content: AtOnceFile = {"limits": limits, "characters": longest}
+        path = NodeFiles(run, node["name"]).at_once
+        layout.write_aside(path, json.dumps(content).encode())
+        text = (
+            "submit description without %s: a job reads so many files (%d characters of names) "
+            "that HTCondor must take all jobs at once"
+        )
+        text %= " and ".join(limits), longest
+        postlog.note(run, Unit(node["name"], lane), text)
 
 
-def megabytes(size: Optional[str]) -> Optional[float]:
-    """Return a size of memory in MB; None where it is not given, or an expression."""
-    match = _SIZE.fullmatch(size or "")
-    return float(match[1]) * _MEGABYTES[match[2].lower()] if match else None
+def limits_left_out(run: str, name: str) -> List[str]:
+    """Return which limits a node was submitted without, although they were asked for."""
+    try:
+        content: AtOnceFile = layout.read_json(NodeFiles(run, name).at_once, "limits")
+    except FileNotFoundError:
+        return []
+    return content["limits"]
+
+
+def _limits_given(node: NodeEntry, found: Mapping[str, str]) -> List[str]:
+    """Return the limits on materialised jobs, of those in a description, that a stage was given."""
+    given = [name for name in _LIMITS if name in found]
+    if node["max_materialize"] is None:
+        given = [name for name in given if name != "max_materialize"]  # htdag's own
+    return given
+
+
+# Memory
+
+
+def raise_memory(run: str, node: NodeEntry) -> str:
+    """Raise a node's ``request_memory`` to what its jobs were seen to need; say so, or return "".
+
+    That is the most that any of its jobs asked for in the end; and where memory ran out inside a
+    job, what ``retry_request_memory`` says, and what it had used. It is never lowered.
+    """
+    if node.get("mode") == "loop":
+        return ""  # its rounds have nodes of their own
+    found = commands(run, node["name"])
+    raised = requests.size_in("MB", found.get("retry_request_memory"))
+    given = found.get("request_memory")
+    now = requests.size_in("MB", given)
+    if (given is not None and now is None) or (given is None and raised is None):
+        return ""  # an expression of the user's, or nothing that was ever to grow
+    wanted = max(_needed(run, node, raised), default=0)
+    if wanted <= (now or 0):
+        return ""
+    change(run, node["name"], {"request_memory": "%dMB" % wanted})
+    return "later attempts ask for %d MB of memory" % wanted
+
+
+def _needed(run: str, node: NodeEntry, raised: Optional[float]) -> Iterator[int]:
+    files = NodeFiles(run, node["name"])
+    for chunk, attempts in files.attempts().items():
+        for attempt in attempts:
+            ran_out = False
+            for line in recordfile.lines(files.attempt(chunk, attempt).record):
+                if "start" in line:
+                    yield line["start"].get("request_memory") or 0
+                elif "error" in line:
+                    ran_out = ran_out or _is_of_memory(line["error"])
+                elif "end" in line and ran_out and raised is not None:
+                    yield math.ceil(raised)
+                    yield math.ceil((line["end"].get("peak_kb") or 0) / 1024)
+
+
+def _is_of_memory(error: RecordError) -> bool:
+    if error["type"] == "ProcessDied":
+        return _SIGKILL in error["message"]
+    return error["type"].endswith("MemoryError")

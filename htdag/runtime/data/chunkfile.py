@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Sequence
 
 from . import itemfile
 from .itemfile import Frame
 
 if TYPE_CHECKING:
-    from ..formats.task import BindParts, Part, Ranges
+    from ..formats.task import BindParts, Part
 
 
 def frames(parts: List[Part]) -> Iterator[Frame]:
@@ -19,7 +19,7 @@ def frames(parts: List[Part]) -> Iterator[Frame]:
     Parameters
     ----------
     parts : list of dict
-        ``files`` are the attempts of one cell; ``range`` is None, or which of its values; and
+        ``files`` are the attempts of one block; ``range`` is None, or which of its values; and
         ``number``, if there is one, that of the first: then their numbers are their keys.
     """
     for part in parts:
@@ -65,7 +65,7 @@ def bound_values(binds: Dict[str, BindParts]) -> Dict[str, Any]:
     return values
 
 
-def chosen(todo: Ranges, total: Optional[int]) -> Iterator[int]:
-    """Yield the sequence numbers that are to be done."""
-    for first, last in todo if todo is not None else [(0, (total or 0) - 1)]:
+def chosen(ranges: Iterable[Sequence[int]]) -> Iterator[int]:
+    """Yield the sequence numbers of ranges, both ends included."""
+    for first, last in ranges:
         yield from range(first, last + 1)

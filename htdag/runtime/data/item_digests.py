@@ -9,6 +9,7 @@ import pickle
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Sequence, Tuple
 
 from .. import layout, task
+from ..files import file_references
 from . import chunkfile, views
 from .frames import Frame
 
@@ -133,5 +134,5 @@ class Reader:
         """Return what the URLs among the files that travel with a value have."""
         if not self._urls or not files:
             return []
-        urls = [json.loads(file).get("url") for file in files]
+        urls = [file_references.parsed(file).get("url") for file in files]
         return [self._urls[url].encode() for url in urls if url in self._urls]

@@ -19,8 +19,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Optional
 
-from .. import file_references
 from ..errors import StageError
+from ..files import file_references
 from .keyed import SIZE
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Union
 
 from .. import layout
 from ..layout import AttemptFiles
@@ -78,15 +78,20 @@ def final_calls(path: str) -> Iterator[FinalEntry]:
 def _lines(path: str) -> Iterator[Any]:
     try:
         with open(path, "rb", opener=layout.unblocked) as file:
-            for line in file:
-                try:
-                    content = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(content, dict):
-                    yield content
+            yield from parsed(file)
     except FileNotFoundError:
         return
+
+
+def parsed(written: Iterable[bytes]) -> Iterator[Any]:
+    """Yield what lines of a record say, without those that were cut off or damaged."""
+    for line in written:
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            yield content
 
 
 def whole_traceback(pieces: Union[str, List[Union[str, Frames]]], texts: Dict[str, str]) -> str:

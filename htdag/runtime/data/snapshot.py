@@ -18,6 +18,7 @@ from _weakref import ref
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import Any, Callable, Dict, List, Optional
 
+from ..files import file_references
 from .frames import Pickled
 
 ATOM, GRAPH, ARRAY, UNKNOWN = 0, 1, 2, 3
@@ -77,7 +78,7 @@ def _kind(cls: type) -> int:
     names = [base.__name__ for base in cls.__mro__]
     if cls.__name__ in _IMMUTABLE.get(module, ()) or "Enum" in names[1:]:
         return ATOM
-    if package == "pathlib" or module == "%s.filepath" % __package__ or module == "htdag":
+    if package == "pathlib" or issubclass(cls, file_references.PATHS):
         return ATOM if "PurePath" in names else _of_python(cls)
     if package == "numpy":
         if cls.__name__ == "ndarray":

@@ -215,16 +215,16 @@ class StageEntry(_StageEntry):
 
 class _SourceEntry(TypedDict, total=False):
     cells: List[List[str]]
-    """In a round: the files of each cell."""
+    """In a round: the files of each block."""
     numbers: List[Optional[int]]
-    """In a round: the number of each cell's first value, where their numbers are their keys."""
+    """In a round: the number of each block's first value, where their numbers are their keys."""
 
 
 class SourceEntry(_SourceEntry):
     """A source that is read by ranges of its items."""
 
     boundaries: List[int]
-    """Where its files, or cells, begin, and the end."""
+    """Where its files, or blocks, begin, and the end."""
     carries: bool
     """Whether files travel with its items."""
 
@@ -301,3 +301,16 @@ class AtOnceFile(TypedDict):
     """Their submit commands."""
     characters: int
     """The length of the line that was too long."""
+
+
+class LocalState(TypedDict):
+    """``local.state.json``: how a run on this machine is."""
+
+    state: str
+    """``running``, ``halted``, or the state in which it has ended."""
+    pid: int
+    """The process that runs it."""
+    time: float
+    """When this was written, in seconds since the epoch."""
+    message: str
+    """Why it is so."""

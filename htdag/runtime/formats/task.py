@@ -12,7 +12,7 @@ Ranges = Optional[List[Tuple[int, int]]]
 
 
 class FileReference(TypedDict, total=False):
-    """A file that travels: see ``file_references.py``."""
+    """A file that travels: see ``files/references.py``."""
 
     at: str
     """The folder of the run directory that was made for it."""
@@ -235,7 +235,7 @@ class _Part(TypedDict, total=False):
 
 
 class Part(_Part):
-    """Values that a job reads, of one cell."""
+    """Values that a job reads, of one block."""
 
     files: List[str]
     """The item files of the attempts at it."""

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional,
 
 from ..api.checkpoint import CallDirectories
 from ..data.snapshot import Owner
-from .program import pickler, truth
+from .program import pickler
 from .surroundings import NO_SURROUNDINGS, Surroundings
+from .values import truth
 
 if TYPE_CHECKING:
     from ..formats.record import JobMeasures

@@ -21,28 +21,18 @@ from typing import (
     Set,
 )
 
-from .. import input_files
 from ..api import checkpoint, shim
 from ..api.context import Cursor
 from ..code import image
 from ..data import chunkfile, itemfile, recordfile, views
 from ..data.keyed import BY_HASH
 from ..errors import StageError
-from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, Job, Shared
-from . import (
-    announce,
-    bound,
-    measure,
-    pause,
-    process_state,
-    report,
-    sinks,
-    surroundings,
-    until,
-    workdir,
-)
+from ..files import input_files
+from ..task import Job
+from . import bound, eviction, measure, process_state, report, sinks, surroundings, workdir
 from .calls import Calls
 from .program import Emit, Load, chain, keywords_of, pickler
+from .shared_memory import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, Shared
 from .sinks import Sink
 from .surroundings import NO_SURROUNDINGS, Surroundings
 from .values import MISSING
@@ -66,7 +56,7 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
         shim.install()
         _show_lines_at_once()
         job = workdir.settle(job)
-        cursor = announce.enter(job)
+        cursor = surroundings.announce(job)
         process_state.take_over(job, workdir.folder_of(job))
         state = job.program.get("surroundings")
         around = Surroundings(lambda: workdir.fill(job), state and state["deciding"])
@@ -137,7 +127,7 @@ def run(
     asked: List[Any] = []
     if check is not None:
         function = functions[check["function"]]
-        asked.append(until.CheckSink(check, function, values.values, job.record, cursor))
+        asked.append(sinks.CheckSink(check, function, values.values, job.record, cursor))
         by_position.setdefault(check["after"], []).extend(asked)
     try:
         if program["mode"] == "reduce":
@@ -311,7 +301,7 @@ class _Items:
         self._total = views.total(job.description)
         self._done = self._failed = 0
         self._reporter = report.Reporter(job)
-        self._pauser = directories.pauser = pause.Pauser(job, self._pause)
+        self._pauser = directories.pauser = eviction.Pauser(job, self._pause)
         # Whether loading an item calls functions.
         self._calls = job.description["view"] in BY_HASH
 
@@ -323,7 +313,7 @@ class _Items:
         self._cursor.stage = stage
         self._streams = _Streams(self._job.record, self._around, again=self._skip is not None)
         todo = description["todo"]
-        wanted = None if todo is None else set(chunkfile.chosen(todo, None))
+        wanted = None if todo is None else set(chunkfile.chosen(todo))
         skip = self._skip or set()
         number = each_item(view, emit, self._sinks, self._cursor, stage, self, skip, wanted)
         self._shared.put(RUNNING, 0, number, self._done, self._failed)

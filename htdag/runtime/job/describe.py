@@ -31,7 +31,7 @@ _LISTED = 100  # entries of a scratch directory
 _PACKAGES = 100
 _DEEPEST = 3
 
-_RUNTIME = __package__.rpartition(".")[0] + "."  # the package that jobs run by
+_OWN = __package__.partition(".")[0]  # htdag, or in jobs the package of the runtime
 
 
 class Details:
@@ -146,8 +146,7 @@ def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:
 
 
 def _is_own(frame: FrameType) -> bool:
-    package = "%s." % frame.f_globals.get("__package__")
-    return package.startswith(_RUNTIME)
+    return str(frame.f_globals.get("__package__")).partition(".")[0] == _OWN
 
 
 def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> List[Optional[str]]:
@@ -232,8 +231,8 @@ def scratch() -> Optional[List[str]]:
     """Return the files in the job's own directory with their sizes; None where it has none."""
     folder = os.environ.get("_CONDOR_SCRATCH_DIR")
     if folder is None:
-        if os.path.exists(layout.RUN):
-            return None  # here is the run directory itself
+        if layout.is_run_directory():
+            return None
         folder = "."
     found: List[str] = []
     folders = [(folder, "", 0)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
 from typing import TYPE_CHECKING, Optional, Tuple
 
-from .. import layout
+from .. import layout, requests
 from ..data import itemfile
+from ..files import file_references
 from ..task import Job
 from . import workdir
 
@@ -53,7 +53,7 @@ def whole_job(job: Job) -> JobUsage:
 
 def _disk(job: Job) -> Tuple[int, int]:
     """Return the bytes of a job's files, and of those that any other chunk has too."""
-    shared = os.path.exists(layout.RUN)  # here is the run directory itself
+    shared = layout.is_run_directory()
     bound = {
         path
         for bind in job.description["binds"].values()
@@ -87,7 +87,7 @@ def _linked(job: Job) -> int:
         for reference in references
     }
     total = 0
-    for file in map(json.loads, found):
+    for file in map(file_references.parsed, found):
         path = file.get("path") or os.path.join(file.get("at", ""), file["name"])
         total += _left_in(path, follow=True) if os.path.isdir(path) else _size(path)
     return total
@@ -120,15 +120,4 @@ def _left_in(folder: str, follow: bool = False) -> int:
 
 def requested_memory() -> Optional[int]:
     """Return the memory that this job asks for, in MB; None where HTCondor does not tell."""
-    path = os.environ.get("_CONDOR_JOB_AD")
-    if path is None:
-        return None
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                name, _, value = line.partition("=")
-                if name.strip().lower() == "requestmemory":
-                    return int(value)
-    except (OSError, ValueError):
-        return None  # an expression, say
-    return None
+    return requests.number(requests.ad("_CONDOR_JOB_AD"), "RequestMemory")

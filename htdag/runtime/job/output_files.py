@@ -14,8 +14,9 @@ import stat
 import zlib
 from typing import TYPE_CHECKING, Dict, Iterator, NamedTuple, Sequence, Tuple
 
-from .. import download, input_files, layout
+from .. import layout
 from ..data import itemfile
+from ..files import download, file_references, input_files
 from ..layout import AttemptFiles
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
     found: Dict[str, FileReference] = {}
     for path in paths:
         for references in itemfile.references([path]):
-            for file in map(json.loads, references):
+            for file in map(file_references.parsed, references):
                 if "crc" in file:
                     found[file["at"] if "at" in file else os.path.dirname(file["url"])] = file
     return found
@@ -199,7 +200,7 @@ def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
     if not os.path.isdir(here):
         return 0
     made = returned_files(paths)
-    sends = url and not os.path.exists(os.path.join(root, layout.RUN))
+    sends = url and not layout.is_run_directory(root)
     kept = {at.rsplit("/", 1)[1] for at in made if at.startswith((url if sends else folder) + "/")}
     for entry in os.listdir(here):
         if entry not in kept:

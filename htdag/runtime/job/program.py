@@ -20,13 +20,13 @@ from typing import (
     Tuple,
 )
 
-from .. import file_references
 from ..api.context import Cursor
 from ..data.frames import CONTAINERS, PLAIN, Pickled, large_buffers, plain, plain_container
 from ..data.snapshot import ATOM, KINDS, CannotCopy, Owner, is_immutable
 from ..errors import StageError
+from ..files import file_references
 from .bound import Bound
-from .values import HINTS
+from .values import HINTS, truth
 
 if TYPE_CHECKING:
     from ..formats.task import OperationEntry
@@ -280,26 +280,6 @@ def _elements(held: List[Any], own: Callable[[Any], Any]) -> Iterator[Any]:
 def _popped(rest: List[Any]) -> Iterator[Any]:
     while rest:
         yield rest.pop()
-
-
-def truth(kept: Any) -> bool:
-    """Return whether a predicate that returned this keeps its item."""
-    if hasattr(kept, "__await__") or type(kept).__name__ in ("generator", "async_generator"):
-        close = getattr(kept, "close", None)
-        if close is not None:
-            close()
-        raise StageError(
-            "the predicate returned a %s, which has not begun to work and says nothing of the "
-            "item; return True or False" % type(kept).__name__
-        )
-    try:
-        return bool(kept)
-    except Exception as error:
-        raise StageError(
-            "the predicate returned a %s, which is neither true nor false (%s: %s); return True "
-            "or False, for an array by .any() or .all()"
-            % (type(kept).__name__, type(error).__name__, error)
-        ) from error
 
 
 def _refuse_lazy(value: Any, error: Exception) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ..data import recordfile, views
 from ..errors import StageError
-from ..task import RUNNING, Job
+from ..task import Job
+from .shared_memory import RUNNING
 
 # Most jobs have no errors, so what describes one is imported when there is one.
 if TYPE_CHECKING:

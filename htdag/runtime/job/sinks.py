@@ -10,16 +10,18 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
 from ..api.context import Cursor
-from ..data import keyed
+from ..data import keyed, recordfile
 from ..data.frames import Pickled
 from ..data.snapshot import is_immutable
 from ..errors import StageError
-from .values import HINTS, MISSING, check_lasts, in_one_piece
+from .values import HINTS, MISSING, check_lasts, in_one_piece, truth
 
 Dumps = Callable[[Any], Pickled]
 
 if TYPE_CHECKING:
     from ..data.partitions import Parts, Writer
+    from ..formats.task import CheckEntry
+    from .bound import Bound
 
 _PENDING = 1000  # values of one input item that are kept apart before they are folded
 _MOST_UNSAVED = 20_000  # keys that are new since what was combined was saved last
@@ -396,3 +398,46 @@ class KeyedReduceSink(_Combining):
             self._parts.partition = digest
             self.writer.value(key, payload, (), pickled_key.files + pickled.files)
         self._average = self._bytes / max(1, len(self._totals))
+
+
+class CheckSink:
+    """Takes the state of a loop, and notes what the user's predicate says of it in the record.
+
+    So whether the loop is over is asked in the last job of each round.
+
+    Parameters
+    ----------
+    check : dict
+        What the program of the node says of it.
+    function : callable
+        The predicate.
+    bound : dict
+        The values of bound stages by name, among them the state before the round.
+    record : str
+        The job's record.
+    cursor : Cursor
+        Kept up to date for error reports.
+    """
+
+    keeps = True
+
+    def __init__(
+        self,
+        check: CheckEntry,
+        function: Any,
+        bound: Dict[str, Bound],
+        record: str,
+        cursor: Cursor,
+    ) -> None:
+        self._stage = check["stage"]
+        self._previous = () if check["previous"] is None else (bound[check["previous"]],)
+        self._function = function
+        self._record = record
+        self._cursor = cursor
+
+    def take(self, key: str, value: Any) -> None:
+        """Ask the predicate."""
+        self._cursor.stage = self._stage
+        previous = [each.fresh() for each in self._previous]
+        over = truth(self._function(value, *previous))
+        recordfile.append(self._record, "until", over)

@@ -29,6 +29,9 @@ from typing import (
     Tuple,
 )
 
+from .. import layout
+from ..api.context import HERE, Cursor
+from ..task import Job
 from . import process_state
 
 if TYPE_CHECKING:
@@ -71,6 +74,36 @@ def tell(name: bytes, value: bytes) -> None:
     """Set a variable of the environment that says what is worked for, at little cost."""
     VARIABLES[name] = value
     putenv(name, value)
+
+
+def announce(job: Job) -> Cursor:
+    """Make `current` tell of a job; return the cursor, by which it is to be kept up to date.
+
+    Programs that functions start are told by variables of the environment.
+    """
+    HERE.job = job
+    HERE.granted = None
+    HERE.cursor = _TellingCursor()
+    os.environ["HTDAG_STAGE"] = job.program["stages"][0]
+    os.environ["HTDAG_RUN"] = job.program["run"]
+    os.environ["HTDAG_NODE"] = job.node
+    os.environ["HTDAG_CHUNK"] = layout.chunk_name(job.chunk)
+    os.environ["HTDAG_ATTEMPT"] = str(job.attempt)
+    return HERE.cursor
+
+
+class _TellingCursor(Cursor):
+    """A cursor that tells programs started by functions too, by the environment."""
+
+    __slots__ = ()
+
+    def item(self, key: str) -> None:
+        self.key = key
+        tell(b"HTDAG_ITEM", key.encode())
+
+    def enter(self, name: bytes) -> None:
+        VARIABLES[b"HTDAG_STAGE"] = name
+        putenv(b"HTDAG_STAGE", name)
 
 
 class _Process:

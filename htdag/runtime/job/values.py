@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .. import input_files
 from ..data.frames import Pickled
 from ..errors import StageError
+from ..files import input_files
 
 MISSING = object()
 
@@ -39,3 +39,23 @@ def in_one_piece(pickled: Pickled, value: Any) -> Pickled:
     from ..code import pickling
 
     return Pickled(pickling.dumps(value), (), pickled.files)
+
+
+def truth(kept: Any) -> bool:
+    """Return whether a predicate that returned this keeps its item."""
+    if hasattr(kept, "__await__") or type(kept).__name__ in ("generator", "async_generator"):
+        close = getattr(kept, "close", None)
+        if close is not None:
+            close()
+        raise StageError(
+            "the predicate returned a %s, which has not begun to work and says nothing of the "
+            "item; return True or False" % type(kept).__name__
+        )
+    try:
+        return bool(kept)
+    except Exception as error:
+        raise StageError(
+            "the predicate returned a %s, which is neither true nor false (%s: %s); return True "
+            "or False, for an array by .any() or .all()"
+            % (type(kept).__name__, type(error).__name__, error)
+        ) from error

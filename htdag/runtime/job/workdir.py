@@ -6,7 +6,8 @@ import contextlib
 import os
 from typing import Any, Callable
 
-from .. import download, file_references, input_files, layout
+from .. import layout
+from ..files import download, file_references, input_files
 from ..task import Job
 
 
@@ -73,7 +74,7 @@ def _collector(job: Job, root: str, own: str) -> Callable[[str], Any]:
         root,
         job.files.returned,
         os.path.realpath(own),
-        os.path.exists(layout.RUN),
+        layout.is_run_directory(),
         job.program.get("output_url", ""),
         os.path.join(own, "named"),
     ).collect
@@ -111,7 +112,7 @@ def leave(job: Job) -> int:
     root = job.root or os.curdir
     folder = job.files.under("").returned
     number = output_files.clear(root, folder, job.item_files, job.program.get("output_url", ""))
-    if not number and os.path.exists(os.path.join(root, layout.RUN)):
+    if not number and layout.is_run_directory(root):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.join(root, folder))  # elsewhere HTCondor asks for it
     return number

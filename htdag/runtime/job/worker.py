@@ -17,9 +17,10 @@ from .. import process
 from ..api import checkpoint
 from ..data import chunkfile, itemfile, recordfile, views
 from ..layout import AttemptFiles, NodeFiles
-from ..lease import Claim
-from ..task import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Job, Shared, read_job
-from . import compute, environment, eviction, measure, pause, report, workdir
+from ..task import Job, read_job
+from . import compute, environment, eviction, measure, report, workdir
+from .lease import Claim
+from .shared_memory import ALTERED, FINISHED, GAVE_UP, PAUSED, RUNNING, STARTING, Shared
 
 if TYPE_CHECKING:
     from ..formats.record import CarriedFiles, RecordEnd
@@ -65,7 +66,7 @@ def work(node: str, chunk: int, attempt: int, tells: bool = False) -> int:
         if claim.is_lost():
             return _LOST
         if outcome is None:
-            return pause.note(job, time.monotonic() - started)
+            return eviction.note_pause(job, time.monotonic() - started)
         items, done, failed = outcome
     if failed:
         _reconcile_outputs(job)
@@ -123,7 +124,7 @@ def _supervise(
             return None, None, failed
         sound = eviction.truncate_to_finished(job)
         report.record_crash(job, position - 1, report.describe_exit(status))
-        skip = set(chunkfile.chosen(sound, None)) | eviction.failed_sequences(job)
+        skip = set(chunkfile.chosen(sound)) | eviction.failed_sequences(job)
 
 
 class _Before(NamedTuple):
@@ -209,12 +210,8 @@ def _reconcile_outputs(job: Job) -> None:
 def _run_child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> int:
     """Run the user's functions in a child and return its wait status."""
     shared.put(STARTING, 0, 0, 0, 0)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    me = os.getpid()
-    child = os.fork()
+    child = process.fork()
     if child == 0:
-        process.die_with_parent(me)
         compute.child(job, shared, skip)
 
     def forward(number: int, frame: Any) -> None:

@@ -366,8 +366,8 @@ def test_a_pool_of_ones_own(home, tmp_path, monkeypatch):
         ]
         said = sorted(start.communicate(timeout=200)[0] for start in starts)
         assert [start.returncode for start in starts] == [0, 0]
-        assert said[0].startswith("your own pool is already running: 2 CPUs, 1.0 GB")
-        assert said[1].startswith("your own pool is running: 2 CPUs, 1.0 GB")
+        assert said[0].startswith("your own pool is already running: 2 CPUs, 1 GB")
+        assert said[1].startswith("your own pool is running: 2 CPUs, 1 GB")
         assert stat.S_IMODE(own.path.stat().st_mode) == 0o700
         assert os.getsid(own.state().pid) != os.getsid(0)
         assert {address(one) for one in listening(own)} == {"127.0.0.1"}

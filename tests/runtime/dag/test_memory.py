@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from htdag.runtime.dag import memory, submitfile
+from htdag.runtime import requests
+from htdag.runtime.dag import submitfile
 from htdag.runtime.data import recordfile
 from htdag.runtime.job import measure
 from htdag.runtime.layout import NodeFiles
@@ -35,7 +36,7 @@ class Node:
         return self
 
     def learnt(self) -> str | None:
-        memory.learn(self.run, NODE)
+        submitfile.raise_memory(self.run, NODE)
         return submitfile.commands(self.run, "work").get("request_memory")
 
 
@@ -124,4 +125,4 @@ def test_commands_are_changed_in_their_place_or_added_before_queue(tmp_path: Pat
     ],
 )
 def test_sizes(size: str | None, found: float | None):
-    assert submitfile.megabytes(size) == found
+    assert requests.size_in("MB", size) == found

@@ -15,6 +15,7 @@ import reference
 
 import htdag
 from htdag.runtime.data import snapshot
+from htdag.runtime.files.paths import FilePath
 from htdag.runtime.job import program
 
 # ---------------------------------------------------------------------------------------------
@@ -312,6 +313,11 @@ def test_what_nobody_else_holds_is_not_copied(make):
 @pytest.mark.parametrize("make", HELD.values(), ids=HELD)
 def test_what_somebody_holds_is_copied(make):
     assert not handed_on(make)
+
+
+def test_paths_of_files_that_travel_cannot_change_and_are_never_copied():
+    held = FilePath.made("/data/picture.png", "{}")
+    assert handed_on(lambda: held)
 
 
 def test_a_chain_hands_on_what_its_functions_made_and_let_go():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from htdag.runtime.job import measure
-from htdag.runtime.task import Shared
+from htdag.runtime.job.shared_memory import Shared
 
 
 def test_a_note_goes_to_the_process_that_stays():

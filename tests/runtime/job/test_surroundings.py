@@ -390,13 +390,13 @@ def test_the_state_of_the_script_on_a_pool(pool, runs_dir, point, script):
     ("value", "words"),
     [
         ([("A", "b")], "takes a dict"),
-        ({"A": 3}, "the value of A is a int; give a text, such as '3'"),
+        ({"A": 3}, "the value of A is a int; give a string, such as '3'"),
         ({"A B": "c"}, "'A B' is not the name of a variable"),
         ({"A": "b\0c"}, "NUL"),
-        ({"HTDAG_ITEM": "1"}, "HTDAG_ITEM is htdag's own"),
-        ({"_CONDOR_SLOT": "1"}, "HTCondor gives each job"),
-        ({"CUDA_VISIBLE_DEVICES": "1"}, "HTCondor gives each job"),
-        ({"PYTHONHASHSEED": "1"}, "takes no notice of PYTHONHASHSEED"),
+        ({"HTDAG_ITEM": "1"}, "HTDAG_ITEM is reserved"),
+        ({"_CONDOR_SLOT": "1"}, "HTCondor sets _CONDOR_SLOT itself"),
+        ({"CUDA_VISIBLE_DEVICES": "1"}, "HTCondor sets CUDA_VISIBLE_DEVICES itself"),
+        ({"PYTHONHASHSEED": "1"}, "ignores PYTHONHASHSEED"),
     ],
 )
 def test_variables_that_cannot_be_given(value, words):

@@ -12,11 +12,11 @@ import htdag
 from htdag.backends.base import Activity, RunState
 from htdag.observe.status import Reader
 from htdag.runtime import planfile
-from htdag.runtime.dag import materialization
+from htdag.runtime.dag import submitfile
 from htdag.runtime.layout import NodeFiles
 
 SHORT = "000000, 1, in/000000.1.json\n"
-LONG = SHORT[:-1] + ", x" * materialization.LONGEST_MATERIALIZED + "\n"
+LONG = SHORT[:-1] + ", x" * submitfile.LONGEST_MATERIALIZED + "\n"
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,14 @@ def test_limits_that_long_lines_take_away_are_told(tmp_path, options, left_out):
     )
     before = submit.read_text()
 
-    materialization.drop_late_materialization(str(run), node, 0, [SHORT] * 2)
+    submitfile.drop_late_materialization(str(run), node, 0, [SHORT] * 2)
     assert submit.read_text() == before
     assert not log.exists()
     for _ in range(2):  # what is taken away is told once
-        materialization.drop_late_materialization(str(run), node, 0, [SHORT, LONG])
+        submitfile.drop_late_materialization(str(run), node, 0, [SHORT, LONG])
     kept = [line for line in before.splitlines() if not line.startswith("max_")]
     assert submit.read_text().splitlines() == kept
-    assert materialization.limits_left_out(str(run), "work") == left_out
+    assert submitfile.limits_left_out(str(run), "work") == left_out
     told = log.read_text().splitlines() if left_out else []
     assert [f"without {' and '.join(left_out)}: " in line for line in told] == [True] * len(told)
     assert len(told) == bool(left_out)

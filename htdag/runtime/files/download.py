@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Dict, Iterable, List
 
-from . import layout
+from .. import layout
 
 if TYPE_CHECKING:
-    from .formats.task import FileReference
+    from ..formats.task import FileReference
 
 
 SCHEMES = ("http", "https", "file")

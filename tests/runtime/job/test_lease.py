@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from htdag.runtime.data import recordfile
+from htdag.runtime.job.lease import Claim
 from htdag.runtime.layout import NodeFiles
-from htdag.runtime.lease import Claim
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_items_that_are_short_do_not_look_each_time(
     record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     now = [100.0]
-    monkeypatch.setattr("htdag.runtime.lease.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("htdag.runtime.job.lease.time.monotonic", lambda: now[0])
     claim = Claim(record)
     start(tmp_path, anew=False)
     assert not claim.is_lost_by_now()

@@ -11,7 +11,7 @@ import os
 import stat
 from typing import Dict, Optional, Set, Tuple
 
-from . import layout
+from .. import layout
 
 LARGEST_COPY = 16 << 20
 """Bytes; to copy more might take longer than a job that reads only a part of it."""

@@ -123,8 +123,9 @@ def entered(here: file_references.Here) -> Iterator[None]:
 
 
 def _former_names() -> Dict[str, Any]:
-    package, _, _ = "htdag_runtime.travel".partition(".")
-    return {package: sys.modules[__package__], "htdag_runtime.travel": sys.modules[__name__]}
+    name = "htdag_runtime.travel"
+    runtime = sys.modules[__package__.rpartition(".")[0]]
+    return {name.partition(".")[0]: runtime, name: sys.modules[__name__]}
 
 
 OutputFile.__module__ = "htdag"  # as users import it; in a job htdag itself need not be installed

@@ -23,14 +23,15 @@ from typing import (
     Tuple,
 )
 
-from . import download, input_files, layout
+from .. import layout
+from . import download, input_files
 
 if TYPE_CHECKING:
-    from .formats.task import FileReference
+    from ..formats.task import FileReference
 
 
 PATHS: Tuple[Any, ...] = ()
-"""The class of paths of files that travel, once there can be such a path: see ``filepath.py``."""
+"""The class of paths of files that travel, once there can be such a path: see ``paths.py``."""
 
 
 class Here(NamedTuple):
@@ -62,7 +63,7 @@ def here() -> Optional[Here]:
 
 
 ARRIVED = frozenset({("htdag", "_image.arrived"), ("htdag_runtime.travel", "arrived")})
-"""How pickles refer to `filepath.arrived`; the second name is that of htdag 0.1."""
+"""How pickles refer to `paths.arrived`; the second name is that of htdag 0.1."""
 
 
 def located(file: FileReference, here: Here) -> str:
@@ -75,7 +76,7 @@ def located(file: FileReference, here: Here) -> str:
     """
     if "url" in file:
         return download.fetched(file, here.root, here.fetched, here.brought)
-    shared = os.path.exists(os.path.join(here.root, layout.RUN))  # then nothing was transferred
+    shared = layout.is_run_directory(here.root)  # then nothing was transferred
     path = os.path.join(here.root, file["at"], file["name"])
     if shared and "path" in file:
         if os.path.exists(file["path"]):
@@ -90,7 +91,13 @@ def located(file: FileReference, here: Here) -> str:
     return path
 
 
+def parsed(reference: str) -> FileReference:
+    """Return what a reference says."""
+    file: FileReference = json.loads(reference)
+    return file
+
+
 def sent(reference: str) -> str:
     """Return what has to be in a transfer list for a reference."""
-    file: FileReference = json.loads(reference)
+    file = parsed(reference)
     return file["url"] if "url" in file else file["at"]
