@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag.common.package import FOLDER
+from htdag.common.warn import warn
 from htdag.compile.node_content import functions_of
 from htdag.config.directories import make_folder
 from htdag.environments import Environment, EnvironmentWarning, Prepared
@@ -119,23 +117,13 @@ def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: Fals
                 missing.setdefault(name, _first_stage(node))
     if missing and not finds_packages():
         names = ", ".join(f"{name} ({stage})" for name, stage in missing.items())
-        warnings.warn(
+        warn(
             f"the functions import packages that the jobs' python3 may not have (after each the "
             f"first stage that does): {names}. Give those stages, or the pipeline, "
             f"environment=htdag.Environment.packed() (or interpreter, container). Where jobs do "
             f"have them, ignore htdag.environments.EnvironmentWarning",
             EnvironmentWarning,
-            stacklevel=_frames_of_htdag(),
         )
-
-
-def _frames_of_htdag() -> int:
-    """Return the `stacklevel` at which the user's own code stands."""
-    package = FOLDER + os.sep
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def prepare(plan: Plan) -> dict[Environment, Placed]:

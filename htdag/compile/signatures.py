@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from htdag.compile import urls
 from htdag.compile.file_flow import Travel
@@ -36,7 +36,7 @@ from htdag.options import transfer
 from htdag.plan import Node, Plan
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.task import OperationEntry, OutputEntry
+    from htdag.runtime.formats.identity import Identity, NodeIdentity, Structure
 
 
 WITHOUT_EFFECT = frozenset(
@@ -96,72 +96,6 @@ _SUBMIT = frozenset(
     {"container_image", "docker_image", "environment", "getenv", "universe", "transfer_input_files"}
 )
 """Of the submit commands that a stage was given, those that do."""
-
-
-class FunctionEntry(fingerprint.FingerprintEntry):
-    """A function of a node."""
-
-    stage: str
-    """The stage that it is of."""
-
-
-class Structure(TypedDict):
-    """What the jobs of a node do, without the names of its stages.
-
-    All of it is compared; here are the keys that are looked at one by one.
-    """
-
-    operations: list[OperationEntry]
-    """The stages that work item by item."""
-    outputs: list[OutputEntry]
-    """What is written."""
-
-
-class NodeIdentity(TypedDict):
-    """What a node computes."""
-
-    stages: list[str]
-    """Its stages."""
-    outputs: list[str]
-    """The stages whose values it writes."""
-    structure: Structure
-    """What its jobs do."""
-    functions: list[FunctionEntry]
-    """Its functions."""
-    values: list[fingerprint.FingerprintEntry]
-    """Its initial values."""
-    asks_key: bool
-    """Whether its functions may ask for the keys of items."""
-    loop: bool
-    """Whether it is a loop."""
-    options: dict[str, str]
-    """Options that change what functions give, by digests."""
-    cache: bool
-    """Whether its finished items go to the cache."""
-    mixed: bool
-    """Whether another function's finished items were said to be right."""
-
-
-class _Identity(TypedDict, total=False):
-    kinds: dict[str, dict[str, str]]
-    """What items may name: see `_kinds`."""
-    urls: dict[str, str]
-    """What each URL has."""
-    unknown: dict[str, str]
-    """By node, in words: of which URLs nobody can tell what they have."""
-
-
-class Identity(_Identity):
-    """``identity.json``: what the nodes of a run compute."""
-
-    format: int | None
-    """What digests are made of; None of a run that has none."""
-    python: list[int]
-    """The minor version of Python."""
-    nodes: dict[str, NodeIdentity]
-    """The nodes by name."""
-    stages: dict[str, str]
-    """The kinds of stages by name."""
 
 
 NO_IDENTITY: Identity = {"format": None, "python": [], "nodes": {}, "stages": {}}
@@ -281,12 +215,13 @@ def _structure(node: Node, travel: Travel) -> Structure:
     """Return what a node's jobs do, without the names of its stages."""
     whole = program(node, travel, "", checkpoints=False)
     reads = node.input
-    content: Any = {name: value for name, value in whole.items() if name not in _UNNEEDED}
-    content["operations"] = [_nameless(each) for each in whole["operations"]]
-    content["outputs"] = [_nameless(each) for each in whole["outputs"]]
-    if "reduction" in whole:
-        content["reduction"] = _nameless(whole["reduction"])
-    content["input"] = [reads.view, reads.number, reads.reverse, len(reads.streams)]
+    content: Any = {
+        **{name: value for name, value in whole.items() if name not in _UNNEEDED},
+        "operations": [_nameless(each) for each in whole["operations"]],
+        "outputs": [_nameless(each) for each in whole["outputs"]],
+        "input": [reads.view, reads.number, reads.reverse, len(reads.streams)],
+        **({"reduction": _nameless(whole["reduction"])} if "reduction" in whole else {}),
+    }
     structure: Structure = content
     return structure
 

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -160,7 +161,7 @@ def _ask_one(url: str, failures: Counter[str]) -> Answer:
     return Answer(problem=problem)
 
 
-def _state(status: int, headers: Any) -> str:
+def _state(status: int, headers: Message) -> str:
     """Return what tells what a URL gives from anything else; "" where the server does not say."""
     tag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
     if not tag and not _is_settled(modified, headers.get("Date")):

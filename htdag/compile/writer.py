@@ -36,7 +36,7 @@ from htdag.compile.node_content import (
 from htdag.compile.runtime_archive import write_archive
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.compile.script import script_of_this_process
-from htdag.compile.signatures import Identity, identity_content
+from htdag.compile.signatures import identity_content
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.compile.submit import check_destination
 from htdag.config.directories import make_folder
@@ -51,6 +51,7 @@ from htdag.runtime.dag import inputs, prepare, progress, submitfile
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity
     from htdag.runtime.formats.plan import Manifest, PlanContent
     from htdag.runtime.formats.task import Program
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from htdag.compile import urls
-from htdag.compile.signatures import NO_IDENTITY, Identity, NodeIdentity
+from htdag.compile.signatures import NO_IDENTITY
 from htdag.errors import UsageError
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE, Match, match
@@ -19,6 +19,7 @@ from htdag.runtime.dag.pack_writer import PackWriter
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity, NodeIdentity
     from htdag.runtime.formats.plan import Manifest, NodeEntry, Plan
 
 Keep = Callable[[str], bool]

@@ -88,7 +88,7 @@ class Operation:
     kind : str
         The name of the method that makes such a stage.
     one_of_one : bool
-        Whether it makes exactly one item of one item, or of one of each stage that it reads.
+        Whether one item, or one of each stage that it reads, always becomes exactly one.
     takes_chunk_size : bool
         Whether a chunk size that was given for its source holds for it: it counts the same items.
     can_fail : bool
