@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 from htdag.backends import descriptions, tickets
 from htdag.backends.pending import restore_post_scripts
-from htdag.compile.signatures import Identity
 from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity
     from htdag.runtime.formats.plan import Manifest
 
 

@@ -25,7 +25,7 @@ from .. import layout
 from . import models
 
 if TYPE_CHECKING:
-    from ..formats.image import ImageContent, ModuleEntry
+    from ..formats.image import Envelope, Functions, ImageContent, ModuleEntry
 
 
 __all__ = [
@@ -649,13 +649,13 @@ class Image:
             "inside of the function instead" % (key[1], key[0], kind, reason)
         )
 
-    def loads(self, data: bytes) -> Any:
+    def loads(self, data: bytes) -> Functions:
         """Return what `htdag.functions.image` pickled for a node, and all that it needs."""
-        envelope = pickle.loads(data)
+        envelope: Envelope = pickle.loads(data)
         with self._lock:
             self._depth += 1
             try:
-                found = _Unpickler(self, envelope["content"]).load()
+                found: Functions = _Unpickler(self, envelope["content"]).load()
                 self._bring(envelope["needs"])
                 self._new.add(None)
             finally:
@@ -929,7 +929,7 @@ class _Unpickler(pickle.Unpickler):
 _NOT_THE_USERS = frozenset({"cloudpickle", *getattr(sys, "stdlib_module_names", ())})
 
 
-def enter(root: str, payload: str, scratch: str) -> Any:
+def enter(root: str, payload: str, scratch: str) -> Functions:
     """Make the image that of this process, and return what a payload holds.
 
     Parameters

@@ -31,7 +31,7 @@ class Taken(NamedTuple):
     items: int
     reused: int
     unfinished: int  # of the rest: items that the other run had, but not finished
-    same: bool = False  # whether all that it reads is as in the other run, in the same order
+    same: bool  # whether all that it reads is as in the other run, in the same order
 
 
 def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:

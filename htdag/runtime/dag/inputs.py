@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ..formats.record import RecordEnd
     from ..formats.task import BindParts, Description, Part, Ranges, StreamParts
 
-Parts = List["Part"]
-
 
 class Block(NamedTuple):
     """Values that are read from one file, or from the files of all attempts of one chunk."""
@@ -191,7 +189,9 @@ class Reading:
                 del transfer[url]
         return brought
 
-    def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
+    def _plain_parts(
+        self, number: int, start: int, stop: int, transfer: Dict[str, None]
+    ) -> List[Part]:
         items = NodeFiles("", self._node["name"]).source_items(number)
         transfer[items] = None
         block = Block([items], stop - start, self._node["input"]["carries"])
@@ -238,12 +238,12 @@ class Reading:
             part["number"] = block.number + (span[0] if span else 0)
         return part
 
-    def _whole(self, blocks: List[Block], transfer: Dict[str, None]) -> Parts:
+    def _whole(self, blocks: List[Block], transfer: Dict[str, None]) -> List[Part]:
         return [self._part(block, None, transfer) for block in blocks]
 
     def _sliced(
         self, blocks: List[Block], start: int, stop: int, transfer: Dict[str, None]
-    ) -> Parts:
+    ) -> List[Part]:
         counts = [block.values for block in blocks]
         return [
             self._part(

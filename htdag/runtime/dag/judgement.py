@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
     succeeded: bool
     states: List[progress.ChunkState]
     text: str
-    hopeless: bool = False  # no job found an environment that fits: another try would not either
+    hopeless: bool  # no job found an environment that fits: another try would not either
 
 
 def judge(run: str, plan: Plan, node: NodeEntry, *, last_try: bool, lane: int = 0) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from .. import lanes, layout, planfile
 from ..data import recordfile
@@ -82,23 +82,3 @@ def _end(run: str, plan: Plan, node: NodeEntry, number: int, over: Optional[bool
     layout.write_aside(NodeFiles(run, node["name"]).loop_end, json.dumps(end).encode())
     for child in lanes.children(plan, lanes.Unit(node["name"])):
         prepare.update_child(run, plan, child, {})
-
-
-def last_rounds(
-    run: str, plan: Plan, most: Optional[int] = None
-) -> Iterator[Tuple[Tuple[int, ...], str, Plan]]:
-    """Yield the rounds of all loops, also of loops in them: their numbers, folders and plans.
-
-    Of each loop the last `most` ones, or all; a round comes before the rounds in it.
-    """
-    for node in plan["nodes"]:
-        if node["mode"] == "loop":
-            files = NodeFiles(run, node["name"])
-            last = files.last_round()
-            first = 1 if most is None else max(1, last - most + 1)
-            for number in range(first, last + 1):
-                folder = files.round(number)
-                inner = planfile.read(folder)
-                yield (number,), folder, inner
-                for numbers, deeper, plan_there in last_rounds(folder, inner, most):
-                    yield (number, *numbers), deeper, plan_there

@@ -32,9 +32,8 @@ class ChunkState(NamedTuple):
     attempts: List[Attempt]  # those whose outcome is sound
     last_attempt: int  # 0: none was made
     complete: bool
-    failed: int  # items that the last attempt tried in vain
     damaged: List[str]
-    mismatch: bool = False  # the last attempt ran in an environment that did not fit
+    mismatch: bool  # the last attempt ran in an environment that did not fit
 
 
 Examined = Dict[Unit, List[ChunkState]]
@@ -67,31 +66,23 @@ def _chunk_state(
 ) -> ChunkState:
     sound: List[Attempt] = []
     damaged: List[str] = []
-    failed = 0
     mismatch = False
     for attempt in made:
         job = files.attempt(number, attempt)
         end = recordfile.end(job.record)
         mismatch = end is not None and "mismatch" in end
-        if end is None:
-            failed = 1
-            continue
-        # What was taken over from another run is not whole, but nothing failed.
-        in_vain = end["remaining"] != 0 and "reused" not in end
-        failed = end["failed"] or (1 if in_vain else 0)
-        if 0 in end["sizes"]:
+        if end is None or 0 in end["sizes"]:
             continue  # it could not even begin to write
         problem = _problem(job, node, end, verify)
         if problem:
             damaged.append(problem)
-            failed = 1
         else:
             sound.append(Attempt(attempt, end))
     if any(attempt.end["whole"] and attempt.end["remaining"] == 0 for attempt in sound):
         complete = True
     else:
         complete = len(sound) > 1 and ranges_left(files, node, number, sound) == []
-    return ChunkState(number, sound, made[-1] if made else 0, complete, failed, damaged, mismatch)
+    return ChunkState(number, sound, made[-1] if made else 0, complete, damaged, mismatch)
 
 
 def _problem(files: AttemptFiles, node: NodeEntry, end: RecordEnd, verify: bool) -> str:

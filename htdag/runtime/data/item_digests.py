@@ -14,6 +14,7 @@ from . import chunkfile, views
 from .frames import Frame
 
 if TYPE_CHECKING:
+    from ..formats.identity import ItemNames
     from ..formats.plan import NodeEntry
     from ..formats.task import BindParts, Description
 
@@ -54,7 +55,7 @@ def read_identity(run: str) -> Tuple[Kinds, Dict[str, str]]:
     """
     try:
         with open(os.path.join(run, layout.IDENTITY), encoding="utf-8") as file:
-            found = json.load(file)
+            found: ItemNames = json.load(file)
     except FileNotFoundError:
         return [], {}
     kinds = [

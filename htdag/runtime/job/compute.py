@@ -39,6 +39,7 @@ from .values import MISSING
 
 if TYPE_CHECKING:
     from ..data.partitions import Writer
+    from ..formats.image import Functions
     from ..formats.record import RecordPaused, RecordStreams
     from ..formats.task import OutputEntry, ReductionEntry
 
@@ -167,7 +168,7 @@ def _writer(
 def make_sink(
     output: OutputEntry,
     writer: "Writer",
-    content: Dict[str, List[Any]],
+    content: Functions,
     cursor: Cursor,
     files: bool = True,
 ) -> Sink:

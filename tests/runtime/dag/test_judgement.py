@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -443,6 +444,36 @@ class Writes(Fails):
         return htdag.OutputFile(path)
 
 
+@pytest.mark.parametrize(
+    ("harm", "at_once", "words"),
+    [
+        (lambda path: shutil.rmtree(path.parent), True, "has 2 of 3 returned files"),
+        (Path.unlink, False, "4.txt is missing"),
+        (lambda path: path.write_text("5"), False, "checksum of the returned file"),
+        (lambda path: path.write_text("45"), False, "4.txt has 2 bytes, not 1"),
+    ],
+)
+def test_returned_files_that_are_gone_or_changed_are_made_again(
+    tmp_path, make, harm, at_once, words
+):
+    run = make(Writes(tmp_path / "fails"))
+    run.work()
+    assert run.judge().succeeded
+    (path,) = run.path.rglob("4.txt")
+    path.chmod(0o600)
+    harm(path)
+    states = run.examine(verify=not at_once)
+    assert [state.complete for state in states] == [True, False, True]
+    assert words in states[1].damaged[0]
+    assert [state.complete for state in run.examine()] == [True, not at_once, True]
+    assert len(progress.discard_damaged(str(run.path), run.node())) == 1
+    assert list(run.path.rglob("4.txt")) == []
+    assert not run.judge().succeeded
+    assert [chunk for chunk, _ in run.work()] == [1]
+    assert run.judge().succeeded
+    assert [state.complete for state in run.examine(verify=True)] == [True] * 3
+
+
 @pytest.mark.parametrize("lanes", [None, 2])
 def test_files_are_put_where_they_are_wanted_when_the_whole_node_is_done(tmp_path, lanes):
     function, folder = Writes(tmp_path / "fails", 4), tmp_path / "put"
@@ -460,6 +491,7 @@ def test_files_are_put_where_they_are_wanted_when_the_whole_node_is_done(tmp_pat
     assert not folder.exists()
     function.mend()
     assert judged(units[-1]) == 0
+    assert progress.is_done(str(run), planfile.read(str(run))["by_name"][NODE])
     assert sorted(path.name for path in folder.iterdir()) == [f"{item}.txt" for item in range(6)]
     # What cannot be put there fails the node, with the reason.
     for path in folder.iterdir():
