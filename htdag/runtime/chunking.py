@@ -146,7 +146,7 @@ def boundaries(
     most : int
         and how many chunks there may be.
     blocks : sequence of int
-        The counts of the blocks that are read, where chunks had better begin with one.
+        The counts of the blocks that are read, if chunks should start with blocks.
     """
     if total <= 0:
         return [0, 0]

@@ -54,7 +54,7 @@ def indexed(content: PlanContent) -> Plan:
 def loop(node: NodeEntry) -> LoopEntry:
     """Return what a loop repeats."""
     found = node["loop"]
-    assert found is not None, "%s is no loop" % node["name"]
+    assert found is not None, "%s is not a loop" % node["name"]
     return found
 
 

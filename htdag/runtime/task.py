@@ -1,4 +1,4 @@
-"""What one job has to do."""
+"""The task of one job."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Command:
                 return status
             if not os.path.exists(path):
                 raise CommandError(
-                    "%s ended well, but did not write its {output}, %r" % (words[0], path), words
+                    "%s succeeded, but did not write its {output}, %r" % (words[0], path), words
                 )
             return self._result(path)
         finally:
@@ -207,7 +207,7 @@ def _not_started(program: str, environment: Mapping[str, str], error: OSError) -
         where = "" if "/" in program else ": PATH=" + environment.get("PATH", os.defpath)
         return (
             "there is no program %r on %s%s. Choose execute points that have it (requirements), "
-            "or bring it along in the environment or as an input file" % (program, host, where)
+            "or add it to the environment or to input_files" % (program, host, where)
         )
     return "the program %r cannot be run on %s: %s" % (program, host, error.strerror or error)
 
@@ -245,7 +245,8 @@ def command(
         returns = "file" if writes else "stdout"
     if not callable(returns) and returns not in _RETURNS:
         raise ValueError(
-            "returns=%r is none of %s, nor a function" % (returns, ", ".join(map(repr, _RETURNS)))
+            "returns=%r is neither one of %s nor a function"
+            % (returns, ", ".join(map(repr, _RETURNS)))
         )
     if not writes and returns not in ("stdout", "status"):
         raise ValueError("returns=%r needs {output} in the template" % (returns,))
@@ -255,7 +256,7 @@ def command(
     seconds = timeout.total_seconds() if hasattr(timeout, "total_seconds") else timeout
     if seconds is not None:
         if not isinstance(seconds, numbers.Real) or not float(seconds) > 0:
-            raise ValueError("timeout=%r is no number of seconds" % (timeout,))
+            raise ValueError("timeout=%r is not a number of seconds" % (timeout,))
         seconds = float(seconds)
     environment = {name: str(value) for name, value in (env or {}).items()}
     return Command(

@@ -92,8 +92,8 @@ class Pickler(pickle.Pickler):
             pickle.Pickler.dump(self, value)
         except RecursionError as error:
             raise TooDeep(
-                "too many objects in it hold one another in a chain (%s); give a list of them, or "
-                "define __reduce__ so that it makes one" % error
+                "its objects hold one another in too long a chain (%s); use a list of them, or "
+                "define a __reduce__ that makes one" % error
             ) from error
 
     def reducer_override(self, value: Any) -> Any:

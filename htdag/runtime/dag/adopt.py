@@ -30,8 +30,8 @@ class Taken(NamedTuple):
 
     items: int
     reused: int
-    unfinished: int  # of the rest: items that the other run had, but not finished
-    same: bool  # whether all that it reads is as in the other run, in the same order
+    unfinished: int  # of the rest: items that the other run had but did not finish
+    same: bool  # whether all of its input is as in the other run, in the same order
 
 
 def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:

@@ -36,7 +36,7 @@ def deliver(run: str, node: NodeEntry, states: Iterable[Any]) -> str:
             _put(source, target)
             put[target] = _state(target)
     except (OSError, ValueError) as error:
-        problem = "the returned files cannot be put where they are wanted: %s" % error
+        problem = "the returned files cannot be delivered: %s" % error
     _note(run, node, problem, put)
     return problem
 
@@ -143,7 +143,7 @@ def _target(
     target = place.format(key=key, name=name, stem=stem, suffix=suffix)
     if not place.endswith("/"):
         if taken.setdefault(target, file["at"]) != file["at"]:
-            raise ValueError("%s is wanted by several; {key} in the name tells them apart" % target)
+            raise ValueError("several files would be %s; use {key} in the name" % target)
         return target
     found = "%s%s" % (target, name if not often else "%s.%s" % (key, name))
     number = 1

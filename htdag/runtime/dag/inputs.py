@@ -27,9 +27,9 @@ class Block(NamedTuple):
     """Values in one file, or in the files of all attempts at one chunk."""
 
     files: List[str]
-    values: int  # how many; -1 where that is not known yet, or does not matter
+    values: int  # how many; -1 if that is not known yet or does not matter
     carries: bool = False  # whether files travel with any of them
-    number: Optional[int] = None  # of the first value, where their numbers are their keys
+    number: Optional[int] = None  # of the first value, if the numbers of values are their keys
 
 
 class Outcome(NamedTuple):

@@ -86,7 +86,7 @@ class PackWriter:
         try:
             items = list(reader.items(description, node))
         except itemfile.DamagedFile:
-            return None  # what it read is not there any more, so nobody can tell what it was
+            return None  # what it read no longer exists, so it is unknown
         ids = [own for _, own in items]
         keys = [key for key, _ in items]
         refused = {n for n, key in enumerate(keys) if keep is not None and not keep(key)}

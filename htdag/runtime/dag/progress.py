@@ -33,7 +33,7 @@ class ChunkState(NamedTuple):
     last_attempt: int  # 0: none was made
     complete: bool
     damaged: List[str]
-    mismatch: bool  # the last attempt ran in an environment that did not fit
+    mismatch: bool  # the last attempt ran in an environment that does not match
 
 
 Examined = Dict[Unit, List[ChunkState]]

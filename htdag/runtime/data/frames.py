@@ -226,7 +226,7 @@ def read(
             )
         position = end
         stored = Stored(kind, flags, first, last, key, payload, buffers, files)
-        # While the next frame is read, this one is not to be held here, too.
+        # Do not keep this frame in memory while the next one is read.
         del payload, buffers
         yield stored
         del stored

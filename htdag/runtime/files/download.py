@@ -65,7 +65,7 @@ def send(path: str, url: str) -> None:
             with urllib.request.urlopen(request, timeout=300):
                 return
         except (OSError, ValueError) as error:
-            raise OSError("%s takes no file: %s" % (url, error)) from error
+            raise OSError("the file cannot be sent to %s: %s" % (url, error)) from error
 
 
 def fetched(file: FileReference, root: str, folder: str, brought: Iterable[str]) -> str:
@@ -104,8 +104,8 @@ def fetched(file: FileReference, root: str, folder: str, brought: Iterable[str])
     scheme = url.split(":", 1)[0]
     if scheme not in SCHEMES:
         raise OSError(
-            '%s: only HTCondor can fetch this, and it did not (on this machine, on="local", '
-            "there is none; of two URLs in one job that end in the same name it brings one only, "
+            '%s: only HTCondor can fetch this, and it did not (with on="local" there is no '
+            "HTCondor; of two URLs in one job that end in the same name it fetches only one, "
             "then use chunk_size=1)" % url
         )
     aside = path + ".part"

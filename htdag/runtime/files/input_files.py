@@ -106,7 +106,7 @@ def check() -> None:
             if now != before:
                 known[path] = now  # the next item has not done it
                 raise PermissionError(
-                    "the input file %r, which is your own and no copy, was changed while this "
+                    "the input file %r, which is your own and not a copy, was changed while this "
                     "item was at work. If its function did so, let it write to a copy: "
                     "shutil.copy(path, 'copy')" % path
                 )

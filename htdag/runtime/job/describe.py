@@ -248,7 +248,7 @@ def scratch() -> Optional[List[str]]:
                 return found
             name = shown + entry.name
             if level == 0 and entry.name.endswith(".work"):
-                # What the functions made in their working directory is told as they name it.
+                # Files in the working directory are listed by the names that functions use.
                 folders.append((os.path.join(entry.path, "work"), "", 1))
             elif entry.is_dir(follow_symlinks=False):
                 found.append(name + "/")

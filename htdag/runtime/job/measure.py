@@ -43,7 +43,7 @@ def whole_job(job: Job) -> JobUsage:
     try:
         whole, fixed = _disk(job)
     except (OSError, ValueError):
-        whole, fixed = 0, 0  # what is wrong with a job's files is told by who reads them
+        whole, fixed = 0, 0  # readers report what is wrong with a job's files
     return {
         "peak_kb": max(_peak_kb(resource.RUSAGE_CHILDREN), _peak_kb(resource.RUSAGE_SELF)),
         "disk_kb": -(-whole // 1024),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PENDING = 1000  # values of one input item that are kept apart before they are folded
 _MOST_UNSAVED = 20_000  # keys that are new since what was combined was saved last
-_MOST_COMBINED = 24 << 20  # bytes of what was combined before it is put aside
+_MOST_COMBINED = 24 << 20  # bytes of what was combined before it is written out
 
 
 class Sink:

@@ -77,9 +77,9 @@ def tell(name: bytes, value: bytes) -> None:
 
 
 def announce(job: Job) -> Cursor:
-    """Make `current` tell of a job; return the cursor, by which it is to be kept up to date.
+    """Make `current` return a job, and return the cursor that keeps it up to date.
 
-    Programs that functions start are told by variables of the environment.
+    Programs that functions start get the same in environment variables.
     """
     HERE.job = job
     HERE.granted = None
@@ -107,7 +107,7 @@ class _TellingCursor(Cursor):
 
 
 class _Process:
-    """What is true of this process."""
+    """The state of this process."""
 
     touched = True  # something that is dear to look at may have changed
     forked = False  # it was forked by a function

@@ -106,7 +106,7 @@ def test_the_name_of_what_is_written_is_made_of_the_item(name, shell):
 @pytest.mark.parametrize("name", ["a/b", "/etc/passwd", "..", "."])
 def test_what_is_no_name_is_refused_for_its_item(name):
     write = htdag.command("touch {output}", output="{name}")
-    with pytest.raises(htdag.CommandError, match=r"output='\{name\}' is .* no name of a file"):
+    with pytest.raises(htdag.CommandError, match=r"output='\{name\}' is .* not a file name"):
         write({"name": name})
     with pytest.raises(htdag.CommandError, match=r"\{name\} is not known: the item is a dict"):
         write({"sample": name})
