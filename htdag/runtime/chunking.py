@@ -31,36 +31,36 @@ def even(total: int, parts: int) -> List[int]:
 def view_total(view: str, number: int, limit: Optional[int], totals: Sequence[int]) -> int:
     """Return how many items a view of streams with so many values has."""
     if view == "batch":
-        found = -(-totals[0] // number)
+        total = -(-totals[0] // number)
     elif view == "zip":
-        found = min(totals)
+        total = min(totals)
     elif view == "product":
-        found = _product(totals)
+        total = _product(totals)
     elif view == "combinations":
-        found = combinations(totals[0], number)
+        total = combinations(totals[0], number)
     elif view == "iterate":
-        found = totals[0]  # the state; the others are for its rounds
+        total = totals[0]  # the state; the others are for its rounds
     else:
-        found = sum(totals)
-    return found if limit is None else min(limit, found)
+        total = sum(totals)
+    return total if limit is None else min(limit, total)
 
 
 def _product(numbers: Sequence[int]) -> int:
     # math.prod and math.comb are there from Python 3.8 on, which is all that is promised.
-    found = 1
+    product = 1
     for number in numbers:
-        found *= number
-    return found
+        product *= number
+    return product
 
 
 def combinations(items: int, r: int) -> int:
     """Return how many ways there are to choose `r` of `items`."""
     if r > items:
         return 0
-    found = 1
+    count = 1
     for step in range(min(r, items - r)):
-        found = found * (items - step) // (step + 1)
-    return found
+        count = count * (items - step) // (step + 1)
+    return count
 
 
 def needed(
@@ -98,7 +98,7 @@ def combination_at(items: int, r: int, rank: int) -> List[int]:
     """Return the `rank`-th of the combinations of `r` of so many items, as itertools has them."""
     if not 0 <= rank < combinations(items, r):
         raise IndexError("there is no combination %d of %d of %d items" % (rank, r, items))
-    found: List[int] = []
+    indices: List[int] = []
     item = 0
     for left in range(r, 0, -1):
         while True:
@@ -107,23 +107,23 @@ def combination_at(items: int, r: int, rank: int) -> List[int]:
                 break
             rank -= here
             item += 1
-        found.append(item)
+        indices.append(item)
         item += 1
-    return found
+    return indices
 
 
 def slices(counts: Sequence[int], start: int, stop: int) -> List[Slice]:
     """Return which parts of a stream's blocks hold its values `start` to `stop`."""
-    found = []
+    parts = []
     low = 0
     for block, count in enumerate(counts):
         first, last = max(start, low) - low, min(stop, low + count) - low
         if first < last:
-            found.append(Slice(block, first, last, first == 0 and last == count))
+            parts.append(Slice(block, first, last, first == 0 and last == count))
         low += count
         if low >= stop:
             break
-    return found
+    return parts
 
 
 def boundaries(
@@ -153,11 +153,11 @@ def boundaries(
     if size is not None:
         return [*range(0, total, size), total]
     jobs = max(1, min(most, total, round(total / per_job)))
-    found = even(total, jobs)
+    starts = even(total, jobs)
     if blocks:
         edges = [0, *accumulate(blocks)]
-        found = [_nearest(edges, edge, _NEAR * total / jobs) for edge in found]
-    return sorted(set(found))
+        starts = [_nearest(edges, edge, _NEAR * total / jobs) for edge in starts]
+    return sorted(set(starts))
 
 
 def _nearest(edges: Sequence[int], wanted: int, within: float) -> int:

@@ -54,7 +54,7 @@ def number(attributes: Dict[str, str], name: str) -> Optional[int]:
 def of_chunks(run: str, node: str) -> Dict[str, List[int]]:
     """Return the requests of the chunks, by option; {} if all chunks have the same ones."""
     try:
-        found: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
+        requests: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
     except FileNotFoundError:
         return {}
-    return found
+    return requests

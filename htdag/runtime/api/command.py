@@ -135,11 +135,11 @@ class Command:
         except OSError as error:
             raise CommandError(_not_started(words[0], environment, error), words) from None
         tail = _Tail(process.stderr)
-        found: List[bytes] = []
+        chunks: List[bytes] = []
 
         def read(stream: Any) -> None:
             with stream:
-                found.append(stream.read())
+                chunks.append(stream.read())
 
         reader = threading.Thread(target=read, args=(process.stdout,))
         if captures:
@@ -156,7 +156,7 @@ class Command:
                 reader.join()
             tail.join()
         if captures and status not in self.ok_exit:
-            _write_all(sys.stdout, b"".join(found))
+            _write_all(sys.stdout, b"".join(chunks))
         if status is None:
             raise CommandError(
                 "%s took longer than its timeout of %g s" % (words[0], self.timeout or 0),
@@ -166,7 +166,7 @@ class Command:
             )
         if status not in self.ok_exit:
             raise CommandError(_ended(words, status, tail.text()), words, status, tail.text())
-        return status, found[0] if found else b""
+        return status, chunks[0] if chunks else b""
 
 
 class _Tail(threading.Thread):

@@ -56,8 +56,8 @@ def _reducer(kind: type) -> Optional[Reducer]:
 def _function(name: str) -> Reducer:
     from . import reducers  # it takes time, which few jobs need to spend
 
-    found: Reducer = getattr(reducers, name)
-    return found
+    reducer: Reducer = getattr(reducers, name)
+    return reducer
 
 
 _HOW_TO_TRAVEL = {"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__new__"}

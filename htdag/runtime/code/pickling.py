@@ -35,15 +35,15 @@ def name_of(value: Any) -> Optional[Tuple[str, str]]:
     if module is None or "<locals>" in name:
         return None
     first, _, rest = name.partition(".")
-    found = getattr(module, "__dict__", {}).get(first, _MISSING)
-    if found is _MISSING and not isinstance(module, image.Module):
-        found = getattr(module, first, _MISSING)
+    named = getattr(module, "__dict__", {}).get(first, _MISSING)
+    if named is _MISSING and not isinstance(module, image.Module):
+        named = getattr(module, first, _MISSING)
     try:
         for part in rest.split(".") if rest else ():
-            found = getattr(found, part)
+            named = getattr(named, part)
     except Exception:
         return None
-    return (module_name, name) if found is value else None
+    return (module_name, name) if named is value else None
 
 
 def _by_value(value: Any) -> bool:

@@ -61,15 +61,15 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
 
 def _answer(folder: str, plan: Plan) -> Optional[bool]:
     """Return the last answer of the predicate; None if no record has it."""
-    found: Optional[bool] = None
+    answer: Optional[bool] = None
     for node in plan["nodes"]:
         if node["check"]:
             files = NodeFiles(folder, node["name"])
             for chunk, attempts in files.attempts().items():
                 for attempt in attempts:
                     for line in recordfile.lines(files.attempt(chunk, attempt).record):
-                        found = line.get("until", found)
-    return found
+                        answer = line.get("until", answer)
+    return answer
 
 
 def _end(run: str, plan: Plan, node: NodeEntry, number: int, over: Optional[bool]) -> None:

@@ -105,11 +105,11 @@ def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Itera
     longest = max(map(len, lines), default=0)
     if longest <= LONGEST_MATERIALIZED:
         return
-    found = commands(run, node["name"])
-    if found.keys().isdisjoint(_LIMITS):
+    present = commands(run, node["name"])
+    if present.keys().isdisjoint(_LIMITS):
         return
     change(run, node["name"], {}, removed=_LIMITS)
-    limits = _limits_given(node, found)
+    limits = _limits_given(node, present)
     if limits:
         content: AtOnceFile = {"limits": limits, "characters": longest}
         path = NodeFiles(run, node["name"]).at_once
@@ -131,9 +131,9 @@ def limits_left_out(run: str, name: str) -> List[str]:
     return content["limits"]
 
 
-def _limits_given(node: NodeEntry, found: Mapping[str, str]) -> List[str]:
+def _limits_given(node: NodeEntry, present: Mapping[str, str]) -> List[str]:
     """Return the limits on materialized jobs in a description that the user set."""
-    given = [name for name in _LIMITS if name in found]
+    given = [name for name in _LIMITS if name in present]
     if node["max_materialize"] is None:
         given = [name for name in given if name != "max_materialize"]  # htdag's own
     return given
@@ -150,9 +150,9 @@ def raise_memory(run: str, node: NodeEntry) -> str:
     """
     if node.get("mode") == "loop":
         return ""  # its rounds have nodes of their own
-    found = commands(run, node["name"])
-    raised = requests.size_in("MB", found.get("retry_request_memory"))
-    given = found.get("request_memory")
+    present = commands(run, node["name"])
+    raised = requests.size_in("MB", present.get("retry_request_memory"))
+    given = present.get("request_memory")
     now = requests.size_in("MB", given)
     if (given is not None and now is None) or (given is None and raised is None):
         return ""  # an expression of the user's, or nothing that was ever to grow

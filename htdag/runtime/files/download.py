@@ -28,12 +28,12 @@ def arriving_name(url: str) -> str:
 
 def transferable(urls: Iterable[str]) -> List[str]:
     """Return those of a job's URLs that HTCondor can fetch: no two that end in the same name."""
-    found: Dict[str, str] = {}
+    by_name: Dict[str, str] = {}
     for url in urls:
         name = arriving_name(url)
         if name not in _TAKEN and not name.startswith(("_condor", ".")):
-            found.setdefault(name, url)
-    return list(found.values())
+            by_name.setdefault(name, url)
+    return list(by_name.values())
 
 
 def send(path: str, url: str) -> None:
@@ -97,9 +97,9 @@ def fetched(file: FileReference, root: str, folder: str, brought: Iterable[str])
     if os.path.exists(path):
         return path
     os.makedirs(place, exist_ok=True)
-    there = os.path.join(root, arriving_name(url))
-    if url in brought and os.path.exists(there):
-        os.symlink(there, path)
+    arrived = os.path.join(root, arriving_name(url))
+    if url in brought and os.path.exists(arrived):
+        os.symlink(arrived, path)
         return path
     scheme = url.split(":", 1)[0]
     if scheme not in SCHEMES:

@@ -364,12 +364,12 @@ class KeyedReduceSink(_Combining):
         complete = False
         try:
             for digest, own, value, key in item:
-                found = totals.get(digest)
-                if found is None:
+                entry = totals.get(digest)
+                if entry is None:
                     totals[digest] = [own, value, key]
                     self._new += 1
                 elif not self._keeps_first:
-                    found[1] = self._combine(found[1], value)
+                    entry[1] = self._combine(entry[1], value)
             complete = True
         finally:
             if not complete:
