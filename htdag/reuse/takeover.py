@@ -49,11 +49,11 @@ class Takeover:
         self._keep_finished = keep_finished
 
     @property
-    def kept_urls(self) -> urls.Kept:
+    def kept_urls(self) -> urls.KeptStates:
         """The facts of the old run about URLs, and the stages for which they remain valid."""
         old_identity = None if self._old is None else read_identity(self._old)
         stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
-        return urls.Kept({} if old_identity is None else old_identity.get("urls", {}), stages)
+        return urls.KeptStates({} if old_identity is None else old_identity.get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
         """Fill the folders of the nodes, and return the names of the nodes that got results."""

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from _thread import get_ident
-from typing import Any, Dict, Iterable, List, Union
+from typing import Any, Dict, Iterable, List, Optional, Union
 
 RUN = "run.json"
 PLAN = "plan.json"
@@ -244,6 +244,15 @@ class NodeFiles:
         except FileNotFoundError:
             return 0
         return max((int(entry) for entry in entries if entry.isdigit()), default=0)
+
+    def last_listed(self, chunk: int) -> Optional[AttemptFiles]:
+        """Return the last attempt at a chunk that was listed; None where there is none yet."""
+        last = None
+        while True:
+            job = self.attempt(chunk, 1 if last is None else last.number + 1)
+            if not os.path.exists(job.description):
+                return last
+            last = job
 
     def attempts(self) -> Dict[int, List[int]]:
         """Return the attempts that left a record, by chunk number, in rising order."""
