@@ -12,9 +12,9 @@ _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def size_in(unit: str, text: Optional[str]) -> Optional[float]:
-    """Return a size in a unit (``"KB"`` or ``"MB"``), which one without a unit is in already.
+    """Return a size in a unit (``"KB"`` or ``"MB"``), which is also its default unit.
 
-    None is returned where it is not given, or an expression.
+    The result is None if the size is missing or an expression.
     """
     match = SIZE.fullmatch(text or "")
     if match is None:
