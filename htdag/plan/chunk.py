@@ -13,7 +13,8 @@ from htdag.plan.model import Node
 from htdag.plan.parts import Bind, Input, Output, Reduction, StoredSource, Stream
 from htdag.plan.wording import left_out, reason_of
 from htdag.runtime import chunking
-from htdag.stages import MOST_PARTITIONS, Iterate, Stage
+from htdag.stages import MOST_PARTITIONS, Iterate
+from htdag.stages.graph import stage_of
 from htdag.stages.operations import Aggregation, Combinations, Concat, Elementwise, Product
 from htdag.stages.sources import LateSource
 
@@ -118,7 +119,7 @@ def _comes_late(graph: nx.DiGraph, bind: Bind, done: dict[str, Node]) -> bool:
     """Return whether the files of a bind are known only at run time."""
     if bind.node is not None:
         return not done[bind.node].settled
-    source = graph.nodes[bind.stage]["stage"].source
+    source = stage_of(graph, bind.stage).source
     return isinstance(source, LateSource) and source.blocks is None
 
 
@@ -310,7 +311,7 @@ def _with_parts(
     """
     outputs = []
     for output in node.outputs:
-        stage: Stage = graph.nodes[output.stage]["stage"]
+        stage = stage_of(graph, output.stage)
         sorts = output.whole and node.input.is_sorted and output.after is None
         by_hash = output.map_side is not None and output.map_side.by_hash
         split = "hash" if by_hash else "rank" if sorts else ""
@@ -410,7 +411,7 @@ def _reduce_levels(
     """Return a reduce as one job, after as many combining levels as its fan-in requires."""
     reduction = node.reduction
     assert reduction is not None
-    operation = graph.nodes[reduction.stage]["stage"].operation
+    operation = stage_of(graph, reduction.stage).operation
     assert isinstance(operation, Aggregation)
     if node.input.source is not None:
         items = len(node.input.source)

@@ -14,7 +14,7 @@ from htdag.options.stage_options import BUILT_IN, Options
 from htdag.plan.model import Node
 from htdag.plan.parts import Bind, Input, Output, Reduction, Step, Stream
 from htdag.stages import Iterate, Stage
-from htdag.stages.graph import upstreams
+from htdag.stages.graph import stage_of, upstreams
 from htdag.stages.operations import Aggregation, Elementwise, Keyed, MapSide, Operation, Take, View
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ class Needs:
 
 def needs(graph: nx.DiGraph, name: str) -> Needs:
     """Return what a stage of the graph reads."""
-    stage: Stage = graph.nodes[name]["stage"]
+    stage = stage_of(graph, name)
     binds = tuple(
         (keyword, other)
         for other, _, keywords in graph.in_edges(name, data="keywords")
         for keyword in keywords
     )
-    inputs = tuple(graph.nodes[above]["stage"] for above in upstreams(graph, name))
+    inputs = tuple(stage_of(graph, above) for above in upstreams(graph, name))
     return Needs(stage, inputs, binds)
 
 
@@ -95,7 +95,7 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
 
         ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
         waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
-        waits = [name for name in waits if graph.nodes[name]["stage"].source is None]
+        waits = [name for name in waits if stage_of(graph, name).source is None]
         members = set(node.stages)
         depends = any(members & ({name} | nx.ancestors(graph, name)) for name in waits)
         if waits and (depends or not _is_bare(node)):

@@ -11,6 +11,7 @@ from htdag.plan.chunk import StreamEstimate, estimate_of
 from htdag.plan.model import Node, Plan, Round
 from htdag.plan.parts import Bind, Check, StoredSource
 from htdag.stages import Iterate, Stage
+from htdag.stages.graph import stage_of
 from htdag.stages.operations import Import, State
 from htdag.stages.sources import LateSource
 
@@ -117,7 +118,7 @@ def _with_sources(inner: nx.DiGraph, streams: dict[str, StreamEstimate]) -> nx.D
     """Return the graph of a round with the number of items of each of its sources."""
     graph = inner.copy()
     for name, stream in streams.items():
-        stage: Stage = graph.nodes[name]["stage"]
+        stage = stage_of(graph, name)
         one = _is_state(stage) and stage.one
         blocks = stream.blocks if stream.exact else None
         items = LateSource(1 if one else stream.items, 1 if one else stream.chunks, blocks)

@@ -10,7 +10,7 @@ from htdag.checks.names import node_name, unique_name
 from htdag.plan.fuse import job_options
 from htdag.plan.model import Node
 from htdag.plan.parts import Input, Output
-from htdag.stages import Stage
+from htdag.stages.graph import stage_of
 from htdag.stages.operations import Keyed, Partitioned, SortBy
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         )
     complete: list[Node] = []
     for name in graph:
-        stage: Stage = graph.nodes[name]["stage"]
+        stage = stage_of(graph, name)
         if name in targets and stage.source is not None:
             complete.append(
                 Node(
@@ -68,7 +68,7 @@ def _made_in_parts(node: Node) -> set[str]:
 
 def _with_partitions(graph: nx.DiGraph, output: Output) -> Output:
     """Return an output with the number of partitions that the user set."""
-    match graph.nodes[output.stage]["stage"].operation:
+    match stage_of(graph, output.stage).operation:
         case Partitioned(partitions=partitions) if not output.whole:
             return replace(output, parts=partitions or 0)
         case SortBy(partitions=partitions) if output.whole:
@@ -119,9 +119,9 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
             for stream in reads.streams
         )
         binds = tuple(
-            replace(bind, node=where[bind.stage], one=graph.nodes[bind.stage]["stage"].one)
-            if graph.nodes[bind.stage]["stage"].source is None
-            else replace(bind, one=graph.nodes[bind.stage]["stage"].one)
+            replace(bind, node=where[bind.stage], one=stage_of(graph, bind.stage).one)
+            if stage_of(graph, bind.stage).source is None
+            else replace(bind, one=stage_of(graph, bind.stage).one)
             for bind in node.binds
         )
         connected.append(replace(node, input=replace(reads, streams=streams), binds=binds))

@@ -15,7 +15,7 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from htdag.stages import Stage
-from htdag.stages.graph import inner_graphs
+from htdag.stages.graph import inner_graphs, stage_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -44,7 +44,7 @@ def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
         Keys by the names of stages.
     """
     # A pipeline without a name has that of its first target.
-    first: Stage | None = graph.nodes[pipeline]["stage"] if pipeline in graph else None
+    first: Stage | None = stage_of(graph, pipeline) if pipeline in graph else None
     given = first is None or first.named
     keys = {}
     for name, data in graph.nodes(data=True):

@@ -1,4 +1,4 @@
-"""Which items each chunk of a node takes: numbers only, for the planner and for the POST script.
+"""The arithmetic of chunks: which items each chunk of a node takes.
 
 The items that a node reads are one sequence, made of one stream or of several (a *view*); a chunk
 is a range of it. A stream is a row of *blocks*, each the values of one chunk of another node, or of
@@ -133,7 +133,7 @@ def boundaries(
     most: int,
     blocks: Sequence[int] = (),
 ) -> List[int]:
-    """Return where the chunks of a sequence begin, and its end.
+    """Return the starts of the chunks of a sequence, and its end.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _nearest(edges: Sequence[int], wanted: int, within: float) -> int:
 
 
 def share_of(total: int, part: int, parts: int) -> int:
-    """Return how many of so many items a part gets, where they are given out in their order."""
+    """Return how many of so many items a part gets if they are handed out in order."""
     if total < 0:
         return -1
     return -(-(part + 1) * total // parts) - -(-part * total // parts)

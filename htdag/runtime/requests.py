@@ -15,9 +15,9 @@ _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def size_in(unit: str, text: Optional[str]) -> Optional[float]:
-    """Return a size in a unit (``"KB"`` or ``"MB"``), which one without a unit is in already.
+    """Return a size in a unit (``"KB"`` or ``"MB"``), which is also its default unit.
 
-    None is returned where it is not given, or an expression.
+    The result is None if the size is missing or an expression.
     """
     match = SIZE.fullmatch(text or "")
     if match is None:
@@ -52,7 +52,7 @@ def number(attributes: Dict[str, str], name: str) -> Optional[int]:
 
 
 def of_chunks(run: str, node: str) -> Dict[str, List[int]]:
-    """Return what the chunks ask for, by option; {} where all of them ask for the same."""
+    """Return the requests of the chunks, by option; {} if all chunks have the same ones."""
     try:
         found: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
     except FileNotFoundError:

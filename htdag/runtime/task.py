@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """What one job has to do, as read from the run directory."""
+    """The task of one job, as read from the run directory."""
 
     files: AttemptFiles
     program: Program
@@ -58,7 +58,7 @@ class Job(NamedTuple):
 
     @property
     def parts(self) -> List[List[str]]:
-        """The files of the parts of each output; [] for one in one piece."""
+        """The files of the parts of each output; [] for one without parts."""
         return [
             self.files.outputs(layout.part(output["stage"], n) for n in range(output["parts"]))
             for output in self.program["outputs"]
@@ -74,7 +74,7 @@ class Job(NamedTuple):
 
 
 def located(description: Description, root: str) -> Description:
-    """Return a description whose files are found from any folder."""
+    """Return a description with absolute paths."""
 
     def absolute(parts: List[Part]) -> List[Part]:
         return [
@@ -98,7 +98,7 @@ def read_description(files: AttemptFiles) -> Description:
     Raises
     ------
     FileNotFoundError
-        If it was not laid out yet.
+        If the job was not laid out yet.
     """
     found: Description = layout.read_json(files.description, "view", "streams", "binds", "todo")
     return found
@@ -111,6 +111,6 @@ def read_job(files: AttemptFiles) -> Job:
 
 
 def cpus(job: Job) -> int:
-    """Return how many CPUs a job asked for."""
+    """Return how many CPUs a job requested."""
     asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
     return asked[job.chunk] if asked else job.program["cpus"]

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
+def stage_of(graph: nx.DiGraph, name: str) -> Stage:
+    """Return the stage of a name."""
+    stage: Stage = graph.nodes[name]["stage"]
+    return stage
+
+
 def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
     """Return the graph of all stages that the targets need, and the names of the targets.
 

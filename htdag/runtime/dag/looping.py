@@ -1,4 +1,4 @@
-"""Whether a loop has another round: decided after each, by the records of its jobs alone."""
+"""The judgement of a round of a loop, from the records of its jobs alone."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from ..formats.plan import LoopEnd, NodeEntry, Plan
 
 DONE, AGAIN, FAILED, STOP = 0, 1, 2, 3
-"""What the POST script of a loop ends with; DAGMan tries the node again after `AGAIN` only."""
+"""Exit statuses of the POST script of a loop; DAGMan runs the node again only after `AGAIN`."""
 
 
 class Verdict(NamedTuple):
-    """What to make of a round."""
+    """The verdict on a round."""
 
     status: int
     text: str
 
 
 def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
-    """Decide whether a loop is over, and prepare what comes next: a round, or what is after it.
+    """Decide whether a loop is over, and prepare its next round or the nodes after it.
 
-    To be called when no job of the round is running; ``returned`` is 0 where its DAG succeeded.
+    Call this when no job of the round is running; ``returned`` is 0 if its DAG succeeded.
     """
     files = NodeFiles(run, node["name"])
     number = files.last_round()
@@ -39,14 +39,14 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
         if returned == 0 and not os.path.exists(
             os.path.join(folder, layout.ROUND_DAG + ".dagman.out")
         ):
-            # This was decided before, by a script whose end DAGMan did not live to see.
+            # An earlier script decided this, but DAGMan ended before it saw the exit status.
             return Verdict(AGAIN, "round %d is still to come" % number)
         text = "round %d failed: %s" % (number, ", ".join(left))
         return Verdict(STOP if node["on_error"] == "stop" else FAILED, text)
     repeats = planfile.loop(node)
     over = _answer(folder, inner) if repeats["until"] else None
     if over is None and repeats["until"]:
-        # The item that is the state was let go, by on_error="skip".
+        # The item that is the state was skipped, by on_error="skip".
         return Verdict(FAILED, "round %d has no state, of which until could be asked" % number)
     if not over and number < repeats["max_rounds"]:
         given = prepare.given_to_round(run, plan, node, number + 1)
@@ -60,7 +60,7 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
 
 
 def _answer(folder: str, plan: Plan) -> Optional[bool]:
-    """Return what the predicate said last; None where no record has it."""
+    """Return the last answer of the predicate; None if no record has it."""
     found: Optional[bool] = None
     for node in plan["nodes"]:
         if node["check"]:
