@@ -1,13 +1,10 @@
-"""What jobs ask for: sizes, and the requests of each chunk; and what the ads of a job say."""
+"""What jobs ask for: sizes as they are written, and what the ads of a job say."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, Optional
-
-from . import layout
-from .layout import NodeFiles
+from typing import Dict, Optional
 
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 """A size: its number, and the first letter of its unit."""
@@ -49,12 +46,3 @@ def number(attributes: Dict[str, str], name: str) -> Optional[int]:
     """Return a whole number of an ad; None where there is none, or an expression."""
     text = attributes.get(name.lower(), "")
     return int(text) if text.isdigit() else None
-
-
-def of_chunks(run: str, node: str) -> Dict[str, List[int]]:
-    """Return the requests of the chunks, by option; {} if all chunks have the same ones."""
-    try:
-        found: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
-    except FileNotFoundError:
-        return {}
-    return found
