@@ -289,9 +289,6 @@ class _Recorder:
     def check(self) -> None:
         """What functions are lent is not looked after here."""
 
-    def finish(self) -> None:
-        """Nothing is counted."""
-
     def fail(
         self, sequence: int, key: str, error: BaseException, load: Callable[[], Any]
     ) -> NoReturn:

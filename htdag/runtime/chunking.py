@@ -7,6 +7,7 @@ one file of a source.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from itertools import accumulate
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -35,32 +36,14 @@ def view_total(view: str, number: int, limit: Optional[int], totals: Sequence[in
     elif view == "zip":
         total = min(totals)
     elif view == "product":
-        total = _product(totals)
+        total = math.prod(totals)
     elif view == "combinations":
-        total = combinations(totals[0], number)
+        total = math.comb(totals[0], number)
     elif view == "iterate":
         total = totals[0]  # the state; the others are for its rounds
     else:
         total = sum(totals)
     return total if limit is None else min(limit, total)
-
-
-def _product(numbers: Sequence[int]) -> int:
-    # math.prod and math.comb are there from Python 3.8 on, which is all that is promised.
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
-
-
-def combinations(items: int, r: int) -> int:
-    """Return how many ways there are to choose `r` of `items`."""
-    if r > items:
-        return 0
-    count = 1
-    for step in range(min(r, items - r)):
-        count = count * (items - step) // (step + 1)
-    return count
 
 
 def needed(
@@ -78,7 +61,7 @@ def needed(
     if view == "product":
         ranges = []
         for position in range(len(totals)):
-            inner = _product(totals[position + 1 :])
+            inner = math.prod(totals[position + 1 :])
             first, last = start // inner, (stop - 1) // inner
             ranges.append((first, last + 1))
             if last > first:
@@ -96,13 +79,13 @@ def needed(
 
 def combination_at(items: int, r: int, rank: int) -> List[int]:
     """Return the `rank`-th of the combinations of `r` of so many items, as itertools has them."""
-    if not 0 <= rank < combinations(items, r):
+    if not 0 <= rank < math.comb(items, r):
         raise IndexError("there is no combination %d of %d of %d items" % (rank, r, items))
     indices: List[int] = []
     item = 0
     for left in range(r, 0, -1):
         while True:
-            here = combinations(items - item - 1, left - 1)
+            here = math.comb(items - item - 1, left - 1)
             if rank < here:
                 break
             rank -= here

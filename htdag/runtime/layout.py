@@ -321,6 +321,14 @@ class AttemptFiles:
         """The folder of the checkpoints of the job's functions."""
         return "%s/out/%s.checkpoint" % (self.node.folder, self.stem)
 
+    def with_earlier_checkpoints(self) -> Optional[AttemptFiles]:
+        """Return the last attempt before this one that left checkpoints; None if none has."""
+        for number in range(self.number - 1, 0, -1):
+            earlier = self.node.attempt(self.chunk, number)
+            if os.path.isdir(earlier.checkpoints):
+                return earlier
+        return None
+
     @property
     def returned(self) -> str:
         """The folder of the files that the functions of the job returned."""

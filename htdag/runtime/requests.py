@@ -1,13 +1,10 @@
-"""Requests of jobs: sizes, the requests of each chunk, and the ads of a job."""
+"""Requests of jobs: sizes as users write them, and the ads of a job."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, Optional
-
-from . import layout
-from .layout import NodeFiles
+from typing import Dict, Optional
 
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 """A size: its number, and the first letter of its unit."""
@@ -49,12 +46,3 @@ def number(attributes: Dict[str, str], name: str) -> Optional[int]:
     """Return an integer attribute of an ad; None if it is missing or an expression."""
     text = attributes.get(name.lower(), "")
     return int(text) if text.isdigit() else None
-
-
-def of_chunks(run: str, node: str) -> Dict[str, List[int]]:
-    """Return the requests of the chunks, by option; {} if all chunks have the same ones."""
-    try:
-        requests: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
-    except FileNotFoundError:
-        return {}
-    return requests

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Dict, List, NamedTuple
 
-from . import layout, requests
-from .layout import AttemptFiles
+from . import layout
+from .layout import AttemptFiles, NodeFiles
 
 if TYPE_CHECKING:
     from .formats.task import BindParts, Description, Part, Program, StreamParts
@@ -112,7 +112,16 @@ def read_job(files: AttemptFiles) -> Job:
     return Job(files, program, read_description(files))
 
 
+def requests_of(run: str, node: str) -> Dict[str, List[int]]:
+    """Return what the chunks ask for, by option; {} where all of them ask for the same."""
+    try:
+        found: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
+    except FileNotFoundError:
+        return {}
+    return found
+
+
 def cpus(job: Job) -> int:
-    """Return how many CPUs a job requested."""
-    asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
+    """Return how many CPUs a job asked for."""
+    asked = requests_of(job.root or ".", job.node).get("request_cpus")
     return asked[job.chunk] if asked else job.program["cpus"]

@@ -13,7 +13,6 @@ import os
 from typing import Any, Dict, Iterator, Optional, Union
 
 from .. import layout
-from ..layout import AttemptFiles
 from ..task import Job
 from .shim import public
 
@@ -120,7 +119,7 @@ def forget(job: Job) -> None:
         folder = job.files.checkpoints
         layout.remove_tree(folder)
         os.makedirs(folder, mode=0o700)
-        earlier = of_earlier_attempt(job.files)
+        earlier = job.files.with_earlier_checkpoints()
         if earlier is None:
             return
         for name in os.listdir(earlier.checkpoints):
@@ -128,15 +127,6 @@ def forget(job: Job) -> None:
                 import shutil
 
                 shutil.copy(os.path.join(earlier.checkpoints, name), os.path.join(folder, name))
-
-
-def of_earlier_attempt(files: AttemptFiles) -> Optional[AttemptFiles]:
-    """Return the last attempt before this one that left checkpoints, or None."""
-    for number in range(files.number - 1, 0, -1):
-        earlier = files.node.attempt(files.chunk, number)
-        if os.path.isdir(earlier.checkpoints):
-            return earlier
-    return None
 
 
 class CallDirectories:

@@ -17,10 +17,11 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from .. import lanes, layout, planfile, process, requests
+from .. import lanes, layout, planfile, process
 from ..job import worker
 from ..lanes import Unit
 from ..layout import NodeFiles, RunFiles
+from ..task import requests_of
 from . import final, judgement, looping, postlog, prepare, progress, schedule
 from .schedule import Schedule, Task
 
@@ -262,7 +263,7 @@ class _Run:
         return self._plans[run]["by_name"][unit.node]
 
     def _submit(self, run: str, unit: Unit) -> None:
-        asked = requests.of_chunks(run, unit.node).get("request_cpus")
+        asked = requests_of(run, unit.node).get("request_cpus")
         cpus = self._node(run, unit)["request_cpus"] or 1
         jobs = []
         with open(NodeFiles(run, unit.node).chunk_list(unit.lane), encoding="utf-8") as file:

@@ -7,10 +7,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Iterable, List, Optional, Tuple
 
-from .. import lanes, layout, planfile, requests
-from ..api import checkpoint
+from .. import lanes, layout, planfile
 from ..lanes import Unit
 from ..layout import NodeFiles
+from ..task import requests_of
 from . import adopt, inputs, progress, rounds, submitfile
 from .progress import ChunkState, Examined
 
@@ -32,12 +32,12 @@ def write_list(
     """
     lines = []
     files = NodeFiles(run, node["name"])
-    asked = requests.of_chunks(run, node["name"])
+    asked = requests_of(run, node["name"])
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
         job = files.attempt(number, attempt)
         if node["checkpoints"]:
-            earlier = checkpoint.of_earlier_attempt(job)
+            earlier = job.with_earlier_checkpoints()
             if earlier is not None and os.listdir(earlier.checkpoints):
                 transfer = [*transfer, earlier.under("").checkpoints]
         layout.write_aside(job.description, json.dumps(description).encode(), sync=False)

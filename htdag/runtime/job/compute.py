@@ -210,14 +210,11 @@ class Watcher(Protocol):
     def check(self) -> None:
         """The functions are done with it; it fails if this raises."""
 
-    def finish(self) -> None:
-        """It is done."""
-
     def fail(self, sequence: int, key: str, error: BaseException, load: Load) -> str:
         """It has failed, unless this raises; ``load`` loads it again. Return the error as text."""
 
     def end(self, sequence: int, trace: str) -> None:
-        """It has ended, finished or failed."""
+        """It has ended: finished, or with an error as text."""
 
 
 def each_item(
@@ -266,7 +263,6 @@ def each_item(
             watcher.check()
             for sink in sinks:
                 sink.end(sequence)
-            watcher.finish()
         except BaseException as error:
             trace = watcher.fail(sequence, key, error, functools.partial(load, stored))
             for sink in sinks:
@@ -292,6 +288,7 @@ class _Items:
     ) -> None:
         self._job = job
         self._shared = shared
+        self._claim = shared.claim
         self._cursor = cursor
         self._values = values
         self._sinks = sinks
@@ -326,12 +323,8 @@ class _Items:
 
     def check(self) -> None:
         input_files.check()
-        _leave_if_lost(self._shared)
-
-    def finish(self) -> None:
-        self._done += 1
-        if self._has_directories:
-            self._directories.end(done=True)
+        if self._claim is not None and self._claim.is_lost_by_now():
+            os._exit(0)  # silently: another job has replaced this one
 
     def fail(self, sequence: int, key: str, error: BaseException, load: Load) -> str:
         surroundings.leave_fork(error)
@@ -339,14 +332,18 @@ class _Items:
             raise error
         self._around.restore()
         input_files.forget()
-        _leave_if_lost(self._shared)
-        self._failed += 1
+        if self._claim is not None and self._claim.is_lost_by_now():
+            os._exit(0)
         again = None if self._calls else load
-        if self._has_directories:
-            self._directories.end(done=False)
         return self._reporter.item(self._cursor.stage, key, sequence, error, again)
 
     def end(self, sequence: int, trace: str) -> None:
+        if trace:
+            self._failed += 1
+        else:
+            self._done += 1
+        if self._has_directories:
+            self._directories.end(done=not trace)
         self._streams.item(sequence, trace)
         if self._values.shared and self._values.look():
             recordfile.append(self._job.record, "sound", sequence)
@@ -366,12 +363,6 @@ class _Items:
         self._directories.close()
         self._shared.put(PAUSED, *self._shared.get()[1:])
         end_process(0)
-
-
-def _leave_if_lost(shared: Shared) -> None:
-    """End silently if another job has replaced this one."""
-    if shared.claim is not None and shared.claim.is_lost_by_now():
-        os._exit(0)
 
 
 def combined(
