@@ -17,7 +17,8 @@ pip_install := $(python) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-local test-pool soak bench lint format docs dist clean distclean
+.PHONY: help demo test test-local test-pool soak bench lint format docs dist test-dist clean \
+	distclean
 
 help: ## List what can be made
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1|/p' Makefile | \
@@ -117,6 +118,11 @@ docs: $(venv)/.stamp-dev ## Build the documentation into docs/_build/html, warni
 dist: $(venv)/.stamp-dev ## Build the wheel and the source distribution into dist/
 	rm -rf dist
 	$(python) -m build --outdir dist
+
+# PYTHONS="python3.10 python3.13" are the Pythons to try it on; by default all from 3.10 on.
+PYTHONS ?=
+test-dist: dist ## Install what was built on each Python, and run the tests that need no HTCondor
+	$(python) tools/test-dist $(PYTHONS) $(addprefix -- ,$(PYTEST_ARGS))
 
 clean: ## Remove what was built, but not the environment and HTCondor
 	rm -rf build dist docs/_build docs/generated .mypy_cache .pytest_cache .ruff_cache \

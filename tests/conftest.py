@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,13 @@ def _measured_once_htdag_is_imported() -> None:
     coverage = subprocess_coverage
     if coverage.THEIRS in os.environ and importlib.util.find_spec(coverage.NAME):
         os.environ[coverage.OWN] = os.environ.pop(coverage.THEIRS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c_is_heard() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from htdag.runtime import planfile
 from htdag.runtime.dag import submitfile
-from htdag.runtime.layout import NodeFiles
 
 
 def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:
@@ -16,17 +15,11 @@ def places(run: Path, stage: str | None = None) -> Iterator[tuple[Path, str]]:
     For a loop, these are the descriptions of its current round and of its template, which is
     copied for later rounds.
     """
-    for node in planfile.read(str(run))["nodes"]:
-        name = node["name"]
-        matches = stage in (None, name, *(node["stages"] or node["outputs"]))
-        if node["mode"] != "loop":
-            if matches:
-                yield run, name
-            continue
-        files = NodeFiles(run, name)
-        number = files.last_round()
-        for folder in [files.step, *([files.round(number)] if number else [])]:
-            yield from places(Path(folder), None if matches else stage)
+    whole = planfile.RunPlan(str(run), planfile.read(str(run)))
+    for place, node in planfile.walk_nodes(whole, most=1, template=True):
+        names = (None, *place.loops, node["name"], *(node["stages"] or node["outputs"]))
+        if stage in names:
+            yield Path(place.folder), node["name"]
 
 
 def release(run: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from htdag.backends.tickets import TicketFile
 from htdag.catalog.lookup import runs
 from htdag.checks import validation
 from htdag.checks.names import check_tag
+from htdag.common.warn import warn
 from htdag.config.directories import make_folder, runs_directory
 from htdag.errors import (
     BackendError,
@@ -120,7 +120,7 @@ def clean(
         except (RunActive, RunNotFound):
             continue  # it has just been submitted, resumed or deleted
         except (RunDamaged, BackendError) as error:
-            warnings.warn(f"skipped: {error}", stacklevel=2)
+            warn(f"skipped: {error}")
             continue
         cleaned.append(entry)
     return cleaned

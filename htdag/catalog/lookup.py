@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import warnings
 from datetime import datetime
 from pathlib import Path
 
 from htdag.checks import validation
 from htdag.checks.names import check_tag
+from htdag.common.warn import warn
 from htdag.config.directories import make_folder, runs_directory
 from htdag.errors import DirectoryError, RunDamaged, RunNotFound
 from htdag.reuse.swap import restore, restore_all
@@ -80,7 +80,7 @@ def runs(pattern: str = "*") -> list[Run]:
         except RunNotFound:
             continue  # removed meanwhile
         except (RunDamaged, DirectoryError) as error:
-            warnings.warn(f"skipped: {error}", stacklevel=2)
+            warn(f"skipped: {error}")
     return sorted(matching, key=lambda run: (run.created, run.tag))
 
 

@@ -13,7 +13,7 @@ from htdag.common.text import visible
 _PACKAGE = FOLDER + os.sep
 
 
-def warn(message: str, category: type[Warning]) -> None:
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
     """Issue a warning that points to the nearest line outside of htdag."""
     level = 2  # the caller
     frame = sys._getframe(1)

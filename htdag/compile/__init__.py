@@ -1,4 +1,4 @@
-"""From a plan to a run directory: the only writer of one."""
+"""The compiler from plans to run directories, and their only writer."""
 
 from htdag.compile.writer import write_run
 

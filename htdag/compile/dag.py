@@ -1,4 +1,4 @@
-"""The text of the DAG file, of its configuration, and of the scripts beside it."""
+"""The texts of the DAG file, of its configuration, and of its scripts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from htdag.runtime.lanes import Unit
 from htdag.runtime.layout import NodeFiles
 
 STOP = 3
-"""The exit status with which a POST script ends the whole DAG."""
+"""The exit status of a POST script that ends the whole DAG."""
 
 KEEPS_JOBS = "DAGMAN_REMOVE_JOB_LIST_ON_FAILURE"
 """DAGMan's setting for whether one failed job ends the others of its node; from 25.14.0 on."""
@@ -34,7 +34,7 @@ def dag_lines(
     plan : Plan
         The plan.
     within : bool
-        Whether it is that of a round, which is run within that of its loop.
+        Whether it is the DAG of a round, which runs inside the DAG of its loop.
     final : str, optional
         The FINAL node, if there is one.
     judged_by_status : collection of str
@@ -93,8 +93,8 @@ def _unit_lines(node: Node, unit: Unit, judged_by_script: bool) -> Iterator[str]
 
 def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
     if node.round is not None:
-        # Each round is a try of the node, and each but the last one a failed one. One more than
-        # can be needed: where DAGMan was killed a script may say again that a round is to come.
+        # Each round is a try of the node, and each except the last one fails. One more try than
+        # rounds: if DAGMan was killed, the script may fail a try without a new round.
         folder = NodeFiles("", node.name).current
         yield "# A round is a try of the node; the script makes the next, and fails the try for it."
         yield f"SUBDAG EXTERNAL {node.name} {layout.ROUND_DAG} DIR {folder}"
@@ -102,21 +102,21 @@ def _what_runs(node: Node, unit: Unit) -> Iterator[str]:
         return
     yield f"JOB {unit.name} {NodeFiles('', node.name).submit}"
     if unit.lane:
-        # Before the commands of the submit description: its queue statement names the lane.
+        # PREPEND, since the queue statement of the submit description uses it.
         yield f'VARS {unit.name} PREPEND unit="{unit.name}"'
     if node.options.retries:
         yield f"RETRY {unit.name} {node.options.retries} UNLESS-EXIT {judgement.NO_RETRY}"
 
 
 def stops(node: Node) -> bool:
-    """Whether failed items of a node, or of a round, end the whole DAG."""
+    """Return whether failed items of a node, or of a round, end the whole DAG."""
     if node.round is not None:
         return any(map(stops, node.round.plan.nodes))
     return node.options.on_error == "stop"
 
 
 def _edges(plan: Plan) -> Iterator[str]:
-    """Yield the edges; of nodes in the same lanes those from lane to lane."""
+    """Yield the edges; between nodes in the same lanes, those from lane to lane."""
     for node in plan.nodes:
         whole = [plan[name] for name in node.parents if name != node.lane_parent]
         if whole:
@@ -140,7 +140,7 @@ def _summary(node: Node) -> str:
 
 
 def _named(stream: Stream) -> str:
-    """Return what is read, with the node that it comes from where that has another name."""
+    """Return the name of a stream, with its node if that has another name."""
     return (
         stream.stage if stream.node in (None, stream.stage) else f"{stream.stage} of {stream.node}"
     )
@@ -149,7 +149,7 @@ def _named(stream: Stream) -> str:
 def config_lines(plan: Plan, keeps_jobs: bool) -> Iterator[str]:
     """Yield the lines of the DAG's own configuration file.
 
-    ``keeps_jobs`` tells whether the other jobs of a node go on where one fails.
+    ``keeps_jobs``: whether the other jobs of a node go on if one fails.
     """
     yield "# Settings for this DAG alone."
     yield ""
@@ -176,12 +176,12 @@ def config_lines(plan: Plan, keeps_jobs: bool) -> Iterator[str]:
 
 
 def _has_throttle(node: Node) -> bool:
-    """Tell whether a stage of a node limits how many of its jobs are in the queue."""
+    """Return whether an option limits how many jobs of a node are in the queue."""
     return (node.options.max_materialize, node.options.max_idle) != (None, None)
 
 
 def list_script(python: str) -> str:
-    """Return the script that a submit description queues from."""
+    """Return the script that prints the jobs for the queue statement of a submit description."""
     return f"""#!/bin/sh
 # Prints the jobs of a node, or of one lane of it, when the node is submitted: the list that was
 # prepared, or, where something has happened since, what is left to do by the records of the jobs.
@@ -212,7 +212,7 @@ exec cat "$list"
 
 
 def post_script(python: str) -> str:
-    """Return the POST script: it starts the runtime with the Python that submitted, if it can."""
+    """Return the POST script, which runs the runtime with the submitting Python if possible."""
     return f"""#!/bin/sh
 # Judges an attempt of a node by the records of its jobs, and lists what is left to do.
 # Arguments: the node, $RETRY and $MAX_RETRIES. It reads no user values.

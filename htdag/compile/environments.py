@@ -1,17 +1,15 @@
-"""The environments of a plan: made before a run directory is written, then placed in it."""
+"""The environments of a plan: prepared before a run directory is written, then placed in it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from htdag.common.package import FOLDER
+from htdag.common.warn import warn
 from htdag.compile.node_content import functions_of
 from htdag.config.directories import make_folder
 from htdag.environments import Environment, EnvironmentWarning, Prepared
@@ -50,16 +48,16 @@ _LOCAL = """\
 
 @dataclass(frozen=True)
 class Placed:
-    """An environment of a run directory.
+    """An environment in a run directory.
 
     Attributes
     ----------
     environment : Environment
-        Which one it is.
+        The environment.
     prepared : Prepared
         What it needs.
     folder : str
-        Its folder in the run directory; "" where it needs none.
+        Its folder in the run directory; "" if it needs none.
     """
 
     environment: Environment
@@ -68,12 +66,12 @@ class Placed:
 
     @property
     def script(self) -> str:
-        """What HTCondor has a shell run."""
+        """The script that HTCondor runs with a shell."""
         return RunFiles().environment_script(self.folder) if self.prepared.setup else layout.RUNTIME
 
     @property
     def sent(self) -> list[str]:
-        """What travels with each job: the scripts, and the files of the environment."""
+        """The files that travel with each job: scripts, and the files of the environment."""
         if not self.prepared.setup:
             return [layout.RUNTIME]
         files = (f"{self.folder}/{name}" for name, _ in self.prepared.files)
@@ -81,7 +79,7 @@ class Placed:
 
     @property
     def local_script(self) -> str | None:
-        """What starts a job on this machine; None where the Python that submits does it itself."""
+        """The script that starts a job on this machine; None: the submitting Python does it."""
         if self.prepared.local:
             return RunFiles().environment_local_script(self.folder)
         return RunFiles().environment_script(self.folder) if self.prepared.setup else None
@@ -93,21 +91,21 @@ def environment_of(node: Node) -> Environment:
 
 
 def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: False) -> None:
-    """Refuse what cannot work, before anything is made, and warn of what may not.
+    """Raise an error for environments that cannot work, and warn of those that may not.
 
     Parameters
     ----------
     plan : Plan
         The plan.
     on : {"condor", "local"}
-        Where it is to run.
+        Where the plan will run.
     finds_packages : callable
         Whether jobs there run in the Python of this process, with its packages.
 
     Raises
     ------
     OptionError
-        If an environment is not there.
+        If an environment does not exist.
     """
     missing: dict[str, str] = {}
     for node in plan.nodes_with_jobs:
@@ -119,34 +117,24 @@ def check(plan: Plan, on: str, finds_packages: Callable[[], bool] = lambda: Fals
                 missing.setdefault(name, _first_stage(node))
     if missing and not finds_packages():
         names = ", ".join(f"{name} ({stage})" for name, stage in missing.items())
-        warnings.warn(
-            f"the functions import packages that the jobs' python3 may not have (after each the "
-            f"first stage that does): {names}. Give those stages, or the pipeline, "
-            f"environment=htdag.Environment.packed() (or interpreter, container). Where jobs do "
-            f"have them, ignore htdag.environments.EnvironmentWarning",
+        warn(
+            f"the functions import packages that the jobs' python3 may not have (each with the "
+            f"first stage that needs it): {names}. Give these stages, or the pipeline, "
+            f"environment=htdag.Environment.packed() (or interpreter, container). If jobs do have "
+            f"them, ignore htdag.environments.EnvironmentWarning",
             EnvironmentWarning,
-            stacklevel=_frames_of_htdag(),
         )
 
 
-def _frames_of_htdag() -> int:
-    """Return the `stacklevel` at which the user's own code stands."""
-    package = FOLDER + os.sep
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
 def prepare(plan: Plan) -> dict[Environment, Placed]:
-    """Make the environments of a plan; this may take long, and say so on standard error.
+    """Prepare the environments of a plan; if it takes long, say so on standard error.
 
     Raises
     ------
     PackingError
         If one cannot be packed.
     OptionError
-        If one of the user's own is wrong, or a stage's submit commands fight with it.
+        If a user's own environment is wrong, or conflicts with a stage's submit commands.
     """
     placed: dict[Environment, Placed] = {}
     for node in plan.nodes_with_jobs:
@@ -161,7 +149,7 @@ def _placed(environment: Environment) -> Placed:
     prepared = environment.prepare()
     if not isinstance(prepared, Prepared):
         raise OptionError(
-            f"environment {environment}: prepare() gave a {type(prepared).__name__}, "
+            f"environment {environment}: prepare() returned a {type(prepared).__name__}, "
             f"not an htdag.environments.Prepared"
         )
     for name, path in prepared.files:
@@ -170,7 +158,9 @@ def _placed(environment: Environment) -> Placed:
             or name in ("run.sh", "local.sh", "", ".", "..")
             or not Path(path).is_file()
         ):
-            raise OptionError(f"environment {environment}: {name!r}, {path!r} is no file to send")
+            raise OptionError(
+                f"environment {environment}: it cannot send the file {path!r} as {name!r}"
+            )
     if not prepared.setup and not prepared.local:
         return Placed(environment, prepared, "")
     digest = hashlib.sha256(repr((str(environment), prepared)).encode()).hexdigest()
@@ -178,9 +168,9 @@ def _placed(environment: Environment) -> Placed:
 
 
 def _check_commands(node: Node, placed: Placed) -> None:
-    own = {name.lower() for name, _ in placed.prepared.submit}
+    reserved = {name.lower() for name, _ in placed.prepared.submit}
     for name, _ in node.options.submit or ():
-        if name.lower() in own:
+        if name.lower() in reserved:
             raise OptionError(
                 f"stage {_first_stage(node)!r}: the submit command {name!r} is set by its "
                 f"environment, {placed.environment}"
@@ -216,7 +206,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def content(node: Node, placed: Mapping[Environment, Placed]) -> EnvironmentEntry:
-    """Return what the jobs of a node are to compare, and what to say where it differs."""
+    """Return what the jobs of a node compare with the script, and remedies for differences."""
     environment = placed[environment_of(node)].environment
     reached = _reached(node)
     packages = packages_of(reached)

@@ -1,4 +1,4 @@
-"""Which nodes have to do with files that travel: found before anything runs."""
+"""The flow of files that travel through the nodes of a plan, determined before anything runs."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Travel:
-    """What files have to do with a node.
+    """The files that travel to and from a node.
 
     Attributes
     ----------
     reads : bool
-        Whether files may travel with what its jobs read.
+        Whether files may travel with the items that its jobs read.
     passes : bool
-        Whether these may travel on with what its jobs give.
+        Whether these may travel on with the values that its jobs return.
     returns : bool
-        Whether its functions name `OutputFile`, and so may return files.
+        Whether its functions mention `OutputFile`, and so may return files.
     urls : bool
         Whether any of its files may be a URL.
     inputs : tuple of dict
-        The references of the input files of all its jobs, each with the name to have there, ``as``.
+        The references of the input files of all its jobs, each with its name in the job, ``as``.
     destination : str
-        Its option ``output_destination``; "" where it has none.
+        Its option ``output_destination``; "" if it has none.
     remaps : tuple of (str, str)
         Its option ``output_files``.
     """
@@ -53,12 +53,12 @@ class Travel:
 
     @property
     def output_url(self) -> str:
-        """Where HTCondor is to put the files that its functions return; "": into the run."""
+        """The URL to which HTCondor transfers the files that functions return; "": the run."""
         return self.destination if transfer.is_url(self.destination) and self.returns else ""
 
     @property
     def delivers(self) -> list[list[str]]:
-        """Which files that its functions return are put where, too: patterns and paths."""
+        """The patterns of returned files, and the paths to which they are also delivered."""
         if not self.returns:
             return []
         rules = [list(rule) for rule in self.remaps]
@@ -68,24 +68,24 @@ class Travel:
 
     @property
     def carries(self) -> bool:
-        """Whether files may travel with what its jobs give."""
+        """Whether files may travel with the values that its jobs return."""
         return self.passes or self.returns
 
     @property
     def input_urls(self) -> list[str]:
-        """The URLs among the input files that HTCondor can bring."""
+        """The URLs among the input files that HTCondor can fetch."""
         return download.transferable(each["url"] for each in self.inputs if "url" in each)
 
 
 def travels(plan: Plan) -> dict[str, Travel]:
-    """Return what files have to do with each node of a plan, whose sources were all read.
+    """Return the flow of files for each node of a plan, whose sources have all been read.
 
     Raises
     ------
     OptionError
-        If an input file is not there any more.
+        If an input file no longer exists.
     """
-    found: dict[str, Travel] = {}
+    result: dict[str, Travel] = {}
     stored = {each.stage: each.source for each in plan.sources}
     stored |= {
         name: stage.source
@@ -93,13 +93,13 @@ def travels(plan: Plan) -> dict[str, Travel]:
         if stage.source is not None and stage.source.is_late
     }
     for node in plan.nodes:
-        parents = [found[name] for name in node.parents]
+        parents = [result[name] for name in node.parents]
         sources = list(_sources(node, stored))
         inputs = tuple(_inputs(node.options, node.name))
         returns = _returns(node)
         reads = any(each.carries for each in parents) or any(s.travelling for s in sources)
         destination = node.options.output_destination or ""
-        found[node.name] = Travel(
+        result[node.name] = Travel(
             reads=reads,
             passes=reads and _passes(node),
             returns=returns,
@@ -111,25 +111,25 @@ def travels(plan: Plan) -> dict[str, Travel]:
             or any("url" in each for each in inputs),
             inputs=inputs,
         )
-        _check_loop(node, found[node.name])
-    return found
+        _check_loop(node, result[node.name])
+    return result
 
 
 def _check_loop(node: Node, travel: Travel) -> None:
-    """Refuse files that go round: a round is a run directory of its own, without them."""
+    """Raise `UsageError` for files in a loop: its rounds are run directories without them."""
     if node.round is None:
         return
     if travel.reads:
         raise UsageError(
             f"loop {node.name!r}: files may travel with items that it begins with or uses; map "
-            f"them to values before the loop, by a function that is annotated with what it returns "
+            f"them to values before the loop, with a function whose return type is annotated "
             f"(-> str), or give the stages in it the option input_files"
         )
     for name, inner in travels(node.round.plan).items():
         if inner.returns:
             raise UsageError(
-                f"loop {node.name!r}: the functions of {name!r} name OutputFile, but no files come "
-                f"back from the rounds of a loop; return what is in them"
+                f"loop {node.name!r}: the functions of {name!r} mention OutputFile, but rounds of "
+                f"a loop cannot return files; return their content"
             )
 
 
@@ -143,11 +143,10 @@ def _sources(node: Node, stored: dict[str, SourceItems]) -> Iterable[SourceItems
 
 
 def _passes(node: Node) -> bool:
-    """Tell whether paths that a node reads may be in what it gives.
+    """Return whether paths that a node reads may be in the values that it returns.
 
-    Not where all of that comes from functions that are annotated to return something else. A node
-    that passes none on can be judged without its POST script, which would have to list the files
-    for the next node.
+    They cannot be if all these values come from functions that are annotated to return something
+    else. A node that passes no files on needs no POST script to list them for the next node.
     """
     steps = {step.stage: step for step in node.steps}
 

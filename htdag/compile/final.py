@@ -1,4 +1,4 @@
-"""The FINAL node: functions that are called on the access point when a run has ended."""
+"""The FINAL node, which calls functions on the access point when a run has ended."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FinalFunction:
 
     @classmethod
     def checked(cls, when: str, function: Any) -> FinalFunction:
-        """Return one that can be called at the end of a run, or raise `FunctionError`."""
+        """Return a function that is callable at the end of a run, or raise `FunctionError`."""
         what = f"on_{when}"
         check_function(function, what)
         check_signature(function, what, ["summary"], [], what)
@@ -45,12 +45,12 @@ class FinalFunction:
 
     @property
     def title(self) -> str:
-        """What to call it in messages."""
+        """The name of the function in messages."""
         return function_name(self.function) or "a function without a name"
 
 
 def node_name(taken: Collection[str]) -> str:
-    """Return a name for the node that no other has."""
+    """Return a unique name for the node."""
     name = _NAME
     while name in taken:
         name += "_"
@@ -65,14 +65,14 @@ def payload(functions: Collection[FinalFunction], image: Image) -> Payload:
 
 
 def program(functions: Collection[FinalFunction]) -> FinalProgram:
-    """Return what there is to call, as JSON."""
+    """Return the description of the functions, for JSON."""
     return {"functions": [{"when": each.when, "name": each.title} for each in functions]}
 
 
 def submit_lines(name: str) -> Iterator[str]:
     """Yield the lines of the submit description.
 
-    In the scheduler universe, as DAGMan itself: on the access point, in the run directory.
+    The node runs in the scheduler universe, like DAGMan: on the access point, in the run directory.
     """
     yield f"# Node {name}: functions of on_success and on_failure, on the access point."
     yield ""
@@ -87,7 +87,7 @@ def submit_lines(name: str) -> Iterator[str]:
 
 
 def script(python: str) -> str:
-    """Return the script that the node starts, with the Python that submitted, if it can."""
+    """Return the script of the node, which uses the submitting Python if possible."""
     return f"""#!/bin/sh
 # Calls the functions of on_success or on_failure. Arguments: the node and DAGMan's status of the
 # DAG. Its exit status is that of the DAG, since DAGMan takes it for that.

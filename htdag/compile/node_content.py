@@ -1,4 +1,4 @@
-"""What a run directory says of its plan: ``plan.json``, and what the jobs of each node do."""
+"""The content of ``plan.json``, and of the programs and payloads of nodes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORMAT = 4
 def plan_content(
     plan: Plan, travels: Mapping[str, Travel], checkpoints: Collection[str] = ()
 ) -> PlanContent:
-    """Return what the scripts beside DAGMan, and htdag, have to know of a plan.
+    """Return the content of ``plan.json``, for htdag and the scripts of the DAG.
 
     ``checkpoints`` are the nodes whose functions call `htdag.checkpoint`.
     """
@@ -62,7 +62,7 @@ def plan_content(
         }
         for stored in plan.sources
     }
-    # What a round begins with is written into its own copy of the plan.
+    # The sources of a round are written into its own copy of the plan.
     sources.update(
         {
             name: {"boundaries": [], "carries": False}
@@ -92,7 +92,7 @@ def _mode(node: Node) -> str:
 
 
 def _loop_content(node: Node) -> LoopEntry | None:
-    """Return what is known of a loop: what its rounds begin with is told in that order."""
+    """Return the description of a loop; its sources are in the order in which rounds get them."""
     if node.round is None:
         return None
     made = node.round
@@ -162,9 +162,9 @@ def _node_content(plan: Plan, node: Node, travel: Travel, *, checkpoints: bool) 
 
 
 def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> StructureEntry:
-    """Return what the jobs of a node do, in the run of a tag.
+    """Return the program of a node's jobs, in the run with a tag.
 
-    ``checkpoints`` tells whether its functions call `htdag.checkpoint`.
+    ``checkpoints``: whether its functions call `htdag.checkpoint`.
     """
     position = {step.stage: number for number, step in enumerate(node.steps)}
     roles = [role for role, _ in functions(node)]
@@ -173,7 +173,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> Struc
         return roles.index(role) if role in roles else None
 
     numbers = iter(range(len(initials(node))))
-    # Nor where HTCondor sends what is returned to URLs: it would send it with each pause.
+    # No pauses if HTCondor transfers returned files to URLs, since it would do so at each pause.
     pauses = node.reduction is None and not travel.output_url
     interval = node.options.checkpoint_interval if pauses else None
     content: StructureEntry = {
@@ -238,44 +238,46 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> Struc
 
 
 def functions(node: Node) -> list[tuple[tuple[str, str], Any]]:
-    """Return the functions of a node, each with its role and stage, in the order of its payload."""
-    found: list[tuple[tuple[str, str], Any]] = []
+    """Return the functions of a node, each with its role and stage, in the payload's order."""
+    result: list[tuple[tuple[str, str], Any]] = []
     if node.input.combine is not None:
-        found.append((("view", node.stages[0]), node.input.combine))
-    found += [(("operation", step.stage), step.operation.function) for step in node.steps]
+        result.append((("view", node.stages[0]), node.input.combine))
+    result += [(("operation", step.stage), step.operation.function) for step in node.steps]
     for output in node.outputs:
-        found += [((role, output.stage), function) for role, function in output.functions]
+        result += [((role, output.stage), function) for role, function in output.functions]
     if node.reduction is not None:
-        found.append((("reduce", node.reduction.stage), node.reduction.function))
+        result.append((("reduce", node.reduction.stage), node.reduction.function))
     if node.check is not None:
-        found.append((("check", node.check.stage), node.check.function))
-    return found
+        result.append((("check", node.check.stage), node.check.function))
+    return result
 
 
 def functions_of(node: Node) -> list[Any]:
-    """Return the functions and initial values of a node: all that its payload holds."""
+    """Return the functions and initial values of a node, which are its payload."""
     return [*(function for _, function in functions(node)), *initials(node)]
 
 
 def initials(node: Node) -> list[Any]:
-    """Return the values that a node's combining functions begin with."""
-    found = [output.initial for output in node.outputs]
+    """Return the initial values of a node's combining functions."""
+    values = [output.initial for output in node.outputs]
     if node.reduction is not None:
-        found.append(node.reduction.initial)
-    return [initial for initial in found if initial is not MISSING]
+        values.append(node.reduction.initial)
+    return [initial for initial in values if initial is not MISSING]
 
 
 def calls_checkpoint(node: Node) -> bool:
-    """Tell whether a node's functions may call `htdag.checkpoint`, by whatever name."""
+    """Return whether a node's functions may call `htdag.checkpoint`, under any name."""
     given = functions_of(node)
     return node.reduction is None and "checkpoint" in reach(given).names
 
 
 def payload(node: Node, image: Image) -> Payload:
     """Return the pickled functions of a node."""
-    found = functions(node)
+    roles_and_functions = functions(node)
     content = {
-        "functions": [function for _, function in found],
+        "functions": [function for _, function in roles_and_functions],
         "initials": initials(node),
     }
-    return dump_content(image, content, [(stage, function) for (_, stage), function in found])
+    return dump_content(
+        image, content, [(stage, function) for (_, stage), function in roles_and_functions]
+    )

@@ -1,11 +1,10 @@
-"""Which nodes the exit statuses of their jobs judge, so that they need no POST script.
+"""The decision which nodes need no POST script, since exit statuses of jobs suffice.
 
-A POST script costs a turn of DAGMan, which looks at its log once in 5 s by default. It is needed
-where a node is tried again, where failed items may be let go, where returned files are delivered,
-and before a loop, whose first round it makes. Any other node is judged by its jobs, if they tell by
-their exit status whether all of their items are done, and DAGMan does not remove the others at the
-first that fails. For that it needs a setting that older versions do not have; a node of one job
-does without.
+A POST script costs a DAGMan cycle: DAGMan reads its log every 5 s by default. A node needs one if
+it has retries, if failed items may be skipped, if returned files are delivered, and before a loop,
+whose first round the script makes. Any other node is judged by its jobs, if their exit statuses
+tell whether all items are done, and if DAGMan does not remove the other jobs when one fails. The
+latter needs a setting that older versions do not have, unless the node has a single job.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _BY_STATUS = ("max_retries", "retry_until", "success_exit_code", "on_exit_", "pe
 
 
 def keeps_jobs(plan: Plan) -> bool:
-    """Tell whether the other jobs of a node are to go on where one fails.
+    """Return whether the other jobs of a node should go on if one fails.
 
-    Where a run is to stop at the first error, DAGMan has to remove them.
+    If a run should stop at the first error, DAGMan has to remove them.
     """
     nodes = [node for node in plan.nodes if node.round is None]
     return all(node.options.on_error != "stop" for node in nodes)
@@ -51,11 +50,11 @@ def judged_by_status(
     placed : mapping of str to Placed
         The environment of each node's jobs.
     scheduler : Scheduler
-        The HTCondor that is to run it.
+        The HTCondor that will run it.
     """
     entries = {entry["name"]: entry for entry in content["nodes"]}
     if any(entry.get("reuse") for entry in entries.values()):
-        return ()  # what is taken over from another run is done by POST scripts
+        return ()  # POST scripts take over results of other runs
     keeps = scheduler.keeps_jobs and keeps_jobs(plan)
     return {
         node.name
@@ -64,7 +63,7 @@ def judged_by_status(
         and _is_simple(entries[node.name])
         and not any(entries[child]["mode"] == "loop" for child in entries[node.name]["children"])
         and (keeps or _most_jobs(entries[node.name]) == 1)
-        and not _heeds_status(node, placed[node.name])
+        and not _condor_uses_status(node, placed[node.name])
     }
 
 
@@ -72,13 +71,13 @@ def _is_simple(entry: NodeEntry) -> bool:
     return entry["retries"] == 0 and not entry["delivers"] and entry["on_error"] in (None, "finish")
 
 
-def _heeds_status(node: Node, place: Placed) -> bool:
-    """Tell whether HTCondor itself heeds the exit status of the jobs."""
+def _condor_uses_status(node: Node, place: Placed) -> bool:
+    """Return whether HTCondor itself uses the exit status of the jobs."""
     names = [name for name, _ in (*place.prepared.submit, *(node.options.submit or ()))]
     return any(name.lower().startswith(_BY_STATUS) for name in names)
 
 
 def _most_jobs(entry: NodeEntry) -> int:
-    """Return how many jobs a cluster of the node has, at most."""
+    """Return the greatest number of jobs in a cluster of the node."""
     units = lanes.units(entry)
     return max(len(lanes.chunks(entry, unit.lane, entry["chunks"])) for unit in units)

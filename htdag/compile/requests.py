@@ -1,4 +1,4 @@
-"""What each chunk asks for, where requests are functions of the item: the most of its items."""
+"""The requests of chunks, if requests are functions of the item: the maximum over the items."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def per_item(node: Node) -> dict[str, PerItem]:
 
 
 def of_chunks(node: Node) -> dict[str, list[int]]:
-    """Return what the chunks of a node ask for, by option; {} where nothing depends on items.
+    """Return the requests of the chunks of a node, by option; {} if none depends on items.
 
     Raises
     ------
     OptionError
-        If a function raises, or returns what its option does not take.
+        If a function raises an exception, or returns a value that its option does not take.
     """
     options = per_item(node)
     if not options:
         return {}
     stage = node.stages[0]
     items = _items(node)
-    found: dict[str, list[int]] = {name: [] for name in options}
+    amounts: dict[str, list[int]] = {name: [] for name in options}
     number = 0
     for first, last in itertools.pairwise(node.boundaries):
         most = dict.fromkeys(options, 0)
@@ -44,30 +44,30 @@ def of_chunks(node: Node) -> dict[str, list[int]]:
                 most[name] = max(most[name], option.of(item, str(number), stage))
             number += 1
         for name, amount in most.items():
-            found[name].append(amount)
-    return found
+            amounts[name].append(amount)
+    return amounts
 
 
 def _items(node: Node) -> Iterator[Any]:
-    """Yield the items that a node reads of sources, in order, as its jobs do."""
+    """Yield the items that a node reads from sources, in order, as its jobs do."""
     reads = node.input
     sources = [stream.source for stream in reads.streams if stream.source is not None]
     first = _values(sources[0])
-    # One after the other: a source that is read twice at a time would lose its place.
+    # One by one, since a source cannot be read twice at the same time.
     values = [list(_values(source)) for source in sources] if len(sources) > 1 else [first]
     return reads.operation.read(*values) if isinstance(reads.operation, View) else first
 
 
 def _values(source: SourceItems) -> Iterator[Any]:
     assert not isinstance(source, LateSource), "in a loop such requests are refused"
-    # As in the jobs: what a function does to its item changes nothing here.
+    # Each item is a fresh copy, as in the jobs, so that functions cannot change the originals.
     for pickled in source.pickles():
         buffers = [bytearray(buffer) for buffer in pickled.buffers]
         yield _Unpickler(io.BytesIO(pickled.payload), buffers=buffers).load()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Takes the user's own files, or texts of URLs, for those that will be in a job."""
+    """An unpickler that returns the user's own paths, or URLs, in place of files in a job."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in file_references.ARRIVED:

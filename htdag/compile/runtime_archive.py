@@ -1,8 +1,8 @@
-"""The runtime archive: everything that a job needs beside a bare python3, in one file.
+"""The runtime archive: all that a job needs besides a bare python3, in one file.
 
-To compile and to compress it takes longer than the rest of a small pipeline's compilation. So it
-is kept in the user's home folder of htdag, named by a digest of all that it is made of. Each run
-has a copy: a link would share what is written to the one with all others.
+Making it takes longer than the rest of a small pipeline's compilation. So it is cached in htdag's
+folder of the user, under a digest of its content. Each run has a copy, since a change to a linked
+file would affect all runs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from htdag import runtime
 from htdag.config.directories import make_folder, runtime_directory
 from htdag.errors import DirectoryError
 
-_WITHOUT_DOCUMENTATION = 2  # which is as much again to read and to load
-_EPOCH = (2020, 1, 1, 0, 0, 0)  # equal contents give equal archives
-_MOST_KEPT = 8  # as of several versions of Python, or of a checkout that is being edited
+_WITHOUT_DOCSTRINGS = 2  # docstrings would double the size
+_EPOCH = (2020, 1, 1, 0, 0, 0)  # constant, so that equal contents give equal archives
+_MOST_KEPT = 8  # for several versions of Python, or a checkout that is being edited
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 _LAUNCHER = Path(__file__).with_name("launcher.sh")
@@ -36,13 +36,13 @@ _LAUNCHER = Path(__file__).with_name("launcher.sh")
 
 @lru_cache(maxsize=1)
 def runtime_archive() -> bytes:
-    """Return the archive: a shell script that finds Python, and a zip file behind it.
+    """Return the archive: a shell script that finds Python, followed by a zip file.
 
     Returns
     -------
     bytes
-        An executable file. It needs a POSIX shell and python3 from 3.8 on to start, and Python of
-        the submitting minor version to do work.
+        An executable file. It needs a POSIX shell and python3 3.8 or later to start, and the
+        submitting minor version of Python to run functions.
     """
     sources = _sources()
     try:
@@ -60,14 +60,14 @@ def runtime_archive() -> bytes:
 
 
 def _sources() -> dict[str, bytes]:
-    """Return the modules of the archive by their names in it."""
+    """Return the modules of the archive, by their names in it."""
     package = Path(runtime.__file__).parent
     root = Path(cloudpickle.__file__).parent
     return {
         **{
             f"htdag_runtime/{path.relative_to(package).as_posix()}": path.read_bytes()
             for path in sorted(package.rglob("*.py"))
-            if path.parent.name != "formats"  # types alone, which nobody imports there
+            if path.parent.name != "formats"  # only types, which jobs do not import
         },
         **{
             path.relative_to(root.parent).as_posix(): path.read_bytes()
@@ -77,7 +77,7 @@ def _sources() -> dict[str, bytes]:
 
 
 def _digest_of(sources: Mapping[str, bytes]) -> str:
-    """Return a digest of all that makes an archive: modules, launcher, this one, and Python."""
+    """Return a digest of all that determines an archive: modules, launcher, this module, Python."""
     digest = hashlib.sha256(repr((sys.version, sys.implementation.cache_tag)).encode())
     made_by = [("", path.read_bytes()) for path in (_LAUNCHER, Path(__file__))]
     for name, source in [*sources.items(), *made_by]:
@@ -87,10 +87,10 @@ def _digest_of(sources: Mapping[str, bytes]) -> str:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return an archive that was made before; None where there is none, or a damaged one."""
+    """Return a cached archive; None if there is none, or it is damaged."""
     try:
         kept = path.read_bytes()
-        os.utime(path)  # when it was used last
+        os.utime(path)  # records its last use
     except FileNotFoundError:
         return None
     content = kept[_DIGEST_SIZE:]
@@ -98,7 +98,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _keep(path: Path, content: bytes) -> None:
-    """Keep an archive behind a digest of its own, which tells whether it is whole."""
+    """Write an archive to the cache, preceded by its digest, which shows whether it is complete."""
     descriptor, aside = tempfile.mkstemp(".new", f".{path.name}.", path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -111,9 +111,9 @@ def _keep(path: Path, content: bytes) -> None:
 
 
 def _forget_old(folder: Path) -> None:
-    """Remove what was not used for longest, and what processes that were killed have left."""
-    found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[_MOST_KEPT:]:
+    """Remove the least recently used files, including those that killed processes have left."""
+    files = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in files[_MOST_KEPT:]:
         path.unlink(missing_ok=True)
 
 
@@ -131,13 +131,13 @@ def _make(sources: Mapping[str, bytes]) -> bytes:
 
 
 def _add_module(archive: zipfile.ZipFile, name: str, source: bytes) -> None:
-    """Add a module as source, and compiled: to compile it in each job takes longer than to run.
+    """Add a module as source and compiled, since compiling in each job takes longer than running.
 
-    Another version of Python passes over what is compiled. The hash makes it independent of the
-    time; it is not compared, since both stand in this one file.
+    Other versions of Python ignore the compiled one. Its hash makes it independent of times; Python
+    does not check it.
     """
     _add(archive, name, source)
-    code = compile(source, name, "exec", dont_inherit=True, optimize=_WITHOUT_DOCUMENTATION)
+    code = compile(source, name, "exec", dont_inherit=True, optimize=_WITHOUT_DOCSTRINGS)
     unchecked = (1).to_bytes(4, "little")
     head = importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(source)
     _add(archive, name + "c", head + marshal.dumps(code))

@@ -1,4 +1,4 @@
-"""What is known of the HTCondor that is to run a directory when that is written."""
+"""The capabilities of the HTCondor that a run directory is written for."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ Version = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What the HTCondor at hand can do. By default nothing is known: then the DAG runs anywhere.
+    """The capabilities of an HTCondor. By default nothing is known: then the DAG runs anywhere.
 
     Attributes
     ----------
     version : tuple of int or None
-        The version of its DAGMan; None where it is not known.
+        The version of its DAGMan; None if unknown.
     keeps_jobs : bool
-        Whether DAGMan can leave the other jobs of a node alone when one has failed.
+        Whether DAGMan can let the other jobs of a node go on when one has failed.
     negotiates_often : bool
-        Whether its negotiator looks so often that late materialisation would delay jobs.
+        Whether negotiation cycles are so frequent that late materialization would delay jobs.
     file_system_domain : str
-        The ``FILESYSTEM_DOMAIN`` of the submit side; "" where it is not known.
+        The ``FILESYSTEM_DOMAIN`` of the submit side; "" if unknown.
     """
 
     version: Version | None = None
@@ -30,4 +30,4 @@ class Scheduler:
 
 
 ANY = Scheduler()
-"""An HTCondor of which nothing is known."""
+"""An HTCondor with unknown capabilities."""

@@ -1,4 +1,4 @@
-"""The script that makes a run: how it was started, so that it can be started again."""
+"""The command line of the script that makes a run, with which it can be started again."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def script_of_this_process() -> ScriptEntry | None:
-    """Return how the script that runs here was started; None where it is no script.
+    """Return how the script of this process was started; None if it is not a script.
 
-    A notebook, an interactive session, or Python code that was given as text or on standard input
-    cannot be started again.
+    Notebooks, interactive sessions, and code from ``python -c`` or standard input cannot be started
+    again.
     """
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     if hasattr(sys, "ps1") or file is None or not os.path.isfile(file):
@@ -31,7 +31,7 @@ def script_of_this_process() -> ScriptEntry | None:
 
 
 def _folder() -> str:
-    """Return where this process works; where it worked, if that folder was removed."""
+    """Return the working directory; if it was removed, the one that the shell knows."""
     try:
         return os.getcwd()
     except OSError:

@@ -1,24 +1,23 @@
-"""What makes an item reusable: stated here, for all that reuses.
+"""The conditions for the reuse of items.
 
-An item that another run has finished is taken over, and not computed again, where all of this is
-the same as there:
+An item that another run has finished is reused if all of the following is the same there:
 
-- the item, by its content (`htdag.runtime.data.item_digests`): its pickle, the files in it, what
-  servers say of its URLs (`htdag.compile.urls`), the values that are bound to it, and of the
-  classes, functions and packages that the pickle names what these are;
-- what its node does with it: the structure of its stages, and the code of their functions with all
+- the item, by its content (`htdag.runtime.data.item_digests`): its pickle, its files, the state of
+  its URLs (`htdag.compile.urls`), the values that are bound to it, and the classes, functions and
+  packages that the pickle names;
+- the computation of its node: the structure of its stages, and the code of their functions with all
   that they reach (`htdag.functions.fingerprint`);
-- its key, where these functions may ask for it;
-- the initial values, the options that matter (the variables of `environ` among them), and the
-  input files;
-- of the script's process, variables whose names stand in the code of the functions, its locale, and
-  how numbers are computed (`htdag.functions.surroundings`);
+- its key, if these functions may ask for it;
+- the initial values, the options that matter (including the variables of `environ`), and the input
+  files;
+- the state of the script's process: variables whose names are in the code of the functions, the
+  locale, and settings for numbers (`htdag.functions.surroundings`);
 - the minor version of Python, and `FORMAT`.
 
-`htdag.reuse.compare` compares it, for `resume`, the cache and `explain` alike.
+`htdag.reuse.compare` makes the comparison for `resume`, the cache and `explain`.
 
-Written beside each plan as ``identity.json``. What is not in it does not matter for results: names
-of stages, how many jobs there are, and what they ask for.
+The conditions are written next to each plan as ``identity.json``. All else does not matter for
+results: names of stages, the number of jobs, and their requests.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from htdag.compile import urls
 from htdag.compile.file_flow import Travel
@@ -36,7 +35,7 @@ from htdag.options import transfer
 from htdag.plan import Node, Plan
 
 if TYPE_CHECKING:
-    from htdag.runtime.formats.task import OperationEntry, OutputEntry
+    from htdag.runtime.formats.identity import Identity, NodeIdentity, Structure
 
 
 WITHOUT_EFFECT = frozenset(
@@ -64,28 +63,28 @@ WITHOUT_EFFECT = frozenset(
         "fuse",
         "cache",
         "transfer_files",
-        # What is in them counts, and where HTCondor puts returned files: see `node_identity`.
+        # Contents of files, and URLs for returned files, count separately: see `_node_identity`.
         "input_files",
         "output_files",
         "output_destination",
     }
 )
-"""Options that do not change what a function gives. Any other counts."""
+"""Options that do not change results. All others count."""
 
 FORMAT = 4
-"""Changes with what digests are made of, and with what jobs do: then nothing is the same."""
+"""It is increased when digests or the work of jobs change: then nothing is reused."""
 
 _UNNEEDED = (
     "python",
     "node",
     "stages",
     "on_error",
-    # What the nodes before it give does not change what it computes; items hold their files.
+    # Files of earlier nodes do not change the computation; they are part of items.
     "reads_files",
     "carries_files",
     "input_files",
     "output_url",
-    # Where it runs, and what is put aside meanwhile.
+    # Where it runs, and its checkpoints.
     "run",
     "cpus",
     "checkpoints",
@@ -95,100 +94,41 @@ _UNNEEDED = (
 _SUBMIT = frozenset(
     {"container_image", "docker_image", "environment", "getenv", "universe", "transfer_input_files"}
 )
-"""Of the submit commands that a stage was given, those that do."""
-
-
-class FunctionEntry(fingerprint.FingerprintEntry):
-    """A function of a node."""
-
-    stage: str
-    """The stage that it is of."""
-
-
-class Structure(TypedDict):
-    """What the jobs of a node do, without the names of its stages.
-
-    All of it is compared; here are the keys that are looked at one by one.
-    """
-
-    operations: list[OperationEntry]
-    """The stages that work item by item."""
-    outputs: list[OutputEntry]
-    """What is written."""
-
-
-class NodeIdentity(TypedDict):
-    """What a node computes."""
-
-    stages: list[str]
-    """Its stages."""
-    outputs: list[str]
-    """The stages whose values it writes."""
-    structure: Structure
-    """What its jobs do."""
-    functions: list[FunctionEntry]
-    """Its functions."""
-    values: list[fingerprint.FingerprintEntry]
-    """Its initial values."""
-    asks_key: bool
-    """Whether its functions may ask for the keys of items."""
-    loop: bool
-    """Whether it is a loop."""
-    options: dict[str, str]
-    """Options that change what functions give, by digests."""
-    cache: bool
-    """Whether its finished items go to the cache."""
-    mixed: bool
-    """Whether another function's finished items were said to be right."""
-
-
-class _Identity(TypedDict, total=False):
-    kinds: dict[str, dict[str, str]]
-    """What items may name: see `_kinds`."""
-    urls: dict[str, str]
-    """What each URL has."""
-    unknown: dict[str, str]
-    """By node, in words: of which URLs nobody can tell what they have."""
-
-
-class Identity(_Identity):
-    """``identity.json``: what the nodes of a run compute."""
-
-    format: int | None
-    """What digests are made of; None of a run that has none."""
-    python: list[int]
-    """The minor version of Python."""
-    nodes: dict[str, NodeIdentity]
-    """The nodes by name."""
-    stages: dict[str, str]
-    """The kinds of stages by name."""
+"""The submit commands of a stage that change results."""
 
 
 NO_IDENTITY: Identity = {"format": None, "python": [], "nodes": {}, "stages": {}}
-"""That of a run by an htdag that did not write any."""
+"""The identity of a run whose htdag did not write one."""
 
 
 def identity_content(
-    plan: Plan, classes: dict[str, set[Any]], travels: Mapping[str, Travel], found: urls.Found
+    plan: Plan,
+    classes: dict[str, set[Any]],
+    travels: Mapping[str, Travel],
+    url_states: urls.UrlStates,
 ) -> Identity:
-    """Return what the nodes of a plan compute.
+    """Return the computations of a plan's nodes.
 
     Parameters
     ----------
     plan : Plan
         The plan.
     classes : dict of str to set of type
-        For each source, the classes of the user's project that its items are of.
+        For each source, the classes of the user's project in its items.
     travels : mapping
-        What files have to do with each node.
-    found : urls.Found
-        What the URLs have that it reads.
+        The flow of files for each node.
+    url_states : urls.UrlStates
+        The states of the URLs that it reads.
     """
     memo: fingerprint.Memo = {}
     nodes: dict[str, NodeIdentity] = {}
-    kinds = {id(kind): kind for own in classes.values() for kind in own}  # some have no hash
+    kinds = {
+        id(kind): kind for of_source in classes.values() for kind in of_source
+    }  # some have no hash
     for node in plan.nodes:
-        nodes[node.name], reached = _node_identity(node, travels[node.name], memo, found.states)
+        nodes[node.name], reached = _node_identity(
+            node, travels[node.name], memo, url_states.states
+        )
         kinds.update({id(kind): kind for kind in reached})
     return {
         "format": FORMAT,
@@ -196,23 +136,23 @@ def identity_content(
         "nodes": nodes,
         "stages": {name: data["stage"].kind for name, data in plan.stages.nodes(data=True)},
         "kinds": _kinds(plan, kinds.values(), memo),
-        "urls": found.states,
-        "unknown": found.unknown,
+        "urls": url_states.states,
+        "unknown": url_states.unknown,
     }
 
 
 def _kinds(plan: Plan, kinds: Collection[Any], memo: fingerprint.Memo) -> dict[str, dict[str, str]]:
-    """Return what items may name: by module, the digests of classes, functions, and of packages.
+    """Return, by module, the digests of classes and functions that items may name.
 
-    What stands under no name is that of a whole module, or package.
+    The digest under the empty name is that of the whole module or package.
     """
-    found: dict[str, dict[str, str]] = {}
+    digests: dict[str, dict[str, str]] = {}
     for kind in kinds:
         digest = fingerprint.of_kind(kind, memo).digest()
-        found.setdefault(str(kind.__module__), {})[kind.__qualname__] = digest
+        digests.setdefault(str(kind.__module__), {})[kind.__qualname__] = digest
     for name, digest in fingerprint.of_imports([*_functions(plan), *kinds]).items():
-        found.setdefault(name, {})[""] = digest
-    return {module: dict(sorted(names.items())) for module, names in sorted(found.items())}
+        digests.setdefault(name, {})[""] = digest
+    return {module: dict(sorted(names.items())) for module, names in sorted(digests.items())}
 
 
 def _functions(plan: Plan) -> Iterator[Any]:
@@ -226,7 +166,7 @@ def _functions(plan: Plan) -> Iterator[Any]:
 def _node_identity(
     node: Node, travel: Travel, memo: fingerprint.Memo, states: Mapping[str, str]
 ) -> tuple[NodeIdentity, list[type]]:
-    """Return what a node computes, and the classes that its functions reach."""
+    """Return the computation of a node, and the classes that its functions reach."""
     made = [
         (stage, fingerprint.of_function(function, memo)) for (_, stage), function in functions(node)
     ]
@@ -242,11 +182,11 @@ def _node_identity(
         held = [transfer.file_state(path) for path in environment.made_of]
         options["environment"] = _text((environment, held))
     deciding = surroundings.of_node(functions_of(node))["deciding"]
-    # Nothing that is as ever: then an earlier run that knew nothing of this has the same.
+    # Only non-default state, so that runs from before this was recorded compare equal.
     options |= {name: _text(value) for name, value in deciding.items() if value}
     options |= {name: value for name, value in node.options.submit or () if name.lower() in _SUBMIT}
     if travel.inputs:
-        # What a job finds under each name.
+        # The content under each name in the job.
         options["input_files"] = _text(
             [
                 (
@@ -268,7 +208,7 @@ def _node_identity(
         "loop": node.round is not None,
         "options": options,
         "cache": bool(node.options.cache),
-        "mixed": False,  # True where another function's finished items were said to be right
+        "mixed": False,  # True if the user keeps finished items of another function
     }
     return content, reached
 
@@ -278,15 +218,16 @@ def _text(value: Any) -> str:
 
 
 def _structure(node: Node, travel: Travel) -> Structure:
-    """Return what a node's jobs do, without the names of its stages."""
+    """Return the work of a node's jobs, without the names of its stages."""
     whole = program(node, travel, "", checkpoints=False)
     reads = node.input
-    content: Any = {name: value for name, value in whole.items() if name not in _UNNEEDED}
-    content["operations"] = [_nameless(each) for each in whole["operations"]]
-    content["outputs"] = [_nameless(each) for each in whole["outputs"]]
-    if "reduction" in whole:
-        content["reduction"] = _nameless(whole["reduction"])
-    content["input"] = [reads.view, reads.number, reads.reverse, len(reads.streams)]
+    content: Any = {
+        **{name: value for name, value in whole.items() if name not in _UNNEEDED},
+        "operations": [_nameless(each) for each in whole["operations"]],
+        "outputs": [_nameless(each) for each in whole["outputs"]],
+        "input": [reads.view, reads.number, reads.reverse, len(reads.streams)],
+        **({"reduction": _nameless(whole["reduction"])} if "reduction" in whole else {}),
+    }
     structure: Structure = content
     return structure
 

@@ -1,4 +1,4 @@
-"""The items of sources, written into a run directory, and links to the files in them."""
+"""The writer of source items into a run directory, with links to the files in them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_source(run: Path, node: Node) -> None:
 
 
 def write_stored_source(run: Path, stored: StoredSource) -> None:
-    """Write the items of a source that is read by ranges."""
+    """Write the items of a source that jobs read by ranges."""
     make_folder(Path(RunFiles(run).source(stored.stage)))
     _write(
         run,
@@ -63,7 +63,7 @@ def _write(
             writer.discard()
     if number != boundaries[-1]:
         raise UsageError(
-            f"the source {stage!r} gave {number} items, not the {boundaries[-1]} that were "
+            f"the source {stage!r} has {number} items, not the {boundaries[-1]} that were "
             f"planned; was it changed meanwhile?"
         )
     for at, path in source.travelling.paths.items():

@@ -31,27 +31,27 @@ _PASSED_ON = (
 )
 
 SENDS_FOLDERS = (23, 10, 1)
-"""The first version of HTCondor that ends a job whose files go to a URL by their folder."""
+"""The first version of HTCondor in which a job ends if its files go to a URL by their folder."""
 _OWN_DOMAIN = "MY.FileSystemDomain"
 _VERSION = ".".join(map(str, SENDS_FOLDERS))
-# It is the execute point that waits for ever.
+# In older versions, the execute point waits forever.
 _SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
 
 
 def check_destination(node: Node, travel: Travel, scheduler: Scheduler) -> None:
-    """Refuse files of jobs that are to go to a URL, where HTCondor cannot send them.
+    """Raise an error if HTCondor cannot send files of jobs to their URL.
 
     Raises
     ------
     BackendError
-        If a stage has a URL as ``output_destination``, and this HTCondor would never end its jobs.
+        If a stage has a URL as ``output_destination``, and its jobs would never end.
     """
     version = scheduler.version
     if version is not None and travel.output_url.lower().startswith("file:"):
         raise BackendError(
             f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor's plugin "
-            f"for file: makes no folders, and tries on and on to write into one that is not there; "
-            f"give the path of a folder, without file:, into which htdag puts the files at the end"
+            f"for file: makes no folders, and tries forever to write into one that does not exist; "
+            f"give the path of a folder, without file:, to which htdag delivers the files"
         )
     if travel.output_url and version is not None and version < SENDS_FOLDERS:
         raise BackendError(
@@ -80,15 +80,15 @@ def submit_lines(
     place : Placed
         The environment of its jobs.
     travel : Travel
-        What files have to do with the node.
+        The flow of files of the node.
     code : sequence of str
         The files that its functions need.
     checkpoints : bool
         Whether the node's functions call `htdag.checkpoint`.
     judged_by_status : bool
-        Whether the exit status of a job tells that all of its items are done.
+        Whether the exit status of a job decides whether all of its items are done.
     scheduler : Scheduler
-        The HTCondor that is to run it.
+        The HTCondor that will run it.
     """
     name = node.name
     chunk, attempt = "$(chunk)", "$(attempt)"
@@ -110,7 +110,7 @@ def submit_lines(
     yield ""
     for key, value in place.prepared.submit:
         yield f"{key} = {value}"
-    # A shell that is there reads the script: so it runs on a file system without execution, too.
+    # The execute point's shell reads the script, so this works even if files are not executable.
     yield "executable = /bin/sh"
     yield "transfer_executable = False"
     work = "work-status" if judged_by_status else "work"
@@ -118,7 +118,7 @@ def submit_lines(
     yield ""
     always = dict(place.prepared.submit).get("should_transfer_files") == "YES"
     if not always:
-        # Where a file system is shared HTCondor would fetch no URLs.
+        # On a shared file system, HTCondor would not fetch URLs.
         always = travel.urls or bool(node.options.transfer_files)
         yield f"should_transfer_files = {'YES' if always else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
@@ -126,14 +126,14 @@ def submit_lines(
     yield f"transfer_input_files = {', '.join(sent)}"
     yield f"transfer_output_files = {', '.join(back)}"
     if node.reduction is None and not travel.output_url:
-        # A job that has done enough since then ends with this status between two items; its files
-        # are sent to the submit side, and it is started again. So little is lost by an eviction.
+        # From time to time, a job ends with this status between two items. HTCondor sends its files
+        # to the submit side and starts it again, so that an eviction loses little.
         yield ""
         yield "# Now and then a job ends with this status: its files are saved, and it goes on."
         yield f"checkpoint_exit_code = {eviction.PAUSED_EXIT}"
         yield f"transfer_checkpoint_files = {', '.join(back)}"
     if travel.output_url:
-        # HTCondor sends what is in a directory one by one.
+        # HTCondor sends the files of a directory one by one.
         where = f"{job.returned}={travel.output_url}"
         yield f'transfer_output_remaps = "{where}"'
     yield ""
@@ -150,7 +150,7 @@ def submit_lines(
         yield f"{key} = {value}"
     yield ""
     if judged_by_status and _learns_memory(node):
-        # A POST script would have learnt it; who submits the DAG again by hand has none.
+        # A POST script would otherwise have stored it.
         yield f"include : ./{layout.LIST} {name} memory |"
     yield f"include : {files.held}"
     variables = ", ".join(["chunk", "attempt", *map(_variable, per_item(node)), "inputs"])
@@ -161,8 +161,8 @@ def submit_lines(
 def _with_domain(requirements: str, scheduler: Scheduler) -> str:
     """Return requirements of an environment for jobs whose files are always transferred.
 
-    In their ads HTCondor leaves out where they are from. Where nobody knows it they may start
-    anywhere, and say themselves what they lack.
+    The ads of such jobs lack the file system domain. If that is unknown, jobs may start anywhere,
+    and report themselves what they lack.
     """
     if _OWN_DOMAIN not in requirements:
         return requirements
@@ -188,9 +188,9 @@ def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
             yield f"{key} = {given[key]}"
     is_late = "max_materialize" not in given
     if is_late and (not scheduler.negotiates_often or "max_idle" in given):
-        # A schedd asks for a negotiation when it materialises jobs, while after a plain submit the
-        # jobs of the second and later nodes often wait for the negotiator's next periodic cycle.
-        # Where it looks each second, late materialisation is what comes late.
+        # A schedd requests a negotiation cycle when it materializes jobs, while after a plain
+        # submission the jobs of the second and later nodes often wait for the next periodic cycle.
+        # If cycles are frequent, it is late materialization that delays jobs.
         yield "# Of jobs that are materialised late the schedd tells the negotiator at once."
         yield "max_materialize = 10000"
     if "request_cpus" not in given:
@@ -198,14 +198,14 @@ def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
 
 
 def _learns_memory(node: Node) -> bool:
-    """Tell whether later attempts may ask for more memory than the first."""
+    """Return whether later attempts may request more memory than the first."""
     given = {"request_memory", "retry_request_memory"} & node.options.given().keys()
     return bool(given) and "request_memory" not in per_item(node)
 
 
 def _variable(option: str) -> str:
-    """Return the queue variable of an option that differs from chunk to chunk.
+    """Return the queue variable of an option whose value differs between chunks.
 
-    Of a variable that begins with ``request_`` HTCondor would make a request for a resource.
+    Its name must not begin with ``request_``, which HTCondor would take for a resource request.
     """
     return option.replace("request_", "").replace("allowed_job_", "") + "_of_chunk"

@@ -1,4 +1,4 @@
-"""What servers say of the URLs that jobs read: so a later run knows whether they give the same."""
+"""The states of URLs that jobs read, which tell a later run whether their contents have changed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,50 +21,49 @@ _SCHEMES = ("http", "https")
 _TIMEOUT = 5.0
 _AT_ONCE = 20
 _MOST_FAILURES = 3
-"""A host that could not be reached so often is not asked again."""
+"""A host that could not be reached this often is not asked again."""
 
 _SETTLED = 2.0
-"""Seconds after which a file that changes again has another time of its last change for sure."""
+"""Seconds after which another change of a file certainly has another time."""
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What an earlier run says of URLs, and the stages for which that is to hold.
+class KeptStates:
+    """The states of URLs in an earlier run, and the stages for which they remain valid.
 
     Attributes
     ----------
     states : mapping
-        What each URL had.
+        The state of each URL.
     stages : collection of str, optional
-        Stages whose finished items are to be kept; None for all.
+        Stages whose finished items are kept; None for all.
     """
 
     states: Mapping[str, str]
     stages: Collection[str] | None
 
 
-NOTHING_KEPT = Kept({}, ())
+NOTHING_KEPT = KeptStates({}, ())
 
 
 @dataclass(frozen=True)
-class Found:
-    """What the URLs of a plan have.
+class UrlStates:
+    """The states of the URLs of a plan.
 
     Attributes
     ----------
     states : dict of str to str
-        For each URL a text that is the same as long as what it gives is; where nobody can tell, one
-        that is never the same.
+        For each URL, a text that changes with its content; if that is unknown, a unique text.
     unknown : dict of str to str
-        In words, where nobody can tell: by the names of nodes.
+        By node, a text about URLs whose state is unknown.
     """
 
     states: dict[str, str]
     unknown: dict[str, str]
 
 
-def of_plan(plan: Plan, travels: Mapping[str, Travel], kept: Kept) -> Found:
-    """Return what the URLs have that a plan reads; its rounds, which reuse nothing, aside."""
+def of_plan(plan: Plan, travels: Mapping[str, Travel], kept: KeptStates) -> UrlStates:
+    """Return the states of the URLs that a plan reads, without loops, which reuse nothing."""
     reading = list(_reading(plan, travels))
     answers = ask({url for _, _, urls in reading for url in urls})
     readers: dict[str, set[str]] = {}
@@ -77,15 +77,15 @@ def of_plan(plan: Plan, travels: Mapping[str, Travel], kept: Kept) -> Found:
             states[url] = kept.states.get(url, states[url])
     unknown: dict[str, str] = {}
     for node, _, urls in reading:
-        left = sorted(url for url in urls if answers[url].problem)
-        if left:
-            names = sorted(set[str]().union(*(readers[url] for url in left)))
-            unknown[node] = _text(left, answers[left[0]].problem, names)
-    return Found(states, unknown)
+        unanswered = sorted(url for url in urls if answers[url].problem)
+        if unanswered:
+            names = sorted(set[str]().union(*(readers[url] for url in unanswered)))
+            unknown[node] = _text(unanswered, answers[unanswered[0]].problem, names)
+    return UrlStates(states, unknown)
 
 
 def _reading(plan: Plan, travels: Mapping[str, Travel]) -> Iterator[tuple[str, list[str], Any]]:
-    """Yield nodes, stages of theirs, and the URLs that these read."""
+    """Yield nodes, some of their stages, and the URLs that these read."""
     sources = {stored.stage: stored.source for stored in plan.sources}
     for node in plan.nodes:
         if node.input.source is not None:
@@ -98,29 +98,29 @@ def _reading(plan: Plan, travels: Mapping[str, Travel]) -> Iterator[tuple[str, l
         if source.travelling.urls:
             stages = list(plan.stages.successors(name))
             for node_name in dict.fromkeys(of_stage[s] for s in stages if s in of_stage):
-                own = [stage for stage in stages if of_stage.get(stage) == node_name]
-                yield node_name, own, source.travelling.urls
+                readers = [stage for stage in stages if of_stage.get(stage) == node_name]
+                yield node_name, readers, source.travelling.urls
 
 
 def _text(urls: list[str], why: str, stages: list[str]) -> str:
     more = len(urls) - 1
     of = f"{urls[0]} and {counted(more, 'other URL')} have" if more else f"{urls[0]} has"
-    return f"what {of} today is not known ({why}); keep_finished={stages!r} keeps it"
+    return f"it is unknown whether {of} changed ({why}); keep_finished={stages!r} keeps it"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server says of a URL: its state, or why that is not known."""
+    """The answer of a server about a URL: its state, or why that is unknown."""
 
     state: str = ""
     problem: str = ""
 
 
 def ask(urls: Collection[str]) -> dict[str, Answer]:
-    """Return what servers say of URLs, at most 20 asked at once."""
+    """Return the answers of servers about URLs; at most 20 are asked at once."""
     if not urls:
         return {}
-    from concurrent.futures import ThreadPoolExecutor  # here, as all that few pipelines need
+    from concurrent.futures import ThreadPoolExecutor  # late, since few pipelines need it
 
     failures: Counter[str] = Counter()
     ordered = sorted(urls)
@@ -149,22 +149,22 @@ def _ask_one(url: str, failures: Counter[str]) -> Answer:
             problem = f"the server answers: {error.code} {error.reason}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             failures[parts.netloc] += 1
-            told = getattr(error, "reason", error)
-            return Answer(problem=f"its server could not be reached: {told}")
+            reason = getattr(error, "reason", error)
+            return Answer(problem=f"its server could not be reached: {reason}")
         else:
             if state:
                 return Answer(state)
             problem = (
-                "the server says neither an ETag, nor a time of its last change long enough ago"
+                "the server sends neither an ETag nor a time of the last change that is long ago"
             )
     return Answer(problem=problem)
 
 
-def _state(status: int, headers: Any) -> str:
-    """Return what tells what a URL gives from anything else; "" where the server does not say."""
+def _state(status: int, headers: Message) -> str:
+    """Return a text that changes with the content of a URL; "" if the server sends none."""
     tag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
     if not tag and not _is_settled(modified, headers.get("Date")):
-        return ""  # it may be another within the same second; a length alone tells nothing
+        return ""  # it may change again within the same second, and a length does not suffice
     length = headers.get("Content-Length", "")
     if status == HTTPStatus.PARTIAL_CONTENT:
         length = headers.get("Content-Range", "").rpartition("/")[2]

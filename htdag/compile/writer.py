@@ -1,4 +1,4 @@
-"""Write a run directory: aside, then renamed, so that half of one never exists."""
+"""The writer of run directories, which renames complete ones, so that half of one never exists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from htdag.compile.node_content import (
 from htdag.compile.runtime_archive import write_archive
 from htdag.compile.scheduler import ANY, Scheduler
 from htdag.compile.script import script_of_this_process
-from htdag.compile.signatures import Identity, identity_content
+from htdag.compile.signatures import identity_content
 from htdag.compile.sources import write_source, write_stored_source
 from htdag.compile.submit import check_destination
 from htdag.config.directories import make_folder
@@ -51,21 +51,22 @@ from htdag.runtime.dag import inputs, prepare, progress, submitfile
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity
     from htdag.runtime.formats.plan import Manifest, PlanContent
     from htdag.runtime.formats.task import Program
 
 
 class Take(Protocol):
-    """Gives nodes what other runs have finished."""
+    """A callable that gives nodes the finished results of other runs."""
 
     @property
-    def kept_urls(self) -> urls.Kept:
-        """What of the URLs that nobody can tell is to be taken for what it was."""
+    def kept_urls(self) -> urls.KeptStates:
+        """The states of URLs in an earlier run that remain valid."""
 
     def __call__(self, run: Path, identity: Identity, /) -> Iterable[str]:
-        """Return the nodes that something was found for.
+        """Return the nodes that got results.
 
-        Called with the run directory that is being written, and what its nodes compute
+        The arguments are the run directory that is being written, and the computations of its nodes
         (`htdag.compile.signatures`).
         """
 
@@ -83,22 +84,22 @@ def write_run(
     Parameters
     ----------
     plan : Plan
-        What to run.
+        The plan.
     directory : pathlib.Path
         The directory to make; it must not exist, or be empty.
     tag : str
         The run's tag.
     take : callable, optional
-        Brings what other runs have finished.
+        Brings the finished results of other runs.
     functions : sequence of FinalFunction
-        What to call when the run has ended.
+        The functions to call when the run has ended.
     scheduler : Scheduler
-        The HTCondor that is to run it.
+        The HTCondor that will run it.
 
     Raises
     ------
     BackendError
-        If that cannot do what a stage asks for.
+        If that HTCondor lacks a capability that a stage needs.
     DirectoryError
         If the directory cannot be made.
     FunctionError, ItemPickleError
@@ -120,7 +121,7 @@ def write_run(
     if aside.stat().st_mode & 0o700 != 0o700:
         aside.rmdir()
         raise DirectoryError(
-            "the umask of this process takes the right to read and write its files from itself; "
+            "the umask of this process keeps it from reading and writing its own files; "
             "before it starts, set one such as: umask 077"
         )
     try:
@@ -132,7 +133,7 @@ def write_run(
         try:
             os.replace(aside, directory)
         except OSError:
-            _check_empty(directory)  # others may have been faster
+            _check_empty(directory)  # another process may have just made it
             raise
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -154,9 +155,9 @@ Stored = dict[Path, tuple[Plan, dict[str, set[Any]]]]
 
 
 def _store(plan: Plan, run: Path) -> Iterator[tuple[Path, tuple[Plan, dict[str, set[Any]]]]]:
-    """Write the items of sources, also of loops.
+    """Write the items of sources, including those of loops.
 
-    Yields each run directory with its plan, and what unpickling the items of each source needs.
+    Yields each run directory with its plan, and the classes that unpickling its items needs.
     """
     for node in plan.nodes:
         files = NodeFiles(run, node.name)
@@ -171,16 +172,16 @@ def _store(plan: Plan, run: Path) -> Iterator[tuple[Path, tuple[Plan, dict[str, 
 
 
 class _Code:
-    """The functions of all nodes, and the image of the modules that they are from.
+    """The functions of all nodes, and the image of their modules.
 
     Parameters
     ----------
     run : pathlib.Path
         The run directory, into which the image is written.
     stored : dict
-        All that there is to run: what `_store` has found.
+        The run directories and plans, from `_store`.
     functions : sequence of FinalFunction
-        What to call when the run has ended.
+        The functions to call when the run has ended.
     """
 
     def __init__(self, run: Path, stored: Stored, functions: Sequence[final.FinalFunction]) -> None:
@@ -199,11 +200,11 @@ class _Code:
         self._image = image
 
     def files(self, run: Path, node: str) -> list[str]:
-        """Return the files that the jobs of a node need beside its functions."""
+        """Return the files that the jobs of a node need besides its functions."""
         return [layout.IMAGE, *self._image.files_of(self._payloads[run, node])]
 
     def payload(self, run: Path, node: str) -> bytes:
-        """Return the functions of a node."""
+        """Return the pickled functions of a node."""
         return self._payloads[run, node].encode()
 
 
@@ -218,7 +219,7 @@ def _fill(
     around: Path | None = None,
     scheduler: Scheduler = ANY,
 ) -> None:
-    """Write a run directory, or what the rounds of a loop in the one `around` it are copies of."""
+    """Write a run directory, or the template of a loop's rounds in the run directory `around`."""
     with_jobs = [node for node in plan.nodes if node.round is None]
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     _, of_source = code.stored[run]
@@ -233,26 +234,26 @@ def _fill(
         if node.round is not None:
             entry |= {"environment": None, "compares": False}
             continue
-        own = environments.content(node, placed)
+        environment = environments.content(node, placed)
         calls = node.name in checkpoints
         of_node: Program = {
             **program(node, travels[node.name], tag, checkpoints=calls),
-            **own,
+            **environment,
             "environ": list(node.options.environ or ()),
             "surroundings": surroundings.of_node(functions_of(node)),
         }
         _write_json(NodeFiles(run, node.name).program, of_node)
         entry["environment"] = placed[environment_of(node)].local_script
-        entry["compares"] = bool(own["packages"])
+        entry["compares"] = bool(environment["packages"])
     if around is None:
         kept = urls.NOTHING_KEPT if take is None else take.kept_urls
         of_urls = urls.of_plan(plan, travels, kept)
-        found = identity_content(plan, of_source, travels, of_urls)
-        taking = set() if take is None else set(take(run, found))
+        identity = identity_content(plan, of_source, travels, of_urls)
+        taking = set() if take is None else set(take(run, identity))
         for entry in content["nodes"]:
             entry["reuse"] = entry["name"] in taking
-            entry["asks_key"] = found["nodes"][entry["name"]]["asks_key"]
-        _write_json(run / layout.IDENTITY, found)
+            entry["asks_key"] = identity["nodes"][entry["name"]]["asks_key"]
+        _write_json(run / layout.IDENTITY, identity)
     _write_json(run / layout.PLAN, content)
     places = {node.name: placed[environment_of(node)] for node in with_jobs}
     by_status = post_scripts.judged_by_status(plan, content, places, scheduler)
@@ -294,7 +295,7 @@ def _write_nodes(
     travels: Mapping[str, Travel],
     code: _Code,
 ) -> set[str]:
-    """Write the functions of nodes, their input files, and what their chunks ask for.
+    """Write the functions of nodes, their input files, and the requests of their chunks.
 
     Returns the nodes whose functions call `htdag.checkpoint`.
     """
@@ -315,21 +316,21 @@ def _write_nodes(
 
 
 def _write_sources(plan: Plan, run: Path) -> dict[str, set[Any]]:
-    """Write the items of sources, and return what unpickling those of each needs."""
-    found: dict[str, set[Any]] = {}
+    """Write the items of sources, and return the classes that unpickling them needs."""
+    classes: dict[str, set[Any]] = {}
     same: dict[bytes, bytes] = {}
     for node in plan.nodes:
         if node.round is None and node.input.source is not None:
             write_source(run, node)
-            found[node.input.stage] = node.input.source.classes
+            classes[node.input.stage] = node.input.source.classes
             same |= node.input.source.same
     for stored in plan.sources:
         write_stored_source(run, stored)
-        found[stored.stage] = stored.source.classes
+        classes[stored.stage] = stored.source.classes
         same |= stored.source.same
     if same:
-        _write(run / layout.SAME, b"".join(own + that for own, that in same.items()))
-    return found
+        _write(run / layout.SAME, b"".join(pickle + item for pickle, item in same.items()))
+    return classes
 
 
 def _write_rounds(
@@ -340,10 +341,10 @@ def _write_rounds(
     code: _Code,
     scheduler: Scheduler,
 ) -> None:
-    """Write what the rounds of loops are copies of."""
+    """Write the templates of the rounds of loops."""
     for node in plan.nodes:
         if node.round is not None:
-            # DAGMan before 24 refuses a DAG with a DIR that is not there when it begins.
+            # DAGMan before version 24 refuses a DAG with a DIR that does not exist at its start.
             files = NodeFiles(run, node.name)
             os.symlink(os.path.basename(files.rounds), files.current)
             step = Path(files.step)
@@ -351,7 +352,7 @@ def _write_rounds(
 
 
 def begin_loops(run: Path) -> None:
-    """Make the first round of loops for which no other node has to be done."""
+    """Make the first round of loops that depend on no other node."""
     plan = planfile.read(str(run))
     for node in plan["nodes"]:
         if node["mode"] == "loop" and not node["parents"]:
@@ -359,7 +360,7 @@ def begin_loops(run: Path) -> None:
 
 
 def write_lists(run: Path, content: PlanContent) -> None:
-    """Write the lists of jobs of all nodes that can be laid out before anything runs.
+    """Write the lists of jobs of all nodes whose layout is known before anything runs.
 
     Parameters
     ----------
@@ -371,11 +372,11 @@ def write_lists(run: Path, content: PlanContent) -> None:
     plan = planfile.indexed(content)
     takes_over = any(node["reuse"] for node in plan["nodes"])
     for node in plan["nodes"]:
-        # Which files come with what it reads, and what is done already, shows at run time only.
+        # The files in its input, and what is done already, are known only at run time.
         carried = any(plan["by_name"][name]["carries_files"] for name in node["parents"])
         if node["reuse"]:
             for unit in lanes.units(node):
-                # Else the POST script of the last node before it does.
+                # Otherwise the POST script of its last parent does this.
                 if all(
                     progress.is_done(str(run), plan["by_name"][parent.node], parent.lane)
                     for parent in lanes.parents(plan, unit)
@@ -407,12 +408,12 @@ def _write_final(
 
 
 def _check_limits(run: Path, node: str) -> None:
-    """Refuse limits on materialised jobs that had to be left out of the submit description."""
+    """Raise `OptionError` if the submit description had to omit limits on materialized jobs."""
     if submitfile.limits_left_out(str(run), node):
         raise OptionError(
             f"node {node!r}: its jobs read too many files each for max_materialize or max_idle, "
-            f"with which HTCondor takes {submitfile.LONGEST_MATERIALIZED:,} characters of "
-            f"file names a job; give a smaller chunk_size (or fan_in), or leave these options out"
+            f"with which HTCondor accepts at most {submitfile.LONGEST_MATERIALIZED:,} characters "
+            f"of file names per job; give a smaller chunk_size (or fan_in), or omit these options"
         )
 
 
@@ -439,5 +440,5 @@ def _write(path: str | Path, content: str | bytes, mode: int = 0o600) -> None:
 
 def _write_json(path: str | Path, content: Mapping[str, object]) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    # Paths that are no UTF-8 have lone surrogates, which JSON escapes in the same way.
+    # Paths that are not UTF-8 have lone surrogates, which JSON escapes in the same way.
     _write(path, text.encode("utf-8", "backslashreplace"))

@@ -69,6 +69,12 @@ def holds_no_path(function: Any) -> bool:
 
 def _is_plain(hint: Any, seen: frozenset[Any]) -> bool:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    alias = hint if origin is None else origin
+    if type(alias).__name__ == "TypeAliasType":  # of a statement `type`; typing_extensions has one
+        if alias in seen:
+            return True
+        value = alias.__value__
+        return _is_plain(value[arguments] if arguments else value, seen | {alias})
     if origin is typing.Literal:
         return True
     if origin in (typing.Union, types.UnionType) or origin in _CONTAINERS:

@@ -23,7 +23,7 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from htdag.functions import calls, digests, mentions
 from htdag.functions.digests import of_text
@@ -40,19 +40,12 @@ from htdag.options.transfer import file_state
 from htdag.runtime.api.current import current
 from htdag.runtime.code import odd
 
+if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import FingerprintEntry
+
+
 ITSELF = "its function"
 """The component of the function's own code."""
-
-
-class FingerprintEntry(TypedDict):
-    """What ``identity.json`` has of a function or a value, by the names of its components."""
-
-    components: dict[str, str]
-    """Their digests."""
-    places: dict[str, str]
-    """The files that they are in."""
-    unsure: dict[str, str]
-    """Why it is not known whether they are the same."""
 
 
 @dataclass

@@ -21,7 +21,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
 
 from htdag.functions.project import (
     file_of,
@@ -48,6 +48,19 @@ _WRAPPERS = (
 """Classes whose pickles consist of the objects that they hold."""
 
 
+class ReachedModule(TypedDict):
+    """A module of the user's."""
+
+    source: str
+    """Its source."""
+    file: str
+    """Its file; a text in angle brackets where there is none."""
+    package: bool
+    """Whether it is a package."""
+    importable: bool
+    """Whether jobs can import it."""
+
+
 @dataclass(frozen=True)
 class Reached:
     """The code that functions reach.
@@ -55,9 +68,8 @@ class Reached:
     Attributes
     ----------
     modules : dict
-        ``source``, ``file``, ``package`` and ``importable`` by module name. Modules that are
-        imported while a function runs are importable in the job; the others travel by value, and
-        their source only serves tracebacks.
+        By name. Modules that are imported while a function runs are importable in the job; the
+        others travel by value, and their source only serves tracebacks.
     names : frozenset of str
         All names that the code uses: it may look these up in a module that travels by value.
     foreign : frozenset of str
@@ -66,7 +78,7 @@ class Reached:
         All code of the project that may run, with its package.
     """
 
-    modules: dict[str, dict[str, Any]]
+    modules: dict[str, ReachedModule]
     names: frozenset[str]
     foreign: frozenset[str] = frozenset()
     codes: tuple[tuple[types.CodeType, str], ...] = ()
@@ -87,7 +99,7 @@ class _Search:
     """A walk from functions over all that they use, which visits objects once."""
 
     def __init__(self) -> None:
-        self.found: dict[str, dict[str, Any]] = {}
+        self.found: dict[str, ReachedModule] = {}
         self.names: set[str] = set()
         self.foreign: set[str] = set()
         self.read: list[tuple[types.CodeType, str]] = []
@@ -261,18 +273,18 @@ class _Search:
             return
         file = file_of(name) if isinstance(name, str) and name else None
         source = None if file is None else source_of(name)
-        if source is None:
+        if file is None or source is None:
             return
         self.found[name] = {
             "source": decoded(source),
             "file": file,
-            "package": os.path.basename(str(file)) == "__init__.py",
+            "package": os.path.basename(file) == "__init__.py",
             "importable": importable,
         }
         if importable:
             self._run_later(name, self.found[name])
 
-    def _run_later(self, name: str, module: dict[str, Any]) -> None:
+    def _run_later(self, name: str, module: ReachedModule) -> None:
         """Follow the code of a module that a job imports."""
         package = name if module["package"] else name.rpartition(".")[0]
         code = compiled(module["source"], module["file"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from htdag.runtime import layout, task
+from htdag.runtime import task
 from htdag.runtime.data import views
 from htdag.runtime.layout import NodeFiles
 
@@ -22,15 +22,9 @@ def keys_of(run: Path, node: str, chunk: int) -> Iterator[str]:
     chunk : int
         The chunk's number.
     """
-    files = NodeFiles(run, node)
-    name = layout.chunk_name(chunk)
-    numbers = [
-        int(path.name.split(".")[1])
-        for path in Path(files.inputs).glob(f"{name}.*.json")
-        if path.name.split(".")[1].isdigit()
-    ]
-    if not numbers:
+    job = NodeFiles(run, node).last_listed(chunk)
+    if job is None:
         return
-    description = task.read_description(files.attempt(chunk, max(numbers)))
+    description = task.read_description(job)
     for key, _ in views.open_view(task.located(description, str(run)), None).items:
         yield key

@@ -1,4 +1,4 @@
-"""From the graph of stages to a graph of DAGMan nodes, in pure passes."""
+"""The planner: pure passes from the graph of stages to a graph of DAGMan nodes."""
 
 from htdag.plan.model import Node, Plan, Round
 from htdag.plan.parts import Bind, Input, Output, Reduction, Step, StoredSource, Stream

@@ -1,4 +1,4 @@
-"""The pass *chunk*: how many jobs each node has and which items each of them takes."""
+"""The pass *chunk*: the number of jobs of each node, and the items of each job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from htdag.plan.model import Node
 from htdag.plan.parts import Bind, Input, Output, Reduction, StoredSource, Stream
 from htdag.plan.wording import left_out, reason_of
 from htdag.runtime import chunking
-from htdag.stages import MOST_PARTITIONS, Iterate, Stage
+from htdag.stages import MOST_PARTITIONS, Iterate
+from htdag.stages.graph import stage_of
 from htdag.stages.operations import Aggregation, Combinations, Concat, Elementwise, Product
 from htdag.stages.sources import LateSource
 
@@ -24,21 +25,21 @@ if TYPE_CHECKING:
 
 MOST_JOBS = 100
 FEW_JOBS = 10
-"""So few jobs are not worth a turn of DAGMan, in which a POST script counts their items."""
+"""So few jobs do not justify a DAGMan cycle for a POST script that counts their items."""
 MOST_TUNED = 10_000
-"""How many jobs a node may have where earlier runs say how long they take."""
+"""The most jobs of a node if earlier runs measured how long they take."""
 FAN_IN = 100
 MOST_FILES = 2000
-"""How many files the partitions of a stage may have, about."""
+"""About the most files that the partitions of a stage may have."""
 MOST_TUNED_FILES = 10_000
-"""How many where earlier runs ask for more partitions, since each is much work."""
+"""The same if earlier runs suggest more partitions, because each is much work."""
 STORED_FILE = 1 << 20
-"""About how many bytes at least a file of a source has that is read by ranges, or whole: each one
-more is sent with each job that reads it."""
+"""About the least bytes in a file of a source that is read by ranges, or whole: every such file is
+sent with each job that reads it."""
 
 
 class StreamEstimate(NamedTuple):
-    """What is known of a stream before anything runs.
+    """What is known about a stream before anything runs.
 
     ``blocks`` are the counts of its blocks, or None where data decides; ``items`` is the number of
     its items, counting as if filters kept all of them; ``chunks`` the number of its blocks, or of
@@ -54,7 +55,7 @@ class StreamEstimate(NamedTuple):
 
 
 def stored_sources(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[StoredSource, ...]:
-    """Return the sources that are not simply cut into the chunks of one node."""
+    """Return the sources that are not just cut into the chunks of one node."""
     names = {
         stream.stage
         for node in nodes
@@ -90,12 +91,12 @@ def chunk(
     sources : tuple of StoredSource
         The sources that are read by ranges.
     layouts : mapping
-        How an earlier run, which is to be followed, had laid out its nodes.
+        The layouts of the nodes of an earlier run, to be kept.
 
     Returns
     -------
     tuple of Node
-        The nodes, with the combining nodes of trees before the reduces that they serve.
+        The nodes, with the combining nodes of each tree before its reduce.
     """
     stored = {source.stage: source for source in sources}
     done: dict[str, Node] = {}
@@ -115,15 +116,15 @@ def chunk(
 
 
 def _comes_late(graph: nx.DiGraph, bind: Bind, done: dict[str, Node]) -> bool:
-    """Return whether it is known only at run time which files a bind brings."""
+    """Return whether the files of a bind are known only at run time."""
     if bind.node is not None:
         return not done[bind.node].settled
-    source = graph.nodes[bind.stage]["stage"].source
+    source = stage_of(graph, bind.stage).source
     return isinstance(source, LateSource) and source.blocks is None
 
 
 def _is_exact(node: Node, done: dict[str, Node]) -> bool:
-    """Whether a node surely gives as many values as are planned."""
+    """Return whether a node is certain to write as many values as planned."""
     if node.options.on_error == "skip":
         return False
     parents = [done[stream.node] for stream in node.input.streams if stream.node is not None]
@@ -131,7 +132,7 @@ def _is_exact(node: Node, done: dict[str, Node]) -> bool:
 
 
 def most_jobs(node: Node) -> int:
-    """Return how many jobs a node may have where no chunk size was given."""
+    """Return the most jobs that a node may have if no chunk size is set."""
     return MOST_TUNED if node.jobs else MOST_JOBS
 
 
@@ -161,7 +162,7 @@ def _chunked(
     if node.follows:
         return _following(node, streams[0])
     items = reads.total([stream.items for stream in streams])
-    # Whoever reads items one after another may get fewer of them; a view has to count.
+    # A node that reads items one by one may get fewer of them; a view has to count.
     known = all(
         stream.blocks is not None and (stream.exact or not reads.is_view) for stream in streams
     )
@@ -213,9 +214,9 @@ def _chunked(
 
 
 def _loop_chunked(node: Node, loop: Iterate, chunks: int) -> Node:
-    """Return a loop, which begins when all that its rounds read is there.
+    """Return a loop, which starts when all that its rounds read exists.
 
-    ``chunks`` are those of the state that it begins with.
+    ``chunks`` is the number of chunks of its first state.
     """
     until = "" if loop.until is None else ", or fewer: until decides after each"
     return replace(
@@ -229,7 +230,7 @@ def _loop_chunked(node: Node, loop: Iterate, chunks: int) -> Node:
 
 
 def _following(node: Node, stream: StreamEstimate) -> Node:
-    """Return a node with the chunks of the one before it, for lanes."""
+    """Return a node with the chunks of the node before it, for lanes."""
     reason = f"{counted(stream.chunks, 'job')}, one for each chunk of {node.input.node}, for lanes"
     edges = tuple(accumulate(stream.blocks, initial=0)) if stream.blocks is not None else None
     return replace(
@@ -244,7 +245,7 @@ def _following(node: Node, stream: StreamEstimate) -> Node:
 
 
 def _keeps_chunks(node: Node, stream: StreamEstimate, done: dict[str, Node]) -> bool:
-    """Whether a node had better take the chunks of the one before it, whatever filters left."""
+    """Return whether a node should keep the chunks of the node before it, whatever filters left."""
     reads = node.input
     if reads.is_view or reads.node is None or node.options.chunk_size or node.jobs:
         return False
@@ -283,7 +284,7 @@ def _source_chunked(node: Node, layouts: Layouts) -> Node:
 
 
 def _jobs_before(node: Node, streams: list[StreamEstimate], items: int) -> int:
-    """Return how many jobs a node is to have where its items are as many as estimated."""
+    """Return how many jobs a node should have if the estimate of its items holds."""
     match node.input.operation:
         case Product() | Combinations():
             wanted = MOST_JOBS
@@ -304,13 +305,13 @@ def _with_parts(
     layouts: Layouts,
     wanted: dict[str, int | None],
 ) -> Node:
-    """Say in how many files what leaves a node by key, or sorted, is written.
+    """Set the number of files of outputs that leave a node by key, or sorted.
 
-    ``wanted`` are the partitions that earlier runs ask for, by the keyed stage.
+    ``wanted`` are the partitions that earlier runs suggest, by keyed stage.
     """
     outputs = []
     for output in node.outputs:
-        stage: Stage = graph.nodes[output.stage]["stage"]
+        stage = stage_of(graph, output.stage)
         sorts = output.whole and node.input.is_sorted and output.after is None
         by_hash = output.map_side is not None and output.map_side.by_hash
         split = "hash" if by_hash else "rank" if sorts else ""
@@ -339,7 +340,7 @@ def _with_parts(
 def estimate_of(
     stream: Stream, done: dict[str, Node], stored: dict[str, StoredSource]
 ) -> StreamEstimate:
-    """Return what is known of a stream."""
+    """Return what is known about a stream."""
     if isinstance(stream.source, LateSource):
         late = stream.source
         return StreamEstimate(late.blocks, late.items, late.chunks, late.blocks is not None)
@@ -367,7 +368,7 @@ def _lengths(boundaries: tuple[int, ...]) -> list[int]:
 
 
 def keeps_count(node: Node, stage: str) -> bool:
-    """Return whether a node writes as many values for a stage as it reads, a known number."""
+    """Return whether a node writes as many values for a stage as it reads."""
     if node.reduction is not None or not node.boundaries or node.by_chunk:
         return False
     output = next((output for output in node.outputs if output.stage == stage), None)
@@ -390,7 +391,7 @@ def _made_by(node: Node, stage: str, condition: Callable[[Elementwise], bool]) -
 
 
 def _items(node: Node, done: dict[str, Node]) -> int:
-    """Return how many items a node reads, counting as if filters kept all of them."""
+    """Return how many items a node reads if filters keep all of them."""
     if node.items is not None:
         return node.items
     reads = node.input
@@ -407,10 +408,10 @@ def _items(node: Node, done: dict[str, Node]) -> int:
 def _reduce_levels(
     graph: nx.DiGraph, node: Node, done: dict[str, Node], stored: dict[str, StoredSource]
 ) -> list[Node]:
-    """Return a reduce as one job, after as many combining levels as its fan-in asks for."""
+    """Return a reduce as one job, after as many combining levels as its fan-in requires."""
     reduction = node.reduction
     assert reduction is not None
-    operation = graph.nodes[reduction.stage]["stage"].operation
+    operation = stage_of(graph, reduction.stage).operation
     assert isinstance(operation, Aggregation)
     if node.input.source is not None:
         items = len(node.input.source)

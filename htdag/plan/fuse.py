@@ -1,8 +1,8 @@
 """The pass *fuse*: which stages share a node.
 
-Neighbouring per-item stages flow through one job together, so that their values need no file, no
-job start and no turn of DAGMan in between. What combines items, or sends them to others with the
-same key, begins where the items are made.
+Neighbouring per-item stages share a job, so that their values need no file, no job start and no
+DAGMan cycle in between. Combining items, or partitioning them by key, begins in the job that makes
+the items.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from htdag.options.stage_options import BUILT_IN, Options
 from htdag.plan.model import Node
 from htdag.plan.parts import Bind, Input, Output, Reduction, Step, Stream
 from htdag.stages import Iterate, Stage
-from htdag.stages.graph import upstreams
+from htdag.stages.graph import stage_of, upstreams
 from htdag.stages.operations import Aggregation, Elementwise, Keyed, MapSide, Operation, Take, View
 
 if TYPE_CHECKING:
@@ -43,26 +43,26 @@ class Needs:
 
     @property
     def map_side(self) -> MapSide | None:
-        """What is done for it where its items are made, if that can be."""
+        """The part of its work that can be done where its items are made, or None."""
         return None if self.binds else self.operation.map_side
 
 
 def needs(graph: nx.DiGraph, name: str) -> Needs:
     """Return what a stage of the graph reads."""
-    stage: Stage = graph.nodes[name]["stage"]
+    stage = stage_of(graph, name)
     binds = tuple(
         (keyword, other)
         for other, _, keywords in graph.in_edges(name, data="keywords")
         for keyword in keywords
     )
-    inputs = tuple(graph.nodes[above]["stage"] for above in upstreams(graph, name))
+    inputs = tuple(stage_of(graph, above) for above in upstreams(graph, name))
     return Needs(stage, inputs, binds)
 
 
 def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
-    """Return the options of a node that a stage begins.
+    """Return the options of a node that starts with a stage.
 
-    Of the chunk sizes the stage's own holds, then that of its source, then the pipeline's.
+    The chunk size of the stage takes precedence over that of its source and of the pipeline.
     """
     options = stage.options.over(BUILT_IN)
     size = options.chunk_size
@@ -72,7 +72,7 @@ def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
 
 
 def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
-    """Return "" where a stage can join the node that makes or reads its items, else why not."""
+    """Return "" if a stage can join the node that makes or reads its items, else why not."""
     stage, operation = wanted.stage, wanted.operation
     options = stage.options.over(BUILT_IN)
     if node.input.is_loop:
@@ -91,11 +91,11 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     # What the node waits for already is there when its jobs start; anything else would have to
     # wait for jobs of this very node, or hold back the stages before this one.
     if wanted.binds:
-        import networkx as nx  # here, since it takes longer to import than all of htdag
+        import networkx as nx  # late, since importing it takes longer than all of htdag
 
         ready = set().union(*(nx.ancestors(graph, other) for other in node.stages))
         waits = sorted({other for _, other in wanted.binds} - (ready - set(node.stages)))
-        waits = [name for name in waits if graph.nodes[name]["stage"].source is None]
+        waits = [name for name in waits if stage_of(graph, name).source is None]
         members = set(node.stages)
         depends = any(members & ({name} | nx.ancestors(graph, name)) for name in waits)
         if waits and (depends or not _is_bare(node)):
@@ -114,30 +114,30 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
 
 
 def _losing(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
-    """Return why an item that fails in a stage, and is let go, would take others along; or "".
+    """Return why skipping an item that fails in a stage would lose other values; or "".
 
-    What fails in a job is an item that the node reads: with it goes all that was made of it.
+    What a job skips is an item that the node reads, with all that was made from it.
     """
     stage, upstream = wanted.stage, wanted.upstream
     if stage.options.over(BUILT_IN).on_error != "skip" or not stage.operation.can_fail:
         return ""
     several = next((step.stage for step in node.steps if step.operation.multiplies), "")
     if several:
-        return f"what fails in {stage.name} would take along all that {several} made with it"
+        return f"an item that fails in {stage.name} would lose all that {several} made with it"
     last = node.steps[-1].stage if node.steps else upstream.name
     uses = graph.out_degree(upstream.name) + bool(graph.nodes[upstream.name]["target"])
     if node.outputs or last != upstream.name or (upstream.name in node.stages and uses > 1):
-        return f"what fails in {stage.name} would be lost for other stages, too"
+        return f"an item that fails in {stage.name} would be lost for other stages, too"
     return ""
 
 
 def _is_bare(node: Node) -> bool:
-    """Whether a node does nothing yet but read a view: then its first stage says how it runs."""
+    """Return whether a node only reads a view so far: then its first stage sets its options."""
     return node.input.is_view and not node.steps and not node.outputs
 
 
 def _includes(asked: dict[str, object], given: dict[str, object]) -> bool:
-    """Return whether options ask for all that was given, but for the defaults."""
+    """Return whether options include all given ones, apart from defaults."""
     return all(
         asked.get(key) == value or BUILT_IN.given().get(key) == value
         for key, value in given.items()
@@ -145,7 +145,7 @@ def _includes(asked: dict[str, object], given: dict[str, object]) -> bool:
 
 
 def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
-    """Place every stage of a graph of stages in a node, fusing where it can be.
+    """Place every stage of a graph in a node, fused with others where possible.
 
     The nodes are in topological order and not yet named, connected or chunked: their inputs and
     binds name stages.
@@ -175,7 +175,7 @@ def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
 
 
 def _join(graph: nx.DiGraph, wanted: Needs, nodes: _Nodes) -> str | None:
-    """Let a stage join the first node that it can; return why it cannot join any, None if it has.
+    """Add a stage to the first node that it can join; return why there is none, or None.
 
     The reason is "" if no node makes or reads its items.
     """
@@ -189,7 +189,7 @@ def _join(graph: nx.DiGraph, wanted: Needs, nodes: _Nodes) -> str | None:
 
 
 def _is_first(wanted: Needs) -> bool:
-    """Return whether a stage can be done in parts, but reads a source, which no node makes."""
+    """Return whether a stage has a map side but reads a source, which no node makes."""
     return wanted.map_side is not None and wanted.upstream.source is not None
 
 
@@ -206,7 +206,7 @@ class _Nodes:
         self._note(len(self._nodes) - 1, (node.input.stage, *node.stages))
 
     def replace(self, number: int, node: Node) -> None:
-        """Put the node that a stage has joined in place of the one that it was."""
+        """Replace a node by the same with one more stage."""
         added = node.stages[len(self._nodes[number].stages) :]
         self._nodes[number] = node
         self._note(number, added)
@@ -216,14 +216,14 @@ class _Nodes:
             self._by_stage.setdefault(name, []).append(number)
 
     def with_items_of(self, stage: Stage) -> Iterator[tuple[int, Node]]:
-        """Yield the nodes, with their numbers, in which a stage can find the items of another."""
+        """Yield the nodes, with their numbers, that make or read the items of a stage."""
         for number in sorted(self._by_stage.get(stage.name, ())):
             node = self._nodes[number]
             if stage.name in node.stages or _reads(node, stage):
                 yield number, node
 
     def all(self) -> tuple[Node, ...]:
-        """Return all of them, in the order in which they began."""
+        """Return all nodes in the order of their first stages."""
         return tuple(self._nodes)
 
 
@@ -294,7 +294,7 @@ def _joined(node: Node, wanted: Needs) -> Node:
 
 
 def _map_side_output(wanted: Needs, after: str | None) -> tuple[Output, str]:
-    """Return what leaves the jobs that make the items of a stage which needs many, and why."""
+    """Return the output of the jobs that do the map side of a stage, and the reason."""
     map_side = wanted.map_side
     assert map_side is not None
     name = wanted.stage.name
@@ -307,7 +307,7 @@ def _merged_binds(binds: tuple[Bind, ...], new: tuple[tuple[str, str], ...]) -> 
 
 
 def _map_side_node(graph: nx.DiGraph, wanted: Needs, reason: str) -> Node:
-    """Return a node that does only the map side of a stage, if no other node can do it."""
+    """Return a node that does only the map side of a stage, for when no other node can."""
     stage, upstream = wanted.stage, wanted.upstream
     output, what = _map_side_output(wanted, None)
     options = job_options(graph, stage, upstream)

@@ -1,9 +1,9 @@
-"""The pass *lane*: cut chains of nodes into lanes where that is faster.
+"""The pass *lane*: cut chains of nodes into lanes if that is faster.
 
-Then what comes after a chunk need not wait for all chunks.
+With lanes, the work after a chunk need not wait for all chunks.
 
-A node whose chunks are those of the node before it can begin a chunk when that chunk is there. For
-DAGMan a lane, a range of the chunks, is a node of its own, and so has a turn of its own.
+A node that has the chunks of the node before it can start on a chunk as soon as that is written. To
+DAGMan a lane, which is a range of the chunks, is a node of its own with DAGMan cycles of its own.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 MOST_LANES = 16
 LEAST_GAIN = 0.1
-"""Lanes are made where they save this share of the time"""
+"""Lanes are made if they save this share of the time"""
 LEAST_SECONDS = 10.0
-"""and so many seconds: each of them is one more node for DAGMan, and for who reads its logs."""
+"""and so many seconds: each is one more node for DAGMan, and for whoever reads its logs."""
 
 _LATE = "the chunks of all of them are known only when they run"
 
 Layout = Callable[[frozenset[str]], tuple[Node, ...]]
-"""Gives the chunked nodes of a plan in which some nodes, by name, follow the one before them."""
+"""Returns the chunked nodes of a plan in which the named nodes follow the one before them."""
 
 
 def lane(
@@ -47,10 +47,10 @@ def lane(
     plain : tuple of Node
         All nodes, chunked, without lanes.
     layout : callable
-        Takes the names of nodes that are to have the chunks of the node before them, and returns
+        Takes the names of nodes that should have the chunks of the node before them, and returns
         all nodes, chunked.
     wanted : int or None
-        How many lanes a chain is to have; None: what takes the least time, by earlier runs.
+        How many lanes a chain should have; None: the fastest number according to earlier runs.
     capacity : Capacity
         How many jobs can run at once, and what a node costs.
     throttles : Throttles
@@ -61,13 +61,13 @@ def lane(
     nodes : tuple of Node
         The nodes in topological order.
     chains : tuple of Chain
-        Each chain that could be in lanes, with the cost of both ways; and, where lanes were asked
-        for, each pair of nodes that cannot be.
+        Each chain that could be in lanes, with its time with and without; and, if lanes were
+        requested, each pair of nodes that cannot be.
     """
     if wanted == 1:
         return plain, ()
     trees, refused = _trees(plain)
-    # Who did not ask for lanes need not read why nodes cannot have them.
+    # Users who did not request lanes need not read why nodes cannot have them.
     chains = [] if wanted is None else refused
     if not trees:
         return plain, tuple(chains)
@@ -97,26 +97,26 @@ def lane(
 
 
 def _within(chain: Chain, nodes: dict[str, Node]) -> Chain:
-    """Return a chain with lanes that it can have where others before it have none after all."""
+    """Return a chain without the lanes that depend on earlier nodes, which have none after all."""
     if any(nodes[name].dynamic for name in chain.nodes):
         return replace(chain, lanes=1, reason=_LATE)
     return replace(chain, lanes=min(chain.lanes, nodes[chain.nodes[0]].chunks))
 
 
 def can_lane(node: Node, before: Node, first: Node, graph: nx.DiGraph) -> tuple[bool, str]:
-    """Tell whether a node can go on in the lanes of the node that it reads.
+    """Return whether a node can continue in the lanes of the node that it reads.
 
     Parameters
     ----------
     node, before, first : Node
-        The node, the one before it, and the one in which these lanes begin; it may be the same.
+        The node, the node before it, and the node in which these lanes begin (perhaps the same).
     graph : networkx.DiGraph
         All nodes and their edges, with the attribute ``node``.
 
     Returns
     -------
     bool, str
-        Whether; and, where not, why not.
+        Whether it can; if not, the reason.
     """
     for each in (before, node):
         problem = _whole_only(each)
@@ -128,7 +128,7 @@ def can_lane(node: Node, before: Node, first: Node, graph: nx.DiGraph) -> tuple[
         return False, f"{first.name} has 1 job"
     if node.options.chunk_size is not None and not _same_chunks(node, before):
         return False, f"its chunk_size gives it other chunks than {before.name} has"
-    import networkx as nx  # here, since it takes longer to import than all of htdag
+    import networkx as nx  # late, since importing it takes longer than all of htdag
 
     for bind in node.binds:
         if bind.node is None:
@@ -145,7 +145,7 @@ def _same_chunks(node: Node, before: Node) -> bool:
 
 
 def _whole_only(node: Node) -> str:
-    """Return why the jobs of a node have to stay one cluster; "" if they need not."""
+    """Return why the jobs of a node must stay one cluster, or ""."""
     if node.options.on_error == "skip":
         return f"max_errors counts the failed items of all of {node.name}"
     for name in ("max_materialize", "max_idle"):
@@ -155,7 +155,7 @@ def _whole_only(node: Node) -> str:
 
 
 def _trees(nodes: Sequence[Node]) -> tuple[list[tuple[str, ...]], list[Chain]]:
-    """Return the nodes that could be in the same lanes, the first first; and which could not."""
+    """Return the nodes that could share lanes, first ones first; and those that could not."""
     import networkx as nx
 
     graph = nx.DiGraph()
@@ -190,7 +190,7 @@ def _decided(
     capacity: Capacity,
     throttles: Throttles,
 ) -> Chain:
-    """Compare both ways to run the nodes of a tree, and choose."""
+    """Compare running the nodes of a tree with and without lanes, and choose."""
     chunks = followed[tree[0]].chunks
     if any(followed[name].dynamic or followed[name].chunks != chunks for name in tree):
         return Chain(tree, 1, _LATE)
@@ -227,7 +227,7 @@ def _unmeasured(tree: tuple[str, ...], nodes: dict[str, Node]) -> str:
 
 
 def _works(tree: tuple[str, ...], nodes: dict[str, Node]) -> list[Work] | None:
-    """Return what the nodes of a tree have to do; None where that was not measured."""
+    """Return the work of the nodes of a tree; None if it was not measured."""
     works = []
     for name in tree:
         node = nodes[name]
@@ -255,7 +255,7 @@ def _lane_counts(chunks: int) -> list[int]:
 
 
 def _throttled(tree: tuple[str, ...], nodes: dict[str, Node], throttles: Throttles) -> str:
-    """Return which limit on nodes would hold lanes back; "" if none."""
+    """Return which limit on nodes would hold lanes back, or ""."""
     if throttles.max_jobs_submitted is not None:
         return "max_jobs_submitted"
     names = [nodes[name].options.category for name in tree]

@@ -1,4 +1,4 @@
-"""Keep the chunks of an earlier run, so that what it has finished fits into those of a new one."""
+"""Layouts of earlier runs, kept so that their finished chunks fit into a new run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 
 MOST_CHUNKS = 1_000
-"""A node that has grown to more is cut anew, if nobody gave a chunk size."""
+"""A node that has grown beyond this is cut again, unless a chunk size is set."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How an earlier run had laid out a node.
+    """The layout of a node in an earlier run.
 
     Attributes
     ----------
     boundaries : tuple of int
-        Where its chunks began, and the end.
+        Where its chunks begin, and the end.
     chunk_size : int or None
-        The chunk size that was given.
+        The chunk size that was set.
     parts : dict of str to int
-        In how many parts values of its stages left it.
+        The number of parts in which the values of each of its stages left it.
     """
 
     boundaries: tuple[int, ...] = ()
@@ -56,9 +56,9 @@ def layouts_of(plan: PlanContent) -> Layouts:
 
 
 def followed(node: Node, total: int, layouts: Layouts) -> tuple[int, ...]:
-    """Return the boundaries of an earlier run, fitted to so many items; () to cut them anew.
+    """Return the boundaries of an earlier run, fitted to so many items; () to cut again.
 
-    Items that are new come last, in chunks as large as the others are.
+    New items come last, in chunks as large as the others.
 
     Examples
     --------
@@ -84,6 +84,6 @@ def followed(node: Node, total: int, layouts: Layouts) -> tuple[int, ...]:
 
 
 def followed_parts(node: Node, stage: str, layouts: Layouts) -> int:
-    """Return in how many parts the values of a stage left a node; 0 where that is not known."""
+    """Return in how many parts the values of a stage left a node; 0 if unknown."""
     layout = layouts.get(node.name)
     return 0 if layout is None else layout.parts.get(stage, 0)

@@ -1,4 +1,4 @@
-"""What a loop repeats: the plan of one round, and the check whether there is another one."""
+"""Loops: the plan of one round, and the check whether another follows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from htdag.plan.chunk import StreamEstimate, estimate_of
 from htdag.plan.model import Node, Plan, Round
 from htdag.plan.parts import Bind, Check, StoredSource
 from htdag.stages import Iterate, Stage
+from htdag.stages.graph import stage_of
 from htdag.stages.operations import Import, State
 from htdag.stages.sources import LateSource
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 UNTIL = "until"
-"""What the check of a loop is called in messages about it."""
+"""The name of the check of a loop in messages."""
 
 PlanRound = Callable[["nx.DiGraph", str, Throttles, Iterate], Plan]
 
@@ -26,10 +27,10 @@ PlanRound = Callable[["nx.DiGraph", str, Throttles, Iterate], Plan]
 def add_check(
     graph: nx.DiGraph, nodes: Sequence[Node], where: Mapping[str, str], loop: Iterate
 ) -> tuple[Node, ...]:
-    """Let the last job of a round find out whether the loop is over.
+    """Add the check whether the loop is over to the last job of a round.
 
-    A state that is one value is checked by the job that makes it. Of items no job sees all, so one
-    more node collects them; what it collects goes nowhere.
+    The job that makes the state checks it if it is one value. No job sees all items of a state, so
+    one more node collects them, only for the check.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ def plan_rounds(
     limits: Throttles,
     plan_round: PlanRound,
 ) -> tuple[Node, ...]:
-    """Plan a round of each loop, by what is known of what it begins with and uses.
+    """Plan a round of each loop, from what is known about its first state and its inputs.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def plan_rounds(
             streams = [estimate_of(stream, done, stored) for stream in node.input.streams]
             stages = [names["state"], *(stream.stage for stream in node.input.streams[1:])]
             known = dict(zip(stages, streams, strict=True))
-            # The number of items that a later round begins with is known only when it does.
+            # The number of items of a later round is known only when it begins.
             blocks = [1] if loop.one else None
             known[names["state"]] = streams[0]._replace(blocks=blocks)
             inner = _with_sources(attributes["inner"], known)
@@ -114,10 +115,10 @@ def plan_rounds(
 
 
 def _with_sources(inner: nx.DiGraph, streams: dict[str, StreamEstimate]) -> nx.DiGraph:
-    """Return the graph of a round in which its sources tell how many items there are."""
+    """Return the graph of a round with the number of items of each of its sources."""
     graph = inner.copy()
     for name, stream in streams.items():
-        stage: Stage = graph.nodes[name]["stage"]
+        stage = stage_of(graph, name)
         one = _is_state(stage) and stage.one
         blocks = stream.blocks if stream.exact else None
         items = LateSource(1 if one else stream.items, 1 if one else stream.chunks, blocks)
@@ -127,6 +128,6 @@ def _with_sources(inner: nx.DiGraph, streams: dict[str, StreamEstimate]) -> nx.D
 
 
 def _limits_within(limits: Throttles, inner: nx.DiGraph) -> Throttles:
-    """Return the limits of the DAG of a round: of categories, those of its stages."""
+    """Return the limits of the DAG of a round, with only the categories of its stages."""
     used = {stage.options.category for _, stage in inner.nodes(data="stage")}
     return replace(limits, maxjobs=tuple(each for each in limits.maxjobs if each[0] in used))

@@ -1,4 +1,4 @@
-"""Plans, and the DAGMan nodes in them. All of it frozen: passes make new plans."""
+"""Plans and their DAGMan nodes, all frozen: passes make new plans."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Round:
-    """What a loop does again and again.
+    """What a loop repeats.
 
     Attributes
     ----------
     plan : Plan
-        The nodes of one round. Its sources are the state, and what comes from outside.
+        The nodes of one round. Its sources are the state and outside stages.
     state, result : str
         The stages of the state before and after a round.
     one : bool
@@ -57,11 +57,11 @@ class Node:
     input : Input
         What it reads.
     steps : tuple of Step
-        The fused stages that take one item after another, upstream first.
+        The fused per-item stages, upstream first.
     outputs : tuple of Output
         What it writes.
     reduction : Reduction or None
-        For a node that combines; such a node has no steps.
+        The reduction of a node that combines values; such a node has no steps.
     binds : tuple of Bind
         Whole results that all its jobs read.
     options : Options
@@ -70,17 +70,17 @@ class Node:
         Its number of jobs; where it is `dynamic`, an estimate.
     boundaries : tuple of int
         Where its chunks begin, and the end: in the items that it reads, or, for a node that
-        combines, in the chunks of the node before. () where the keys of items decide, or data.
+        combines, in the chunks of the node before. () if keys of items or other data decide.
     dynamic : bool
         Whether its jobs are laid out only when the nodes before it are done, by the numbers of
-        items that they gave.
+        items that these wrote.
     exact : bool
-        Whether it gives just as many values as are planned, where that is known: neither it nor a
-        node before it may let failed items go.
+        Whether it writes just as many values as planned, if that is known: neither it nor a node
+        before it may skip failed items.
     by_chunk : bool
         Whether its jobs take whole chunks of the node before it, however many items these have.
     per_job : float
-        About how many items a job is to have then, where there is no chunk size.
+        About how many items a job should have then, if there is no chunk size.
     follows : bool
         Whether its chunks are those of the node that it reads, so that both can be in lanes.
     lanes : int
@@ -88,23 +88,23 @@ class Node:
     fan_in : int or None
         For a level of a tree of combining nodes: how many values one job takes.
     items : int or None
-        How many items it reads; None where that is known only when it runs.
+        How many items it reads; None if that is known only when it runs.
     jobs : int or None
-        About how many jobs earlier runs ask for; None where they do not decide.
+        About how many jobs earlier runs suggest; None if they do not decide.
     measured : str
         What earlier runs measured, in words.
     proposed : tuple of str
-        The options that follow from it.
+        The options that follow from that.
     cost : Cost or None
-        What they say of its time, where they measured all that it does.
+        What they say about its time, if they measured all that it does.
     priority : int
-        Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest go first.
+        Its PRIORITY for DAGMan: of the nodes that are ready, those with the highest start first.
     round : Round or None
-        For a loop: what it repeats. It has no jobs but those of its rounds.
+        What a loop repeats. A loop has no jobs but those of its rounds.
     check : Check or None
-        For the node that ends a round: how it is found whether the loop is over.
+        The check whether the loop is over, in the node that ends a round.
     reasons : tuple of str
-        Why it is as it is.
+        Why it is like this, in words.
     """
 
     name: str
@@ -141,12 +141,12 @@ class Node:
 
     @property
     def is_check_alone(self) -> bool:
-        """Whether it is there only to find out whether a loop is over."""
+        """Whether it exists only to check whether a loop is over."""
         return self.check is not None and not self.outputs
 
     @property
     def lane_parent(self) -> str | None:
-        """The node whose lanes go on in its own, lane by lane."""
+        """The node whose lanes continue in its own, lane by lane."""
         return self.input.node if self.lanes > 1 and self.follows else None
 
     @property
@@ -171,7 +171,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Plan:
-    """DAGMan nodes in topological order, and where each stage's values come to be.
+    """DAGMan nodes in topological order, and which of them writes each stage.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class Plan:
     nodes : tuple of Node
         Parents before children.
     targets : tuple of str
-        The stages whose results were asked for.
+        The target stages.
     where : dict of str to str
         For each stage whose values are written: the node that writes them whole.
     stages : networkx.DiGraph
@@ -190,7 +190,7 @@ class Plan:
     throttles : Throttles
         The options of the pipeline as a whole.
     chains : tuple of Chain
-        Where lanes can be, or were asked for and cannot.
+        The chains that can have lanes, or cannot although lanes were requested.
     """
 
     name: str
@@ -211,13 +211,13 @@ class Plan:
 
     @cached_property
     def checked_alone(self) -> frozenset[str]:
-        """The stages of nodes that only ask whether a loop is over."""
+        """The stages of nodes that only check whether a loop is over."""
         return frozenset(n for node in self.nodes if node.is_check_alone for n in node.stages)
 
     @cached_property
     def graph(self) -> nx.DiGraph:
         """The DAG of nodes: names, with the attribute ``node``."""
-        import networkx as nx  # here, since it takes longer to import than all of htdag
+        import networkx as nx  # late, since importing it takes longer than all of htdag
 
         graph = nx.DiGraph()
         for node in self.nodes:
@@ -228,14 +228,14 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        """The number of jobs, when none has to be tried again, and each loop has one round."""
+        """The number of jobs, counting no retries and one round of each loop."""
         return sum(
             node.chunks if node.round is None else node.round.plan.jobs for node in self.nodes
         )
 
     @property
     def nodes_with_jobs(self) -> tuple[Node, ...]:
-        """The nodes that are clusters of jobs, those of the rounds of loops too."""
+        """The nodes that are clusters of jobs, including those of the rounds of loops."""
         nodes: list[Node] = []
         for node in self.nodes:
             nodes += (node,) if node.round is None else node.round.plan.nodes_with_jobs

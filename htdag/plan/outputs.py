@@ -1,4 +1,4 @@
-"""What each node writes and where what it reads comes from: the passes *outputs* to *limits*."""
+"""What each node writes, and which node writes what it reads: the passes *outputs* to *limits*."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from htdag.checks.names import node_name, unique_name
 from htdag.plan.fuse import job_options
 from htdag.plan.model import Node
 from htdag.plan.parts import Input, Output
-from htdag.stages import Stage
+from htdag.stages.graph import stage_of
 from htdag.stages.operations import Keyed, Partitioned, SortBy
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ _LONGEST_NAME = 60
 
 
 def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-    """Let each stage whose values are needed outside of its node leave it.
+    """Add an output for each stage whose values are needed outside of its node.
 
-    Needed are the targets, whole results that are bound, and the inputs of other nodes. A source
-    that is a target gets a node that only passes its items on.
+    These are the targets, bound results, and the inputs of other nodes. A source that is a target
+    gets a node that only passes its items on.
     """
     targets = {name for name, target in graph.nodes(data="target") if target}
     needed = set(targets)
@@ -36,7 +36,7 @@ def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         )
     complete: list[Node] = []
     for name in graph:
-        stage: Stage = graph.nodes[name]["stage"]
+        stage = stage_of(graph, name)
         if name in targets and stage.source is not None:
             complete.append(
                 Node(
@@ -60,15 +60,15 @@ def add_outputs(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[Node, ...]:
 
 
 def _made_in_parts(node: Node) -> set[str]:
-    """Return the stage of a node that reads what was made of its items elsewhere, in parts."""
+    """Return the stages of a node whose map side other nodes do."""
     if node.reduction is not None:
         return {node.reduction.stage}
     return set(node.stages[:1]) if isinstance(node.input.operation, Keyed) else set()
 
 
 def _with_partitions(graph: nx.DiGraph, output: Output) -> Output:
-    """Note how many partitions the user asked for."""
-    match graph.nodes[output.stage]["stage"].operation:
+    """Return an output with the number of partitions that the user set."""
+    match stage_of(graph, output.stage).operation:
         case Partitioned(partitions=partitions) if not output.whole:
             return replace(output, parts=partitions or 0)
         case SortBy(partitions=partitions) if output.whole:
@@ -119,13 +119,13 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
             for stream in reads.streams
         )
         binds = tuple(
-            replace(bind, node=where[bind.stage], one=graph.nodes[bind.stage]["stage"].one)
-            if graph.nodes[bind.stage]["stage"].source is None
-            else replace(bind, one=graph.nodes[bind.stage]["stage"].one)
+            replace(bind, node=where[bind.stage], one=stage_of(graph, bind.stage).one)
+            if stage_of(graph, bind.stage).source is None
+            else replace(bind, one=stage_of(graph, bind.stage).one)
             for bind in node.binds
         )
         connected.append(replace(node, input=replace(reads, streams=streams), binds=binds))
-    import networkx as nx  # here, since it takes longer to import than all of htdag
+    import networkx as nx  # late, since importing it takes longer than all of htdag
 
     order = nx.DiGraph()
     by_name = {node.name: node for node in connected}
@@ -137,7 +137,7 @@ def connect(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> tuple[tuple[Node, ...
 
 
 def can_stop_early(node: Node, nodes: Collection[Node], targets: Collection[str]) -> int | None:
-    """Return how many of its first items are all that is wanted of a node; None for all.
+    """Return how many of its first items a node needs to read; None for all.
 
     Parameters
     ----------
@@ -146,12 +146,12 @@ def can_stop_early(node: Node, nodes: Collection[Node], targets: Collection[str]
     nodes : collection of Node
         All nodes, those after it with their limits.
     targets : collection of str
-        The stages whose results are asked for.
+        The target stages.
 
     Notes
     -----
-    That can be said where each item makes just one, and cannot be let go (``on_error="skip"``), and
-    where whatever reads the node takes the first items.
+    A node can stop early if each item makes just one value and cannot be skipped
+    (``on_error="skip"``), and if whatever reads the node takes only the first items.
     """
     made = {output.stage for output in node.outputs}
     one_by_one = (
@@ -176,14 +176,14 @@ def can_stop_early(node: Node, nodes: Collection[Node], targets: Collection[str]
 
 
 def push_limits(nodes: tuple[Node, ...], targets: Collection[str]) -> tuple[Node, ...]:
-    """Let nodes of which only the first items are taken read only these.
+    """Limit the input of nodes of which only the first items are used.
 
     Parameters
     ----------
     nodes : tuple of Node
         Connected nodes in topological order.
     targets : collection of str
-        The stages whose results are asked for.
+        The target stages.
     """
     limited = {node.name: node for node in nodes}
     for name in reversed(list(limited)):

@@ -1,4 +1,4 @@
-"""What a node is made of: what it reads, what it does with that, and what leaves it."""
+"""The parts of a node: its inputs, steps, reduction, outputs and binds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from htdag.stages.sources import SourceItems
 
 @dataclass(frozen=True)
 class Step:
-    """A stage that takes one item after another, inside a node.
+    """A per-item stage inside a node.
 
     ``after`` is the stage before it, in the same node, or None for the node's input; ``binds``
     are keyword and stage.
@@ -28,11 +28,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Reduction:
-    """What a node that combines values does with all values of a chunk.
+    """How a node combines the values of a chunk.
 
-    ``final`` is True for the one job that gives the value of the stage, False inside a tree.
-    ``seeded``: the values have begun with the initial value, which counts only where there are
-    none.
+    ``final`` is True for the one job that writes the value of the stage, False inside a tree.
+    ``seeded``: the values already include the initial value, which counts only if there are none.
     """
 
     stage: str
@@ -53,9 +52,9 @@ class Output:
         The stage, and the one in this node whose values these are.
     map_side : MapSide or None
         What is done to the values of each chunk, on the way to those of the stage; None: these are
-        the values of the stage.
+        already the values of the stage.
     parts : int
-        In how many files the values of a chunk are written; 0 for one that holds all of them.
+        In how many files the values of a chunk are written; 0 for a single one.
     split : {"", "hash", "rank"}
         What decides which part a value is in: its key, or its number.
     """
@@ -68,12 +67,12 @@ class Output:
 
     @property
     def whole(self) -> bool:
-        """Whether these are the values of the stage, not something on the way to them."""
+        """Whether these are the values of the stage, not an intermediate result."""
         return self.map_side is None
 
     @property
     def kind(self) -> str:
-        """What its jobs do with the values: ``"items"`` are only written."""
+        """What its jobs do with the values; ``"items"``: only write them."""
         return "items" if self.map_side is None else self.map_side.kind
 
     @property
@@ -88,7 +87,7 @@ class Output:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What stands for the stage in the names of its files in each chunk."""
+        """The names that stand for the stage in the names of its files."""
         return (self.stage, *(layout.part(self.stage, part) for part in range(self.parts)))
 
 
@@ -103,14 +102,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Input:
-    """What a node reads, and how its items are made of that.
+    """What a node reads, and how it makes items from that.
 
     Attributes
     ----------
     streams : tuple of Stream
         One, or several where the operation reads several stages.
     operation : View, Keyed, Iterate or None
-        The operation of the stage that says how; None: as they are.
+        The operation that says how; None: the items are read as they are.
     limit : int or None
         Only so many of the first items.
     """
@@ -126,7 +125,7 @@ class Input:
 
     @property
     def view(self) -> str:
-        """What jobs call the way in which they read their items."""
+        """The name, in jobs, of the way in which they read their items."""
         if self.operation is None or isinstance(self.operation, Take):
             return "items"
         return self.operation.kind
@@ -154,12 +153,12 @@ class Input:
 
     @property
     def is_view(self) -> bool:
-        """Whether a stage of its own says how the items are read."""
+        """Whether a separate stage says how the items are read."""
         return self.operation is not None or self.limit is not None
 
     @property
     def is_partitioned(self) -> bool:
-        """Whether its chunks are the partitions of keys that the jobs before have written."""
+        """Whether its chunks are partitions of keys, written by earlier jobs."""
         return isinstance(self.operation, Partitioned)
 
     @property
@@ -169,12 +168,12 @@ class Input:
 
     @property
     def is_loop(self) -> bool:
-        """Whether this is what a loop begins with, and what it uses."""
+        """Whether this is the input of a loop: its first state, and what it uses."""
         return isinstance(self.operation, Iterate)
 
     @property
     def keeps_positions(self) -> bool:
-        """Whether its n-th item is made of the n-th item of its only stream."""
+        """Whether its n-th item comes from the n-th item of its only stream."""
         if self.operation is None:
             return True
         return isinstance(self.operation, View) and self.operation.keeps_positions
@@ -191,7 +190,7 @@ class Input:
 
     @property
     def source(self) -> SourceItems | None:
-        """The source, where one is read as it is: then each chunk gets a file of its own."""
+        """The source, if one is read as it is: then each chunk gets a file of its own."""
         source = self.streams[0].source
         if source is None or self.view != "items" or source.is_late:
             return None
@@ -202,7 +201,7 @@ class Input:
         return source.count(self.limit if self.keeps_positions else None)
 
     def total(self, totals: Sequence[int]) -> int:
-        """Return how many items it has where its streams have so many."""
+        """Return how many items it has, given those of its streams."""
         return chunking.view_total(self.view, self.number, self.limit, totals)
 
 
@@ -229,7 +228,7 @@ class StoredSource:
 
 @dataclass(frozen=True)
 class Check:
-    """What the last job of a round asks of the loop's state: whether the loop is over.
+    """The check that the last job of a round makes of the loop's state: whether the loop is over.
 
     The values are those of ``after`` (None: what the node combines, or its input); ``previous`` is
     the stage of the state before the round where the function takes that, too.

@@ -1,6 +1,6 @@
-"""From stages to a plan: named passes, one after another.
+"""The planner's named passes, from stages to a plan.
 
-Each pass takes a draft and returns the next one; none changes what it takes.
+Each pass takes a draft and returns a new one.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _NOTHING: Measures = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the passes go by, beside the stages.
+    """What the passes use beside the stages.
 
     Attributes
     ----------
     measures : mapping
-        What earlier runs measured of stages, by `htdag.plan.stage_keys.stage_keys`.
+        What earlier runs measured of stages, by the keys of `htdag.plan.stage_keys.stage_keys`.
     capacity : Capacity
-        How many jobs can run at once; used with measures only.
+        How many jobs can run at once; used only with measures.
     settings : Settings
-        What to aim at; but for `lanes` used with measures only.
+        The goals; all but `lanes` used only with measures.
     layouts : mapping
-        How an earlier run, which is to be followed, had laid out its nodes
+        The layouts of the nodes of an earlier run, to be kept
         (`htdag.plan.layouts.layouts_of`).
     """
 
@@ -62,11 +62,11 @@ class Draft:
     graph : networkx.DiGraph
         The graph of stages.
     targets : tuple of str
-        The stages whose results are asked for.
+        The target stages.
     name : str
         The pipeline's name.
     conditions : Conditions
-        What the passes go by.
+        What the passes use beside the stages.
     throttles : Throttles
         The options of the pipeline as a whole.
     loop : Iterate or None
@@ -78,9 +78,9 @@ class Draft:
     sources : tuple of StoredSource
         The sources that are read by ranges of their items, or bound.
     chains : tuple of Chain
-        Where lanes can be, or were asked for and cannot.
+        The chains that can have lanes, or cannot although lanes were requested.
     untuned : tuple of Node
-        The nodes before `tune`, from which lanes are laid out anew.
+        The nodes before `tune`, from which nodes are laid out again for lanes.
     """
 
     graph: nx.DiGraph
@@ -97,7 +97,7 @@ class Draft:
 
     @property
     def plan(self) -> Plan:
-        """The plan that it has become."""
+        """The finished plan."""
         return Plan(
             self.name,
             self.nodes,
@@ -221,7 +221,7 @@ def make_plan(
     graph : networkx.DiGraph
         The graph of stages, upstream first, as `htdag.Pipeline.graph` is.
     targets : sequence of str
-        The stages whose results are asked for.
+        The target stages.
     name : str
         The pipeline's name.
     measures, capacity, settings, layouts
@@ -246,6 +246,6 @@ def plan_until(
     conditions: Conditions | None = None,
     throttles: Throttles | None = None,
 ) -> Draft:
-    """Return what the passes up to one of them, by its name in `PASSES`, make of a graph."""
+    """Return the draft that the passes up to the named one of `PASSES` make of a graph."""
     draft = Draft(graph, tuple(targets), name, conditions or Conditions(), throttles or Throttles())
     return _passed(draft, last)

@@ -1,6 +1,6 @@
-"""The pass *prioritize*: which node goes first where several are ready.
+"""The pass *prioritize*: which node starts first if several are ready.
 
-By default that on the critical path.
+By default, the node on the critical path.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from htdag.plan.model import Node
 
 
 def prioritize(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """Give the nodes their priorities: those with the longest way to the end go first.
+    """Set the priorities of nodes: those with the longest path to the end start first.
 
-    Only nodes that can be ready beside others get one. Where such nodes have equally long ways to
-    the end all of them are equal. A stage's ``node_priority`` goes before what is computed.
+    Only nodes that can be ready at the same time as others get one. Nodes with equally long paths
+    to the end have equal priorities. A stage's ``node_priority`` overrides the computed one.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ def prioritize(nodes: Sequence[Node]) -> tuple[Node, ...]:
 
     Notes
     -----
-    The jobs of a node with a priority get it as their own, unless its submit description has
-    one. So where any stage has a ``priority``, the jobs of the others are given HTCondor's default,
-    0: then the priorities of jobs are those that the user wrote.
+    The jobs of a node inherit its priority, unless its submit description has one. So if any stage
+    has a ``priority``, the jobs of the others get HTCondor's default, 0: then the priorities of
+    jobs are those that the user set.
     """
     lengths = _lengths(nodes)
     least = min(lengths.values(), default=0)
@@ -57,7 +57,7 @@ def _prioritized(node: Node, length: int | None, least: int, job_priorities: boo
 
 
 def _lengths(nodes: Sequence[Node]) -> dict[str, int]:
-    """Return the lengths of the longest paths below the nodes that can be ready beside others."""
+    """Return the longest path below each node that can be ready at the same time as others."""
     bits = {node.name: 1 << number for number, node in enumerate(nodes)}
     above = dict.fromkeys(bits, 0)  # sets of nodes, as bits: chains have thousands of them
     below = dict.fromkeys(bits, 0)

@@ -1,10 +1,10 @@
-"""What nodes cost by earlier runs, and about how long chained nodes take on some slots.
+"""The cost of nodes according to earlier runs, and the approximate time of chained nodes.
 
-This is a model, as simple as its inputs are rough.
+The model is as simple as its inputs are rough.
 
 Jobs start in the order in which their nodes were submitted, wherever there is room, as a schedd
-starts jobs of one user and one priority. What a pool's other users take is not known, nor how long
-files travel.
+starts jobs of one user and one priority. The share of a pool's other users is unknown, and so is
+the time of file transfers.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from dataclasses import dataclass
 from htdag.runtime.chunking import even
 
 NODE_SECONDS = 0.2
-"""What each lane more costs: DAGMan submits one node after another, and runs its POST script."""
+"""The cost of each further lane: DAGMan submits one node after another, with its POST script."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What earlier runs say of the time that a node takes.
+    """What earlier runs say about the time that a node takes.
 
     Attributes
     ----------
     items : float
         About how many items it reads.
     seconds : float
-        Seconds an item, of most jobs.
+        Seconds per item in most jobs.
     slowest : float
-        Seconds an item of the slowest job.
+        Seconds per item in the slowest job.
     jobs : float
-        How many jobs were measured, of which that was one.
+        How many jobs were measured, including the slowest.
     """
 
     items: float
@@ -43,22 +43,22 @@ class Cost:
 
 @dataclass(frozen=True)
 class Chain:
-    """Nodes each of which takes the chunks of the one before it, and whether they are in lanes.
+    """Nodes each of which has the chunks of the node before it, and whether they are in lanes.
 
     Attributes
     ----------
     nodes : tuple of str
-        The first node, and those that follow it.
+        The first node and those that follow it.
     lanes : int
         Into how many lanes they are cut; 1 for none.
     reason : str
         Why.
     plain : float or None
-        About how many seconds they take one after the other; None where nothing says so.
+        About how many seconds they take one after the other; None if unknown.
     laned : float or None
         The same in `tried` lanes.
     tried : int
-        The number of lanes that was compared.
+        The number of lanes that `plain` was compared with.
     """
 
     nodes: tuple[str, ...]
@@ -88,17 +88,17 @@ def weighted_median(pairs: Iterable[tuple[float, int]]) -> float:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What there is to run jobs.
+    """The resources for jobs.
 
     Attributes
     ----------
     slots : int
         How many jobs of one CPU can run at once.
     gpus : int
-        How many GPUs there are; 0 where that is not known, then they limit nothing.
+        How many GPUs there are; 0 if unknown, then they limit nothing.
     turn : float
-        Seconds from the end of a node's last job to the start of the first after it, where a slot
-        is free.
+        Seconds from the end of a node's last job to the start of the first job of the next node, if
+        a slot is free.
     """
 
     slots: int = 1
@@ -113,7 +113,7 @@ class Work:
     Attributes
     ----------
     jobs : int
-        How many.
+        How many there are.
     seconds : float
         How long most of them take; one in `one_in` takes `slowest`.
     slowest : float
@@ -121,9 +121,9 @@ class Work:
     one_in : int
         How many jobs there are for each slow one.
     cpus, gpus : int
-        What each takes.
+        What each job takes.
     after : int or None
-        The number of the work before it, chunk by chunk.
+        The index of the work that it follows chunk by chunk.
     """
 
     jobs: int
@@ -135,7 +135,7 @@ class Work:
     after: int | None = None
 
     def time(self, chunk: int) -> float:
-        """Return how long a chunk takes; the slow ones stand in the midst of the others."""
+        """Return how long a chunk takes; slow ones are spread among the others."""
         return self.slowest if chunk % self.one_in == self.one_in // 2 else self.seconds
 
 
@@ -159,8 +159,8 @@ def makespan(works: Sequence[Work], lanes: int, capacity: Capacity) -> float:
     >>> makespan(works, 1, Capacity(slots=1, turn=0.0))
     8.0
 
-    On two kinds of slots, of which each node needs another, the second need not wait for all of
-    the first. What three lanes more of two nodes cost is in it:
+    If each node needs another kind of slot, the second need not wait for all of the first. The
+    result includes the cost of three further lanes of two nodes:
 
     >>> works = [Work(4, 60.0, 60.0, 4), Work(4, 60.0, 60.0, 4, cpus=0, gpus=1, after=0)]
     >>> makespan(works, 1, Capacity(slots=1, turn=0.0, gpus=1))

@@ -1,9 +1,9 @@
-"""What makes a stage the same one in another run, so that what was measured of it holds.
+"""Keys that identify a stage across runs, so that earlier measurements apply to it.
 
-A changed function is most often like what it was before, so its code does not count: what counts
-are names. A name that a person gave says which stage is meant. A derived name, such as ``map`` or
-``process``, may stand for another stage in another script; there the function's own name and the
-name of its file have to agree too, and of a function without a name (a lambda) the code itself.
+A changed function usually takes about as long as before, so its code does not count: names do. A
+name that the user set identifies the stage. A derived name, such as ``map`` or ``process``, may
+stand for another stage in another script; there the function's own name and the name of its file
+have to agree too, and for a function without a name (a lambda) the code itself.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from htdag.stages import Stage
-from htdag.stages.graph import inner_graphs
+from htdag.stages.graph import inner_graphs, stage_of
 
 if TYPE_CHECKING:
     import networkx as nx
 
 PARTS = "/parts"
-"""Ends the key of what a reduce does chunk by chunk, in the jobs that make its items."""
+"""Ends the key of the map side of a reduce, in the jobs that make its items."""
 GROUPS = "/groups"
-"""Ends the key of how many different keys a keyed stage has found."""
+"""Ends the key of the number of different keys of a keyed stage."""
 
 _LONGEST = 300
 
 
 def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
-    """Return for every stage but sources the key under which it is remembered.
+    """Return the key under which each stage, apart from sources, is remembered.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
         Keys by the names of stages.
     """
     # A pipeline without a name has that of its first target.
-    first: Stage | None = graph.nodes[pipeline]["stage"] if pipeline in graph else None
+    first: Stage | None = stage_of(graph, pipeline) if pipeline in graph else None
     given = first is None or first.named
     keys = {}
     for name, data in graph.nodes(data=True):
@@ -60,7 +60,7 @@ def stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
 
 
 def all_stage_keys(graph: nx.DiGraph, pipeline: str) -> dict[str, str]:
-    """Return the keys of all stages, those that loops repeat too; all names differ."""
+    """Return the keys of all stages, including those in loops; all names differ."""
     keys = stage_keys(graph, pipeline)
     for inner in inner_graphs(graph):
         keys.update(stage_keys(inner, pipeline))
@@ -93,7 +93,7 @@ def origin(function: Any) -> str:
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType):
         return f"{getattr(function, '__module__', None) or ''}:{name}"
-    # The file of a cell of a notebook, or of what was typed in, is another one each time.
+    # A cell of a notebook, or code typed at a prompt, has another file name each time.
     file = os.path.basename(code.co_filename) if os.path.isfile(code.co_filename) else ""
     if "<lambda>" in name:
         name = f"lambda-{_digest(_content(code))}"
@@ -101,7 +101,7 @@ def origin(function: Any) -> str:
 
 
 def _content(code: types.CodeType) -> bytes:
-    """Return what a code does, without where in its file it stands."""
+    """Return the content of a code object, without its position in a file."""
     constants = [_constant(constant) for constant in code.co_consts]
     return b"\0".join([code.co_code, *constants, *(name.encode() for name in code.co_names)])
 
@@ -109,7 +109,7 @@ def _content(code: types.CodeType) -> bytes:
 def _constant(constant: Any) -> bytes:
     if isinstance(constant, types.CodeType):
         return _content(constant)
-    if isinstance(constant, frozenset):  # its order is another one in each process
+    if isinstance(constant, frozenset):  # its order differs between processes
         return repr(sorted(map(repr, constant))).encode()
     return repr(constant).encode()
 

@@ -1,7 +1,7 @@
-"""The pass *tune*: what earlier runs say of the jobs of each node.
+"""The pass *tune*: the size of jobs, according to earlier runs.
 
-Where the user left the size of chunks, the memory or the disk open, they follow from what was
-measured. What is given by hand stays; nothing here decides which stages share a node.
+The chunk size, memory and disk that the user left open follow from what was measured. Options that
+the user set stay; nothing here decides which stages share a node.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 JOBS_A_SLOT = 2
 LEAST_SECONDS = 60.0
-"""More jobs than a node has without history are made for idle slots only if they take this long;
-and a node after another keeps the jobs of its own if all its work takes less."""
+"""A node gets more jobs than it has without history, for idle slots, only if they take this long;
+and a node after another keeps its number of jobs if all its work takes less."""
 
 _MARGIN = 1.25  # memory and disk that are asked for, to what was measured
 _WORKER_MB = 64.0  # Python, and the process that supervises the one which runs the functions
@@ -35,12 +35,12 @@ _RETRY = 2  # retry_request_memory, to request_memory
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run measured of one stage.
+    """The measurements of one stage in one run.
 
     Attributes
     ----------
     run : float
-        The run: when it was made, in seconds since the epoch.
+        When the run was created, in seconds since the epoch.
     node : str
         The node that computed the stage; memory and disk are those of its jobs.
     jobs : int
@@ -48,20 +48,20 @@ class Measured:
     calls : int
         How often the function was called in them.
     seconds : float
-        Seconds a call, the median of jobs.
+        Seconds per call, the median of jobs.
     ratio : float
-        Items that came out for each that went in.
+        The number of items made from each item.
     rest : float
-        Seconds an item of the node that its jobs spent outside of functions, the median of jobs.
+        Seconds per item of the node that its jobs spent outside of functions, the median of jobs.
         0 for all but the first stage of a node.
     memory_mb : float
         The most by which the functions' process grew in any job.
     disk_mb : float
-        The most that an item needed on disk, in any job.
+        The most disk that an item needed in any job.
     disk_fixed_mb : float
-        The most that a job needed on disk however few its items.
+        The most disk that a job needed independent of its items.
     slowest : float
-        Seconds a call in the job with the most; 0 where that was not measured.
+        Seconds per call in the slowest job; 0 if that was not measured.
     """
 
     run: float
@@ -78,19 +78,19 @@ class Measured:
 
 
 Measures = Mapping[str, tuple[Measured, ...]]
-"""What was measured by the key of a stage (`htdag.plan.stage_keys`), oldest run first."""
+"""The measurements by key of the stage (`htdag.plan.stage_keys`), oldest run first."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the planner aims at.
+    """The planner's goals.
 
     Attributes
     ----------
     target_job_seconds : float
         How long a job should take.
     lanes : int or None
-        Into how many lanes chains of nodes are cut; None: as many as earlier runs advise.
+        Into how many lanes chains of nodes are cut; None: as many as earlier runs suggest.
     """
 
     target_job_seconds: float = 600.0
@@ -105,7 +105,7 @@ def tune(
     slots: int,
     settings: Settings,
 ) -> tuple[Node, ...]:
-    """Fill in the number of jobs, the memory and the disk of nodes that leave them open.
+    """Set the number of jobs, the memory and the disk of nodes that leave them open.
 
     Parameters
     ----------
@@ -116,11 +116,11 @@ def tune(
     nodes : tuple of Node
         Connected nodes in topological order.
     measures : mapping
-        What was measured of stages, by their keys.
+        The measurements of stages, by their keys.
     slots : int
         How many jobs of one CPU can run at once.
     settings : Settings
-        What to aim at.
+        The goals.
 
     Returns
     -------
@@ -149,7 +149,7 @@ def tune(
 
 @dataclass(frozen=True)
 class _Part:
-    """What a node does for one stage: its key, calls an item of the node, and what is known."""
+    """A node's work for one stage: its key, calls per item of the node, and measurements."""
 
     key: str
     calls: float
@@ -160,16 +160,16 @@ class _Part:
         return self.calls * self.median(lambda run: run.seconds)
 
     def slowest(self) -> float:
-        """Return the seconds that it took for an item in the slowest job."""
+        """Return the seconds that the stage took for an item in the slowest job."""
         return self.calls * self.median(lambda run: run.slowest or run.seconds)
 
     def median(self, value: Callable[[Measured], float]) -> float:
-        """Return the median over runs, in which a run counts by its calls, but not without end."""
+        """Return the median over runs, each weighted by its calls up to a limit."""
         return weighted_median((value(run), min(run.calls, 1000) or 1) for run in self.runs)
 
 
 class _Streams:
-    """How many items reach each node and each stage in it, as earlier runs tell."""
+    """The number of items that reach each node and each of its stages, from earlier runs."""
 
     def __init__(self, keys: Mapping[str, str], measures: Measures) -> None:
         self._keys = keys
@@ -177,14 +177,14 @@ class _Streams:
         self._items: dict[tuple[str, str], float] = {}  # by node and output
 
     def of(self, node: Node, key: str) -> tuple[Measured, ...]:
-        """Return what is known of a stage, from the same node where there is such."""
+        """Return the measurements of a stage, preferably in the same node."""
         runs = self._measures.get(key, ())
         return tuple(run for run in runs if run.node == node.name) or runs
 
     def parts(self, node: Node) -> list[tuple[str, float]]:
-        """Return the keys of what a node does, and the calls of each an item of the node."""
+        """Return the keys of a node's work, with the calls of each per item of the node."""
         parts = []
-        reach: dict[str | None, float] = {None: 1.0}  # items after each stage, an item of the node
+        reach: dict[str | None, float] = {None: 1.0}  # items after each stage, per item of the node
         for step in node.steps:
             calls = reach.get(step.after, 1.0)
             key = self._keys[step.stage]
@@ -214,7 +214,7 @@ class _Streams:
         return total if groups is None else min(total, groups)
 
     def groups(self, node: Node) -> float | None:
-        """Return how many keys the stage of a partition found; None where nothing says so."""
+        """Return how many keys the stage of a partition has; None if unknown."""
         if not node.input.is_partitioned:
             return None
         runs = self._measures.get(self._keys[node.stages[0]] + GROUPS)
@@ -239,9 +239,9 @@ class _Streams:
 
 
 def _decides(graph: nx.DiGraph, node: Node, streams: _Streams) -> bool:
-    """Whether measures may decide how many jobs a node has.
+    """Return whether measures may decide how many jobs a node has.
 
-    Of a keyed stage that is the number of its partitions, if it is not given.
+    For a keyed stage that is its number of partitions, if that is not set.
     """
     if node.input.is_partitioned:
         return streams.groups(node) is not None and not _partitions(graph, node)
@@ -262,7 +262,7 @@ def _tuned(
     followed: float | None,
     free: bool,
 ) -> Node:
-    """Return a node with what was measured of it.
+    """Return a node with what follows from its measurements.
 
     ``followed`` is the number of jobs that it takes from the node before it, ``free`` whether the
     measures decide, where there is none.
@@ -308,7 +308,7 @@ def _tuned(
 
 
 def _requests(node: Node, known: Sequence[_Part], share: float) -> tuple[Options, list[str]]:
-    """Return the options of a node with memory and disk for jobs of some items, and why."""
+    """Return the options of a node with memory and disk for jobs of `share` items, and why."""
     options = node.options
     runs = [run for part in known for run in part.runs]
     asked = []
@@ -330,7 +330,7 @@ def _requests(node: Node, known: Sequence[_Part], share: float) -> tuple[Options
 
 
 def _measured(known: Sequence[_Part], each: float | None) -> str:
-    """Return what is known of a node, in words; ``each`` are its seconds an item."""
+    """Return what is known about a node, in words; ``each`` are its seconds per item."""
     runs = [run for part in known for run in part.runs]
     number = len({run.run for run in runs})
     text = f"in {number} run{'' if number == 1 else 's'}: "

@@ -1,4 +1,4 @@
-"""Why nodes have the number of jobs that they have, in words."""
+"""Explanations, in words, of the number of jobs of nodes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from htdag.stages.operations import Zip
 
 
 def jobs_of(node: Node) -> str:
-    """Return how many jobs a node has, in words: about so many where data decides."""
+    """Return how many jobs a node has, in words, or about how many if data decides."""
     known = node.settled or node.input.is_sorted  # which is always one job
     size = counted(node.chunks, "job") if known else f"about {counted(node.chunks, 'job')}"
     return f"{size} in {node.lanes} lanes" if node.lanes > 1 else size
 
 
 def left_out(node: Node, totals: Sequence[int]) -> str:
-    """Return what a `zip` of stages with so many items leaves out, in words; else nothing."""
+    """Return, in words, what a `zip` of stages with so many items leaves out, or ""."""
     if not isinstance(node.input.operation, Zip) or len(set(totals)) == 1:
         return ""
     longer = {
@@ -31,25 +31,25 @@ def left_out(node: Node, totals: Sequence[int]) -> str:
 def reason_of(
     node: Node, before_chunks: int, estimate: int, chunks: int, known: bool, most: int
 ) -> str:
-    """Return why a node that reads other nodes, or a view, has so many jobs.
+    """Return why a node that reads other nodes or a view has so many jobs.
 
     Parameters
     ----------
     node : Node
         The node.
     before_chunks : int
-        How many chunks the node that it reads (first) has.
+        How many chunks the (first) node that it reads has.
     estimate, chunks : int
-        Its items, and its jobs.
+        The estimated number of its items, and the number of its jobs.
     known : bool
-        Whether its items are known before it runs.
+        Whether the number of its items is known before it runs.
     most : int
         How many jobs it may have by default.
     """
     size, before = node.options.chunk_size, node.input.streams[0].node
-    again = "" if known else f"laid out anew by what {' and '.join(node.parents[:3])} gave"
+    again = "" if known else f"laid out again by what {' and '.join(node.parents[:3])} made"
     if not known and not node.parents:
-        again = "laid out anew in each round"
+        again = "laid out again in each round"
     if node.jobs:
         return again  # the number of jobs was explained where it was found
     if size is not None:

@@ -11,13 +11,12 @@ import json
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from htdag.compile.signatures import Identity, NodeIdentity
+from htdag.common.warn import warn
 from htdag.config.directories import cache_directory, make_folder, runs_directory
 from htdag.config.log import LOGGER
 from htdag.reuse.compare import key
@@ -29,6 +28,7 @@ from htdag.runtime.dag.pack_writer import PackWriter
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity, NodeIdentity
     from htdag.runtime.formats.plan import Manifest
 
 
@@ -102,9 +102,7 @@ def gather(run: Path) -> None:
     try:
         _gather(run)
     except (OSError, ValueError, KeyError) as error:
-        warnings.warn(
-            f"the results of run {run.name!r} are not in the cache: {error}", stacklevel=3
-        )
+        warn(f"the results of run {run.name!r} are not in the cache: {error}")
 
 
 def gather_ended() -> None:
@@ -178,7 +176,7 @@ def entries() -> Iterator[Entry]:
             except FileNotFoundError:
                 continue  # it has just been cleared
             except layout.DamagedFile as error:
-                warnings.warn(f"skipped: {error}", stacklevel=2)
+                warn(f"skipped: {error}")
                 continue
             yield Entry(path, about["tag"], tuple(about["stages"]), size, used)
 

@@ -10,10 +10,11 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from htdag.compile.signatures import Identity, NodeIdentity
-from htdag.functions.fingerprint import FingerprintEntry
+if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import FingerprintEntry, Identity, NodeIdentity
+
 
 _MOST_NAMED = 3
 EVERY_STAGE = "*"

@@ -12,12 +12,12 @@ import fcntl
 import json
 import os
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from htdag.common.warn import warn
 from htdag.config.directories import make_folder, runs_directory
 from htdag.config.log import LOGGER
 from htdag.plan.simulate import weighted_median
@@ -277,15 +277,14 @@ def _load() -> _History:
     except FileNotFoundError:
         return _History()
     except OSError as error:
-        warnings.warn(f"the history of earlier runs cannot be read: {error}", stacklevel=4)
+        warn(f"the history of earlier runs cannot be read: {error}")
         return _History()
     try:
         return _parsed(json.loads(data))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        warnings.warn(
+        warn(
             f"{str(path)!r}, the history of earlier runs, is damaged ({error}); "
             f"it is made again from the existing runs",
-            stacklevel=4,
         )
         return _History()
 
@@ -348,10 +347,9 @@ def _update(
             data = json.dumps(content, separators=(",", ":")).encode()
             layout.write_aside(str(store_path()), data, sync=False)
     except OSError as error:
-        warnings.warn(
+        warn(
             f"the measurements of this run are not stored for later plans: {error}; "
             f"HTDAG_HISTORY=off avoids this warning",
-            stacklevel=4,
         )
 
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from htdag.backends import descriptions, tickets
 from htdag.backends.pending import restore_post_scripts
-from htdag.compile.signatures import Identity
 from htdag.errors import DirectoryError, RunActive, RunNotFound
 from htdag.runtime import layout
+from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity
     from htdag.runtime.formats.plan import Manifest
 
 
@@ -191,7 +192,7 @@ def _discard(run: Path) -> None:
 def discard_replaced(run: Path) -> None:
     """Remove the old run that a run replaced, now that the new run is done."""
     _discard(run)
-    for folder in run.glob(f"{layout.NODES}/*/kept"):
+    for folder in run.glob(NodeFiles("", "*").kept):
         shutil.rmtree(folder, ignore_errors=True)
 
 

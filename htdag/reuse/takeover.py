@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from htdag.compile import urls
-from htdag.compile.signatures import NO_IDENTITY, Identity, NodeIdentity
+from htdag.compile.signatures import NO_IDENTITY
 from htdag.errors import UsageError
 from htdag.reuse import cache
 from htdag.reuse.compare import EVERY_STAGE, Match, match
@@ -19,6 +19,7 @@ from htdag.runtime.dag.pack_writer import PackWriter
 from htdag.runtime.layout import NodeFiles
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.identity import Identity, NodeIdentity
     from htdag.runtime.formats.plan import Manifest, NodeEntry, Plan
 
 Keep = Callable[[str], bool]
@@ -48,11 +49,11 @@ class Takeover:
         self._keep_finished = keep_finished
 
     @property
-    def kept_urls(self) -> urls.Kept:
+    def kept_urls(self) -> urls.KeptStates:
         """The facts of the old run about URLs, and the stages for which they remain valid."""
         old_identity = None if self._old is None else read_identity(self._old)
         stages = None if EVERY_STAGE in self._keep_finished else self._keep_finished
-        return urls.Kept({} if old_identity is None else old_identity.get("urls", {}), stages)
+        return urls.KeptStates({} if old_identity is None else old_identity.get("urls", {}), stages)
 
     def __call__(self, run: Path, identity: Identity) -> set[str]:
         """Fill the folders of the nodes, and return the names of the nodes that got results."""

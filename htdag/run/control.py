@@ -13,8 +13,8 @@ from htdag.config.log import LOGGER
 from htdag.errors import RunActive, UsageError
 from htdag.reuse.swap import locked
 from htdag.run.directory import RunDirectory
-from htdag.runtime import layout
-from htdag.runtime.dag import looping, progress
+from htdag.runtime import layout, planfile
+from htdag.runtime.dag import progress
 
 
 class Control:
@@ -89,15 +89,11 @@ class Control:
     def _discard_damaged(self) -> None:
         """Set aside the records of damaged results, so that these are computed again."""
         # A round depends on the previous round only.
-        rounds = looping.last_rounds(str(self._run.path), self._run.plan, most=2)
-        places = [
-            (str(self._run.path), self._run.plan),
-            *((path, plan) for _, path, plan in rounds),
-        ]
-        for path, plan in places:
-            for node in plan["nodes"]:
-                progress.finish_killed(path, node)
-                progress.discard_damaged(path, node)
+        run = planfile.RunPlan(str(self._run.path), self._run.plan)
+        for place in planfile.walk_loops(run, most=2):
+            for node in place.plan["nodes"]:
+                progress.finish_killed(place.folder, node)
+                progress.discard_damaged(place.folder, node)
 
     def remove(self, force: bool = False) -> None:
         """End the run; finished items are kept, and `resume` can continue it."""

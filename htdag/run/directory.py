@@ -282,26 +282,19 @@ class RunDirectory:
 
 def _stage_names(run: Path, plan: Plan) -> Iterator[str]:
     """Yield the names of all stages of a plan, including those that loops repeat."""
-    for entry in plan["stages"]:
-        if entry["kind"] not in ("state", "import"):
-            yield entry["name"]
-    for node in plan["nodes"]:
-        if node["mode"] == "loop":
-            step = Path(NodeFiles(run, node["name"]).step)
-            yield from _stage_names(step, planfile.read(str(step)))
+    whole = planfile.RunPlan(str(run), plan)
+    for place in planfile.walk_loops(whole, most=0, template=True):
+        for entry in place.plan["stages"]:
+            if entry["kind"] not in ("state", "import"):
+                yield entry["name"]
 
 
 def _write_tag(run: Path, tag: str) -> None:
     """Write the run's tag, which may have changed since it was made, into the files for jobs."""
-    for node in planfile.read(str(run))["nodes"]:
-        files = NodeFiles(run, node["name"])
-        if node["mode"] == "loop":
-            last = files.last_round()
-            # A resumed loop may go back by one round.
-            rounds = [files.round(number) for number in (last - 1, last) if number > 0]
-            for folder in (files.step, *rounds):
-                _write_tag(Path(folder), tag)
-            continue
+    whole = planfile.RunPlan(str(run), planfile.read(str(run)))
+    # A resumed loop may go back by one round.
+    for place, node in planfile.walk_nodes(whole, most=2, template=True):
+        files = NodeFiles(place.folder, node["name"])
         program: Program = layout.read_json(files.program, "run")
         if program["run"] != tag:
             program["run"] = tag

@@ -14,6 +14,7 @@ from htdag.errors import OptionError, UsageError
 from htdag.options import stage_options
 from htdag.options.resources import PerItem
 from htdag.run.directory import RunDirectory
+from htdag.runtime import planfile
 from htdag.runtime.dag import submitfile
 from htdag.runtime.layout import NodeFiles
 
@@ -156,7 +157,7 @@ class Editor:
             node["name"] for node in nodes if stage in (node["stages"] or node["outputs"])
         ] or [name for name in self._run.nodes if name == stage]
         if not names:
-            loops = [node["name"] for node in nodes if node["mode"] == "loop"]
+            loops = planfile.loops_of(self._run.plan)
             steps = {loop: Path(NodeFiles(self._run.path, loop).step) for loop in loops}
             names = [loop for loop, step in steps.items() if any(places(step, stage))]
         if not names:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from htdag.backends.base import Activity, RunState
 from htdag.common.warn import say
@@ -18,8 +16,6 @@ from htdag.observe.missing import MissingItem
 from htdag.run.directory import RunDirectory
 from htdag.runtime import lanes
 from htdag.stages import Stage
-
-_HELD_JOB = re.compile(r"node (\S+), job (\d+\.\d+): (.*)", re.DOTALL)
 
 
 class Errors:
@@ -83,29 +79,20 @@ class Errors:
 
 
 def holds(activity: Activity, tag: str) -> list[Hold]:
-    """Return the jobs on hold that a backend reports, as texts or as states of jobs."""
+    """Return the jobs on hold that a backend reports."""
     result = []
-    held: tuple[Any, ...] = activity.held
-    for job in held:
-        match = _HELD_JOB.match(job) if isinstance(job, str) else None
-        if match:
-            node = lanes.unit(match[1]).node
-            result.append(Hold(node, match[2], None, None, match[3]))
-        elif not isinstance(job, str):
-            name = f"{job.cluster}.{job.proc}"
-            node = lanes.unit(job.node).node
-            explanation = explain(job, tag)
-            host = job.slot.partition("@")[2] or job.slot
-            result.append(
-                Hold(
-                    node,
-                    name,
-                    job.code,
-                    job.subcode,
-                    job.reason,
-                    host,
-                    explanation.why,
-                    explanation.remedy,
-                )
+    for job in activity.held:
+        explanation = explain(job, tag)
+        result.append(
+            Hold(
+                lanes.unit(job.node).node,
+                f"{job.cluster}.{job.proc}",
+                job.code,
+                job.subcode,
+                job.reason,
+                job.slot.partition("@")[2] or job.slot,
+                explanation.why,
+                explanation.remedy,
             )
+        )
     return result

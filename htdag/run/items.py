@@ -12,7 +12,7 @@ from htdag.observe.items import ItemState, JobUsage
 from htdag.run import locate
 from htdag.run.directory import RunDirectory
 from htdag.run.jobs import JobControl
-from htdag.runtime.layout import NodeFiles
+from htdag.runtime import planfile
 
 if TYPE_CHECKING:
     from htdag.runtime.formats.plan import NodeEntry
@@ -55,17 +55,10 @@ class ItemStates:
 
 
 def _usage(run: RunDirectory, stage: str | None) -> Iterator[JobUsage]:
-    for node in run.plan["nodes"]:
-        if node["mode"] != "loop" and stage in (None, *node["stages"], *node["outputs"]):
-            yield from items.usage(run.path, node)
-        if node["mode"] == "loop":
-            name = node["name"]
-            inside = None if stage == name else stage
-            for number in range(1, NodeFiles(run.path, name).last_round() + 1):
-                inner = RunDirectory(Path(NodeFiles(run.path, name).round(number)))
-                if inside is None or inside in inner.stages:
-                    for entry in _usage(inner, inside):
-                        yield replace(entry, rounds=(number, *entry.rounds))
+    for place, node in planfile.walk_nodes(planfile.RunPlan(str(run.path), run.plan)):
+        if stage in (None, *place.loops, *node["stages"], *node["outputs"]):
+            for entry in items.usage(Path(place.folder), node):
+                yield replace(entry, rounds=place.rounds)
 
 
 def _nodes(run: RunDirectory, stage: str) -> list[NodeEntry]:

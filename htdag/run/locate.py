@@ -103,15 +103,9 @@ def _likely(run: Path, node: NodeEntry, key: str) -> Iterator[int]:
 
 def job_of(run: Path, node: str, chunk: int) -> Job | None:
     """Return the task of the last attempt at a chunk; None if there is none yet."""
-    files = NodeFiles(run, node)
-    attempts = itertools.takewhile(
-        lambda attempt: os.path.exists(files.attempt(chunk, attempt).description),
-        itertools.count(1),
-    )
-    last = max(attempts, default=None)
-    if last is None:
+    job = NodeFiles(run, node).last_listed(chunk)
+    if job is None:
         return None
-    job = files.attempt(chunk, last)
     # With relative names: it is done again in the run directory.
     return read_job(job)._replace(files=job.under(""))
 

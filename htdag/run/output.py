@@ -15,7 +15,7 @@ from htdag.runtime.layout import AttemptFiles, NodeFiles
 
 if TYPE_CHECKING:
     from htdag.runtime.formats.plan import NodeEntry
-    from htdag.runtime.formats.record import RecordStreams
+    from htdag.runtime.formats.record import RecordLine, RecordStreams
 
 
 class Output:
@@ -83,7 +83,7 @@ class Output:
         record = self._fetched(job)
         if record is None:
             return None
-        lines = list(recordfile.parsed(record.splitlines()))
+        lines: list[RecordLine] = list(recordfile.parsed(record.splitlines()))
         whole = self._whole(job, which)
         if node["mode"] == "reduce":
             return whole

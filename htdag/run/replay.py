@@ -32,6 +32,7 @@ from htdag.runtime.job.values import MISSING
 from htdag.runtime.task import Job
 
 if TYPE_CHECKING:
+    from htdag.runtime.formats.image import Functions
     from htdag.runtime.formats.plan import Manifest, Plan
     from htdag.runtime.formats.task import OperationEntry, OutputEntry, Program
 
@@ -112,7 +113,7 @@ class Replay:
         return visible("\n".join(lines))
 
 
-def _content(modules: image.Image, path: str) -> Any:
+def _content(modules: image.Image, path: str) -> Functions:
     """Return the functions of a node."""
     with open(path, "rb", opener=layout.unblocked) as file:
         data = file.read()
@@ -221,7 +222,7 @@ def _scratch() -> Iterator[None]:
 
 def _chained(
     place: Place,
-    content: dict[str, Any],
+    content: Functions,
     bound: dict[str, Any],
     done: Replay,
     wrap: Wrap | None,
@@ -287,9 +288,6 @@ class _Recorder:
 
     def check(self) -> None:
         """What functions are lent is not looked after here."""
-
-    def finish(self) -> None:
-        """Nothing is counted."""
 
     def fail(
         self, sequence: int, key: str, error: BaseException, load: Callable[[], Any]
@@ -389,7 +387,7 @@ class _MemoryWriter:
 
 def _reduction(
     job: Job,
-    content: dict[str, Any],
+    content: Functions,
     bound: dict[str, Any],
     done: Replay,
     wrap: Wrap | None,

@@ -1,9 +1,9 @@
-"""The entry of ``runtime.pyz``: ``work`` in a job, ``post`` beside DAGMan, ``local`` on its own.
+"""The entry point of ``runtime.pyz``: ``work`` in a job, ``post`` beside DAGMan, ``local`` alone.
 
-``list`` lists the jobs of a node when it is submitted, ``memory`` tells what they are to ask for,
-``final`` is the work at the end of a run.
+``list`` lists the jobs of a node when it is submitted, ``memory`` prints the memory that they
+request, ``final`` does the work at the end of a run.
 
-Kept to the plainest syntax, so that a Python too old for the rest still says what is wrong.
+Its syntax is as plain as possible, so that a Python too old for the rest can still report that.
 """
 
 import sys

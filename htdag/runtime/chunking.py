@@ -1,4 +1,4 @@
-"""Which items each chunk of a node takes: numbers only, for the planner and for the POST script.
+"""The arithmetic of chunks: which items each chunk of a node takes.
 
 The items that a node reads are one sequence, made of one stream or of several (a *view*); a chunk
 is a range of it. A stream is a row of *blocks*, each the values of one chunk of another node, or of
@@ -7,6 +7,7 @@ one file of a source.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from itertools import accumulate
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -35,32 +36,14 @@ def view_total(view: str, number: int, limit: Optional[int], totals: Sequence[in
     elif view == "zip":
         found = min(totals)
     elif view == "product":
-        found = _product(totals)
+        found = math.prod(totals)
     elif view == "combinations":
-        found = combinations(totals[0], number)
+        found = math.comb(totals[0], number)
     elif view == "iterate":
         found = totals[0]  # the state; the others are for its rounds
     else:
         found = sum(totals)
     return found if limit is None else min(limit, found)
-
-
-def _product(numbers: Sequence[int]) -> int:
-    # math.prod and math.comb are there from Python 3.8 on, which is all that is promised.
-    found = 1
-    for number in numbers:
-        found *= number
-    return found
-
-
-def combinations(items: int, r: int) -> int:
-    """Return how many ways there are to choose `r` of `items`."""
-    if r > items:
-        return 0
-    found = 1
-    for step in range(min(r, items - r)):
-        found = found * (items - step) // (step + 1)
-    return found
 
 
 def needed(
@@ -78,7 +61,7 @@ def needed(
     if view == "product":
         ranges = []
         for position in range(len(totals)):
-            inner = _product(totals[position + 1 :])
+            inner = math.prod(totals[position + 1 :])
             first, last = start // inner, (stop - 1) // inner
             ranges.append((first, last + 1))
             if last > first:
@@ -96,13 +79,13 @@ def needed(
 
 def combination_at(items: int, r: int, rank: int) -> List[int]:
     """Return the `rank`-th of the combinations of `r` of so many items, as itertools has them."""
-    if not 0 <= rank < combinations(items, r):
+    if not 0 <= rank < math.comb(items, r):
         raise IndexError("there is no combination %d of %d of %d items" % (rank, r, items))
     found: List[int] = []
     item = 0
     for left in range(r, 0, -1):
         while True:
-            here = combinations(items - item - 1, left - 1)
+            here = math.comb(items - item - 1, left - 1)
             if rank < here:
                 break
             rank -= here
@@ -133,7 +116,7 @@ def boundaries(
     most: int,
     blocks: Sequence[int] = (),
 ) -> List[int]:
-    """Return where the chunks of a sequence begin, and its end.
+    """Return the starts of the chunks of a sequence, and its end.
 
     Parameters
     ----------
@@ -167,7 +150,7 @@ def _nearest(edges: Sequence[int], wanted: int, within: float) -> int:
 
 
 def share_of(total: int, part: int, parts: int) -> int:
-    """Return how many of so many items a part gets, where they are given out in their order."""
+    """Return how many of so many items a part gets if they are handed out in order."""
     if total < 0:
         return -1
     return -(-(part + 1) * total // parts) - -(-part * total // parts)

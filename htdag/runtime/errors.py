@@ -1,7 +1,7 @@
-"""Errors that htdag itself finds in jobs."""
+"""Errors that htdag itself detects in jobs."""
 
 from __future__ import annotations
 
 
 class StageError(Exception):
-    """A mistake that htdag itself finds in what a stage's function did."""
+    """A mistake of a stage's function that htdag itself detects."""

@@ -1,8 +1,8 @@
-"""Lanes: a chain of nodes cut lengthwise, so that chunks go on while others are still at work.
+"""Lanes: a chain of nodes cut lengthwise, so that chunks continue while others are in progress.
 
-Nodes that take the chunks of the one before them are cut alike. A lane of such a node is a DAGMan
-node of its own, with the chunks of one range; all its files are those of the node. A *unit* is what
-DAGMan runs and a POST script judges: a node, or one lane of it.
+Nodes that have the chunks of the node before them are cut in the same way. A lane of such a node is
+a DAGMan node of its own, with the chunks of one range; all its files are those of the node. A
+*unit* is what DAGMan runs and a POST script judges: a node, or one lane of it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Unit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What DAGMan calls it: the node, and after a dot the number of the lane."""
+        """Its name in DAGMan: that of the node, and after a dot the number of the lane."""
         return "%s.%d" % self if self.lane else self.node
 
 
 def unit(name: str) -> Unit:
-    """Return the unit that DAGMan calls by a name.
+    """Return the unit of a name in DAGMan.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def units(node: NodeEntry) -> List[Unit]:
 
 
 def chunks(node: NodeEntry, lane: int, total: int) -> range:
-    """Return the numbers of the chunks of a unit, of a node with so many."""
+    """Return the numbers of the chunks of a unit, given how many the node has."""
     edges = node.get("lanes")
     return range(edges[lane - 1], edges[lane]) if lane and edges else range(total)
 

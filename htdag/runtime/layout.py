@@ -1,4 +1,4 @@
-"""The names of all files in a run directory. One owner: nothing else spells a path out.
+"""The names of all files in a run directory, which nothing else spells out.
 
 `RunFiles`, `NodeFiles` and `AttemptFiles` are bound to a run directory once, and have a property or
 a method for each file. Bound to "", they give names that are relative to it and written with ``/``:
@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from _thread import get_ident
-from typing import Any, Dict, Iterable, List, Union
+from typing import Any, Dict, Iterable, List, Optional, Union
 
 RUN = "run.json"
 PLAN = "plan.json"
@@ -61,11 +61,11 @@ class RunFiles:
         self._run = os.path.join(run, "")
 
     def halt(self, dag: str) -> str:
-        """The file at whose sight no further nodes of a DAG begin."""
+        """The file that keeps DAGMan from starting further nodes of a DAG."""
         return self._run + dag + ".halt"
 
     def large_piece(self, digest: str) -> str:
-        """The file of a large value that the user's modules hold."""
+        """The file of a large value of the user's modules."""
         return self._run + CODE + "/" + digest + ".piece"
 
     def environment_script(self, folder: str) -> str:
@@ -73,7 +73,7 @@ class RunFiles:
         return self._run + folder + "/run.sh"
 
     def environment_local_script(self, folder: str) -> str:
-        """The script that does so on this machine, for an environment that HTCondor brings."""
+        """The same for this machine, for an environment that HTCondor brings to jobs."""
         return self._run + folder + "/local.sh"
 
     def user_file(self, digest: str) -> str:
@@ -139,11 +139,11 @@ class NodeFiles:
         return self.folder + "/held.txt"
 
     def chunk_list(self, lane: int = 0) -> str:
-        """The list that the node, or one lane of it, is queued from: a line a job."""
+        """The list from which the node, or one lane of it, is queued: a line for each job."""
         return self.folder + ("/chunks.%d.txt" % lane if lane else "/chunks.txt")
 
     def outdated(self, lane: int = 0) -> str:
-        """The mark of a list that is to be made anew when the node is submitted."""
+        """The mark of a list that must be written again when the node is submitted."""
         return self.chunk_list(lane) + ".outdated"
 
     @property
@@ -153,22 +153,22 @@ class NodeFiles:
 
     @property
     def at_once(self) -> str:
-        """The file that says which limits the node was submitted without, for its long lines."""
+        """The file that says which limits the node was submitted without, due to long lines."""
         return self.folder + "/at_once.json"
 
     @property
     def requests(self) -> str:
-        """The file that says what each chunk asks for, where that depends on its items."""
+        """The file with the requests of each chunk, if they depend on its items."""
         return self.folder + "/requests.json"
 
     @property
     def delivered(self) -> str:
-        """The file that says that returned files were put into the user's folder."""
+        """The file that says that returned files were delivered to the user's folder."""
         return self.folder + "/delivered.json"
 
     @property
     def chunking(self) -> str:
-        """The file that says which items each chunk takes, where that shows at run time."""
+        """The file that says which items each chunk takes, if that is known only at run time."""
         return self.folder + "/chunking.json"
 
     @property
@@ -182,7 +182,7 @@ class NodeFiles:
 
     @property
     def outcomes(self) -> str:
-        """The folder that the jobs' outcomes come back to."""
+        """The folder to which the jobs' outcomes come back."""
         return self.folder + "/out"
 
     @property
@@ -192,12 +192,12 @@ class NodeFiles:
 
     @property
     def post_log(self) -> str:
-        """The log of what was decided about the node on the access point."""
+        """The log of decisions about the node on the access point."""
         return self.folder + "/log/post.log"
 
     @property
     def final_record(self) -> str:
-        """The record of what was called at the end of a run, a line a call."""
+        """The record of the calls at the end of a run, a line for each."""
         return self.folder + "/final.jsonl"
 
     @property
@@ -206,12 +206,12 @@ class NodeFiles:
         return self.folder + "/kept"
 
     def taken(self, lane: int = 0) -> str:
-        """The file that says what the node, or one lane of it, has taken over of that."""
+        """The file that says how much of that the node, or one lane of it, has taken over."""
         return self.folder + ("/kept.%d.json" % lane if lane else "/kept.json")
 
     @property
     def step(self) -> str:
-        """The run directory that each round of a loop is a copy of, without items."""
+        """The template of a loop: the run directory, without items, that its rounds copy."""
         return self.folder + "/step"
 
     @property
@@ -224,12 +224,12 @@ class NodeFiles:
         return "%s/%04d" % (self.rounds, number)
 
     def new_round(self, number: int) -> str:
-        """The name that the directory of a round has while it is made."""
+        """The name of the directory of a round while it is being made."""
         return "%s/.%04d.new" % (self.rounds, number)
 
     @property
     def current(self) -> str:
-        """The link to the round of a loop that is under way, or was last."""
+        """The link to the current or last round of a loop."""
         return self.folder + "/current"
 
     @property
@@ -238,12 +238,21 @@ class NodeFiles:
         return self.folder + "/loop.json"
 
     def last_round(self) -> int:
-        """Return the number of the last round of a loop that was begun; 0 where none was."""
+        """Return the number of the last round of a loop; 0 if there is none."""
         try:
             entries = os.listdir(self.rounds)
         except FileNotFoundError:
             return 0
         return max((int(entry) for entry in entries if entry.isdigit()), default=0)
+
+    def last_listed(self, chunk: int) -> Optional[AttemptFiles]:
+        """Return the last attempt at a chunk that was listed; None where there is none yet."""
+        last = None
+        while True:
+            job = self.attempt(chunk, 1 if last is None else last.number + 1)
+            if not os.path.exists(job.description):
+                return last
+            last = job
 
     def attempts(self) -> Dict[int, List[int]]:
         """Return the attempts that left a record, by chunk number, in rising order."""
@@ -273,7 +282,7 @@ class AttemptFiles:
     chunk, number : int
         The numbers of the chunk and of the attempt.
     stem : str
-        How the names of its files begin, where these are not those numbers but macros.
+        How the names of its files begin, if that is not these numbers but macros.
     """
 
     __slots__ = ("chunk", "node", "number", "stem")
@@ -290,7 +299,7 @@ class AttemptFiles:
 
     @property
     def description(self) -> str:
-        """What the job reads and which items are left to do."""
+        """The description of what the job reads and which items are left to do."""
         return "%s/in/%s.json" % (self.node.folder, self.stem)
 
     @property
@@ -309,8 +318,16 @@ class AttemptFiles:
 
     @property
     def checkpoints(self) -> str:
-        """The folder of what the functions of the job put aside."""
+        """The folder of the checkpoints of the job's functions."""
         return "%s/out/%s.checkpoint" % (self.node.folder, self.stem)
+
+    def with_earlier_checkpoints(self) -> Optional[AttemptFiles]:
+        """Return the last attempt before this one that left checkpoints; None if none has."""
+        for number in range(self.number - 1, 0, -1):
+            earlier = self.node.attempt(self.chunk, number)
+            if os.path.isdir(earlier.checkpoints):
+                return earlier
+        return None
 
     @property
     def returned(self) -> str:
@@ -319,7 +336,7 @@ class AttemptFiles:
 
     @property
     def work(self) -> str:
-        """The folder in which the job works where no scratch directory is given to it."""
+        """The folder in which the job works if it has no scratch directory."""
         return "%s/%s.work" % (self.node.folder, self.stem)
 
     @property
@@ -334,12 +351,12 @@ class AttemptFiles:
 
 
 def loop_of(folder: str) -> str:
-    """Return the loop to which a folder belongs that is a round of it, or inside of one."""
+    """Return the loop of a folder that is a round, or inside of one."""
     return os.path.normpath(folder).split(os.sep)[1]
 
 
 def part(stage: str, number: int) -> str:
-    """Return what stands for the stage in the name of the file of one partition of its values."""
+    """Return the name that stands for the stage in the file of one partition of its values."""
     return "%s.p%03d" % (stage, number)
 
 
@@ -349,15 +366,15 @@ def chunk_name(number: int) -> str:
 
 
 def is_run_directory(path: str = "") -> bool:
-    """Return whether a directory is that of a run itself, and not what a job gets of it elsewhere.
+    """Return whether a directory is a run directory, not the part of one that a job gets.
 
-    Without a path that is asked of the current directory.
+    Without a path, this is about the current directory.
     """
     return os.path.exists(os.path.join(path, RUN))
 
 
 def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part of it.
+    """Write a file atomically: a reader sees the old content or the new, never a part of it.
 
     ``sync`` False is for what can be written again after a crash of the machine.
     """
@@ -377,7 +394,7 @@ def write_aside(path: str, data: bytes, *, sync: bool = True) -> None:
 
 
 class DamagedFile(ValueError):
-    """A file of a run is not what was written: cut off, another content, not to be read."""
+    """A file of a run is damaged: cut off, changed, or unreadable."""
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(path, what)
@@ -389,7 +406,7 @@ class DamagedFile(ValueError):
 
 
 class MissingFile(DamagedFile):
-    """A file of a run is not there (yet)."""
+    """A file of a run does not exist (yet)."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, "it is missing")
@@ -399,7 +416,7 @@ class MissingFile(DamagedFile):
 
 
 def read_json(path: str, *keys: str, kind: Any = dict) -> Any:
-    """Return what a JSON file holds, which is of a kind; of an object, with all of some keys.
+    """Return the content of a JSON file, checked for its type and, if an object, for some keys.
 
     Raises
     ------
@@ -426,7 +443,7 @@ def read_json(path: str, *keys: str, kind: Any = dict) -> Any:
 
 
 def unblocked(path: str, flags: int) -> int:
-    """Open a file, for `open`; at a pipe nobody waits for who writes into it."""
+    """Open a file, as an opener for `open`, without blocking on a pipe."""
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -435,9 +452,9 @@ def unblocked(path: str, flags: int) -> int:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder, and those above it that are missing, for this user alone; it may be there.
+    """Make a folder and its missing parents, for this user only; it may exist.
 
-    The umask, which may leave more to others or take from the user herself, does not matter.
+    The result does not depend on the umask.
     """
     if os.path.isdir(path):
         return
@@ -465,7 +482,7 @@ def sync(path: str) -> None:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder with all that is in it, as far as that can be done; there may be none."""
+    """Remove a folder and its content as far as possible; it need not exist."""
     try:
         os.rmdir(path)
     except FileNotFoundError:
@@ -477,7 +494,7 @@ def remove_tree(path: str) -> None:
 
 
 def link_or_copy(path: str, new: str) -> None:
-    """Give a file another name, too; where the file system cannot, make a copy of it."""
+    """Make a hard link to a file, or a copy if the file system cannot."""
     try:
         os.link(path, new)
     except OSError:
@@ -487,7 +504,7 @@ def link_or_copy(path: str, new: str) -> None:
 
 
 def copy_content(old: int, new: int) -> None:
-    """Copy the content of a file; where the file system can, both share their blocks."""
+    """Copy the content of a file, sharing its blocks if the file system can."""
     import fcntl  # which most of those who only need names do without
 
     with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ class RunPlan(NamedTuple):
     rounds: Tuple[int, ...] = ()  # their numbers; 0 stands for what all rounds are copies of
 
     def round_of(self, loop: str, number: int) -> RunPlan:
-        """Return a round of a loop; with 0 what all of its rounds are copies of."""
+        """Return a round of a loop; for 0, its template."""
         files = NodeFiles(self.folder, loop)
         folder = files.round(number) if number else files.step
         return RunPlan(folder, read(folder), (*self.loops, loop), (*self.rounds, number))
@@ -31,7 +31,7 @@ class RunPlan(NamedTuple):
     ) -> Iterator[RunPlan]:
         """Yield the rounds of a loop that have begun: the last `most` ones, or all.
 
-        With `template`, first what all of them are copies of.
+        With `template`, the template comes first.
         """
         last = NodeFiles(self.folder, loop).last_round()
         first = 1 if most is None else max(1, last - most + 1)
@@ -68,7 +68,7 @@ def walk_loops(
 ) -> Iterator[RunPlan]:
     """Yield a run, and the rounds of its loops, also of loops in these.
 
-    A round comes before the rounds in it. What `most` and `template` choose is said at
+    A round comes before the rounds in it. `most` and `template` are as for
     `RunPlan.rounds_of`.
     """
     yield run
@@ -82,7 +82,7 @@ def walk_nodes(
 ) -> Iterator[Tuple[RunPlan, NodeEntry]]:
     """Yield the nodes with jobs in the order of the plan; in place of a loop those of its rounds.
 
-    What `most` and `template` choose is said at `RunPlan.rounds_of`.
+    `most` and `template` are as for `RunPlan.rounds_of`.
     """
     for node in run.plan["nodes"]:
         if node["mode"] != "loop":

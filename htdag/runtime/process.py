@@ -1,4 +1,4 @@
-"""What processes of htdag do about one another."""
+"""Forking and ending processes of htdag."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fork() -> int:
 
 
 def redirect(descriptor: int, path: str) -> None:
-    """Let what is written to a descriptor go to a new file."""
+    """Redirect a descriptor to a new file."""
     target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     os.dup2(target, descriptor)
     os.close(target)

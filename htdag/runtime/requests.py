@@ -1,13 +1,10 @@
-"""What jobs ask for: sizes, and the requests of each chunk; and what the ads of a job say."""
+"""What jobs ask for: sizes as they are written, and what the ads of a job say."""
 
 from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, Optional
-
-from . import layout
-from .layout import NodeFiles
+from typing import Dict, Optional
 
 SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", re.IGNORECASE)
 """A size: its number, and the first letter of its unit."""
@@ -15,9 +12,9 @@ _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def size_in(unit: str, text: Optional[str]) -> Optional[float]:
-    """Return a size in a unit (``"KB"`` or ``"MB"``), which one without a unit is in already.
+    """Return a size in a unit (``"KB"`` or ``"MB"``), which is also its default unit.
 
-    None is returned where it is not given, or an expression.
+    The result is None if the size is missing or an expression.
     """
     match = SIZE.fullmatch(text or "")
     if match is None:
@@ -49,12 +46,3 @@ def number(attributes: Dict[str, str], name: str) -> Optional[int]:
     """Return a whole number of an ad; None where there is none, or an expression."""
     text = attributes.get(name.lower(), "")
     return int(text) if text.isdigit() else None
-
-
-def of_chunks(run: str, node: str) -> Dict[str, List[int]]:
-    """Return what the chunks ask for, by option; {} where all of them ask for the same."""
-    try:
-        found: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
-    except FileNotFoundError:
-        return {}
-    return found

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Dict, List, NamedTuple
 
-from . import layout, requests
-from .layout import AttemptFiles
+from . import layout
+from .layout import AttemptFiles, NodeFiles
 
 if TYPE_CHECKING:
     from .formats.task import BindParts, Description, Part, Program, StreamParts
 
 
 class Job(NamedTuple):
-    """What one job has to do, as read from the run directory."""
+    """The task of one job, as read from the run directory."""
 
     files: AttemptFiles
     program: Program
@@ -58,7 +58,7 @@ class Job(NamedTuple):
 
     @property
     def parts(self) -> List[List[str]]:
-        """The files of the parts of each output; [] for one in one piece."""
+        """The files of the parts of each output; [] for one without parts."""
         return [
             self.files.outputs(layout.part(output["stage"], n) for n in range(output["parts"]))
             for output in self.program["outputs"]
@@ -74,7 +74,7 @@ class Job(NamedTuple):
 
 
 def located(description: Description, root: str) -> Description:
-    """Return a description whose files are found from any folder."""
+    """Return a description with absolute paths."""
 
     def absolute(parts: List[Part]) -> List[Part]:
         return [
@@ -98,7 +98,7 @@ def read_description(files: AttemptFiles) -> Description:
     Raises
     ------
     FileNotFoundError
-        If it was not laid out yet.
+        If the job was not laid out yet.
     """
     found: Description = layout.read_json(files.description, "view", "streams", "binds", "todo")
     return found
@@ -110,7 +110,16 @@ def read_job(files: AttemptFiles) -> Job:
     return Job(files, program, read_description(files))
 
 
+def requests_of(run: str, node: str) -> Dict[str, List[int]]:
+    """Return what the chunks ask for, by option; {} where all of them ask for the same."""
+    try:
+        found: Dict[str, List[int]] = layout.read_json(NodeFiles(run, node).requests)
+    except FileNotFoundError:
+        return {}
+    return found
+
+
 def cpus(job: Job) -> int:
     """Return how many CPUs a job asked for."""
-    asked = requests.of_chunks(job.root or ".", job.node).get("request_cpus")
+    asked = requests_of(job.root or ".", job.node).get("request_cpus")
     return asked[job.chunk] if asked else job.program["cpus"]

@@ -20,6 +20,7 @@ from htdag.functions.pickling import function_name
 from htdag.plan import Node, Plan, Round
 from htdag.show import diagram_style, rendering
 from htdag.stages import Stage
+from htdag.stages.graph import stage_of
 from htdag.stages.operations import Files, Keyed
 
 LEVELS = ("stages", "nodes")
@@ -87,7 +88,7 @@ _Edges = list[tuple[str, str, dict[str, Any]]]
 
 def _add_stages(diagram: graphviz.Digraph, plan: Plan) -> None:
     for source in _sources_read(plan):
-        _add_source(diagram, plan.stages.nodes[source]["stage"])
+        _add_source(diagram, stage_of(plan.stages, source))
     edges: _Edges = []
     _add_plan(diagram, plan, {}, edges, set(plan.targets))
     # Edges come last: Graphviz puts a box into the innermost frame that mentions it.
@@ -234,7 +235,7 @@ def _boxes(plan: Plan, node: Node) -> Iterator[_Box]:
 
 
 def _title(plan: Plan, name: str) -> str:
-    stage: Stage = plan.stages.nodes[name]["stage"]
+    stage = stage_of(plan.stages, name)
     return stage.operation.title(name)
 
 

@@ -12,7 +12,7 @@ from htdag.functions.pickling import function_name
 from htdag.plan import Chain, Node, Output, Plan
 from htdag.plan.wording import jobs_of
 from htdag.stages import Iterate, Stage
-from htdag.stages.graph import upstreams
+from htdag.stages.graph import stage_of, upstreams
 from htdag.stages.operations import Import, Operation, Source, State
 
 if TYPE_CHECKING:
@@ -161,9 +161,7 @@ def _stage_lines(
     column = max(4, *(len(places.get(name, "")) for name in names))
     if not before:
         yield f"  {'node':<{column}}  stage"
-    facts = {
-        name: "; ".join(_stage_facts(plan, plan.stages.nodes[name]["stage"])) for name in names
-    }
+    facts = {name: "; ".join(_stage_facts(plan, stage_of(plan.stages, name))) for name in names}
     alike = _alike(facts, plan)
     for name in names:
         if alike[name][0] != name:
@@ -230,8 +228,7 @@ def _loop_facts(loop: Iterate, above: Sequence[str]) -> Iterator[str]:
 
 
 def _operation(plan: Plan, stage: str) -> Operation:
-    operation: Operation = plan.stages.nodes[stage]["stage"].operation
-    return operation
+    return stage_of(plan.stages, stage).operation
 
 
 def _target_name(plan: Plan) -> str:

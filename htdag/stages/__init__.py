@@ -1,4 +1,4 @@
-"""Stages: lazy handles that chain into a pipeline. Nothing runs here."""
+"""Stages: lazy handles that chain into a pipeline, without running anything."""
 
 from htdag.stages.loops import Iterate, iterate
 from htdag.stages.operations import MISSING, MOST_PARTITIONS

@@ -1,4 +1,4 @@
-"""Functions that carry the options of their stage: the decorator `stage`."""
+"""The decorator `stage`, which attaches options of a stage to a function."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _ATTRIBUTE = "__htdag_stage__"
 
 @dataclass(frozen=True)
 class Decoration:
-    """What a function was decorated with."""
+    """The name and options that a function was decorated with."""
 
     name: str | None
     options: Options
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Jobs get the plain function: they have no use for its options, nor htdag to read them.
+        # Jobs get the plain function: they neither need the options nor have htdag to load them.
         return (str, ())
 
 
@@ -42,9 +42,9 @@ def stage(*, name: str | None = None, **options: Any) -> Callable[[Function], Fu
 def stage(function: Any = None, /, *, name: str | None = None, **options: Any) -> Any:
     """Decorate a function with options for the stages that call it.
 
-    The function stays what it is: called plainly, it runs here and now. A stage that is made of it
-    has these options, unless the call of `map`, `filter`, ... gives others; both go before the
-    defaults of the pipeline. ``requirements`` are joined, all have to hold.
+    The function itself does not change: a direct call runs it immediately. Stages that call it have
+    these options, unless the call of `map`, `filter`, ... gives others; both take precedence over
+    the defaults of the pipeline. ``requirements`` are joined: all of them must hold.
 
     Parameters
     ----------
@@ -61,11 +61,11 @@ def stage(function: Any = None, /, *, name: str | None = None, **options: Any) -
     Raises
     ------
     FunctionError
-        If what is decorated is no function.
+        If the decorated object is not a function.
     OptionError
         If an option does not exist or has a wrong value.
     StageNameError
-        If DAGMan cannot take the name.
+        If the name cannot be the name of a DAGMan node.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def stage(function: Any = None, /, *, name: str | None = None, **options: Any) -
         except AttributeError:
             raise FunctionError(
                 f"htdag.stage cannot decorate {shown(function)}, which takes no attributes; "
-                f"wrap it in a function of yours"
+                f"wrap it in a function of your own"
             ) from None
         return function
 
@@ -104,7 +104,7 @@ def stage(function: Any = None, /, *, name: str | None = None, **options: Any) -
 
 
 def decoration(function: Any) -> Decoration:
-    """Return what a function was decorated with, or nothing; a partial has that of its function."""
+    """Return the decoration of a function, or of the function of a partial, or an empty one."""
     while isinstance(function, functools.partial):
         function = function.func
     given = getattr(function, _ATTRIBUTE, None)

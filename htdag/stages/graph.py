@@ -1,4 +1,4 @@
-"""From chained handles to a networkx graph with a name for every stage."""
+"""The networkx graph of chained stages, with a unique name for every stage."""
 
 from __future__ import annotations
 
@@ -20,27 +20,33 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
+def stage_of(graph: nx.DiGraph, name: str) -> Stage:
+    """Return the stage of a name."""
+    stage: Stage = graph.nodes[name]["stage"]
+    return stage
+
+
 def build(targets: Sequence[Stage], defaults: Options) -> tuple[nx.DiGraph, tuple[str, ...]]:
     """Return the graph of all stages that the targets need, and the names of the targets.
 
     Parameters
     ----------
     targets : sequence of Stage
-        The stages whose results are asked for.
+        The target stages.
     defaults : Options
-        Options for stages that do not give them.
+        The default options of stages.
 
     Returns
     -------
     graph : networkx.DiGraph
         Nodes are stage names with the attributes ``stage`` (the handle, with its final name and
-        options) and ``target``. Edges have ``kind``: ``"items"``, or ``"bind"``; ``positions``,
-        as which of the later stage's inputs the earlier one is read (once for most stages); and
-        ``keywords``, those to which its whole result is bound. A loop has ``inner``, the graph of
-        one round, in which its state and the stages from outside are sources; and ``names``, those
-        of its state and of its result there, and of what `until` sees ("" for the result itself).
+        options) and ``target``. Edges have ``kind``: ``"items"`` or ``"bind"``; ``positions``, the
+        inputs of the later stage that the earlier one is (usually one); and ``keywords``, the
+        arguments to which its result is bound. A loop has ``inner``, the graph of one round, in
+        which its state and outside stages are sources; and ``names``, the names of its state and
+        result there, and of the input of `until` ("" if that is the result).
     names : tuple of str
-        The targets' names in the order given.
+        The targets' names, in the order of `targets`.
     """
     names = _names(_upstream_first(targets, into_loops=True))
     graph = _assembled(targets, targets, defaults, names, frozenset())
@@ -56,9 +62,9 @@ def _assembled(
     names: dict[int, str],
     given: frozenset[int],
 ) -> nx.DiGraph:
-    """Return the graph of all that some stages need, down to those that a round is given."""
-    # The chunk size is no default of each stage: stages fused into a node share that of its first.
-    import networkx as nx  # here, since it takes longer to import than all of htdag
+    """Return the graph of all that some stages need, without what `given` stages need."""
+    # The chunk size is not a default of each stage: fused stages share that of the first one.
+    import networkx as nx  # late, since importing it takes longer than all of htdag
 
     graph = nx.DiGraph(chunk_size=defaults.chunk_size)
     each = replace(defaults, chunk_size=None)
@@ -70,15 +76,15 @@ def _assembled(
             continue
         if isinstance(stage.operation, State):
             raise UsageError(
-                "a stage of the step of a loop is used outside of it; go on from the stage that "
-                "htdag.iterate returned"
+                "a stage inside the step of a loop is used outside of it; continue from the stage "
+                "that htdag.iterate returned"
             )
         options = stage.options.over(each) if stage.source is None else stage.options
         if stage.options.max_errors and options.on_error != "skip":
             raise OptionError(
-                f"stage {name!r}: max_errors={stage.options.max_errors} means nothing with "
-                f"on_error={options.on_error or 'finish'!r}; to go on without so many failed "
-                f"items, say on_error='skip' too"
+                f"stage {name!r}: max_errors={stage.options.max_errors} has no effect with "
+                f"on_error={options.on_error or 'finish'!r}; to go on without this many failed "
+                f"items, give on_error='skip', too"
             )
         final = replace(stage, name=name, options=options)
         graph.add_node(name, stage=final, target=id(stage) in wanted)
@@ -90,7 +96,7 @@ def _assembled(
             edge["keywords"] = (*edge["keywords"], keyword)
         if isinstance(stage.operation, Iterate):
             loop = stage.operation
-            # Those of the loop as a whole are its node's.
+            # Category and priority belong to the loop as a whole.
             inner = replace(stage.options, category=None, node_priority=None).over(defaults)
             graph.nodes[name]["inner"] = _assembled(
                 loop.ends,
@@ -110,18 +116,18 @@ def _assembled(
 
 
 def _refuse_functions(stage: Stage, name: str, loop: str) -> None:
-    """Refuse requests that depend on items in a loop, which are made round by round."""
+    """Raise `OptionError` for requests that depend on items made in the rounds of a loop."""
     for option, value in stage.options.given().items():
         if isinstance(value, PerItem) and not isinstance(stage.operation, State | Import):
             raise OptionError(
                 f"stage {name!r}: {option} is a function of the item, but in the loop {loop!r} the "
-                f"items are made during the run, while jobs ask before they have them; give a "
+                f"items are made during the run, after jobs have made their requests; give a "
                 f"fixed value"
             )
 
 
 def _placeholder(stage: Stage, name: str) -> Stage:
-    """Return what stands, in the graph of a round, for the state or for a stage from outside."""
+    """Return what represents the state, or an outside stage, in the graph of a round."""
     stands_for = State if isinstance(stage.operation, State) else Import
     return Stage(
         stands_for(LateSource(), stage.one),
@@ -140,7 +146,7 @@ def inner_graphs(graph: nx.DiGraph) -> Iterator[nx.DiGraph]:
 
 
 def categories(graph: nx.DiGraph) -> dict[str, str]:
-    """Return the categories that stages have, in loops too, each with (one of) these stages."""
+    """Return the categories of stages, including those in loops, each with one of its stages."""
     return {
         stage.options.category: stage.name
         for each in (graph, *inner_graphs(graph))
@@ -150,14 +156,14 @@ def categories(graph: nx.DiGraph) -> dict[str, str]:
 
 
 def _check_requests(stage: Stage, name: str) -> None:
-    """Refuse requests that depend on items which are not there before the run begins."""
+    """Raise `OptionError` for requests that depend on items made during the run."""
     depends = [key for key, value in stage.options.given().items() if isinstance(value, PerItem)]
     if not depends:
         return
     if not isinstance(stage.operation, Elementwise):
         raise OptionError(
-            f"stage {name!r}: {depends[0]} is a function of the item, but a {stage.kind} takes no "
-            f"single items; give a fixed value"
+            f"stage {name!r}: {depends[0]} is a function of the item, but a {stage.kind} does not "
+            f"process single items; give a fixed value"
         )
     above = list(stage.inputs)
     while above:
@@ -167,7 +173,7 @@ def _check_requests(stage: Stage, name: str) -> None:
         elif other.source is None:
             raise OptionError(
                 f"stage {name!r}: {depends[0]} is a function of the item, but the items are made "
-                f"by {other.name!r} during the run, while jobs ask before they have them; give a "
+                f"by {other.name!r} during the run, after jobs have made their requests; give a "
                 f"fixed value, or apply the function to the items of a source"
             )
 
@@ -191,9 +197,9 @@ def _edge(graph: nx.DiGraph, above: str, name: str, kind: str) -> dict[str, Any]
 def _upstream_first(
     targets: Iterable[Stage], *, into_loops: bool = False, given: frozenset[int] = frozenset()
 ) -> list[Stage]:
-    """Return all stages, each after those it needs; chains may be longer than the stack.
+    """Return all stages, each after those that it needs, without recursion.
 
-    Of loops, what they repeat only where asked for; and nothing before stages that are `given`.
+    Stages inside loops are included only with `into_loops`, and none that only `given` stages need.
     """
     order: list[Stage] = []
     done: set[int] = set()
@@ -228,8 +234,8 @@ def _names(order: Sequence[Stage]) -> dict[int, str]:
         if stage.named:
             if stage.name.lower() in {name.lower() for name in taken}:
                 raise StageNameError(
-                    f"two stages of the pipeline are named {stage.name!r}; names must differ, in "
-                    f"more than the case of letters; give one another name=..."
+                    f"two stages of the pipeline are named {stage.name!r}; names must differ in "
+                    f"more than upper and lower case; give one of them another name=..."
                 )
             names[id(stage)] = stage.name
             taken.add(stage.name)

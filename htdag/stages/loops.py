@@ -1,4 +1,4 @@
-"""Loops: a part of a pipeline that is repeated until its value is what it should be."""
+"""Loops, which repeat a part of a pipeline until a predicate on its value holds."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Iterate(Operation):
     Attributes
     ----------
     state : Stage
-        Stands for the state that a round begins with.
+        Represents the state at the start of a round.
     result : Stage
-        The state that it ends with.
+        The state at the end of a round.
     single : bool
         Whether the state is one value, not items.
     until : callable or None
-        Tells whether the loop is over.
+        Returns whether to end the loop.
     previous : bool
         Whether `until` takes the state before the round, too.
     every : Stage or None
-        All items of the state as one list, for `until` to see; None where they are one value.
+        The list of all items of the state, for `until`; None if the state is one value.
     max_rounds : int
         The most rounds.
     """
@@ -56,12 +56,12 @@ class Iterate(Operation):
 
     @property
     def one(self) -> bool:
-        """Whether it gives one value."""
+        """Whether it has one value."""
         return self.single
 
     @property
     def ends(self) -> tuple[Stage, ...]:
-        """The stages that a round is there for."""
+        """The stages that a round computes for the loop."""
         return (self.result,) if self.every is None else (self.result, self.every)
 
 
@@ -79,43 +79,44 @@ def iterate(
     Parameters
     ----------
     step : callable
-        Called once, now, with a stage: the state that a round begins with. It chains stages after
-        it, and returns the last of them: the state that the round ends with. It may use any other
-        stages; what does not depend on the state is computed once, before the first round.
+        Called once, immediately, with a stage: the state at the start of a round. It chains stages
+        after it, and returns the last of them: the state at the end of the round. It may use any
+        other stages; those that do not depend on the state are computed once, before the first
+        round.
     start : Stage or object
-        The state of the first round: the items, or the one value, of a stage. Anything that is no
-        stage is one value, a list too; for items give ``htdag.source(items)``.
+        The state of the first round: the items, or the one value, of a stage. Any other object is
+        one value, even a list; for items, give ``htdag.source(items)``.
     until : callable, optional
-        Called in a job after each round as ``until(state)``, or as ``until(state, previous)`` where
-        it takes two arguments: with the value, or the list of all items, after and before the
-        round. Where it gives true, the loop is over. None: there are `max_rounds` rounds.
+        Called in a job after each round as ``until(state)``, or as ``until(state, previous)`` if it
+        takes two arguments: with the value, or the list of all items, after and before the round.
+        If it returns true, the loop ends. None: there are `max_rounds` rounds.
     max_rounds : int
-        The most rounds, from 1. After them the loop is over whatever `until` says, and the run's
-        status tells that it never held.
+        The greatest number of rounds, from 1. After these the loop ends whatever `until` returns,
+        and the run's status shows that it never held.
     name : str, optional
         A name for the loop; by default that of the function `step`.
     **options
-        Options for all stages of the step that do not give them; ``node_priority`` and
-        ``category`` are those of the loop as a whole.
+        Default options for the stages of the step; ``node_priority`` and ``category`` apply to the
+        loop as a whole.
 
     Returns
     -------
     Stage
-        The last state: one value where the state is one, else items.
+        The last state: one value if the state is one value, else items.
 
     Raises
     ------
     UsageError
-        If `step` returns no stage, one that does not depend on the state, or items where the state
-        is one value (or the other way round); or if files themselves go round.
+        If `step` does not return a stage, or returns one that does not depend on the state, or
+        items if the state is one value (or vice versa); or if the state has files.
     FunctionError
         If `step` or `until` cannot be called, or `until` cannot be pickled.
     OptionError
-        If `max_rounds` is no whole number from 1, or an option does not exist.
+        If `max_rounds` is not a whole number from 1, or an option does not exist.
 
     Examples
     --------
-    The square root of 2, by Newton's way:
+    The square root of 2, by Newton's method:
 
     >>> import htdag
     >>> def better(state):
@@ -128,7 +129,7 @@ def iterate(
     loop_name = checked_name(name, "iterate" if derived == "<lambda>" else derived, Iterate.kind)
     if not callable(step):
         raise FunctionError(
-            f"loop {loop_name!r} needs a function from stage to stage, but got a "
+            f"loop {loop_name!r} needs a function from a stage to a stage, but got a "
             f"{type(step).__name__}: {shown(step)}"
         )
     max_rounds = checked_number(loop_name, "max_rounds", max_rounds)
@@ -165,7 +166,7 @@ def _start_stage(value: Any, loop: str) -> Stage:
 
 
 def is_single(stage: Stage) -> bool:
-    """Whether a stage has one item for sure: made by a reduce, or of one value alone."""
+    """Return whether a stage certainly has one item, as after a reduce or from a single value."""
     while not stage.one:
         if not stage.operation.one_of_one or not all(map(is_single, stage.inputs[1:])):
             return False
@@ -182,7 +183,7 @@ def _checked_until(until: Any, loop: str) -> bool:
     try:
         signature = inspect.signature(until)
     except (TypeError, ValueError):
-        return False  # built-in functions may not tell
+        return False  # some built-in functions have no signature
     for number in (1, 2):
         try:
             signature.bind(*(None,) * number)
@@ -200,7 +201,8 @@ def _result(step: Any, state: Stage, one: bool, loop: str) -> Stage:
     step_name = function_name(step) or "the function"
     made = step(state)
     called = (
-        f"loop {loop!r}: {step_name} is called once, now, with a stage that stands for the state"
+        f"loop {loop!r}: {step_name} is called once, immediately, with a stage that represents the "
+        f"state"
     )
     if not isinstance(made, Stage):
         raise UsageError(f"{called}, and has to return a stage, but it returned {shown(made)}")
@@ -228,12 +230,12 @@ def _result(step: Any, state: Stage, one: bool, loop: str) -> Stage:
 
 
 def needs(stage: Stage) -> tuple[Stage, ...]:
-    """Return the stages that a stage reads or has bound."""
+    """Return the stages that a stage reads or binds."""
     return (*stage.inputs, *(other for _, other in stage.binds))
 
 
 def _needed(result: Stage) -> Iterator[Stage]:
-    """Yield a stage and all that it needs, each once."""
+    """Yield a stage and all stages that it needs, each once."""
     seen: set[int] = set()
     stack = [result]
     while stack:
@@ -245,7 +247,7 @@ def _needed(result: Stage) -> Iterator[Stage]:
 
 
 def _imports(result: Stage, state: Stage) -> list[Stage]:
-    """Return the stages outside of a step that those in it, which need its state, use."""
+    """Return the outside stages that the stages which depend on the state use."""
     inside = {id(state)}
     stages = list(_needed(result))
     users: dict[int, list[Stage]] = {}
@@ -269,6 +271,6 @@ def _check_files(stages: list[Stage], loop: str) -> None:
     for stage in stages:
         if isinstance(stage.operation, Files):
             raise UsageError(
-                f"loop {loop!r}: the items of {stage.name!r} are files, and no files go "
+                f"loop {loop!r}: the items of {stage.name!r} are files, which cannot go "
                 f"into loops; map them to values before the loop"
             )

@@ -1,7 +1,8 @@
-"""What stages do: one frozen class an operation, with what it needs and what it knows of itself.
+"""The operations of stages: a frozen class for each, with its arguments and properties.
 
-The planner, and what writes and shows plans, match on these classes or ask them. ``kind`` is what
-an operation is called in plans, in run directories and in the history: it must not change.
+The planner, and the modules that write and show plans, match on these classes or use their
+properties. ``kind`` is the name of an operation in plans, run directories and the history, so it
+must not change.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from htdag.runtime.code.reducers import counted
 from htdag.stages.sources import SourceItems
 
 MOST_PARTITIONS = 1000
-"""How many files a job may write for the keys of its items."""
+"""The greatest number of partitions: a job writes a file for each."""
 
 _LONGEST_VALUE = 30
 _FLATTEN = "return a list, or use flat_map, which makes an item of each element"
@@ -30,36 +31,36 @@ class _Missing:
         return "MISSING"
 
     def __reduce__(self) -> str:
-        return "MISSING"  # its copies are itself
+        return "MISSING"  # copies are the same object
 
 
 MISSING: Any = _Missing()
-"""Stands for "no initial value", so that None can be one."""
+"""Means "no initial value", since None can be one."""
 
 
 @dataclass(frozen=True)
 class MapSide:
-    """What is done for a stage that needs many items in the jobs that make these items.
+    """The part of an operation on many items that is done in the jobs that make these items.
 
     Attributes
     ----------
     kind : str
-        How jobs know it: values are combined (``"reduce"``, ``"fold"``, ``"reduce_by_key"``,
+        Its name in jobs: values are combined (``"reduce"``, ``"fold"``, ``"reduce_by_key"``,
         ``"distinct"``), or stored with a key (``"group_by"``, ``"sort_by"``).
     words : str
-        What it is, as a diagram says it.
+        Its description in diagrams.
     reason : str
-        What it is, as the reasons of a node say it, with ``{stage}`` for the name of the stage.
+        Its description in the reasons of a node, with ``{stage}`` for the name of the stage.
     combine : callable or None
-        Takes what is combined so far and a value.
+        Takes the accumulated value and another value.
     merge, initial : callable or None, object
-        Of a fold: takes two accumulated values; where each begins.
+        For a fold: takes two accumulated values; the first accumulated value.
     key : callable or None
-        Gives the key of a value.
+        Returns the key of a value.
     by_hash : bool
         Whether each value goes to the partition of its key.
     one_a_job : bool
-        Whether one value leaves each job.
+        Whether each job writes one value.
     """
 
     kind: str
@@ -81,20 +82,20 @@ class MapSide:
 
 @dataclass(frozen=True)
 class Operation:
-    """What a stage does.
+    """The operation of a stage.
 
     Attributes
     ----------
     kind : str
         The name of the method that makes such a stage.
     one_of_one : bool
-        Whether one item, or one of each stage that it reads, always becomes exactly one.
+        Whether it always makes exactly one item from one item (of each stage that it reads).
     takes_chunk_size : bool
-        Whether a chunk size that was given for its source holds for it: it counts the same items.
+        Whether it takes over the chunk size of its source, since it counts the same items.
     can_fail : bool
         Whether an item can fail in it.
     instead_of_yielding : str
-        What its function, if it is a generator function, is to do instead; "" if it may be one.
+        What its function should do instead of yielding; "" if it may be a generator function.
     """
 
     kind: ClassVar[str]
@@ -105,25 +106,25 @@ class Operation:
 
     @property
     def one(self) -> bool:
-        """Whether it gives one value, not a sequence of items."""
+        """Whether it has one value, not a sequence of items."""
         return False
 
     @property
     def map_side(self) -> MapSide | None:
-        """What is done where its items are made; None if it needs none, or all of them at once."""
+        """The part that is done where its items are made; None if there is none."""
         return None
 
     @property
     def origin(self) -> Callable[..., Any] | None:
-        """The function that tells stages with derived names apart, if it has one."""
+        """The function that identifies stages with derived names, if there is one."""
         return None
 
     def title(self, stage: str) -> str:
-        """Return what a stage of some name does, in words."""
+        """Return a description of the operation for a stage with a name."""
         return self.kind
 
     def arguments(self) -> Iterator[str]:
-        """Yield its other arguments as they stand in a script."""
+        """Yield its other arguments as in a script."""
         yield from ()
 
 
@@ -139,7 +140,7 @@ class Source(Operation):
     items : SourceItems
         The items.
     word : str
-        What one of them is called.
+        The word for an item.
     """
 
     kind = "source"
@@ -155,7 +156,7 @@ class Source(Operation):
 
 @dataclass(frozen=True)
 class Files(Source):
-    """Files that travel with their job."""
+    """Files that travel with their jobs."""
 
     kind = "files"
     word = "file"
@@ -163,7 +164,7 @@ class Files(Source):
 
 @dataclass(frozen=True)
 class State(Source):
-    """What stands for the state of a loop in its step."""
+    """The state of a loop, in its step."""
 
     kind = "state"
 
@@ -177,7 +178,7 @@ class State(Source):
 
 @dataclass(frozen=True)
 class Import(Source):
-    """What stands, in a round of a loop, for a stage from outside."""
+    """A stage outside of a loop, in its rounds."""
 
     kind = "import"
 
@@ -185,7 +186,7 @@ class Import(Source):
 
     @property
     def one(self) -> bool:
-        """Whether that stage gives one value."""
+        """Whether that stage has one value."""
         return self.single
 
 
@@ -194,16 +195,16 @@ class Import(Source):
 
 @dataclass(frozen=True)
 class Elementwise(Operation):
-    """Calls a function with one item after another.
+    """An operation that calls a function with each item.
 
     Attributes
     ----------
     function : callable
         The user's function.
     multiplies : bool
-        Whether it may make several items of one.
+        Whether it may make several items from one.
     keeps_items : bool
-        Whether what it gives are the items themselves, not what the function returns.
+        Whether its results are the items themselves, not what the function returns.
     """
 
     multiplies: ClassVar[bool] = False
@@ -217,13 +218,13 @@ class Elementwise(Operation):
         return self.function
 
     def title(self, stage: str) -> str:
-        """Return what it does, with the function's name where the stage has another."""
+        """Return a description, with the function's name if the stage has another one."""
         return called(self.kind, self.function, stage)
 
 
 @dataclass(frozen=True)
 class Map(Elementwise):
-    """Makes an item of each."""
+    """Makes one item from each."""
 
     kind = "map"
     one_of_one = True
@@ -232,7 +233,7 @@ class Map(Elementwise):
 
 @dataclass(frozen=True)
 class Starmap(Elementwise):
-    """Makes an item of each, which is the arguments."""
+    """Makes one item from each, whose elements are the arguments."""
 
     kind = "starmap"
     one_of_one = True
@@ -241,7 +242,7 @@ class Starmap(Elementwise):
 
 @dataclass(frozen=True)
 class FlatMap(Elementwise):
-    """Makes any number of items of each."""
+    """Makes any number of items from each."""
 
     kind = "flat_map"
     multiplies = True
@@ -250,7 +251,7 @@ class FlatMap(Elementwise):
 
 @dataclass(frozen=True)
 class Filter(Elementwise):
-    """Keeps items."""
+    """Keeps the items for which a predicate holds."""
 
     kind = "filter"
     keeps_items = True
@@ -266,15 +267,15 @@ class Aggregation(Operation):
     Attributes
     ----------
     function : callable
-        Takes what is accumulated and an item.
+        Takes the accumulated value and an item.
     initial : object
-        The value to begin with.
+        The initial value.
     fan_in : int or None
         How many values a job of a tree combines at most.
     associative : bool
-        Whether parts of the items can be combined on their own.
+        Whether parts of the items can be combined separately.
     seeded : bool
-        Whether each part begins with the initial value, and is no item then.
+        Whether each part starts with the initial value.
     """
 
     seeded: ClassVar[bool] = False
@@ -285,17 +286,17 @@ class Aggregation(Operation):
 
     @property
     def one(self) -> bool:
-        """Whether it gives one value: always."""
+        """Whether it has one value: always."""
         return True
 
     @property
     def associative(self) -> bool:
-        """Whether parts of the items can be combined on their own."""
+        """Whether parts of the items can be combined separately."""
         return True
 
     @property
     def merge(self) -> Callable[..., Any]:
-        """What combines the values of parts."""
+        """The function that combines the values of parts."""
         return self.function
 
     @property
@@ -304,11 +305,11 @@ class Aggregation(Operation):
         return self.function
 
     def title(self, stage: str) -> str:
-        """Return what it does, with the function's name where the stage has another."""
+        """Return a description, with the function's name if the stage has another one."""
         return called(self.kind, self.function, stage)
 
     def arguments(self) -> Iterator[str]:
-        """Yield what is not the default."""
+        """Yield the arguments that are not the default."""
         if not self.associative:
             yield "associative=False"
         if self.initial is not MISSING:
@@ -319,7 +320,7 @@ class Aggregation(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class Reduce(Aggregation):
-    """Combines items that are of one type with what is accumulated of them."""
+    """Combines items with an accumulated value of the same type."""
 
     kind = "reduce"
 
@@ -327,7 +328,7 @@ class Reduce(Aggregation):
 
     @property
     def map_side(self) -> MapSide | None:
-        """The items of a chunk are combined."""
+        """The combination of the items of a chunk."""
         if not self.associative:
             return None
         return MapSide(
@@ -350,12 +351,12 @@ class Fold(Aggregation):
 
     @property
     def merge(self) -> Callable[..., Any]:
-        """What combines the values of parts."""
+        """The function that combines the values of parts."""
         return self.combine
 
     @property
     def map_side(self) -> MapSide:
-        """The items of a chunk are accumulated."""
+        """The accumulation of the items of a chunk."""
         return MapSide(
             "fold",
             words="accumulated in each job",
@@ -379,11 +380,11 @@ class Count(Fold):
     initial: Any = 0
 
     def title(self, stage: str) -> str:
-        """Return what it does: its functions are not the user's."""
+        """Return a description without functions, which are not the user's."""
         return self.kind
 
     def arguments(self) -> Iterator[str]:
-        """Yield nothing: it takes none."""
+        """Yield nothing: it has no arguments."""
         yield from ()
 
 
@@ -397,11 +398,11 @@ class Keyed(Operation):
     Attributes
     ----------
     key : callable or None
-        Gives the key of an item.
+        Returns the key of an item.
     partitions : int or None
-        How many partitions, or parts, were asked for.
+        The requested number of partitions, or parts.
     task : str
-        What the jobs of its node do.
+        A description of the work of its node's jobs.
     """
 
     takes_chunk_size = False
@@ -412,16 +413,16 @@ class Keyed(Operation):
 
     @property
     def combine(self) -> Callable[..., Any] | None:
-        """What combines the values of a key."""
+        """The function that combines the values of a key."""
         return None
 
     @property
     def origin(self) -> Callable[..., Any] | None:
-        """The function that gives the keys."""
+        """The function that returns the keys."""
         return self.key
 
     def arguments(self) -> Iterator[str]:
-        """Yield what is not the default."""
+        """Yield the arguments that are not the default."""
         if self.key is not None:
             yield f"key={function_name(self.key) or '<lambda>'}"
         yield from self._partitions()
@@ -433,7 +434,7 @@ class Keyed(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class Partitioned(Keyed):
-    """Sends items to the partition of their key, each of which is a job's."""
+    """Sends each item to the partition of its key; each partition has a job."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -445,21 +446,21 @@ class GroupBy(Partitioned):
 
     @property
     def map_side(self) -> MapSide:
-        """Items are stored by key."""
+        """The partitioning of items by key."""
         return MapSide(
             "group_by",
-            words="parted by key",
+            words="partitioned by key",
             reason="{stage}: items leave for the partitions of their keys",
             key=self.key,
             by_hash=True,
         )
 
     def title(self, stage: str) -> str:
-        """Return what it does, with the key's name where the stage has another."""
+        """Return a description, with the key's name if the stage has another one."""
         return called(self.kind, self.key, stage)
 
     def arguments(self) -> Iterator[str]:
-        """Yield what is not the default, but for the key."""
+        """Yield the arguments that are not the default, except the key."""
         yield from self._partitions()
 
 
@@ -474,7 +475,7 @@ class ReduceByKey(Partitioned):
 
     @property
     def combine(self) -> Callable[..., Any]:
-        """What combines the values of a key."""
+        """The function that combines the values of a key."""
         return self.function
 
     @property
@@ -484,7 +485,7 @@ class ReduceByKey(Partitioned):
 
     @property
     def map_side(self) -> MapSide:
-        """Values with the same key are combined."""
+        """The combination of values with equal keys."""
         return MapSide(
             "reduce_by_key",
             words="combined by key in each job",
@@ -495,7 +496,7 @@ class ReduceByKey(Partitioned):
         )
 
     def title(self, stage: str) -> str:
-        """Return what it does, with the function's name where the stage has another."""
+        """Return a description, with the function's name if the stage has another one."""
         return called(self.kind, self.function, stage)
 
 
@@ -508,10 +509,10 @@ class Distinct(Partitioned):
 
     @property
     def map_side(self) -> MapSide:
-        """Items with a key that was seen are dropped."""
+        """The removal of items whose key was seen before."""
         return MapSide(
             "distinct",
-            words="repeated ones dropped in each job",
+            words="duplicates dropped in each job",
             reason="{stage}: all but the first with a key are dropped here, chunk by chunk",
             key=self.key,
             by_hash=True,
@@ -520,7 +521,7 @@ class Distinct(Partitioned):
 
 @dataclass(frozen=True, kw_only=True)
 class SortBy(Keyed):
-    """Sorts items, in one job."""
+    """Sorts items in one job."""
 
     kind = "sort_by"
     task = "one job sorts, by way of its disk"
@@ -529,7 +530,7 @@ class SortBy(Keyed):
 
     @property
     def map_side(self) -> MapSide:
-        """Items are stored with their keys."""
+        """The storage of items with their keys."""
         return MapSide(
             "sort_by",
             words="with keys to sort by",
@@ -538,7 +539,7 @@ class SortBy(Keyed):
         )
 
     def arguments(self) -> Iterator[str]:
-        """Yield what is not the default."""
+        """Yield the arguments that are not the default."""
         if self.key is not None:
             yield f"key={function_name(self.key) or '<lambda>'}"
         if self.reverse:
@@ -551,14 +552,14 @@ class SortBy(Keyed):
 
 @dataclass(frozen=True)
 class View(Operation):
-    """Says how the items of other stages are read.
+    """An operation that only says how the items of other stages are read.
 
     Attributes
     ----------
     number : int
         The n of `take` and `batch`, the r of `combinations`, the start of `enumerate`.
     keeps_positions : bool
-        Whether its n-th item is made of the n-th item that is read.
+        Whether its n-th item is made from the n-th item of its input.
     """
 
     keeps_positions: ClassVar[bool] = False
@@ -570,7 +571,7 @@ class View(Operation):
         raise NotImplementedError
 
     def title(self, stage: str) -> str:
-        """Return what it does."""
+        """Return a description."""
         return f"{self.kind} {self.number}" if self.number else self.kind
 
 
@@ -601,7 +602,7 @@ class Batch(View):
 
 @dataclass(frozen=True)
 class Zip(View):
-    """Tuples of the first items, of the second ones, ..."""
+    """Tuples of the first items, of the second items, ..."""
 
     kind = "zip"
     one_of_one = True
@@ -658,11 +659,11 @@ class Enumerate(View):
         return enumerate(inputs[0], self.number)
 
     def title(self, stage: str) -> str:
-        """Return what it does: its number is an argument."""
+        """Return a description without the number, which is an argument."""
         return self.kind
 
     def arguments(self) -> Iterator[str]:
-        """Yield what is not the default."""
+        """Yield the arguments that are not the default."""
         if self.number:
             yield f"start={self.number}"
 
@@ -671,7 +672,7 @@ class Enumerate(View):
 
 
 def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
-    """Return the kind of a stage, with its function's name where the stage has another.
+    """Return the kind of a stage, with the name of its function if the stage has another one.
 
     Examples
     --------
@@ -685,7 +686,7 @@ def called(kind: str, function: Callable[..., Any] | None, stage: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as in a script, or only its type where that could be long or vary."""
+    """Return a value as in a script, or only its type if the value could be long or vary."""
     plain = value is None or isinstance(value, bool | int | float | str)
     empty = isinstance(value, dict | list | tuple) and not value
     return _shortened(repr(value)) if plain or empty else f"<{type(value).__name__}>"

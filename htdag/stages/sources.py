@@ -1,4 +1,4 @@
-"""Where the items of a pipeline come from: iterables, streamed to disk, and files."""
+"""The sources of a pipeline's items: iterables, which are streamed to disk, and files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from htdag.options.transfer import TransferPath, TransferURL, Travelling, is_url
 from htdag.runtime.data.frames import Pickled
 
 _SAMPLE = 5
-"""How many items of a list are pickled to learn about how large they are."""
+"""How many items of a list are pickled to estimate their size."""
 
 
 class IterableSource:
     """The items of an iterable, read once.
 
-    A list, tuple or range is kept and read when it is needed. Of anything else as many items as are
-    needed are streamed to a temporary file, pickled.
+    A list, tuple or range is kept, and read when needed. For any other iterable, as many items
+    as needed are pickled to a temporary file.
     """
 
     is_late = False
@@ -38,7 +38,7 @@ class IterableSource:
         except TypeError:
             hint = "a source takes a list, a range, a generator, ..."
             if isinstance(iterable, os.PathLike):
-                hint = "htdag.files(path) makes an item of a file"
+                hint = "htdag.files(path) makes items from files"
             raise UsageError(
                 f"source {stage!r}: a {type(iterable).__name__} is not iterable; {hint}"
             ) from None
@@ -65,12 +65,12 @@ class IterableSource:
         return True  # without reading any item
 
     def count(self, most: int | None = None) -> int:
-        """Return how many items there are, and of more than `most` so many: no more are read."""
+        """Return the number of items, but at most `most`; no more are read."""
         if self._sequence is not None:
             return len(self._sequence) if most is None else min(most, len(self._sequence))
         if self._endless and most is None:
             raise UsageError(
-                f"source {self._stage!r}: its iterable never ends; take the first items of it, "
+                f"source {self._stage!r}: its iterable never ends; use its first items only, "
                 f"with take(n), or give itertools.islice(iterable, n)"
             )
         self._read(most)
@@ -78,7 +78,7 @@ class IterableSource:
 
     @property
     def read(self) -> tuple[int, bool]:
-        """How many items are known, and whether that is all."""
+        """The number of items known so far, and whether these are all."""
         if self._sequence is not None:
             return len(self._sequence), True
         return len(self._ends), self._iterator is None
@@ -93,7 +93,7 @@ class IterableSource:
         start = number = 0
         while number < len(self._ends) or self._read(number + 1):
             assert self._spool is not None
-            self._spool.seek(start)  # another may have read or written meanwhile
+            self._spool.seek(start)  # others may have read or written in the meantime
             sizes = self._buffers.get(number, [])
             end = self._ends[number]
             payload = self._spool.read(end - start - sum(sizes))
@@ -102,7 +102,7 @@ class IterableSource:
             start, number = end, number + 1
 
     def stored_bytes(self) -> int:
-        """Return about how many bytes the items take when they are stored."""
+        """Return the approximate size of the stored items in bytes."""
         if self._sequence is None:
             self.count()
             return self._ends[-1]
@@ -110,11 +110,11 @@ class IterableSource:
         return _about(self._sequence, dumps)
 
     def _read(self, most: int | None) -> bool:
-        """Stream items to disk until so many are there; return whether they are."""
+        """Stream items to disk until there are this many; return whether there are."""
         if self._broken:
             raise UsageError(
                 f"source {self._stage!r}: reading its iterable failed before, and it can be read "
-                f"only once; make the source anew"
+                f"only once; make a new source"
             )
         if self._iterator is not None and (most is None or len(self._ends) < most):
             if self._spool is None:
@@ -156,7 +156,7 @@ class IterableSource:
         if count == 0:
             raise EmptySourceError(
                 f"source {self._stage!r} has no items: there is nothing to run; check what the "
-                f"iterable was made from (an iterator gives its items once)"
+                f"iterable was made from (an iterator yields its items only once)"
             )
 
 
@@ -170,28 +170,28 @@ def _is_endless(iterable: Iterable[Any]) -> bool:
 
 
 def _refuse_containers(iterable: Any, stage: str) -> None:
-    """Refuse what would be taken apart into something else than its owner thinks of as items."""
+    """Raise `UsageError` for iterables whose elements are probably not the intended items."""
     kind = type(iterable).__name__
     if isinstance(iterable, str | bytes | bytearray):
         raise UsageError(
             f"source {stage!r}: a {kind} is one value, not many items; "
             f"give a list, for instance [{iterable[:20]!r}]"
         )
-    gives, write = "", ""
+    elements, remedy = "", ""
     if isinstance(iterable, Mapping) and len(iterable):
-        gives, write = "keys", "its .items(), .values() or .keys()"
+        elements, remedy = "keys", "its .items(), .values() or .keys()"
     elif hasattr(iterable, "itertuples"):
-        gives, write = "columns", 'its rows: df.to_dict("records") or df.itertuples(name=None)'
+        elements, remedy = "columns", 'its rows: df.to_dict("records") or df.itertuples(name=None)'
     elif hasattr(iterable, "iter_rows"):
-        gives, write = "columns", "its rows: .iter_rows()"
-    if gives:
+        elements, remedy = "columns", "its rows: .iter_rows()"
+    if elements:
         raise UsageError(
-            f"source {stage!r}: the items of a {kind} would be its {gives} alone; give {write}"
+            f"source {stage!r}: the items of a {kind} would be its {elements} alone; give {remedy}"
         )
 
 
 class FileSource:
-    """Local files and directories, and URLs, each an item that travels with its job."""
+    """Local files and directories, and URLs; each is an item that travels with its job."""
 
     is_late = False
 
@@ -232,12 +232,12 @@ class FileSource:
         return len(self.items)
 
     def count(self, most: int | None = None) -> int:
-        """Return how many items there are, and of more than `most` so many."""
+        """Return the number of items, but at most `most`."""
         return len(self.items) if most is None else min(most, len(self.items))
 
     @property
     def read(self) -> tuple[int, bool]:
-        """How many items are known, and whether that is all."""
+        """The number of items known so far, and whether these are all."""
         return len(self.items), True
 
     def pickles(self) -> Iterator[Pickled]:
@@ -247,13 +247,13 @@ class FileSource:
             yield dumps(item, number)
 
     def stored_bytes(self) -> int:
-        """Return about how many bytes the items take when they are stored: not their files."""
+        """Return the approximate size of the stored items in bytes, without their files."""
         dumps = ItemPickler(self._stage, self.classes, self.same, self.travelling)
         return _about(self.items, dumps)
 
 
 def _about(items: Sequence[Any], dumps: ItemPickler) -> int:
-    """Return about how many bytes the pickles of items take, by those of a few of them."""
+    """Return the approximate size of the pickles of items in bytes, from a sample."""
     numbers = {position * (len(items) - 1) // (_SAMPLE - 1) for position in range(_SAMPLE)}
     sizes = []
     for number in sorted(numbers):
@@ -288,16 +288,16 @@ def _file_item(value: Any, stage: str) -> TransferPath | TransferURL:
 
 
 class LateSource:
-    """What a round of a loop begins with: known when the round is made.
+    """The input of a round of a loop, which is known when the round is made.
 
     Parameters
     ----------
     items : int
-        How many items there are, or an estimate.
+        The number of items, or an estimate.
     chunks : int
-        In how many files they come, or an estimate.
+        The number of their files, or an estimate.
     blocks : list of int, optional
-        How many items each of the files holds, where that is known before.
+        The number of items in each file, if known beforehand.
     """
 
     is_late = True
@@ -314,12 +314,12 @@ class LateSource:
         return self.items
 
     def count(self, most: int | None = None) -> int:
-        """Return how many items there are, or an estimate, and of more than `most` so many."""
+        """Return the number of items, or an estimate, but at most `most`."""
         return self.items if most is None else min(most, self.items)
 
     @property
     def read(self) -> tuple[int, bool]:
-        """How many items are known, and whether that is all."""
+        """The number of items known so far, and whether these are all."""
         return self.items, True
 
 

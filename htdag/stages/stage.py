@@ -1,7 +1,7 @@
-"""The handle that users chain, and where chains begin.
+"""The class `Stage`, which users chain, and the functions that start chains.
 
-Each method returns a new handle that refers to the handle before it. Functions, options, names and
-signatures are checked here, where the mistake is made.
+Each method returns a new handle that refers to the previous one. Functions, options, names and
+signatures are checked here, so that errors appear where the mistake was made.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from htdag.stages.sources import FileSource, IterableSource, SourceItems
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stage:
-    """One operation of a pipeline on the items of the stage before it.
+    """One operation of a pipeline on the items of the previous stage.
 
-    Handles are made by `source`, `files` and the methods below, never directly. They are frozen:
-    each method returns a new handle, and one handle may be continued in several ways.
+    `source`, `files` and the methods below make handles; do not make them directly. They are
+    frozen: each method returns a new handle, and a handle can be continued in several ways.
 
     Attributes
     ----------
     name : str
-        The name given, or one derived from the function. A `Pipeline` numbers derived names that
-        would clash.
+        The given name, or one derived from the function. A `Pipeline` appends numbers to derived
+        names that clash.
     kind : str
         ``"source"``, ``"files"``, or the name of the method that made it, such as ``"map"``.
     options : Options
-        The options given to this stage.
+        The options that were given to this stage.
 
     Examples
     --------
@@ -58,12 +58,12 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        """What kind of stage it is."""
+        """The kind of the stage."""
         return self.operation.kind
 
     @property
     def one(self) -> bool:
-        """Whether the stage gives one value, not a sequence of items."""
+        """Whether the stage has one value, not a sequence of items."""
         return self.operation.one
 
     @property
@@ -78,12 +78,12 @@ class Stage:
         Parameters
         ----------
         **options
-            As for `map`; None takes one away. A source takes ``chunk_size`` only.
+            As for `map`; None removes an option. A source takes only ``chunk_size``.
 
         Returns
         -------
         Stage
-            The copy. Stages that were made of this one before still have the old options.
+            The copy. Stages that were made from this one keep the old options.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Stage:
         """
         if self.source is not None and set(options) - {"chunk_size"}:
             raise OptionError(
-                f"source {self.name!r} takes chunk_size only: it runs no jobs; "
+                f"source {self.name!r} takes only chunk_size: it runs no jobs; "
                 f"give {sorted(set(options) - {'chunk_size'})[0]!r} to the stages after it"
             )
         parsed = stage_options.parse(options, self.name)
@@ -111,15 +111,16 @@ class Stage:
         Parameters
         ----------
         function : callable
-            Called now, as ``function(stage, *args, **keywords)``; it chains stages after the one
-            it gets and returns the last of them. It is no function of items, and runs in no job.
+            Called immediately as ``function(stage, *args, **keywords)``; it chains stages after its
+            argument and returns the last of them. It is not a function of items, and runs in no
+            job.
         *args, **keywords
-            Handed on to `function`.
+            Passed to `function`.
 
         Returns
         -------
         Stage
-            What `function` returned.
+            The stage that `function` returned.
 
         Raises
         ------
@@ -139,8 +140,9 @@ class Stage:
         made = function(self, *args, **keywords)
         if not isinstance(made, Stage):
             raise UsageError(
-                f"stage {self.name!r}: apply calls {name} once, now, with this stage; it has to "
-                f"return a stage, but returned {shown(made)}. For a function of items use map"
+                f"stage {self.name!r}: apply calls {name} once, immediately, with this stage; it "
+                f"has to return a stage, but returned {shown(made)}. For a function of items, use "
+                f"map"
             )
         return made
 
@@ -163,8 +165,8 @@ class Stage:
         name : str, optional
             A name for the stage; by default the function's.
         bind : dict of str to Stage, optional
-            Keyword arguments taken from other stages: the value of a reduce, or the list of all
-            items of any other stage.
+            Keyword arguments whose values come from other stages: the value of a reduce, or the
+            list of all items of any other stage.
         **options
             Options of the stage, such as ``retries=2``: all are in the :ref:`reference <options>`.
 
@@ -180,7 +182,7 @@ class Stage:
         OptionError
             If an option does not exist or has a wrong value.
         StageNameError
-            If DAGMan cannot take the name.
+            If the name cannot be the name of a DAGMan node.
 
         Examples
         --------
@@ -199,7 +201,7 @@ class Stage:
         bind: Mapping[str, Stage] | None = None,
         **options: Any,
     ) -> Stage:
-        """Call a function on every item, an item being the arguments.
+        """Call a function on every item, with the elements of the item as arguments.
 
         Parameters
         ----------
@@ -235,19 +237,19 @@ class Stage:
         bind: Mapping[str, Stage] | None = None,
         **options: Any,
     ) -> Stage:
-        """Call a function that returns an iterable; every element of it becomes an item.
+        """Call a function that returns an iterable; each of its elements becomes an item.
 
         Parameters
         ----------
         function : callable
-            Called as ``function(item, **bound)``; may be a generator function.
+            Called as ``function(item, **bound)``; it may be a generator function.
         name, bind, **options
             As for `map`.
 
         Returns
         -------
         Stage
-            The elements, in order. The key of each is that of its item with its number behind it.
+            The elements, in order. The key of each is that of its item, followed by its number.
 
         Raises
         ------
@@ -274,14 +276,14 @@ class Stage:
         Parameters
         ----------
         predicate : callable
-            Called as ``predicate(item, **bound)``. It may be true for no item.
+            Called as ``predicate(item, **bound)``. It need not be true for any item.
         name, bind, **options
             As for `map`.
 
         Returns
         -------
         Stage
-            The items that are kept, with their keys.
+            The kept items, with their keys.
 
         Raises
         ------
@@ -309,21 +311,21 @@ class Stage:
         bind: Mapping[str, Stage] | None = None,
         **options: Any,
     ) -> Stage:
-        """Combine all items into one value, in their order.
+        """Combine all items into one value, in order.
 
         Parameters
         ----------
         function : callable
             Called as ``function(accumulated, item, **bound)``.
         initial : object, optional
-            The value to begin with, once; and the value of a reduce that no item reaches.
+            The initial value, used once; it is also the value of a reduce without items.
         associative : bool
             True: ``f(f(a, b), c)`` equals ``f(a, f(b, c))``, so parts may be combined where the
-            items are made, and in a tree. False: one job combines all items one after another.
+            items are made, and in a tree. False: one job combines all items one by one.
         fan_in : int, optional
             How many values one job of the tree combines at most; None: the planner decides.
         name, bind, **options
-            As for `map`. With `bind` one job combines all items, as with ``associative=False``.
+            As for `map`. With `bind`, one job combines all items, as with ``associative=False``.
 
         Returns
         -------
@@ -359,21 +361,21 @@ class Stage:
         bind: Mapping[str, Stage] | None = None,
         **options: Any,
     ) -> Stage:
-        """Accumulate the items of each chunk, and combine what the chunks gave.
+        """Accumulate the items of each chunk, and combine the results of the chunks.
 
-        Where `reduce` combines values of one type, a fold may accumulate into another one: items
-        into a histogram, say, and histograms into one.
+        While `reduce` combines values of one type, a fold may accumulate into another type: for
+        example, items into a histogram, and histograms into one.
 
         Parameters
         ----------
         binop : callable
             Called as ``binop(accumulated, item, **bound)``. It may change `accumulated` in place.
         combine : callable
-            Called as ``combine(accumulated, accumulated)``; has to be associative.
+            Called as ``combine(accumulated, accumulated)``; it must be associative.
         initial : object
-            The value that each part begins with, each time a copy, and the value of a fold that no
-            item reaches. Combined with another value it must change nothing: 0 for sums, an empty
-            dict for counts.
+            The initial value of each part, which gets a copy, and the value of a fold without
+            items. Combined with another value it must not change that: 0 for sums, an empty dict
+            for counts.
         fan_in
             As for `reduce`.
         name, bind, **options
@@ -417,7 +419,7 @@ class Stage:
         Returns
         -------
         Stage
-            One item: the number, an int; 0 where there are none.
+            One item: the number of items, an int.
 
         Examples
         --------
@@ -427,8 +429,8 @@ class Stage:
         stage_name = checked_name(name, "count", "count")
         return self._after(operations.Count(), stage_name, name, options)
 
-    # Items with related keys, wherever they were made: they travel between jobs by a hash of
-    # their key that is the same in every process, and so is the order of the results.
+    # Items with related keys: a hash of the key, which is the same in every process, decides the
+    # partition of an item and the order of the results.
 
     def group_by(
         self,
@@ -440,14 +442,14 @@ class Stage:
     ) -> Stage:
         """Bring the items with equal keys together.
 
-        Where the items of a group are to be combined, `reduce_by_key` moves far less data.
+        If you then combine the items of each group, `reduce_by_key` moves far less data.
 
         Parameters
         ----------
         key : callable
             Called as ``key(item)``. Keys that are equal in Python (``1 == 1.0``) are one key. A key
-            is made of numbers, texts, bytes, None, dates and times, paths, members of enums, and
-            tuples, frozen sets or frozen dataclasses of them.
+            consists of numbers, strings, bytes, None, dates and times, paths, enum members, and
+            tuples, frozen sets or frozen dataclasses of these.
         partitions : int, optional
             How many jobs share the groups; None: the planner decides.
         name, **options
@@ -456,8 +458,8 @@ class Stage:
         Returns
         -------
         Stage
-            A pair ``(key, [items])`` for each key. The items of a group are in their order, the
-            groups in that of a hash of their keys: one order for all runs and plans.
+            A pair ``(key, [items])`` for each key. The items of a group are in their order, and the
+            groups in the order of a hash of their keys, which is the same for all runs and plans.
 
         Raises
         ------
@@ -483,17 +485,17 @@ class Stage:
     ) -> Stage:
         """Combine the values of each key into one.
 
-        Values are combined where they are made first, so that little travels.
+        Values are first combined where they are made, so that little data travels.
 
         Parameters
         ----------
         function : callable
-            Called as ``function(accumulated, value)``; has to be associative. It may change
+            Called as ``function(accumulated, value)``; it must be associative. It may change
             `accumulated` in place.
         key : callable, optional
             Called as ``key(item)``; the item is the value. None: items are pairs ``(key, value)``.
         partitions
-            As for `group_by`, which also says what can be a key.
+            As for `group_by`, which also describes what can be a key.
         name, **options
             As for `map`.
 
@@ -535,7 +537,7 @@ class Stage:
         key : callable, optional
             Called as ``key(item)``. None: the item itself is the key.
         partitions
-            As for `group_by`, which also says what can be a key.
+            As for `group_by`, which also describes what can be a key.
         name, **options
             As for `map`.
 
@@ -568,26 +570,26 @@ class Stage:
         name: str | None = None,
         **options: Any,
     ) -> Stage:
-        """Sort the items; those with equal keys stay in their order, with `reverse` too.
+        """Sort the items; those with equal keys stay in their order, even with `reverse`.
 
-        One job sorts, by way of its disk, so that memory need not hold all items at once. It gives
-        them out in parts, so that the jobs of later stages read only what they need.
+        One job sorts, using its disk, so that memory need not hold all items at once. It writes
+        them in parts, so that the jobs of later stages read only what they need.
 
         Parameters
         ----------
         key : callable, optional
-            Called as ``key(item)``; keys have to be comparable by ``<``. None: the item itself.
+            Called as ``key(item)``; keys must be comparable by ``<``. None: the item itself.
         reverse : bool
             True: the largest first.
         partitions : int, optional
-            In how many parts the sorted items are given out; None: the planner decides.
+            The number of parts of the sorted items; None: the planner decides.
         name, **options
             As for `map`.
 
         Returns
         -------
         Stage
-            The items, as ``sorted(items, key=key, reverse=reverse)`` gives them.
+            The items, in the order of ``sorted(items, key=key, reverse=reverse)``.
 
         Raises
         ------
@@ -607,22 +609,21 @@ class Stage:
         stage = self._after(operation, stage_name, name, options)
         return stage._with(partitions=_checked(partitions, stage_name))
 
-    # How the items of other stages are read: no job runs for these alone, and their options hold
-    # for the jobs that read the items.
+    # Views, which only say how the items of other stages are read: no jobs run for them alone, and
+    # their options apply to the jobs that read the items.
 
     def take(self, n: int, *, name: str | None = None, **options: Any) -> Stage:
         """Take the first items.
 
-        Of a source only so many items are sent, and stages of `map` and `starmap` before it compute
-        no more, where nothing else needs them. Other stages compute all their items.
+        Only these items of a source are sent, and earlier stages of `map` and `starmap` compute no
+        more, unless another stage needs them. Other stages compute all their items.
 
-        Options hold for the jobs that read the items, here and in all stages that only say how
-        items are read.
+        Options apply to the jobs that read the items; this also holds for the other views.
 
         Parameters
         ----------
         n : int
-            How many, from 1; where there are fewer, all of them.
+            How many items, from 1; if there are fewer, all of them.
         name, **options
             As for `map`.
 
@@ -634,7 +635,7 @@ class Stage:
         Raises
         ------
         OptionError
-            If `n` is no whole number from 1, or as for `map`.
+            If `n` is not a whole number from 1, or as for `map`.
 
         Examples
         --------
@@ -644,24 +645,24 @@ class Stage:
         return self._counted_view(operations.Take, n, name, options)
 
     def batch(self, n: int, *, name: str | None = None, **options: Any) -> Stage:
-        """Put items together into lists.
+        """Group consecutive items into lists.
 
         Parameters
         ----------
         n : int
-            How many items a list has, from 1; the last one may have fewer.
+            The number of items in a list, from 1; the last list may have fewer.
         name, **options
             As for `map`. A `chunk_size` counts lists.
 
         Returns
         -------
         Stage
-            Lists of items, in their order. Each has the key of its first item.
+            Lists of items, in order. Each has the key of its first item.
 
         Raises
         ------
         OptionError
-            If `n` is no whole number from 1, or as for `map`.
+            If `n` is not a whole number from 1, or as for `map`.
 
         Examples
         --------
@@ -673,9 +674,8 @@ class Stage:
     def enumerate(self, start: int = 0, *, name: str | None = None, **options: Any) -> Stage:
         """Number the items.
 
-        The numbers are those of the items that reach this stage: what a `filter` or
-        ``on_error="skip"`` dropped before leaves no gap. What is dropped after takes its number
-        along.
+        Only items that reach this stage are numbered: those that a `filter` or ``on_error="skip"``
+        dropped before leave no gaps. Items that are dropped later do.
 
         Parameters
         ----------
@@ -692,7 +692,7 @@ class Stage:
         Raises
         ------
         OptionError
-            If `start` is no whole number, or as for `map`.
+            If `start` is not a whole number, or as for `map`.
 
         Examples
         --------
@@ -708,25 +708,24 @@ class Stage:
         return self._after(operations.Enumerate(number), stage_name, name, options)
 
     def zip(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
-        """Put the first items of several stages together, the second ones, and so on.
+        """Combine the first items of several stages into a tuple, then the second ones, and so on.
 
         Parameters
         ----------
         *others : Stage
-            One stage or more.
+            One or more stages.
         name, **options
             As for `map`.
 
         Returns
         -------
         Stage
-            Tuples, as many as the shortest of the stages has items. Each has the key of its first
-            element.
+            Tuples, as many as the shortest stage has items. Each has the key of its first element.
 
         Raises
         ------
         UsageError
-            If `others` are no stages.
+            If `others` are not stages.
 
         Examples
         --------
@@ -737,28 +736,27 @@ class Stage:
         return self._joined_view(operations.Zip(), others, name, options)
 
     def product(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
-        """Make every tuple of an item of each stage, the last stage's items changing fastest.
+        """Make all tuples with one item of each stage; the last stage's items change fastest.
 
-        The tuples are made in the jobs that use them, one after another, and are nowhere all at
-        once.
+        The tuples are made one by one in the jobs that use them, and never stored all at once.
 
         Parameters
         ----------
         *others : Stage
-            One stage or more.
+            One or more stages.
         name, **options
             As for `map`.
 
         Returns
         -------
         Stage
-            Tuples, as `itertools.product` gives them. The key of each is made of those of its
-            elements, with ``+`` between them.
+            Tuples, in the order of `itertools.product`. The key of each consists of the keys of its
+            elements, joined by ``+``.
 
         Raises
         ------
         UsageError
-            If `others` are no stages.
+            If `others` are not stages.
 
         Examples
         --------
@@ -768,26 +766,26 @@ class Stage:
         return self._joined_view(operations.Product(), others, name, options)
 
     def combinations(self, r: int, *, name: str | None = None, **options: Any) -> Stage:
-        """Make every tuple of `r` different items, in the order of the items.
+        """Make all tuples of `r` different items, in the order of the items.
 
-        As for `product`, the tuples are nowhere all at once.
+        As for `product`, the tuples are never stored all at once.
 
         Parameters
         ----------
         r : int
-            How many items a tuple has, from 1.
+            The number of items in a tuple, from 1.
         name, **options
             As for `map`.
 
         Returns
         -------
         Stage
-            Tuples, as `itertools.combinations` gives them, with keys as for `product`.
+            Tuples, in the order of `itertools.combinations`, with keys as for `product`.
 
         Raises
         ------
         OptionError
-            If `r` is no whole number from 1, or as for `map`.
+            If `r` is not a whole number from 1, or as for `map`.
 
         Examples
         --------
@@ -797,12 +795,12 @@ class Stage:
         return self._counted_view(operations.Combinations, r, name, options)
 
     def concat(self, *others: Stage, name: str | None = None, **options: Any) -> Stage:
-        """Put the items of several stages one after another.
+        """Concatenate the items of several stages.
 
         Parameters
         ----------
         *others : Stage
-            One stage or more.
+            One or more stages.
         name, **options
             As for `map`.
 
@@ -814,7 +812,7 @@ class Stage:
         Raises
         ------
         UsageError
-            If `others` are no stages.
+            If `others` are not stages.
 
         Examples
         --------
@@ -830,7 +828,7 @@ class Stage:
         name: str | None,
         options: Mapping[str, Any],
     ) -> Stage:
-        """Return a view that a number from 1 says more of."""
+        """Return a view that has a number from 1 as its argument."""
         stage_name = checked_name(name, view.kind, view.kind)
         operation = view(checked_number(stage_name, view.kind, number))
         return self._after(operation, stage_name, name, options)
@@ -863,7 +861,7 @@ class Stage:
         bind: Mapping[str, Stage] | None,
         options: Mapping[str, Any],
     ) -> Stage:
-        """Return a stage that calls a function; `arguments` are what it is called with."""
+        """Return a stage that calls a function with the given arguments."""
         decorated = decoration(function)
         name = decorated.name if name is None else name
         kind = operation.kind
@@ -922,7 +920,7 @@ class Stage:
 def source(
     iterable: Iterable[Any], name: str | None = None, *, chunk_size: int | None = None
 ) -> Stage:
-    """Make a stage of the elements of any iterable, each an item.
+    """Make a stage whose items are the elements of an iterable.
 
     Parameters
     ----------
@@ -931,18 +929,19 @@ def source(
     name : str, optional
         A name for the stage.
     chunk_size : int, optional
-        How many items a job takes; None: the planner decides.
+        How many items a job processes; None: the planner decides.
 
     Returns
     -------
     Stage
+        The stage.
 
     Raises
     ------
     EmptySourceError
-        If there are no items (for a generator: when the pipeline is planned).
+        If there are no items (for a generator, when the pipeline is planned).
     UsageError
-        If `iterable` is not one, or is a single string.
+        If `iterable` is not iterable, or is a single string.
 
     Examples
     --------
@@ -961,7 +960,7 @@ def source(
 def files(
     pattern_or_paths: Any, name: str | None = None, *, chunk_size: int | None = None
 ) -> Stage:
-    """Make a stage of files or directories that travel with their job.
+    """Make a stage of files or directories that travel with their jobs.
 
     Parameters
     ----------
@@ -970,12 +969,12 @@ def files(
     name : str, optional
         A name for the stage.
     chunk_size : int, optional
-        How many files a job takes; None: the planner decides.
+        How many files a job processes; None: the planner decides.
 
     Returns
     -------
     Stage
-        Items are `pathlib.Path`: in a job, of the file as it is there; in results, your own.
+        Items are `pathlib.Path`: in a job, the path of the file there; in results, your own path.
 
     Raises
     ------

@@ -138,7 +138,7 @@ def test_items_that_the_run_makes_cannot_be_asked(tmp_path):
     stage = made.map(identity, name=NODE, request_memory=lambda x: x)
     with pytest.raises(OptionError, match="made by 'identity' during the run"):
         htdag.Pipeline(stage)
-    with pytest.raises(OptionError, match="a reduce takes no single items"):
+    with pytest.raises(OptionError, match="a reduce does not process single items"):
         htdag.Pipeline(htdag.source([1]).reduce(max, request_memory=lambda x: x))
     with pytest.raises(OptionError, match="give it to the stage"):
         htdag.Pipeline(made, request_memory=lambda x: x)

@@ -115,8 +115,9 @@ def test_what_nobody_can_tell_is_computed_anew_and_said(
     site.says = {"HEAD"}  # a length alone tells nothing
     again(flow(site, calls), calls)
     told = (
-        f"what {site.url('a')} and 1 other URL have today is not known (the server says neither "
-        f"an ETag, nor a time of its last change long enough ago); keep_finished=['read'] keeps it"
+        f"it is unknown whether {site.url('a')} and 1 other URL have changed (the server sends "
+        f"neither an ETag nor a time of the last change that is long ago); keep_finished=['read'] "
+        f"keeps it"
     )
     explained = flow(site, calls).explain("local", tag="t")
     assert told in " ".join(explained.split())
@@ -141,7 +142,7 @@ def test_a_server_that_is_away_keeps_nothing_but_what_is_said_to_be_kept(calls: 
         site.close()
     assert again(flow(site, calls, "a"), calls, keep_finished=["read"]) == (["a"], "")
     explained = " ".join(flow(site, calls, "a").explain("local", tag="t").split())
-    assert "has today is not known (its server could not be reached: [Errno " in explained
+    assert "has changed (its server could not be reached: [Errno " in explained
 
 
 def test_the_cache_and_input_files_ask_too(site: Site, calls: Path):
@@ -193,11 +194,11 @@ def test_what_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch):
     site.says = {"HEAD", "Last-Modified"}
     assert problem(site.url("a")) == ""
     site.age = 0.5  # it may change again, and say the same time
-    assert problem(site.url("a")).startswith("the server says neither")
+    assert problem(site.url("a")).startswith("the server sends neither")
     assert problem("osdf:///ospool/a") == "osdf cannot be asked"
     assert problem("file:///etc/hostname") == "file cannot be asked"
     site.pages["/a"], site.says = "other", set()
-    assert problem(site.url("a")).startswith("the server says neither")
+    assert problem(site.url("a")).startswith("the server sends neither")
     # A host that is away is not asked for each of its URLs.
     opened = []
 

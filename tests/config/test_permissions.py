@@ -53,7 +53,7 @@ def test_all_that_is_made_is_the_users_own(umask: str, home: Path):
 def test_a_umask_that_takes_all_rights_is_refused(home: Path):
     command = [sys.executable, "-c", SCRIPT, "777"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "DirectoryError: the umask of this process takes the right" in done.stderr
+    assert "DirectoryError: the umask of this process keeps it from" in done.stderr
     assert not [path for path in home.rglob("*") if path.name.startswith("s")]
 
 

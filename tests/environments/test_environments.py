@@ -175,7 +175,7 @@ def test_a_package_registers_environments_by_entry_points(
     assert parse("lab") == parse("made") == Environment.assume()
     with pytest.raises(OptionError, match="lab:broken failed: ValueError: no licence"):
         parse("broken")
-    with pytest.raises(OptionError, match="lab:nothing gave a int"):
+    with pytest.raises(OptionError, match="lab:nothing returned a int"):
         parse("nothing")
     with pytest.raises(OptionError, match="there are: broken, lab, made, nothing"):
         parse("else")
@@ -244,9 +244,9 @@ def test_commands_of_a_stage_and_of_its_environment_do_not_fight(tmp_path: Path,
 @pytest.mark.parametrize(
     ("prepared", "message"),
     [
-        (None, "gave a NoneType"),
-        (Prepared("x", files=(("run.sh", "/etc/passwd"),)), "is no file to send"),
-        (Prepared("x", files=(("data", "/nowhere"),)), "is no file to send"),
+        (None, "returned a NoneType"),
+        (Prepared("x", files=(("run.sh", "/etc/passwd"),)), "it cannot send the file"),
+        (Prepared("x", files=(("data", "/nowhere"),)), "it cannot send the file"),
     ],
 )
 def test_mistakes_in_an_own_environment(tmp_path: Path, prepared: Any, message: str):
@@ -387,7 +387,7 @@ def test_what_a_job_compares():
     numpy = ["numpy", "numpy", "0.1", True]
     assert environment.mismatch(program(packages=[numpy])) is None
     assert environment.differences(program(packages=[numpy])) == [
-        ["numpy", metadata.version("numpy"), "0.1"]
+        ("numpy", metadata.version("numpy"), "0.1")
     ]
     assert environment.differences(program(packages=[["numpy", "nothing", "1", True]])) == []
     lacking = [numpy, ["nowhere_to_be", "nowhere", "1", True], ["optional_x", "", "", False]]
@@ -554,7 +554,7 @@ def test_it_is_packed_once(fake_pex: list[list[str]], home: Path, capsys: Any):
     assert first.path.parent.stat().st_mode & 0o77 == 0
     assert first.path.stat().st_mode & 0o77 == 0
     said = capsys.readouterr().err
-    assert "packing numpy by pex" in said
+    assert "packing numpy with pex" in said
     assert str(first.path) in said
     packing.archive(("numpy", "six"), "")
     assert len(fake_pex) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,6 +61,20 @@ PLAIN = [
     np.float64,
 ]
 UNKNOWN = [Any, T, Path, str | Path, list, dict, Other, Shelf, list[Shelf], Callable[[], int]]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement `type` is of Python 3.12")
+def test_what_names_for_types_stand_for() -> None:
+    names: dict[str, Any] = {"Path": Path}
+    exec(
+        "type Words = list[str]\ntype Several[T] = tuple[T, ...]\ntype Tree = dict[str, Tree]\n"
+        "type Places = list[Path]",
+        names,
+    )
+    for hint in (names["Words"], names["Several"][int], names["Tree"]):
+        assert holds_no_path(annotated(hint))
+    for hint in (names["Places"], names["Several"][Path]):
+        assert not holds_no_path(annotated(hint))
 
 
 def counted(path: Path, least: int) -> Book:

@@ -254,9 +254,9 @@ def test_a_mistake_in_a_pipelines_defaults_names_the_pipeline():
 
 def test_max_errors_is_for_skip_alone():
     source = htdag.source([1])
-    with pytest.raises(OptionError, match="stage 'abs': max_errors=3 means nothing with on_error"):
+    with pytest.raises(OptionError, match="stage 'abs': max_errors=3 has no effect with on_error"):
         htdag.Pipeline(source.map(abs, max_errors=3))
-    with pytest.raises(OptionError, match="say on_error='skip' too"):
+    with pytest.raises(OptionError, match="give on_error='skip', too"):
         htdag.Pipeline(source.map(abs, max_errors=0.1), on_error="stop")
     htdag.Pipeline(source.map(abs, max_errors=3), on_error="skip")
     # A default of the pipeline is for those of its stages that skip.

@@ -65,6 +65,7 @@ def test_jobs_get_the_priorities_that_were_written_where_any_was():
     plan = htdag.Pipeline(long, short, fuse=False).plan()
     assert {node.name: node.options.priority for node in plan.nodes} == {"a": 0, "b": None, "c": 1}
     assert any("priority=0" in reason for reason in plan["a"].reasons)
+    assert "PRIORITY 1, for the longest path below it: 1 node" in plan["a"].reasons
     plan = htdag.Pipeline(long, short.with_options(priority=None), fuse=False).plan()
     assert {node.options.priority for node in plan.nodes} <= {None, 1}
 

@@ -87,21 +87,40 @@ def test_equal_measures_give_equal_plans():
 
 
 @pytest.mark.parametrize(
-    ("items", "seconds", "slots", "expected"),
+    ("items", "seconds", "slots", "expected", "why"),
     [
-        (1000, 60.0, 4, 100),  # 60,000 s in jobs of 600 s
-        (1000, 1.0, 4, 8),  # two jobs a slot
-        (1000, 1.0, 1, 2),  # 1,000 s in jobs of 500 s, since two make use of it at most
-        (5, 1.0, 4, 5),  # no more jobs than items
-        (1000, 0.0001, 1000, 100),  # short jobs: no more than without history
-        (1000, 30.0, 1000, 500),  # half an hour of slots: jobs of a minute
-        (100_000, 600.0, 4, 10_000),  # not without end
-        (1, 1e6, 4, 1),
-        (1000, 0.0, 4, 8),
+        (1000, 60.0, 4, 100, "for jobs of about 10 min"),  # 60,000 s in jobs of 600 s
+        (1000, 1.0, 4, 8, "two for each of 4 slots"),
+        # 1,000 s in jobs of 500 s, since two make use of it at most
+        (1000, 1.0, 1, 2, "for jobs of about 10 min"),
+        (5, 1.0, 4, 5, "one for each item"),
+        (8, 1.0, 4, 8, "one for each item"),
+        (9, 1.0, 4, 8, "two for each of 4 slots"),
+        # short jobs: no more than without history
+        (1000, 0.0001, 1000, 100, "fewer than two for each of 1,000 slots"),
+        # half an hour of slots: jobs of a minute
+        (1000, 30.0, 1000, 500, "fewer than two for each of 1,000 slots"),
+        (100_000, 600.0, 4, 10_000, "the most that are made"),  # not without end
+        (1, 1e6, 4, 1, "one for each item"),
+        (1000, 0.0, 4, 8, "two for each of 4 slots"),
     ],
 )
-def test_the_number_of_jobs(items, seconds, slots, expected):
-    assert jobs(a_map(items), work=measured(seconds=seconds), slots=slots) == expected
+def test_the_number_of_jobs_and_why(items, seconds, slots, expected, why):
+    (node,) = planned(a_map(items), work=measured(seconds=seconds), slots=slots).nodes
+    assert node.chunks == expected
+    assert f", {why}" in node.reasons[1]
+    assert node.measured.startswith("in 1 run: ")
+
+
+def test_what_was_not_measured_and_little_work_have_the_default_number_of_jobs():
+    start = htdag.source(range(100)).map(work, name="work")
+    fused = planned(htdag.Pipeline(start.map(work, name="after"), name="flow"), work=measured())
+    assert fused["work.after"].chunks == 100
+    assert any("nothing was measured of after" in each for each in fused["work.after"].reasons)
+    apart = start.map(work, name="after", fuse=False)
+    little = {"work": measured(), "after": measured(seconds=0.01)}
+    reasons = planned(htdag.Pipeline(apart, name="flow"), **little)["after"].reasons
+    assert "so little work (1 s in all) that its jobs are the default" in reasons
 
 
 def test_the_target_is_a_setting():

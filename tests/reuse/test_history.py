@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shutil
@@ -50,12 +51,6 @@ def flow(items=20, **options):
     stage = htdag.source(range(items), name="numbers").map(slow, name="slow", **options)
     total = stage.filter(small, name="small").reduce(add, name="total")
     return htdag.Pipeline(total, name="flow")
-
-
-def example(number=1.0, **values):
-    known = {"node": "n", "jobs": 1, "calls": 1, "seconds": 1.0, "ratio": 1.0, "rest": 0.0}
-    known |= {"memory_mb": 1.0, "disk_mb": 1.0, "disk_fixed_mb": 1.0, "run": float(number)}
-    return Measured(**(known | values))
 
 
 def fake_run(home, name, key="flow/slow/map", seconds=1.0, created=1.0, ended=True):
@@ -296,15 +291,19 @@ def test_a_tag_that_is_used_again_is_another_run(home):
 
 def test_only_the_last_runs_of_a_stage_and_the_last_stages_are_kept(home, monkeypatch):
     for number in range(history.KEPT_RUNS + 3):
-        history._update({}, [{"a": example(number)}])
+        history.gather(fake_run(home, f"a-{number}", key="a", created=float(number)))
     assert [run.run for run in history.read()["a"]] == [3, 4, 5, 6, 7]
-    history._update({}, [{str(number): example() for number in range(history.MOST_STAGES)}])
-    known = history.read()
-    assert len(known) == history.MOST_STAGES
-    assert "a" not in known
+    monkeypatch.setattr(history, "MOST_STAGES", 3)
+    for key in "bcde":
+        history.gather(fake_run(home, key, key=key))
+    assert list(history.read()) == ["c", "d", "e"]
+
+
+def test_of_more_runs_than_are_remembered_the_first_are_read_again(home, monkeypatch):
     monkeypatch.setattr(history, "_MOST_NAMES", 3)
-    history._update({str(number): number for number in range(5)}, [])
-    assert list(history._load().gathered) == ["2", "3", "4"]
+    for number in range(5):
+        history.gather(fake_run(home, f"run-{number}", key="a", created=float(number)))
+    assert history.gather_finished() == 2
 
 
 @pytest.mark.parametrize("damage", ["no plan", "no manifest", "plan", "record", "old", "a file"])
@@ -412,14 +411,14 @@ def test_a_home_that_cannot_be_written_is_a_warning(home, tmp_path, monkeypatch)
 def test_several_processes_may_gather_at_once(home):
     code = """
 import sys
+from pathlib import Path
 from htdag.reuse import history
-from htdag.plan.tune import Measured
-one = Measured(1.0, "n", 1, 1, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0)
-for number in range(int(sys.argv[1]), int(sys.argv[1]) + 6):
-    history._update({str(number): number}, [{f"stage-{number}": one}])
+for name in sys.argv[1:]:
+    history.gather(Path(name))
 """
+    runs = [fake_run(home, str(number), key=f"stage-{number}") for number in range(24)]
     processes = [
-        subprocess.Popen([sys.executable, "-W", "error", "-c", code, str(first)])
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code, *runs[first : first + 6]])
         for first in range(0, 24, 6)
     ]
     assert [process.wait(200) for process in processes] == [0] * 4
@@ -428,6 +427,8 @@ for number in range(int(sys.argv[1]), int(sys.argv[1]) + 6):
 
 def test_a_lock_that_is_never_given_back_does_not_stop_anyone(home, monkeypatch):
     monkeypatch.setattr(history, "_LOCK_TIMEOUT", 0.05)
-    with history._locked():
-        history.gather(fake_run(home, "one"))
+    run = fake_run(home, "one")
+    with open(f"{history.store_path()}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        history.gather(run)
     assert list(history.read()) == ["flow/slow/map"]

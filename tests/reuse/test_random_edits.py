@@ -182,8 +182,10 @@ def values(run, stage):
 
 
 def reused(run):
-    found = (adopt.taken(str(run), node) for node in planfile.read(str(run))["nodes"])
-    return sum(taken.reused for taken in found if taken is not None)
+    nodes = planfile.read(str(run))["nodes"]
+    every = [taken for node in nodes if (taken := adopt.taken(str(run), node)) is not None]
+    assert all(taken.reused + taken.unfinished <= taken.items for taken in every)
+    return sum(taken.reused for taken in every)
 
 
 @given(data=st.data())

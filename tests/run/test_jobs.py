@@ -209,7 +209,7 @@ def test_a_request_that_no_slot_meets_and_a_halt(
     run = htdag.Pipeline(first.map(abs, name="second", fuse=False)).submit("why", on="condor")
     wait_for(lambda: states(run) == ["idle"] * 2)
     idle = next(reason for reason in run.why() if reason.about.startswith("node first, 2 jobs"))
-    assert "asks for 64 GB of memory, and the largest of 2 slots has 4 GB" in idle.why
+    assert "requests 64 GB of memory, and the largest of 2 slots has 4 GB" in idle.why
     assert "htdag edit why first --request-memory 4096MB" in idle.remedy
     assert [part.slots for part in idle.clauses if "TARGET.Memory" in part.text] == [0]
     assert [reason["about"] for reason in cli("why", "why")][-1] == "node second"

@@ -901,7 +901,7 @@ def test_a_job_of_thousands_of_files(pool: Any, runs_dir: Path, shared: Path):
     paths = [shared / f"{number}" for number in range(3000)]
     numbers = htdag.files(paths, chunk_size=3000).map(lambda path: int(path.read_text()))
     flow = htdag.Pipeline(numbers.reduce(operator.add, name="sum"))
-    with pytest.raises(htdag.HtdagError, match=r"chunk_size.*or leave these options out"):
+    with pytest.raises(htdag.HtdagError, match=r"chunk_size.*or omit these options"):
         htdag.Pipeline(numbers, max_idle=10).submit(on="condor")
     with pool.only("blind"):
         assert finished(flow.submit(on="condor")).result() == sum(range(3000))

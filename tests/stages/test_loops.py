@@ -212,7 +212,7 @@ def plus(n: int) -> Callable[[htdag.Stage], htdag.Stage]:
 
 
 WRONG: list[tuple[Callable[[], Any], type[Exception], str]] = [
-    (lambda: htdag.iterate(3, 1, max_rounds=2), FunctionError, "needs a function from stage"),
+    (lambda: htdag.iterate(3, 1, max_rounds=2), FunctionError, "needs a function from a stage"),
     (lambda: htdag.iterate(plus(1), 1, max_rounds=0), OptionError, "whole number from 1, not 0"),
     (lambda: htdag.iterate(plus(1), 1, max_rounds=2.5), OptionError, "from 1, not 2.5"),
     (lambda: htdag.iterate(plus(1), 1, 7, max_rounds=2), FunctionError, "until"),
@@ -636,7 +636,10 @@ def test_files_that_travel_do_not_go_into_loops(tmp_path: Path):
     with pytest.raises(UsageError, match="loop 'loop': files may travel with items that it begins"):
         compiled(htdag.Pipeline(loop), tmp_path / "run")
     loop = htdag.iterate(lambda state: state.map(returning), 1, max_rounds=2, name="loop")
-    with pytest.raises(UsageError, match="of 'returning' name OutputFile, but no files come back"):
+    with pytest.raises(
+        UsageError,
+        match="of 'returning' mention OutputFile, but rounds of a loop cannot return files",
+    ):
         compiled(htdag.Pipeline(loop), tmp_path / "run")
     assert not list(tmp_path.iterdir())
 

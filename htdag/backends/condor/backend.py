@@ -21,7 +21,7 @@ from htdag.backends.condor import queue as jobs
 from htdag.backends.condor import tail as peek
 from htdag.backends.condor.bindings import htcondor2, message_of, ping, using
 from htdag.backends.condor.own_pool import OwnPool
-from htdag.backends.condor.run_log import RunLog, loops_of
+from htdag.backends.condor.run_log import RunLog
 from htdag.backends.condor.session import connected, translated_errors, why_stopped
 from htdag.backends.condor.setup import Setup
 from htdag.backends.tickets import Foreseen, Ticket
@@ -191,7 +191,7 @@ class CondorBackend:
             # The bindings print only with a rescue DAG; other threads may be using stdout.
             with _quiet_stdout() if rescued else contextlib.nullcontext():
                 description = htcondor2.Submit.from_dag(str(run / dag), options)
-            if loops_of(run):
+            if planfile.loops_of(planfile.read(str(run))):
                 # The node of a loop has a DIR, which DAGMan refuses together with UseDagDir.
                 description["arguments"] = _USE_DAG_DIR.sub("", description["arguments"])
                 description["initialdir"] = str(run)
@@ -391,7 +391,7 @@ def _write_rescue(run: Path, dag: str) -> None:
     """
     plan = planfile.read(str(run))
     done = prepare.prepare_ready(str(run), plan)
-    for loop in set(loops_of(run)).difference(done):
+    for loop in set(planfile.loops_of(plan)).difference(done):
         files = NodeFiles(run, loop)
         folder = Path(files.round(files.last_round()))
         if (folder / f"{layout.ROUND_DAG}.condor.sub").exists():  # the round has started

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from htdag.backends.base import Ad
 from htdag.backends.condor.setup import Setup, environment_lock
 
 with warnings.catch_warnings():
@@ -81,7 +82,7 @@ def ping() -> None:
             return
 
 
-def queue(setup: Setup | None) -> list[Any]:
+def queue(setup: Setup | None) -> list[Ad]:
     """Return the job ads in the queue, with the attributes that describe their state."""
     with using(setup) as bindings:
         return list(
@@ -91,7 +92,7 @@ def queue(setup: Setup | None) -> list[Any]:
         )
 
 
-def slots(setup: Setup | None, projection: list[str], constraint: str = "true") -> list[Any]:
+def slots(setup: Setup | None, projection: list[str], constraint: str = "true") -> list[Ad]:
     """Return the ads of the pool's slots."""
     with using(setup) as bindings:
         kind = bindings.AdType.Startd

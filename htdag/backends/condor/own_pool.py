@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from htdag.backends.condor import abilities, pool_config
 from htdag.backends.condor.pool_install import Install, find
@@ -35,6 +35,19 @@ _START_TIMEOUT = 60.0  # seconds until a pool must answer
 _STOP_TIMEOUT = 30.0  # seconds for an orderly end
 _PAUSE = 0.1
 _TAIL = 12
+
+
+class _PoolFile(TypedDict, total=False):
+    """``pool.json``: how a pool was started; nothing of one that never was."""
+
+    prefix: str | None
+    """The folder of its HTCondor; None for that on PATH."""
+    programs: Sequence[str]
+    """The folders of its programs."""
+    cpus: int
+    """Its CPUs."""
+    memory: int | None
+    """Its memory in MB; None for that of the machine."""
 
 
 class OwnPool:
@@ -163,7 +176,7 @@ class OwnPool:
         layout.write_aside(str(self.config), text.encode())
         activate = pool_config.activate_script(self.path, install.programs)
         layout.write_aside(str(self.path / pool_config.ACTIVATE), activate.encode())
-        known = {
+        known: _PoolFile = {
             "prefix": install.prefix,
             "programs": install.programs,
             "cpus": cpus,
@@ -302,9 +315,9 @@ class OwnPool:
             os.close(lock)
         return False
 
-    def _known(self) -> dict[str, Any]:
+    def _known(self) -> _PoolFile:
         try:
-            content: dict[str, Any] = json.loads((self.path / POOL_FILE).read_text())
+            content: _PoolFile = json.loads((self.path / POOL_FILE).read_text())
         except (OSError, ValueError):
             return {}
         return content

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from htdag.backends.base import Activity, Ad, JobState, QueueFacts, RunState
 from htdag.backends.condor.bindings import evaluate, htcondor2, message_of
@@ -334,19 +334,28 @@ def remove(cluster: int, force: bool) -> None:
         schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster), reason=reason)
 
 
+class _Abandoned(TypedDict):
+    """``removed.json``: the run was removed while its schedd did not answer."""
+
+    cluster: int
+    """The DAGMan job."""
+    time: float
+    """When, in seconds since the epoch."""
+
+
 def mark_abandoned(run: Path, cluster: int) -> None:
     """Record that a run was removed while its schedd did not answer."""
-    content = {"cluster": cluster, "time": time.time()}
+    content: _Abandoned = {"cluster": cluster, "time": time.time()}
     layout.write_aside(str(run / _ABANDONED_FILE), json.dumps(content).encode())
 
 
 def is_abandoned(run: Path, cluster: int) -> bool:
     """Return whether a run was removed while its schedd did not answer, and its jobs still wait."""
     try:
-        content = layout.read_json(str(run / _ABANDONED_FILE), "cluster")
+        content: _Abandoned = layout.read_json(str(run / _ABANDONED_FILE), "cluster")
     except FileNotFoundError:
         return False
-    return bool(content["cluster"] == cluster)
+    return content["cluster"] == cluster
 
 
 def finish_removal(setup: Setup, run: Path, cluster: int) -> None:

@@ -65,7 +65,7 @@ class JobsLog:
     def __init__(self, run: Path, dag: str) -> None:
         self._run = run
         self._dag = dag
-        self.loops = frozenset(loops_of(run))
+        self.loops = frozenset(planfile.loops_of(planfile.read(str(run))))
         self.rounds: dict[str, tuple[int, JobsLog]] = {}
         self._begin()
 
@@ -266,12 +266,6 @@ class RunLog(JobsLog):
             self.state, self.reason = RunState.STOPPED, HALTED
 
 
-def loops_of(run: Path) -> list[str]:
-    """Return the names of the loops of a run directory."""
-    nodes = planfile.read(str(run))["nodes"]
-    return [node["name"] for node in nodes if node["mode"] == "loop"]
-
-
 def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
     """Return the reason of a failure from DAGMan's own logs, and whether it was a halt instead."""
     path = run / f"{dag}.dagman.out"
@@ -281,7 +275,8 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
         return f"DAGMan left no {path.name}", False
     if dagman_log.was_halted(text):
         return "", True
-    loops = loops_of(run)
+    plan = planfile.read(str(run))
+    loops = planfile.loops_of(plan)
     reasons = [dagman_log.explain(text, loops)]
     for loop in loops:
         files = NodeFiles(run, loop)
@@ -292,7 +287,7 @@ def _why_failed(run: Path, dag: str) -> tuple[str, bool]:
             inner, _ = _why_failed(folder, layout.ROUND_DAG)
             reasons.append(inner and f"round {number} of {loop}: {inner}")
     if not any(reasons):
-        final = planfile.read(str(run)).get("final")  # it fails if any other node does
+        final = plan.get("final")  # it fails if any other node does
         nodes = dict.fromkeys(lanes.unit(name)[0] for name in dagman_log.failed_nodes(text))
         nodes.pop(str(final), None)
         reasons = [f"failed: {', '.join(nodes)}"] if nodes else []

@@ -1,1 +1,1 @@
-"""What functions can use of htdag in a job."""
+"""The part of htdag that functions can use in a job."""

@@ -1,9 +1,9 @@
-"""Checkpoints: what a long function has put aside, so that it need not begin anew.
+"""Checkpoints: files that a long function saves, so that it need not start over.
 
-A node whose functions call `checkpoint` has a folder for each job. In it is a tar archive for each
-call that has put something aside, replaced as a whole only when the next one is complete. HTCondor
-takes the folder along when the job is evicted. In such a node each call of a function has a working
-directory of its own, since the files are known by their names in it.
+A node whose functions call `checkpoint` has a folder for each job. It holds a tar archive for each
+call that has saved files, replaced as a whole only when the next one is complete. HTCondor takes
+the folder along when the job is evicted. In such a node each call of a function has a working
+directory of its own, since files are identified by their names in it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 from typing import Any, Dict, Iterator, Optional, Union
 
 from .. import layout
-from ..layout import AttemptFiles
 from ..task import Job
 from .shim import public
 
@@ -23,7 +22,7 @@ _SIZED = (list, tuple, dict, set, frozenset, str, bytes, range)
 
 
 class _Call:
-    """One call of a function, and where it puts its files aside."""
+    """One call of a function, with its working directory and its archive."""
 
     def __init__(self, archive: str, folder: str) -> None:
         self.archive = archive
@@ -31,7 +30,7 @@ class _Call:
 
 
 class _Place:
-    """What this process does at the moment."""
+    """The call at which this process works."""
 
     def __init__(self) -> None:
         self.call: Optional[_Call] = None
@@ -43,18 +42,17 @@ _HERE = _Place()
 
 @public
 def checkpoint(*files: Union[str, "os.PathLike[str]"]) -> None:
-    """Put files aside, so that the function goes on from them if its job is evicted.
+    """Save files, so that the function can continue from them if its job is evicted.
 
     When the function is called again for the same item, the files are in its working directory
-    before it begins: as they were when `checkpoint` returned last, also after the job was evicted
-    several times, and where an attempt that failed is tried again. Locally, outside of a run, this
-    does nothing.
+    before it begins, as they were when `checkpoint` last returned. This also holds after several
+    evictions, and when a failed attempt is retried. Outside of a run, this does nothing.
 
     Parameters
     ----------
     *files : str or path
         Files or directories in the working directory, which is the call's own: name them
-        relatively. What an earlier call put aside and this one does not name is kept.
+        relatively. Files that an earlier call saved and this one does not name are kept.
 
     Raises
     ------
@@ -116,12 +114,12 @@ def _relative(file: Any, folder: str) -> str:
 
 
 def forget(job: Job) -> None:
-    """Make the job's folder, empty, when it begins."""
+    """Make an empty folder for the checkpoints of a job that begins."""
     if job.program["checkpoints"]:
         folder = job.files.checkpoints
         layout.remove_tree(folder)
         os.makedirs(folder, mode=0o700)
-        earlier = of_earlier_attempt(job.files)
+        earlier = job.files.with_earlier_checkpoints()
         if earlier is None:
             return
         for name in os.listdir(earlier.checkpoints):
@@ -131,22 +129,13 @@ def forget(job: Job) -> None:
                 shutil.copy(os.path.join(earlier.checkpoints, name), os.path.join(folder, name))
 
 
-def of_earlier_attempt(files: AttemptFiles) -> Optional[AttemptFiles]:
-    """Return the last attempt before this one that left checkpoints; None where there is none."""
-    for number in range(files.number - 1, 0, -1):
-        earlier = files.node.attempt(files.chunk, number)
-        if os.path.isdir(earlier.checkpoints):
-            return earlier
-    return None
-
-
 class CallDirectories:
-    """Gives each call of a function its working directory, and its checkpoint.
+    """The working directories of the calls of functions, with their checkpoints.
 
     Parameters
     ----------
     job : Job
-        The job; in one of a node without checkpoints there are no such directories.
+        The job; without checkpoints in its node there are no such directories.
     """
 
     def __init__(self, job: Job) -> None:
@@ -165,7 +154,7 @@ class CallDirectories:
             self._scratch = tempfile.mkdtemp(prefix="calls-", dir=os.path.dirname(self.home))
 
     def wrap(self, function: Any, stage: str) -> Any:
-        """Return a function each call of which works in a directory of its own."""
+        """Return a function whose calls each work in a directory of their own."""
 
         def call(*arguments: Any, **keywords: Any) -> Any:
             here = self._begin(stage)
@@ -178,7 +167,7 @@ class CallDirectories:
         return call
 
     def _elements(self, result: Iterator[Any], here: _Call) -> Iterator[Any]:
-        """Go on with a generator where it began."""
+        """Iterate over a generator in the directory in which it began."""
         while True:
             with _Inside(here, self.home):
                 try:
@@ -208,7 +197,7 @@ class CallDirectories:
         self._calls = {}
 
     def end(self, done: bool) -> None:
-        """End an item; what a failed one has put aside stays, for when it is tried again."""
+        """End an item; the checkpoint of a failed one stays, for when it is retried."""
         for stage, last in self._calls.items():
             for number in range(last + 1):
                 name = "%d.%s.%d" % (self._sequence, stage, number)
@@ -224,7 +213,7 @@ class CallDirectories:
 
 
 class _Inside:
-    """Inside of the block a call of a function goes on, in its own directory."""
+    """A block inside of which a call of a function works in its own directory."""
 
     def __init__(self, call: _Call, home: str) -> None:
         self._call = call

@@ -1,6 +1,7 @@
-"""The archive of what one call has put aside: a tar file with its checksum behind it.
+"""The archive of the checkpoint of one call: a tar file followed by its checksum.
 
-It is written aside, synced and renamed, so there is the one before or the new one, never a part.
+It is written under another name, synced and renamed, so there is the old or the new one, never a
+part.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _CRC = struct.Struct("<I")
 
 
 def write(path: str, folder: str, names: List[str]) -> None:
-    """Put files of a folder into an archive, and keep what else it holds from before.
+    """Put files of a folder into an archive, and keep its other files.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def write(path: str, folder: str, names: List[str]) -> None:
 
 
 def restore(path: str, folder: str) -> None:
-    """Put the files of an archive into a folder; a damaged one is set aside, and said so."""
+    """Put the files of an archive into a folder; move a damaged archive away, with a message."""
     try:
         _check_sum(path)
         with tarfile.open(path) as archive:
@@ -55,7 +56,7 @@ def restore(path: str, folder: str) -> None:
                 else:
                     archive.extract(member, folder)
     except (OSError, tarfile.TarError) as error:
-        # To begin anew is always right; to go on from a part of a checkpoint might not be.
+        # Starting over is always right; continuing from a part of a checkpoint might not be.
         sys.stderr.write("htdag: a checkpoint cannot be read, so begin anew: %s\n" % error)
         os.replace(path, path + ".damaged")
         layout.remove_tree(folder)
@@ -63,7 +64,7 @@ def restore(path: str, folder: str) -> None:
 
 
 class _Summed:
-    """Sums up what is written to a file."""
+    """A file with a running checksum."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -75,7 +76,7 @@ class _Summed:
 
 
 def _check_sum(path: str) -> None:
-    """Raise `tarfile.TarError` unless a file is what was written."""
+    """Raise `tarfile.TarError` if a file was damaged."""
     left = os.path.getsize(path) - _CRC.size
     crc = 0
     with open(path, "rb") as file:
@@ -88,7 +89,7 @@ def _check_sum(path: str) -> None:
 
 
 def _keep_others(path: str, names: List[str], into: tarfile.TarFile) -> None:
-    """Take over from the archive before this one what has not been named again."""
+    """Copy the files of the previous archive that are not named again."""
     if not os.path.exists(path):
         return
     with tarfile.open(path) as earlier:

@@ -23,14 +23,14 @@ _RETURNS = ("file", "text", "bytes", "stdout", "status")
 
 @public
 class CommandError(Exception):
-    """A program that could not be run, or ended badly.
+    """A program could not be run, or failed.
 
     Attributes
     ----------
     arguments : tuple of str
         The program and its arguments.
     status : int or None
-        Its exit status, negative for a signal; None where it did not start, or took too long.
+        Its exit status, negative for a signal; None if it did not start or took too long.
     stderr : str
         The end of what it wrote to its standard error.
     """
@@ -76,7 +76,7 @@ class Command:
         return "htdag.command(%r)" % text
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Run the program for an item, and return what was asked for."""
+        """Run the program for an item, and return the requested result."""
         folder = tempfile.mkdtemp(
             prefix="htdag-command-", dir=os.environ.get("_CONDOR_SCRATCH_DIR")
         )
@@ -110,7 +110,7 @@ class Command:
         return content.decode() if self.returns == "text" else content
 
     def _run(self, words: Words) -> Tuple[int, bytes]:
-        """Run the program; its streams go on to the item's, unless they are the result."""
+        """Run the program; its streams go to those of the item, unless they are the result."""
         environment = {**os.environ, **self.environment}
         captures = self.returns == "stdout"
         sys.stdout.flush()
@@ -170,7 +170,7 @@ class Command:
 
 
 class _Tail(threading.Thread):
-    """Hands a program's standard error on, and keeps its end."""
+    """A thread that passes a program's standard error on and keeps its end."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(daemon=True)
@@ -238,7 +238,7 @@ def command(
     shell: bool = False,
     **values: Any,
 ) -> Command:
-    """Make a function of a program, as `htdag.command` does; a mistake is a `ValueError`."""
+    """Make a function from a program, like `htdag.command`; raise `ValueError` for mistakes."""
     words, fields = parsed(template, shell)
     writes = "output" in fields
     if returns is None:

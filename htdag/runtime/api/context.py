@@ -1,4 +1,4 @@
-"""Which job this process works for, and at which stage and item of it."""
+"""The job, stage and item at which this process works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..task import Job
 
 
 class Cursor:
-    """Which stage works on which key at this moment: what an error report needs to know."""
+    """The current stage and key, for error reports."""
 
     __slots__ = ("key", "stage")
 

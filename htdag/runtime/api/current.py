@@ -1,4 +1,4 @@
-"""`current`: what a function can ask of the job that it runs in."""
+"""`current`: information for a function about the job that it runs in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .shim import public
 @public
 @dataclass(frozen=True)
 class Current:
-    """Where a function runs, and for which item.
+    """The job in which a function runs, and the item.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Current:
     stage : str
         The stage whose function is called.
     key : str or None
-        The key of the item; None where items are combined, not taken one by one.
+        The key of the item; None if the function combines items.
     attempt : int
         Which attempt at the chunk this is, from 1.
     node : str
@@ -38,14 +38,14 @@ class Current:
     slot : str or None
         The name of the slot, such as ``"slot1_1@node7"``; None without HTCondor.
     scratch : pathlib.Path
-        A directory for files that are of no use afterwards: HTCondor's scratch directory, which
-        is removed with the job; without HTCondor, the machine's directory for temporary files.
+        A directory for temporary files: HTCondor's scratch directory, which is removed with the
+        job; without HTCondor, the machine's directory for temporary files.
     cpus : int
         How many CPUs the job was given.
     memory : int or None
-        MB of memory that it was given; None without HTCondor, where there is no limit.
+        How much memory it was given, in MB; None without HTCondor, where there is no limit.
     disk : int or None
-        KB of disk that it was given; None without HTCondor.
+        How much disk it was given, in KB; None without HTCondor.
     gpus : int
         How many GPUs it was given.
 
@@ -76,9 +76,9 @@ class Current:
 
 @public
 def current() -> Optional[Current]:
-    """Tell what the function that calls this runs in; None outside of a run.
+    """Return the job in which the calling function runs; None outside of a run.
 
-    Works in jobs, on HTCondor and on this machine, also where htdag is not installed.
+    This works in jobs on HTCondor and on this machine, even if htdag is not installed there.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def current() -> Optional[Current]:
 
 
 def _granted(job: Job) -> Dict[str, Any]:
-    """Return what HTCondor gave the job, by the ads that it leaves beside it."""
+    """Return the resources that HTCondor gave the job, from the ads in its scratch directory."""
     machine = ad("_CONDOR_MACHINE_AD")
     own = ad("_CONDOR_JOB_AD")
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR")

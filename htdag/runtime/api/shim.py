@@ -1,9 +1,9 @@
-"""What stands for the module ``htdag`` in a job.
+"""The module ``htdag`` in a job.
 
-Functions that travel refer to ``htdag`` by its name, and execute nodes need not have it. So a job
-puts a module of this name in place, with the few names that have a meaning there. Where htdag is
-installed in the job's Python, its other names are there as well; those below stay the job's own,
-since the state of the job is here.
+Functions refer to ``htdag`` by name, and execute points need not have it. So a job installs a
+module of this name, with the few names that have a meaning there. If htdag is installed in the
+job's Python, its other names work as well; those below stay the job's own, since they hold the
+state of the job.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ PUBLIC = {
 
 
 def public(thing: Thing) -> Thing:
-    """Make something known as ``htdag.NAME``, the name by which pickles refer to it everywhere."""
+    """Declare something to be ``htdag.NAME``, the name by which pickles refer to it everywhere."""
     thing.__module__ = "htdag"
     return thing
 
 
 def named(name: str) -> Any:
-    """Return what has a public name, here or in a job."""
+    """Return the thing that has a public name, here or in a job."""
     return getattr(importlib.import_module(PUBLIC[name], __package__), name)
 
 
 def stage(function: Any = None, **_: Any) -> Any:
-    """Stand for the decorator ``htdag.stage``: in a job it leaves functions as they are."""
+    """Return a function as it is: the decorator ``htdag.stage`` has no effect in a job."""
     return (lambda decorated: decorated) if function is None else function
 
 
@@ -65,27 +65,27 @@ class _Inside(ModuleType):
 
     @property
     def _image(self) -> Any:
-        """What pickles of functions and classes refer to."""
+        """The module that pickles of functions and classes refer to."""
         return importlib.import_module("..code.image", __package__)
 
     @_image.setter
     def _image(self, value: Any) -> None:
-        """Keep to it, also where a module of an installed htdag of that name is imported."""
+        """Ignore the module of this name of an installed htdag, when that is imported."""
 
     @property
     def _reducers(self) -> Any:
-        """What pickles of odd objects refer to."""
+        """The module that pickles of unusual objects refer to."""
         return importlib.import_module("..code.reducers", __package__)
 
     @_reducers.setter
     def _reducers(self, value: Any) -> None:
-        """Keep to it."""
+        """Ignore the module of this name of an installed htdag, when that is imported."""
 
     def __dir__(self) -> Any:
         return [*PUBLIC, "stage"]
 
     def _take_installed(self, name: str) -> bool:
-        """Add the names of the htdag that is installed here, if it has this one."""
+        """Add the names of an installed htdag, if it has this one."""
         for folder in self.__path__:
             path = os.path.join(folder, "__init__.py")
             try:
@@ -110,11 +110,11 @@ def _installed_folders() -> Any:
 
 
 class _OfArchive:
-    """Finds cloudpickle where this package is, wherever functions have modules looked for."""
+    """A finder of cloudpickle beside this package, independent of `sys.path`."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
-        """Return the spec of cloudpickle; None for all else."""
+        """Return the spec of cloudpickle; None for other modules."""
         if name != "cloudpickle":
             return None
         return importlib.machinery.PathFinder.find_spec(name, [_ARCHIVE])
@@ -124,7 +124,7 @@ _ARCHIVE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__fil
 
 
 def install() -> None:
-    """Put the module in place, before anything of the user's is unpickled."""
+    """Install the module, before any of the user's objects are unpickled."""
     sys.meta_path.insert(0, _OfArchive)
     module = _Inside("htdag", "What functions may use of htdag in a job.")
     module.stage = stage  # type: ignore[attr-defined]

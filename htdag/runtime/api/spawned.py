@@ -1,6 +1,6 @@
-"""The script, in a Python process that ``multiprocessing`` starts for a function.
+"""The script in a Python process that ``multiprocessing`` starts for a function.
 
-Such a process runs the module that ``__main__.__spec__`` names, to have what the script defines.
+Such a process runs the module that ``__main__.__spec__`` names, to get what the script defines.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Templates of commands: words with fields in braces that stand for values."""
+"""Templates of commands: words in which fields in braces stand for values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FORMATTER = string.Formatter()
 
 
 class FieldError(Exception):
-    """A value that a field needs and that is not there, or cannot be an argument."""
+    """The value of a field is missing or cannot be an argument."""
 
 
 class Fields:
@@ -23,7 +23,7 @@ class Fields:
     Attributes
     ----------
     path : str
-        Where the program is to write.
+        The file that the program should write.
     """
 
     def __init__(self, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> None:
@@ -59,7 +59,7 @@ class Fields:
 
 
 def name_fields(name: str) -> List[str]:
-    """Return the fields in the name of a file; raises `ValueError` where it can never be one."""
+    """Return the fields in the name of a file; raise `ValueError` if it can never be a name."""
     fields = _checked_fields(name)
     if "output" in fields:
         raise ValueError("output=%r: {output} cannot be a part of itself" % (name,))
@@ -70,7 +70,7 @@ def name_fields(name: str) -> List[str]:
 
 
 def filled_name(template: str, fields: Fields) -> str:
-    """Return the name of the file that a program is to write for an item."""
+    """Return the name of the file that a program should write for an item."""
     name = _filled(template, fields, str)
     if "/" in name or name in ("", ".", ".."):
         raise FieldError(
@@ -81,7 +81,7 @@ def filled_name(template: str, fields: Fields) -> str:
 
 
 def filled_words(template: Union[str, Words], fields: Fields) -> Words:
-    """Return a program and its arguments; a template that is a text is one for the shell."""
+    """Return a program and its arguments; a template that is a text is for the shell."""
     if isinstance(template, str):
         return ("/bin/sh", "-c", _filled(template, fields, shlex.quote))
     words: List[str] = []
@@ -96,7 +96,7 @@ def filled_words(template: Union[str, Words], fields: Fields) -> Words:
 
 
 def _alone(word: str) -> Optional[str]:
-    """Return the field that a word consists of; None if there is more, or none."""
+    """Return the field that makes up all of a word, or None."""
     parts = list(_FORMATTER.parse(word))
     if len(parts) == 1 and not parts[0][0] and parts[0][1] is not None:
         return parts[0][1]
@@ -132,7 +132,7 @@ def _text(value: Any) -> str:
 def parsed(template: Union[str, Sequence[str]], shell: bool) -> Tuple[Union[str, Words], List[str]]:
     """Return a template as words, or as a text for the shell, and the names of its fields.
 
-    Raises `ValueError` where it cannot be read.
+    Raises `ValueError` if it has mistakes.
     """
     words: Union[str, Words]
     if isinstance(template, str) and shell:
@@ -174,7 +174,7 @@ def _checked_fields(text: str) -> List[str]:
 
 
 def _refuse_quoted_fields(text: str) -> None:
-    """Refuse fields inside of quotes: they are quoted as a whole."""
+    """Raise `ValueError` for fields inside of quotes: each value is quoted as a whole."""
     quote = ""
     position = 0
     while position < len(text):

@@ -1,1 +1,1 @@
-"""How functions travel, and are made again in jobs."""
+"""Pickling functions and values, and restoring them in jobs."""

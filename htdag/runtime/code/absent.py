@@ -1,4 +1,4 @@
-"""What stands in a job for something of the user's that is not there."""
+"""Placeholders in a job for objects of the user's that are missing there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Absent:
-    """Stands for what did not travel, or cannot be made in this job: its use says why."""
+    """A placeholder for something that is missing in a job: using it raises the reason."""
 
     __slots__ = ("_error",)
 

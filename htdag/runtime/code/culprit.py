@@ -1,4 +1,4 @@
-"""Which part of a value cannot be pickled: asked only when one cannot."""
+"""The part of a value that cannot be pickled, searched for only after pickling failed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Culprit(NamedTuple):
     Attributes
     ----------
     path : str
-        What leads to it, as in ``CONFIG['db'].lock``.
+        The way to it, as in ``CONFIG['db'].lock``.
     value : Any
         The part.
     error : Exception
-        What its pickling raised.
+        The error raised by pickling it.
     """
 
     path: str
@@ -39,14 +39,14 @@ class Culprit(NamedTuple):
 
 
 def find(value: Any, name: str, dumps: Callable[[Any], Any]) -> Culprit:
-    """Return the smallest part of a value that `dumps` fails for; the value itself does.
+    """Return the smallest part of a value for which `dumps` fails, as it does for the value.
 
     Parameters
     ----------
     value : Any
-        What cannot be pickled.
+        A value that cannot be pickled.
     name : str
-        How to call it.
+        Its name in messages.
     dumps : callable
         Pickles a value, or raises.
     """
@@ -70,7 +70,7 @@ def find(value: Any, name: str, dumps: Callable[[Any], Any]) -> Culprit:
 
 
 def place(value: Any, name: str, dumps: Callable[[Any], Any]) -> str:
-    """Return words on the part of a value that cannot be pickled, "" where it is all of it."""
+    """Describe the part of a value that cannot be pickled; "" if that is all of it."""
     found = find(value, name, dumps)
     path = found.path
     if len(path) > _LONGEST:
@@ -79,7 +79,7 @@ def place(value: Any, name: str, dumps: Callable[[Any], Any]) -> str:
 
 
 def _is_refused(value: Any) -> bool:
-    """Return whether a value is refused for what it is, and not for what it holds."""
+    """Return whether a value itself is refused, not something that it holds."""
     try:
         odd.reduced(value)
     except Exception:
@@ -96,7 +96,7 @@ def _failure(value: Any, dumps: Callable[[Any], Any]) -> Any:
 
 
 def _parts(value: Any) -> Iterator[Tuple[str, Any]]:
-    """Yield what a value consists of, each with how Python writes the way to it."""
+    """Yield the parts of a value, each with the Python expression that leads to it."""
     kind = type(value)
     if issubclass(kind, dict):
         for key, part in list(dict.items(value)):

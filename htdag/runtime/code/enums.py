@@ -1,4 +1,4 @@
-"""How enumerations travel by value: as classes whose members are there before they are.
+"""Enumerations pickled by value: as classes whose members are restored before them.
 
 Nothing that makes members runs again: neither their ``__new__`` and ``__init__``, nor decorators.
 """
@@ -16,12 +16,12 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a statement `class`, in gene
 
 
 def is_enum(kind: Any) -> bool:
-    """Tell whether a class is an enumeration."""
+    """Return whether a class is an enumeration."""
     return isinstance(kind, enum.EnumMeta)
 
 
 def attributes(kind: Any) -> Dict[str, Any]:
-    """Return the members of a class; the combinations of flags are made when they are needed."""
+    """Return the members of a class; combinations of flags are made when they are needed."""
     if isinstance(kind, abc.ABCMeta):
         raise pickle.PicklingError("abstract classes that are enumerations do not travel by value")
     found = {

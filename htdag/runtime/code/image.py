@@ -1,4 +1,4 @@
-"""The image of the user's modules, from which jobs have them as they were at submit.
+"""The image of the user's modules, from which jobs restore their state at submit.
 
 A run has one image. For each of the user's modules that its functions reach it holds the source,
 and *pieces*: pickles of what the module's names meant. A module of the image is one module object,
@@ -25,7 +25,7 @@ from .. import layout
 from . import models
 
 if TYPE_CHECKING:
-    from ..formats.image import ImageContent, ModuleEntry
+    from ..formats.image import Envelope, Functions, ImageContent, ModuleEntry
 
 
 __all__ = [
@@ -44,7 +44,7 @@ Name = Tuple[str, str]
 
 
 def __getattr__(name: str) -> Any:
-    """Return what pickles of paths refer to; it takes time, which other jobs need not spend."""
+    """Return an attribute that pickles of paths refer to, imported only when needed."""
     if name == "arrived":
         from ..files.paths import arrived
 
@@ -58,7 +58,7 @@ _SPAWNED = __package__.rpartition(".")[0] + ".api.spawned" if __package__ else "
 
 
 def _known_as(thing: Any) -> Any:
-    """Have pickles refer to something by a name that it has in jobs and where runs are read."""
+    """Give something the name in pickles that it has in jobs and wherever runs are read."""
     thing.__module__ = _PACKAGE
     thing.__qualname__ = "_image." + thing.__name__
     return thing
@@ -69,7 +69,7 @@ def _known_as(thing: Any) -> Any:
 
 @_known_as
 def make_code(*parts: Any) -> types.CodeType:
-    """Return the code of a function: Python has no name for its type by which pickle finds it."""
+    """Return a code object, whose type has no name that pickle could use."""
     return types.CodeType(*parts)
 
 
@@ -77,9 +77,9 @@ def make_code(*parts: Any) -> types.CodeType:
 def make_function(
     code: types.CodeType, module: str, closure: Any, image: Optional["Image"] = None
 ) -> Any:
-    """Return a function, without its state, that looks its variables up in a module.
+    """Return a function without its state, which looks its variables up in a module.
 
-    Without an image it came with a value, and what it looks up is made now.
+    Without an image, the function came with a value, and the names that it uses are made now.
     """
     try:
         names: Dict[str, Any] = vars(_imported(module) if image is None else image.module(module))
@@ -100,7 +100,7 @@ def _imported(module: str) -> Any:
 
 
 def _absent(error: BaseException) -> Any:
-    """Return what stands for something that cannot be made here; its use says why."""
+    """Return a placeholder for something that cannot be restored; using it raises the reason."""
     from .absent import Absent  # it takes time, which most jobs need not spend
 
     return Absent(error)
@@ -108,7 +108,7 @@ def _absent(error: BaseException) -> Any:
 
 @_known_as
 def set_function_state(function: Any, state: Any) -> None:
-    """Give a function its defaults, the values of its closure, and so on."""
+    """Set a function's defaults, the values of its closure, and so on."""
     attributes, slots = state
     vars(function).update(attributes)
     del slots["__globals__"], slots["_cloudpickle_submodules"]
@@ -123,7 +123,7 @@ def set_function_state(function: Any, state: Any) -> None:
 
 @_known_as
 def cached(function: Any, parameters: Dict[str, Any], attributes: Dict[str, Any]) -> Any:
-    """Return a function with a cache of its own, which is empty."""
+    """Return a function with an empty cache of its own."""
     made = functools.lru_cache(parameters["maxsize"], parameters["typed"])(function)
     vars(made).update(attributes)
     return made
@@ -131,9 +131,9 @@ def cached(function: Any, parameters: Dict[str, Any], attributes: Dict[str, Any]
 
 @contextlib.contextmanager
 def _quiet(bases: Any, module: Any, name: Any) -> Iterator[None]:
-    """Let no base class act on a certain subclass: what it did was done when that was defined.
+    """Keep base classes from acting on a certain subclass, as they did when it was defined.
 
-    Other classes may come up at the same time, in modules that are imported meanwhile.
+    Modules that are imported meanwhile may define other classes, on which they do act.
     """
     found = {kind for base in bases for kind in base.__mro__ if "__init_subclass__" in vars(kind)}
     before = {
@@ -164,7 +164,7 @@ _CAN_CHANGE = 1 << 9  # a flag of classes that are made by Python code
 def make_class(
     metaclass: Any, name: str, bases: Any, names: Dict[str, Any], tracker: Any, written: Any
 ) -> Any:
-    """Return a class without members; what its metaclass and bases do about a new one was done."""
+    """Return a class without members, without the actions of its metaclass and bases on it."""
     from cloudpickle import cloudpickle
 
     names = {sys.intern(key): value for key, value in names.items()}
@@ -181,7 +181,7 @@ def make_class(
 
 @_known_as
 def set_class_state(kind: Any, state: Any) -> Any:
-    """Give a class its members, past what its metaclass does about that."""
+    """Set the members of a class, bypassing its metaclass."""
     members, _ = state
     if "_member_map_" in vars(kind):
         return kind  # an enumeration that came before, with members that others may hold
@@ -200,13 +200,13 @@ def set_class_state(kind: Any, state: Any) -> Any:
 
 @_known_as
 def new_member(kind: Any, name: str, base: Any, arguments: Any) -> Any:
-    """Return a member of an enumeration, which need not have it yet."""
+    """Return a member of an enumeration, even one that is not complete yet."""
     there = vars(kind).get("_member_map_", {}).get(name)
     return base.__new__(kind, *arguments) if there is None else there
 
 
 def _acts(function: Any) -> bool:
-    """Tell whether a method of a metaclass acts on the members of a class."""
+    """Return whether a method of a metaclass acts on the members of a class."""
     module = str(getattr(function, "__module__", "")).partition(".")[0]
     return module in ("enum", "typing", "typing_extensions", "pydantic")
 
@@ -222,7 +222,7 @@ def _is_installed(function: Any) -> bool:
 
 
 class Module(types.ModuleType):
-    """A module of the image: its names are made when they are asked for."""
+    """A module of the image, whose names are made on demand."""
 
     def __getattr__(self, name: str) -> Any:
         loader = self.__dict__.get("__loader__")
@@ -239,7 +239,7 @@ class Module(types.ModuleType):
 
 
 class Loader:
-    """A finder and loader in one. Not by importlib.abc, which takes long to import."""
+    """A finder and loader in one, without importlib.abc, which takes long to import."""
 
     def __init__(self, image: "Image") -> None:
         self.image = image
@@ -247,7 +247,7 @@ class Loader:
     def find_spec(
         self, name: str, path: Optional[Sequence[str]] = None, target: Any = None
     ) -> Optional[importlib.machinery.ModuleSpec]:
-        """Return what there is to know of a module of the image."""
+        """Return the spec of a module of the image."""
         return self.image.spec(name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Any:
@@ -255,7 +255,7 @@ class Loader:
         return self.image.blank(spec.name)
 
     def exec_module(self, module: Any) -> None:
-        """Execute a module that was not loaded at submit; the names of others are made later."""
+        """Execute a module that was not loaded at submit; names of others are made on demand."""
         self.image.execute(module)
 
     def get_source(self, name: str) -> Optional[str]:
@@ -268,7 +268,7 @@ class Loader:
         return self.image.modules[name]["file"]
 
     def is_package(self, name: str) -> bool:
-        """Tell whether a module is a package."""
+        """Return whether a module is a package."""
         return self.image.modules[name]["path"] is not None
 
     def get_code(self, name: str) -> Any:
@@ -277,12 +277,12 @@ class Loader:
         return None if entry["source"] is None else compile(entry["source"], entry["file"], "exec")
 
     def get_data(self, path: str) -> bytes:
-        """Return what is in a file of a package."""
+        """Return the content of a file of a package."""
         with open(path, "rb") as file:
             return file.read()
 
     def get_resource_reader(self, name: str) -> Any:
-        """Return what finds the files of a package."""
+        """Return the reader of the files of a package."""
         from importlib.readers import FileReader
 
         if not self.is_package(name):
@@ -297,13 +297,13 @@ def _loader(image: "Image") -> Any:
 
 
 class MainSpec(importlib.machinery.ModuleSpec):
-    """The spec of the script: has processes that multiprocessing starts make it again."""
+    """The spec of the script, with which processes started by multiprocessing restore it."""
 
     package = ""
 
     @property
     def parent(self) -> str:
-        """The package that relative imports begin at."""
+        """The package to which relative imports refer."""
         return self.package
 
 
@@ -318,7 +318,7 @@ def decoded(source: bytes) -> str:
 
 
 class _Lines(Sequence[str]):
-    """The lines of a source, decoded when somebody looks at them."""
+    """The lines of a source, decoded on demand."""
 
     def __init__(self, source: bytes) -> None:
         self._source = source
@@ -340,14 +340,14 @@ class _Lines(Sequence[str]):
 
 
 class _NotYet(Exception):
-    """Something needs a group of pieces, or a name, that is being made.
+    """A group of pieces, or a name, is needed while it is still being made.
 
     Parameters
     ----------
     what : int or tuple of str
         The group or name that is being made.
     named : str
-        It, for people.
+        Its description in messages.
     """
 
     def __init__(self, what: Any, named: str) -> None:
@@ -356,7 +356,7 @@ class _NotYet(Exception):
 
 
 class Image:
-    """The modules of a run, in the process that needs them.
+    """The user's modules of a run, in the process that uses them.
 
     Parameters
     ----------
@@ -366,7 +366,7 @@ class Image:
         What `htdag.functions.image` wrote: ``modules``, ``pieces``, ``groups``, ``needs``,
         ``refused``, ``registered`` and ``cells``.
     scratch : str
-        A folder for files that have to lie somewhere.
+        A folder for files that modules need on disk.
     """
 
     def __init__(self, root: str, content: ImageContent, scratch: str = "") -> None:
@@ -405,7 +405,7 @@ class Image:
         return cls(root, content, scratch)
 
     def install(self) -> None:
-        """Make its modules those of this process, the script among them."""
+        """Install its modules in this process, including the script."""
         self._installed = True
         for name in self.modules:
             sys.modules.pop(
@@ -421,13 +421,13 @@ class Image:
 
     @staticmethod
     def _show(file: str, source: bytes) -> None:
-        """Let tracebacks quote a source."""
+        """Make a source available to tracebacks."""
         lines: Any = _Lines(source)
         linecache.cache[file] = (len(source), None, lines, file)
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Make its modules those of this process for a while."""
+        """Install its modules in this process for the duration of a block."""
         before = {name: sys.modules.get(name) for name in self.modules}
         self.install()
         try:
@@ -455,7 +455,7 @@ class Image:
         return _imported(name)
 
     def _made(self, name: str) -> Any:
-        """Make a module aside from those of this process, and the packages that it is in."""
+        """Make a module and the packages that it is in, without installing them."""
         parent, _, last = name.rpartition(".")
         spec: Any = self.spec(name)
         module = self.blank(name)
@@ -482,7 +482,7 @@ class Image:
         return module
 
     def spec(self, name: str) -> Optional[importlib.machinery.ModuleSpec]:
-        """Return what there is to know of a module of the image; None for another."""
+        """Return the spec of a module of the image; None for other modules."""
         entry = self.modules.get(name)
         if entry is None:
             return None
@@ -615,7 +615,7 @@ class Image:
     # Names
 
     def attribute(self, module: str, name: str) -> Any:
-        """Return what a name of a module means, and make it if need be."""
+        """Return the value of a name of a module, and make it if necessary."""
         with self._lock:
             key = (module, name)
             own = self.module(module)
@@ -649,13 +649,13 @@ class Image:
             "inside of the function instead" % (key[1], key[0], kind, reason)
         )
 
-    def loads(self, data: bytes) -> Any:
-        """Return what `htdag.functions.image` pickled for a node, and all that it needs."""
-        envelope = pickle.loads(data)
+    def loads(self, data: bytes) -> Functions:
+        """Unpickle what `htdag.functions.image` pickled for a node, with all that it needs."""
+        envelope: Envelope = pickle.loads(data)
         with self._lock:
             self._depth += 1
             try:
-                found = _Unpickler(self, envelope["content"]).load()
+                found: Functions = _Unpickler(self, envelope["content"]).load()
                 self._bring(envelope["needs"])
                 self._new.add(None)
             finally:
@@ -664,7 +664,7 @@ class Image:
         return found
 
     def bring(self, module: str, code: types.CodeType) -> None:
-        """Make the names that a function of a module looks up which came with a value."""
+        """Make the names that a function uses which came with a value."""
         with self._lock:
             names, codes = set(code.co_names), [code]
             while codes:
@@ -674,7 +674,7 @@ class Image:
             self._bring([(module, name) for name in names - set(vars(self.module(module)))])
 
     def _bring(self, names: Sequence[Name]) -> None:
-        """Make names that functions look up when they run: until then errors do no harm."""
+        """Make names that functions use when they run: until then errors do no harm."""
         for key in names:
             module, name = key
             own = vars(self.module(module))
@@ -698,7 +698,7 @@ class Image:
                     self._give_up(group, error)
 
     def _give_up(self, group: int, error: Exception) -> None:
-        """Put what says why in the place of names that cannot be made."""
+        """Replace names that cannot be made by placeholders that raise the reason."""
         self._state[group] = error
         for (module, name), _ in self._pieces_of(group):
             vars(self.module(module)).setdefault(name, _absent(error))
@@ -744,7 +744,7 @@ class Image:
         return values
 
     def _register(self) -> None:
-        """Tell `copyreg` what the script told it of classes that are new; None: of all others."""
+        """Register reducers of the script's classes with `copyreg`, those made since last time."""
         new, self._new = self._new, set()
         for name, data, needs in self._registered:
             if (name and (name[0], name[1].partition(".")[0])) in new:
@@ -755,7 +755,7 @@ class Image:
                     self._bring(needs)
 
     def _check_waiting(self, what: Any) -> None:
-        """Do not begin again with what still waits: each of many would, and all that need them."""
+        """Raise `_NotYet` for what still waits, rather than begin with it once more."""
         other = self._waiting.get(what)
         if other is not None and self._state.get(other) is True:
             raise self._not_yet(other)
@@ -791,7 +791,7 @@ class Image:
             self._register()
 
     def found(self, module: str, name: str) -> Any:
-        """Return what a pickle refers to by a qualified name."""
+        """Return the object that a pickle refers to by a qualified name."""
         value: Any = self.module(module)
         for part in name.split("."):
             value = getattr(value, part)
@@ -811,7 +811,7 @@ class Image:
         return self._sources[module]
 
     def _from_source(self, module: str, name: str) -> bool:
-        """Make a name by the statements that bind it; tell whether any does."""
+        """Make a name by the statements that bind it, and return whether any does."""
         entry = self.modules[module]
         if entry["source"] is None or not entry["loaded"]:
             return False
@@ -839,7 +839,7 @@ class Image:
         return name in own
 
     def _change(self, module: str, name: str) -> None:
-        """Execute what changes the value of a name; later where that needs what is being made."""
+        """Execute the statements that change the value of a name, if necessary later."""
         key = (module, name)
         try:
             self._execute(module, name, changes=True)
@@ -853,7 +853,7 @@ class Image:
         self._unchanged.pop(key, None)
 
     def _execute(self, module: str, name: str, *, changes: bool) -> None:
-        """Execute the statements that bind a name, or also those that change its value then."""
+        """Execute the statements that bind a name, or also those that change its value."""
         source = self._source(module)
         own = vars(self.module(module))
 
@@ -903,7 +903,7 @@ class Image:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what `htdag.functions.image` pickled."""
+    """The unpickler of what `htdag.functions.image` pickled."""
 
     def __init__(self, image: Image, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
@@ -929,8 +929,8 @@ class _Unpickler(pickle.Unpickler):
 _NOT_THE_USERS = frozenset({"cloudpickle", *getattr(sys, "stdlib_module_names", ())})
 
 
-def enter(root: str, payload: str, scratch: str) -> Any:
-    """Make the image that of this process, and return what a payload holds.
+def enter(root: str, payload: str, scratch: str) -> Functions:
+    """Install the image in this process, and return the content of a payload.
 
     Parameters
     ----------

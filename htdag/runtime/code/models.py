@@ -1,4 +1,4 @@
-"""How classes of pydantic travel: without what its core compiled of them.
+"""Pickling classes of pydantic: without the validators that its core compiled.
 
 That is made again of their fields, validators and so on when it is first used. To pickle it leads
 in circles, since it holds the classes, and it can only be made of what is whole. What a generic
@@ -15,14 +15,14 @@ _MARK = "__pydantic_decorators__"
 
 
 def without_compiled(members: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the members of a class, without what is compiled, if it is one of pydantic."""
+    """Return the members of a class, without compiled validators if it is one of pydantic."""
     if _MARK not in members or _parameters(members)[1]:
         return members
     return {name: own for name, own in members.items() if name not in _COMPILED}
 
 
 def complete(kind: Any, members: Dict[str, Any]) -> None:
-    """Have a class compile itself when it is first used, if it is one of pydantic."""
+    """Make a class of pydantic compile itself when it is first used."""
     if _MARK not in members:
         return
     origin, arguments = _parameters(members)
@@ -42,6 +42,6 @@ def complete(kind: Any, members: Dict[str, Any]) -> None:
 
 
 def _parameters(members: Dict[str, Any]) -> Tuple[Any, Any]:
-    """Return the generic model that a class is made of, and what for."""
+    """Return the generic model that a class comes from, and its parameters."""
     generic = members.get("__pydantic_generic_metadata__") or {}
     return generic.get("origin"), generic.get("args")

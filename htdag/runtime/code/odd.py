@@ -1,6 +1,6 @@
-"""Which objects do not travel by themselves, but as ``reducers.py`` has it, or not at all.
+"""The objects that plain pickle cannot handle: pickled by ``reducers.py``, or refused.
 
-The picklers ask `reduced` first, here and in jobs.
+The picklers call `reduced` first, here and in jobs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _known: Dict[int, Tuple[Any, Optional[Reducer]]] = {}
 
 
 def reduced(value: Any) -> Any:
-    """Return how a value is made again, as ``__reduce_ex__`` does; NotImplemented for most.
+    """Return the reduced form of a value, like ``__reduce_ex__``; NotImplemented for most.
 
     Raises
     ------
     pickle.PicklingError
-        If it belongs to this process; the message tells what to do instead.
+        If it belongs to this process; the message says what to do instead.
     """
     kind = type(value)
     known = _known.get(id(kind))  # by number, since a class may have an odd hash
@@ -31,7 +31,7 @@ def reduced(value: Any) -> Any:
 
 
 def _reducer(kind: type) -> Optional[Reducer]:
-    """Return what knows how objects of a class travel; None where they do so by themselves."""
+    """Return the reducer of the objects of a class; None if pickle needs none."""
     names = set()
     for base in static.bases(kind)[:-1]:
         name = "%s.%s" % (static.module_name(base), base.__qualname__)
@@ -111,7 +111,7 @@ _MADE: Dict[str, str] = {
     **{"itertools." + name: "of_iterator" for name in _ITERATORS},
 }
 
-"""By the names of classes: the function of ``reducers.py`` that knows how their objects travel."""
+"""By the names of classes: the function of ``reducers.py`` that reduces their objects."""
 
 _LIST = "use a list of what it gives (list(...)), or make it inside of the function"
 _CONNECT = "connect inside of the function"
@@ -164,4 +164,4 @@ _REFUSED: Dict[str, str] = {
     "_contextvars.Context": _MAKE,
     "_contextvars.Token": _MAKE,
 }
-"""What stays in its process, and what to do instead; it holds for classes derived from these."""
+"""Classes whose objects cannot leave their process, as for subclasses, and what to do instead."""

@@ -1,8 +1,8 @@
-"""How values and functions are pickled, in jobs and where runs are submitted.
+"""Pickling values and functions, in jobs and on the submitting side.
 
-What a module has under its own name is pickled by that name, as plain pickle does, also where the
+What a module holds under its own name is pickled by that name, as by plain pickle, even if the
 module is ``__main__``. What has no name (lambdas, what is defined inside of functions) is pickled
-by value, and its functions keep to the names of the module that they come from.
+by value, and its functions use the names of the module that they come from.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MISSING = object()
 
 
 def name_of(value: Any) -> Optional[Tuple[str, str]]:
-    """Return the module and the qualified name under which a class or function is found."""
+    """Return the module and the qualified name of a class or function, or None."""
     module_name = getattr(value, "__module__", None)
     name = getattr(value, "__qualname__", None)
     if not isinstance(module_name, str) or not isinstance(name, str):
@@ -47,7 +47,7 @@ def name_of(value: Any) -> Optional[Tuple[str, str]]:
 
 
 def _by_value(value: Any) -> bool:
-    """Tell whether the user has told cloudpickle to take the module of something along."""
+    """Return whether the user registered the module of something with cloudpickle by value."""
     loaded = sys.modules.get("cloudpickle.cloudpickle")
     registered = loaded._PICKLE_BY_VALUE_MODULES if loaded else ()
     return bool(registered) and str(value.__module__).partition(".")[0] in {
@@ -56,18 +56,18 @@ def _by_value(value: Any) -> bool:
 
 
 class TooDeep(pickle.PicklingError):
-    """A value holds values that hold others, and so on, more often than Python can follow."""
+    """A value is nested more deeply than Python can follow."""
 
 
 def cloud() -> Any:
-    """Import cloudpickle; it takes time, which jobs need not spend where all has a name."""
+    """Import cloudpickle late, since jobs need not spend that time if everything has a name."""
     from cloudpickle import cloudpickle
 
     return cloudpickle
 
 
 class _Dispatch(Dict[type, Any]):
-    """Who reduces objects of a class, as for cloudpickle, and what `copyreg` knows."""
+    """The reducers of classes: those of cloudpickle, and those registered with `copyreg`."""
 
     def __missing__(self, kind: type) -> Any:
         if kind.__module__ in HELPED:
@@ -82,7 +82,7 @@ HELPED = frozenset(
 
 
 class Pickler(pickle.Pickler):
-    """Pickles by name what has one, and the rest by value."""
+    """A pickler that pickles by name what has one, and the rest by value."""
 
     dispatch_table = _Dispatch()
     _helper: Any = None  # what cloudpickle knows of the functions of one pickle
@@ -125,15 +125,15 @@ class Pickler(pickle.Pickler):
         return NotImplemented
 
     def is_named(self, value: Any) -> bool:
-        """Tell whether a class or function is to be pickled by its name."""
+        """Return whether a class or function is pickled by its name."""
         return name_of(value) is not None and not _by_value(value)
 
     def is_elsewhere(self, kind: Any) -> bool:
-        """Tell whether a class is not a part of this pickle."""
+        """Return whether a class is not a part of this pickle."""
         return self.is_named(kind)
 
     def function(self, value: Any) -> Any:
-        """Return how a function is made that has no name."""
+        """Return the reduced form of a function that has no name."""
         if self._helper is None:
             self._helper = cloud().Pickler(io.BytesIO(), PROTOCOL)
         reduced = self._helper._dynamic_function_reduce(value)
@@ -150,7 +150,7 @@ class Pickler(pickle.Pickler):
         return image.make_function, (code, namespace, closure), state, None, None, setter
 
     def class_(self, value: Any) -> Any:
-        """Return how a class is made that has no name."""
+        """Return the reduced form of a class that has no name."""
         if enums.is_enum(value):
             return self.enum(value)
         reduced = cloud()._dynamic_class_reduce(value)
@@ -172,7 +172,7 @@ class Pickler(pickle.Pickler):
         return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
 
     def enum(self, value: Any) -> Any:
-        """Return how an enumeration is made that has no name."""
+        """Return the reduced form of an enumeration that has no name."""
         names = {"__module__": value.__module__, "__qualname__": value.__qualname__}
         tracker = cloud()._get_or_create_tracker_id(value)
         bases = value.__bases__
@@ -182,7 +182,7 @@ class Pickler(pickle.Pickler):
 
 
 def _as_inherited(value: Any) -> Dict[str, Any]:
-    """Return the members of a class that are also those of a base: cloudpickle leaves them out."""
+    """Return the members of a class that a base has, too, which cloudpickle leaves out."""
     return {
         name: own
         for name, own in vars(value).items()
@@ -192,7 +192,7 @@ def _as_inherited(value: Any) -> Dict[str, Any]:
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether nothing else has a say in how a class is made."""
+    """Return whether nothing else influences how a class is made."""
     return (
         type(value) is type
         and isinstance(value.__init_subclass__, types.BuiltinFunctionType)
@@ -205,7 +205,7 @@ def _attributes(value: Any) -> Dict[str, Any]:
 
 
 def with_room(function: Any, *arguments: Any) -> Any:
-    """Call a function that pickles; again on an empty stack where the chain was too long."""
+    """Call a function that pickles; call it again on an empty stack if the nesting is too deep."""
     try:
         return function(*arguments)
     except TooDeep:

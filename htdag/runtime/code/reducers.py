@@ -1,7 +1,7 @@
-"""How objects travel that plain pickle refuses, or makes something else of.
+"""Reducers of objects that plain pickle refuses or changes.
 
 A lock, a logger or a file that is open for reading is made again where it arrives. What belongs to
-one process is refused, with what to do instead. Which objects that are is in ``odd.py``.
+one process is refused, with advice. The classes of these objects are listed in ``odd.py``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Thing = TypeVar("Thing")
 
 
 def refusal(way_out: str) -> Reducer:
-    """Return what refuses objects of a class, and says what to do instead."""
+    """Return a reducer that refuses objects of a class, and says what to do instead."""
 
     def refuse(value: Any) -> Any:
         kind = type(value)
@@ -44,7 +44,7 @@ def refusal(way_out: str) -> Reducer:
 
 
 def known(thing: Thing) -> Thing:
-    """Let pickles refer to something as ``htdag._reducers.NAME``, which is there in jobs too."""
+    """Make pickles refer to something as ``htdag._reducers.NAME``, which exists in jobs, too."""
     named: Any = thing
     named.__module__, named.__qualname__ = "htdag", "_reducers." + named.__name__
     return thing
@@ -95,7 +95,7 @@ def of_catch_all(value: Any) -> Any:
 
 @known
 def set_attributes(made: Any, attributes: Dict[str, Any]) -> None:
-    """Give an object its attributes, past what its class does about that."""
+    """Set the attributes of an object, bypassing its class."""
     for name, value in attributes.items():
         object.__setattr__(made, name, value)
 
@@ -105,9 +105,9 @@ def set_attributes(made: Any, attributes: Dict[str, Any]) -> None:
 
 @known
 class Reference(ref):  # type: ignore[type-arg]
-    """A weak reference that keeps its object.
+    """A weak reference that keeps its object alive.
 
-    Where it was made something else kept that, which need not have travelled.
+    In its first process something else did so, which may not be in the pickle.
     """
 
     __slots__ = ("kept",)
@@ -168,7 +168,7 @@ def of_standard_stream(value: Any) -> Any:
 
 
 def _file(reading: Reducer) -> Reducer:
-    """Return how files of a kind travel, given how those do that are open for reading."""
+    """Return the reducer of files of a kind, given that of files open for reading."""
 
     def reduce(value: Any) -> Any:
         made = of_standard_stream(value)
@@ -225,7 +225,7 @@ def _name(file: Any) -> Any:
 
 
 def _path(file: Any) -> str:
-    """Return the path of an open file, also where it was opened in another working directory."""
+    """Return the path of an open file, even if it was opened in another working directory."""
     number = file.fileno()
     path = str(_name(file)) if isinstance(_name(file), (str, os.PathLike)) else ""
     with contextlib.suppress(OSError):
@@ -239,7 +239,7 @@ def _path(file: Any) -> str:
 
 
 def _newline(file: Any) -> Optional[str]:
-    """Find out how a text file that is being read ends its lines: it does not say so."""
+    """Return how a text file that is being read ends its lines, which it does not reveal."""
     buffer, position = file.buffer, file.tell()
     try:
         file.seek(0)
@@ -262,7 +262,7 @@ def _newline(file: Any) -> Optional[str]:
 
 
 def _lines_with_return(file: Any) -> Any:
-    """Return lines of a file up to one that ends in other than a line feed; None if none does."""
+    """Return the lines of a file up to the first that does not end in a line feed, or None."""
     lines = []
     size = 0
     while size < 256 * _SAMPLE:
@@ -346,7 +346,7 @@ def memory_view(data: Any, format: str, shape: Any) -> Any:
 
 
 def of_comparison(value: Any) -> Any:
-    """Reduce a key made of a function that compares, or what it made of an object."""
+    """Reduce a key of `functools.cmp_to_key`, or an object that it made."""
     compare = next(each for each in gc.get_referents(value) if each is not type(value))
     if hasattr(value, "obj"):
         return compared, (compare, value.obj)
@@ -355,7 +355,7 @@ def of_comparison(value: Any) -> Any:
 
 @known
 def compared(compare: Any, value: Any) -> Any:
-    """Return an object that is compared by a function."""
+    """Return an object of `functools.cmp_to_key` that a function compares."""
     return functools.cmp_to_key(compare)(value)
 
 
@@ -425,7 +425,7 @@ def of_directory_entry(value: Any) -> Any:
 
 
 def _is_found(value: Any) -> bool:
-    """Return whether something is found by its name in a module that jobs can import."""
+    """Return whether something has its name in a module that jobs can import."""
     import cloudpickle
 
     name, module = getattr(value, "__qualname__", value.__name__), value.__module__
@@ -443,7 +443,7 @@ def of_new_type(value: Any) -> Any:
 
 @known
 def new_type(name: str, module: str) -> Any:
-    """Return a new type, whose type is not yet known."""
+    """Return a `NewType` whose supertype is not set yet."""
     make: Any = typing.NewType
     made = make(name, object)
     made.__module__ = module
@@ -452,7 +452,7 @@ def new_type(name: str, module: str) -> Any:
 
 @known
 def set_super(made: Any, supertype: Any) -> None:
-    """Say what a new type is of."""
+    """Set the supertype of a `NewType`."""
     made.__supertype__ = supertype
 
 
@@ -478,7 +478,7 @@ def of_parameter(value: Any) -> Any:
 def parameter(
     kind: Any, name: str, module: str, constraints: Any, options: Dict[str, Any], tracker: str
 ) -> Any:
-    """Return a parameter of generic types: one object, however often it comes."""
+    """Return a parameter of generic types: the same object each time."""
     from cloudpickle import cloudpickle
 
     made = kind(name, *constraints, **options)
@@ -531,7 +531,7 @@ def _slots(kinds: Any) -> Any:
 
 
 def _cause(value: Any) -> Any:
-    """Return what an exception was raised from, if that can travel."""
+    """Return the cause of an exception, if that can be pickled."""
     cause = value.__cause__
     if cause is not None:
         import cloudpickle
@@ -545,7 +545,7 @@ def _cause(value: Any) -> Any:
 
 @known
 def new_exception(kind: Any, arguments: Any) -> Any:
-    """Return an exception as Python itself makes it, past ``__init__`` of its class."""
+    """Return an exception without calling ``__init__`` of its class."""
     first: Any = next(base for base in static.bases(kind) if not base.__flags__ & static.HEAP_TYPE)
     made = first.__new__(kind, *arguments)
     first.__init__(made, *arguments)
@@ -554,7 +554,7 @@ def new_exception(kind: Any, arguments: Any) -> Any:
 
 @known
 def set_exception(made: Any, state: Any) -> None:
-    """Give an exception its attributes, and what it was raised from."""
+    """Set the attributes and the cause of an exception."""
     made.args, attributes, slots, cause, suppress = state
     if attributes is not None:
         made.__setstate__(attributes)
@@ -577,13 +577,13 @@ def of_mock(value: Any) -> Any:
 
 @known
 def new_mock(name: str, bases: Any) -> Any:
-    """Return a mock that knows nothing yet."""
+    """Return a mock without attributes."""
     return object.__new__(type(name, bases, {"__module__": bases[-1].__module__}))
 
 
 @known
 def set_mock(made: Any, state: Any) -> None:
-    """Give a mock and its class their attributes, past what the class does about that."""
+    """Set the attributes of a mock and its class, bypassing the class."""
     attributes, members = state
     made.__dict__.update(attributes)
     for name, member in members.items():
@@ -597,7 +597,7 @@ def of_call(value: Any) -> Any:
 
 @known
 def new_call(kind: Any, content: Any) -> Any:
-    """Return a call of a mock, which does not yet know of what."""
+    """Return a call of a mock, without its parent."""
     return tuple.__new__(kind, content)
 
 
@@ -612,12 +612,12 @@ def of_struct(value: Any) -> Any:
 
 
 def of_float_info(value: Any) -> Any:
-    """Reduce what `numpy.finfo` tells of a type, which its pickle leaves out."""
+    """Reduce `numpy.finfo`, whose own pickle leaves the type out."""
     return type(value), (value.dtype,)
 
 
 def of_universal_function(value: Any) -> Any:
-    """Reduce what `numpy.frompyfunc` made of a function."""
+    """Reduce a universal function that `numpy.frompyfunc` made."""
     held = [each for each in gc.get_referents(value) if callable(each)]
     if not held:
         return NotImplemented
@@ -626,7 +626,7 @@ def of_universal_function(value: Any) -> Any:
 
 @known
 def universal_function(function: Any, inputs: int, outputs: int, identity: Any) -> Any:
-    """Return a function of numpy's that calls one of Python's for each element."""
+    """Return a universal function of numpy that calls a Python function for each element."""
     numpy = importlib.import_module("numpy")
     return numpy.frompyfunc(function, inputs, outputs, identity=identity)
 
@@ -657,7 +657,7 @@ def library(kind: Any, name: Optional[str]) -> Any:
 
 @known
 def set_library(made: Any, functions: Any) -> None:
-    """Say what the functions of a library take and give."""
+    """Set the argument and result types of the functions of a library."""
     for name, (result, arguments) in functions.items():
         function = getattr(made, name)
         function.restype, function.argtypes = result, arguments

@@ -1,4 +1,4 @@
-"""The statements at the top of a module that bind a name, to make it without the others."""
+"""The top-level statements of a module that bind a name, to make it without the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Statement(NamedTuple):
-    """A statement: its code, which names it binds, and which its functions use when they run."""
+    """A statement: its code, the names that it binds, and those that its functions use."""
 
     number: int
     code: Any
@@ -54,7 +54,7 @@ class Statements:
     def needed(
         self, name: str, is_there: Callable[[str], bool], *, changes: bool
     ) -> List[Statement]:
-        """Return in order what has to be executed for a name, and was not yet.
+        """Return, in order, the statements for a name that were not executed yet.
 
         ``is_there`` tells of another name whether the module has it already. What changes the
         value of the name after it is bound may need the value, so it is left out at first.
@@ -88,7 +88,7 @@ class Statements:
         return [wanted[number] for number in left]
 
     def give_back(self, statements: List[Statement]) -> None:
-        """Take statements for not executed."""
+        """Mark statements as not executed."""
         self._done.difference_update(statement.number for statement in statements)
 
     def _compiled(self, number: int) -> Any:
@@ -96,13 +96,13 @@ class Statements:
         return compile(module, self._file, "exec", dont_inherit=True)
 
     def starred(self, entry: ModuleEntry) -> List[str]:
-        """Return the modules of which all public names are imported."""
+        """Return the modules from which all public names are imported."""
         package = entry["name"] if entry["path"] is not None else entry["package"]
         return [_absolute(node, package) for node in self._stars]
 
 
 def starred(source: bytes, package: str) -> List[str]:
-    """Return the modules of which a module takes all public names."""
+    """Return the modules from which a module imports all public names."""
     try:
         body = ast.parse(source).body
     except (SyntaxError, ValueError):
@@ -124,7 +124,7 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
 
 
 def _is_of_script(node: ast.stmt) -> bool:
-    """Tell whether a statement is for the script alone: ``if __name__ == "__main__"``."""
+    """Return whether a statement is for the script alone: ``if __name__ == "__main__"``."""
     return isinstance(node, ast.If) and any(
         isinstance(each, ast.Name) and each.id == "__name__" for each in ast.walk(node.test)
     )
@@ -161,7 +161,7 @@ def _bound(node: ast.AST) -> Set[str]:
 
 
 def _changed(node: ast.AST) -> Set[str]:
-    """Return the names whose values a statement changes: by a method, an item, an attribute."""
+    """Return the names whose values a statement changes, by a method, an item or an attribute."""
     found: Set[str] = set()
     nodes = list(ast.walk(node))
     decorators: List[ast.AST] = []
@@ -187,7 +187,7 @@ def _changed(node: ast.AST) -> Set[str]:
 
 
 def _used(code: Any) -> Tuple[Set[str], Set[str]]:
-    """Return the global names that code uses when it is executed, and those of its functions."""
+    """Return the global names that code uses when executed, and those that its functions use."""
     now: Set[str] = set()
     later: Set[str] = set()
     codes = [(code, now)]

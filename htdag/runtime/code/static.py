@@ -1,6 +1,6 @@
-"""What objects consist of, read without a call of their own code.
+"""Reading the parts of objects without calling their own code.
 
-Properties, ``__getattr__``, ``__class__`` and metaclasses of the user's may do anything.
+The user's properties, ``__getattr__``, ``__class__`` and metaclasses may do anything.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ _holders: Dict[int, Tuple[Any, Tuple[Tuple[str, Any], ...]]] = {}
 
 
 def namespace(module: types.ModuleType) -> Dict[str, Any]:
-    """Return the names of a module; one that loads itself when it is used stays as it is."""
+    """Return the names of a module, without triggering a lazy import."""
     names: Dict[str, Any] = object.__getattribute__(module, "__dict__")
     return names
 
 
 def members(kind: type) -> Mapping[str, Any]:
-    """Return what a class itself defines."""
+    """Return the members that a class itself defines."""
     own: Mapping[str, Any] = _DICT.__get__(kind)
     return own
 
 
 def bases(kind: type) -> Tuple[type, ...]:
-    """Return a class and all that it is derived from."""
+    """Return a class and all of its base classes."""
     mro: Tuple[type, ...] = _MRO.__get__(kind)
     return mro
 
 
 def module_name(kind: type) -> str:
-    """Return the name of the module that a class says it is from, "" where it says none."""
+    """Return the name of the module that a class says it is from, or ""."""
     name = members(kind).get("__module__")
     if not isinstance(name, str):
         name = _MODULE.__get__(kind)

@@ -1,1 +1,1 @@
-"""What runs beside DAGMan, and as the local backend."""
+"""The code that runs beside DAGMan, and the local backend."""

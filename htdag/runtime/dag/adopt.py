@@ -1,8 +1,8 @@
-"""Give a node what another run has finished of the same items, as its first attempt.
+"""Reuse: what another run has finished of a node's items becomes the node's first attempt.
 
-Done by whoever lays a node out: htdag itself where all that the node reads is there when the run
-is made, else the POST script of the last node before it. What is left is computed by the second
-attempt, as after a failure.
+This is done when a node is laid out: by htdag itself if all that the node reads exists when the run
+is created, else by the POST script of the last node before it. The second attempt computes the
+rest, as after a failure.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 class Taken(NamedTuple):
-    """What was taken over of a node's items."""
+    """How many of a node's items were taken over."""
 
     items: int
     reused: int
     unfinished: int  # of the rest: items that the other run had, but not finished
-    same: bool = False  # whether all that it reads is as in the other run, in the same order
+    same: bool  # whether all that it reads is as in the other run, in the same order
 
 
 def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:
-    """Tell whether a node may take something over, has not yet, and none of its jobs has run.
+    """Return whether a node may take items over, has not yet, and none of its jobs has run.
 
-    A `lane` of it may on its own.
+    With a `lane`, return that for the lane.
     """
     files = NodeFiles(run, node["name"])
     if not node.get("reuse") or os.path.exists(files.taken(lane)):
@@ -47,7 +47,7 @@ def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:
 
 
 def taken(run: str, node: NodeEntry) -> Optional[Taken]:
-    """Return what was taken over of a node's items; None where that is not known yet."""
+    """Return how many of a node's items were taken over; None if that is not known yet."""
     found = []
     for unit in lanes.units(node):
         try:
@@ -61,7 +61,7 @@ def taken(run: str, node: NodeEntry) -> Optional[Taken]:
 
 
 def take_over(run: str, node: NodeEntry, reading: inputs.Reading, lane: int = 0) -> None:
-    """Make the first attempts of a node's chunks, or a lane's, of what another run has finished."""
+    """Make first attempts of a node's chunks, or a lane's, from what another run has finished."""
     files = NodeFiles(run, node["name"])
     pack = reusable.read(files.kept)
     chunks = _Chunks(run, node, reading, lane)
@@ -72,7 +72,7 @@ def take_over(run: str, node: NodeEntry, reading: inputs.Reading, lane: int = 0)
 
 
 class _Chunks:
-    """The chunks of a node that is about to be computed, with the content of their items."""
+    """The chunks of a node that will be computed, with the content of their items."""
 
     def __init__(self, run: str, node: NodeEntry, reading: inputs.Reading, lane: int) -> None:
         self._files = NodeFiles(run, node["name"])
@@ -110,7 +110,7 @@ class _Chunks:
         if self._whole_only:
             return reused
         used = self._used_by(whole)
-        # Where several items are the same, each takes its own if that is there.
+        # If several items are the same, each takes its own if possible.
         self._place(pack, used, same_keys=True)
         if not self._lane:  # another lane may have taken what has other keys
             self._place(pack, used, same_keys=False)
@@ -121,7 +121,7 @@ class _Chunks:
         return reused
 
     def tell(self, pack: reusable.Pack, reused: int) -> Taken:
-        """Return what to tell of it."""
+        """Return the counts of what was taken over."""
         missing = Counter(
             own
             for ids, free in zip(self._ids, self._free)
@@ -135,7 +135,7 @@ class _Chunks:
         return Taken(sum(map(len, self._ids)), reused, unfinished, same)
 
     def _used_by(self, whole: Any) -> Counter[Tuple[bytes, str]]:
-        """Return the items, with their keys, that chunks which were taken as they are have used."""
+        """Return the items, with their keys, of the chunks that were taken as a whole."""
         used: Counter[Tuple[bytes, str]] = Counter()
         for number in whole:
             used.update(zip(self._ids[number], self._keys[number]))
@@ -144,7 +144,7 @@ class _Chunks:
     def _place(
         self, pack: reusable.Pack, used: Counter[Tuple[bytes, str]], *, same_keys: bool
     ) -> None:
-        """Find a place for atoms that have none, each once."""
+        """Find places for atoms that have none yet, each once."""
         waiting: Dict[bytes, List[reusable.Atom]] = {}
         placed = {id(atom) for chunk in self._placed for atom in chunk.values()}
         left = Counter(used)
@@ -174,7 +174,7 @@ class _Chunks:
                         break
 
     def _fits(self, number: int, found: reusable.Chunk) -> bool:
-        """Tell whether returned files of a chunk can be where its values say that they are."""
+        """Return whether returned files of a chunk can be where its values say."""
         return found.returned in ("", self._first_attempt(number).under("").returned)
 
     def _first_attempt(self, number: int) -> AttemptFiles:
@@ -206,12 +206,12 @@ class _Chunks:
         recordfile.append(job.record, "end", end, sync=True)
 
     def _describe(self, number: int) -> None:
-        """Write what the first attempt reads: by that, what it gave is known to later runs."""
+        """Write what the first attempt reads, by which later runs know its results."""
         content = json.dumps(self._descriptions[number]).encode()
         layout.write_aside(self._first_attempt(number).description, content, sync=False)
 
     def _compose(self, number: int, placed: Dict[int, reusable.Atom], pack: reusable.Pack) -> None:
-        """Write the files of a first attempt that has some of the items of a chunk."""
+        """Write the files of a first attempt that has only some items of a chunk."""
         job = self._first_attempt(number)
         paths = job.outputs(self._node["files"])
         keys = self._keys[number]
@@ -261,14 +261,14 @@ class _Chunks:
 
 
 class _Moved:
-    """Where the items of an atom stand now, and which keys they have."""
+    """The new positions and keys of the items of an atom."""
 
     def __init__(self, atom: reusable.Atom, position: int, keys: List[str]) -> None:
         self.by = position - atom.first
         self._keys = {} if keys == atom.keys else dict(zip(atom.keys, keys))
 
     def key(self, key: str) -> str:
-        """Return the new key of a value: what `flat_map` added to that of its item stays."""
+        """Return the new key of a value, with what `flat_map` added to the key of its item."""
         stem, rest = key, ""
         while self._keys:
             if stem in self._keys:

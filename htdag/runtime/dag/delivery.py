@@ -1,4 +1,4 @@
-"""Files that functions returned, put into the user's own folders when their node is done."""
+"""Delivery of files that functions returned to the user's folders when their node is done."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _PIECE = 1 << 20
 
 
 def deliver(run: str, node: NodeEntry, states: Iterable[Any]) -> str:
-    """Put the files that a node's functions returned where they are wanted; note that it was done.
+    """Deliver the files that a node's functions returned, and note that.
 
-    In a folder a file has its own name; where several there would have the same one, the keys of
-    their items stand before it. ``states`` are those of the node's chunks (`progress.ChunkState`).
-    Returns what went wrong, "" if nothing.
+    In a folder a file has its own name; if several would have the same one, the keys of their items
+    come first. ``states`` are those of the node's chunks (`progress.ChunkState`). Returns what went
+    wrong, or "".
     """
     problem = ""
     put: Dict[str, List[int]] = {}
@@ -42,9 +42,10 @@ def deliver(run: str, node: NodeEntry, states: Iterable[Any]) -> str:
 
 
 def deliver_again(run: str, node: NodeEntry, states: Iterable[Any]) -> List[str]:
-    """Put those files again that are not as they were put, and return where they were missing.
+    """Deliver files again that were changed or removed since, and return their paths.
 
-    Nothing is done for a node whose files were not put yet. Raises `OSError` where one cannot be.
+    Nothing is done for a node whose files were not delivered yet. Raises `OSError` if one cannot be
+    delivered.
     """
     try:
         known = _noted(run, node)["files"]
@@ -63,9 +64,9 @@ def deliver_again(run: str, node: NodeEntry, states: Iterable[Any]) -> List[str]
 
 
 def _wanted(run: str, node: NodeEntry, states: Iterable[Any]) -> Iterator[Tuple[str, str]]:
-    """Yield each file that the jobs of a node made and that is wanted elsewhere, and where.
+    """Yield each file of a node's jobs that has a destination, and the destination.
 
-    Of a directory these are the files in it, and itself if there are none.
+    For a directory these are the files in it, or itself if it is empty.
     """
     made = list(_files(run, node, states))
     names = Counter(file["name"] for _, file in made)
@@ -85,13 +86,13 @@ def _inside(source: str, target: str) -> Iterator[Tuple[str, str]]:
 
 
 def _state(path: str) -> List[int]:
-    """Return what is another when a file was changed since."""
+    """Return values that differ once a file was changed."""
     found = os.stat(path)
     return [found.st_size, found.st_ctime_ns]
 
 
 def _is_there(source: str, target: str, known: Any) -> bool:
-    """Tell whether a file is where it was put, as it was; of some runs only its content tells."""
+    """Return whether a delivered file still exists unchanged; for some runs, by its content."""
     if os.path.isdir(source):
         return os.path.isdir(target)
     if not os.path.isfile(target) or os.path.getsize(source) != os.path.getsize(target):
@@ -123,7 +124,7 @@ def _noted(run: str, node: NodeEntry) -> DeliveredFile:
 
 
 def problem_of(run: str, node: NodeEntry) -> Optional[str]:
-    """Return what went wrong last time, "" if nothing, None where nothing was put yet."""
+    """Return what went wrong last time, or ""; None if nothing was delivered yet."""
     try:
         return _noted(run, node)["problem"]
     except FileNotFoundError:
@@ -133,7 +134,7 @@ def problem_of(run: str, node: NodeEntry) -> Optional[str]:
 def _target(
     rules: List[List[str]], key: str, file: FileReference, often: bool, taken: Dict[str, str]
 ) -> str:
-    """Return where a file is to be put; "" where no rule is for it."""
+    """Return the destination of a file; "" if no rule applies to it."""
     name = file["name"]
     place = next((rule[1] for rule in rules if fnmatch.fnmatchcase(name, rule[0])), "")
     if not place:
@@ -153,7 +154,7 @@ def _target(
 
 
 def is_left(run: str, node: NodeEntry) -> bool:
-    """Tell whether a node whose items are all done has its files still to be delivered."""
+    """Return whether a node whose items are all done still has to deliver files."""
     if not node["delivers"]:
         return False
     return problem_of(run, node) != ""
@@ -178,10 +179,10 @@ def _files(run: str, node: NodeEntry, states: Iterable[Any]) -> Iterable[Tuple[s
 
 
 def _put(source: str, target: str) -> None:
-    """Put a copy of a file, or an empty directory, where it is wanted.
+    """Put a copy of a file, or an empty directory, at its destination.
 
-    It is the user's own: its mode is that of files which she makes, and what she does to it changes
-    nothing in the run. A file there is replaced.
+    The copy belongs to the user: it has the mode of new files, and changing it does not affect the
+    run. An existing file is replaced.
     """
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)

@@ -1,7 +1,7 @@
-"""The work at the end of a run: functions of the user's, on the access point, when all is over.
+"""The work at the end of a run: functions of the user, called on the access point.
 
-On HTCondor it is DAGMan's FINAL node, on this machine the last thing that the local run does. Its
-own success or failure changes nothing about the run: the exit status says how the rest went.
+On HTCondor it is DAGMan's FINAL node, on this machine the last step of the local run. Its own
+success or failure does not affect the run: the exit status says how the rest went.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOST_ERRORS = 1_000
 
 
 class SummaryError(NamedTuple):
-    """Why an item, or a whole job (then ``key`` is None), has no result."""
+    """The error of an item, or of a whole job (then ``key`` is None)."""
 
     stage: str
     key: Optional[str]
@@ -38,7 +38,7 @@ class SummaryError(NamedTuple):
 
 
 class RunSummary(NamedTuple):
-    """How a run has ended: what functions of `on_success` and `on_failure` are called with.
+    """The end of a run, the argument of functions for `on_success` and `on_failure`.
 
     Attributes
     ----------
@@ -49,8 +49,8 @@ class RunSummary(NamedTuple):
     state : str
         ``"done"`` or ``"failed"``.
     errors : tuple of SummaryError
-        What failed in the last attempts, at most 1,000 of them: ``stage``, ``key``, ``type``,
-        ``message`` and ``traceback``. Also of a run that is done, if it let failed items go.
+        The errors of the last attempts, at most 1,000: ``stage``, ``key``, ``type``, ``message``
+        and ``traceback``. A run that is done has them, too, if it skipped failed items.
     """
 
     tag: str
@@ -60,14 +60,14 @@ class RunSummary(NamedTuple):
 
 
 def final(node: str, status: int) -> int:
-    """Call the functions that are meant for the way a run ended; return 0 if it is done, else 1.
+    """Call the functions for the way in which a run ended; return 0 if it is done, else 1.
 
     Parameters
     ----------
     node : str
         The FINAL node, whose folder holds the functions.
     status : int
-        DAGMan's ``$DAG_STATUS``. Where the run was removed or halted, nothing is called.
+        DAGMan's ``$DAG_STATUS``. If the run was removed or halted, nothing is called.
     """
     if status not in (REMOVED, HALTED):
         state = "done" if status == DONE else "failed"
@@ -79,7 +79,7 @@ def final(node: str, status: int) -> int:
 
 
 def _call(node: str, number: int, entry: FinalFunction, state: str) -> None:
-    """Call one function in a process of its own, and note how it went."""
+    """Call one function in a process of its own, and record the outcome."""
     stem = _next_stem(node)
     read, write = os.pipe()
     started, begun = time.time(), time.monotonic()
@@ -134,7 +134,7 @@ def _function(node: str, number: int) -> Any:
 
 
 def _summary(state: str) -> RunSummary:
-    """Return how the run in the current directory has ended."""
+    """Return the summary of the run in the current directory."""
     path = os.getcwd()
     manifest: Manifest = layout.read_json(layout.RUN, "tag")
     runs = os.path.dirname(path)

@@ -1,4 +1,4 @@
-"""What the jobs of a node read: which files, and which of the values in them.
+"""The inputs of a node's jobs: which files, and which values in them.
 
 A stream is a row of blocks: the item files of one chunk of another node, of one part of such a
 chunk, or of one file of a source.
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from ..formats.record import RecordEnd
     from ..formats.task import BindParts, Description, Part, Ranges, StreamParts
 
-Parts = List["Part"]
-
 
 class Block(NamedTuple):
-    """Values that are read from one file, or from the files of all attempts of one chunk."""
+    """Values in one file, or in the files of all attempts at one chunk."""
 
     files: List[str]
     values: int  # how many; -1 where that is not known yet, or does not matter
@@ -35,7 +33,7 @@ class Block(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A chunk of a parent: the numbers of its sound attempts, and the ends of their records."""
+    """The outcome of a parent's chunk: its sound attempts, and the ends of their records."""
 
     attempts: List[int]
     ends: List[RecordEnd]
@@ -45,7 +43,7 @@ Outcomes = Dict[str, List[Outcome]]
 
 
 def chunks(run: str, node: NodeEntry) -> int:
-    """Return how many chunks a node has; where data decides and is not there yet, an estimate."""
+    """Return how many chunks a node has; an estimate if data decides that does not exist yet."""
     stored = _stored(run, node["name"]) if node["dynamic"] else None
     return node["chunks"] if stored is None else stored["chunks"]
 
@@ -60,7 +58,7 @@ def _stored(run: str, name: str) -> Optional[ChunkingFile]:
 
 
 class Reading:
-    """What all jobs of a node read, for one state of its parents.
+    """The inputs of all jobs of a node, for one state of its parents.
 
     Parameters
     ----------
@@ -69,8 +67,8 @@ class Reading:
     plan, node : dict
         The plan, and the node of it.
     outcomes : dict or None
-        For each parent the outcomes of its chunks; None before they ran, for a node about which
-        the plan knows enough: then the first attempts are taken to do everything.
+        For each parent, the outcomes of its chunks; None before they ran, for a node about which
+        the plan knows enough: then first attempts are assumed to do everything.
     """
 
     def __init__(self, run: str, plan: Plan, node: NodeEntry, outcomes: Optional[Outcomes]) -> None:
@@ -82,7 +80,7 @@ class Reading:
         self._view = source["view"]
         self._plain = source["plain"]
         self._by_block = node["mode"] == "reduce" or node["by_chunk"]
-        # In lanes a chunk reads that of the node before it, whose other chunks may not be there.
+        # In lanes a chunk reads that of the node before it, whose other chunks may not exist yet.
         self._aligned = bool(node.get("lane_parent"))
         self._streams: List[List[Block]] = []
         if not self._plain and self._view not in BY_HASH:
@@ -107,7 +105,7 @@ class Reading:
         name = node["name"]
         stored = _stored(self._run, name)
         if stored is not None and NodeFiles(self._run, name).attempts():
-            # The chunks that jobs have worked on stay what they are.
+            # Chunks that jobs have worked on keep their boundaries.
             return list(stored["boundaries"])
         found = self._new_boundaries()
         content = json.dumps({"chunks": len(found) - 1, "boundaries": found})
@@ -180,7 +178,7 @@ class Reading:
         return description, list(transfer)
 
     def _brought(self, transfer: Dict[str, None]) -> List[str]:
-        """Return the URLs that HTCondor is to bring, and leave those out that it cannot."""
+        """Return the URLs that HTCondor should fetch, without those that it cannot."""
         urls = [name for name in transfer if "://" in name]
         if not urls:
             return []
@@ -191,7 +189,9 @@ class Reading:
                 del transfer[url]
         return brought
 
-    def _plain_parts(self, number: int, start: int, stop: int, transfer: Dict[str, None]) -> Parts:
+    def _plain_parts(
+        self, number: int, start: int, stop: int, transfer: Dict[str, None]
+    ) -> List[Part]:
         items = NodeFiles("", self._node["name"]).source_items(number)
         transfer[items] = None
         block = Block([items], stop - start, self._node["input"]["carries"])
@@ -212,8 +212,8 @@ class Reading:
     ) -> List[Block]:
         """Return the blocks of a stream, or those of one part of the chunks of its node.
 
-        Their values are `counted` where that decides what is read: for a chunk that failed and was
-        tried again its files have to be looked at.
+        Their values are `counted` if that decides what is read: for a chunk that failed and was
+        retried, that needs a look at its files.
         """
         stage = stream["stage"]
         if stream["node"] is None:
@@ -238,12 +238,12 @@ class Reading:
             part["number"] = block.number + (span[0] if span else 0)
         return part
 
-    def _whole(self, blocks: List[Block], transfer: Dict[str, None]) -> Parts:
+    def _whole(self, blocks: List[Block], transfer: Dict[str, None]) -> List[Part]:
         return [self._part(block, None, transfer) for block in blocks]
 
     def _sliced(
         self, blocks: List[Block], start: int, stop: int, transfer: Dict[str, None]
-    ) -> Parts:
+    ) -> List[Part]:
         counts = [block.values for block in blocks]
         return [
             self._part(

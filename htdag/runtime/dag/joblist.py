@@ -1,4 +1,4 @@
-"""List the jobs of a node anew when it is submitted: what is left to do, by the records alone."""
+"""Updating the list of a node's jobs when it is submitted, from the records alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from . import postlog, prepare, progress, submitfile
 
 
 def renew(run: str, name: str) -> int:
-    """Write the list of a node, or of a lane of one, and return the exit status: 0 if it is there.
+    """Write the list of a node, or of a lane of it, and return the exit status: 0 for success.
 
-    To be called when no job of it is running. What the nodes before it gave must be there, or there
-    is no list: jobs would take a part of it for all.
+    Call this when no job of it is running. Without all results of the nodes before it there is no
+    list: jobs would take a part of them for all.
     """
     unit = lanes.unit(name)
     try:
@@ -37,9 +37,9 @@ def renew(run: str, name: str) -> int:
 
 
 def memory_of(run: str, name: str) -> int:
-    """Print the command by which a node asks for what its earlier jobs needed, if that is more.
+    """Print the command by which a node requests the memory of its earlier jobs, if that is more.
 
-    The submit description has it too, but HTCondor has begun to read the one from before.
+    The submit description has it, too, but HTCondor has already opened the old one.
     """
     try:
         node = planfile.read(run)["by_name"][name]

@@ -1,4 +1,4 @@
-"""Judge a node after a try: whether it is done, may be let go, or is to be tried again."""
+"""The judgement of a node after a try: done, skipped, or retried."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from ..formats.plan import NodeEntry, Plan
 
 NO_RETRY = 4
-"""The exit status of a POST script for a node that another try would not help."""
+"""The exit status of a POST script for a node that no retry would help."""
 
 
 class Verdict(NamedTuple):
-    """What to make of an attempt of a node."""
+    """The verdict on a try of a node."""
 
     succeeded: bool
     states: List[progress.ChunkState]
@@ -27,10 +27,10 @@ class Verdict(NamedTuple):
 
 
 def judge(run: str, plan: Plan, node: NodeEntry, *, last_try: bool, lane: int = 0) -> Verdict:
-    """Decide whether a node, or a lane of it, is done, and prepare what comes next.
+    """Decide whether a node, or a lane of it, is done, and prepare the next step.
 
-    On success the lists of its children are brought up to date; else its own list is cut to what
-    is left. To be called when no job of the node, or of that lane, is running.
+    On success, the lists of its children are updated; else its own list is reduced to what is left.
+    Call this when no job of the node, or of that lane, is running.
     """
     progress.finish_killed(run, node, lane)
     states = progress.examine(run, node, lane=lane)

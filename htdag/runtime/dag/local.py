@@ -1,9 +1,9 @@
-"""Run a run directory on this machine: what DAGMan and a pool do, in processes.
+"""The local backend: run a run directory on this machine, as DAGMan and a pool would.
 
-Started detached by the local backend. What is next decides a `Schedule`; here is done what it says:
-a supervisor is forked for each chunk, each node judged as the POST script would, and the state kept
-in a file. A lock tells whether it lives; whatever happens to it, the run directory stays one that
-can be resumed.
+It is started as a detached process. A `Schedule` decides what comes next, and this module does it:
+it forks a supervisor for each chunk, judges each node as the POST script would, and keeps the state
+in a file. A lock tells whether it is alive; whatever happens to it, the run directory can be
+resumed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Tuple
 
-from .. import lanes, layout, planfile, process, requests
+from .. import lanes, layout, planfile, process
 from ..job import worker
 from ..lanes import Unit
 from ..layout import NodeFiles, RunFiles
+from ..task import requests_of
 from . import final, judgement, looping, postlog, prepare, progress, schedule
 from .schedule import Schedule, Task
 
@@ -29,11 +30,11 @@ if TYPE_CHECKING:
 
 
 class _Stop(BaseException):
-    """A signal asked this run to end."""
+    """A signal requests the end of this run."""
 
 
 def run_directory(run: str, cores: int) -> int:
-    """Run what is left of a run directory and return 0 when all of it is done.
+    """Run what is left of a run directory, and return 0 if all of it is done.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def run_directory(run: str, cores: int) -> int:
 
 
 def _lock() -> Optional[int]:
-    """Take the lock of the run directory; who only looks whether it is taken holds it briefly."""
+    """Take the lock of the run directory, which others take briefly to check whether it is free."""
     lock = os.open(layout.LOCAL_LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     for _ in range(40):
         try:
@@ -127,7 +128,7 @@ def _write_state(state: str, message: str) -> None:
 
 
 class _Pool:
-    """Forked supervisors of jobs."""
+    """The forked supervisors of jobs."""
 
     def __init__(self, lock: int) -> None:
         self._lock = lock
@@ -135,7 +136,7 @@ class _Pool:
         self._since: Dict[int, float] = {}
 
     def start(self, task: Task, script: Optional[str], stems: List[str]) -> None:
-        """Start a job, by the script of its environment where it has one."""
+        """Start a job, with the script of its environment if it has one."""
         signals = {signal.SIGTERM, signal.SIGINT}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         pid = process.fork()
@@ -174,7 +175,7 @@ class _Pool:
                 return task, status
 
     def _note(self) -> None:
-        """Tell those who look which process works on what."""
+        """Write down which process works on what."""
         jobs = [[pid, *_told(task), self._since[pid]] for pid, task in self._running.items()]
         layout.write_aside(layout.LOCAL_JOBS, json.dumps(jobs).encode(), sync=False)
 
@@ -212,7 +213,7 @@ def _told(task: Task) -> List[Any]:
 
 
 def _exec(script: str, task: Task, stems: List[str]) -> None:
-    """Become a job in an environment of its own, as HTCondor would start it."""
+    """Replace this process by a job in its environment, as HTCondor would start it."""
     chunk = layout.chunk_name(task.chunk)
     arguments = ["work", task.unit.node, chunk, str(task.attempt), *stems]
     null = os.open(os.devnull, os.O_RDONLY)
@@ -221,7 +222,7 @@ def _exec(script: str, task: Task, stems: List[str]) -> None:
 
 
 class _Run:
-    """Does what a schedule says with files and processes, and tells it what comes of it."""
+    """Carries out the actions of a schedule, and reports their results to it."""
 
     def __init__(self, pool: _Pool, cores: int) -> None:
         self._pool = pool
@@ -237,7 +238,7 @@ class _Run:
         }
 
     def run(self) -> None:
-        """Run all units that can be."""
+        """Run all units that can run."""
         halt = RunFiles(".").halt(self._plans["."]["name"] + ".dag")
         while True:
             self.schedule.halted = os.path.exists(halt)
@@ -262,7 +263,7 @@ class _Run:
         return self._plans[run]["by_name"][unit.node]
 
     def _submit(self, run: str, unit: Unit) -> None:
-        asked = requests.of_chunks(run, unit.node).get("request_cpus")
+        asked = requests_of(run, unit.node).get("request_cpus")
         cpus = self._node(run, unit)["request_cpus"] or 1
         jobs = []
         with open(NodeFiles(run, unit.node).chunk_list(unit.lane), encoding="utf-8") as file:

@@ -1,10 +1,10 @@
-"""Whether a loop has another round: decided after each, by the records of its jobs alone."""
+"""The judgement of a round of a loop, from the records of its jobs alone."""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Iterator, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from .. import lanes, layout, planfile
 from ..data import recordfile
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from ..formats.plan import LoopEnd, NodeEntry, Plan
 
 DONE, AGAIN, FAILED, STOP = 0, 1, 2, 3
-"""What the POST script of a loop ends with; DAGMan tries the node again after `AGAIN` only."""
+"""Exit statuses of the POST script of a loop; DAGMan runs the node again only after `AGAIN`."""
 
 
 class Verdict(NamedTuple):
-    """What to make of a round."""
+    """The verdict on a round."""
 
     status: int
     text: str
 
 
 def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
-    """Decide whether a loop is over, and prepare what comes next: a round, or what is after it.
+    """Decide whether a loop is over, and prepare its next round or the nodes after it.
 
-    To be called when no job of the round is running; ``returned`` is 0 where its DAG succeeded.
+    Call this when no job of the round is running; ``returned`` is 0 if its DAG succeeded.
     """
     files = NodeFiles(run, node["name"])
     number = files.last_round()
@@ -39,14 +39,14 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
         if returned == 0 and not os.path.exists(
             os.path.join(folder, layout.ROUND_DAG + ".dagman.out")
         ):
-            # This was decided before, by a script whose end DAGMan did not live to see.
+            # An earlier script decided this, but DAGMan ended before it saw the exit status.
             return Verdict(AGAIN, "round %d is still to come" % number)
         text = "round %d failed: %s" % (number, ", ".join(left))
         return Verdict(STOP if node["on_error"] == "stop" else FAILED, text)
     repeats = planfile.loop(node)
     over = _answer(folder, inner) if repeats["until"] else None
     if over is None and repeats["until"]:
-        # The item that is the state was let go, by on_error="skip".
+        # The item that is the state was skipped, by on_error="skip".
         return Verdict(FAILED, "round %d has no state, of which until could be asked" % number)
     if not over and number < repeats["max_rounds"]:
         given = prepare.given_to_round(run, plan, node, number + 1)
@@ -60,7 +60,7 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
 
 
 def _answer(folder: str, plan: Plan) -> Optional[bool]:
-    """Return what the predicate said last; None where no record has it."""
+    """Return the last answer of the predicate; None if no record has it."""
     found: Optional[bool] = None
     for node in plan["nodes"]:
         if node["check"]:
@@ -82,23 +82,3 @@ def _end(run: str, plan: Plan, node: NodeEntry, number: int, over: Optional[bool
     layout.write_aside(NodeFiles(run, node["name"]).loop_end, json.dumps(end).encode())
     for child in lanes.children(plan, lanes.Unit(node["name"])):
         prepare.update_child(run, plan, child, {})
-
-
-def last_rounds(
-    run: str, plan: Plan, most: Optional[int] = None
-) -> Iterator[Tuple[Tuple[int, ...], str, Plan]]:
-    """Yield the rounds of all loops, also of loops in them: their numbers, folders and plans.
-
-    Of each loop the last `most` ones, or all; a round comes before the rounds in it.
-    """
-    for node in plan["nodes"]:
-        if node["mode"] == "loop":
-            files = NodeFiles(run, node["name"])
-            last = files.last_round()
-            first = 1 if most is None else max(1, last - most + 1)
-            for number in range(first, last + 1):
-                folder = files.round(number)
-                inner = planfile.read(folder)
-                yield (number,), folder, inner
-                for numbers, deeper, plan_there in last_rounds(folder, inner, most):
-                    yield (number, *numbers), deeper, plan_there

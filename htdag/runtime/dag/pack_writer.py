@@ -1,4 +1,4 @@
-"""Keep what the nodes of a run have finished, for another run: fill a folder as `kept` reads it."""
+"""Packs: folders with what the nodes of a run have finished, written for another run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Keep = Callable[[str], bool]
 
 
 class PackWriter:
-    """Fills a folder with what nodes have finished, those of one run or of several."""
+    """Writes a folder with what nodes of one or more runs have finished."""
 
     def __init__(self, folder: str) -> None:
         layout.make_folder(folder)
@@ -36,7 +36,7 @@ class PackWriter:
         self._index.close()
 
     def add_node(self, run: str, node: NodeEntry, keep: Optional[Keep] = None) -> None:
-        """Add what a node of a run has finished, but for items that `keep` refuses by key.
+        """Add what a node of a run has finished, except for items whose keys `keep` refuses.
 
         No job of the run may be running.
         """
@@ -52,7 +52,7 @@ class PackWriter:
             self._write({"kind": "sequence", "content": {"digest": digest}})
 
     def add_pack(self, folder: str) -> None:
-        """Add all of another such folder, which waits to be used."""
+        """Add the content of another such folder that was not used yet."""
         for line in reusable.lines(folder):
             if line["kind"] == "atom":
                 atom = line["content"]
@@ -77,7 +77,7 @@ class PackWriter:
         reader: item_digests.Reader,
         keep: Optional[Keep],
     ) -> Optional[Tuple[List[bytes], List[str]]]:
-        """Add what is finished of a chunk; return what it reads, None where nobody can tell."""
+        """Add what is finished of a chunk; return what it reads, or None if that is unknown."""
         files = NodeFiles(run, node["name"])
         try:
             description = task.read_description(files.attempt(state.number, state.last_attempt))
@@ -214,7 +214,7 @@ def _atoms(
 
 
 def _joined(spans: List[Tuple[int, int]]) -> List[Tuple[int, int]]:
-    """Return spans as they are where they are apart, and joined where they overlap."""
+    """Return spans with overlapping ones joined."""
     found: List[Tuple[int, int]] = []
     for first, last in sorted(spans):
         if found and first <= found[-1][1]:

@@ -1,4 +1,4 @@
-"""The POST script of a node: judge the attempt, by the records alone, and prepare the next."""
+"""The POST script of a node: judges the try from the records alone, and prepares the next."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from . import judgement, looping, postlog
 def post(run: str, name: str, retry: int, max_retries: int) -> int:
     """Return the exit status of the POST script.
 
-    0 done, 1 failed, 3 failed and to stop the DAG, 4 failed and not to be tried again. ``name`` is
-    that of a node, or of a lane of one.
+    0: done; 1: failed; 3: failed, stop the DAG; 4: failed, do not retry. ``name`` is that of a
+    node, or of a lane of it.
     """
     plan = planfile.read(run)
     unit = lanes.unit(name)
@@ -28,7 +28,7 @@ def post(run: str, name: str, retry: int, max_retries: int) -> int:
 
 
 def loop_post(name: str, returned: int) -> int:
-    """Return the exit status of the POST script of a loop, which DAGMan starts in its round."""
+    """Return the exit status of the POST script of a loop, which runs in the current round."""
     run = os.path.join(*[os.pardir] * 4)
     plan = planfile.read(run)
     os.chdir(run)
@@ -36,7 +36,7 @@ def loop_post(name: str, returned: int) -> int:
     try:
         verdict = looping.judge(".", plan, plan["by_name"][name], returned)
     except Exception:
-        # Not 1, as by itself: that would have DAGMan do the same round again.
+        # Not 1, Python's own: then DAGMan would repeat the same round.
         postlog.note_failure(".", unit)
         return looping.FAILED
     postlog.note(".", unit, verdict.text)

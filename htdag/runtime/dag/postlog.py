@@ -1,4 +1,4 @@
-"""The log of what was decided about a node on the access point."""
+"""The log of decisions about a node on the access point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..layout import NodeFiles
 
 
 def note(run: str, unit: lanes.Unit, text: str) -> None:
-    """Append a line to the node's log of what was decided."""
+    """Append a line to the node's log of decisions."""
     path = NodeFiles(run, unit.node).post_log
     if unit.lane:
         text = "lane %d, %s" % (unit.lane, text)
@@ -20,7 +20,7 @@ def note(run: str, unit: lanes.Unit, text: str) -> None:
 
 
 def note_failure(run: str, unit: lanes.Unit, before: str = "") -> None:
-    """Append the exception that is being handled, with its traceback."""
+    """Append the current exception with its traceback."""
     import traceback  # it takes time, which is seldom to be spent
 
     note(run, unit, before + traceback.format_exc())

@@ -1,4 +1,4 @@
-"""Prepare what comes next: the lists of jobs of nodes, and the rounds of loops."""
+"""Preparing what comes next: the lists of jobs of nodes, and the rounds of loops."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Iterable, List, Optional, Tuple
 
-from .. import lanes, layout, planfile, requests
-from ..api import checkpoint
+from .. import lanes, layout, planfile
 from ..lanes import Unit
 from ..layout import NodeFiles
+from ..task import requests_of
 from . import adopt, inputs, progress, rounds, submitfile
 from .progress import ChunkState, Examined
 
@@ -28,17 +28,16 @@ def write_list(
 ) -> int:
     """Write the descriptions of jobs, and the list that the node queues; return their number.
 
-    ``jobs`` are chunk, attempt and what is left to do; where they are those of a `lane`, the list
-    is its own.
+    ``jobs`` are chunk, attempt and what is left to do; those of a `lane` have a list of their own.
     """
     lines = []
     files = NodeFiles(run, node["name"])
-    asked = requests.of_chunks(run, node["name"])
+    asked = requests_of(run, node["name"])
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
         job = files.attempt(number, attempt)
         if node["checkpoints"]:
-            earlier = checkpoint.of_earlier_attempt(job)
+            earlier = job.with_earlier_checkpoints()
             if earlier is not None and os.listdir(earlier.checkpoints):
                 transfer = [*transfer, earlier.under("").checkpoints]
         layout.write_aside(job.description, json.dumps(description).encode(), sync=False)
@@ -53,7 +52,7 @@ def write_list(
 
 
 def outdate(run: str, unit: Unit) -> None:
-    """Have the list of a unit made anew when it is submitted."""
+    """Mark the list of a unit to be written again when it is submitted."""
     open(NodeFiles(run, unit.node).outdated(unit.lane), "w").close()
 
 
@@ -67,9 +66,9 @@ def prepare(
 ) -> int:
     """Rewrite the list of a node, or of a lane of it, to what is left to do; return the jobs.
 
-    A list is never empty, since HTCondor cannot submit zero jobs: where nothing is left, the last
+    A list is never empty, since HTCondor cannot submit zero jobs: if nothing is left, the last
     chunk is listed with nothing to do. ``states`` are those of the node, ``parents`` those of
-    nodes before it, where they were examined already.
+    nodes before it, if they were examined already.
     """
     known = {} if parents is None else parents
     outcomes: inputs.Outcomes = {parent: [] for parent in node["parents"]}
@@ -109,10 +108,10 @@ def _examined(run: str, plan: Plan, unit: Unit, known: Examined) -> List[ChunkSt
 
 
 def prepare_ready(run: str, plan: Plan) -> List[str]:
-    """Prepare what can run at once, and return the names of the units that are done.
+    """Prepare the units that can run at once, and return the names of those that are done.
 
-    To be called when nothing of the run is under way. What is further down is prepared when its
-    parents are done.
+    Call this when no job of the run is active. Units further down are prepared when their parents
+    are done.
     """
     units = [unit for node in plan["nodes"] for unit in lanes.units(node)]
     done = {unit for unit in units if progress.is_done(run, plan["by_name"][unit.node], unit.lane)}
@@ -124,10 +123,10 @@ def prepare_ready(run: str, plan: Plan) -> List[str]:
 
 
 def update_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
-    """Bring the list of a child up to date when the last of its parents is done.
+    """Update the list of a child when the last of its parents is done.
 
-    The list that was written with the run directory holds while all parents did all of their work
-    at the first attempt, which is the rule.
+    The list that was written with the run directory is right if all parents did all of their work
+    in the first attempt, as usual.
     """
     child = plan["by_name"][unit.node]
     as_planned = not child["dynamic"] and not adopt.is_wanted(run, child, unit.lane)
@@ -151,7 +150,7 @@ def _carries_files(states: List[ChunkState]) -> bool:
 
 
 def lay_out(run: str) -> None:
-    """Write the lists of the nodes of a round that can run, and of those that are known enough."""
+    """Write the lists of the nodes of a round that can run, or whose inputs are known enough."""
     plan = planfile.read(run)
     for node in plan["nodes"]:
         if node["dynamic"] or NodeFiles(run, node["name"]).attempts():
@@ -165,7 +164,7 @@ def lay_out(run: str) -> None:
 
 
 def prepare_loop(run: str, plan: Plan, node: NodeEntry, outcomes: inputs.Outcomes) -> None:
-    """Make the first round of a loop, or bring the one up to date that is to go on."""
+    """Make the first round of a loop, or update the round that continues."""
     rounds.retract_outcome(run, node)
     number = NodeFiles(run, node["name"]).last_round()
     while number > 1 and not _is_done(run, node, number):
@@ -179,7 +178,7 @@ def prepare_loop(run: str, plan: Plan, node: NodeEntry, outcomes: inputs.Outcome
 
 
 def _is_done(run: str, node: NodeEntry, number: int, *, only_state: bool = False) -> bool:
-    """Tell whether a round is done, or at least the state that it ends with is there."""
+    """Return whether a round is done, or at least has its final state."""
     folder = NodeFiles(run, node["name"]).round(number)
     plan = planfile.read(folder)
     wanted = [_maker(plan, node)] if only_state else plan["nodes"]
@@ -203,7 +202,7 @@ def given_to_round(
     number: int,
     outcomes: Optional[inputs.Outcomes] = None,
 ) -> List[rounds.Given]:
-    """Return what a round of a loop reads: the state before it, and what is from outside."""
+    """Return what a round of a loop reads: the state before it, and outside stages."""
     if outcomes is None:
         outcomes = {
             parent: progress.outcomes_of(progress.examine(run, plan["by_name"][parent]))
@@ -217,7 +216,7 @@ def given_to_round(
 
 
 def state_after(run: str, node: NodeEntry, number: int) -> rounds.Given:
-    """Return where the state is that a round of a loop ended with."""
+    """Return the place of the state after a round of a loop."""
     folder = NodeFiles(run, node["name"]).round(number)
     plan = planfile.read(folder)
     maker = _maker(plan, node)

@@ -1,4 +1,4 @@
-"""What is done and what is left to do, from the records in a run directory alone."""
+"""Progress: what is done and what is left to do, from the records in a run directory alone."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Attempt(NamedTuple):
-    """One job that has ended, with an outcome that can be used."""
+    """One job that has ended with a usable outcome."""
 
     number: int
     end: RecordEnd
 
 
 class ChunkState(NamedTuple):
-    """How far a chunk has come over all its attempts."""
+    """The progress of a chunk over all of its attempts."""
 
     number: int
     attempts: List[Attempt]  # those whose outcome is sound
@@ -109,7 +109,7 @@ def _problem(files: AttemptFiles, node: NodeEntry, end: RecordEnd, verify: bool)
 def ranges_left(
     files: NodeFiles, node: NodeEntry, chunk: int, sound: List[Attempt]
 ) -> Optional[List[Tuple[int, int]]]:
-    """Return the ranges of items that no sound attempt finished; None means all of them."""
+    """Return the ranges of items that no sound attempt finished; None for all of them."""
     if not sound:
         return None
     if node["mode"] == "reduce":
@@ -126,9 +126,9 @@ def ranges_left(
 
 
 def finish_killed(run: str, node: NodeEntry, lane: int = 0) -> None:
-    """Make usable what jobs left behind that were killed.
+    """Make the files usable that killed jobs left behind.
 
-    No job of the node may be running, or of the `lane`, where only that is looked at.
+    No job of the node, or of the `lane` if there is one, may be running.
     """
     files = NodeFiles(run, node["name"])
     chosen = lanes.chunks(node, lane, 0)
@@ -155,7 +155,7 @@ def outcomes_of(states: List[ChunkState]) -> List[inputs.Outcome]:
 
 
 def is_done(run: str, node: NodeEntry, lane: int = 0) -> bool:
-    """Tell whether a node needs no more work: complete, or its failed items were let go."""
+    """Return whether a node needs no more work: complete, or its failed items were skipped."""
     if node["mode"] == "loop" and not os.path.exists(NodeFiles(run, node["name"]).loop_end):
         return False
     done = was_skipped(run, node) or all_complete(examine(run, node, lane=lane))
@@ -163,9 +163,9 @@ def is_done(run: str, node: NodeEntry, lane: int = 0) -> bool:
 
 
 def _is_undelivered(run: str, node: NodeEntry, lane: int) -> bool:
-    """Tell whether a unit has still to put files where they are wanted: the last, if all is done.
+    """Return whether a unit still has to deliver files, as the last one if all is done.
 
-    The last of the units to be judged does that; when it could not, the last by number does.
+    The last of the units to be judged does that; if it could not, the last by number does.
     """
     if not delivery.is_left(run, node) or lane != lanes.units(node)[-1].lane:
         return False
@@ -173,17 +173,17 @@ def _is_undelivered(run: str, node: NodeEntry, lane: int) -> bool:
 
 
 def all_complete(states: List[ChunkState]) -> bool:
-    """Tell whether nothing is left to do in these chunks."""
+    """Return whether nothing is left to do in these chunks."""
     return all(state.complete for state in states)
 
 
 def was_skipped(run: str, node: NodeEntry) -> bool:
-    """Tell whether what is left of a node was let go."""
+    """Return whether the remaining items of a node were skipped."""
     return os.path.exists(NodeFiles(run, node["name"]).skipped)
 
 
 def discard_damaged(run: str, node: NodeEntry) -> List[str]:
-    """Rename the records of a node's damaged outcomes, so that their items count as not done.
+    """Rename the records of a node's damaged outcomes, so that their items do not count as done.
 
     Returns what was wrong with each.
     """

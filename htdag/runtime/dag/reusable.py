@@ -1,4 +1,4 @@
-"""What a node has finished, kept for a run that computes the same of the same items.
+"""Results that a node has finished, kept for a run that computes the same from the same items.
 
 A folder with links to item files, and an index. An *atom* is what can be taken over as a whole: an
 item, or the items whose values were combined; its key in the index is the content of its items. So
@@ -36,7 +36,7 @@ Place = Tuple[int, int, int, int]  # file, start, end, values
 
 
 class Atom(NamedTuple):
-    """Finished items, with where their values stand in the file of each output.
+    """Finished items, with the position of their values in the file of each output.
 
     ``first`` is the number of the first item in the chunk that it was finished in.
     """
@@ -48,7 +48,7 @@ class Atom(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A chunk that one attempt finished as a whole: its files can be taken as they are.
+    """A chunk that one attempt finished completely: its files can be taken as they are.
 
     The files that its functions returned are in ``returned``, below the run directory, as its
     values say; "" where there are none. ``tree`` is the folder here with links to them.
@@ -129,7 +129,7 @@ def _chunk(content: ChunkContent) -> Chunk:
 
 
 def read(folder: str) -> Pack:
-    """Return what a folder holds; nothing where there is none."""
+    """Return the content of a folder; nothing if it does not exist."""
     atoms = []
     chunks = {}
     left = []

@@ -1,8 +1,8 @@
-"""The run directories of a loop's rounds: made of the loop's template, and what they begin with.
+"""The run directories of a loop's rounds, made from the loop's template and their inputs.
 
 A round is a whole run directory. Programs and functions are hard links to those of the template;
-what the round reads are links to the outcomes that hold it: nothing is copied. It is made aside,
-then renamed, and ``current`` points to it.
+its inputs are links to the outcomes that hold them: nothing is copied. It is made under another
+name, then renamed, and ``current`` points to it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def make(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: La
     number : int
         The round, from 1.
     given : list of Given
-        The state that it begins with, and what it uses from outside, in the loop's order.
+        The state that it begins with, and the outside stages that it uses, in the loop's order.
     lay_out : callable
         Writes the lists of the nodes of a run directory that can run.
     """
@@ -59,7 +59,7 @@ def make(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: La
 
 
 def refresh(run: str, node: NodeEntry, number: int, given: List[Given], lay_out: LayOut) -> None:
-    """Bring a round up to date with outcomes that were made anew, and list what is left of it."""
+    """Update a round to outcomes that were computed again, and list what is left of it."""
     final = NodeFiles(run, node["name"]).round(number)
     shutil.rmtree(os.path.join(final, layout.SOURCES), ignore_errors=True)
     _link_sources(final, final, node, given)
@@ -68,7 +68,7 @@ def refresh(run: str, node: NodeEntry, number: int, given: List[Given], lay_out:
 
 
 def set_current(run: str, name: str, number: int) -> None:
-    """Let ``current`` lead to a round."""
+    """Make ``current`` point to a round."""
     files = NodeFiles(run, name)
     link = files.current
     target = os.path.relpath(files.round(number), files.folder)
@@ -80,7 +80,7 @@ def set_current(run: str, name: str, number: int) -> None:
 
 
 def _link_sources(place: str, final: str, node: NodeEntry, given: List[Given]) -> None:
-    """Link to what a round reads, and say in its plan how many items that is.
+    """Link to what a round reads, and write its number of items into the plan.
 
     ``place`` is where the directory is now, ``final`` where it will be; both are as deep.
     """
@@ -128,7 +128,7 @@ def _link(path: str, place: str, final: str, name: str) -> str:
 def publish_outcome(
     run: str, node: NodeEntry, number: int, chunks: List[Tuple[List[str], int]]
 ) -> None:
-    """Make the state that a round ended with the outcome of the loop.
+    """Make the state after a round the outcome of the loop.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def publish_outcome(
 
 
 def drop(run: str, node: NodeEntry, number: int) -> None:
-    """Set a round aside whose state, before it, has to be made again."""
+    """Move a round away whose first state has to be computed again."""
     path = NodeFiles(run, node["name"]).round(number)
     aside = path + ".dropped"
     shutil.rmtree(aside, ignore_errors=True)
@@ -172,7 +172,7 @@ def drop(run: str, node: NodeEntry, number: int) -> None:
 
 
 def retract_outcome(run: str, node: NodeEntry) -> None:
-    """Take back what the outcome of a loop was: it goes on."""
+    """Remove the outcome of a loop, which continues."""
     files = NodeFiles(run, node["name"])
     outcomes = [os.path.join(files.outcomes, entry) for entry in os.listdir(files.outcomes)]
     for path in (files.loop_end, *outcomes, files.chunking):

@@ -1,7 +1,7 @@
-"""Decide what a local run does next, as DAGMan and a schedd do: no files, processes or clock.
+"""The schedule of a local run, as DAGMan and a schedd decide, without files, processes or clock.
 
-A state machine. What has happened is told to it (a list was read, a job has ended, a unit was
-judged), and it says what to do. All that it knows of nodes is in their plans.
+It is a state machine: it receives events (a list was read, a job has ended, a unit was judged), and
+returns actions. All that it knows about nodes is in their plans.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Dag:
         return limit is not None and len(submitted) >= limit
 
     def next_tasks(self, free: int) -> Iterator[Task]:
-        """Yield the first jobs of the queue, passing over nodes that have their most."""
+        """Yield the first jobs of the queue, passing over nodes at their limit."""
         position = 0
         while position < len(self.queue):
             task = self.queue[position]
@@ -156,7 +156,7 @@ class _Dag:
 
 
 class Schedule:
-    """What is under way in a run and in the rounds of its loops, and what is next.
+    """The active units and jobs of a run and of the rounds of its loops, and what comes next.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Schedule:
     done : iterable of Unit
         The units that are done already.
     cores : int
-        How many CPUs there are; a job that asks for more gets all of them.
+        How many CPUs there are; a job that requests more gets all of them.
     """
 
     def __init__(self, run: str, plan: Plan, done: Iterable[Unit], cores: int) -> None:
@@ -177,7 +177,7 @@ class Schedule:
         self._running: Set[Task] = set()
         self._actions: List[Action] = []
         self.halted = False
-        """Whether no further units are to be submitted."""
+        """Whether no further units will be submitted."""
 
     @property
     def failed(self) -> List[str]:
@@ -186,18 +186,18 @@ class Schedule:
 
     @property
     def state(self) -> str:
-        """What has become of the run, once nothing is left to do."""
+        """The state of the run, once nothing is left to do."""
         if self.failed:
             return "failed"
         return "halted" if self.halted and self._dags[self._root].waiting else "done"
 
     @property
     def is_running(self) -> bool:
-        """Whether any job is."""
+        """Whether any job is running."""
         return bool(self._running)
 
     def submitted(self, run: str) -> List[Unit]:
-        """Return the units of a DAG that are submitted; none where that is over."""
+        """Return the submitted units of a DAG; none if that is over."""
         return list(self._dags[run].open_jobs) if run in self._dags else []
 
     # What has happened
@@ -207,7 +207,7 @@ class Schedule:
         self._dags[run] = _Dag(plan, done, loop)
 
     def listed(self, run: str, unit: Unit, jobs: Iterable[Tuple[int, int, int]]) -> None:
-        """Take the jobs of a unit that was submitted: the chunk, the attempt and the CPUs."""
+        """Note the jobs of a submitted unit: the chunk, the attempt and the CPUs."""
         dag = self._dags[run]
         tasks = [
             Task(run, unit, chunk, attempt, min(cpus, self._cores)) for chunk, attempt, cpus in jobs
@@ -219,7 +219,7 @@ class Schedule:
             self._close(run, dag, unit)
 
     def ended(self, task: Task, status: int) -> None:
-        """Take note of the end of a job."""
+        """Note the end of a job."""
         self._running.remove(task)
         self._free += task.cpus
         dag = self._dags[task.run]
@@ -231,7 +231,7 @@ class Schedule:
             self._close(task.run, dag, task.unit)
 
     def judged(self, run: str, unit: Unit, verdict: str) -> None:
-        """Take what was made of a unit, or of a round of it."""
+        """Note the judgement of a unit, or of a round of it."""
         dag = self._dags[run]
         if verdict == DONE:
             dag.done.add(unit)
@@ -245,9 +245,9 @@ class Schedule:
     # What is next
 
     def next_actions(self) -> List[Action]:
-        """Return what to do now, in this order; nothing while jobs have to end, or all is over.
+        """Return the next actions in order; none while jobs have to end, or if all is over.
 
-        All of it is to be done, and what comes of it to be told, before this is called again.
+        Carry all of them out and report their results before the next call.
         """
         if not self._actions:
             self._submit()
@@ -276,7 +276,7 @@ class Schedule:
                 self._actions.append(Start(task))
 
     def _close(self, run: str, dag: _Dag, unit: Unit) -> None:
-        """Have a unit judged whose jobs have all ended."""
+        """Request the judgement of a unit whose jobs have all ended."""
         del dag.open_jobs[unit]
         number = dag.tries[unit]
         self._actions.append(Judge(run, unit, number, number > dag.node(unit)["retries"]))
@@ -291,7 +291,7 @@ class Schedule:
         self._actions.append(Cancel(run, unit))
 
     def _stop(self, run: str, dag: _Dag) -> None:
-        """End all that is under way in a DAG, and in the rounds of its loops."""
+        """End all active units of a DAG, and of the rounds of its loops."""
         for unit in list(dag.open_jobs):
             for inner, other in list(self._dags.items()):
                 if other.loop == (run, unit):

@@ -68,7 +68,7 @@ def _name(line: str) -> str:
 
 
 def hold(run: str, node: str, by: str) -> None:
-    """Have jobs that are yet to be submitted come on hold, by the action that asks for it."""
+    """Put jobs on hold that are submitted later, for the action that requests it."""
     lines = ["%s = %s" % (_HELD_BY, json.dumps(by))]
     # Of jobs that are materialised late HTCondor forgets the hold. Where nobody asked for that they
     # come at once; else none is made before the release.
@@ -85,7 +85,7 @@ def release(run: str, node: str) -> None:
 
 
 def held_by(run: str, node: str) -> str:
-    """Return the action by which jobs that are to come are held; "" where they are not."""
+    """Return the action for which later jobs are put on hold, or ""."""
     try:
         with open(NodeFiles(run, node).held, encoding="utf-8") as file:
             name, _, action = file.readline().partition("=")
@@ -98,9 +98,9 @@ def held_by(run: str, node: str) -> str:
 
 
 def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Iterable[str]) -> None:
-    """Take late materialisation out of a submit description, if a list has lines too long for it.
+    """Remove late materialization from a submit description if a list has lines too long for it.
 
-    Where that takes out a limit that was asked for, it is noted for the user.
+    If that removes a limit that the user set, it is noted.
     """
     longest = max(map(len, lines), default=0)
     if longest <= LONGEST_MATERIALIZED:
@@ -123,7 +123,7 @@ def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Itera
 
 
 def limits_left_out(run: str, name: str) -> List[str]:
-    """Return which limits a node was submitted without, although they were asked for."""
+    """Return the limits that the user set and a node was submitted without."""
     try:
         content: AtOnceFile = layout.read_json(NodeFiles(run, name).at_once, "limits")
     except FileNotFoundError:
@@ -143,10 +143,10 @@ def _limits_given(node: NodeEntry, found: Mapping[str, str]) -> List[str]:
 
 
 def raise_memory(run: str, node: NodeEntry) -> str:
-    """Raise a node's ``request_memory`` to what its jobs were seen to need; say so, or return "".
+    """Raise a node's ``request_memory`` to what its jobs needed; return a text about it, or "".
 
-    That is the most that any of its jobs asked for in the end; and where memory ran out inside a
-    job, what ``retry_request_memory`` says, and what it had used. It is never lowered.
+    That is the most that any of its jobs requested in the end; and if memory ran out inside a job,
+    the value of ``retry_request_memory``, and what it had used. It is never lowered.
     """
     if node.get("mode") == "loop":
         return ""  # its rounds have nodes of their own

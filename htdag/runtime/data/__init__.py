@@ -1,1 +1,1 @@
-"""How values are stored and read."""
+"""Storing and reading values."""

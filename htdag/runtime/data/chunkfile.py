@@ -1,4 +1,4 @@
-"""What one job reads: the description of its chunk, and the values in the files it names."""
+"""The inputs of one job: the description of its chunk, and the values in the files it names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _numbered(found: Iterator[Frame], number: int) -> Iterator[Frame]:
 
 
 def value(frame: Frame) -> Any:
-    """Return the Python value of a stored one; files that travel with it are paths here."""
+    """Return the Python value of a frame; files that travel with it become paths."""
     try:
         return pickle.loads(frame.payload, buffers=frame.buffers)
     except ImportError:
@@ -52,7 +52,7 @@ def value(frame: Frame) -> Any:
 
 
 def bound_values(binds: Dict[str, BindParts]) -> Dict[str, Any]:
-    """Return the values of bound stages: one value of a reduce, else the list of all values."""
+    """Return the values of bound stages: the value of a reduce, else the list of all values."""
     values: Dict[str, Any] = {}
     for name, bind in binds.items():
         found = [value(frame) for frame in frames(bind["parts"])]

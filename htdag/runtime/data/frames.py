@@ -1,4 +1,4 @@
-"""The frames that item files are made of: how one value is written, read and checked.
+"""Frames, the parts of item files: how one value is written, read and checked.
 
 A frame has a fixed header (kind, flags, sequence numbers, lengths, CRC-32 of all of it), the key
 and the payload. The payload of a value is its pickle. Where the value has large buffers of its own
@@ -43,13 +43,13 @@ _PIECE = 1 << 20
 
 
 def own_buffers(payload: bytes, buffers: Sequence[Any]) -> Tuple[Any, ...]:
-    """Return buffers that share no memory with these, as the unpickled value is to keep them."""
+    """Return buffers that share no memory with these, for the unpickled value to keep."""
     kind: Any = bytes if payload == _READ_ONLY else bytearray
     return tuple(map(kind, buffers))
 
 
 class Pickled(NamedTuple):
-    """A pickle and its buffers, which are still the pickled value's own memory.
+    """A pickle and its buffers, which still share the memory of the pickled value.
 
     ``files`` are the references to the files that travel with the value: see ``travel.py``.
     """
@@ -64,22 +64,22 @@ class Pickled(NamedTuple):
 
 
 _READ_ONLY = pickle.dumps(pickle.PickleBuffer(b""), 5, buffer_callback=lambda buffer: False)
-"""The pickle of a value that is nothing but a read-only buffer."""
+"""The pickle of a value that is only a read-only buffer."""
 
 
 def plain(value: Any) -> Pickled:
-    """Return the pickle of a number, text, or bytes; large bytes stand behind it as they are."""
+    """Return the pickle of a number, text, or bytes; large bytes follow it as they are."""
     if type(value) is bytes and len(value) >= SMALL:
         return Pickled(_READ_ONLY, (value,))
     return Pickled(pickle.dumps(value, 5))
 
 
 class _OfAnyKind(Exception):
-    """A value holds more than numbers, texts, bytes, and Python's own containers of these."""
+    """A value holds more than numbers, texts, bytes, and built-in containers of these."""
 
 
 class _PlainPickler(pickle.Pickler):
-    """Pickles what needs nobody's help."""
+    """A pickler of plain values, which need no reducers."""
 
     def reducer_override(self, value: Any) -> Any:
         raise _OfAnyKind
@@ -90,7 +90,7 @@ def _refuse(buffer: Any) -> bool:
 
 
 def plain_container(value: Any) -> Optional[Pickled]:
-    """Return the pickle of a container; None if it holds more than what `plain` takes."""
+    """Return the pickle of a container; None if it holds more than `plain` accepts."""
     file = io.BytesIO()
     try:
         _PlainPickler(file, 5, buffer_callback=_refuse).dump(value)
@@ -116,7 +116,7 @@ def large_buffers(found: List[Any]) -> Callable[[Any], bool]:
 
 
 class Frame(NamedTuple):
-    """One value as it is stored; ``pickle.loads(payload, buffers=buffers)`` gives it."""
+    """One stored value; ``pickle.loads(payload, buffers=buffers)`` returns it."""
 
     kind: int
     key: str
@@ -126,7 +126,7 @@ class Frame(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A frame as it stands in a file."""
+    """A frame with its position in a file."""
 
     kind: int
     flags: int
@@ -153,7 +153,7 @@ def write(
     buffers: Sequence[Any] = (),
     files: Sequence[str] = (),
 ) -> int:
-    """Write a frame and return its size. Nothing large of it is copied."""
+    """Write a frame and return its size, without copying large parts."""
     if not buffers and not files and len(payload) < SMALL:
         header = HEADER.pack(kind, flags, len(key), first, last, len(payload))
         body = key + payload
@@ -235,9 +235,9 @@ def read(
 
 
 def _files(file: BinaryIO, length: int, checksum: int) -> Tuple[Tuple[str, ...], int, int]:
-    """Read which files travel with a value; return also what is left, and the checksum.
+    """Read which files travel with a value; also return the rest of the length, and the checksum.
 
-    What cannot be is damage: then no checksum matches.
+    Impossible lengths are damage: then no checksum matches.
     """
     table = file.read(_TABLE.size)
     if len(table) < _TABLE.size:
@@ -282,7 +282,7 @@ def _with_buffers(
 ) -> Tuple[bytes, Tuple[bytearray, ...], int]:
     """Read a table, a pickle and its buffers, each into memory of its own.
 
-    Lengths that cannot be are damage; then no checksum matches what is returned.
+    Impossible lengths are damage: then no checksum matches.
     """
     nothing = b"", (), -1
     table = file.read(_TABLE.size)

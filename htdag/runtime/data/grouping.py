@@ -27,7 +27,7 @@ def ordered(parts: List[Part], reverse: bool) -> Way:
 
 
 def _compared(found: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
-    """Yield what is sorted, and say what the user can do where keys have no order."""
+    """Yield sorted entries, and say what the user can do if keys have no order."""
     try:
         yield from found
     except TypeError as error:

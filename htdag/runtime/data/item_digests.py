@@ -1,4 +1,4 @@
-"""What the items that a job reads are, by content: digests of what is stored, never unpickled."""
+"""Digests of the items that a job reads, by their stored content, without unpickling them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from . import chunkfile, views
 from .frames import Frame
 
 if TYPE_CHECKING:
+    from ..formats.identity import ItemNames
     from ..formats.plan import NodeEntry
     from ..formats.task import BindParts, Description
 
@@ -37,7 +38,7 @@ def digest(*parts: Any) -> bytes:
 
 
 def read_same(run: str) -> Same:
-    """Return what the run directory says of pickles that are not the same in every process."""
+    """Return what the run directory says about pickles that differ between processes."""
     try:
         with open(os.path.join(run, layout.SAME), "rb") as file:
             data = file.read()
@@ -48,13 +49,13 @@ def read_same(run: str) -> Same:
 
 
 def read_identity(run: str) -> Tuple[Kinds, Dict[str, str]]:
-    """Return what the run directory says of that which items name.
+    """Return what the run directory says about things that items refer to.
 
-    That is modules, with names in them, and what URLs have.
+    These are modules, with names in them, and the states of URLs.
     """
     try:
         with open(os.path.join(run, layout.IDENTITY), encoding="utf-8") as file:
-            found = json.load(file)
+            found: ItemNames = json.load(file)
     except FileNotFoundError:
         return [], {}
     kinds = [
@@ -65,7 +66,7 @@ def read_identity(run: str) -> Tuple[Kinds, Dict[str, str]]:
 
 
 class Reader:
-    """Tells the items of chunks by content.
+    """Computes digests of the items of chunks.
 
     Parameters
     ----------
@@ -82,8 +83,8 @@ class Reader:
     def items(self, description: Description, node: NodeEntry) -> Iterator[Tuple[str, bytes]]:
         """Yield key and digest of each item of a chunk of a node.
 
-        The bound values, which the functions get with every item, are a part of each digest; so is
-        the key, where functions may ask for it (`htdag.current`).
+        The bound values, which the functions get with every item, are part of each digest; so is
+        the key, if functions may use it (`htdag.current`).
         """
         here = task.located(description, self._run)
         bound = b"".join(
@@ -131,7 +132,7 @@ class Reader:
         ]
 
     def _of_urls(self, files: Sequence[str]) -> List[bytes]:
-        """Return what the URLs among the files that travel with a value have."""
+        """Return the states of the URLs among the files that travel with a value."""
         if not self._urls or not files:
             return []
         urls = [file_references.parsed(file).get("url") for file in files]

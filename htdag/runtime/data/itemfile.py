@@ -55,7 +55,7 @@ _NEW = os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
 class Extent(NamedTuple):
-    """Where the values of one finished input item, or of a combined range, stand in a file."""
+    """The position in a file of the values of one finished input item, or of a combined range."""
 
     first: int
     last: int
@@ -72,7 +72,7 @@ class ItemWriter:
     path : str
         The file; a new one is made, readable by its owner only.
     resume : bool
-        Go on at the end of a file that `repair` has cut to whole items.
+        Continue at the end of a file that `repair` has cut to whole items.
     flush : bool
         Hand each finished item to the system at once, so that it outlives the process.
     """
@@ -101,7 +101,7 @@ class ItemWriter:
     ) -> None:
         """Add a value to the current input item, and which files travel with it.
 
-        Its `buffers` are written before this returns: whoever owns them may change them then.
+        Its `buffers` are written before this returns: their owner may change them then.
         """
         self._write_held(0, 0, 0)
         self.values += 1
@@ -121,7 +121,7 @@ class ItemWriter:
         self._mark = (self._position, self.values)
 
     def abandon(self) -> None:
-        """Drop what the current input item has written."""
+        """Drop the values of the current input item."""
         self.rewind(self._mark)
 
     @property
@@ -183,7 +183,7 @@ def read(path: str) -> Iterator[Frame]:
     Raises
     ------
     DamagedFile
-        Where the file is missing or truncated, or a checksum does not match.
+        If the file is missing or truncated, or a checksum does not match.
     """
     with _open(path) as file:
         values = 0
@@ -262,8 +262,8 @@ def repair(path: str) -> None:
 def reconcile(paths: Sequence[str]) -> List[Tuple[int, int]]:
     """Make unfinished files of one job agree on which input items are finished.
 
-    An item counts only where all files have it; and a combined range only as a whole, so that
-    what is done again is in no file twice. Returns the ranges of finished items.
+    An item counts only if all files have it, and a combined range only as a whole, so that nothing
+    that is computed again is in a file twice. Returns the ranges of finished items.
     """
     while True:
         common = finished(paths)
@@ -273,7 +273,7 @@ def reconcile(paths: Sequence[str]) -> List[Tuple[int, int]]:
 
 
 def keep(path: str, ranges: Iterable[Tuple[int, int]]) -> bool:
-    """Drop all extents of an unfinished file that are not in these ranges; tell if any was."""
+    """Drop all extents of an unfinished file outside these ranges; return whether any was."""
     kept: Set[int] = set()
     for first, last in ranges:
         kept.update(range(first, last + 1))
@@ -296,8 +296,8 @@ def keep(path: str, ranges: Iterable[Tuple[int, int]]) -> bool:
 def merge(paths: Sequence[str]) -> Iterator[Frame]:
     """Yield the values of one chunk from the files of all its attempts, in item order.
 
-    Each attempt holds the input items that earlier ones left undone; where two hold the same
-    item, the later attempt counts.
+    Each attempt holds the input items that earlier ones left undone; if two hold the same item,
+    the later attempt counts.
     """
     if len(paths) == 1:
         yield from read(paths[0])

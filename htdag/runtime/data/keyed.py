@@ -11,10 +11,10 @@ import struct
 from typing import Any, Callable
 
 BY_HASH = ("group_by", "reduce_by_key", "distinct")
-"""Views whose chunks are the partitions that the jobs before them have written."""
+"""Views whose chunks are partitions that earlier jobs have written."""
 
 SIZE = 16
-"""Bytes of a digest. Two of 10**12 different keys have the same one with a chance of 10**-15."""
+"""Bytes of a digest. The chance that two of 10**12 different keys share one is 10**-15."""
 
 _LENGTH = struct.Struct("<I")
 _KEY = SIZE + _LENGTH.size
@@ -30,7 +30,7 @@ def pack(digest: bytes, key: bytes, value: bytes) -> bytes:
 
 
 def partition(digest: bytes, parts: int) -> int:
-    """Return which of so many equal ranges of digests this one is in."""
+    """Return the partition of a digest, if digests are divided into so many equal ranges."""
     return int.from_bytes(digest[:8], "big") * parts >> 64
 
 
@@ -54,15 +54,15 @@ def value(payload: bytes) -> Any:
 
 
 def sort_key(payload: bytes) -> Any:
-    """Return what a payload is sorted by: its key, or its value where that has no key beside it."""
+    """Return what a payload is sorted by: its key, or its value if it has no key."""
     end = _end_of_key(payload)
     return group_key(payload) if end > _KEY else value(payload)
 
 
 def item_key(payload: bytes) -> str:
-    """Return a key for the item that is made of a group: its key as Python shows it.
+    """Return the key of the item of a group: the group's key as Python shows it.
 
-    A long one is cut, and told from others by its digest.
+    A long one is cut, and distinguished from others by its digest.
     """
     try:
         text = repr(group_key(payload))

@@ -1,4 +1,4 @@
-"""A digest of keys that is the same in every process, and equal for keys that are equal.
+"""Digests of keys: the same in every process, and equal for equal keys.
 
 Python's own hash of a text differs from process to process, and equality can be asked only of two
 values in one process. So each key gets a *canonical form*: bytes that are the same for two keys
@@ -6,7 +6,7 @@ just where ``==`` holds. That can be written down for an ``__eq__`` that is know
 is the class that defines the ``__eq__`` of a key: a subclass of ``str`` that has none of its own is
 a text. A key whose ``__eq__`` is not known is refused.
 
-NaN and the like, which are not even equal to themselves, are one key of each kind.
+NaN and similar values, which are not even equal to themselves, are one key per kind.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Form = Callable[[Any], bytes]
 
 _LENGTH = struct.Struct("<Q")
 _LARGE = 10**600
-"""Numbers from here on, and those that are as small, have a residue as their canonical form."""
+"""Numbers from here on, and equally small ones, have a residue as their canonical form."""
 _LEAST = -_LARGE
 _PRIME = int(
     "e88d4b04a7edd13f919540f7a718c9c5d23e6805719ca7d8"
@@ -89,7 +89,7 @@ def _canonical(key: Any) -> bytes:
 
 
 def _form_of(kind: type) -> Form:
-    """Return what makes the canonical form of the values of a class."""
+    """Return the function that makes the canonical form of values of a class."""
     owner = next(each for each in kind.__mro__ if "__eq__" in each.__dict__)
     package = owner.__module__.partition(".")[0]
     hashes: Any = kind.__hash__
@@ -223,7 +223,7 @@ def _decimal(key: Any) -> bytes:
 
 
 def _form_of_number(kind: type) -> Optional[Form]:
-    """Return the form of what promises to equal other numbers by value, and is exact."""
+    """Return the form of exact numbers of a class that equal other numbers by value, or None."""
     import numbers
 
     if issubclass(kind, numbers.Integral):
@@ -237,7 +237,7 @@ def _form_of_number(kind: type) -> Optional[Form]:
 
 
 def _instant(attoseconds: int, aware: bool) -> bytes:
-    """Return the canonical form of a time since 1970, that of UTC where it is `aware`."""
+    """Return the canonical form of a time since 1970, in UTC if it is `aware`."""
     microseconds, rest = divmod(attoseconds, _ATTO)
     if _FIRST <= microseconds <= _LAST:
         when = _EPOCH + microseconds * _MICROSECOND
@@ -364,7 +364,7 @@ def _name(kind: type) -> bytes:
 
 
 def _form_by_identity(kind: type) -> Optional[Form]:
-    """Return the form of what is equal to itself only, and is the same object in every process."""
+    """Return the form of values equal only to themselves and identical everywhere, or None."""
     if issubclass(kind, type):
         return lambda key: b"y" + _name(key)
     if issubclass(kind, enum.Flag):
@@ -381,7 +381,7 @@ def _by_fields(read: Callable[[Any], Iterable[Any]]) -> Form:
 
 
 def _fields_of_dataclass(owner: type) -> Optional[Callable[[Any], Iterable[Any]]]:
-    """Return what reads the fields that an ``__eq__`` compares, where a dataclass was given it."""
+    """Return a reader of the fields that the ``__eq__`` of a dataclass compares, or None."""
     if "__dataclass_fields__" not in owner.__dict__:
         return None
     import dataclasses
@@ -394,7 +394,7 @@ def _fields_of_dataclass(owner: type) -> Optional[Callable[[Any], Iterable[Any]]
 
 
 def _are_alike(function: Any, generated: Any) -> bool:
-    """Whether a function has the instructions of one that was generated."""
+    """Return whether a function has the instructions of a generated one."""
     code, other = getattr(function, "__code__", None), generated.__code__
     return code is not None and all(
         getattr(code, each) == getattr(other, each) for each in ("co_code", "co_names", "co_consts")
@@ -402,7 +402,7 @@ def _are_alike(function: Any, generated: Any) -> bool:
 
 
 def _fields_of_attrs(owner: type) -> Optional[Callable[[Any], Iterable[Any]]]:
-    """Return what reads the fields that an ``__eq__`` compares, where attrs has made it."""
+    """Return a reader of the fields that an ``__eq__`` made by attrs compares, or None."""
     fields = owner.__dict__.get("__attrs_attrs__")
     code = getattr(owner.__dict__["__eq__"], "__code__", None)
     if fields is None or code is None or not code.co_filename.startswith("<attrs generated"):

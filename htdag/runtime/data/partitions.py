@@ -1,4 +1,4 @@
-"""An output in parts: a file for each partition, so that a job reads only what is its own.
+"""Outputs in parts: a file for each partition, so that a job reads only its own values.
 
 Beside the parts there is a main file, which holds no values but the end of every input item. It is
 written last, so it tells which items are finished, as the file of an output in one piece does.
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Writer(Protocol):
-        """Where a sink writes: an `ItemWriter`, a `PartedWriter`, or what stands for one."""
+        """The interface of an `ItemWriter` or a `PartedWriter`, to which a sink writes."""
 
         @property
         def mark(self) -> Any: ...
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
         def discard(self) -> None: ...
 
     class Parts(Writer, Protocol):
-        """One that writes each value to the partition of the digest that was set before it."""
+        """A writer that puts each value into the partition of the digest that was set before it."""
 
         partition: bytes
 
 
 class PartedWriter:
-    """Write the item files of an output in parts; to be used like an `itemfile.ItemWriter`.
+    """Writes the item files of an output in parts; its interface is that of `itemfile.ItemWriter`.
 
     Parameters
     ----------
     main, parts : paths
         The files.
     total : int or None
-        How many items there will be, to give them out in their order; None: by `partition`, the
-        digest that is set before a value is written.
+        How many items there will be, to distribute them in order; None: by `partition`, the digest
+        that is set before a value is written.
     resume : bool
-        Go on at the ends of the files.
+        Continue at the ends of the files.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class PartedWriter:
         self._main.end(first, last)
 
     def abandon(self) -> None:
-        """Drop what the current input item has written."""
+        """Drop the values of the current input item."""
         self._pending = []
 
     @property

@@ -1,4 +1,4 @@
-"""The record that a job leaves beside its values: JSON lines, no user values but short texts.
+"""The record of a job beside its values: JSON lines, with no user values but short texts.
 
 Lines: ``start`` (host, Python, time; again each time that the job goes on after a pause or an
 eviction), an ``error`` for each failed item and before the first the ``context`` (packages, scratch
@@ -44,9 +44,9 @@ def start(
     *,
     anew: bool = True,
 ) -> None:
-    """Begin a record: a new one, or go on with one whose job was evicted.
+    """Begin a new record, or continue that of a job that was evicted.
 
-    ``request_memory`` is what the job asks for, in MB.
+    ``request_memory`` is what the job requests, in MB.
     """
     if anew:
         with contextlib.suppress(FileNotFoundError):
@@ -100,9 +100,9 @@ def whole_traceback(pieces: Union[str, List[Union[str, Frames]]], texts: Dict[st
     Parameters
     ----------
     pieces : list or str
-        As it stands there: what several errors share stands in the first of them only.
+        The traceback in the record: parts that several errors share are only in the first.
     texts : dict
-        What the lines before have told of that; it is added to.
+        The shared parts in earlier lines; those of this one are added.
     """
     if isinstance(pieces, str):
         return pieces
@@ -115,7 +115,7 @@ def whole_traceback(pieces: Union[str, List[Union[str, Frames]]], texts: Dict[st
 
 
 def end(path: str) -> Optional[RecordEnd]:
-    """Return the ``end`` of a record, or None where it has none."""
+    """Return the ``end`` of a record, or None."""
     try:
         with open(path, "rb", opener=layout.unblocked) as file:
             size = file.seek(0, os.SEEK_END)

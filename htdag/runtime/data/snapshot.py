@@ -1,4 +1,4 @@
-"""Values that nobody else holds: what each consumer of a value is given.
+"""Snapshots: values for one consumer, to which nothing else holds a reference.
 
 Alone in a job of its own, a stage gets its items from a file: nobody else has them. Where stages
 share a job, a value goes from one to the next as it is if this cannot be told from that, and else
@@ -59,7 +59,7 @@ _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made at run time, as by a class stat
 
 
 class CannotCopy(Exception):
-    """A value of which nobody can have a copy."""
+    """A value cannot be copied."""
 
 
 def kind_of(cls: type) -> int:
@@ -94,7 +94,7 @@ def _kind(cls: type) -> int:
 
 
 def _of_python(cls: type) -> int:
-    """Return the kind of a class; what is made by a class statement hides no references."""
+    """Return the kind of a class; those made by a class statement hide no references."""
     for base in cls.__mro__:
         if base in _BASES or base in _BUILTIN:
             continue
@@ -120,7 +120,7 @@ def _size_in_python(cls: type) -> int:
 
 
 def is_immutable(value: Any) -> bool:
-    """Whether nobody can change a value, or anything in it."""
+    """Return whether a value and all in it are immutable."""
     cls = type(value)
     if kind_of(cls) == ATOM:
         return True
@@ -134,7 +134,7 @@ def _is_named_tuple(cls: type) -> bool:
 
 
 def _of_array(array: Any) -> List[Any]:
-    """Return what an array refers to, which the garbage collector does not know."""
+    """Return what an array refers to, which is unknown to the garbage collector."""
     found = [] if array.base is None else [array.base]
     if array.dtype.hasobject:
         found += array.ravel().tolist()
@@ -149,7 +149,7 @@ class _Graph:
         self.counts: Dict[int, int] = {}
 
     def add(self, referents: List[Any]) -> bool:
-        """Add what an object refers to; tell whether all of it can be followed."""
+        """Add the referents of an object; return whether all of them can be followed."""
         counts, known = self.counts, KINDS
         if len(referents) > 8 and all(known.get(cls) == ATOM for cls in set(map(type, referents))):
             return True
@@ -171,7 +171,7 @@ class _Graph:
 
 
 def _is_whole(value: Any) -> bool:
-    """Whether no reference to anything in a value comes from outside of it.
+    """Return whether no reference to anything in a value comes from outside of it.
 
     References to the value itself are for the caller to count.
     """
@@ -196,7 +196,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_closed(value: Any, referents: List[Any]) -> bool:
-    """Whether all references to what a value refers to, over any number of steps, are in it."""
+    """Return whether all references to what a value holds, directly or not, are in it."""
     graph = _Graph()
     graph.counts[id(value)] = 0
     if not graph.add(referents):
@@ -234,7 +234,7 @@ _IN_GRAPH = _in_graph()
 
 
 class Owner:
-    """Sees to it that a consumer has its values for itself.
+    """Gives each consumer values that nothing else refers to.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ class Owner:
         self._fresh = _calibrated(self)
 
     def own(self, value: Any) -> Any:
-        """Return a value, or a copy of it if anybody but the caller holds it."""
+        """Return a value, or a copy if anything but the caller refers to it."""
         references = sys.getrefcount(value)
         fresh = self._fresh
         if fresh is None:
@@ -275,7 +275,7 @@ class Owner:
     def source(self, value: Any) -> Callable[[], Any]:
         """Return a function that makes copies of a value as it is now.
 
-        They are to be made before anybody changes the value: its memory is not copied before.
+        Make them before anything changes the value: its memory is not copied earlier.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Sort more than memory holds, by way of the disk."""
+"""Sorting of more than memory holds, with the help of the disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from typing import IO, Any, Callable, Iterable, Iterator, List, NamedTuple
 
 BUDGET = 48 << 20
-"""Bytes of entries that are held in memory."""
+"""The bytes of entries held in memory."""
 _ENTRY = 300  # bytes that Python takes for an entry, beside its key and payload
 _MOST_RUNS = 64  # merged at once; each has a buffer and a file descriptor
 
@@ -16,7 +16,7 @@ _HEAD = struct.Struct("<IQ")
 
 
 class Entry(NamedTuple):
-    """A value to be sorted: what it is sorted by, its item's key, and what is stored of it."""
+    """A value to be sorted: its sort key, its item's key, and its stored form."""
 
     order: Any
     key: str
@@ -30,18 +30,18 @@ def sort(
     reverse: bool = False,
     budget: int = BUDGET,
 ) -> Iterator[Entry]:
-    """Yield entries in the order of their ``order``; equal ones stay as they come.
+    """Yield entries sorted by their ``order``; equal ones keep their order.
 
     Parameters
     ----------
     entries : iterable of Entry
         What to sort.
     order_of : callable
-        Finds the order of an entry in its payload, when that is read again from the disk.
+        Returns the order of an entry from its payload, after that was read back from the disk.
     reverse : bool
-        The largest first; equal ones stay as they come here too.
+        The largest first; equal ones keep their order here, too.
     budget : int
-        How many bytes to hold in memory, about.
+        About how many bytes to hold in memory.
     """
     runs: List[IO[bytes]] = []
     held: List[Entry] = []
@@ -77,7 +77,7 @@ def sort(
 
 
 class IncomparableError(TypeError):
-    """Two entries that have no order, by the keys of their items."""
+    """Two entries cannot be compared; the message has the keys of their items."""
 
 
 def _sort(entries: List[Entry], reverse: bool) -> None:

@@ -1,4 +1,4 @@
-"""How a job makes its items of the stored values that it reads.
+"""Views: how a job makes items from the stored values that it reads.
 
 The items of a *view* are pairs of a key and of what is stored; ``load`` makes the value of the
 latter. So a value that cannot be loaded, or that the user's function refuses to combine, is an
@@ -39,7 +39,7 @@ def open_view(description: Description, function: Any) -> View:
     description : dict
         The chunk's description: ``view``, ``number``, ``streams``, ``start`` and ``stop``.
     function : callable or None
-        What combines the values of a key, for ``reduce_by_key``.
+        Combines the values of a key, for ``reduce_by_key``.
     """
     kind = description["view"]
 
@@ -75,7 +75,7 @@ def open_view(description: Description, function: Any) -> View:
 
 
 def total(description: Description) -> Optional[int]:
-    """Return how many items a chunk has; None where that shows only when it is read."""
+    """Return how many items a chunk has; None if that is known only after reading it."""
     if description["stop"] is None:
         return None
     return description["stop"] - description["start"]
@@ -159,7 +159,7 @@ def _combinations(description: Description) -> Items:
 class Table:
     """The values of a stream by number: in memory while they are few, else in a scratch file.
 
-    What it gives shares no memory, for a function may change its items in place.
+    The values that it returns share no memory, since a function may change its items in place.
     """
 
     def __init__(self, parts: List[Part], first: int) -> None:

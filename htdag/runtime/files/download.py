@@ -1,7 +1,7 @@
-"""What a URL gives: brought to a job by HTCondor, or else fetched by the job itself.
+"""Files at URLs: fetched for a job by HTCondor, or else by the job itself.
 
-HTCondor's plugins put what they fetch into the job's scratch directory, under the last name in the
-URL. So of several URLs that end in the same name it can bring one only.
+HTCondor's plugins put files into the job's scratch directory, under the last name in the URL. So of
+several URLs that end in the same name it can fetch only one.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 SCHEMES = ("http", "https", "file")
-"""What a job can fetch without HTCondor."""
+"""The schemes of URLs that a job can fetch without HTCondor."""
 
 _TAKEN = ("files", "nodes", "sources", "condor_exec.exe", layout.RUNTIME)
 
 
 def arriving_name(url: str) -> str:
-    """Return the name under which HTCondor puts what a URL gives."""
+    """Return the name that HTCondor gives to the file of a URL."""
     return url.split("?", 1)[0].rsplit("/", 1)[-1]
 
 
 def transferable(urls: Iterable[str]) -> List[str]:
-    """Return those of a job's URLs that HTCondor can bring: no two ending in the same name."""
+    """Return those of a job's URLs that HTCondor can fetch: no two that end in the same name."""
     found: Dict[str, str] = {}
     for url in urls:
         name = arriving_name(url)
@@ -37,7 +37,7 @@ def transferable(urls: Iterable[str]) -> List[str]:
 
 
 def send(path: str, url: str) -> None:
-    """Put a file where a URL says, without HTCondor.
+    """Send a file to a URL without HTCondor.
 
     Raises
     ------
@@ -69,18 +69,18 @@ def send(path: str, url: str) -> None:
 
 
 def fetched(file: FileReference, root: str, folder: str, brought: Iterable[str]) -> str:
-    """Return where the file of a URL is, under its own name; fetch it where it is not there yet.
+    """Return the path of the file of a URL, under its own name; fetch it if necessary.
 
     Parameters
     ----------
     file : dict
         ``url`` and ``name``.
     root : str
-        Where HTCondor puts what it brings.
+        The folder into which HTCondor puts files.
     folder : str
-        For what the job fetches.
+        The folder for files that the job fetches.
     brought : iterable of str
-        The URLs that HTCondor was to bring.
+        The URLs that HTCondor should have fetched.
 
     Raises
     ------

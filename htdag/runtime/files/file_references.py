@@ -35,7 +35,7 @@ PATHS: Tuple[Any, ...] = ()
 
 
 class Here(NamedTuple):
-    """Where a job is: what it needs to find files, and to put those that come back.
+    """The folders of a job: where it finds files, and where it puts those that come back.
 
     ``root`` is the run directory, or the copy of what the job needs of it; ``fetched`` a folder for
     what the job itself fetches, and ``brought`` the URLs that HTCondor has fetched; ``collect``
@@ -52,13 +52,13 @@ _job: Optional[Here] = None  # of the process that runs a job's functions, which
 
 
 def enter(here: Optional[Here]) -> None:
-    """Make this process, which is to run the user's functions, the one of a job."""
+    """Make this process, which will run the user's functions, the process of a job."""
     global _job
     _job = here
 
 
 def here() -> Optional[Here]:
-    """Return where the job of this process is; None outside of jobs."""
+    """Return the folders of this process's job; None outside of jobs."""
     return _job
 
 
@@ -67,7 +67,7 @@ ARRIVED = frozenset({("htdag", "_image.arrived"), ("htdag_runtime.travel", "arri
 
 
 def located(file: FileReference, here: Here) -> str:
-    """Return where a file is whose reference a job has read.
+    """Return the path of a file whose reference a job has read.
 
     Raises
     ------
@@ -98,6 +98,6 @@ def parsed(reference: str) -> FileReference:
 
 
 def sent(reference: str) -> str:
-    """Return what has to be in a transfer list for a reference."""
+    """Return the entry of a reference in a transfer list."""
     file = parsed(reference)
     return file["url"] if "url" in file else file["at"]

@@ -1,8 +1,8 @@
-"""The user's own files that functions are given, and that they must not write to.
+"""The user's own files, which functions read but must not write to.
 
 Where files are transferred a job has copies. Elsewhere, so on this machine and on a shared file
 system, small files in a working directory are copies too. Larger ones, and those in items, are
-lent: it is looked whether they have changed, and the item that was at work then has failed.
+lent: if one has changed, the item that was at work then fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _signature(path: str) -> _Signature:
 
 
 def note(path: str) -> None:
-    """Note how a file is that an item is about to be given."""
+    """Note the state of a file before an item gets it."""
     _of_item[path] = _signature(path)
 
 
@@ -54,7 +54,7 @@ def place(path: str, target: str) -> None:
 
 
 def is_input(path: str) -> bool:
-    """Whether a path is that of an input file in the working directory, or within one."""
+    """Return whether a path is that of an input file in the working directory, or within one."""
     while path not in _placed:
         above = os.path.dirname(path)
         if above == path:
@@ -74,7 +74,7 @@ def _copy(path: str, target: str) -> str:
 
 
 def _size(path: str) -> int:
-    """Return the bytes of a file or directory, or of as much of it as is too large to be copied."""
+    """Return the bytes of a file or directory, counting only up to what is too large to copy."""
     if not os.path.isdir(path):
         return os.path.getsize(path)
     total = 0
@@ -90,12 +90,12 @@ def _size(path: str) -> int:
 
 
 def forget() -> None:
-    """Forget what the last item was given."""
+    """Forget the files of the last item."""
     _of_item.clear()
 
 
 def check() -> None:
-    """Raise `PermissionError` where a file that was lent is not as it was; forget the item's."""
+    """Raise `PermissionError` if a file that was lent has changed; forget those of the item."""
     if not _of_item and not _of_job:
         return
     given = dict(_of_item)

@@ -15,7 +15,7 @@ _Plain: Any = type(pathlib.Path())
 
 
 class FilePath(_Plain):  # type: ignore[misc]
-    """An ordinary path, which knows the file that travels; paths made from it do not."""
+    """An ordinary path that knows its travelling file; paths made from it do not."""
 
     _reference: Optional[str] = None
 
@@ -30,7 +30,7 @@ class FilePath(_Plain):  # type: ignore[misc]
         return found
 
     def with_segments(self, *segments: Any) -> Any:
-        """Return an ordinary path (Python 3.12 and later make every other path so)."""
+        """Return an ordinary path (Python 3.12 and later make all derived paths with this)."""
         return _Plain(*segments)
 
     def __reduce__(self) -> Any:
@@ -92,11 +92,11 @@ class OutputFile(FilePath):
         return cls.made(*job.collect(where))
 
     def __init__(self, path: Any) -> None:
-        """See the class: `made` has done it all."""
+        """Do nothing: `__new__` does all of the work."""
 
 
 def arrived(reference: str) -> FilePath:
-    """Return the path of a file that travels, in a job: what pickles of values call."""
+    """Return the path, in a job, of a file that travels; pickles of values call this."""
     job = file_references.here()
     if job is None:
         raise RuntimeError("a file that travels is there in a job, and in the results of its run")
@@ -109,7 +109,7 @@ arrived.__module__, arrived.__qualname__ = "htdag", "_image.arrived"
 
 @contextlib.contextmanager
 def entered(here: file_references.Here) -> Iterator[None]:
-    """Let this process be the one of a job for a while."""
+    """Make this process that of a job for the duration of a block."""
     before = file_references.here()
     added = {name: own for name, own in _former_names().items() if name not in sys.modules}
     sys.modules.update(added)

@@ -64,3 +64,12 @@ class Functions(TypedDict):
     """The functions."""
     initials: List[Any]
     """The values that combining functions begin with."""
+
+
+class Envelope(TypedDict):
+    """A pickle of functions, with what it needs."""
+
+    content: bytes
+    """The pickle."""
+    needs: List[PieceName]
+    """The pieces to make before they are called."""

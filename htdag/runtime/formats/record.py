@@ -52,11 +52,7 @@ class Frames(_Frames):
     """What the frames are known by."""
 
 
-class ErrorDetails(TypedDict, total=False):
-    """What helps to understand an error."""
-
-    traceback: Union[str, List[Union[str, Frames]]]
-    """Its traceback, in pieces."""
+class _ErrorDetails(TypedDict, total=False):
     time: float
     """When it happened, in seconds since the epoch."""
     item: str
@@ -65,6 +61,13 @@ class ErrorDetails(TypedDict, total=False):
     """What the stage was given, where that is not the item."""
     locals: List[FrameEntry]
     """The variables of the user's frames."""
+
+
+class ErrorDetails(_ErrorDetails):
+    """What helps to understand an error."""
+
+    traceback: Union[str, List[Union[str, Frames]]]
+    """Its traceback, in pieces."""
 
 
 class RecordError(ErrorDetails):

@@ -1,1 +1,1 @@
-"""What runs in a job."""
+"""The code that runs in a job."""

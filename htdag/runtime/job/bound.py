@@ -1,9 +1,9 @@
-"""The values of bound stages, as each call of a function is to see them: as they were bound.
+"""The values of bound stages, which each call of a function gets as they were bound.
 
 An immutable value is handed out as it is. Of a small one each call gets a copy. A large one is
-shared by the calls of a job, and looked at now and then, at the latest before the job counts as
-done: where a function has changed it, all that this job has computed is computed again, and then
-each call gets a copy.
+shared by the calls of a job, and checked now and then, at the latest before the job counts as done:
+if a function has changed it, all that this job has computed is computed again, and then each call
+gets a copy.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Bound:
     dumps : callable
         Pickles a value.
     private : bool
-        Give each call a copy, however large it is.
+        Give each call a copy, however large the value is.
     """
 
     def __init__(self, value: Any, dumps: Callable[[Any], Pickled], private: bool = False) -> None:
@@ -57,7 +57,7 @@ class Bound:
         return self._digest is not None
 
     def is_altered(self) -> bool:
-        """Whether a call has changed the object that all get."""
+        """Return whether a call has changed the shared object."""
         return self._digest is not None and _digest(self._dumps(self._value)) != self._digest
 
 
@@ -71,11 +71,11 @@ def _digest(pickled: Pickled) -> bytes:
 
 
 class Altered(BaseException):
-    """A function has changed a value that others are to see as it was bound."""
+    """A function has changed a shared bound value."""
 
 
 class BoundValues:
-    """The bound values of a job, and when to look at those that are shared.
+    """The bound values of a job, with checks of those that are shared.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class BoundValues:
         self._next = 0.0
 
     def look(self, due: bool = False) -> bool:
-        """Look at shared values if it is time, or `due` anyway; tell whether that was done.
+        """Check shared values if it is time, or if `due`; return whether that was done.
 
         Raises
         ------

@@ -1,10 +1,9 @@
-"""The calls of the user's functions: what goes on around each of them.
+"""Wrappers around the calls of the user's functions.
 
-A call is timed, so that stages that share a job have times of their own: a function returns before
-its value goes on to the next one. After it the surroundings are put back. In a node with
-checkpoints it works in a directory of its own. All that is put around a function once. Two readings
-of the clock and the call of a function around it cost some tenths of a microsecond
-(``benchmarks/measuring.py``).
+Each call is timed, so that stages that share a job have times of their own: a function returns
+before its value goes to the next one. After it the surroundings are restored. In a node with
+checkpoints it works in a directory of its own. One wrapper does all of that. Two readings of the
+clock and the call of the wrapper cost some tenths of a microsecond (``benchmarks/measuring.py``).
 """
 
 from __future__ import annotations
@@ -32,16 +31,16 @@ _clock = time.perf_counter
 
 
 class Calls:
-    """The calls of the functions of a node, in the process that makes them.
+    """The wrapped functions of a node, in the process that calls them.
 
     Parameters
     ----------
     base_kb : int
         The memory that the process occupied before functions were loaded.
     surroundings : Surroundings
-        What is put back after each call.
+        The surroundings to restore after each call.
     directories : CallDirectories, optional
-        Where each call works, in a node with checkpoints.
+        The working directories of calls, in a node with checkpoints.
     """
 
     def __init__(
@@ -57,7 +56,7 @@ class Calls:
         self._begun = 0.0
 
     def wrap(self, program: Program, functions: List[Any]) -> List[Any]:
-        """Return the functions of a node, with all that goes on around; begin to take the time."""
+        """Return the wrapped functions of a node, and start to measure time."""
         wrapped = list(functions)
 
         def put(index: int, function: Any, stage: str, role: str, kind: str) -> None:
@@ -90,7 +89,7 @@ class Calls:
         return wrapped
 
     def report(self, items: int) -> JobMeasures:
-        """Return the times since `wrap`, in which `items` were worked through."""
+        """Return the times since `wrap`, for this number of items."""
         return {
             "items": items,
             "seconds": round(_clock() - self._begun, 6),
@@ -174,7 +173,7 @@ def _flat_map(  # noqa: C901  (one closure, for speed)
         return result
 
     class Elements:
-        """What a function gives one by one; none of it is kept here."""
+        """The elements of an iterator that a function returned, none of which is kept."""
 
         def __init__(self, elements: Iterator[Any]) -> None:
             self._elements = elements
@@ -208,7 +207,7 @@ def _flat_map(  # noqa: C901  (one closure, for speed)
             return element
 
         def take_all(self, *first: Any) -> Any:
-            """Take all elements; return the one that was taken before, as it was then."""
+            """Take all elements at once, and return the one that was taken before."""
             nonlocal given, seconds
             own = Owner(pickler()).own
             begun = _clock()

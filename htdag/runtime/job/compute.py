@@ -39,17 +39,18 @@ from .values import MISSING
 
 if TYPE_CHECKING:
     from ..data.partitions import Writer
+    from ..formats.image import Functions
     from ..formats.record import RecordPaused, RecordStreams
     from ..formats.task import OutputEntry, ReductionEntry
 
 
 def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
-    """Be the child: run, record what goes wrong as a whole, and end this process."""
+    """Run the functions in the child process, record errors of the whole job, and exit."""
     status = 1
     opened = surroundings.open_files()
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # fork keeps an empty stdin: a function that asks for input gets the end of file
+        # an empty stdin: a function that asks for input gets the end of file
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         faulthandler.enable(all_threads=False)
@@ -73,10 +74,10 @@ def child(job: Job, shared: Shared, skip: Optional[Set[int]]) -> NoReturn:
 
 
 def end_process(status: int, opened: Optional[Set[str]] = None) -> NoReturn:
-    """End the process of the functions; what their files hold back is written.
+    """End the process of the functions after flushing their files.
 
     Threads and exit handlers of the user's modules must not keep a finished job alive. ``opened``
-    are the files that were open before the functions were there.
+    are the files that were open before the functions were loaded.
     """
     try:
         surroundings.flush_files(opened)
@@ -85,7 +86,7 @@ def end_process(status: int, opened: Optional[Set[str]] = None) -> NoReturn:
 
 
 def _show_lines_at_once() -> None:
-    """Let what a function prints be read while it runs: files are else written in large blocks."""
+    """Flush standard streams line by line, so that output can be read while a function runs."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
@@ -98,7 +99,7 @@ def run(
     cursor: Optional[Cursor] = None,
     around: Surroundings = NO_SURROUNDINGS,
 ) -> None:
-    """Run the functions over all items of a chunk that are to be done and not to be skipped."""
+    """Run the functions over all items of a chunk that are left to do and not in `skip`."""
     cursor = Cursor() if cursor is None else cursor
     program = job.program
     # Before the functions are loaded: the worker's own, and what it inherited when it was forked.
@@ -167,7 +168,7 @@ def _writer(
 def make_sink(
     output: OutputEntry,
     writer: "Writer",
-    content: Dict[str, List[Any]],
+    content: Functions,
     cursor: Cursor,
     files: bool = True,
 ) -> Sink:
@@ -201,22 +202,19 @@ def make_sink(
 
 
 class Watcher(Protocol):
-    """What becomes of each item, told to who has them computed."""
+    """The interface of an observer of the items of a job."""
 
     def begin(self, sequence: int, key: str) -> None:
         """An item is next."""
 
     def check(self) -> None:
-        """The functions are done with it; it fails where this raises."""
-
-    def finish(self) -> None:
-        """It is done."""
+        """The functions are done with it; it fails if this raises."""
 
     def fail(self, sequence: int, key: str, error: BaseException, load: Load) -> str:
-        """It has failed, unless this raises; ``load`` gives it again. Return the error as text."""
+        """It has failed, unless this raises; ``load`` loads it again. Return the error as text."""
 
     def end(self, sequence: int, trace: str) -> None:
-        """It has ended, one way or the other."""
+        """It has ended: finished, or with an error as text."""
 
 
 def each_item(
@@ -229,7 +227,7 @@ def each_item(
     skip: Container[int],
     wanted: Optional[Container[int]],
 ) -> int:
-    """Take the items of a chunk through the operations of its node; return how many it has.
+    """Pass the items of a chunk through the operations of its node; return how many there are.
 
     Parameters
     ----------
@@ -242,11 +240,11 @@ def each_item(
     cursor : Cursor
         Kept up to date.
     stage : str
-        The stage that has the items first.
+        The first stage that gets the items.
     watcher : Watcher
-        Is told what becomes of them.
+        Observes them.
     skip, wanted : container of int
-        The items not to be computed, and those that alone are; None for all.
+        The items not to compute, and the only ones to compute; None for all.
     """
     sequence = -1
     load = view.load
@@ -265,7 +263,6 @@ def each_item(
             watcher.check()
             for sink in sinks:
                 sink.end(sequence)
-            watcher.finish()
         except BaseException as error:
             trace = watcher.fail(sequence, key, error, functools.partial(load, stored))
             for sink in sinks:
@@ -276,7 +273,7 @@ def each_item(
 
 
 class _Items:
-    """Has the items of a job computed, and notes what becomes of each."""
+    """Computes the items of a job, and records the outcome of each."""
 
     def __init__(
         self,
@@ -291,6 +288,7 @@ class _Items:
     ) -> None:
         self._job = job
         self._shared = shared
+        self._claim = shared.claim
         self._cursor = cursor
         self._values = values
         self._sinks = sinks
@@ -302,11 +300,11 @@ class _Items:
         self._done = self._failed = 0
         self._reporter = report.Reporter(job)
         self._pauser = directories.pauser = eviction.Pauser(job, self._pause)
-        # Whether loading an item calls functions.
+        # whether loading an item calls functions
         self._calls = job.description["view"] in BY_HASH
 
     def run(self, emit: Emit, functions: List[Any]) -> None:
-        """Take the items through the operations of the node."""
+        """Pass the items through the operations of the node."""
         program, description = self._job.program, self._job.description
         combine, stage = program["combine"], program["stages"][0]
         view = views.open_view(description, None if combine is None else functions[combine])
@@ -325,12 +323,8 @@ class _Items:
 
     def check(self) -> None:
         input_files.check()
-        _leave_if_lost(self._shared)
-
-    def finish(self) -> None:
-        self._done += 1
-        if self._has_directories:
-            self._directories.end(done=True)
+        if self._claim is not None and self._claim.is_lost_by_now():
+            os._exit(0)  # silently: another job has replaced this one
 
     def fail(self, sequence: int, key: str, error: BaseException, load: Load) -> str:
         surroundings.leave_fork(error)
@@ -338,14 +332,18 @@ class _Items:
             raise error
         self._around.restore()
         input_files.forget()
-        _leave_if_lost(self._shared)
-        self._failed += 1
+        if self._claim is not None and self._claim.is_lost_by_now():
+            os._exit(0)
         again = None if self._calls else load
-        if self._has_directories:
-            self._directories.end(done=False)
         return self._reporter.item(self._cursor.stage, key, sequence, error, again)
 
     def end(self, sequence: int, trace: str) -> None:
+        if trace:
+            self._failed += 1
+        else:
+            self._done += 1
+        if self._has_directories:
+            self._directories.end(done=not trace)
         self._streams.item(sequence, trace)
         if self._values.shared and self._values.look():
             recordfile.append(self._job.record, "sound", sequence)
@@ -354,7 +352,7 @@ class _Items:
             self._pauser.pause()
 
     def _pause(self) -> None:
-        """End this process with all that is done in its files, to go on later."""
+        """End this process with all finished work in its files, to continue later."""
         sequence = self._shared.get().position - 1
         if self._values.look(due=True):
             recordfile.append(self._job.record, "sound", sequence)
@@ -367,29 +365,23 @@ class _Items:
         end_process(0)
 
 
-def _leave_if_lost(shared: Shared) -> None:
-    """End without a word where another job has taken the place of this one."""
-    if shared.claim is not None and shared.claim.is_lost_by_now():
-        os._exit(0)
-
-
 def combined(
     reduction: ReductionEntry, function: Any, initial: Any, keywords: Load, items: Iterable[Any]
 ) -> Any:
-    """Return what a reduce makes of the values that it reads; MISSING where there is nothing.
+    """Return the value of a reduce; MISSING if it reads no values.
 
     Parameters
     ----------
     reduction : dict
-        What the program of the node says of it.
+        Its entry in the program of the node.
     function, initial : object
-        The function, and the value to begin with; MISSING for none.
+        The function, and the initial value; MISSING for none.
     keywords : callable
-        Makes the bound values of one call.
+        Returns the bound values of one call.
     items : iterable
         The values.
     """
-    # A fold's parts began with its initial value; it is the value where there are none.
+    # A fold's parts include its initial value, which is the result if there are none.
     total: Any = MISSING if reduction["begun"] else initial
     for item in items:
         total = item if total is MISSING else function(total, item, **keywords())
@@ -454,7 +446,7 @@ def _reduce(
 
 
 class _Streams:
-    """Note which part of the job's output streams each item printed."""
+    """Records which parts of the job's output streams each item printed."""
 
     def __init__(self, record: str, around: Surroundings, again: bool = False) -> None:
         self._record = record
@@ -466,12 +458,12 @@ class _Streams:
                 self._paused = line.get("paused", self._paused)
 
     def write(self, trace: str) -> None:
-        """Write what failed to standard error, whatever functions have made of `sys.stderr`."""
+        """Write a traceback to standard error, even if functions have replaced `sys.stderr`."""
         self._sizes()  # which flushes
         os.write(2, trace.encode(errors="backslashreplace"))
 
     def item(self, sequence: int, trace: str = "") -> None:
-        """Note what an item printed; `trace` is written behind that, and is no part of it."""
+        """Record what an item printed; `trace` is written after that, and is not part of it."""
         after = self._sizes()
         if self._paused is not None and self._paused["sequence"] == sequence:
             self._before = [min(pair) for pair in zip(self._paused["from"], self._before)]
@@ -489,7 +481,7 @@ class _Streams:
             self._before = after
 
     def pause(self, sequence: int) -> None:
-        """Note from where on the item at hand has printed, for when the job goes on with it."""
+        """Record where the output of the current item begins, for when the job continues it."""
         before = self._before
         if self._paused is not None and self._paused["sequence"] == sequence:
             before = self._paused["from"]

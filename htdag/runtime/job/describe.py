@@ -1,8 +1,8 @@
-"""What helps to understand an error, from the process in which it occurred.
+"""Details that help to understand an error, from the process in which it occurred.
 
-Thousands of items may fail in one chunk for one reason. So what is the same in many tracebacks is
-written to the record once, variables of the first few of a kind only, and what is true of the whole
-job with its first error.
+Thousands of items may fail in one chunk for one reason. So the shared parts of tracebacks are
+written to the record once, variables only for the first few of a kind, and what is true of the
+whole job with its first error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OWN = __package__.partition(".")[0]  # htdag, or in jobs the package of the run
 
 
 class Details:
-    """Adds to the errors of one process what helps to understand them.
+    """Adds details to the errors of one process.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ class Details:
         self._told = False
 
     def of(self, error: BaseException, load: Optional[Callable[[], Any]] = None) -> ErrorDetails:
-        """Return what an error's entry in the record has besides its type and message.
+        """Return the details of an error's entry in the record, besides its type and message.
 
-        ``load`` gives the item of the node, as it was before any function had it.
+        ``load`` returns the item of the node, as it was before any function got it.
         """
         self.tell()
         trace = first_of_user(error)
@@ -70,7 +70,7 @@ class Details:
         return content
 
     def tell(self) -> None:
-        """Write once what is true of the whole job: packages, scratch directory, system."""
+        """Write the context of the whole job once: packages, scratch directory, system."""
         if self._told:
             return
         self._told = True
@@ -83,7 +83,7 @@ class Details:
         recordfile.append(self._record, "context", content)
 
     def deduplicated_traceback(self, text: str) -> List[Union[str, Frames]]:
-        """Return a traceback as pieces, in which frames that were written before have no text."""
+        """Return a traceback in pieces; frames that were written before have no text."""
         import hashlib  # it takes time, which jobs without errors need not spend
 
         pieces: List[Union[str, Frames]] = []
@@ -120,8 +120,8 @@ def first_of_user(error: BaseException) -> Optional[TracebackType]:
 def traceback_of(error: BaseException) -> str:
     """Return an error's traceback as text, from the first frame that is not htdag's own.
 
-    That of an error which has none of the user's code in it is empty: of a program, or where a
-    function could not even be called, or is not written in Python.
+    It is empty for an error without the user's code: of a program, of a function that could not
+    even be called, or of one that is not written in Python.
     """
     trace = first_of_user(error)
     if trace is None and (type(error).__module__ == "htdag" or _at_the_call(error)):
@@ -130,7 +130,7 @@ def traceback_of(error: BaseException) -> str:
 
 
 def _at_the_call(error: BaseException) -> bool:
-    """Whether an error comes from the call of a user's function, and from nothing before."""
+    """Return whether an error comes from the call of a user's function, not from before it."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -141,7 +141,7 @@ def _at_the_call(error: BaseException) -> bool:
 
 
 def text_of(error: BaseException, trace: Optional[TracebackType]) -> str:
-    """Return a traceback as Python prints it, from one of its frames on."""
+    """Return a traceback as Python prints it, starting at one of its frames."""
     return "".join(traceback.format_exception(type(error), error, trace))
 
 
@@ -150,7 +150,7 @@ def _is_own(frame: FrameType) -> bool:
 
 
 def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> List[Optional[str]]:
-    """Return the item of the node, and what the stage that failed was given, as short texts."""
+    """Return the item of the node, and the input of the failed stage, as short texts."""
     found: List[Any] = []
     if load is not None:
         with contextlib.suppress(Exception):
@@ -169,7 +169,7 @@ def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> L
 
 
 def _locals(trace: Optional[TracebackType]) -> Iterator[FrameEntry]:
-    """Yield the variables of the frames that matter: the user's own, and the last."""
+    """Yield the variables of the relevant frames: the user's own, and the last."""
     entries = []
     while trace is not None:
         entries.append(trace)
@@ -195,7 +195,7 @@ def _locals(trace: Optional[TracebackType]) -> Iterator[FrameEntry]:
 
 
 def _is_installed(frame: FrameType) -> bool:
-    """Tell whether a frame is Python's own, or that of an installed package."""
+    """Return whether a frame belongs to Python or to an installed package."""
     path = frame.f_code.co_filename
     packages = ("%ssite-packages%s" % (os.sep, os.sep), "%sdist-packages%s" % (os.sep, os.sep))
     if path.startswith("<frozen") or any(folder in path for folder in packages):
@@ -228,7 +228,7 @@ def _version(name: str) -> str:
 
 
 def scratch() -> Optional[List[str]]:
-    """Return the files in the job's own directory with their sizes; None where it has none."""
+    """Return the files in the job's own directory with their sizes; None if it has none."""
     folder = os.environ.get("_CONDOR_SCRATCH_DIR")
     if folder is None:
         if layout.is_run_directory():

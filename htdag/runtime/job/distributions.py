@@ -1,7 +1,7 @@
-"""What jobs know of the user's own distributions: those that are installed in editable mode.
+"""The user's own distributions in jobs: those that are installed in editable mode.
 
-Their modules travel, so that jobs need not have them installed; what `importlib.metadata` tells of
-them travels too.
+Their modules are sent with the job, so that it need not have them installed; so is their metadata,
+for `importlib.metadata`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, Dict, List
 
 
 class _Finder:
-    """Finds distributions for `importlib.metadata`, and no modules."""
+    """A finder of distributions for `importlib.metadata`, not of modules."""
 
     def __init__(self, distributions: List[Dict[str, str]]) -> None:
         self._distributions = distributions
@@ -20,7 +20,7 @@ class _Finder:
         """Find no module."""
 
     def find_distributions(self, context: Any = None) -> Any:
-        """Yield the distributions that a context asks for."""
+        """Yield the distributions for a context."""
         from importlib import metadata  # it takes time that few jobs need
 
         class Travelled(metadata.Distribution):
@@ -45,7 +45,7 @@ def _normal(name: str) -> str:
 
 
 def install(distributions: List[Dict[str, str]]) -> None:
-    """Let `importlib.metadata` find distributions, before those of the same name.
+    """Make `importlib.metadata` find distributions, before others of the same name.
 
     Parameters
     ----------

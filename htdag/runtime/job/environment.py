@@ -1,6 +1,7 @@
-"""Compare the Python and the packages of a job with those that the functions were made with.
+"""Comparing the Python and packages of a job with those of the script.
 
-Before anything of the user's is unpickled: then a mistake is one message, not one for each item.
+This is done before any of the user's objects are unpickled: then a mistake is one message, not one
+for each item.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ MISMATCHES = (
     "PythonNotFound",
     "EnvironmentNotReady",
 )
-"""The types of errors that say that a job's environment does not fit, whatever its items are."""
+"""The types of errors of an environment that does not match, independent of items."""
 
 
 class Mismatch(NamedTuple):
-    """Why no function of a node can run here."""
+    """The reason why no function of a node can run here."""
 
     type: str
     message: str
 
 
 def enter(program: Program) -> None:
-    """Let this process find what the script found beside its Python's own packages.
+    """Make this process find the packages that the script found outside of its Python.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def enter(program: Program) -> None:
 
 
 def mismatch(program: Program) -> Optional[Mismatch]:
-    """Return why this Python cannot run the functions of a node; None where it can.
+    """Return why this Python cannot run the functions of a node; None if it can.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def mismatch(program: Program) -> Optional[Mismatch]:
 
 
 def differences(program: Program) -> List[Tuple[str, str, str]]:
-    """Return the packages of which this Python has another version: name, that here, that there."""
+    """Return packages with other versions than in the script: name, version here, version there."""
     known = [each for each in program["packages"] if each[1]]
     if not known:
         return []

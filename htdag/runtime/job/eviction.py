@@ -1,8 +1,8 @@
 """How a job goes on elsewhere: what it brings to safety before, and finds done afterwards.
 
-Where files are transferred, what a job has done is lost when it is evicted. So from time to time it
-ends with the exit status by which HTCondor knows a checkpoint: then the files are sent to the
-submit side, and the job goes on in the same place, or, after an eviction, elsewhere. Where the file
+With file transfer, the work of a job is lost when it is evicted. So from time to time it ends with
+the exit status by which HTCondor recognizes a checkpoint: then the files are sent to the access
+point, and the job continues in the same place, or, after an eviction, elsewhere. Where the file
 system is shared they are in the run directory still. A later attempt is another matter: it has
 files of its own.
 """
@@ -27,14 +27,14 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
 class Pauser:
-    """Tells when a job is to pause, and does it.
+    """Decides when a job pauses, and pauses it.
 
     Parameters
     ----------
     job : Job
         The job.
     pause : callable
-        Makes everything that is finished stand in the files, and ends the process.
+        Writes everything that is finished to the files, and ends the process.
     """
 
     def __init__(self, job: Job, pause: Callable[[], None]) -> None:
@@ -47,7 +47,7 @@ class Pauser:
             self._at = time.monotonic() + wait
 
     def is_due(self) -> bool:
-        """Tell whether it is time."""
+        """Return whether it is time for a pause."""
         return self._at is not None and time.monotonic() >= self._at
 
 
@@ -57,7 +57,7 @@ def _in_scratch_directory(job: Job) -> bool:
 
 
 def _cost(job: Job) -> float:
-    """Return how many seconds it took to go on after the last pause; 0 where there was none."""
+    """Return how many seconds it took to continue after the last pause; 0 if there was none."""
     lines = [line for line in recordfile.lines(job.record) if "sound" not in line][-2:]
     if len(lines) < 2 or "checkpoint" not in lines[0] or "start" not in lines[1]:
         return 0.0
@@ -68,7 +68,7 @@ def _cost(job: Job) -> float:
 
 
 def note_pause(job: Job, seconds: float) -> int:
-    """Note a pause in the record, and return the exit status that tells HTCondor of it."""
+    """Record a pause, and return the exit status that HTCondor recognizes."""
     for path in job.item_files:
         layout.sync(path)
     content: RecordCheckpoint = {
@@ -82,12 +82,12 @@ def note_pause(job: Job, seconds: float) -> int:
 
 
 def _seconds_before(lines: List[RecordLine]) -> float:
-    """Return for how long a job worked up to its last pause, by the lines of its record."""
+    """Return how long a job worked up to its last pause, from the lines of its record."""
     return float(sum(line["checkpoint"]["seconds"] for line in lines if "checkpoint" in line))
 
 
 class Begun(NamedTuple):
-    """What an attempt did before it was evicted."""
+    """The progress of an attempt before it was evicted."""
 
     skip: Set[int]  # the items that were done, or failed
     failed: int  # errors in its record
@@ -95,10 +95,10 @@ class Begun(NamedTuple):
 
 
 def prior_progress(job: Job) -> Optional[Begun]:
-    """Return what this attempt has done already; None where it has to begin at the beginning.
+    """Return what this attempt has done already; None if it has to start from the beginning.
 
-    The output files are cut to that. A record that has its end belongs to an attempt that is over:
-    whoever starts it again, for a look at it, wants it done anew.
+    The output files are cut to that. A record with its end belongs to an attempt that is over:
+    whoever starts it again by hand wants to see all of it.
     """
     if job.program["mode"] == "reduce":
         return None  # one value of all items: there is nothing to go on from
@@ -113,10 +113,10 @@ def prior_progress(job: Job) -> Optional[Begun]:
 
 
 def _make_own(path: str) -> None:
-    """Put a copy in the place of a file; an empty one, where the job did not come to make it.
+    """Replace a file by a copy, or by an empty file if it does not exist.
 
-    The job before may run still, where HTCondor has lost sight of it: it then writes to what was
-    there, and not into the file of this one.
+    The previous job may still be running, if HTCondor has lost sight of it: it then writes to the
+    old file, not to the file of this job.
     """
     import shutil  # it takes time, which most jobs need not spend
 
@@ -129,7 +129,7 @@ def _make_own(path: str) -> None:
 
 
 def truncate_to_finished(job: Job) -> List[Tuple[int, int]]:
-    """Cut what a dead process wrote to the items that are finished in all outputs.
+    """Cut the files of a dead process to the items that are finished in all outputs.
 
     Returns the ranges of these items.
     """
@@ -151,7 +151,7 @@ def truncate_to_finished(job: Job) -> List[Tuple[int, int]]:
 
 
 def _last_sound(job: Job) -> Optional[int]:
-    """Return the last item up to which no bound value was changed; None where none is shared."""
+    """Return the last item up to which no bound value was changed; None if none is shared."""
     if not job.description["binds"]:
         return None
     lines = recordfile.lines(job.record)

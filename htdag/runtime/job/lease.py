@@ -1,9 +1,9 @@
-"""Whether a job that runs is still the one whose outcome counts.
+"""Leases: whether a running job is still the one whose outcome counts.
 
-Where HTCondor has lost sight of a job it starts it again, and then two may run at once. Where both
-see the same files the later one counts: it has item files of its own, or HTCondor brings those that
-it made. The earlier one must not write any more, neither to these nor to the record. Nor must a job
-whose outcome was closed on the access point, which took it for killed.
+If HTCondor has lost sight of a job it starts it again, and then two may run at once. If both see
+the same files the later one counts: it has item files of its own, or HTCondor brings those that it
+made. The earlier one must not write any more, neither to these nor to the record. Nor must a job
+whose outcome was completed on the access point, where it was believed to be killed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _EVERY = 1.0  # seconds
 
 
 class Claim:
-    """To be made when a job has written its start into the record.
+    """The claim of a job to its files, made when it has written its start into the record.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ class Claim:
         self._lost = False
 
     def is_lost_by_now(self) -> bool:
-        """Tell as `is_lost`, but look no more than once a second; items may be short."""
+        """Return `is_lost`, checked at most once a second, since items may be short."""
         if time.monotonic() < self._next:
             return False
         self._next = time.monotonic() + _EVERY
         return self.is_lost()
 
     def is_lost(self) -> bool:
-        """Tell whether another job has taken the place of this one."""
+        """Return whether another job has replaced this one."""
         self._lost = self._lost or self._look()
         return self._lost
 

@@ -1,4 +1,4 @@
-"""What a job measures of itself: its memory and its disk. The times of stages are in `calls`."""
+"""Measurements of a job's memory and disk. The times of stages are in `calls`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MOST_ENTRIES = 20_000  # of a scratch directory: a function may leave millions 
 
 
 def resident_kb() -> int:
-    """Return how much memory this process occupies now, shared pages too; in KB."""
+    """Return the memory of this process, including shared pages, in KB."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * resource.getpagesize() // 1024
@@ -36,9 +36,9 @@ def _peak_kb(who: int) -> int:
 def whole_job(job: Job) -> JobUsage:
     """Return the memory and the disk of a job whose functions have ended.
 
-    ``peak_kb`` is the largest that a process of it was: the worker, the child that ran the user's
+    ``peak_kb`` is the memory of its largest process: the worker, the child that ran the user's
     functions, or a program that they started and waited for. ``disk_kb`` is what it had on disk at
-    its end (0: not known); ``disk_fixed_kb`` the part of that which does not depend on the chunk.
+    its end (0: unknown); ``disk_fixed_kb`` the part of that which does not depend on the chunk.
     """
     try:
         whole, fixed = _disk(job)
@@ -52,7 +52,7 @@ def whole_job(job: Job) -> JobUsage:
 
 
 def _disk(job: Job) -> Tuple[int, int]:
-    """Return the bytes of a job's files, and of those that any other chunk has too."""
+    """Return the bytes of a job's files, and of those that every chunk has."""
     shared = layout.is_run_directory()
     bound = {
         path
@@ -101,7 +101,7 @@ def _size(path: str) -> int:
 
 
 def _left_in(folder: str, follow: bool = False) -> int:
-    """Return the bytes of all files below a folder, as far as they can be seen."""
+    """Return the bytes of all files below a folder, as far as they are accessible."""
     total = entries = 0
     folders = [folder]
     while folders and entries < _MOST_ENTRIES:
@@ -119,5 +119,5 @@ def _left_in(folder: str, follow: bool = False) -> int:
 
 
 def requested_memory() -> Optional[int]:
-    """Return the memory that this job asks for, in MB; None where HTCondor does not tell."""
+    """Return the memory that this job requests, in MB; None if HTCondor does not say."""
     return requests.number(requests.ad("_CONDOR_JOB_AD"), "RequestMemory")

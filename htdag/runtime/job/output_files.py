@@ -1,7 +1,7 @@
-"""Files that functions return: taken aside in their job, and checked wherever they are read.
+"""Files that functions return: collected in their job, and checked wherever they are read.
 
-Each has a folder of its own below that of its attempt, so that equal names do not meet. What
-travels is made read-only: it has been summed up, and another stage may be reading it.
+Each has a folder of its own below that of its attempt, so that equal names do not clash. Files are
+made read-only: they have a checksum, and another stage may be reading them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 class Collector(NamedTuple):
-    """Takes files of a job to the folder ``folder`` below ``root``.
+    """Collects files of a job in the folder ``folder`` below ``root``.
 
     Those in ``own``, the job's own folder, are moved, others copied. ``shared`` says that
     here is the run directory itself: nothing is transferred, and files are written through to the
@@ -44,7 +44,7 @@ class Collector(NamedTuple):
     names: str = ""
 
     def collect(self, path: str) -> Tuple[str, str]:
-        """Take a file or directory, and return where it is now and its reference."""
+        """Take a file or directory, and return its new path and its reference."""
         name = os.path.basename(path)
         if self.url:
             _check_for_url(path, name)
@@ -90,7 +90,7 @@ class Collector(NamedTuple):
                 return at
 
     def _prefix(self) -> str:
-        """Return what tells the files of this job from those of others at the same URL."""
+        """Return a prefix that distinguishes the files of this job from others at the same URL."""
         _, node, _, folder = self.folder.split("/")
         return "%s.%s." % (node, folder[: -len(".files")])
 
@@ -145,7 +145,7 @@ def _copy(path: str, target: str) -> None:
 
 
 def _without_links(path: str) -> None:
-    """Put copies in place of links, which would lead nowhere elsewhere."""
+    """Replace links, which would lead nowhere elsewhere, by copies."""
     for each in list(_entries(path)):
         if os.path.islink(each):
             real = os.path.realpath(each)
@@ -160,7 +160,7 @@ def _protect(path: str) -> None:
 
 
 def size_and_checksum(path: str, *, sync: bool = False) -> Tuple[int, int]:
-    """Return the bytes of a file, or of all files of a directory, and a checksum of it all."""
+    """Return the bytes and the checksum of a file, or of all files of a directory."""
     size = crc = 0
     for each in _entries(path):
         name = os.path.relpath(each, path)
@@ -181,7 +181,7 @@ def size_and_checksum(path: str, *, sync: bool = False) -> Tuple[int, int]:
 
 
 def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
-    """Return the files that values in some item files refer to and a job made, by their folder."""
+    """Return the files made by jobs that values in some item files refer to, by their folder."""
     found: Dict[str, FileReference] = {}
     for path in paths:
         for references in itemfile.references([path]):
@@ -192,9 +192,9 @@ def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
 
 
 def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
-    """Remove what no value of an attempt refers to, and return how many files come back.
+    """Remove files that no value of an attempt refers to, and return how many come back.
 
-    With a `url` they go there instead: from here HTCondor sends what is left.
+    With a `url`, HTCondor sends those that are left there instead.
     """
     here = os.path.join(root, folder)
     if not os.path.isdir(here):
@@ -209,10 +209,10 @@ def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
 
 
 def problem(files: AttemptFiles, paths: Sequence[str]) -> str:
-    """Return what is wrong with the files that values of an attempt refer to; "" if nothing.
+    """Return what is wrong with the files that values of an attempt refer to, or "".
 
-    The attempt's own are read; of those that another node made, and it handed on, the size is
-    looked at.
+    The attempt's own files are read; for files of other nodes that it passed on, only the size is
+    checked.
     """
     run, folder = files.node.run, files.under("").returned
     for at, file in sorted(returned_files(paths).items()):
@@ -235,7 +235,7 @@ def _size(path: str) -> int:
 
 
 def missing(folder: str, number: int) -> str:
-    """Return what is wrong with the number of files that an attempt gave, "" if nothing."""
+    """Return what is wrong with the number of files that an attempt returned, or ""."""
     try:
         there = len(os.listdir(folder))
     except OSError:

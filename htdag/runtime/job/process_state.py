@@ -1,4 +1,4 @@
-"""What a job takes over of the state of the script's process, before its functions are loaded.
+"""The state of the script's process that a job takes over before its functions are loaded.
 
 ``htdag/functions/surroundings.py`` decides what that is when a run is submitted.
 """
@@ -34,16 +34,16 @@ THREADS = (
     "JULIA_NUM_THREADS",
     "GOMAXPROCS",
 )
-"""By these, numerical libraries know how many threads to use. HTCondor sets some of them."""
+"""Variables for the number of threads of numerical libraries. HTCondor sets some of them."""
 
 NUMPY = {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"}
-"""What numpy does about floating-point errors, unless it is told otherwise."""
+"""What numpy does about floating-point errors by default."""
 
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 def take_over(job: Job, home: str) -> None:
-    """Make this process, which is to run a job's functions, as functions may rely on it.
+    """Set up this process, which will run a job's functions, like that of the script.
 
     Parameters
     ----------
@@ -78,14 +78,14 @@ def take_over(job: Job, home: str) -> None:
 
 
 def umask() -> int:
-    """Return the mask of this process."""
+    """Return the umask of this process."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def locale() -> str:
-    """Return the locale that this process has set; "" where it has only that of its start."""
+    """Return the locale that this process has set; "" if it did not set any."""
     module = sys.modules.get("_locale")
     if module is None:
         return ""
@@ -109,7 +109,7 @@ def _set_locale(name: str) -> None:
 
 
 def _raise_stack(wanted: int) -> None:
-    """Allow as large a stack as in the script, for functions that call themselves."""
+    """Allow as large a stack as in the script, for recursive functions."""
     soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
     infinite = resource.RLIM_INFINITY
     if soft == infinite or (wanted != infinite and wanted <= soft):
@@ -133,7 +133,7 @@ def _log(state: Logging) -> None:
 
 
 def of_decimal(context: Any) -> List[Any]:
-    """Return what a context of `decimal` says, for JSON."""
+    """Return a context of `decimal` in a form for JSON."""
     return [
         *(context.prec, context.rounding, context.Emin, context.Emax),
         *(context.capitals, context.clamp),
@@ -142,7 +142,7 @@ def of_decimal(context: Any) -> List[Any]:
 
 
 def context_of(state: List[Any]) -> Any:
-    """Return a context of `decimal` of what `of_decimal` has returned."""
+    """Return the context of `decimal` from the result of `of_decimal`."""
     import decimal
 
     precision, rounding, smallest, largest, capitals, clamp, traps = state

@@ -39,7 +39,7 @@ Load = Callable[[], Any]
 
 
 class _Step:
-    """An operation, and what becomes of its values.
+    """An operation, and what takes its values.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class _Step:
         self.settle([])
 
     def settle(self, sinks: Sequence[Sink]) -> None:
-        """Take note of what follows, once all of it is known."""
+        """Note what takes the values, once all of it is known."""
         self.sinks = [sink.take for sink in sinks if not sink.keeps]
         self.takers = [sink.take for sink in sinks if sink.keeps]
         self.only = self.after[0] if len(self.after) == 1 and not sinks else None
@@ -77,7 +77,7 @@ class _Step:
 
 
 class _Elements:
-    """What a function of `flat_map` has returned, to be gone through."""
+    """The result of a function of `flat_map`, to be iterated over."""
 
     __slots__ = ("elements", "key", "number", "step", "works")
 
@@ -96,10 +96,10 @@ def chain(  # noqa: C901  (with the loop in it)
     sinks: Dict[int, List[Sink]],
     cursor: Cursor,
 ) -> Emit:
-    """Return the function that takes a key and a value through all operations of a node.
+    """Return the function that passes a key and a value through all operations of a node.
 
-    Whoever takes a value has it for itself, as if alone in a job: see ``snapshot.py``. However many
-    operations there are, nothing here calls itself from one to the next.
+    Each consumer has a value to itself, as if alone in a job: see ``snapshot.py``. There is no
+    recursion, however many operations there are.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def chain(  # noqa: C901  (with the loop in it)
                 made = False
 
     def spread(step: _Step, key: str, held: List[Any], waiting: List[Any]) -> None:
-        """Give a value to all that take it; operations wait until it is their turn."""
+        """Give a value to all that take it; operations are queued."""
         value = held.pop()
         for take in step.sinks:
             take(key, value)
@@ -228,7 +228,7 @@ def chain(  # noqa: C901  (with the loop in it)
 
 
 def keywords_of(binds: Dict[str, str], bound: Dict[str, Any]) -> Optional[Load]:
-    """Return what makes the bound values of one call; None where there are none."""
+    """Return a function that makes the bound values of one call; None if there are none."""
     if not binds:
         return None
     makers = {name: bound[source] for name, source in binds.items()}
@@ -258,7 +258,7 @@ def _spread_arguments(function: Any, value: Any, keywords: Dict[str, Any]) -> An
 
 
 def _elements(held: List[Any], own: Callable[[Any], Any]) -> Iterator[Any]:
-    """Return what goes through the elements of a result, and keeps none of them."""
+    """Return an iterator over the elements of a result that keeps none of them."""
     result = held.pop()
     if type(result) in (list, tuple) and not all(
         KINDS.get(cls) == ATOM for cls in set(map(type, result))
@@ -283,7 +283,7 @@ def _popped(rest: List[Any]) -> Iterator[Any]:
 
 
 def _refuse_lazy(value: Any, error: Exception) -> None:
-    """Refuse what no later stage could take over, were it in a job of its own."""
+    """Refuse a lazy value that could not be pickled for a stage in another job."""
     name = type(value).__name__
     if name in ("generator", "coroutine", "async_generator"):
         raise StageError(
@@ -292,7 +292,7 @@ def _refuse_lazy(value: Any, error: Exception) -> None:
 
 
 def pickler(files: bool = True) -> Callable[[Any], Pickled]:
-    """Return a function that pickles any value; classes and functions by name where they have one.
+    """Return a function that pickles any value, classes and functions by name if they have one.
 
     Without `files` a value with the path of a file that travels is an error.
     """
@@ -319,7 +319,7 @@ def _pickler_of_any_kind(files: bool) -> Callable[[Any], Pickled]:
     from ..code import pickling  # it takes time, which jobs of plain values need not spend
 
     class Pickler(pickling.Pickler):
-        """Notes which files travel with a value, and types that were not seen before."""
+        """A pickler that notes which files travel with a value, and types that are new to it."""
 
         files: Tuple[str, ...] = ()
         new: Tuple[Any, ...] = ()

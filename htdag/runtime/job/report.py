@@ -1,4 +1,4 @@
-"""The errors of items and jobs, as they go into a record."""
+"""Recording the errors of items and jobs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Reporter:
     ) -> str:
         """Add the error of one item; return it as text, for the error stream.
 
-        ``load`` gives the item again.
+        ``load`` loads the item again.
         """
         if self._details is None:
             from .describe import Details
@@ -70,7 +70,7 @@ class Reporter:
 
 
 def child_error(job: Job, error: BaseException) -> None:
-    """Add to the record why the process of the functions could not go on."""
+    """Record why the process of the functions could not continue."""
     from .describe import Details
 
     name, message = type_name(error), text_of(error)
@@ -79,7 +79,7 @@ def child_error(job: Job, error: BaseException) -> None:
 
 
 def job_error(job: Job, name: str, message: str, trace: str = "") -> None:
-    """Add to the record why a whole job failed."""
+    """Record why a whole job failed."""
     content: RecordError = {
         "stage": job.program["stages"][0],
         "key": None,
@@ -92,7 +92,7 @@ def job_error(job: Job, name: str, message: str, trace: str = "") -> None:
 
 
 def record_crash(job: Job, sequence: int, message: str) -> None:
-    """Add to the record that the process died at an item, and what it printed."""
+    """Record that the process died at an item, and what it printed."""
     key = views.key_of(job.description, sequence)
     stages = job.program["stages"]
     if len(stages) > 1:
@@ -118,7 +118,7 @@ def record_crash(job: Job, sequence: int, message: str) -> None:
 
 
 def describe_exit(status: int) -> str:
-    """Say in words how a process ended."""
+    """Return, in words, how a process ended."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:
@@ -136,7 +136,7 @@ def describe_exit(status: int) -> str:
 
 
 def where(state: int) -> str:
-    """Say whether a process died before its first item."""
+    """Return " before its first item" if a process died there, else ""."""
     return "" if state == RUNNING else " before its first item"
 
 
@@ -170,7 +170,7 @@ def type_name(error: BaseException) -> str:
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback as text, without the frames of htdag before the user's first."""
+    """Return a traceback as text, without the frames of htdag before the first of the user."""
     if isinstance(error, StageError):
         return ""
     from . import describe

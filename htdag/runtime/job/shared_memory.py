@@ -16,7 +16,7 @@ STARTING, RUNNING, FINISHED, GAVE_UP, PAUSED, ALTERED = 0, 1, 2, 3, 4, 5
 
 
 class Counts(NamedTuple):
-    """How far the child has come."""
+    """The progress of the child."""
 
     state: int
     position: int  # the sequence number of the item at hand + 1, or 0
@@ -26,7 +26,7 @@ class Counts(NamedTuple):
 
 
 class Shared:
-    """Memory in which the child notes how far it is, for the time when it is dead."""
+    """Shared memory in which the child notes its progress, in case it dies."""
 
     _COUNTS = struct.Struct("<QQQQQ")
     _LENGTH = struct.Struct("<Q")
@@ -39,22 +39,22 @@ class Shared:
         self._memory = mmap.mmap(-1, self._NOTE_AT + self._ROOM)
 
     def put(self, state: int, position: int, items: int, done: int, failed: int) -> None:
-        """Note how far it is."""
+        """Note the progress."""
         self._COUNTS.pack_into(self._memory, 0, state, position, items, done, failed)
 
     def get(self) -> Counts:
-        """Return what was noted last."""
+        """Return the last noted progress."""
         return Counts(*self._COUNTS.unpack_from(self._memory))
 
     def note(self, content: JobMeasures) -> None:
-        """Leave a note for the process that outlives this one; what has no room is left out."""
+        """Leave a note for the supervisor; it is dropped if there is no room."""
         data = json.dumps(content).encode()
         if len(data) <= self._ROOM:
             self._memory[self._NOTE_AT : self._NOTE_AT + len(data)] = data
             self._LENGTH.pack_into(self._memory, self._COUNTS.size, len(data))
 
     def noted(self) -> Optional[JobMeasures]:
-        """Return the note that was left; None where there is none."""
+        """Return the note that was left, or None."""
         (size,) = self._LENGTH.unpack_from(self._memory, self._COUNTS.size)
         if not size:
             return None

@@ -1,7 +1,7 @@
 """Short texts of any values, for error reports.
 
-Not by ``reprlib``: it writes out whole what is no plain list, dict or str, such as a dataclass
-that holds a million numbers. What is cut says how much there was.
+Not by ``reprlib``: it writes out in full what is not a plain list, dict or str, such as a dataclass
+that holds a million numbers. A text that is cut says how much there was.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def short(value: Any, limit: int = LONGEST) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Return a text without its middle, if it is too long."""
+    """Return a text, without its middle if it is too long."""
     if len(text) <= limit:
         return text
     tail = limit // 4
@@ -47,7 +47,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def named(name: Any, value: Any, limit: int = LONGEST) -> str:
-    """Return the short text of a value with a name: secrets are hidden."""
+    """Return the short text of a named value; secrets are hidden."""
     return HIDDEN if _is_secret(name, value) else short(value, limit)
 
 
@@ -117,7 +117,7 @@ def _field(name: Any, value: Any, level: int) -> str:
 
 
 def _listed(texts: Iterator[str], count: int, level: int) -> str:
-    """Return the first of the elements, and how many there are if these are not all."""
+    """Return the first elements, and how many there are if these are not all."""
     if not count:
         return ""
     if level <= 0:
@@ -133,7 +133,7 @@ def _listed(texts: Iterator[str], count: int, level: int) -> str:
 
 
 def _array(value: Any) -> str:
-    """Return the kind, shape and type of an array or table; of a small one the elements too."""
+    """Return the kind, shape and type of an array or table; for a small one, the elements, too."""
     kind = type(value)
     shape = tuple(value.shape)
     size = 1

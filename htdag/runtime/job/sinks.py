@@ -1,7 +1,7 @@
-"""Where the values of a node's outputs go: item by item, combined, or to the partition of a key.
+"""Sinks: they write the values of a node's outputs singly, combined, or partitioned by key.
 
-Whatever a sink does, what it has written counts for whole input items only: those up to the last
-``end``. A process that dies leaves files that can be cut back to these.
+Whatever a sink does, only values of whole input items count: those up to the last ``end``. A
+process that dies leaves files that can be cut back to these.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Sink:
         self.writer.end(sequence, sequence)
 
     def abandon(self) -> None:
-        """Drop the current input item, which failed; what was combined before it is written."""
+        """Drop the current input item, which failed; write what was combined before it."""
         self.writer.abandon()
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Sink:
         self.writer.value(key, pickled.payload, pickled.buffers, pickled.files)
 
     def _whole(self, value: Any, what: str) -> Pickled:
-        """Return a pickle in one piece, as it stands beside a key."""
+        """Return a pickle in one piece, to be stored with a key."""
         return in_one_piece(self._pickled(value, what), value)
 
     def _pickled(self, value: Any, what: str) -> Pickled:
@@ -132,7 +132,7 @@ class KeyedSink(Sink):
 
 
 class _Combining(Sink):
-    """Combines values over input items, and saves what it has now and then.
+    """Combines values over input items, and saves the result now and then.
 
     The open range of items is saved in place of what was saved of it before, so that a process
     that dies loses little. The time between two of these is ten times what one takes, which bounds
@@ -169,7 +169,7 @@ class _Combining(Sink):
         self._flush_range()
 
     def _flush_range(self) -> None:
-        """Write what is combined, and begin anew; what was saved before a failure stays."""
+        """Write what is combined, and start over; what was saved before a failure stays."""
         if self._range is not None:
             self._save_range()
         self._range = None
@@ -193,11 +193,11 @@ class _Combining(Sink):
         self._save_at = ended + 10 * (ended - begun)
 
     def _is_full(self) -> bool:
-        """Whether to save without waiting any longer."""
+        """Return whether to save without waiting any longer."""
         return False
 
     def _is_large(self) -> bool:
-        """Whether what is combined had better be put aside, to keep memory flat."""
+        """Return whether what is combined should be written out, to limit memory."""
         return False
 
     def _combine_item(self) -> None:
@@ -251,7 +251,7 @@ class ReduceSink(_Combining):
 
 
 class FoldSink(_Combining):
-    """Values accumulated from a copy of an initial value.
+    """Values accumulated into a copy of an initial value.
 
     ``binop`` takes an accumulated value and an item, ``merge`` two accumulated ones.
     """
@@ -408,7 +408,7 @@ class CheckSink:
     Parameters
     ----------
     check : dict
-        What the program of the node says of it.
+        Its entry in the program of the node.
     function : callable
         The predicate.
     bound : dict
@@ -436,7 +436,7 @@ class CheckSink:
         self._cursor = cursor
 
     def take(self, key: str, value: Any) -> None:
-        """Ask the predicate."""
+        """Call the predicate."""
         self._cursor.stage = self._stage
         previous = [each.fresh() for each in self._previous]
         over = truth(self._function(value, *previous))

@@ -1,4 +1,4 @@
-"""What functions find around them in their process: for each call as for the first one.
+"""The surroundings of functions in their process, restored for each call.
 
 Alone in a job of its own, an item finds the working directory, the variables of the environment,
 the standard streams, the handlers of signals and the like as the job found them. Here many calls
@@ -71,7 +71,7 @@ VARIABLES: Dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
 
 
 def tell(name: bytes, value: bytes) -> None:
-    """Set a variable of the environment that says what is worked for, at little cost."""
+    """Set an environment variable about the current job or item, at little cost."""
     VARIABLES[name] = value
     putenv(name, value)
 
@@ -93,7 +93,7 @@ def announce(job: Job) -> Cursor:
 
 
 class _TellingCursor(Cursor):
-    """A cursor that tells programs started by functions too, by the environment."""
+    """A cursor that also sets environment variables, for programs that functions start."""
 
     __slots__ = ()
 
@@ -125,7 +125,7 @@ def _is_watched(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _watch(module: str) -> None:
-    """Let the functions of a module note that they are called, if it is loaded."""
+    """Make the functions of a module note their calls, if it is loaded."""
     for name in _CHANGE[module]:
         function = getattr(sys.modules[module], name, None)
         if function is None or hasattr(function, "__wrapped__"):
@@ -148,16 +148,17 @@ def _watch_modules() -> None:
 
 
 class Surroundings:
-    """The surroundings of the functions of a job, to be put back after each call.
+    """The surroundings of the functions of a job, to be restored after each call.
 
-    To be made in the process that runs them, in the working directory, before any is loaded.
+    Make them in the process that runs the functions, in the working directory, before any is
+    loaded.
 
     Parameters
     ----------
     renew : callable
-        Fills the working directory again where a function has removed it.
+        Fills the working directory again after a function has removed it.
     deciding : dict
-        How numbers are computed, where not as ever: ``decimal`` and ``numpy``, as in
+        How numbers are computed, if not as by default: ``decimal`` and ``numpy``, as in
         `process_state`.
     """
 
@@ -174,7 +175,7 @@ class Surroundings:
         _watch_modules()
 
     def begin(self) -> None:
-        """Take what is there now for what each call is to find: all functions are loaded."""
+        """Record the present state for all calls; all functions are loaded."""
         self._streams = _Streams()
         self._filters = _Filters()
         self._parts: List[Any] = [
@@ -198,10 +199,10 @@ class Surroundings:
                 self._optional[module] = part(self._deciding.get(module))
 
     def _looker(self) -> Callable[[float], bool]:
-        """Return a function that tells whether something is seen to be changed, at little cost.
+        """Return a fast function that returns whether something has changed.
 
-        It is called after each call of a function, so it looks nothing up that can be at hand. It
-        also says yes where it is time to look at everything.
+        It is called after each call of a function, so it keeps all that it needs in variables. It
+        also returns True when it is time to look at everything.
         """
         process, system, filtered = _Process, sys, warnings
         out, err = self._streams.streams[1:]
@@ -234,12 +235,12 @@ class Surroundings:
         return changed
 
     def is_different(self) -> bool:
-        """Whether anything is not as it was."""
+        """Return whether anything has changed."""
         leave_fork()
         return any(part.is_changed() for part in (*self._parts, *self._optional.values()))
 
     def restore(self) -> None:
-        """Put everything back, and leave a process that a function has forked."""
+        """Restore everything, and leave a process that a function has forked."""
         leave_fork()
         self._look_at_modules()
         for part in (*self._parts, *self._optional.values()):
@@ -250,7 +251,7 @@ class Surroundings:
         self.is_changed = self._looker()
 
     def sizes(self) -> List[int]:
-        """Write out what was printed, and return how much standard output and error hold."""
+        """Flush what was printed, and return the sizes of standard output and error."""
         for stream in self._streams.streams[1:]:
             _flush(stream)
         found = [os.fstat(number) for number in (1, 2)]
@@ -261,7 +262,7 @@ class Surroundings:
 
 
 class _Nothing(Surroundings):
-    """Stands for surroundings that nobody looks after."""
+    """Surroundings that are not restored."""
 
     def __init__(self) -> None:
         self.is_changed = lambda now: False
@@ -285,7 +286,7 @@ NO_SURROUNDINGS: Surroundings = _Nothing()
 
 
 class _Setting:
-    """Something that is asked for, and set, by a function."""
+    """A setting with a function that returns it and one that sets it."""
 
     def __init__(self, get: Callable[[], Any], put: Callable[[Any], Any]) -> None:
         self._get = get
@@ -330,7 +331,7 @@ def _signal_settings() -> Iterator[Any]:
 
 
 class _Timer:
-    """A timer, which is to run in the call only that has started it."""
+    """A timer, which should run only during the call that has started it."""
 
     def __init__(self, timer: int) -> None:
         self._timer = timer
@@ -343,7 +344,7 @@ class _Timer:
 
 
 class _Handler:
-    """What is done about a signal."""
+    """The handler of a signal."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -448,7 +449,7 @@ class _Variables:
 
 
 class _Path:
-    """Where modules are looked for: what was there stays; what functions add, too."""
+    """The search path of modules, in which old and new entries stay."""
 
     def __init__(self) -> None:
         self._path = sys.path
@@ -464,7 +465,7 @@ class _Path:
 
 
 class _Filters:
-    """Which warnings are shown, and which are errors."""
+    """The filters of warnings."""
 
     def __init__(self) -> None:
         self._filters: Any = warnings.filters
@@ -496,7 +497,7 @@ class _Decimal:
         self._module.setcontext(self._saved.copy())
 
     def quick(self) -> Tuple[Any, ...]:
-        """Return what to look at often: how to get the context, and what it is to be."""
+        """Return what to check often: how to get the context, and its expected value."""
         get = self._module.getcontext
         return get, get(), self._saved.prec, self._saved.rounding
 
@@ -525,7 +526,7 @@ class _Errors:
         self._module.seterr(**self._wanted)
 
     def quick(self) -> Tuple[Any, ...]:
-        """Return what to look at often: how to get what is set, and what that is to be."""
+        """Return what to check often: how to get the setting, and its expected value."""
         return self._get, self._get()
 
 
@@ -558,13 +559,13 @@ def _note_fork() -> None:
 
 
 def leave_fork(error: Optional[BaseException] = None) -> None:
-    """End this process if a function has forked it: what a job gives is its parent's to write."""
+    """End this process if a function has forked it: only its parent writes the job's results."""
     if _Process.forked:
         leave(error)
 
 
 def leave(error: Optional[BaseException]) -> NoReturn:
-    """End a forked process as its function has ended."""
+    """End a forked process in the way in which its function ended."""
     status = 0
     try:
         if isinstance(error, SystemExit):
@@ -584,7 +585,7 @@ def leave(error: Optional[BaseException]) -> NoReturn:
 
 
 def open_files() -> Set[str]:
-    """Return the numbers of the files that are open, as texts; where the system tells them."""
+    """Return the descriptors of open files, as texts, if the system lists them."""
     try:
         return set(os.listdir("/proc/self/fd"))
     except OSError:
@@ -592,9 +593,9 @@ def open_files() -> Set[str]:
 
 
 def flush_files(before: Optional[Set[str]] = None) -> None:
-    """Write what files that functions have left open hold back, before the process ends.
+    """Flush files that functions have left open, before the process ends.
 
-    Nothing is looked for where no more files are open than `before`, but for a few of ours.
+    There is no search if, apart from a few of ours, no more files are open than `before`.
     """
     for stream in (sys.stdout, sys.stderr):
         _flush(stream)
@@ -618,7 +619,7 @@ def _flush(stream: Any) -> None:
 
 
 def _raw(stream: Any) -> Any:
-    """Return what is closed with a stream, and says so soonest."""
+    """Return the innermost stream, which knows first whether it is closed."""
     buffer = getattr(stream, "buffer", stream)
     raw = getattr(buffer, "raw", buffer)
     return raw if hasattr(raw, "closed") else _Open
@@ -629,7 +630,7 @@ class _Open:
 
 
 def _aside(number: int) -> Optional[int]:
-    """Return another descriptor of the same file, out of the way of those that are opened."""
+    """Return another descriptor of the same file, with a number that new files will not get."""
     import fcntl
 
     try:

@@ -1,4 +1,4 @@
-"""Values that functions return: whether they can leave the job, and how."""
+"""Checks of values that functions return, before they leave the job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MISSING = object()
 
 
 def check_lasts(path: Any) -> None:
-    """Refuse the plain path of a file that a function made where all is removed after the job."""
+    """Refuse the plain path of a file in a directory that is removed after the job."""
     if hasattr(path, "_reference"):  # it travels
         return
     where, here = os.path.realpath(path), os.path.realpath(os.curdir)
@@ -33,7 +33,7 @@ HINTS = {
 
 
 def in_one_piece(pickled: Pickled, value: Any) -> Pickled:
-    """Return a pickle that holds its buffers too."""
+    """Return a pickle that includes its buffers."""
     if not pickled.buffers:
         return pickled
     from ..code import pickling
@@ -42,7 +42,7 @@ def in_one_piece(pickled: Pickled, value: Any) -> Pickled:
 
 
 def truth(kept: Any) -> bool:
-    """Return whether a predicate that returned this keeps its item."""
+    """Return the truth of what a predicate returned; raise `StageError` if it has none."""
     if hasattr(kept, "__await__") or type(kept).__name__ in ("generator", "async_generator"):
         close = getattr(kept, "close", None)
         if close is not None:

@@ -1,4 +1,4 @@
-"""The working directory of a job's functions, with the input files of its stage in it."""
+"""The working directory of a job's functions, with the input files of its stage."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..task import Job
 
 
 def folder_of(job: Job) -> str:
-    """Return the folder in which the job's own files are, its working directory among them.
+    """Return the folder of the job's own files, including its working directory.
 
-    It is on the disk of the execute point, where HTCondor says which that is.
+    It is in HTCondor's scratch directory, if there is one.
     """
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
     if scratch and os.path.isdir(scratch):
@@ -29,8 +29,8 @@ def _working(job: Job) -> str:
 def prepare(job: Job, anew: bool) -> None:
     """Make the folder of the files that the functions will return.
 
-    Nothing is left of before in an attempt that begins `anew`. One that goes on keeps what it has
-    returned; what no finished item refers to is removed at its end.
+    An attempt that begins `anew` starts with an empty folder. One that continues keeps what it has
+    returned; files that no finished item refers to are removed at its end.
     """
     layout.remove_tree(folder_of(job))
     if job.program.get("returns_files"):
@@ -41,7 +41,7 @@ def prepare(job: Job, anew: bool) -> None:
 
 
 def settle(job: Job) -> Job:
-    """Make this process, which is to run a job's functions, work in their directory.
+    """Change to the working directory of a job's functions, which this process will run.
 
     Returns the job with absolute paths.
     """
@@ -61,7 +61,7 @@ def settle(job: Job) -> Job:
 
 
 def fill(job: Job) -> None:
-    """Put the input files into the working directory, where a function has removed it."""
+    """Put the input files into the working directory again, after a function has removed it."""
     here = file_references.here()
     if here is not None:
         link_inputs(job, here, os.curdir)
@@ -102,7 +102,7 @@ def _unexpected(path: str) -> Any:
 
 
 def leave(job: Job) -> int:
-    """Remove what the job's functions left, and return how many files they gave that count."""
+    """Remove what the job's functions left, and return how many of their returned files count."""
     for folder in (_working(job), folder_of(job)):
         layout.remove_tree(folder)  # mostly both are empty, and soon gone
     if not job.program.get("returns_files"):

@@ -1,8 +1,8 @@
-"""Work through one chunk: the part of htdag that runs on an execute node.
+"""The worker: computes one chunk on an execute point.
 
-The process that HTCondor starts supervises; the user's functions run in a child of it. When the
-child dies (a signal, ``os._exit``), the supervisor blames the item at hand, and starts another
-child for the items after it. Either way it leaves whole outcome files and an exit status of ours.
+The process that HTCondor starts is a supervisor; the user's functions run in a child of it. When
+the child dies (a signal, ``os._exit``), the supervisor blames the current item, and starts another
+child for the items after it. Either way it leaves complete outcome files and a defined exit status.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _LOST = 143  # as of a job that was told to end
 
 
 def work(node: str, chunk: int, attempt: int, tells: bool = False) -> int:
-    """Work through a chunk in the current directory and return the exit status of the job.
+    """Compute a chunk in the current directory and return the exit status of the job.
 
-    The status is 0 when the outcome is delivered, failed items or not: a job that failed would
-    make DAGMan remove the other jobs of its cluster. Only ``on_error="stop"`` wants just that; and
-    where nothing but the status judges, and DAGMan removes nothing, it is 1 as well (`tells`).
+    The status is 0 when the outcome is written, failed items or not: a failed job would make DAGMan
+    remove the other jobs of its cluster. Only ``on_error="stop"`` wants just that. It is also 1 if
+    the status alone judges the job, and DAGMan removes nothing (`tells`).
     """
     _die_with_starter()
     job = read_job(NodeFiles("", node).attempt(chunk, attempt))
@@ -90,8 +90,8 @@ def _supervise(
     """Run the user's functions in one child after another until no more items are left.
 
     ``begun`` is what was done before the job was evicted. Returns how many items the chunk has,
-    how many of them were finished (each None where that is not known), and how many errors were
-    recorded; None where the job is to pause.
+    how many of them were finished (each None if unknown), and how many errors were recorded; None
+    if the job pauses.
     """
     skip: Optional[Set[int]] = None if begun is None else begun.skip
     failed = 0 if begun is None else begun.failed
@@ -128,9 +128,9 @@ def _supervise(
 
 
 class _Before(NamedTuple):
-    """What a job's files held before a child wrote to them, to go back to.
+    """The state of a job's files before a child wrote to them, to be restored.
 
-    That is for a job with bound values, which its functions may turn out to have changed.
+    This is for a job with bound values, in case its functions turn out to have changed them.
     """
 
     record: int
@@ -179,9 +179,9 @@ def _end(job: Job, items: Optional[int], done: Optional[int], failed: int) -> Re
 
 
 def _files(job: Job) -> CarriedFiles:
-    """Return how many files the functions gave, and in how many values of each output any travel.
+    """Return how many files the functions returned, and how many values of each output have files.
 
-    What else they left is removed. Nothing is returned for a job whose values travel alone.
+    Their other files are removed. The result is empty for a job whose values have no files.
     """
     returned = workdir.leave(job)
     if not job.program.get("carries_files"):
@@ -191,7 +191,7 @@ def _files(job: Job) -> CarriedFiles:
 
 
 def finish_killed(files: AttemptFiles) -> None:
-    """Make the outcome of a job whole that was killed together with its supervisor."""
+    """Complete the outcome of a job that was killed together with its supervisor."""
     job = read_job(files).at(files.node.run)
     if any(not os.path.exists(path) for path in job.item_files):
         return
@@ -201,7 +201,7 @@ def finish_killed(files: AttemptFiles) -> None:
 
 
 def _reconcile_outputs(job: Job) -> None:
-    """Make the output files, whole or not, agree on what is finished, and whole."""
+    """Cut the output files to the items that are finished in all of them, and complete them."""
     eviction.truncate_to_finished(job)
     for path in job.item_files:
         itemfile.ItemWriter(path, resume=True).close(sync=True)
@@ -233,7 +233,7 @@ def _python() -> str:
 def _die_with_starter() -> None:
     """End with the condor_starter: a job without one is lost, and another is started for it.
 
-    Only with that: it forks in its main thread, and the kernel goes by threads.
+    This is only for the starter: it forks in its main thread, and the kernel counts threads.
     """
     parent = os.getppid()
     try:

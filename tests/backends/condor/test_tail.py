@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from htdag.backends.base import Activity, RunState
+from htdag.backends.base import Activity, JobState, RunState
 from htdag.backends.condor.tail import job_of, peek, running_jobs
 from htdag.run.errors import holds
 
@@ -74,6 +74,7 @@ def test_condor_tail_is_asked_for_streams_and_files(run, tmp_path, monkeypatch):
 
 
 def test_jobs_on_hold_are_those_of_the_node_that_a_lane_is_of():
-    text = "node cut.2, job 8.0: Transfer failed: no file"
-    (hold,) = holds(Activity(RunState.RUNNING, held=(text,)), "tag")
-    assert (hold.node, hold.job, hold.reason) == ("cut", "8.0", "Transfer failed: no file")
+    reason = "Transfer failed: no file"
+    job = JobState("cut.2", 8, 0, "held", 0.0, reason=reason)
+    (hold,) = holds(Activity(RunState.RUNNING, held=(job,)), "tag")
+    assert (hold.node, hold.job, hold.reason) == ("cut", "8.0", reason)
