@@ -250,7 +250,7 @@ def _negotiator(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "negotiator-interval",
             Severity.SLOWS,
-            f"the negotiator works every {interval:g} s by itself (NEGOTIATOR_INTERVAL)",
+            f"negotiation cycles are {interval:g} s apart (NEGOTIATOR_INTERVAL)",
             _NEGOTIATOR_COST,
             f"{_ADMIN} a shorter NEGOTIATOR_INTERVAL; it is one setting for all users",
         )
@@ -264,16 +264,16 @@ def _submit_side(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "scan-interval",
             Severity.SLOWS,
-            f"DAGMan looks at its log every {scan:g} s (DAGMAN_USER_LOG_SCAN_INTERVAL)",
+            f"DAGMan reads its log every {scan:g} s (DAGMAN_USER_LOG_SCAN_INTERVAL)",
             _SCAN_COST,
-            f"{_ADMIN} DAGMAN_USER_LOG_SCAN_INTERVAL = 1; a DAG cannot set it lower itself",
+            f"{_ADMIN} DAGMAN_USER_LOG_SCAN_INTERVAL = 1; a DAG itself cannot set it lower",
         )
     calm = _is_true(facts.settings.get("GUIDANCE_KEEP_CALM_AND", ""))
     if not calm and _is_at_least(facts.schedd, (24, 5)):
         yield Finding(
             "guidance",
             Severity.SLOWS,
-            "jobs with file transfer often wait for 5 s before they start",
+            "jobs with file transfer often wait 5 s before they start",
             _GUIDANCE_COST,
             f"{_ADMIN} GUIDANCE_KEEP_CALM_AND = True on the submit machine",
         )
@@ -282,7 +282,7 @@ def _submit_side(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "schedd-min-interval",
             Severity.SLOWS,
-            f"the schedd acts on new jobs at most every {minimum:g} s (SCHEDD_MIN_INTERVAL)",
+            f"the schedd handles new jobs at most every {minimum:g} s (SCHEDD_MIN_INTERVAL)",
             _SCHEDD_MIN_COST,
             f"{_ADMIN} SCHEDD_MIN_INTERVAL = 1",
         )
@@ -300,7 +300,7 @@ def _claims(facts: Facts) -> Iterator[Finding]:
             f"DAGMan keeps claims for {hold:g} s (DAGMAN_HOLD_CLAIM_TIME), which the schedd passes "
             f"on only every {interval:g} s (SCHEDD_INTERVAL)",
             _CLAIMS_COST,
-            "nothing for htdag, whose DAGs set DAGMAN_HOLD_CLAIM_TIME = 0; do the same in others",
+            "none is needed for htdag, whose DAGs set DAGMAN_HOLD_CLAIM_TIME = 0; set it in others",
         )
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from htdag.backends.base import Ad
 from htdag.backends.condor.bindings import htcondor2, message_of, using
 from htdag.backends.condor.setup import Setup
 from htdag.config.directories import make_folder
@@ -97,7 +98,7 @@ def _printed(path: Path) -> str:
 
 
 def _why(schedd: object, cluster: int) -> str:
-    ads = schedd.query(  # type: ignore[attr-defined]
+    ads: list[Ad] = schedd.query(  # type: ignore[attr-defined]
         constraint=f"ClusterId == {cluster}", projection=["JobStatus", "HoldReason"]
     )
     status = ads[0].get("JobStatus") if ads else None

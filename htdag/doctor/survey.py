@@ -31,7 +31,7 @@ def schedd_version(setup: Setup | None) -> str | None:
     except Exception:
         return None
     with contextlib.suppress(Exception), using(setup):
-        ad = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)
+        ad: Ad = htcondor2.Collector().locate(htcondor2.DaemonType.Schedd)
         return version_number(str(ad["CondorVersion"]))
     return ""
 

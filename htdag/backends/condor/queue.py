@@ -73,7 +73,8 @@ def _dagmans(cluster: int) -> list[tuple[int, str]]:
     dagmans = [(cluster, "")]
     for number, loop in dagmans:  # grows during the iteration
         wanted = f"DAGManJobId == {number} && JobUniverse == {_SCHEDULER_UNIVERSE}"
-        for ad in schedd.query(wanted, ["ClusterId", "DAGNodeName"]):
+        inner: list[Ad] = schedd.query(wanted, ["ClusterId", "DAGNodeName"])
+        for ad in inner:
             dagmans.append((int(ad["ClusterId"]), loop or str(ad.get("DAGNodeName", ""))))
     return dagmans
 
@@ -281,7 +282,7 @@ def edit(
     Jobs that are materialized later take common attributes from the ad of their cluster. Only
     `condor_qedit` with the number of a cluster changes this ad, too.
     """
-    ads = htcondor2.Schedd().query(
+    ads: list[Ad] = htcondor2.Schedd().query(
         constraint=_of_nodes(cluster, nodes, inside),
         projection=["ClusterId", "ProcId"],
         opts=htcondor2.QueryOpts.IncludeClusterAd,
