@@ -147,8 +147,8 @@ def _includes(asked: dict[str, object], given: dict[str, object]) -> bool:
 def fuse(graph: nx.DiGraph) -> tuple[Node, ...]:
     """Place every stage of a graph in a node, fused with others where possible.
 
-    The nodes are in topological order and not yet named, joined or chunked: their inputs and binds
-    name stages.
+    The nodes are in topological order and not yet named, connected or chunked: their inputs and
+    binds name stages.
     """
     nodes = _Nodes()
     for name in graph:
