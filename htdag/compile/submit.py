@@ -191,7 +191,7 @@ def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
         # A schedd requests a negotiation cycle when it materializes jobs, while after a plain
         # submission the jobs of the second and later nodes often wait for the next periodic cycle.
         # If cycles are frequent, it is late materialization that delays jobs.
-        yield "# Of jobs that are materialised late the schedd tells the negotiator at once."
+        yield "# With late materialization, the schedd notifies the negotiator at once."
         yield "max_materialize = 10000"
     if "request_cpus" not in given:
         yield "request_cpus = 1"

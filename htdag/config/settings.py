@@ -1,6 +1,6 @@
 """Settings: a value from code, else from the environment, the user's file, or the default.
 
-The file is TOML. It is read anew whenever a setting is asked for.
+The file is TOML. It is read again for each use of a setting.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ _last: tuple[Any, Names] | None = None
 
 
 def own_names() -> Names:
-    """Return the names of the user's modules, computed anew if there may be new ones."""
+    """Return the names of the user's modules, computed again if there may be new ones."""
     global _last
     loaded = tuple(sys.modules)
     folders = tuple((folder, _changed(folder)) for folder in own_folders())

@@ -54,7 +54,7 @@ class ReachedModule(TypedDict):
     source: str
     """Its source."""
     file: str
-    """Its file; a text in angle brackets where there is none."""
+    """Its file; a text in angle brackets if there is none."""
     package: bool
     """Whether it is a package."""
     importable: bool

@@ -26,14 +26,14 @@ def check_input_files(value: Any) -> InputFiles:
     OptionError
         If a file does not exist, or two would have the same name.
     """
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for name, location in _named(value):
-        if found.setdefault(name, location) != location:
+        if files.setdefault(name, location) != location:
             raise OptionError(
-                f"{found[name]!r} and {location!r} would both be {name!r} in the job; give a dict "
-                f"with a name for each, such as {{'one-{name}': {found[name]!r}, ...}}"
+                f"{files[name]!r} and {location!r} would both be {name!r} in the job; give a dict "
+                f"with a name for each, such as {{'one-{name}': {files[name]!r}, ...}}"
             )
-    return tuple(sorted(found.items()))
+    return tuple(sorted(files.items()))
 
 
 def _named(value: Any) -> Iterator[tuple[str, str]]:

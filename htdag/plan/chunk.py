@@ -43,7 +43,7 @@ class StreamEstimate(NamedTuple):
 
     ``blocks`` are the counts of its blocks, or None where data decides; ``items`` is the number of
     its items, counting as if filters kept all of them; ``chunks`` the number of its blocks, or of
-    the jobs that a source is for. Where the stream is not ``exact``, items that fail are let go, so
+    the jobs that a source is for. If the stream is not ``exact``, items that fail are skipped, so
     that there may be fewer.
     """
 

@@ -231,7 +231,7 @@ class Check:
     """The check that the last job of a round makes of the loop's state: whether the loop is over.
 
     The values are those of ``after`` (None: what the node combines, or its input); ``previous`` is
-    the stage of the state before the round where the function takes that, too.
+    the stage of the state before the round if the function takes that, too.
     """
 
     stage: str

@@ -265,7 +265,7 @@ def _tuned(
     """Return a node with what follows from its measurements.
 
     ``followed`` is the number of jobs that it takes from the node before it, ``free`` whether the
-    measures decide, where there is none.
+    measures decide, if there is none.
     """
     unknown = [part.key for part in parts if not part.runs]
     known = [part for part in parts if part.runs]

@@ -79,15 +79,15 @@ class Takeover:
     def _from_old(
         self, old: Path, run: Path, identity: Identity, nodes: Collection[str] | None = None
     ) -> set[str]:
-        theirs = read_identity(old)
-        if theirs is None:
-            theirs = NO_IDENTITY
-        self.matches = match(identity, theirs, self._keep_finished)
-        strictly = match(identity, theirs)
-        for name, found in self.matches.items():
+        old_identity = read_identity(old)
+        if old_identity is None:
+            old_identity = NO_IDENTITY
+        self.matches = match(identity, old_identity, self._keep_finished)
+        strictly = match(identity, old_identity)
+        for name, old_name in self.matches.items():
             # What another function has made is not for the cache, nor later.
-            identity["nodes"][name]["mixed"] |= (found.same != strictly[name].same) or any(
-                theirs["nodes"][same]["mixed"] for same in found.same
+            identity["nodes"][name]["mixed"] |= (old_name.same != strictly[name].same) or any(
+                old_identity["nodes"][same]["mixed"] for same in old_name.same
             )
         if not any(outcome.same for outcome in self.matches.values()):
             return set()

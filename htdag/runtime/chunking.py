@@ -32,18 +32,18 @@ def even(total: int, parts: int) -> List[int]:
 def view_total(view: str, number: int, limit: Optional[int], totals: Sequence[int]) -> int:
     """Return how many items a view of streams with so many values has."""
     if view == "batch":
-        found = -(-totals[0] // number)
+        total = -(-totals[0] // number)
     elif view == "zip":
-        found = min(totals)
+        total = min(totals)
     elif view == "product":
-        found = math.prod(totals)
+        total = math.prod(totals)
     elif view == "combinations":
-        found = math.comb(totals[0], number)
+        total = math.comb(totals[0], number)
     elif view == "iterate":
-        found = totals[0]  # the state; the others are for its rounds
+        total = totals[0]  # the state; the others are for its rounds
     else:
-        found = sum(totals)
-    return found if limit is None else min(limit, found)
+        total = sum(totals)
+    return total if limit is None else min(limit, total)
 
 
 def needed(
@@ -81,7 +81,7 @@ def combination_at(items: int, r: int, rank: int) -> List[int]:
     """Return the `rank`-th of the combinations of `r` of so many items, as itertools has them."""
     if not 0 <= rank < math.comb(items, r):
         raise IndexError("there is no combination %d of %d of %d items" % (rank, r, items))
-    found: List[int] = []
+    indices: List[int] = []
     item = 0
     for left in range(r, 0, -1):
         while True:
@@ -90,23 +90,23 @@ def combination_at(items: int, r: int, rank: int) -> List[int]:
                 break
             rank -= here
             item += 1
-        found.append(item)
+        indices.append(item)
         item += 1
-    return found
+    return indices
 
 
 def slices(counts: Sequence[int], start: int, stop: int) -> List[Slice]:
     """Return which parts of a stream's blocks hold its values `start` to `stop`."""
-    found = []
+    parts = []
     low = 0
     for block, count in enumerate(counts):
         first, last = max(start, low) - low, min(stop, low + count) - low
         if first < last:
-            found.append(Slice(block, first, last, first == 0 and last == count))
+            parts.append(Slice(block, first, last, first == 0 and last == count))
         low += count
         if low >= stop:
             break
-    return found
+    return parts
 
 
 def boundaries(
@@ -129,18 +129,18 @@ def boundaries(
     most : int
         and how many chunks there may be.
     blocks : sequence of int
-        The counts of the blocks that are read, where chunks had better begin with one.
+        The counts of the blocks that are read, if chunks should start with blocks.
     """
     if total <= 0:
         return [0, 0]
     if size is not None:
         return [*range(0, total, size), total]
     jobs = max(1, min(most, total, round(total / per_job)))
-    found = even(total, jobs)
+    starts = even(total, jobs)
     if blocks:
         edges = [0, *accumulate(blocks)]
-        found = [_nearest(edges, edge, _NEAR * total / jobs) for edge in found]
-    return sorted(set(found))
+        starts = [_nearest(edges, edge, _NEAR * total / jobs) for edge in starts]
+    return sorted(set(starts))
 
 
 def _nearest(edges: Sequence[int], wanted: int, within: float) -> int:

@@ -61,19 +61,19 @@ def chunks(node: NodeEntry, lane: int, total: int) -> range:
 def parents(plan: Plan, of: Unit) -> List[Unit]:
     """Return the units that must be done before another."""
     node = plan["by_name"][of.node]
-    found = []
+    upstream = []
     for name in node["parents"]:
         if name == node.get("lane_parent"):
-            found.append(Unit(name, of.lane))
+            upstream.append(Unit(name, of.lane))
         else:
-            found += units(plan["by_name"][name])
-    return found
+            upstream += units(plan["by_name"][name])
+    return upstream
 
 
 def children(plan: Plan, of: Unit) -> List[Unit]:
     """Return the units that wait for another."""
-    found = []
+    downstream = []
     for name in plan["by_name"][of.node]["children"]:
         child = plan["by_name"][name]
-        found += [Unit(name, of.lane)] if child.get("lane_parent") == of.node else units(child)
-    return found
+        downstream += [Unit(name, of.lane)] if child.get("lane_parent") == of.node else units(child)
+    return downstream

@@ -433,7 +433,7 @@ def read_json(path: str, *keys: str, kind: Any = dict) -> Any:
     except OSError as error:
         raise DamagedFile(path, "it cannot be read (%s)" % error.strerror) from error
     except (ValueError, RecursionError) as error:
-        raise DamagedFile(path, "it is no JSON (%s)" % error) from error
+        raise DamagedFile(path, "it is not JSON (%s)" % error) from error
     if not isinstance(content, kind):
         raise DamagedFile(path, "it holds a %s of JSON" % type(content).__name__)
     missing = [key for key in keys if key not in content]
@@ -447,7 +447,7 @@ def unblocked(path: str, flags: int) -> int:
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no ordinary file", path)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
     return descriptor
 
 

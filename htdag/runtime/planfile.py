@@ -53,9 +53,9 @@ def indexed(content: PlanContent) -> Plan:
 
 def loop(node: NodeEntry) -> LoopEntry:
     """Return what a loop repeats."""
-    found = node["loop"]
-    assert found is not None, "%s is no loop" % node["name"]
-    return found
+    entry = node["loop"]
+    assert entry is not None, "%s is not a loop" % node["name"]
+    return entry
 
 
 def loops_of(plan: Plan) -> List[str]:

@@ -1,4 +1,4 @@
-"""What jobs ask for: sizes as they are written, and what the ads of a job say."""
+"""Requests of jobs: sizes as users write them, and the ads of a job."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def size_in(unit: str, text: Optional[str]) -> Optional[float]:
 
 
 def ad(variable: str) -> Dict[str, str]:
-    """Return the attributes of an ad that HTCondor left for this job, as they are written there.
+    """Return the attributes, as text, of an ad that HTCondor left for this job.
 
     Parameters
     ----------
     variable : str
-        What names its file: ``_CONDOR_JOB_AD`` or ``_CONDOR_MACHINE_AD``.
+        The variable that names its file: ``_CONDOR_JOB_AD`` or ``_CONDOR_MACHINE_AD``.
     """
     path = os.environ.get(variable)
     if not path:
@@ -43,6 +43,6 @@ def ad(variable: str) -> Dict[str, str]:
 
 
 def number(attributes: Dict[str, str], name: str) -> Optional[int]:
-    """Return a whole number of an ad; None where there is none, or an expression."""
+    """Return an integer attribute of an ad; None if it is missing or an expression."""
     text = attributes.get(name.lower(), "")
     return int(text) if text.isdigit() else None

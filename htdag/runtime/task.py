@@ -1,4 +1,4 @@
-"""What one job has to do."""
+"""The task of one job."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class Job(NamedTuple):
     @property
     def item_files(self) -> List[str]:
         """All item files that the job writes, in the order of the counts in its record."""
-        found = []
+        files = []
         for main, parts in zip(self.outputs, self.parts):
-            found += [main, *parts]
-        return found
+            files += [main, *parts]
+        return files
 
 
 def located(description: Description, root: str) -> Description:
@@ -100,8 +100,10 @@ def read_description(files: AttemptFiles) -> Description:
     FileNotFoundError
         If the job was not laid out yet.
     """
-    found: Description = layout.read_json(files.description, "view", "streams", "binds", "todo")
-    return found
+    description: Description = layout.read_json(
+        files.description, "view", "streams", "binds", "todo"
+    )
+    return description
 
 
 def read_job(files: AttemptFiles) -> Job:

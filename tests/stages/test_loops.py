@@ -131,7 +131,7 @@ def test_condor_submit_dag_runs_a_loop_unaided(pool: Pool, runs_dir: Path):
     notes = (Path(NodeFiles(dag.parent, "power").logs) / "post.log").read_text()
     assert [line.split(" ", 2)[2] for line in notes.splitlines()] == [
         "round 1 is done; round 2 is next",
-        "round 2 is done: that is the most, and until does not hold",
+        "round 2 is done: that is max_rounds, and until does not hold",
     ]
 
 

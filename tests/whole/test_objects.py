@@ -161,7 +161,7 @@ def agrees(entry: Entry, place: str, plain: list[str], told: list[str] | None) -
     return comparable(plain) == comparable(told)
 
 
-IS_NO_KEY = re.compile(r"StageError: an? \S+ cannot be a key: .*; make the key of .* key=")
+IS_NO_KEY = re.compile(r"StageError: an? \S+ cannot be a key: .*; make the key from .* key=")
 REFUSED = re.compile(r"(ItemPickle|Function|Stage|Pickling)Error: ")
 INTERNAL = re.compile(r"_NotYet|(Key|Assertion|Attribute)Error|Traceback")
 

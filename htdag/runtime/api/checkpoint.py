@@ -107,8 +107,8 @@ def _relative(file: Any, folder: str) -> str:
     path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     if not path.startswith(folder + os.sep):
         raise ValueError(
-            "htdag.checkpoint: %r is not in the working directory %r; write there what is to be "
-            "put aside" % (os.fspath(file), folder)
+            "htdag.checkpoint: %r is not in the working directory %r; write files there that it "
+            "should save" % (os.fspath(file), folder)
         )
     return os.path.relpath(path, folder)
 

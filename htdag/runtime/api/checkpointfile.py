@@ -57,7 +57,9 @@ def restore(path: str, folder: str) -> None:
                     archive.extract(member, folder)
     except (OSError, tarfile.TarError) as error:
         # Starting over is always right; continuing from a part of a checkpoint might not be.
-        sys.stderr.write("htdag: a checkpoint cannot be read, so begin anew: %s\n" % error)
+        sys.stderr.write(
+            "htdag: a checkpoint cannot be read, so the function starts over: %s\n" % error
+        )
         os.replace(path, path + ".damaged")
         layout.remove_tree(folder)
         os.mkdir(folder, 0o700)

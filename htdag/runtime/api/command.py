@@ -94,7 +94,7 @@ class Command:
                 return status
             if not os.path.exists(path):
                 raise CommandError(
-                    "%s ended well, but did not write its {output}, %r" % (words[0], path), words
+                    "%s succeeded, but did not write its {output}, %r" % (words[0], path), words
                 )
             return self._result(path)
         finally:
@@ -135,11 +135,11 @@ class Command:
         except OSError as error:
             raise CommandError(_not_started(words[0], environment, error), words) from None
         tail = _Tail(process.stderr)
-        found: List[bytes] = []
+        chunks: List[bytes] = []
 
         def read(stream: Any) -> None:
             with stream:
-                found.append(stream.read())
+                chunks.append(stream.read())
 
         reader = threading.Thread(target=read, args=(process.stdout,))
         if captures:
@@ -156,7 +156,7 @@ class Command:
                 reader.join()
             tail.join()
         if captures and status not in self.ok_exit:
-            _write_all(sys.stdout, b"".join(found))
+            _write_all(sys.stdout, b"".join(chunks))
         if status is None:
             raise CommandError(
                 "%s took longer than its timeout of %g s" % (words[0], self.timeout or 0),
@@ -166,7 +166,7 @@ class Command:
             )
         if status not in self.ok_exit:
             raise CommandError(_ended(words, status, tail.text()), words, status, tail.text())
-        return status, found[0] if found else b""
+        return status, chunks[0] if chunks else b""
 
 
 class _Tail(threading.Thread):
@@ -207,7 +207,7 @@ def _not_started(program: str, environment: Mapping[str, str], error: OSError) -
         where = "" if "/" in program else ": PATH=" + environment.get("PATH", os.defpath)
         return (
             "there is no program %r on %s%s. Choose execute points that have it (requirements), "
-            "or bring it along in the environment or as an input file" % (program, host, where)
+            "or add it to the environment or to input_files" % (program, host, where)
         )
     return "the program %r cannot be run on %s: %s" % (program, host, error.strerror or error)
 
@@ -245,7 +245,8 @@ def command(
         returns = "file" if writes else "stdout"
     if not callable(returns) and returns not in _RETURNS:
         raise ValueError(
-            "returns=%r is none of %s, nor a function" % (returns, ", ".join(map(repr, _RETURNS)))
+            "returns=%r is neither one of %s nor a function"
+            % (returns, ", ".join(map(repr, _RETURNS)))
         )
     if not writes and returns not in ("stdout", "status"):
         raise ValueError("returns=%r needs {output} in the template" % (returns,))
@@ -255,7 +256,7 @@ def command(
     seconds = timeout.total_seconds() if hasattr(timeout, "total_seconds") else timeout
     if seconds is not None:
         if not isinstance(seconds, numbers.Real) or not float(seconds) > 0:
-            raise ValueError("timeout=%r is no number of seconds" % (timeout,))
+            raise ValueError("timeout=%r is not a number of seconds" % (timeout,))
         seconds = float(seconds)
     environment = {name: str(value) for name, value in (env or {}).items()}
     return Command(

@@ -58,7 +58,7 @@ class _Inside(ModuleType):
         if not name.startswith("_") and self._take_installed(name):
             return getattr(self, name)
         raise AttributeError(
-            "htdag.%s does not exist in a job: there are %s. What builds and runs pipelines "
+            "htdag.%s does not exist in a job: there are %s. Code that builds and runs pipelines "
             "belongs outside of the functions that run in jobs"
             % (name, ", ".join("htdag." + known for known in sorted(self.__dir__())))
         )
@@ -93,7 +93,7 @@ class _Inside(ModuleType):
                     source = file.read()
             except OSError:
                 continue
-            if '"%s"' % name in source:  # as in __all__: its modules are not loaded in vain
+            if '"%s"' % name in source:  # as in __all__: its modules are not loaded needlessly
                 own = {key: getattr(self, key) for key in self.__dir__()}
                 exec(compile(source, path, "exec"), self.__dict__)
                 self.__dict__.update(own)

@@ -13,9 +13,9 @@ from . import shim
 
 def _begin() -> image.Image:
     shim.install()
-    found = image.of_parent()
-    found.install()
-    return found
+    parent_image = image.of_parent()
+    parent_image.install()
+    return parent_image
 
 
 _image = _begin() if __name__ == "__mp_main__" else None

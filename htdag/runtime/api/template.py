@@ -65,7 +65,7 @@ def name_fields(name: str) -> List[str]:
         raise ValueError("output=%r: {output} cannot be a part of itself" % (name,))
     literals = "".join(part[0] for part in _FORMATTER.parse(name))
     if "\0" in literals or "/" in literals or (not fields and literals in ("", ".", "..")):
-        raise ValueError("output=%r is no name of a file" % (name,))
+        raise ValueError("output=%r is not a file name" % (name,))
     return fields
 
 
@@ -74,8 +74,8 @@ def filled_name(template: str, fields: Fields) -> str:
     name = _filled(template, fields, str)
     if "/" in name or name in ("", ".", ".."):
         raise FieldError(
-            "output=%r is %r for this item, which is no name of a file; of a path {stem} and "
-            "{name} are names" % (template, name)
+            "output=%r is %r for this item, which is not a file name; for an item that is a path, "
+            "use {stem} or {name}" % (template, name)
         )
     return name
 
@@ -157,17 +157,15 @@ def _checked_fields(text: str) -> List[str]:
     try:
         parts = list(_FORMATTER.parse(text))
     except ValueError as error:
-        raise ValueError(
-            "%r: %s; a brace that stands for itself is doubled" % (text, error)
-        ) from None
+        raise ValueError("%r: %s; double a literal brace" % (text, error)) from None
     names = []
     for _, name, form, conversion in parts:
         if name is None:
             continue
         if form or conversion or not (name.isidentifier() or name.isdigit()):
             raise ValueError(
-                "{%s} in %r is no field: there are {input}, {output}, {0}, {name}; "
-                "a brace that stands for itself is doubled" % (name, text)
+                "{%s} in %r is not a field: there are {input}, {output}, {0}, {name}; "
+                "double a literal brace" % (name, text)
             )
         names.append(name)
     return names
@@ -187,7 +185,7 @@ def _refuse_quoted_fields(text: str) -> None:
             position += 1
         elif character == "{" and quote:
             raise ValueError(
-                "a field is inside of quotes in %r; leave the quotes away, "
-                "each value is quoted already" % text
+                "a field is inside of quotes in %r; omit the quotes, each value is quoted already"
+                % text
             )
         position += 1

@@ -50,32 +50,32 @@ def find(value: Any, name: str, dumps: Callable[[Any], Any]) -> Culprit:
     dumps : callable
         Pickles a value, or raises.
     """
-    found = Culprit(name, value, _failure(value, dumps) or TypeError("it cannot be pickled"))
+    culprit = Culprit(name, value, _failure(value, dumps) or TypeError("it cannot be pickled"))
     seen = {id(value)}
     left = _MOST_TRIES
     inside = True
-    while inside and left and not _is_refused(found.value):
+    while inside and left and not _is_refused(culprit.value):
         inside = False
-        for step, part in _parts(found.value):
+        for step, part in _parts(culprit.value):
             if type(part) in _PLAIN or id(part) in seen:
                 continue
             seen.add(id(part))
             error = _failure(part, dumps)
             left -= 1
             if error is not None:
-                found, inside = Culprit(found.path + step, part, error), True
+                culprit, inside = Culprit(culprit.path + step, part, error), True
             if inside or not left:
                 break
-    return found
+    return culprit
 
 
 def place(value: Any, name: str, dumps: Callable[[Any], Any]) -> str:
     """Describe the part of a value that cannot be pickled; "" if that is all of it."""
-    found = find(value, name, dumps)
-    path = found.path
+    culprit = find(value, name, dumps)
+    path = culprit.path
     if len(path) > _LONGEST:
         path = path[: _LONGEST // 2] + " ... " + path[-_LONGEST // 2 :]
-    return "" if path == name else " (%s, a %s)" % (path, found.kind)
+    return "" if path == name else " (%s, a %s)" % (path, culprit.kind)
 
 
 def _is_refused(value: Any) -> bool:

@@ -24,16 +24,16 @@ def attributes(kind: Any) -> Dict[str, Any]:
     """Return the members of a class; combinations of flags are made when they are needed."""
     if isinstance(kind, abc.ABCMeta):
         raise pickle.PicklingError("abstract classes that are enumerations do not travel by value")
-    found = {
+    members = {
         name: own
         for name, own in static.members(kind).items()
         if name not in ("__dict__", "__weakref__")
     }
-    by_value = found["_value2member_map_"]
-    found["_value2member_map_"] = {
+    by_value = members["_value2member_map_"]
+    members["_value2member_map_"] = {
         value: member for value, member in by_value.items() if _is_listed(kind, member)
     }
-    return found
+    return members
 
 
 def reduced_member(value: Any) -> Any:

@@ -135,9 +135,9 @@ def _quiet(bases: Any, module: Any, name: Any) -> Iterator[None]:
 
     Modules that are imported meanwhile may define other classes, on which they do act.
     """
-    found = {kind for base in bases for kind in base.__mro__ if "__init_subclass__" in vars(kind)}
+    hooked = {kind for base in bases for kind in base.__mro__ if "__init_subclass__" in vars(kind)}
     before = {
-        kind: vars(kind)["__init_subclass__"] for kind in found if kind.__flags__ & _CAN_CHANGE
+        kind: vars(kind)["__init_subclass__"] for kind in hooked if kind.__flags__ & _CAN_CHANGE
     }
 
     def passing(own: Any) -> Any:
@@ -201,8 +201,8 @@ def set_class_state(kind: Any, state: Any) -> Any:
 @_known_as
 def new_member(kind: Any, name: str, base: Any, arguments: Any) -> Any:
     """Return a member of an enumeration, even one that is not complete yet."""
-    there = vars(kind).get("_member_map_", {}).get(name)
-    return base.__new__(kind, *arguments) if there is None else there
+    member = vars(kind).get("_member_map_", {}).get(name)
+    return base.__new__(kind, *arguments) if member is None else member
 
 
 def _acts(function: Any) -> bool:
@@ -447,9 +447,9 @@ class Image:
 
     def module(self, name: str) -> Any:
         """Return a module of the image, or one that is installed."""
-        found = self._own.get(name)
-        if found is not None:
-            return found
+        loaded = self._own.get(name)
+        if loaded is not None:
+            return loaded
         if name in self.modules and (name == "__main__" or not self._installed):
             return self._made(name)
         return _imported(name)
@@ -496,15 +496,15 @@ class Image:
             main: importlib.machinery.ModuleSpec = spec
             return main
         origin = self._located(name, entry)
-        found = importlib.machinery.ModuleSpec(name, loader, origin=origin)
-        found.has_location = origin is not None
+        module_spec = importlib.machinery.ModuleSpec(name, loader, origin=origin)
+        module_spec.has_location = origin is not None
         if entry["path"] is not None:
-            found.submodule_search_locations = (
+            module_spec.submodule_search_locations = (
                 [os.path.dirname(origin)]
                 if origin is not None and origin != entry["file"]
                 else list(entry["path"])
             )
-        return found
+        return module_spec
 
     def _located(self, name: str, entry: ModuleEntry) -> Optional[str]:
         """Return the file of a module: its own, or a copy if it asks for files beside it."""
@@ -655,13 +655,13 @@ class Image:
         with self._lock:
             self._depth += 1
             try:
-                found: Functions = _Unpickler(self, envelope["content"]).load()
+                functions: Functions = _Unpickler(self, envelope["content"]).load()
                 self._bring(envelope["needs"])
                 self._new.add(None)
             finally:
                 self._depth -= 1
             self._finish()
-        return found
+        return functions
 
     def bring(self, module: str, code: types.CodeType) -> None:
         """Make the names that a function uses which came with a value."""
@@ -942,12 +942,12 @@ def enter(root: str, payload: str, scratch: str) -> Functions:
         A folder for files that have to lie somewhere.
     """
     os.environ[_VARIABLE] = os.pathsep.join((os.path.abspath(root), scratch))
-    found = Image.read(root, scratch)
-    if not _NOT_THE_USERS.isdisjoint(found.modules):
+    entered = Image.read(root, scratch)
+    if not _NOT_THE_USERS.isdisjoint(entered.modules):
         from cloudpickle import cloudpickle  # noqa: F401 (while Python's own modules are found)
-    found.install()
+    entered.install()
     with open(payload, "rb") as file:
-        return found.loads(file.read())
+        return entered.loads(file.read())
 
 
 def of_parent() -> Image:

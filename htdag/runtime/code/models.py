@@ -37,7 +37,7 @@ def complete(kind: Any, members: Dict[str, Any]) -> None:
     mock = mocks.set_model_mocks if is_model else mocks.set_dataclass_mocks
     import inspect  # it takes time, which jobs without such classes need not spend
 
-    # Before 2.11 it is told the name too.
+    # Before 2.11 it gets the name, too.
     mock(kind, *[kind.__name__] * ("cls_name" in inspect.signature(mock).parameters))
 
 

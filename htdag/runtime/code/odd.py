@@ -56,8 +56,8 @@ def _reducer(kind: type) -> Optional[Reducer]:
 def _function(name: str) -> Reducer:
     from . import reducers  # it takes time, which few jobs need to spend
 
-    found: Reducer = getattr(reducers, name)
-    return found
+    reducer: Reducer = getattr(reducers, name)
+    return reducer
 
 
 _HOW_TO_TRAVEL = {"__getstate__", "__setstate__", "__getnewargs__", "__getnewargs_ex__", "__new__"}
@@ -113,14 +113,14 @@ _MADE: Dict[str, str] = {
 
 """By the names of classes: the function of ``reducers.py`` that reduces their objects."""
 
-_LIST = "use a list of what it gives (list(...)), or make it inside of the function"
+_LIST = "use a list of its elements (list(...)), or make it inside of the function"
 _CONNECT = "connect inside of the function"
 _MAKE = "make it inside of the function"
 _REFUSED: Dict[str, str] = {
     "builtins.generator": _LIST,
     "builtins.async_generator": "make it inside of the function",
-    "builtins.coroutine": "call the function that gives it inside of the job",
-    "builtins.frame": "use the values that are needed of it",
+    "builtins.coroutine": "call the function that returns it inside of the job",
+    "builtins.frame": "use the values that you need from it",
     "builtins.traceback": "use traceback.format_exception",
     "weakref.ProxyType": "use the object itself",
     "weakref.CallableProxyType": "use the object itself",

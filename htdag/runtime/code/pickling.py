@@ -35,15 +35,15 @@ def name_of(value: Any) -> Optional[Tuple[str, str]]:
     if module is None or "<locals>" in name:
         return None
     first, _, rest = name.partition(".")
-    found = getattr(module, "__dict__", {}).get(first, _MISSING)
-    if found is _MISSING and not isinstance(module, image.Module):
-        found = getattr(module, first, _MISSING)
+    named = getattr(module, "__dict__", {}).get(first, _MISSING)
+    if named is _MISSING and not isinstance(module, image.Module):
+        named = getattr(module, first, _MISSING)
     try:
         for part in rest.split(".") if rest else ():
-            found = getattr(found, part)
+            named = getattr(named, part)
     except Exception:
         return None
-    return (module_name, name) if found is value else None
+    return (module_name, name) if named is value else None
 
 
 def _by_value(value: Any) -> bool:
@@ -92,8 +92,8 @@ class Pickler(pickle.Pickler):
             pickle.Pickler.dump(self, value)
         except RecursionError as error:
             raise TooDeep(
-                "too many objects in it hold one another in a chain (%s); give a list of them, or "
-                "define __reduce__ so that it makes one" % error
+                "its objects hold one another in too long a chain (%s); use a list of them, or "
+                "define a __reduce__ that makes one" % error
             ) from error
 
     def reducer_override(self, value: Any) -> Any:

@@ -233,7 +233,7 @@ def _path(file: Any) -> str:
     path = os.path.abspath(path) if path else ""
     if not os.path.isfile(path) or not os.path.samestat(os.stat(path), os.fstat(number)):
         raise pickle.PicklingError(
-            "%r is no file that can be opened again; %s" % (_name(file), _IN)
+            "%r is not a file that can be opened again; %s" % (_name(file), _IN)
         )
     return path
 

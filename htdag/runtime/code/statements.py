@@ -135,34 +135,34 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 def _bound(node: ast.AST) -> Set[str]:
     """Return the names that a statement binds in its own scope."""
-    found: Set[str] = set()
+    names: Set[str] = set()
     nodes = [node]
     while nodes:
         current = nodes.pop()
         if isinstance(current, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found.add(current.name)
+            names.add(current.name)
             continue
         if isinstance(current, ast.Lambda):
             continue
         if isinstance(current, ast.Name) and isinstance(current.ctx, ast.Store):
-            found.add(current.id)
+            names.add(current.id)
         elif isinstance(current, (ast.Import, ast.ImportFrom)):
             for alias in current.names:
                 if alias.name != "*":
-                    found.add(alias.asname or alias.name.partition(".")[0])
+                    names.add(alias.asname or alias.name.partition(".")[0])
         elif isinstance(current, ast.ExceptHandler) and current.name:
-            found.add(current.name)
+            names.add(current.name)
         elif type(current).__name__ in ("MatchAs", "MatchStar") and current.name:  # type: ignore[attr-defined]
-            found.add(current.name)  # type: ignore[attr-defined]
+            names.add(current.name)  # type: ignore[attr-defined]
         elif type(current).__name__ == "TypeAlias":
-            found.add(current.name.id)  # type: ignore[attr-defined]
+            names.add(current.name.id)  # type: ignore[attr-defined]
         nodes.extend(ast.iter_child_nodes(current))
-    return found
+    return names
 
 
 def _changed(node: ast.AST) -> Set[str]:
     """Return the names whose values a statement changes, by a method, an item or an attribute."""
-    found: Set[str] = set()
+    names: Set[str] = set()
     nodes = list(ast.walk(node))
     decorators: List[ast.AST] = []
     if isinstance(node, _SCOPES):
@@ -182,8 +182,8 @@ def _changed(node: ast.AST) -> Set[str]:
         while isinstance(target, (ast.Attribute, ast.Subscript)):
             target = target.value
             if isinstance(target, ast.Name):
-                found.add(target.id)
-    return found
+                names.add(target.id)
+    return names
 
 
 def _used(code: Any) -> Tuple[Set[str], Set[str]]:
@@ -192,15 +192,15 @@ def _used(code: Any) -> Tuple[Set[str], Set[str]]:
     later: Set[str] = set()
     codes = [(code, now)]
     while codes:
-        current, found = codes.pop()
+        current, users = codes.pop()
         for instruction in dis.get_instructions(current):
             if instruction.opname in _LOOK_UP:
-                found.add(str(instruction.argval))
+                users.add(str(instruction.argval))
         for inner in current.co_consts:
             if isinstance(inner, types.CodeType):
                 # A class, or a comprehension, is executed with the statement that it is in.
                 at_once = not inner.co_flags & _OPTIMIZED or inner.co_name in _COMPREHENSIONS
-                codes.append((inner, found if at_once else later))
+                codes.append((inner, users if at_once else later))
     return now, later - now
 
 

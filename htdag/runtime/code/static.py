@@ -61,11 +61,11 @@ def _members_that_hold(kind: type) -> Tuple[Tuple[str, Any], ...]:
     known = _holders.get(id(kind))  # by number, since a class may have an odd hash
     if known is not None and known[0]() is kind:
         return known[1]
-    found = []
+    holders = []
     for base in bases(kind):
         for name, member in members(base).items():
             is_dict = name == "__dict__" and type(member) is types.GetSetDescriptorType
             if is_dict or type(member) is types.MemberDescriptorType:
-                found.append((name, member))
-    _holders[id(kind)] = ref(kind), tuple(found)
-    return tuple(found)
+                holders.append((name, member))
+    _holders[id(kind)] = ref(kind), tuple(holders)
+    return tuple(holders)

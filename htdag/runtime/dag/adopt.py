@@ -30,8 +30,8 @@ class Taken(NamedTuple):
 
     items: int
     reused: int
-    unfinished: int  # of the rest: items that the other run had, but not finished
-    same: bool  # whether all that it reads is as in the other run, in the same order
+    unfinished: int  # of the rest: items that the other run had but did not finish
+    same: bool  # whether all of its input is as in the other run, in the same order
 
 
 def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:
@@ -48,15 +48,15 @@ def is_wanted(run: str, node: NodeEntry, lane: int = 0) -> bool:
 
 def taken(run: str, node: NodeEntry) -> Optional[Taken]:
     """Return how many of a node's items were taken over; None if that is not known yet."""
-    found = []
+    counts = []
     for unit in lanes.units(node):
         try:
             path = NodeFiles(run, unit.node).taken(unit.lane)
             content = layout.read_json(path, *Taken._fields)
-            found.append(Taken(**{name: content[name] for name in Taken._fields}))
+            counts.append(Taken(**{name: content[name] for name in Taken._fields}))
         except FileNotFoundError:
             return None
-    items, reused, unfinished, same = zip(*found)
+    items, reused, unfinished, same = zip(*counts)
     return Taken(sum(items), sum(reused), sum(unfinished), all(same))
 
 
@@ -66,8 +66,8 @@ def take_over(run: str, node: NodeEntry, reading: inputs.Reading, lane: int = 0)
     pack = reusable.read(files.kept)
     chunks = _Chunks(run, node, reading, lane)
     reused = chunks.fill(pack) if pack.atoms or pack.chunks else 0
-    found = chunks.tell(pack, reused)
-    content = json.dumps(found._asdict()).encode()
+    taken_items = chunks.tell(pack, reused)
+    content = json.dumps(taken_items._asdict()).encode()
     layout.write_aside(files.taken(lane), content)
 
 
@@ -101,9 +101,13 @@ class _Chunks:
         reused = 0
         whole = set()
         for number, (ids, keys) in enumerate(zip(self._ids, self._keys)):
-            found = pack.chunks.get(reusable.whole_digest(ids, keys))
-            if found is not None and found.items == len(ids) and self._fits(number, found):
-                self._link(number, found, pack)
+            kept_chunk = pack.chunks.get(reusable.whole_digest(ids, keys))
+            if (
+                kept_chunk is not None
+                and kept_chunk.items == len(ids)
+                and self._fits(number, kept_chunk)
+            ):
+                self._link(number, kept_chunk, pack)
                 self._free[number] = [False] * len(ids)
                 whole.add(number)
                 reused += len(ids)
@@ -173,33 +177,33 @@ class _Chunks:
                         del candidates[which]
                         break
 
-    def _fits(self, number: int, found: reusable.Chunk) -> bool:
+    def _fits(self, number: int, chunk: reusable.Chunk) -> bool:
         """Return whether returned files of a chunk can be where its values say."""
-        return found.returned in ("", self._first_attempt(number).under("").returned)
+        return chunk.returned in ("", self._first_attempt(number).under("").returned)
 
     def _first_attempt(self, number: int) -> AttemptFiles:
         return self._files.attempt(self._numbers[number], 1)
 
-    def _link(self, number: int, found: reusable.Chunk, pack: reusable.Pack) -> None:
+    def _link(self, number: int, chunk: reusable.Chunk, pack: reusable.Pack) -> None:
         """Take the files of a chunk as they are."""
         self._describe(number)
         job = self._first_attempt(number)
-        if found.tree is not None:
-            reusable.link_tree(pack.path(found.tree), job.returned)
-        for file, path in zip(found.files, job.outputs(self._node["files"])):
+        if chunk.tree is not None:
+            reusable.link_tree(pack.path(chunk.tree), job.returned)
+        for file, path in zip(chunk.files, job.outputs(self._node["files"])):
             layout.link_or_copy(pack.path(file), path)
-        for log, path in zip(found.logs, (job.stdout, job.stderr)):
+        for log, path in zip(chunk.logs, (job.stdout, job.stderr)):
             layout.link_or_copy(pack.path(log), path)
-        start = found.start
+        start = chunk.start
         recordfile.start(job, start["host"] if start else "", start["python"] if start else "")
-        for entry in found.streams:
+        for entry in chunk.streams:
             recordfile.append(job.record, "streams", entry)
         end: RecordEnd = {
-            **found.end,
+            **chunk.end,
             "whole": True,
             "remaining": 0,
             "failed": 0,
-            "reused": found.items,
+            "reused": chunk.items,
         }
         end.pop("measured", None)
         end.pop("killed", None)
@@ -254,9 +258,9 @@ class _Chunks:
             "reused": done,
         }
         if self._node["carries_files"]:
-            found = [itemfile.references([path]) for path in paths]
+            references = [itemfile.references([path]) for path in paths]
             end["returned"] = 0
-            end["carrying"] = [sum(map(bool, each)) for each in found]
+            end["carrying"] = [sum(map(bool, each)) for each in references]
         recordfile.append(job.record, "end", end, sync=True)
 
 

@@ -36,7 +36,7 @@ def deliver(run: str, node: NodeEntry, states: Iterable[Any]) -> str:
             _put(source, target)
             put[target] = _state(target)
     except (OSError, ValueError) as error:
-        problem = "the returned files cannot be put where they are wanted: %s" % error
+        problem = "the returned files cannot be delivered: %s" % error
     _note(run, node, problem, put)
     return problem
 
@@ -87,8 +87,8 @@ def _inside(source: str, target: str) -> Iterator[Tuple[str, str]]:
 
 def _state(path: str) -> List[int]:
     """Return values that differ once a file was changed."""
-    found = os.stat(path)
-    return [found.st_size, found.st_ctime_ns]
+    status = os.stat(path)
+    return [status.st_size, status.st_ctime_ns]
 
 
 def _is_there(source: str, target: str, known: Any) -> bool:
@@ -119,8 +119,8 @@ def _note(run: str, node: NodeEntry, problem: str, put: Dict[str, List[int]]) ->
 
 def _noted(run: str, node: NodeEntry) -> DeliveredFile:
     path = NodeFiles(run, node["name"]).delivered
-    found: DeliveredFile = layout.read_json(path, "problem", "files")
-    return found
+    note: DeliveredFile = layout.read_json(path, "problem", "files")
+    return note
 
 
 def problem_of(run: str, node: NodeEntry) -> Optional[str]:
@@ -143,14 +143,14 @@ def _target(
     target = place.format(key=key, name=name, stem=stem, suffix=suffix)
     if not place.endswith("/"):
         if taken.setdefault(target, file["at"]) != file["at"]:
-            raise ValueError("%s is wanted by several; {key} in the name tells them apart" % target)
+            raise ValueError("several files would be %s; use {key} in the name" % target)
         return target
-    found = "%s%s" % (target, name if not often else "%s.%s" % (key, name))
+    named = "%s%s" % (target, name if not often else "%s.%s" % (key, name))
     number = 1
-    while taken.setdefault(found, file["at"]) != file["at"]:  # several of one item
+    while taken.setdefault(named, file["at"]) != file["at"]:  # several of one item
         number += 1
-        found = "%s%s.%d.%s" % (target, key, number, name)
-    return found
+        named = "%s%s.%d.%s" % (target, key, number, name)
+    return named
 
 
 def is_left(run: str, node: NodeEntry) -> bool:

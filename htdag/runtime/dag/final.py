@@ -150,14 +150,14 @@ def _summary_error(error: RecordError, texts: Dict[str, str]) -> SummaryError:
 
 
 def _errors() -> List[SummaryError]:
-    found: List[SummaryError] = []
+    summaries: List[SummaryError] = []
     for node in planfile.read(".")["nodes"]:
         files = NodeFiles(".", node["name"])
         for chunk, attempts in sorted(files.attempts().items()):
             texts: Dict[str, str] = {}
             for line in recordfile.lines(files.attempt(chunk, attempts[-1]).record):
                 if "error" in line:
-                    found.append(_summary_error(line["error"], texts))
-                    if len(found) == _MOST_ERRORS:
-                        return found
-    return found
+                    summaries.append(_summary_error(line["error"], texts))
+                    if len(summaries) == _MOST_ERRORS:
+                        return summaries
+    return summaries

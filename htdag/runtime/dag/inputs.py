@@ -27,9 +27,9 @@ class Block(NamedTuple):
     """Values in one file, or in the files of all attempts at one chunk."""
 
     files: List[str]
-    values: int  # how many; -1 where that is not known yet, or does not matter
+    values: int  # how many; -1 if that is not known yet or does not matter
     carries: bool = False  # whether files travel with any of them
-    number: Optional[int] = None  # of the first value, where their numbers are their keys
+    number: Optional[int] = None  # of the first value, if the numbers of values are their keys
 
 
 class Outcome(NamedTuple):
@@ -51,8 +51,8 @@ def chunks(run: str, node: NodeEntry) -> int:
 def _stored(run: str, name: str) -> Optional[ChunkingFile]:
     try:
         path = NodeFiles(run, name).chunking
-        found: ChunkingFile = layout.read_json(path, "chunks", "boundaries")
-        return found
+        stored: ChunkingFile = layout.read_json(path, "chunks", "boundaries")
+        return stored
     except FileNotFoundError:
         return None
 
@@ -107,10 +107,10 @@ class Reading:
         if stored is not None and NodeFiles(self._run, name).attempts():
             # Chunks that jobs have worked on keep their boundaries.
             return list(stored["boundaries"])
-        found = self._new_boundaries()
-        content = json.dumps({"chunks": len(found) - 1, "boundaries": found})
+        new = self._new_boundaries()
+        content = json.dumps({"chunks": len(new) - 1, "boundaries": new})
         layout.write_aside(NodeFiles(self._run, name).chunking, content.encode())
-        return found
+        return new
 
     def _new_boundaries(self) -> List[int]:
         node, source = self._node, self._node["input"]
@@ -229,8 +229,10 @@ class Reading:
         for file in block.files:
             transfer[file] = None
         if block.carries:
-            found = itemfile.references([os.path.join(self._run, file) for file in block.files])
-            for references in found if span is None else itertools.islice(found, *span):
+            travelling = itemfile.references(
+                [os.path.join(self._run, file) for file in block.files]
+            )
+            for references in travelling if span is None else itertools.islice(travelling, *span):
                 for reference in references:
                     transfer[file_references.sent(reference)] = None
         part: Part = {"files": block.files, "range": span}
@@ -247,9 +249,9 @@ class Reading:
         counts = [block.values for block in blocks]
         return [
             self._part(
-                blocks[found.block], None if found.whole else [found.start, found.stop], transfer
+                blocks[piece.block], None if piece.whole else [piece.start, piece.stop], transfer
             )
-            for found in chunking.slices(counts, start, stop)
+            for piece in chunking.slices(counts, start, stop)
         ]
 
 

@@ -23,7 +23,7 @@ class Verdict(NamedTuple):
     succeeded: bool
     states: List[progress.ChunkState]
     text: str
-    hopeless: bool  # no job found an environment that fits: another try would not either
+    hopeless: bool  # no job found a matching environment: a retry would not either
 
 
 def judge(run: str, plan: Plan, node: NodeEntry, *, last_try: bool, lane: int = 0) -> Verdict:
@@ -39,7 +39,7 @@ def judge(run: str, plan: Plan, node: NodeEntry, *, last_try: bool, lane: int = 
     text = "%d of %d chunks complete" % (len(states) - len(left), len(states))
     hopeless = bool(left) and all(state.mismatch for state in states)
     if hopeless:
-        text += "; the environment does not fit"
+        text += "; the environment does not match"
     elif left and last_try and node["on_error"] == "skip":
         errors, items = _failed_items(run, node, states)
         limit = node["max_errors"] or 0

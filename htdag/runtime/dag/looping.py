@@ -47,13 +47,13 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
     over = _answer(folder, inner) if repeats["until"] else None
     if over is None and repeats["until"]:
         # The item that is the state was skipped, by on_error="skip".
-        return Verdict(FAILED, "round %d has no state, of which until could be asked" % number)
+        return Verdict(FAILED, "round %d has no state that until could check" % number)
     if not over and number < repeats["max_rounds"]:
         given = prepare.given_to_round(run, plan, node, number + 1)
         rounds.make(run, node, number + 1, given, prepare.lay_out)
         return Verdict(AGAIN, "round %d is done; round %d is next" % (number, number + 1))
     _end(run, plan, node, number, over)
-    why = "until holds" if over else "that is the most"
+    why = "until holds" if over else "that is max_rounds"
     if repeats["until"] and not over:
         why += ", and until does not hold"
     return Verdict(DONE, "round %d is done: %s" % (number, why))
@@ -61,15 +61,15 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
 
 def _answer(folder: str, plan: Plan) -> Optional[bool]:
     """Return the last answer of the predicate; None if no record has it."""
-    found: Optional[bool] = None
+    answer: Optional[bool] = None
     for node in plan["nodes"]:
         if node["check"]:
             files = NodeFiles(folder, node["name"])
             for chunk, attempts in files.attempts().items():
                 for attempt in attempts:
                     for line in recordfile.lines(files.attempt(chunk, attempt).record):
-                        found = line.get("until", found)
-    return found
+                        answer = line.get("until", answer)
+    return answer
 
 
 def _end(run: str, plan: Plan, node: NodeEntry, number: int, over: Optional[bool]) -> None:

@@ -86,7 +86,7 @@ class PackWriter:
         try:
             items = list(reader.items(description, node))
         except itemfile.DamagedFile:
-            return None  # what it read is not there any more, so nobody can tell what it was
+            return None  # what it read no longer exists, so it is unknown
         ids = [own for _, own in items]
         keys = [key for key, _ in items]
         refused = {n for n, key in enumerate(keys) if keep is not None and not keep(key)}
@@ -133,7 +133,7 @@ class PackWriter:
             start = line.get("start", start)
             if "streams" in line:
                 streams.append(line["streams"])
-        there = all(map(os.path.exists, logs))
+        has_logs = all(map(os.path.exists, logs))
         returned = node["returns_files"]
         content: ChunkContent = {
             "digest": reusable.whole_digest(ids, keys).hex(),
@@ -141,8 +141,8 @@ class PackWriter:
             "files": [self._link(path) for path in job.outputs(node["files"])],
             "end": end,
             "start": start,
-            "streams": streams if there else [],
-            "logs": [self._link(log) for log in logs] if there else [],
+            "streams": streams if has_logs else [],
+            "logs": [self._link(log) for log in logs] if has_logs else [],
             "returned": job.under("").returned if returned else "",
             "tree": (
                 self._link_tree(job.returned) if returned and os.path.isdir(job.returned) else None
@@ -199,11 +199,11 @@ def _atoms(
     at = [0] * len(paths)
     for first, last in spans:
         places: List[Any] = []
-        for which, found in enumerate(extents):
+        for which, span in enumerate(extents):
             begin = at[which]
-            while at[which] < len(found) and found[at[which]].first <= last:
+            while at[which] < len(span) and span[at[which]].first <= last:
                 at[which] += 1
-            inside = found[begin : at[which]]
+            inside = span[begin : at[which]]
             if not inside:
                 places.append(None)
                 continue
@@ -215,10 +215,10 @@ def _atoms(
 
 def _joined(spans: List[Tuple[int, int]]) -> List[Tuple[int, int]]:
     """Return spans with overlapping ones joined."""
-    found: List[Tuple[int, int]] = []
+    joined: List[Tuple[int, int]] = []
     for first, last in sorted(spans):
-        if found and first <= found[-1][1]:
-            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
         else:
-            found.append((first, last))
-    return found
+            joined.append((first, last))
+    return joined

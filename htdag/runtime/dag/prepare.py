@@ -73,11 +73,11 @@ def prepare(
     known = {} if parents is None else parents
     outcomes: inputs.Outcomes = {parent: [] for parent in node["parents"]}
     for unit in lanes.parents(plan, Unit(node["name"], lane)):
-        found = progress.outcomes_of(_examined(run, plan, unit, known))
+        own_outcomes = progress.outcomes_of(_examined(run, plan, unit, known))
         before = lanes.chunks(plan["by_name"][unit.node], unit.lane, 0).start
         # Of the lanes beside its own nothing is read; they keep the numbers of chunks right.
         missing = before - len(outcomes[unit.node])
-        outcomes[unit.node] += [inputs.Outcome([], [])] * missing + found
+        outcomes[unit.node] += [inputs.Outcome([], [])] * missing + own_outcomes
     if node["mode"] == "loop":
         prepare_loop(run, plan, node, outcomes)
         return 1

@@ -33,7 +33,7 @@ class ChunkState(NamedTuple):
     last_attempt: int  # 0: none was made
     complete: bool
     damaged: List[str]
-    mismatch: bool  # the last attempt ran in an environment that did not fit
+    mismatch: bool  # the last attempt ran in an environment that does not match
 
 
 Examined = Dict[Unit, List[ChunkState]]
@@ -88,11 +88,11 @@ def _chunk_state(
 def _problem(files: AttemptFiles, node: NodeEntry, end: RecordEnd, verify: bool) -> str:
     for path, size in zip(files.outputs(node["files"]), end["sizes"]):
         try:
-            found = os.path.getsize(path)
+            actual = os.path.getsize(path)
         except FileNotFoundError:
             return "%s is missing" % path
-        if found != size:
-            return "%s has %d bytes, not the %d that were written" % (path, found, size)
+        if actual != size:
+            return "%s has %d bytes, not the %d that were written" % (path, actual, size)
         if verify:
             try:
                 for _ in itemfile.read(path):

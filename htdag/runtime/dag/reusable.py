@@ -51,7 +51,7 @@ class Chunk(NamedTuple):
     """A chunk that one attempt finished completely: its files can be taken as they are.
 
     The files that its functions returned are in ``returned``, below the run directory, as its
-    values say; "" where there are none. ``tree`` is the folder here with links to them.
+    values say; "" if there are none. ``tree`` is the folder here with links to them.
     """
 
     digest: bytes
@@ -88,7 +88,7 @@ def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[
 
 
 def lines(folder: str) -> Iterator[PackLine]:
-    """Yield the lines of the index of a folder; none where there is no folder."""
+    """Yield the lines of the index of a folder; none if it does not exist."""
     path = os.path.join(folder, INDEX)
     try:
         with open(path, encoding="utf-8", opener=layout.unblocked) as index:
@@ -97,11 +97,11 @@ def lines(folder: str) -> Iterator[PackLine]:
     except FileNotFoundError:
         return
     except ValueError as error:
-        raise layout.DamagedFile(path, "it is no JSON (%s)" % error) from error
+        raise layout.DamagedFile(path, "it is not JSON (%s)" % error) from error
 
 
 class Pack(NamedTuple):
-    """What a folder holds."""
+    """The content of a folder of finished items."""
 
     folder: str
     atoms: List[Atom]

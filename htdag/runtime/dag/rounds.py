@@ -25,7 +25,7 @@ LayOut = Callable[[str], None]
 
 
 class Given(NamedTuple):
-    """What a round reads as one source: the blocks of a stream, with paths below a folder."""
+    """The blocks of a stream that a round reads as one source, with paths below a folder."""
 
     folder: str
     blocks: List[Block]

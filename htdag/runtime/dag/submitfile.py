@@ -1,9 +1,9 @@
-"""What changes of a node's submit description, which DAGMan reads for each attempt.
+"""Changes to a node's submit description, which DAGMan reads for each attempt.
 
-Users ask for other resources, or for jobs that come on hold. The records of jobs tell how much
-memory the next ones need: HTCondor raises what a job asks for by ``retry_request_memory`` when it
-was evicted for memory, but in that job alone. And lists of jobs can have lines that are too long
-for late materialisation.
+Users request other resources, or that later jobs are put on hold. The records of jobs say how much
+memory the next ones need: when a job is evicted for memory, HTCondor raises its request by
+``retry_request_memory``, but only in that job. And lists of jobs can have lines that are too long
+for late materialization.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ..formats.plan import AtOnceFile, NodeEntry
     from ..formats.record import RecordError
 
-# HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialisation.
+# HTCondor 25.14.1 refuses a longer line of an item list, but only with late materialization.
 LONGEST_MATERIALIZED = 65_000
 
 NOT_HELD = "# Nothing: jobs are not to come on hold.\n"
-"""What a submit description includes where its jobs are not to come on hold."""
+"""What a submit description includes if its jobs are not put on hold."""
 
 _HELD_BY = "MY.HtdagHeldBy"
 _LIMITS = ("max_materialize", "max_idle")
@@ -34,13 +34,13 @@ _SIGKILL = "signal 9 "
 
 
 def commands(run: str, node: str) -> Dict[str, str]:
-    """Return the commands of a node's submit description, their names in small letters."""
+    """Return the commands of a node's submit description, by names in lower case."""
     lines = _lines(run, node)
     return {_name(line): line.partition("=")[2].strip() for line in lines if _name(line)}
 
 
 def change(run: str, node: str, values: Mapping[str, str], removed: Sequence[str] = ()) -> None:
-    """Give commands other values, add or remove some; DAGMan reads the old text or the new."""
+    """Change, add or remove commands; DAGMan reads the old description or the new one."""
     lines = [line for line in _lines(run, node) if _name(line) not in removed]
     for name, value in values.items():
         text = "%s = %s\n" % (name, value)
@@ -59,19 +59,19 @@ def _lines(run: str, node: str) -> List[str]:
 
 
 def _name(line: str) -> str:
-    """Return the name of the command in a line, in small letters; "" where there is none."""
+    """Return the name of the command in a line, in lower case, or ""."""
     name, equals, _ = line.partition("=")
     return name.strip().lower() if equals and not line.startswith("#") else ""
 
 
-# Jobs that come on hold
+# Jobs on hold
 
 
 def hold(run: str, node: str, by: str) -> None:
     """Put jobs on hold that are submitted later, for the action that requests it."""
     lines = ["%s = %s" % (_HELD_BY, json.dumps(by))]
-    # Of jobs that are materialised late HTCondor forgets the hold. Where nobody asked for that they
-    # come at once; else none is made before the release.
+    # With late materialization HTCondor forgets the hold. If the user did not request it, all jobs
+    # are created at once; else none is created before the release.
     limited = _limits_given(planfile.read(run)["by_name"][node], commands(run, node))
     lines += ["MY.JobMaterializePaused = 1"] if limited else ["hold = True", "max_materialize ="]
     content = "".join(line + "\n" for line in lines)
@@ -94,7 +94,7 @@ def held_by(run: str, node: str) -> str:
     return str(json.loads(action)) if name.strip() == _HELD_BY else ""
 
 
-# Late materialisation
+# Late materialization
 
 
 def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Iterable[str]) -> None:
@@ -105,11 +105,11 @@ def drop_late_materialization(run: str, node: NodeEntry, lane: int, lines: Itera
     longest = max(map(len, lines), default=0)
     if longest <= LONGEST_MATERIALIZED:
         return
-    found = commands(run, node["name"])
-    if found.keys().isdisjoint(_LIMITS):
+    present = commands(run, node["name"])
+    if present.keys().isdisjoint(_LIMITS):
         return
     change(run, node["name"], {}, removed=_LIMITS)
-    limits = _limits_given(node, found)
+    limits = _limits_given(node, present)
     if limits:
         content: AtOnceFile = {"limits": limits, "characters": longest}
         path = NodeFiles(run, node["name"]).at_once
@@ -131,9 +131,9 @@ def limits_left_out(run: str, name: str) -> List[str]:
     return content["limits"]
 
 
-def _limits_given(node: NodeEntry, found: Mapping[str, str]) -> List[str]:
-    """Return the limits on materialised jobs, of those in a description, that a stage was given."""
-    given = [name for name in _LIMITS if name in found]
+def _limits_given(node: NodeEntry, present: Mapping[str, str]) -> List[str]:
+    """Return the limits on materialized jobs in a description that the user set."""
+    given = [name for name in _LIMITS if name in present]
     if node["max_materialize"] is None:
         given = [name for name in given if name != "max_materialize"]  # htdag's own
     return given
@@ -150,9 +150,9 @@ def raise_memory(run: str, node: NodeEntry) -> str:
     """
     if node.get("mode") == "loop":
         return ""  # its rounds have nodes of their own
-    found = commands(run, node["name"])
-    raised = requests.size_in("MB", found.get("retry_request_memory"))
-    given = found.get("request_memory")
+    present = commands(run, node["name"])
+    raised = requests.size_in("MB", present.get("retry_request_memory"))
+    given = present.get("request_memory")
     now = requests.size_in("MB", given)
     if (given is not None and now is None) or (given is None and raised is None):
         return ""  # an expression of the user's, or nothing that was ever to grow

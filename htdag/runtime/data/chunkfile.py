@@ -23,19 +23,19 @@ def frames(parts: List[Part]) -> Iterator[Frame]:
         ``number``, if there is one, that of the first: then their numbers are their keys.
     """
     for part in parts:
-        found = itemfile.merge(part["files"])
+        merged = itemfile.merge(part["files"])
         if part["range"] is not None:
-            found = itertools.islice(found, *part["range"])
+            merged = itertools.islice(merged, *part["range"])
         if "number" in part:
-            yield from _numbered(found, part["number"])
+            yield from _numbered(merged, part["number"])
         else:
-            yield from found
+            yield from merged
 
 
-def _numbered(found: Iterator[Frame], number: int) -> Iterator[Frame]:
+def _numbered(stored: Iterator[Frame], number: int) -> Iterator[Frame]:
     numbers = itertools.count(number)
     # Not by a loop, which would keep a frame while the next one is read.
-    return map(lambda frame: frame._replace(key=str(next(numbers))), found)  # noqa: C417
+    return map(lambda frame: frame._replace(key=str(next(numbers))), stored)  # noqa: C417
 
 
 def value(frame: Frame) -> Any:
@@ -55,11 +55,11 @@ def bound_values(binds: Dict[str, BindParts]) -> Dict[str, Any]:
     """Return the values of bound stages: the value of a reduce, else the list of all values."""
     values: Dict[str, Any] = {}
     for name, bind in binds.items():
-        found = [value(frame) for frame in frames(bind["parts"])]
+        all_values = [value(frame) for frame in frames(bind["parts"])]
         if not bind["one"]:
-            values[name] = found
-        elif found:
-            values[name] = found[0]
+            values[name] = all_values
+        elif all_values:
+            values[name] = all_values[0]
         else:
             raise ValueError("the bound stage %r has no value" % bind["stage"])
     return values

@@ -99,7 +99,7 @@ def plain_container(value: Any) -> Optional[Pickled]:
     return Pickled(file.getvalue())
 
 
-def large_buffers(found: List[Any]) -> Callable[[Any], bool]:
+def large_buffers(large: List[Any]) -> Callable[[Any], bool]:
     """Return a ``buffer_callback`` that moves large buffers to a list, out of the pickle."""
 
     def callback(buffer: Any) -> bool:
@@ -109,7 +109,7 @@ def large_buffers(found: List[Any]) -> Callable[[Any], bool]:
             return True  # not in one piece: pickle has to see to it
         if raw.nbytes < SMALL:
             return True
-        found.append(raw)
+        large.append(raw)
         return False
 
     return callback
@@ -226,7 +226,7 @@ def read(
             )
         position = end
         stored = Stored(kind, flags, first, last, key, payload, buffers, files)
-        # While the next frame is read, this one is not to be held here, too.
+        # Do not keep this frame in memory while the next one is read.
         del payload, buffers
         yield stored
         del stored

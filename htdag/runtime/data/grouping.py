@@ -22,14 +22,14 @@ def ordered(parts: List[Part], reverse: bool) -> Way:
         sorting.Entry(keyed.sort_key(frame.payload), frame.key, frame.payload)
         for frame in chunkfile.frames(parts)
     )
-    found = _compared(sorting.sort(entries, keyed.sort_key, reverse=reverse))
-    return ((entry.key, entry.payload) for entry in found), keyed.value
+    entries_in_order = _compared(sorting.sort(entries, keyed.sort_key, reverse=reverse))
+    return ((entry.key, entry.payload) for entry in entries_in_order), keyed.value
 
 
-def _compared(found: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
+def _compared(entries: Iterator[sorting.Entry]) -> Iterator[sorting.Entry]:
     """Yield sorted entries, and say what the user can do if keys have no order."""
     try:
-        yield from found
+        yield from entries
     except TypeError as error:
         if "not supported between instances" not in str(error):
             raise

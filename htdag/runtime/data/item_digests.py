@@ -31,10 +31,10 @@ _NAMES = pickle.STACK_GLOBAL
 
 def digest(*parts: Any) -> bytes:
     """Return a digest of some bytes."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     for part in parts:
-        found.update(part)
-    return found.digest()[:SIZE]
+        hasher.update(part)
+    return hasher.digest()[:SIZE]
 
 
 def read_same(run: str) -> Same:
@@ -55,14 +55,14 @@ def read_identity(run: str) -> Tuple[Kinds, Dict[str, str]]:
     """
     try:
         with open(os.path.join(run, layout.IDENTITY), encoding="utf-8") as file:
-            found: ItemNames = json.load(file)
+            content: ItemNames = json.load(file)
     except FileNotFoundError:
         return [], {}
     kinds = [
         (module.encode(), [(name.encode(), own.encode()) for name, own in sorted(names.items())])
-        for module, names in sorted(found.get("kinds", {}).items())
+        for module, names in sorted(content.get("kinds", {}).items())
     ]
-    return kinds, found.get("urls", {})
+    return kinds, content.get("urls", {})
 
 
 class Reader:
@@ -92,12 +92,12 @@ class Reader:
         )
         asks = node.get("asks_key", False)
         if node["mode"] == "reduce":
-            found: Any = (
+            stored_items: Any = (
                 (frame.key, frame) for frame in chunkfile.frames(here["streams"][0]["parts"])
             )
         else:
-            found = views.open_view(here, None).items
-        for key, stored in found:
+            stored_items = views.open_view(here, None).items
+        for key, stored in stored_items:
             own = self._digest(stored)
             if asks:
                 own = digest(b"key", key.encode(), own)
@@ -112,11 +112,11 @@ class Reader:
 
     def _digest(self, stored: Any) -> bytes:
         if isinstance(stored, Frame):
-            found = digest(stored.payload, *stored.buffers)
-            found = self._same.get(found, found)
+            own_digest = digest(stored.payload, *stored.buffers)
+            own_digest = self._same.get(own_digest, own_digest)
             named = self._named(stored.payload) if _NAMES in stored.payload else []
             named += self._of_urls(stored.files)
-            return digest(found, *named) if named else found
+            return digest(own_digest, *named) if named else own_digest
         if isinstance(stored, (bytes, bytearray, memoryview)):
             return digest(stored)
         return digest(b"%d of" % len(stored), *map(self._digest, stored))

@@ -195,7 +195,7 @@ def read(path: str) -> Iterator[Frame]:
                 yield frame
                 del frame
             elif stored.kind == TRAILER and COUNT.unpack(stored.payload)[0] != values:
-                raise DamagedFile(path, "it holds another number of values than its trailer says")
+                raise DamagedFile(path, "its number of values differs from that in its trailer")
 
 
 def count(path: str) -> int:
@@ -229,7 +229,7 @@ def index(path: str, *, whole: bool = False) -> List[Extent]:
             for stored in frames.read(file, path, None, load=False):
                 if stored.kind == TRAILER:
                     if COUNT.unpack(stored.payload)[0] != total:
-                        raise DamagedFile(path, "its trailer tells another number of values")
+                        raise DamagedFile(path, "its number of values differs from its trailer")
                     break
                 values += stored.kind != END
                 total += stored.kind != END

@@ -125,7 +125,7 @@ def _refusal(kind: type, why: str) -> StageError:
     if kind.__module__ != "builtins":
         name = "%s.%s" % (kind.__module__, name)
     return StageError(
-        "a %s cannot be a key: %s; make the key of numbers, texts, bytes, dates, or tuples of "
+        "a %s cannot be a key: %s; make the key from numbers, texts, bytes, dates, or tuples of "
         "them, for instance with key=lambda item: item.name" % (name, why)
     )
 

@@ -129,5 +129,5 @@ def end(path: str) -> Optional[RecordEnd]:
         last = json.loads(tail.splitlines()[-1])
     except ValueError:
         return None
-    found: Optional[RecordEnd] = last.get("end") if isinstance(last, dict) else None
-    return found if isinstance(found, dict) else None
+    ending: Optional[RecordEnd] = last.get("end") if isinstance(last, dict) else None
+    return ending if isinstance(ending, dict) else None

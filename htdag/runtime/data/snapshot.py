@@ -135,10 +135,10 @@ def _is_named_tuple(cls: type) -> bool:
 
 def _of_array(array: Any) -> List[Any]:
     """Return what an array refers to, which is unknown to the garbage collector."""
-    found = [] if array.base is None else [array.base]
+    referents = [] if array.base is None else [array.base]
     if array.dtype.hasobject:
-        found += array.ravel().tolist()
-    return found
+        referents += array.ravel().tolist()
+    return referents
 
 
 class _Graph:

@@ -50,14 +50,14 @@ def open_view(description: Description, function: Any) -> View:
 
     streams = description["streams"]
     if kind == "batch":
-        found = _batches(chunkfile.frames(streams[0]["parts"]), description["number"])
-        return View(found, lambda frames: [one(frame) for frame in frames])
+        items = _batches(chunkfile.frames(streams[0]["parts"]), description["number"])
+        return View(items, lambda frames: [one(frame) for frame in frames])
     if kind == "zip":
         return View(_zipped(streams), several)
     if kind == "enumerate":
         first = description["number"] + description["start"]
-        found = _numbered(chunkfile.frames(streams[0]["parts"]), first)
-        return View(found, lambda pair: (int(pair[0]), one(pair[1])))
+        items = _numbered(chunkfile.frames(streams[0]["parts"]), first)
+        return View(items, lambda pair: (int(pair[0]), one(pair[1])))
     if kind == "product":
         start = description["start"]
         return View(_product(streams, start, start + (total(description) or 0)), several)

@@ -28,12 +28,12 @@ def arriving_name(url: str) -> str:
 
 def transferable(urls: Iterable[str]) -> List[str]:
     """Return those of a job's URLs that HTCondor can fetch: no two that end in the same name."""
-    found: Dict[str, str] = {}
+    by_name: Dict[str, str] = {}
     for url in urls:
         name = arriving_name(url)
         if name not in _TAKEN and not name.startswith(("_condor", ".")):
-            found.setdefault(name, url)
-    return list(found.values())
+            by_name.setdefault(name, url)
+    return list(by_name.values())
 
 
 def send(path: str, url: str) -> None:
@@ -65,7 +65,7 @@ def send(path: str, url: str) -> None:
             with urllib.request.urlopen(request, timeout=300):
                 return
         except (OSError, ValueError) as error:
-            raise OSError("%s takes no file: %s" % (url, error)) from error
+            raise OSError("the file cannot be sent to %s: %s" % (url, error)) from error
 
 
 def fetched(file: FileReference, root: str, folder: str, brought: Iterable[str]) -> str:
@@ -97,15 +97,15 @@ def fetched(file: FileReference, root: str, folder: str, brought: Iterable[str])
     if os.path.exists(path):
         return path
     os.makedirs(place, exist_ok=True)
-    there = os.path.join(root, arriving_name(url))
-    if url in brought and os.path.exists(there):
-        os.symlink(there, path)
+    arrived = os.path.join(root, arriving_name(url))
+    if url in brought and os.path.exists(arrived):
+        os.symlink(arrived, path)
         return path
     scheme = url.split(":", 1)[0]
     if scheme not in SCHEMES:
         raise OSError(
-            '%s: only HTCondor can fetch this, and it did not (on this machine, on="local", '
-            "there is none; of two URLs in one job that end in the same name it brings one only, "
+            '%s: only HTCondor can fetch this, and it did not (with on="local" there is no '
+            "HTCondor; of two URLs in one job that end in the same name it fetches only one, "
             "then use chunk_size=1)" % url
         )
     aside = path + ".part"

@@ -25,12 +25,12 @@ _of_item: Dict[str, _Signature] = {}
 
 def _signature(path: str) -> _Signature:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def note(path: str) -> None:
@@ -67,9 +67,9 @@ def _copy(path: str, target: str) -> str:
     descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
     with open(path, "rb") as old, os.fdopen(descriptor, "wb") as new:
         layout.copy_content(old.fileno(), new.fileno())
-        found = os.fstat(old.fileno())
-        os.fchmod(new.fileno(), stat.S_IMODE(found.st_mode) | stat.S_IWUSR)
-        os.utime(new.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+        status = os.fstat(old.fileno())
+        os.fchmod(new.fileno(), stat.S_IMODE(status.st_mode) | stat.S_IWUSR)
+        os.utime(new.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
     return target
 
 
@@ -106,7 +106,7 @@ def check() -> None:
             if now != before:
                 known[path] = now  # the next item has not done it
                 raise PermissionError(
-                    "the input file %r, which is your own and no copy, was changed while this "
+                    "the input file %r, which is your own and not a copy, was changed while this "
                     "item was at work. If its function did so, let it write to a copy: "
                     "shutil.copy(path, 'copy')" % path
                 )

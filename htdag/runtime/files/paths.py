@@ -26,8 +26,8 @@ class FilePath(_Plain):  # type: ignore[misc]
         if sys.version_info >= (3, 12):
             _Plain.__init__(self, path)
         self._reference = reference
-        found: FilePath = self
-        return found
+        made_path: FilePath = self
+        return made_path
 
     def with_segments(self, *segments: Any) -> Any:
         """Return an ordinary path (Python 3.12 and later make all derived paths with this)."""
@@ -81,10 +81,10 @@ class OutputFile(FilePath):
         where = os.path.abspath(os.fspath(path))
         if not os.path.exists(where):
             folder = os.path.dirname(where)
-            there = sorted(os.listdir(folder))[:20] if os.path.isdir(folder) else []
+            present = sorted(os.listdir(folder))[:20] if os.path.isdir(folder) else []
             raise FileNotFoundError(
                 "OutputFile(%r): there is no such file; the folder %s has %s"
-                % (str(path), folder, ", ".join(there) or "none")
+                % (str(path), folder, ", ".join(present) or "none")
             )
         job = file_references.here()
         if job is None:

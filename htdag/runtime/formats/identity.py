@@ -1,4 +1,4 @@
-"""What the nodes of a run compute: ``identity.json``, made by ``htdag/compile/signatures.py``."""
+"""The computations of a run's nodes: ``identity.json``, from ``htdag/compile/signatures.py``."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ if TYPE_CHECKING:
 
 
 class FingerprintEntry(TypedDict):
-    """What ``identity.json`` has of a function or a value, by the names of its components."""
+    """The fingerprint of a function or value, by the names of its components."""
 
     components: Dict[str, str]
     """Their digests."""
     places: Dict[str, str]
     """The files that they are in."""
     unsure: Dict[str, str]
-    """Why it is not known whether they are the same."""
+    """Why it is unknown whether they are the same."""
 
 
 class FunctionEntry(FingerprintEntry):
     """A function of a node."""
 
     stage: str
-    """The stage that it is of."""
+    """The stage of the function."""
 
 
 class Structure(TypedDict):
-    """What the jobs of a node do, without the names of its stages.
+    """The work of a node's jobs, without the names of its stages.
 
-    All of it is compared; here are the keys that are looked at one by one.
+    All of it is compared; these are only the keys that are used one by one.
     """
 
     operations: List[OperationEntry]
@@ -39,14 +39,14 @@ class Structure(TypedDict):
 
 
 class NodeIdentity(TypedDict):
-    """What a node computes."""
+    """The computation of a node."""
 
     stages: List[str]
     """Its stages."""
     outputs: List[str]
     """The stages whose values it writes."""
     structure: Structure
-    """What its jobs do."""
+    """The work of its jobs."""
     functions: List[FunctionEntry]
     """Its functions."""
     values: List[FingerprintEntry]
@@ -56,32 +56,32 @@ class NodeIdentity(TypedDict):
     loop: bool
     """Whether it is a loop."""
     options: Dict[str, str]
-    """Options that change what functions give, by digests."""
+    """The digests of options that change results."""
     cache: bool
     """Whether its finished items go to the cache."""
     mixed: bool
-    """Whether another function's finished items were said to be right."""
+    """Whether the user kept finished items of another function."""
 
 
 class ItemNames(TypedDict, total=False):
-    """What the pickles of items may name."""
+    """The objects that pickles of items may name."""
 
     kinds: Dict[str, Dict[str, str]]
-    """What items may name: see `_kinds`."""
+    """The objects, by kind: see `_kinds`."""
     urls: Dict[str, str]
-    """What each URL has."""
+    """The state of each URL."""
 
 
 class _Identity(ItemNames, total=False):
     unknown: Dict[str, str]
-    """By node, in words: the URLs whose content nobody can tell."""
+    """By node, a text about URLs whose state is unknown."""
 
 
 class Identity(_Identity):
-    """``identity.json``: what the nodes of a run compute."""
+    """``identity.json``: the computations of a run's nodes."""
 
     format: Optional[int]
-    """What digests are made of; None of a run that has none."""
+    """The format of digests; None for a run without any."""
     python: List[int]
     """The minor version of Python."""
     nodes: Dict[str, NodeIdentity]

@@ -1,4 +1,4 @@
-"""What is pickled in ``code/modules.image``: the user's modules, and the pieces of them."""
+"""The content of ``code/modules.image``: the user's modules, and their pieces."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ class ModuleEntry(TypedDict):
     name: str
     """Its name."""
     file: str
-    """Its file; a text in angle brackets where there is none."""
+    """Its file; a text in angle brackets if there is none."""
     path: Optional[List[str]]
     """The folders of a package; None for another module."""
     package: str
-    """The package that relative imports in it begin at."""
+    """The package to which its relative imports refer."""
     source: Optional[bytes]
     """Its source."""
     binary: Optional[bytes]
-    """The content of its file, where that is a compiled extension."""
+    """The content of its file, if that is a compiled extension."""
     compiled: Optional[bytes]
-    """Its code, where it has no source."""
+    """Its code, if it has no source."""
     doc: Optional[str]
     """Its docstring."""
     data: Union[bytes, str, None]
-    """Files beside the modules of a package, or where they are; None where they are too many."""
+    """Files beside the modules of a package, or their place; None if they are too many."""
     given: Dict[str, str]
-    """What else the module was given when it was loaded."""
+    """The attributes that the import system gave to the module."""
     loaded: bool
     """Whether it was loaded in the script; jobs execute any other."""
 
 
 class _ImageContent(TypedDict, total=False):
     registered: List[Tuple[Optional[PieceName], bytes, List[PieceName]]]
-    """What was told to `copyreg`."""
+    """The reducers registered with `copyreg`."""
 
 
 class ImageContent(_ImageContent):
-    """The whole."""
+    """The content of the image."""
 
     modules: Dict[str, ModuleEntry]
     """The modules by name."""
     pieces: Dict[PieceName, Tuple[int, int]]
     """For each piece its group, and the position in it."""
     groups: List[Any]
-    """Pickles of pieces, or where they are."""
+    """Pickles of pieces, or their places."""
     needs: List[List[PieceName]]
     """The pieces that each group needs."""
     refused: Dict[PieceName, Tuple[str, str]]
-    """Why pieces cannot be pickled, and how their values are shown."""
+    """Why pieces cannot be pickled, and short texts of their values."""
     cells: Dict[str, bytes]
     """The sources of cells of a notebook."""
 
@@ -63,7 +63,7 @@ class Functions(TypedDict):
     functions: List[Any]
     """The functions."""
     initials: List[Any]
-    """The values that combining functions begin with."""
+    """The initial values of combining functions."""
 
 
 class Envelope(TypedDict):

@@ -1,4 +1,4 @@
-"""What ``kept/index.jsonl`` says of finished items that another run may take over."""
+"""``kept/index.jsonl``: finished items that another run may take over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AtomContent(TypedDict):
     first: int
     """The number of the first one in its chunk."""
     places: List[Optional[FilePlace]]
-    """Where their values stand in the file of each output."""
+    """The positions of their values in the file of each output."""
 
 
 class ChunkContent(TypedDict):
@@ -37,9 +37,9 @@ class ChunkContent(TypedDict):
     start: Optional[RecordStart]
     """The start of its record."""
     streams: List[RecordStreams]
-    """What its items have printed."""
+    """The output of its items."""
     logs: List[int]
-    """Its output streams; none where they are not there."""
+    """Its output streams; none if they are missing."""
     returned: str
     """The folder of its returned files, below the run directory; "" for none."""
     tree: Optional[int]

@@ -1,4 +1,4 @@
-"""What says what a run is and what its nodes do: ``run.json``, ``plan.json``, and what is beside.
+"""The description of a run and its nodes: ``run.json``, ``plan.json``, and files beside them.
 
 ``run.json`` and ``plan.json`` are written with the run directory, the others while it runs.
 """
@@ -16,16 +16,16 @@ class ScriptEntry(TypedDict):
     module: Optional[str]
     """The name after ``python -m``; None for a script that was started by its path."""
     arguments: List[str]
-    """What followed on the command line."""
+    """The arguments of the command line."""
     python: str
-    """The program that ran it."""
+    """The Python that ran it."""
     folder: str
     """The working directory."""
 
 
 class _Manifest(TypedDict, total=False):
     script: Optional[ScriptEntry]
-    """What made the run; None for a notebook or the like."""
+    """The script that made the run; None for a notebook or the like."""
     imported: bool
     """Whether the run was brought from elsewhere."""
 
@@ -48,14 +48,14 @@ class Manifest(_Manifest):
     created: float
     """When it was made, in seconds since the epoch."""
     targets: List[str]
-    """The stages whose results were asked for."""
+    """The target stages."""
 
 
 class StreamEntry(TypedDict):
-    """Items that a node reads."""
+    """A stream of items that a node reads."""
 
     stage: str
-    """The stage, or source, that gives them."""
+    """The stage, or source, of the items."""
     node: Optional[str]
     """The node that writes them; None for a source."""
 
@@ -68,10 +68,10 @@ class BindEntry(StreamEntry):
 
 
 class InputEntry(TypedDict):
-    """What a node reads, and how its items are made of that."""
+    """What a node reads, and how it makes items from that."""
 
     view: str
-    """``items``: as they are; else the kind of the stage that says how."""
+    """``items``: read as they are; else the kind of the stage that says how."""
     number: int
     """The n of a batch, or the r of combinations."""
     limit: Optional[int]
@@ -98,18 +98,18 @@ class LoopEntry(TypedDict):
     result: str
     """The stage that makes the state after a round."""
     sources: List[str]
-    """What a round begins with: the state, then what it uses from outside."""
+    """The inputs of a round: the state, then outside stages."""
 
 
 class _NodeEntry(TypedDict, total=False):
     lanes: Optional[List[int]]
     """Where the chunks of its lanes begin, and the end; None where it has none."""
     lane_parent: Optional[str]
-    """The node whose lanes go on in its own."""
+    """The node whose lanes continue in its own."""
     input_urls: List[str]
     """The URLs among its input files that HTCondor can bring."""
     environment: Optional[str]
-    """The script that starts its jobs on this machine, where its environment has one."""
+    """The script that starts its jobs on this machine, if its environment has one."""
     compares: bool
     """Whether its jobs compare the versions of packages."""
     reuse: bool
@@ -134,19 +134,19 @@ class NodeEntry(_NodeEntry):
     loop: Optional[LoopEntry]
     """For a loop: what it repeats."""
     check: bool
-    """Whether its job asks if a loop is over."""
+    """Whether its job checks if a loop is over."""
     input: InputEntry
     """What it reads."""
     outputs: List[str]
     """The stages whose values it writes: each has a main item file."""
     files: List[str]
-    """What stands for the stage in the names of all item files of a chunk."""
+    """The names that stand for the stage in all item files of a chunk."""
     carries_files: bool
     """Whether files may travel with its values."""
     returns_files: bool
     """Whether its functions may return files."""
     delivers: List[List[str]]
-    """Which returned files are put where, too: patterns and paths."""
+    """The destinations of returned files: patterns and paths."""
     parts: Dict[str, int]
     """For each output that is written in parts: how many."""
     known: List[str]
@@ -156,29 +156,29 @@ class NodeEntry(_NodeEntry):
     chunks: int
     """How many chunks there are; where it is dynamic, an estimate."""
     boundaries: Optional[List[int]]
-    """Where the chunks begin, and the end; None where that shows only when it runs."""
+    """Where the chunks begin, and the end; None if that is known only when it runs."""
     dynamic: bool
-    """Whether the number of chunks depends on what the nodes before it give."""
+    """Whether the number of chunks depends on the results of the nodes before it."""
     by_chunk: bool
     """Whether its jobs take whole chunks of the node before it."""
     size: Optional[int]
-    """The chunk size that was given."""
+    """The chunk size that was set."""
     per_job: float
-    """About how many items a job is to have where none was given."""
+    """About how many items a job should have if there is no chunk size."""
     most: int
     """The most chunks."""
     fan_in: Optional[int]
     """For a level of a tree that combines: how many values a job takes."""
     sizes: List[int]
-    """How many items each chunk has; [] where that is not known."""
+    """How many items each chunk has; [] if unknown."""
     items: Optional[int]
-    """How many items it reads; None where that is not known."""
+    """How many items it reads; None if unknown."""
     retries: int
-    """How often it is tried again."""
+    """How often it is retried."""
     on_error: Optional[str]
     """``finish``, ``stop`` or ``skip``; None for the first."""
     max_errors: Union[int, float, None]
-    """How many items, or which part of them, ``skip`` may let go."""
+    """How many items, or which part of them, ``skip`` may skip."""
     request_cpus: Optional[int]
     """The CPUs of a job, where all ask for the same."""
     max_materialize: Optional[int]
@@ -188,7 +188,7 @@ class NodeEntry(_NodeEntry):
     priority: int
     """Its PRIORITY in the DAG."""
     job_priority: Optional[int]
-    """The priority of its jobs, where one was given."""
+    """The priority of its jobs, if one was set."""
     checkpoints: bool
     """Whether its functions call `htdag.checkpoint`."""
 
@@ -206,7 +206,7 @@ class StageEntry(_StageEntry):
     kind: str
     """What it does: ``map``, ``filter``, ..."""
     one: bool
-    """Whether it gives one value, not items."""
+    """Whether it has one value, not items."""
     node: Optional[str]
     """The node that computes it; None for a source."""
     where: Optional[str]
@@ -270,12 +270,12 @@ class ChunkingFile(TypedDict):
 
 
 class LoopEnd(TypedDict):
-    """``loop.json``: how a loop has ended."""
+    """``loop.json``: the end of a loop."""
 
     rounds: int
     """How many rounds there were."""
     until: Optional[bool]
-    """What its predicate said; None where it has none."""
+    """The last answer of its predicate; None if it has none."""
 
 
 class SkippedFile(TypedDict):
@@ -286,12 +286,12 @@ class SkippedFile(TypedDict):
 
 
 class DeliveredFile(TypedDict):
-    """``delivered.json``: where the files that a node returned were put."""
+    """``delivered.json``: the files of a node that were delivered."""
 
     problem: str
     """What went wrong; "" if nothing."""
     files: Dict[str, List[int]]
-    """By path, what tells a file from what it is when it was changed."""
+    """By path, values that differ once the file was changed."""
 
 
 class AtOnceFile(TypedDict):

@@ -1,4 +1,4 @@
-"""What the lines of records say: of jobs, and of the calls at the end of a run."""
+"""The lines of records: of jobs, and of the calls at the end of a run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Dict, List, Optional, Tuple, TypedDict, Union
 
 class _Start(TypedDict, total=False):
     request_memory: int
-    """The memory that the job asks for, in MB."""
+    """The memory that the job requests, in MB."""
 
 
 class RecordStart(_Start):
@@ -33,7 +33,7 @@ class FrameEntry(TypedDict):
     file: str
     """The file of its code."""
     line: int
-    """The line that was being run."""
+    """The current line."""
     function: str
     """The name of its function."""
     names: Dict[str, str]
@@ -49,22 +49,22 @@ class Frames(_Frames):
     """Frames of a traceback, which other tracebacks may have too."""
 
     id: str
-    """What the frames are known by."""
+    """The key of the frames."""
 
 
 class _ErrorDetails(TypedDict, total=False):
     time: float
     """When it happened, in seconds since the epoch."""
     item: str
-    """The item that the node was given."""
+    """The item of the node."""
     argument: str
-    """What the stage was given, where that is not the item."""
+    """The input of the stage, if that is not the item."""
     locals: List[FrameEntry]
     """The variables of the user's frames."""
 
 
 class ErrorDetails(_ErrorDetails):
-    """What helps to understand an error."""
+    """Details of an error."""
 
     traceback: Union[str, List[Union[str, Frames]]]
     """Its traceback, in pieces."""
@@ -74,7 +74,7 @@ class RecordError(ErrorDetails):
     """An item, or the whole job, has failed."""
 
     stage: str
-    """The stage at whose function it happened."""
+    """The stage whose function failed."""
     key: Optional[str]
     """The item; None for the whole job."""
     sequence: Optional[int]
@@ -86,7 +86,7 @@ class RecordError(ErrorDetails):
 
 
 class RecordContext(TypedDict, total=False):
-    """What is true of the whole job, written before its first error."""
+    """The context of the whole job, written before its first error."""
 
     packages: Dict[str, str]
     """The versions of the packages that it had imported."""
@@ -126,7 +126,7 @@ class RecordCheckpoint(TypedDict):
     monotonic: float
     """The same since the machine was started."""
     seconds: float
-    """For how long the job had worked since it began, or went on."""
+    """How long the job had worked since it began or continued."""
     scratch: str
     """The folder that it worked in."""
 
@@ -136,16 +136,16 @@ StageMeasure = Tuple[str, str, int, float, int]
 
 
 class JobMeasures(TypedDict):
-    """What the process of the functions measured."""
+    """Measurements of the process of the functions."""
 
     items: int
-    """How many items it worked through."""
+    """How many items it processed."""
     seconds: float
     """How long it took."""
     base_kb: int
     """The memory that it occupied before functions were loaded."""
     stages: List[StageMeasure]
-    """What each function took."""
+    """The time of each function."""
 
 
 class JobUsage(TypedDict, total=False):
@@ -154,18 +154,18 @@ class JobUsage(TypedDict, total=False):
     peak_kb: int
     """The memory of its largest process."""
     disk_kb: int
-    """What it had on disk at its end."""
+    """The disk that it used at its end."""
     disk_fixed_kb: int
     """The part of that which does not depend on the chunk."""
 
 
 class CarriedFiles(TypedDict, total=False):
-    """The files that travel with what a job gave."""
+    """The files that travel with the values of a job."""
 
     returned: int
     """How many its functions returned."""
     carrying: List[int]
-    """In how many values of each item file any travels."""
+    """How many values of each item file have files."""
 
 
 class _End(JobUsage, CarriedFiles, total=False):
@@ -174,9 +174,9 @@ class _End(JobUsage, CarriedFiles, total=False):
     seconds: float
     """How long the job worked."""
     measured: Optional[JobMeasures]
-    """What the functions took; None where their process died."""
+    """The times of the functions; None if their process died."""
     mismatch: str
-    """Why its environment does not fit, as the type of an error."""
+    """Why its environment does not match, as the type of an error."""
     killed: bool
     """Whether the job was killed, and this was written afterwards."""
     reused: int
@@ -187,7 +187,7 @@ class RecordEnd(_End):
     """A job has ended."""
 
     items: Optional[int]
-    """How many items the chunk has; None where that is not known."""
+    """How many items the chunk has; None if unknown."""
     done: int
     """How many are finished."""
     failed: int
@@ -218,19 +218,19 @@ class RecordLine(TypedDict, total=False):
     checkpoint: RecordCheckpoint
     """It pauses."""
     differs: List[Tuple[str, str, str]]
-    """Packages that have another version: name, that version, and the one of the script."""
+    """Packages with another version: name, that version, and that of the script."""
     sound: int
     """Up to this item no bound value was changed."""
     copies_bound: bool
     """From here on each call gets copies of bound values."""
     until: bool
-    """What the predicate of a loop says."""
+    """The answer of the predicate of a loop."""
     end: RecordEnd
     """It has ended."""
 
 
 class FinalError(TypedDict):
-    """What a function at the end of a run raised."""
+    """The error of a function at the end of a run."""
 
     type: str
     """The exception's type."""
@@ -246,12 +246,12 @@ class FinalEntry(TypedDict):
     when: str
     """``success`` or ``failure``."""
     function: str
-    """What the function is called."""
+    """The name of the function."""
     stem: str
-    """What the files with its output are called."""
+    """The name of the files with its output."""
     time: float
     """When, in seconds since the epoch."""
     seconds: float
     """How long it took."""
     error: Optional[FinalError]
-    """What it raised."""
+    """Its error."""

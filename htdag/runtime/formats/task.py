@@ -1,4 +1,4 @@
-"""What tells a job what to do: ``node.json`` and the description of its chunk.
+"""The task of a job: ``node.json`` and the description of its chunk.
 
 ``node.json`` is for all jobs of a node, the description (``in/CHUNK.ATTEMPT.json``) for one.
 """
@@ -21,7 +21,7 @@ class FileReference(TypedDict, total=False):
     path: str
     """Of one of the user's: its own path."""
     state: str
-    """Of one of the user's: what tells whether it was changed."""
+    """Of one of the user's: values that differ once it was changed."""
     url: str
     """The URL of what HTCondor fetches, or where it puts what a function returned."""
     size: int
@@ -77,16 +77,16 @@ class OutputEntry(TypedDict):
 
 
 class ReductionEntry(TypedDict):
-    """What a node that combines does with all values of a chunk."""
+    """How a node combines the values of a chunk."""
 
     stage: str
     """The stage."""
     function: int
     """The number of the function."""
     final: bool
-    """Whether it gives the value of the stage, not one within a tree."""
+    """Whether it makes the value of the stage, not one within a tree."""
     begun: bool
-    """Whether the values have begun with the initial value."""
+    """Whether the values already include the initial value."""
     initial: Optional[int]
     """The number of the initial value."""
     bind: Dict[str, str]
@@ -103,11 +103,11 @@ class CheckEntry(TypedDict):
     after: int
     """The number of the operation that gives the state; -1 for what the node reads or combines."""
     previous: Optional[str]
-    """The stage of the state before the round, where the predicate takes that, too."""
+    """The stage of the state before the round, if the predicate takes that, too."""
 
 
 class Remedy(TypedDict):
-    """What to do where an environment does not fit."""
+    """What to do if an environment does not match."""
 
     python: str
     """About another version of Python."""
@@ -116,14 +116,14 @@ class Remedy(TypedDict):
 
 
 class Logging(TypedDict):
-    """What the script logs to the terminal."""
+    """The logging of the script to the terminal."""
 
     level: int
     """The level of the root logger."""
     format: Optional[str]
-    """How lines look."""
+    """The format of lines."""
     date: Optional[str]
-    """How times in them look."""
+    """The format of times."""
     stream: str
     """``stdout`` or ``stderr``."""
     loggers: Dict[str, int]
@@ -131,7 +131,7 @@ class Logging(TypedDict):
 
 
 class Deciding(TypedDict, total=False):
-    """What of the state of the script's process can change results, where it is not the default."""
+    """State of the script's process that can change results, if it differs from the default."""
 
     variables: Dict[str, str]
     """The variables of the environment whose names stand in the code of the functions."""
@@ -144,29 +144,29 @@ class Deciding(TypedDict, total=False):
 
 
 class SurroundingsEntry(TypedDict):
-    """What jobs take over of the state of the script's process."""
+    """The state of the script's process that jobs take over."""
 
     variables: Dict[str, str]
     """Variables of the environment."""
     deciding: Deciding
-    """What can change results."""
+    """State that can change results."""
     recursion: int
     """The limit of recursion."""
     stack: int
     """The limit of the stack."""
     umask: Optional[int]
-    """The umask, where it is known."""
+    """The umask, if known."""
     logging: Optional[Logging]
-    """What is logged; None for nothing."""
+    """Its logging; None for none."""
 
 
 class EnvironmentEntry(TypedDict):
-    """What jobs compare before they load anything, and what to say where it differs."""
+    """What jobs compare before they load anything, and advice if it differs."""
 
     environment: str
-    """What the environment is called."""
+    """The name of the environment."""
     folders: List[str]
-    """Where the script's process had packages beside those of its Python."""
+    """The folders of packages of the script's process, outside of its Python."""
     distributions: List[Dict[str, str]]
     """The metadata of distributions that are the user's own."""
     packages: List[Tuple[str, str, str, bool]]
@@ -181,7 +181,7 @@ class _Program(TypedDict, total=False):
     reads_files: bool
     """Whether files may travel with what its jobs read."""
     carries_files: bool
-    """Whether files may travel with what its jobs give."""
+    """Whether files may travel with the results of its jobs."""
     returns_files: bool
     """Whether its functions may return files."""
     input_files: List[InputFile]
@@ -189,13 +189,13 @@ class _Program(TypedDict, total=False):
     output_url: str
     """Where HTCondor puts returned files; "": into the run."""
     environ: List[Tuple[str, str]]
-    """Variables of the environment that the stages were given."""
+    """Environment variables of the stages."""
     surroundings: SurroundingsEntry
     """What to take over of the script's process."""
 
 
 class StructureEntry(_Program):
-    """What the jobs of a node do with items."""
+    """The work of a node's jobs."""
 
     python: List[int]
     """The version of Python that pickled the functions."""
@@ -231,7 +231,7 @@ class Program(StructureEntry, EnvironmentEntry):
 
 class _Part(TypedDict, total=False):
     number: int
-    """The number of the first value, where their numbers are their keys."""
+    """The number of the first value, if their numbers are their keys."""
 
 
 class Part(_Part):
@@ -270,7 +270,7 @@ class BindParts(TypedDict):
 
 class _Description(TypedDict, total=False):
     urls: List[str]
-    """The URLs that HTCondor was to bring."""
+    """The URLs that HTCondor should have fetched."""
 
 
 class Description(_Description):
@@ -287,7 +287,7 @@ class Description(_Description):
     start: int
     """The number of the first item."""
     stop: Optional[int]
-    """The end of the items; None where they are not counted."""
+    """The end of the items; None if they are not counted."""
     binds: Dict[str, BindParts]
     """The bound stages by name."""
     todo: Ranges

@@ -64,10 +64,10 @@ class Bound:
 def _digest(pickled: Pickled) -> bytes:
     import hashlib  # it takes time, which jobs without large bound values need not spend
 
-    found = hashlib.blake2b(pickled.payload, digest_size=16)
+    hasher = hashlib.blake2b(pickled.payload, digest_size=16)
     for buffer in pickled.buffers:
-        found.update(buffer)
-    return found.digest()
+        hasher.update(buffer)
+    return hasher.digest()
 
 
 class Altered(BaseException):

@@ -151,21 +151,21 @@ def _is_own(frame: FrameType) -> bool:
 
 def _inputs(error: BaseException, load: Optional[Callable[[], Any]] = None) -> List[Optional[str]]:
     """Return the item of the node, and the input of the failed stage, as short texts."""
-    found: List[Any] = []
+    inputs: List[Any] = []
     if load is not None:
         with contextlib.suppress(Exception):
-            found.append(load())
+            inputs.append(load())
     trace = error.__traceback__
     while trace is not None and _is_own(trace.tb_frame):
         names = trace.tb_frame.f_locals
         for name in ("value", "item"):
             if names.get(name) is not None:
-                found.append(names[name])
+                inputs.append(names[name])
                 break
         trace = trace.tb_next
-    if not found:
+    if not inputs:
         return [None, None]
-    return [shorten.short(found[0]), shorten.short(found[-1])]
+    return [shorten.short(inputs[0]), shorten.short(inputs[-1])]
 
 
 def _locals(trace: Optional[TracebackType]) -> Iterator[FrameEntry]:
@@ -205,17 +205,17 @@ def _is_installed(frame: FrameType) -> bool:
 
 def packages() -> Dict[str, str]:
     """Return the versions of the installed packages that this process has imported."""
-    found: Dict[str, str] = {}
+    versions: Dict[str, str] = {}
     for name, module in sorted(sys.modules.items()):
         # As vars: a module's own __getattr__ may do anything, such as warn.
         names = getattr(module, "__dict__", {})
         path = names.get("__file__")
-        if "." in name or not isinstance(path, str) or len(found) == _PACKAGES:
+        if "." in name or not isinstance(path, str) or len(versions) == _PACKAGES:
             continue
         if "site-packages" in path or "dist-packages" in path:
             version = names.get("__version__")
-            found[name] = version if isinstance(version, str) else _version(name)
-    return {name: version for name, version in found.items() if version}
+            versions[name] = version if isinstance(version, str) else _version(name)
+    return {name: version for name, version in versions.items() if version}
 
 
 def _version(name: str) -> str:
@@ -234,7 +234,7 @@ def scratch() -> Optional[List[str]]:
         if layout.is_run_directory():
             return None
         folder = "."
-    found: List[str] = []
+    listing: List[str] = []
     folders = [(folder, "", 0)]
     while folders:
         path, shown, level = folders.pop(0)
@@ -243,20 +243,20 @@ def scratch() -> Optional[List[str]]:
         except OSError:
             continue
         for entry in entries:
-            if len(found) == _LISTED:
-                found.append("...")
-                return found
+            if len(listing) == _LISTED:
+                listing.append("...")
+                return listing
             name = shown + entry.name
             if level == 0 and entry.name.endswith(".work"):
-                # What the functions made in their working directory is told as they name it.
+                # Files in the working directory are listed by the names that functions use.
                 folders.append((os.path.join(entry.path, "work"), "", 1))
             elif entry.is_dir(follow_symlinks=False):
-                found.append(name + "/")
+                listing.append(name + "/")
                 if level + 1 < _DEEPEST:
                     folders.append((entry.path, name + "/", level + 1))
             else:
                 try:
-                    found.append("%s (%d bytes)" % (name, entry.stat().st_size))
+                    listing.append("%s (%d bytes)" % (name, entry.stat().st_size))
                 except OSError:
-                    found.append("%s (a link to nothing)" % name)
-    return found
+                    listing.append("%s (a link to nothing)" % name)
+    return listing

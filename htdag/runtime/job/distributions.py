@@ -35,9 +35,9 @@ class _Finder:
 
         wanted = getattr(context, "name", None)
         for files in self._distributions:
-            found = Travelled(files)
-            if wanted is None or _normal(wanted) == _normal(str(found.metadata["Name"])):
-                yield found
+            distribution = Travelled(files)
+            if wanted is None or _normal(wanted) == _normal(str(distribution.metadata["Name"])):
+                yield distribution
 
 
 def _normal(name: str) -> str:

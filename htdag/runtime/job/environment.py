@@ -94,15 +94,15 @@ def differences(program: Program) -> List[Tuple[str, str, str]]:
         return []
     from importlib import metadata
 
-    found = []
+    different = []
     for _, distribution, wanted, _ in known:
         try:
             version = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             continue  # an import that may fail, or a module that was installed in another way
         if version != wanted:
-            found.append((distribution, version, wanted))
-    return found
+            different.append((distribution, version, wanted))
+    return different
 
 
 def _is_there(module: str) -> bool:

@@ -1,10 +1,9 @@
-"""How a job goes on elsewhere: what it brings to safety before, and finds done afterwards.
+"""Pauses and evictions: how HTCondor saves the work of a job, and how the job continues from that.
 
 With file transfer, the work of a job is lost when it is evicted. So from time to time it ends with
 the exit status by which HTCondor recognizes a checkpoint: then the files are sent to the access
-point, and the job continues in the same place, or, after an eviction, elsewhere. Where the file
-system is shared they are in the run directory still. A later attempt is another matter: it has
-files of its own.
+point, and the job continues in the same place, or, after an eviction, elsewhere. On a shared file
+system they are already in the run directory. A later attempt is different: it has files of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 PAUSED_EXIT = 85
 """The ``checkpoint_exit_code`` of jobs."""
-_SHARE = 20  # what it costs to go on is at most this part of the time
+_SHARE = 20  # the cost of continuing is at most this part of the time
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 

@@ -43,7 +43,7 @@ def whole_job(job: Job) -> JobUsage:
     try:
         whole, fixed = _disk(job)
     except (OSError, ValueError):
-        whole, fixed = 0, 0  # what is wrong with a job's files is told by who reads them
+        whole, fixed = 0, 0  # readers report what is wrong with a job's files
     return {
         "peak_kb": max(_peak_kb(resource.RUSAGE_CHILDREN), _peak_kb(resource.RUSAGE_SELF)),
         "disk_kb": -(-whole // 1024),
@@ -79,7 +79,7 @@ def _linked(job: Job) -> int:
     """Return the bytes of the files that travel with what a job reads, in place."""
     if not job.program.get("reads_files"):
         return 0
-    found = {
+    linked = {
         reference
         for stream in job.description["streams"]
         for part in stream["parts"]
@@ -87,7 +87,7 @@ def _linked(job: Job) -> int:
         for reference in references
     }
     total = 0
-    for file in map(file_references.parsed, found):
+    for file in map(file_references.parsed, linked):
         path = file.get("path") or os.path.join(file.get("at", ""), file["name"])
         total += _left_in(path, follow=True) if os.path.isdir(path) else _size(path)
     return total
@@ -106,8 +106,8 @@ def _left_in(folder: str, follow: bool = False) -> int:
     folders = [folder]
     while folders and entries < _MOST_ENTRIES:
         try:
-            with os.scandir(folders.pop()) as found:
-                for entry in found:
+            with os.scandir(folders.pop()) as listing:
+                for entry in listing:
                     entries += 1
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)

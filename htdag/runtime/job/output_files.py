@@ -182,13 +182,13 @@ def size_and_checksum(path: str, *, sync: bool = False) -> Tuple[int, int]:
 
 def returned_files(paths: Sequence[str]) -> Dict[str, FileReference]:
     """Return the files made by jobs that values in some item files refer to, by their folder."""
-    found: Dict[str, FileReference] = {}
+    files: Dict[str, FileReference] = {}
     for path in paths:
         for references in itemfile.references([path]):
             for file in map(file_references.parsed, references):
                 if "crc" in file:
-                    found[file["at"] if "at" in file else os.path.dirname(file["url"])] = file
-    return found
+                    files[file["at"] if "at" in file else os.path.dirname(file["url"])] = file
+    return files
 
 
 def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
@@ -237,9 +237,9 @@ def _size(path: str) -> int:
 def missing(folder: str, number: int) -> str:
     """Return what is wrong with the number of files that an attempt returned, or ""."""
     try:
-        there = len(os.listdir(folder))
+        present = len(os.listdir(folder))
     except OSError:
-        there = 0
-    if there >= number:
+        present = 0
+    if present >= number:
         return ""
-    return "%s has %d of %d returned files" % (folder, there, number)
+    return "%s has %d of %d returned files" % (folder, present, number)

@@ -103,7 +103,7 @@ def _set_locale(name: str) -> None:
     except locale.Error as error:
         raise RuntimeError(
             "the script has set the locale %r, which %s does not have (%s); set it in the "
-            "functions that need it, or choose other execute nodes by requirements"
+            "functions that need it, or choose other execute points by requirements"
             % (name, os.uname().nodename, error)
         ) from None
 

@@ -135,7 +135,7 @@ def chain(  # noqa: C901  (with the loop in it)
 
     def emit(key: str, value: Any) -> None:  # noqa: C901  (the one loop that all items go through)
         waiting: List[Any] = []
-        step = told = start
+        step = announced = start
         made = True  # whether `value` is one that `step` has made
         while True:
             following: Optional[_Step] = None
@@ -159,8 +159,8 @@ def chain(  # noqa: C901  (with the loop in it)
                     step = top.step
                     if top.works:
                         cursor.stage = step.stage
-                        if enter is not None and told is not step:
-                            told = step
+                        if enter is not None and announced is not step:
+                            announced = step
                             enter(step.name)
                     try:
                         value = next(top.elements)
@@ -178,8 +178,8 @@ def chain(  # noqa: C901  (with the loop in it)
                 continue
             step = following
             cursor.stage = step.stage
-            if enter is not None and told is not step:
-                told = step
+            if enter is not None and announced is not step:
+                announced = step
                 enter(step.name)
             function, bound = step.function, step.bound
             kind = step.kind
@@ -305,9 +305,9 @@ def pickler(files: bool = True) -> Callable[[Any], Pickled]:
             return plain(value)
         if of_any_kind is None:
             if kind in CONTAINERS:
-                found = plain_container(value)
-                if found is not None:
-                    return found
+                of_container = plain_container(value)
+                if of_container is not None:
+                    return of_container
             of_any_kind = _pickler_of_any_kind(files)
         return of_any_kind(value)
 
@@ -343,22 +343,22 @@ def _pickler_of_any_kind(files: bool) -> Callable[[Any], Pickled]:
         pickler = Pickler(file, 5, buffer_callback=large_buffers(buffers))
         try:
             pickler.dump(value)
-            found = Pickled(file.getvalue(), tuple(buffers), pickler.files)
+            stored = Pickled(file.getvalue(), tuple(buffers), pickler.files)
             if pickler.new:
-                pickling.try_to_load(found, value)
+                pickling.try_to_load(stored, value)
         except BaseException:
             tried.difference_update(pickler.new)
             raise
-        return found
+        return stored
 
     def dumps(value: Any) -> Pickled:
-        found: Pickled = pickling.with_room(once, value)
-        if found.files and not allowed:
+        stored: Pickled = pickling.with_room(once, value)
+        if stored.files and not allowed:
             raise StageError(
                 "the result holds the path of a file that came with the item, although the "
                 "annotation of the function says that it returns something else; correct the "
                 "annotation, or return what is in the file"
             )
-        return found
+        return stored
 
     return dumps

@@ -1,4 +1,4 @@
-"""What the process that runs the functions of a job shares with the one that supervises it."""
+"""The memory that the process of a job's functions shares with its supervisor."""
 
 from __future__ import annotations
 

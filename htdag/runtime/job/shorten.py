@@ -122,14 +122,14 @@ def _listed(texts: Iterator[str], count: int, level: int) -> str:
         return ""
     if level <= 0:
         return "... %d in all" % count
-    found = []
+    shown = []
     for text in texts:
-        found.append(text)
-        if len(found) == _ELEMENTS:
+        shown.append(text)
+        if len(shown) == _ELEMENTS:
             break
-    if count > len(found):
-        found.append("... %d in all" % count)
-    return ", ".join(found)
+    if count > len(shown):
+        shown.append("... %d in all" % count)
+    return ", ".join(shown)
 
 
 def _array(value: Any) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _PENDING = 1000  # values of one input item that are kept apart before they are folded
 _MOST_UNSAVED = 20_000  # keys that are new since what was combined was saved last
-_MOST_COMBINED = 24 << 20  # bytes of what was combined before it is put aside
+_MOST_COMBINED = 24 << 20  # bytes of what was combined before it is written out
 
 
 class Sink:
@@ -364,12 +364,12 @@ class KeyedReduceSink(_Combining):
         complete = False
         try:
             for digest, own, value, key in item:
-                found = totals.get(digest)
-                if found is None:
+                entry = totals.get(digest)
+                if entry is None:
                     totals[digest] = [own, value, key]
                     self._new += 1
                 elif not self._keeps_first:
-                    found[1] = self._combine(found[1], value)
+                    entry[1] = self._combine(entry[1], value)
             complete = True
         finally:
             if not complete:

@@ -77,9 +77,9 @@ def tell(name: bytes, value: bytes) -> None:
 
 
 def announce(job: Job) -> Cursor:
-    """Make `current` tell of a job; return the cursor, by which it is to be kept up to date.
+    """Make `current` return a job, and return the cursor that keeps it up to date.
 
-    Programs that functions start are told by variables of the environment.
+    Programs that functions start get the same in environment variables.
     """
     HERE.job = job
     HERE.granted = None
@@ -107,7 +107,7 @@ class _TellingCursor(Cursor):
 
 
 class _Process:
-    """What is true of this process."""
+    """The state of this process."""
 
     touched = True  # something that is dear to look at may have changed
     forked = False  # it was forked by a function
@@ -254,11 +254,11 @@ class Surroundings:
         """Flush what was printed, and return the sizes of standard output and error."""
         for stream in self._streams.streams[1:]:
             _flush(stream)
-        found = [os.fstat(number) for number in (1, 2)]
-        if [(each.st_dev, each.st_ino) for each in found] != self._streams.files[1:]:
+        statuses = [os.fstat(number) for number in (1, 2)]
+        if [(each.st_dev, each.st_ino) for each in statuses] != self._streams.files[1:]:
             self.restore()
-            found = [os.fstat(number) for number in (1, 2)]
-        return [each.st_size for each in found]
+            statuses = [os.fstat(number) for number in (1, 2)]
+        return [each.st_size for each in statuses]
 
 
 class _Nothing(Surroundings):
@@ -408,17 +408,19 @@ class _Directory:
 
     def is_changed(self) -> bool:
         try:
-            here, there = os.stat(os.curdir), os.stat(self._path)
+            here, wanted_directory = os.stat(os.curdir), os.stat(self._path)
         except OSError:
             return True
-        return not (os.path.samestat(here, there) and os.path.samestat(here, self._found))
+        return not (
+            os.path.samestat(here, wanted_directory) and os.path.samestat(here, self._found)
+        )
 
     def restore(self) -> None:
         os.makedirs(self._path, mode=0o700, exist_ok=True)
         os.chdir(self._path)
-        found = os.stat(os.curdir)
-        if not os.path.samestat(found, self._found):
-            self._found = found
+        present = os.stat(os.curdir)
+        if not os.path.samestat(present, self._found):
+            self._found = present
             self._renew()
 
 
@@ -644,10 +646,10 @@ def _aside(number: int) -> Optional[int]:
 
 def _identity(number: int) -> Optional[Tuple[int, int]]:
     try:
-        found = os.fstat(number)
+        status = os.fstat(number)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _opened(number: int) -> Any:

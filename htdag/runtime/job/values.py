@@ -48,7 +48,7 @@ def truth(kept: Any) -> bool:
         if close is not None:
             close()
         raise StageError(
-            "the predicate returned a %s, which has not begun to work and says nothing of the "
+            "the predicate returned a %s, which has not run yet and says nothing about the "
             "item; return True or False" % type(kept).__name__
         )
     try:

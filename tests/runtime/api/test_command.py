@@ -106,7 +106,7 @@ def test_the_name_of_what_is_written_is_made_of_the_item(name, shell):
 @pytest.mark.parametrize("name", ["a/b", "/etc/passwd", "..", "."])
 def test_what_is_no_name_is_refused_for_its_item(name):
     write = htdag.command("touch {output}", output="{name}")
-    with pytest.raises(htdag.CommandError, match=r"output='\{name\}' is .* no name of a file"):
+    with pytest.raises(htdag.CommandError, match=r"output='\{name\}' is .* not a file name"):
         write({"name": name})
     with pytest.raises(htdag.CommandError, match=r"\{name\} is not known: the item is a dict"):
         write({"sample": name})
@@ -162,18 +162,18 @@ def test_the_environment_is_added_to():
         ("", {}, "no program"),
         ([], {}, "no program"),
         ("echo '{input}", {}, "quotation"),
-        ("echo {", {}, "doubled"),
-        ("echo {input!r}", {}, "no field"),
+        ("echo {", {}, "double a literal brace"),
+        ("echo {input!r}", {}, "not a field"),
         ("echo '{input}' | cat", {"shell": True}, "inside of quotes"),
         (["echo"], {"shell": True}, "one text"),
         ("echo", {"returns": "text"}, "needs {output}"),
-        ("echo", {"returns": "json"}, "none of"),
-        ("echo {output}", {"output": "a/b"}, "name of a file"),
-        ("echo {output}", {"output": "{x}/b"}, "name of a file"),
-        ("echo {output}", {"output": ".."}, "name of a file"),
+        ("echo", {"returns": "json"}, "neither one of"),
+        ("echo {output}", {"output": "a/b"}, "not a file name"),
+        ("echo {output}", {"output": "{x}/b"}, "not a file name"),
+        ("echo {output}", {"output": ".."}, "not a file name"),
         ("echo {output}", {"output": "{output}.txt"}, "part of itself"),
-        ("echo {output}", {"output": "{x!r}"}, "no field"),
-        ("echo {output}", {"output": "{x"}, "doubled"),
+        ("echo {output}", {"output": "{x!r}"}, "not a field"),
+        ("echo {output}", {"output": "{x"}, "double a literal brace"),
         ("echo", {"db": "x"}, "db is in no field"),
         ("echo", {"timeout": 0}, "timeout"),
     ],

@@ -500,7 +500,7 @@ def test_files_are_put_where_they_are_wanted_when_the_whole_node_is_done(tmp_pat
     folder.write_text("no folder")
     assert judged(units[-1]) == 1
     log = run.joinpath("nodes", NODE, "log", "post.log").read_text()
-    assert "the returned files cannot be put where they are wanted" in log.splitlines()[-1]
+    assert "the returned files cannot be delivered" in log.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
