@@ -1,4 +1,4 @@
-"""Enumerations pickled by value: as classes whose members are restored before them.
+"""Enumerations pickled by value: members can be restored before their class is complete.
 
 Nothing that makes members runs again: neither their ``__new__`` and ``__init__``, nor decorators.
 """
