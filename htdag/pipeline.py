@@ -119,7 +119,7 @@ class Pipeline:
             raise UsageError("a pipeline needs at least one target stage")
         what = name if name is not None else "pipeline"
         defaults = stage_options.parse(settings.options(), f"[options] of {settings.file()}")
-        self._options = stage_options.parse(default_options, str(what)).over(defaults)
+        self._options = stage_options.parse(default_options, str(what)).with_defaults(defaults)
         stage_options.refuse_functions(self._options, str(what))
         self._use_history = settings.use_history(history)
         self._settings = Settings(

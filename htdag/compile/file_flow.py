@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Travel:
+class FileFlow:
     """The files that travel to and from a node.
 
     Attributes
@@ -77,7 +77,7 @@ class Travel:
         return download.transferable(each["url"] for each in self.inputs if "url" in each)
 
 
-def travels(plan: Plan) -> dict[str, Travel]:
+def file_flows(plan: Plan) -> dict[str, FileFlow]:
     """Return the flow of files for each node of a plan, whose sources have all been read.
 
     Raises
@@ -85,7 +85,7 @@ def travels(plan: Plan) -> dict[str, Travel]:
     OptionError
         If an input file no longer exists.
     """
-    result: dict[str, Travel] = {}
+    result: dict[str, FileFlow] = {}
     stored = {each.stage: each.source for each in plan.sources}
     stored |= {
         name: stage.source
@@ -99,7 +99,7 @@ def travels(plan: Plan) -> dict[str, Travel]:
         returns = _returns(node)
         reads = any(each.carries for each in parents) or any(s.travelling for s in sources)
         destination = node.options.output_destination or ""
-        result[node.name] = Travel(
+        result[node.name] = FileFlow(
             reads=reads,
             passes=reads and _passes(node),
             returns=returns,
@@ -115,17 +115,17 @@ def travels(plan: Plan) -> dict[str, Travel]:
     return result
 
 
-def _check_loop(node: Node, travel: Travel) -> None:
+def _check_loop(node: Node, flow: FileFlow) -> None:
     """Raise `UsageError` for files in a loop: its rounds are run directories without them."""
     if node.round is None:
         return
-    if travel.reads:
+    if flow.reads:
         raise UsageError(
             f"loop {node.name!r}: files may travel with items that it begins with or uses; map "
             f"them to values before the loop, with a function whose return type is annotated "
             f"(-> str), or give the stages in it the option input_files"
         )
-    for name, inner in travels(node.round.plan).items():
+    for name, inner in file_flows(node.round.plan).items():
         if inner.returns:
             raise UsageError(
                 f"loop {node.name!r}: the functions of {name!r} mention OutputFile, but rounds of "

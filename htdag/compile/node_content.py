@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from htdag.compile.dag import stops
-from htdag.compile.file_flow import Travel
+from htdag.compile.file_flow import FileFlow
 from htdag.functions.image import Image, Payload
 from htdag.functions.pickling import dump_content
 from htdag.functions.reach import reach
@@ -34,14 +34,14 @@ PLAN_FORMAT = 4
 
 
 def plan_content(
-    plan: Plan, travels: Mapping[str, Travel], checkpoints: Collection[str] = ()
+    plan: Plan, flows: Mapping[str, FileFlow], checkpoints: Collection[str] = ()
 ) -> PlanContent:
     """Return the content of ``plan.json``, for htdag and the scripts of the DAG.
 
     ``checkpoints`` are the nodes whose functions call `htdag.checkpoint`.
     """
     nodes = [
-        _node_content(plan, node, travels[node.name], checkpoints=node.name in checkpoints)
+        _node_content(plan, node, flows[node.name], checkpoints=node.name in checkpoints)
         for node in plan.nodes
     ]
     keys = stage_keys(plan.stages, plan.name)
@@ -106,7 +106,7 @@ def _loop_content(node: Node) -> LoopEntry | None:
     }
 
 
-def _node_content(plan: Plan, node: Node, travel: Travel, *, checkpoints: bool) -> NodeEntry:
+def _node_content(plan: Plan, node: Node, flow: FileFlow, *, checkpoints: bool) -> NodeEntry:
     reads, edges = node.input, node.boundaries
     known = node.reduction is None and not node.by_chunk
     return {
@@ -128,10 +128,10 @@ def _node_content(plan: Plan, node: Node, travel: Travel, *, checkpoints: bool) 
         },
         "outputs": [output.stage for output in node.outputs],
         "files": [file for output in node.outputs for file in output.files],
-        "carries_files": travel.carries,
-        "returns_files": travel.returns,
-        "input_urls": travel.input_urls,
-        "delivers": travel.delivers,
+        "carries_files": flow.carries,
+        "returns_files": flow.returns,
+        "input_urls": flow.input_urls,
+        "delivers": flow.delivers,
         "parts": {output.stage: output.parts for output in node.outputs if output.parts},
         "known": [output.stage for output in node.outputs if keeps_count(node, output.stage)],
         "binds": {
@@ -162,7 +162,7 @@ def _node_content(plan: Plan, node: Node, travel: Travel, *, checkpoints: bool) 
     }
 
 
-def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> StructureEntry:
+def program(node: Node, flow: FileFlow, tag: str, *, checkpoints: bool) -> StructureEntry:
     """Return the program of a node's jobs, in the run with a tag.
 
     ``checkpoints``: whether its functions call `htdag.checkpoint`.
@@ -175,7 +175,7 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> Struc
 
     numbers = iter(range(len(initials(node))))
     # No pauses if HTCondor transfers returned files to URLs, since it would do so at each pause.
-    pauses = node.reduction is None and not travel.output_url
+    pauses = node.reduction is None and not flow.output_url
     interval = node.options.checkpoint_interval if pauses else None
     content: StructureEntry = {
         "python": list(sys.version_info[:2]),
@@ -187,11 +187,11 @@ def program(node: Node, travel: Travel, tag: str, *, checkpoints: bool) -> Struc
         "stages": list(node.stages) or [node.outputs[0].stage],
         "mode": "items" if node.reduction is None else "reduce",
         "on_error": node.options.on_error,
-        "reads_files": travel.reads,
-        "returns_files": travel.returns,
-        "carries_files": travel.carries,
-        "input_files": list(travel.inputs),
-        "output_url": travel.output_url,
+        "reads_files": flow.reads,
+        "returns_files": flow.returns,
+        "carries_files": flow.carries,
+        "input_files": list(flow.inputs),
+        "output_url": flow.output_url,
         "combine": index("view", node.stages[0]) if node.stages else None,
         "check": None
         if node.check is None

@@ -28,7 +28,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from htdag.compile import urls
-from htdag.compile.file_flow import Travel
+from htdag.compile.file_flow import FileFlow
 from htdag.compile.node_content import functions, functions_of, initials, program
 from htdag.functions import fingerprint, surroundings
 from htdag.options import transfer
@@ -104,7 +104,7 @@ NO_IDENTITY: Identity = {"format": None, "python": [], "nodes": {}, "stages": {}
 def identity_content(
     plan: Plan,
     classes: dict[str, set[Any]],
-    travels: Mapping[str, Travel],
+    flows: Mapping[str, FileFlow],
     url_states: urls.UrlStates,
 ) -> Identity:
     """Return the computations of a plan's nodes.
@@ -115,7 +115,7 @@ def identity_content(
         The plan.
     classes : dict of str to set of type
         For each source, the classes of the user's project in its items.
-    travels : mapping
+    flows : mapping
         The flow of files for each node.
     url_states : urls.UrlStates
         The states of the URLs that it reads.
@@ -126,9 +126,7 @@ def identity_content(
         id(kind): kind for of_source in classes.values() for kind in of_source
     }  # some have no hash
     for node in plan.nodes:
-        nodes[node.name], reached = _node_identity(
-            node, travels[node.name], memo, url_states.states
-        )
+        nodes[node.name], reached = _node_identity(node, flows[node.name], memo, url_states.states)
         kinds.update({id(kind): kind for kind in reached})
     return {
         "format": FORMAT,
@@ -164,7 +162,7 @@ def _functions(plan: Plan) -> Iterator[Any]:
 
 
 def _node_identity(
-    node: Node, travel: Travel, memo: fingerprint.Memo, states: Mapping[str, str]
+    node: Node, flow: FileFlow, memo: fingerprint.Memo, states: Mapping[str, str]
 ) -> tuple[NodeIdentity, list[type]]:
     """Return the computation of a node, and the classes that its functions reach."""
     made = [
@@ -185,7 +183,7 @@ def _node_identity(
     # Only non-default state, so that runs from before this was recorded compare equal.
     options |= {name: _text(value) for name, value in deciding.items() if value}
     options |= {name: value for name, value in node.options.submit or () if name.lower() in _SUBMIT}
-    if travel.inputs:
+    if flow.inputs:
         # The content under each name in the job.
         options["input_files"] = _text(
             [
@@ -193,15 +191,15 @@ def _node_identity(
                     each["as"],
                     *((each["url"], states[each["url"]]) if "url" in each else (each["state"],)),
                 )
-                for each in travel.inputs
+                for each in flow.inputs
             ]
         )
-    if travel.output_url:
-        options["output_destination"] = _text(travel.output_url)
+    if flow.output_url:
+        options["output_destination"] = _text(flow.output_url)
     content: NodeIdentity = {
         "stages": list(node.stages),
         "outputs": [output.stage for output in node.outputs],
-        "structure": _structure(node, travel),
+        "structure": _structure(node, flow),
         "functions": [{"stage": stage, **each.content()} for stage, each in made],
         "values": [each.content() for each in values],
         "asks_key": any(each.asks_key for _, each in made),
@@ -217,9 +215,9 @@ def _text(value: Any) -> str:
     return hashlib.sha256(repr(value).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def _structure(node: Node, travel: Travel) -> Structure:
+def _structure(node: Node, flow: FileFlow) -> Structure:
     """Return the work of a node's jobs, without the names of its stages."""
-    whole = program(node, travel, "", checkpoints=False)
+    whole = program(node, flow, "", checkpoints=False)
     reads = node.input
     content: Any = {
         **{name: value for name, value in whole.items() if name not in _UNNEEDED},

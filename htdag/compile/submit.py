@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from htdag.compile.environments import Placed
-from htdag.compile.file_flow import Travel
+from htdag.compile.file_flow import FileFlow
 from htdag.compile.requests import per_item
 from htdag.compile.scheduler import Scheduler
 from htdag.errors import BackendError
@@ -38,7 +38,7 @@ _VERSION = ".".join(map(str, SENDS_FOLDERS))
 _SENDS_FOLDERS = f'versionGE(split(TARGET.CondorVersion)[1], "{_VERSION}")'
 
 
-def check_destination(node: Node, travel: Travel, scheduler: Scheduler) -> None:
+def check_destination(node: Node, flow: FileFlow, scheduler: Scheduler) -> None:
     """Raise an error if HTCondor cannot send files of jobs to their URL.
 
     Raises
@@ -47,15 +47,15 @@ def check_destination(node: Node, travel: Travel, scheduler: Scheduler) -> None:
         If a stage has a URL as ``output_destination``, and its jobs would never end.
     """
     version = scheduler.version
-    if version is not None and travel.output_url.lower().startswith("file:"):
+    if version is not None and flow.output_url.lower().startswith("file:"):
         raise BackendError(
-            f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor's plugin "
+            f"{node.name!r} has output_destination={flow.output_url!r}, but HTCondor's plugin "
             f"for file: makes no folders, and tries forever to write into one that does not exist; "
             f"give the path of a folder, without file:, to which htdag delivers the files"
         )
-    if travel.output_url and version is not None and version < SENDS_FOLDERS:
+    if flow.output_url and version is not None and version < SENDS_FOLDERS:
         raise BackendError(
-            f"{node.name!r} has output_destination={travel.output_url!r}, but HTCondor "
+            f"{node.name!r} has output_destination={flow.output_url!r}, but HTCondor "
             f"{'.'.join(map(str, version))} never ends a job whose files go to a URL ({_VERSION} "
             "does); give a folder of this machine, or let the function send its files itself"
         )
@@ -64,7 +64,7 @@ def check_destination(node: Node, travel: Travel, scheduler: Scheduler) -> None:
 def submit_lines(
     node: Node,
     place: Placed,
-    travel: Travel,
+    flow: FileFlow,
     code: Sequence[str],
     *,
     checkpoints: bool,
@@ -79,7 +79,7 @@ def submit_lines(
         The node.
     place : Placed
         The environment of its jobs.
-    travel : Travel
+    flow : FileFlow
         The flow of files of the node.
     code : sequence of str
         The files that its functions need.
@@ -99,9 +99,9 @@ def submit_lines(
     if checkpoints:
         back.append(job.checkpoints)
     sent = [*place.sent, files.program, *code, files.payload, job.description]
-    sent += [each["at"] for each in travel.inputs if "at" in each] + travel.input_urls
+    sent += [each["at"] for each in flow.inputs if "at" in each] + flow.input_urls
     sent.append("$(inputs)")
-    if travel.returns:
+    if flow.returns:
         back.append(job.returned)
     yield f"# Node {name}: {', '.join(node.stages) or 'partial ' + outputs[0]}"
     yield f"# One job for each line that {layout.LIST} prints."
@@ -119,22 +119,22 @@ def submit_lines(
     always = dict(place.prepared.submit).get("should_transfer_files") == "YES"
     if not always:
         # On a shared file system, HTCondor would not fetch URLs.
-        always = travel.urls or bool(node.options.transfer_files)
+        always = flow.urls or bool(node.options.transfer_files)
         yield f"should_transfer_files = {'YES' if always else 'IF_NEEDED'}"
     yield "when_to_transfer_output = ON_EXIT"
     yield "preserve_relative_paths = True"
     yield f"transfer_input_files = {', '.join(sent)}"
     yield f"transfer_output_files = {', '.join(back)}"
-    if node.reduction is None and not travel.output_url:
+    if node.reduction is None and not flow.output_url:
         # From time to time, a job ends with this status between two items. HTCondor sends its files
         # to the submit side and starts it again, so that an eviction loses little.
         yield ""
         yield "# Now and then a job ends with this status: its files are saved, and it goes on."
         yield f"checkpoint_exit_code = {eviction.PAUSED_EXIT}"
         yield f"transfer_checkpoint_files = {', '.join(back)}"
-    if travel.output_url:
+    if flow.output_url:
         # HTCondor sends the files of a directory one by one.
-        where = f"{job.returned}={travel.output_url}"
+        where = f"{job.returned}={flow.output_url}"
         yield f'transfer_output_remaps = "{where}"'
     yield ""
     yield f"output = {job.stdout}"
@@ -144,7 +144,7 @@ def submit_lines(
     environment = place.prepared.requirements
     if always:
         environment = _with_domain(environment, scheduler)
-    sends = _SENDS_FOLDERS if travel.output_url else ""
+    sends = _SENDS_FOLDERS if flow.output_url else ""
     yield from _requirements(environment, node.options.requirements, sends)
     for key, value in node.options.submit or ():
         yield f"{key} = {value}"

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from htdag.common.text import counted
-from htdag.compile.file_flow import Travel
+from htdag.compile.file_flow import FileFlow
 from htdag.plan import Plan
 
 _SCHEMES = ("http", "https")
@@ -62,9 +62,9 @@ class UrlStates:
     unknown: dict[str, str]
 
 
-def of_plan(plan: Plan, travels: Mapping[str, Travel], kept: KeptStates) -> UrlStates:
+def of_plan(plan: Plan, flows: Mapping[str, FileFlow], kept: KeptStates) -> UrlStates:
     """Return the states of the URLs that a plan reads, without loops, which reuse nothing."""
-    reading = list(_reading(plan, travels))
+    reading = list(_reading(plan, flows))
     answers = ask({url for _, _, urls in reading for url in urls})
     readers: dict[str, set[str]] = {}
     for _, stages, urls in reading:
@@ -84,13 +84,13 @@ def of_plan(plan: Plan, travels: Mapping[str, Travel], kept: KeptStates) -> UrlS
     return UrlStates(states, unknown)
 
 
-def _reading(plan: Plan, travels: Mapping[str, Travel]) -> Iterator[tuple[str, list[str], Any]]:
+def _reading(plan: Plan, flows: Mapping[str, FileFlow]) -> Iterator[tuple[str, list[str], Any]]:
     """Yield nodes, some of their stages, and the URLs that these read."""
     sources = {stored.stage: stored.source for stored in plan.sources}
     for node in plan.nodes:
         if node.input.source is not None:
             sources[node.input.stage] = node.input.source
-        urls = {each["url"] for each in travels[node.name].inputs if "url" in each}
+        urls = {each["url"] for each in flows[node.name].inputs if "url" in each}
         if urls:
             yield node.name, list(node.stages[:1]), urls
     of_stage = {stage: node.name for node in plan.nodes for stage in node.stages}

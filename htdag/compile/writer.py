@@ -24,7 +24,7 @@ from htdag.compile import (
     urls,
 )
 from htdag.compile.environments import Placed, environment_of
-from htdag.compile.file_flow import Travel
+from htdag.compile.file_flow import FileFlow
 from htdag.compile.node_content import (
     PLAN_FORMAT,
     calls_checkpoint,
@@ -223,11 +223,11 @@ def _fill(
     with_jobs = [node for node in plan.nodes if node.round is None]
     environments.write(run, {placed[environment_of(node)]: None for node in with_jobs})
     _, of_source = code.stored[run]
-    travels = file_flow.travels(plan)
+    flows = file_flow.file_flows(plan)
     for node in with_jobs:
-        check_destination(node, travels[node.name], scheduler)
-    checkpoints = _write_nodes(with_jobs, run, travels, code)
-    content = plan_content(plan, travels, checkpoints)
+        check_destination(node, flows[node.name], scheduler)
+    checkpoints = _write_nodes(with_jobs, run, flows, code)
+    content = plan_content(plan, flows, checkpoints)
     last = _write_final(plan, run, functions, code.of_end) if functions else None
     content["final"] = last
     for entry, node in zip(content["nodes"], plan.nodes, strict=True):
@@ -237,7 +237,7 @@ def _fill(
         environment = environments.content(node, placed)
         calls = node.name in checkpoints
         of_node: Program = {
-            **program(node, travels[node.name], tag, checkpoints=calls),
+            **program(node, flows[node.name], tag, checkpoints=calls),
             **environment,
             "environ": list(node.options.environ or ()),
             "surroundings": surroundings.of_node(functions_of(node)),
@@ -247,8 +247,8 @@ def _fill(
         entry["compares"] = bool(environment["packages"])
     if around is None:
         kept = urls.NOTHING_KEPT if take is None else take.kept_urls
-        of_urls = urls.of_plan(plan, travels, kept)
-        identity = identity_content(plan, of_source, travels, of_urls)
+        of_urls = urls.of_plan(plan, flows, kept)
+        identity = identity_content(plan, of_source, flows, of_urls)
         taking = set() if take is None else set(take(run, identity))
         for entry in content["nodes"]:
             entry["reuse"] = entry["name"] in taking
@@ -261,7 +261,7 @@ def _fill(
         lines = submit.submit_lines(
             node,
             places[node.name],
-            travels[node.name],
+            flows[node.name],
             code.files(run, node.name),
             checkpoints=node.name in checkpoints,
             judged_by_status=node.name in by_status,
@@ -292,7 +292,7 @@ def _fill(
 def _write_nodes(
     nodes: Iterable[Node],
     run: Path,
-    travels: Mapping[str, Travel],
+    flows: Mapping[str, FileFlow],
     code: _Code,
 ) -> set[str]:
     """Write the functions of nodes, their input files, and the requests of their chunks.
@@ -301,8 +301,8 @@ def _write_nodes(
     """
     checkpoints = set()
     for node in nodes:
-        travel = travels[node.name]
-        for each in travel.inputs:
+        flow = flows[node.name]
+        for each in flow.inputs:
             if "at" in each:
                 transfer.link(run, each["at"], each["path"])
         files = NodeFiles(run, node.name)

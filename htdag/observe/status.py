@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from htdag.backends.base import Activity, RunState
 from htdag.common.text import counted, visible
 from htdag.observe import final, holds, outcomes
-from htdag.observe.endings import End, Ends
+from htdag.observe.record_ends import End, Ends
 from htdag.runtime import layout, planfile
 from htdag.runtime.dag import inputs, submitfile
 from htdag.runtime.layout import NodeFiles

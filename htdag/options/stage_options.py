@@ -70,7 +70,7 @@ class Options:
     environ: tuple[tuple[str, str], ...] | None = None
     transfer_files: bool | None = None
 
-    def over(self, defaults: Options) -> Options:
+    def with_defaults(self, defaults: Options) -> Options:
         """Return these options, with `defaults` for those that are not given.
 
         Requirements are joined by ``&&``; submit commands, variables, input and output files are

@@ -64,7 +64,7 @@ def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
 
     The chunk size of the stage takes precedence over that of its source and of the pipeline.
     """
-    options = stage.options.over(BUILT_IN)
+    options = stage.options.with_defaults(BUILT_IN)
     size = options.chunk_size
     if size is None and upstream.source is not None and stage.operation.takes_chunk_size:
         size = upstream.options.chunk_size
@@ -74,7 +74,7 @@ def job_options(graph: nx.DiGraph, stage: Stage, upstream: Stage) -> Options:
 def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     """Return "" if a stage can join the node that makes or reads its items, else why not."""
     stage, operation = wanted.stage, wanted.operation
-    options = stage.options.over(BUILT_IN)
+    options = stage.options.with_defaults(BUILT_IN)
     if node.input.is_loop:
         return f"{wanted.upstream.name} is made by a loop"
     if node.reduction is not None:
@@ -119,7 +119,7 @@ def _losing(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
     What a job skips is an item that the node reads, with all that was made from it.
     """
     stage, upstream = wanted.stage, wanted.upstream
-    if stage.options.over(BUILT_IN).on_error != "skip" or not stage.operation.can_fail:
+    if stage.options.with_defaults(BUILT_IN).on_error != "skip" or not stage.operation.can_fail:
         return ""
     several = next((step.stage for step in node.steps if step.operation.multiplies), "")
     if several:
@@ -278,7 +278,7 @@ def _joined(node: Node, wanted: Needs) -> Node:
         return replace(node, outputs=(*node.outputs, output), reasons=(*node.reasons, reason))
     options = node.options
     if _is_bare(node):
-        asked = stage.options.over(BUILT_IN)
+        asked = stage.options.with_defaults(BUILT_IN)
         options = replace(asked, chunk_size=asked.chunk_size or options.chunk_size)
     return replace(
         node,

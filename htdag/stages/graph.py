@@ -79,7 +79,7 @@ def _assembled(
                 "a stage inside the step of a loop is used outside of it; continue from the stage "
                 "that htdag.iterate returned"
             )
-        options = stage.options.over(each) if stage.source is None else stage.options
+        options = stage.options.with_defaults(each) if stage.source is None else stage.options
         if stage.options.max_errors and options.on_error != "skip":
             raise OptionError(
                 f"stage {name!r}: max_errors={stage.options.max_errors} has no effect with "
@@ -97,11 +97,11 @@ def _assembled(
         if isinstance(stage.operation, Iterate):
             loop = stage.operation
             # Category and priority belong to the loop as a whole.
-            inner = replace(stage.options, category=None, node_priority=None).over(defaults)
+            inner = replace(stage.options, category=None, node_priority=None)
             graph.nodes[name]["inner"] = _assembled(
                 loop.ends,
                 (loop.result,),
-                inner,
+                inner.with_defaults(defaults),
                 names,
                 frozenset({id(loop.state), *map(id, stage.inputs[1:])}),
             )

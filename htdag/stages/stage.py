@@ -872,7 +872,7 @@ class Stage:
         instead = operation.instead_of_yielding
         check_signature(function, kind, arguments, keywords, stage_name, instead)
         made = self._after(operation, stage_name, name, options)
-        return replace(made, binds=binds, options=made.options.over(decorated.options))
+        return replace(made, binds=binds, options=made.options.with_defaults(decorated.options))
 
     def _after(
         self,

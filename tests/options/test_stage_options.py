@@ -209,26 +209,26 @@ def test_every_option_has_a_check_and_a_field():
 def test_own_options_go_before_defaults():
     own = parse({"retries": 2, "fuse": False}, "words")
     defaults = parse({"retries": 5, "request_cpus": 3}, "flow")
-    assert own.over(defaults).given() == {"retries": 2, "fuse": False, "request_cpus": 3}
+    assert own.with_defaults(defaults).given() == {"retries": 2, "fuse": False, "request_cpus": 3}
 
 
 @pytest.mark.parametrize("falsy", [{"retries": 0}, {"request_gpus": 0}, {"max_errors": 0}])
 def test_a_zero_is_given(falsy):
     (name,) = falsy
-    assert parse(falsy, "words").over(parse({name: 1}, "flow")).given() == falsy
+    assert parse(falsy, "words").with_defaults(parse({name: 1}, "flow")).given() == falsy
 
 
 def test_requirements_of_stage_and_pipeline_both_hold():
     own = parse({"requirements": "a || b"}, "words")
-    assert own.over(parse({"requirements": "c || d"}, "flow")).requirements == (
+    assert own.with_defaults(parse({"requirements": "c || d"}, "flow")).requirements == (
         "(c || d) && (a || b)"
     )
-    assert own.over(Options()).requirements == "a || b"
+    assert own.with_defaults(Options()).requirements == "a || b"
 
 
 def test_submit_commands_of_stage_and_pipeline_are_merged():
     own = parse({"submit": {"a": "1", "b": "2"}}, "words")
-    merged = own.over(parse({"submit": {"b": "3", "c": "4"}}, "flow"))
+    merged = own.with_defaults(parse({"submit": {"b": "3", "c": "4"}}, "flow"))
     assert merged.submit == (("a", "1"), ("b", "2"), ("c", "4"))
 
 

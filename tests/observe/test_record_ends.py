@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from htdag.observe.endings import End, Ends
+from htdag.observe.record_ends import End, Ends
 from htdag.runtime.data import recordfile
 
 END = {"items": 4, "done": 3, "failed": 1, "remaining": 1, "whole": True, "sizes": [1]}
