@@ -28,7 +28,6 @@ from htdag.errors import (
     StageNameError,
     UsageError,
 )
-from htdag.reuse import cache
 from htdag.run import Run, archive
 from htdag.run.directory import read_manifest
 from htdag.runtime import layout, planfile
@@ -205,7 +204,7 @@ def _localize(run: Path, tag: str, state: str | None, on: str | None) -> None:
     # The number of a cluster there may be that of another one here.
     for log in [*run.glob("*.dagman.log"), *run.glob("*.nodes.log")]:
         log.rename(log.with_name(log.name + ".exported"))
-    for name in (cache.TODO, layout.LOCAL_STATE, layout.LOCAL_JOBS, layout.LOCAL_LOCK):
+    for name in (layout.CACHE_TODO, layout.LOCAL_STATE, layout.LOCAL_JOBS, layout.LOCAL_LOCK):
         (run / name).unlink(missing_ok=True)
     backend = "local"
     with contextlib.suppress(FileNotFoundError):

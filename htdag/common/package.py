@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 """The version of htdag; the packaging reads it from here, too."""
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.task import StructureEntry
 
 
-FORMAT = 4
+PLAN_FORMAT = 4
+"""The version of ``run.json`` and ``plan.json``, for other programs: htdag never compares it."""
 
 
 def plan_content(
@@ -71,7 +72,7 @@ def plan_content(
         }
     )
     return {
-        "format": FORMAT,
+        "format": PLAN_FORMAT,
         "name": plan.name,
         "max_jobs_submitted": plan.throttles.max_jobs_submitted,
         "maxjobs": dict(plan.throttles.maxjobs),

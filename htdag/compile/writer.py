@@ -26,7 +26,7 @@ from htdag.compile import (
 from htdag.compile.environments import Placed, environment_of
 from htdag.compile.file_flow import FileFlow
 from htdag.compile.node_content import (
-    FORMAT,
+    PLAN_FORMAT,
     calls_checkpoint,
     functions_of,
     payload,
@@ -419,7 +419,7 @@ def _check_limits(run: Path, node: str) -> None:
 
 def _manifest(plan: Plan, tag: str, dag: str) -> Manifest:
     return {
-        "format": FORMAT,
+        "format": PLAN_FORMAT,
         "htdag": VERSION,
         "python": list(sys.version_info[:3]),
         "tag": tag,

@@ -53,7 +53,16 @@ def run_probes(
         with using(setup):
             return _run(points, folder, timeout)
     finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder to which HTCondor may still write the last events of jobs."""
+    for _ in range(20):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
 
 
 def _run(points: Sequence[str], folder: Path, timeout: float) -> dict[str, tuple[str, str]]:

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from htdag.runtime.formats.plan import Manifest
 
 
-TODO = "cache.todo"
-"""Marks a run with results that are not in the cache yet."""
 _ABOUT = "about.json"
 
 
@@ -92,12 +90,12 @@ def fill(folder: Path, node: NodeIdentity, identity: Identity) -> bool:
 def mark(run: Path, identity: Identity) -> None:
     """Mark a run that will have results for the cache."""
     if any(node["cache"] for node in identity["nodes"].values()):
-        (run / TODO).touch(mode=0o600)
+        (run / layout.CACHE_TODO).touch(mode=0o600)
 
 
 def gather(run: Path) -> None:
     """Put the results of stages with ``cache=True`` of a run that has ended into the cache."""
-    if not (run / TODO).exists():
+    if not (run / layout.CACHE_TODO).exists():
         return
     try:
         _gather(run)
@@ -112,7 +110,7 @@ def gather_ended() -> None:
     except FileNotFoundError:
         return
     for run in paths:
-        if run.name.startswith(".") or not (run / TODO).exists():
+        if run.name.startswith(".") or not (run / layout.CACHE_TODO).exists():
             continue
         try:
             ended = has_ended(run)
@@ -150,7 +148,7 @@ def _gather(run: Path) -> None:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     if all(progress.is_done(str(run), node) for node in plan["nodes"]):
-        (run / TODO).unlink(missing_ok=True)
+        (run / layout.CACHE_TODO).unlink(missing_ok=True)
 
 
 def _packs(folder: Path) -> list[Path]:

@@ -129,7 +129,7 @@ def fill(
     if writer is None:
         return False
     writer.close()
-    return os.path.getsize(folder / "index.jsonl") > 0
+    return os.path.getsize(folder / layout.PACK_INDEX) > 0
 
 
 def is_as_before(old: Path, new: Path) -> bool:

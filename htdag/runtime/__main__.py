@@ -1,7 +1,13 @@
-"""The entry point of ``runtime.pyz``: ``work`` in a job, ``post`` beside DAGMan, ``local`` alone.
+"""The entry point of ``runtime.pyz``, in which the package ``htdag.runtime`` is `htdag_runtime`.
 
-``list`` lists the jobs of a node when it is submitted, ``memory`` prints the memory that they
-request, ``final`` does the work at the end of a run.
+Its commands, and the modules that do them:
+
+- ``work``: a job, ``work-status``: one whose status tells whether items are left; `job.worker`.
+- ``post``: the POST script of a node, or of a loop; `dag.post`.
+- ``list``: the jobs of a node when it is submitted again; `dag.joblist`.
+- ``memory``: the memory that these jobs request; `dag.joblist`.
+- ``final``: the functions at the end of a run; `dag.final`.
+- ``local``: all of a run on this machine; `dag.local`.
 
 Its syntax is as plain as possible, so that a Python too old for the rest can still report that.
 """

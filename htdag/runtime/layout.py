@@ -1,4 +1,4 @@
-"""The names of all files in a run directory, which nothing else spells out.
+"""The names of files in a run directory, apart from those that DAGMan itself gives.
 
 `RunFiles`, `NodeFiles` and `AttemptFiles` are bound to a run directory once, and have a property or
 a method for each file. Bound to "", they give names that are relative to it and written with ``/``:
@@ -39,6 +39,9 @@ FILES = "files"
 ENVIRONMENTS = "environments"
 CODE = "code"
 IMAGE = CODE + "/modules.image"
+CACHE_TODO = "cache.todo"
+REMOVED = "removed.json"
+PACK_INDEX = "index.jsonl"
 
 Directory = Union[str, "os.PathLike[str]"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import os
@@ -34,6 +35,7 @@ SCRIPTS = {
 }
 
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_SUFFIX = re.compile("jsonl?|log|pickle|pyz|py|sh|sub|todo|txt")
 _SEPARATOR = "\x1e"
 _COMMAND = """\
 import os, subprocess, sys
@@ -166,7 +168,58 @@ def test_the_architecture_names_modules_that_are_there_and_all_of_them():
     }
     there = {name for name in there if not name.endswith("/__init__.py")}
     parts = {f"{name.split('/')[0]}/" for name in named if "/" in name}
-    assert there - named - parts == {"__init__.py", "runtime/__main__.py"}
+    assert there - named - parts == {"__init__.py"}
+
+
+def test_names_in_the_pages_about_the_code_are_defined_there():
+    """Names such as `post.post` or `Run.result`, and those with the file that they are in."""
+    package = Path(htdag.__file__).parent
+    sources = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    named, unknown = set(), set()
+    for page in (DOCS / "architecture.md", DOCS / "add-a-stage.md"):
+        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for owner, name in re.findall(r"`(\w+)\.(\w+)`", text):
+            files = [
+                path
+                for path, source in sources.items()
+                if path.stem == owner or re.search(rf"^class {owner}\b", source, re.MULTILINE)
+            ]
+            if files and not _SUFFIX.fullmatch(name):
+                named.add((f"{owner}.{name}", name, tuple(files)))
+        pattern = r"((?:`\w+`(?:, | and )?)+) (?:in |\()`htdag/([\w/]+\.py)`"
+        for names, file in re.findall(pattern, text):
+            for name in re.findall(r"\w+", names.replace(" and ", " ")):
+                if name not in ("condor_tail", "htdag"):  # which the file is about
+                    named.add((f"{file}: {name}", name, (package / file,)))
+    assert {"judgement.judge", "Sources._of_node", "plan/fuse.py: can_fuse"} <= {
+        entry for entry, *_ in named
+    }
+    for entry, name, files in named:
+        defined = rf"^ *(?:(?:class|def) {name}\b|{name}(?:: .*)? = |{name}: )"
+        if not any(re.search(defined, sources[file], re.MULTILINE) for file in files):
+            unknown.add(entry)
+    assert unknown == set()
+
+
+def test_the_reasons_in_the_architecture_are_those_of_the_planner():
+    text = (DOCS / "architecture.md").read_text()
+    quoted = set(re.findall(r"^\| \*(.+)\* \|", text, re.MULTILINE))
+    tree = ast.parse((Path(htdag.__file__).parent / "plan" / "fuse.py").read_text())
+    patterns = {
+        "".join(
+            re.escape(part.value) if isinstance(part, ast.Constant) else ".+"
+            for part in (
+                node.value.values if isinstance(node.value, ast.JoinedStr) else [node.value]
+            )
+        )
+        for function in tree.body
+        if isinstance(function, ast.FunctionDef) and function.name in ("can_fuse", "_losing")
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.JoinedStr | ast.Constant)
+    } - {""}
+    assert len(patterns) > 8
+    assert {each for each in quoted if not any(re.fullmatch(p, each) for p in patterns)} == set()
+    assert {p for p in patterns if not any(re.fullmatch(p, each) for each in quoted)} == set()
 
 
 def test_the_reference_has_every_name():

@@ -26,7 +26,6 @@ ABANDONED = (
     "its schedd did not answer when it was removed; htdag removes its jobs when it next looks at "
     "this run and the schedd answers"
 )
-_ABANDONED_FILE = "removed.json"
 _WANTED = [
     "ClusterId",
     "ProcId",
@@ -347,13 +346,13 @@ class _Abandoned(TypedDict):
 def mark_abandoned(run: Path, cluster: int) -> None:
     """Record that a run was removed while its schedd did not answer."""
     content: _Abandoned = {"cluster": cluster, "time": time.time()}
-    layout.write_aside(str(run / _ABANDONED_FILE), json.dumps(content).encode())
+    layout.write_aside(str(run / layout.REMOVED), json.dumps(content).encode())
 
 
 def is_abandoned(run: Path, cluster: int) -> bool:
     """Return whether a run was removed while its schedd did not answer, and its jobs still wait."""
     try:
-        content: _Abandoned = layout.read_json(str(run / _ABANDONED_FILE), "cluster")
+        content: _Abandoned = layout.read_json(str(run / layout.REMOVED), "cluster")
     except FileNotFoundError:
         return False
     return content["cluster"] == cluster
@@ -380,7 +379,7 @@ def finish_removal(setup: Setup, run: Path, cluster: int) -> None:
             if waited > _ORDERLY:
                 schedd.act(htcondor2.JobAction.RemoveX, all_of(cluster))
             time.sleep(0.5)
-    (run / _ABANDONED_FILE).unlink(missing_ok=True)
+    (run / layout.REMOVED).unlink(missing_ok=True)
 
 
 def facts(cluster: int) -> QueueFacts:

@@ -26,7 +26,7 @@ class PackWriter:
         layout.make_folder(folder)
         self._folder = folder
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        index = os.open(os.path.join(folder, reusable.INDEX), flags, 0o600)
+        index = os.open(os.path.join(folder, layout.PACK_INDEX), flags, 0o600)
         self._index = os.fdopen(index, "a", encoding="utf-8")
         self._files = len(os.listdir(folder)) - 1
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ..formats.pack import ChunkContent, PackLine
     from ..formats.record import RecordEnd, RecordStart, RecordStreams
 
-INDEX = "index.jsonl"
-
 Place = Tuple[int, int, int, int]  # file, start, end, values
 
 
@@ -89,7 +87,7 @@ def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[
 
 def lines(folder: str) -> Iterator[PackLine]:
     """Yield the lines of the index of a folder; none if it does not exist."""
-    path = os.path.join(folder, INDEX)
+    path = os.path.join(folder, layout.PACK_INDEX)
     try:
         with open(path, encoding="utf-8", opener=layout.unblocked) as index:
             for line in index:

@@ -34,7 +34,7 @@ class Manifest(_Manifest):
     """``run.json``: what run this is."""
 
     format: int
-    """The version of this format."""
+    """The version of this format; htdag itself never compares it."""
     htdag: str
     """The version of htdag that wrote the directory."""
     python: List[int]
@@ -238,7 +238,7 @@ class PlanContent(_PlanContent):
     """``plan.json``: what a run, or a round of a loop, is made of."""
 
     format: int
-    """The version of this format."""
+    """The version of this format; htdag itself never compares it."""
     name: str
     """The name of the pipeline."""
     max_jobs_submitted: Optional[int]

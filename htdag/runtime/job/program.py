@@ -7,6 +7,7 @@ may follow one. Values leave it at *outputs*, whose item files the worker writes
 from __future__ import annotations
 
 import io
+import sys
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 CALLS_FUNCTIONS = True  # of the user's, which says whose an error is
 Emit = Callable[[str, Any], None]
 Load = Callable[[], Any]
+
+_OPERATIONS = ("map", "filter", "starmap", "flat_map")
 
 
 class _Step:
@@ -117,7 +120,7 @@ def chain(  # noqa: C901  (with the loop in it)
     """
     steps = [
         _Step(
-            operation["kind"],
+            _known(operation["kind"]),
             operation["stage"],
             functions[operation["function"]],
             keywords_of(operation["bind"], bound),
@@ -191,7 +194,7 @@ def chain(  # noqa: C901  (with the loop in it)
                     made = truth(made)
             elif kind == "starmap":
                 value = _spread_arguments(function, value, {} if bound is None else bound())
-            else:
+            elif kind == "flat_map":
                 held = [function(value) if bound is None else function(value, **bound())]
                 waiting.append(_Elements(step, key, held, own))
                 made = False
@@ -225,6 +228,13 @@ def chain(  # noqa: C901  (with the loop in it)
             waiting.append((following, key, loads.pop()))
 
     return emit
+
+
+def _known(kind: str) -> str:
+    """Return the kind of an operation, as the one object that is compared fastest."""
+    if kind not in _OPERATIONS:
+        raise ValueError("a job cannot do an operation of kind %r" % kind)
+    return sys.intern(kind)
 
 
 def keywords_of(binds: Dict[str, str], bound: Dict[str, Any]) -> Optional[Load]:

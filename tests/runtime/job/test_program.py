@@ -142,6 +142,11 @@ def test_flat_map_extends_the_key(make):
     ]
 
 
+def test_an_operation_of_an_unknown_kind_is_refused_before_any_item(make):
+    with pytest.raises(ValueError, match="operation of kind 'sample'"):
+        make([("a", "sample", abs, None)], [])
+
+
 def test_starmap_takes_tuples_lists_and_dicts(make):
     node = make([("sub", "starmap", lambda a, b: a - b, None)], [("sub", "sub", None)])
     values, _, failed = node.run([(5, 3), [5, 4], {"b": 1, "a": 1}, 7])
