@@ -521,9 +521,9 @@ class Image:
         """Return the folder of a package with its files in it."""
         top, _, inner = package.partition(".")
         entry = self.modules[top]
-        for own in self.modules[package]["path"] or ():
-            if entry["data"] == b"" or os.path.isdir(own):
-                return str(own)
+        for location in self.modules[package]["path"] or ():
+            if entry["data"] == b"" or os.path.isdir(location):
+                return str(location)
         folder = os.path.join(self._place(), top)
         if not os.path.isdir(folder):
             self._unpack(entry, folder)

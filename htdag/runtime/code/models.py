@@ -18,7 +18,7 @@ def without_compiled(members: Dict[str, Any]) -> Dict[str, Any]:
     """Return the members of a class, without compiled validators if it is one of pydantic."""
     if _MARK not in members or _parameters(members)[1]:
         return members
-    return {name: own for name, own in members.items() if name not in _COMPILED}
+    return {name: member for name, member in members.items() if name not in _COMPILED}
 
 
 def complete(kind: Any, members: Dict[str, Any]) -> None:

@@ -40,13 +40,13 @@ def _reducer(kind: type) -> Optional[Reducer]:
         if name in _REFUSED:
             refusal: Reducer = _function("refusal")(_REFUSED[name])
             return refusal
-        own = static.members(base)
+        members = static.members(base)
         if base.__flags__ & static.HEAP_TYPE:
-            if "__reduce__" in own or "__reduce_ex__" in own:
+            if "__reduce__" in members or "__reduce_ex__" in members:
                 break
         else:
             names.add("__new__")  # more than an object
-        names.update(own)
+        names.update(members)
     else:
         if "__getattr__" in names and not names & _HOW_TO_TRAVEL:
             return _function("of_catch_all")

@@ -166,7 +166,9 @@ class Pickler(pickle.Pickler):
             if slots is not _MISSING:
                 names["__slots__"] = (slots,) if isinstance(slots, str) else tuple(slots)
             kind = types.MemberDescriptorType
-            members = {key: own for key, own in members.items() if not isinstance(own, kind)}
+            members = {
+                key: member for key, member in members.items() if not isinstance(member, kind)
+            }
             members = models.without_compiled(members)
         state = (members, more)
         return make, (metaclass, name, bases, names, *rest), state, None, None, set_state
@@ -184,10 +186,10 @@ class Pickler(pickle.Pickler):
 def _as_inherited(value: Any) -> Dict[str, Any]:
     """Return the members of a class that a base has, too, which cloudpickle leaves out."""
     return {
-        name: own
-        for name, own in vars(value).items()
+        name: attribute
+        for name, attribute in vars(value).items()
         if name not in ("__slots__", "__dict__", "__weakref__")
-        and any(vars(base).get(name, _MISSING) is own for base in value.__mro__[1:])
+        and any(vars(base).get(name, _MISSING) is attribute for base in value.__mro__[1:])
     }
 
 
@@ -201,7 +203,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _attributes(value: Any) -> Dict[str, Any]:
-    return {name: own for name, own in vars(value).items() if name != "__wrapped__"}
+    return {name: attribute for name, attribute in vars(value).items() if name != "__wrapped__"}
 
 
 def with_room(function: Any, *arguments: Any) -> Any:

@@ -504,16 +504,17 @@ def alias(name: str, value: Any, parameters: Any) -> Any:
 
 def of_exception(value: Any) -> Any:
     kind = type(value)
-    own = [base for base in static.bases(kind) if base.__flags__ & static.HEAP_TYPE]
+    heap_bases = [base for base in static.bases(kind) if base.__flags__ & static.HEAP_TYPE]
     cause = _cause(value)
     is_plain = not any(
-        "__init__" in static.members(base) or "__new__" in static.members(base) for base in own
+        "__init__" in static.members(base) or "__new__" in static.members(base)
+        for base in heap_bases
     )
     if is_plain and cause is None and not value.__suppress_context__:
         return NotImplemented
     parts = value.__reduce__()
     state = parts[2] if len(parts) > 2 else None
-    slots = {name: held for name, held in static.attributes(value) if name in _slots(own)}
+    slots = {name: held for name, held in static.attributes(value) if name in _slots(heap_bases)}
     more = (value.args, state, slots, cause, value.__suppress_context__)
     made_of = parts[1]
     if any(base.__name__ == "BaseExceptionGroup" for base in static.bases(kind)):
@@ -570,7 +571,7 @@ def set_exception(made: Any, state: Any) -> None:
 def of_mock(value: Any) -> Any:
     kind = type(value)
     left_out = ("__module__", "__dict__", "__weakref__")
-    members = {name: own for name, own in vars(kind).items() if name not in left_out}
+    members = {name: member for name, member in vars(kind).items() if name not in left_out}
     state = (dict(static.attributes(value)), members)
     return new_mock, (kind.__name__, kind.__bases__), state, None, None, set_mock
 

@@ -87,7 +87,7 @@ class _Chunks:
             description, _ = reading.describe(number, None)
             self._descriptions.append(description)
             items = list(reader.items(description, node))
-            self._ids.append([own for _, own in items])
+            self._ids.append([item_id for _, item_id in items])
             self._keys.append([key for key, _ in items])
         program: Program = layout.read_json(self._files.program, "outputs")
         self._whole_only = node["mode"] == "reduce" or any(
@@ -127,13 +127,13 @@ class _Chunks:
     def tell(self, pack: reusable.Pack, reused: int) -> Taken:
         """Return the counts of what was taken over."""
         missing = Counter(
-            own
+            item_id
             for ids, free in zip(self._ids, self._free)
-            for own, is_free in zip(ids, free)
+            for item_id, is_free in zip(ids, free)
             if is_free
         )
-        known = Counter(pack.left)
-        unfinished = sum(min(count, known[own]) for own, count in missing.items())
+        left_counts = Counter(pack.left)
+        unfinished = sum(min(count, left_counts[item_id]) for item_id, count in missing.items())
         sequence = reusable.sequence_digest(self._node["name"], zip(self._ids, self._keys))
         same = not self._lane and sequence in pack.sequences
         return Taken(sum(map(len, self._ids)), reused, unfinished, same)
@@ -160,8 +160,8 @@ class _Chunks:
                 waiting.setdefault(atom.ids[0], []).append(atom)
         for number, (ids, keys) in enumerate(zip(self._ids, self._keys)):
             free = self._free[number]
-            for position, own in enumerate(ids):
-                candidates = waiting.get(own)
+            for position, item_id in enumerate(ids):
+                candidates = waiting.get(item_id)
                 if not candidates or not free[position]:
                     continue
                 for which in range(len(candidates) - 1, -1, -1):

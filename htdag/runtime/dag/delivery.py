@@ -48,13 +48,13 @@ def deliver_again(run: str, node: NodeEntry, states: Iterable[Any]) -> List[str]
     delivered.
     """
     try:
-        known = _noted(run, node)["files"]
+        noted = _noted(run, node)["files"]
     except FileNotFoundError:
         return []
     put: Dict[str, List[int]] = {}
     missing = []
     for source, target in _wanted(run, node, states):
-        if not _is_there(source, target, known):
+        if not _is_there(source, target, noted):
             _put(source, target)
             missing.append(target)
         put[target] = _state(target)

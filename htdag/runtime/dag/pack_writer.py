@@ -87,7 +87,7 @@ class PackWriter:
             items = list(reader.items(description, node))
         except itemfile.DamagedFile:
             return None  # what it read no longer exists, so it is unknown
-        ids = [own for _, own in items]
+        ids = [item_id for _, item_id in items]
         keys = [key for key, _ in items]
         refused = {n for n, key in enumerate(keys) if keep is not None and not keep(key)}
         if node["mode"] == "reduce":
@@ -161,7 +161,7 @@ class PackWriter:
                 links[path] = self._link(path)
             places.append((links[path], *place[1:]))
         content: AtomContent = {
-            "ids": [own.hex() for own in atom.ids],
+            "ids": [item_id.hex() for item_id in atom.ids],
             "keys": atom.keys,
             "first": atom.first,
             "places": places,

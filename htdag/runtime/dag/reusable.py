@@ -80,8 +80,8 @@ def whole_digest(ids: Sequence[bytes], keys: Sequence[str]) -> bytes:
 
 def sequence_digest(node: str, chunks: Iterable[Tuple[Sequence[bytes], Sequence[str]]]) -> bytes:
     """Return the digest of all that a node reads: its items and their keys, in their order."""
-    every = [(own, key) for ids, keys in chunks for own, key in zip(ids, keys)]
-    whole = whole_digest([own for own, _ in every], [key for _, key in every])
+    every = [(item_id, key) for ids, keys in chunks for item_id, key in zip(ids, keys)]
+    whole = whole_digest([item_id for item_id, _ in every], [key for _, key in every])
     return item_digests.digest(node.encode(), whole)
 
 
@@ -135,7 +135,7 @@ def read(folder: str) -> Pack:
     for line in lines(folder):
         if line["kind"] == "atom":
             atom = line["content"]
-            ids = [bytes.fromhex(own) for own in atom["ids"]]
+            ids = [bytes.fromhex(item_id) for item_id in atom["ids"]]
             atoms.append(Atom(ids, atom["keys"], atom["first"], atom["places"]))
         elif line["kind"] == "chunk":
             chunk = _chunk(line["content"])
@@ -143,5 +143,5 @@ def read(folder: str) -> Pack:
         elif line["kind"] == "sequence":
             sequences.add(bytes.fromhex(line["content"]["digest"]))
         else:
-            left += [bytes.fromhex(own) for own in line["content"]["ids"]]
+            left += [bytes.fromhex(item_id) for item_id in line["content"]["ids"]]
     return Pack(folder, atoms, chunks, left, sequences)

@@ -147,8 +147,8 @@ class _Dag:
 
     def job_priority(self, unit: Unit) -> int:
         node = self.node(unit)
-        own = node["job_priority"]
-        return node["priority"] if own is None else own
+        priority = node["job_priority"]
+        return node["priority"] if priority is None else priority
 
     def fail(self, unit: Unit) -> None:
         self.failed.append(unit.name)

@@ -98,10 +98,10 @@ class Reader:
         else:
             stored_items = views.open_view(here, None).items
         for key, stored in stored_items:
-            own = self._digest(stored)
+            item_digest = self._digest(stored)
             if asks:
-                own = digest(b"key", key.encode(), own)
-            yield key, digest(bound, own) if bound else own
+                item_digest = digest(b"key", key.encode(), item_digest)
+            yield key, digest(bound, item_digest) if bound else item_digest
 
     def _bound_digest(self, name: str, bind: BindParts) -> bytes:
         known = json.dumps(bind["parts"])

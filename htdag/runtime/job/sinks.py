@@ -119,14 +119,14 @@ class KeyedSink(Sink):
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
-        own = value if self._key is None else self._key(value)
+        group_key = value if self._key is None else self._key(value)
         pickled = self._whole(value, "item")
         if self._sorts:
             digest = b""
-            pickled_key = Pickled(b"") if self._key is None else self._whole(own, "key")
+            pickled_key = Pickled(b"") if self._key is None else self._whole(group_key, "key")
         else:
-            self._parts.partition = digest = self._digest(own)
-            pickled_key = self._whole(own, "key")
+            self._parts.partition = digest = self._digest(group_key)
+            pickled_key = self._whole(group_key, "key")
         payload = keyed.pack(digest, pickled_key.payload, pickled.payload)
         self.writer.value(key, payload, (), pickled_key.files + pickled.files)
 
@@ -344,29 +344,29 @@ class KeyedReduceSink(_Combining):
     def take(self, key: str, value: Any) -> None:
         """Take a value of the current input item."""
         self._cursor.stage = self._stage
-        own = value
+        group_key = value
         if self._key is not None:
-            own = self._key(value)
+            group_key = self._key(value)
         elif not self._keeps_first:
             if not isinstance(value, (tuple, list)) or len(value) != 2:
                 raise StageError(
                     "reduce_by_key without key=... needs items that are pairs (key, value), "
                     "but this item is a %s" % type(value).__name__
                 )
-            own, value = value
-        if not is_immutable(own):
-            own = self._pickled(own, "key").load_copy()
-        self._item.append((self._digest(own), own, value, key))
+            group_key, value = value
+        if not is_immutable(group_key):
+            group_key = self._pickled(group_key, "key").load_copy()
+        self._item.append((self._digest(group_key), group_key, value, key))
 
     def _combine_item(self) -> None:
         item, self._item = self._item, []
         totals = self._totals
         complete = False
         try:
-            for digest, own, value, key in item:
+            for digest, group_key, value, key in item:
                 entry = totals.get(digest)
                 if entry is None:
-                    totals[digest] = [own, value, key]
+                    totals[digest] = [group_key, value, key]
                     self._new += 1
                 elif not self._keeps_first:
                     entry[1] = self._combine(entry[1], value)
@@ -390,8 +390,8 @@ class KeyedReduceSink(_Combining):
 
     def _write_all(self) -> None:
         self._new = self._bytes = 0
-        for digest, (own, value, key) in self._totals.items():
-            pickled_key = Pickled(b"") if self._keeps_first else self._whole(own, "key")
+        for digest, (group_key, value, key) in self._totals.items():
+            pickled_key = Pickled(b"") if self._keeps_first else self._whole(group_key, "key")
             pickled = self._whole(value, "value")
             payload = keyed.pack(digest, pickled_key.payload, pickled.payload)
             self._bytes += len(payload)

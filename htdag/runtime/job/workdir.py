@@ -46,14 +46,14 @@ def settle(job: Job) -> Job:
     Returns the job with absolute paths.
     """
     root = os.getcwd()
-    own = folder_of(job)
+    folder = folder_of(job)
     working = _working(job)
     layout.make_folder(working)
-    collect = _collector(job, root, own) if job.program.get("returns_files") else _unexpected
+    collect = _collector(job, root, folder) if job.program.get("returns_files") else _unexpected
     inputs = job.program.get("input_files", ())
     brought = download.transferable(each["url"] for each in inputs if "url" in each)
     brought += job.description.get("urls", ())
-    here = file_references.Here(root, os.path.join(own, "fetched"), frozenset(brought), collect)
+    here = file_references.Here(root, os.path.join(folder, "fetched"), frozenset(brought), collect)
     file_references.enter(here)
     link_inputs(job, here, working)
     os.chdir(working)
