@@ -226,7 +226,7 @@ class Pipeline:
 
         if tag is None:
             return Text(explain(self.plan(on)))
-        kept = resubmit.kept_stages(keep_finished)
+        kept_stages = resubmit.kept_stages(keep_finished)
         try:
             old = load(tag)
         except RunNotFound as error:
@@ -234,7 +234,7 @@ class Pipeline:
                 raise
             return Text(f"{explain(self.plan(on))}\n\n{explain_first(str(error))}")
         plan = self._plan(_backend_name(on), resubmit.layouts(old.directory), lanes=False)
-        decisions = resubmit.compare(old.directory, plan, kept)
+        decisions = resubmit.compare(old.directory, plan, kept_stages)
         return Text(f"{explain(plan)}\n\n{explain_reuse(old.tag, decisions)}")
 
     def render(

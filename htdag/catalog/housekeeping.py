@@ -212,11 +212,11 @@ def _localize(run: Path, tag: str, state: str | None, on: str | None) -> None:
         backend = written["backend"]
         (run / layout.TICKET).unlink()
     if state is not None:
-        known = state in _ENDED
+        has_ended = state in _ENDED
         ticket: TicketFile = {
             "backend": on or (backend if backend in _PLACES else "local"),
             "time": time.time(),
             "ticket": {},
-            "imported": state if known else RunState.STOPPED.value,
+            "imported": state if has_ended else RunState.STOPPED.value,
         }
         layout.write_aside(str(run / layout.TICKET), json.dumps(ticket).encode())

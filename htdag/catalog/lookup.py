@@ -48,8 +48,8 @@ def load(tag: str) -> Run:
     with contextlib.suppress(OSError):  # it may belong to another user
         restore(path)
     if not any((path / name).exists() for name in (layout.RUN, layout.PLAN)):
-        known = [path.name for path in _run_paths("*")]
-        hint = validation.did_you_mean(tag, known, before="; ")
+        all_tags = [path.name for path in _run_paths("*")]
+        hint = validation.did_you_mean(tag, all_tags, before="; ")
         raise RunNotFound(f"there is no run with the tag {tag!r}{hint}")
     return Run(path)
 

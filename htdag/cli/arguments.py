@@ -139,16 +139,16 @@ def _tags_and_stage(words: tuple[str, ...], every: bool) -> tuple[tuple[str, ...
         return words, None
     if every:
         return tuple(others), last
-    known = list(tags())
+    all_tags = list(tags())
     stages = [] if STDIN in others else _stages(others)
     if last not in stages:
-        if last in known or (STDIN not in others and not stages):
+        if last in all_tags or (STDIN not in others and not stages):
             return words, None  # a run, or a misspelt tag that is reported with the other tags
         if STDIN not in others:
             otherwise = f"stages: {', '.join(stages)}"
-            hint = validation.did_you_mean(last, [*stages, *known], otherwise)
+            hint = validation.did_you_mean(last, [*stages, *all_tags], otherwise)
             raise UsageError(f"{last!r} is neither a run nor a stage of {others[-1]!r}; {hint}")
-    elif last in known:
+    elif last in all_tags:
         raise UsageError(
             f"{last!r} is a run, and a stage of {others[-1]!r}: say --stage {shlex.quote(last)} "
             f"for the stage; for the run, give the command for each run by itself"

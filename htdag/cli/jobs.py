@@ -209,12 +209,12 @@ def edit(
       htdag edit "my survey" calibrate --request-memory 4GB
       htdag edit "my survey" --time 8h --attribute RequestCpus=2
     """
-    given: dict[str, str] = {}
+    expressions: dict[str, str] = {}
     for text in attributes:
         name, equals, value = text.partition("=")
         if not equals:
             raise click.UsageError(f"--attribute {text!r}: it takes NAME=EXPRESSION")
-        given[name.strip()] = value
+        expressions[name.strip()] = value
 
     def act(run: Run) -> tuple[dict[str, Any], str]:
         changed = run.edit(
@@ -222,7 +222,7 @@ def edit(
             request_memory=_size(request_memory),
             request_disk=_size(request_disk),
             time=time,
-            attributes=given,
+            attributes=expressions,
             transfer_files=transfer_files,
         )
         text = f"{counted(changed, 'job')} in the queue, and all later ones, are changed"

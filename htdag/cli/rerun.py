@@ -92,10 +92,10 @@ def _run_script(run: Run, script: str, keep_finished: str | None) -> None:
     """Run a script whose pipeline continues a run; exit as the script does if it fails."""
     run.directory.require_ended("resumed")
     command, folder = _command(run, script)
-    kept = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
+    stages = tuple(filter(None, (keep_finished or "").replace(" ", "").split(",")))
     with tempfile.TemporaryDirectory(prefix="htdag-resume-") as aside:
         receipt = Path(aside) / "acknowledged"
-        request = resume_request.ScriptRequest(run.tag, run.pipeline_name, kept, str(receipt))
+        request = resume_request.ScriptRequest(run.tag, run.pipeline_name, stages, str(receipt))
         environment = os.environ | {resume_request.VARIABLE: request.to_text()}
         status = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
         acknowledged = receipt.exists()
@@ -175,11 +175,11 @@ def rerun(
     """
     from htdag.cli.runs import wait_for
 
-    wanted = None if keys is None else [key.strip() for key in keys.split(",") if key.strip()]
+    item_keys = None if keys is None else [key.strip() for key in keys.split(",") if key.strip()]
     started: list[Run] = []
 
     def rerun_one(run: Run) -> None:
-        started.append(run.rerun(stage, wanted, errors=errors))
+        started.append(run.rerun(stage, item_keys, errors=errors))
         if not then_wait:
             _report_start(started[-1])
 

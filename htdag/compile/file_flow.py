@@ -170,18 +170,18 @@ def _returns(node: Node) -> bool:
         functions += [function for _, function in output.functions]
     if node.reduction is not None:
         functions.append(node.reduction.function)
-    given = [function for function in functions if function is not None]
-    if "OutputFile" in reach(given).names:
+    callables = [function for function in functions if function is not None]
+    if "OutputFile" in reach(callables).names:
         return True
-    used = [value for function in given for _, _, value in variables(function)]
-    return any(isinstance(each, Command) and each.returns == "file" for each in [*given, *used])
+    used = [value for function in callables for _, _, value in variables(function)]
+    return any(isinstance(each, Command) and each.returns == "file" for each in [*callables, *used])
 
 
 def _inputs(options: Options, node: str) -> Iterable[InputFile]:
     for name, location in options.input_files or ():
         kind = transfer.TransferURL if transfer.is_url(location) else transfer.TransferPath
-        given: Any = kind(location)
+        transferred: Any = kind(location)
         try:
-            yield {**transfer.reference_of(given), "as": name}
+            yield {**transfer.reference_of(transferred), "as": name}
         except UsageError as error:
             raise OptionError(f"node {node!r}, option input_files: {error}") from error

@@ -268,8 +268,7 @@ def initials(node: Node) -> list[Any]:
 
 def calls_checkpoint(node: Node) -> bool:
     """Return whether a node's functions may call `htdag.checkpoint`, under any name."""
-    given = functions_of(node)
-    return node.reduction is None and "checkpoint" in reach(given).names
+    return node.reduction is None and "checkpoint" in reach(functions_of(node)).names
 
 
 def payload(node: Node, image: Image) -> Payload:

@@ -18,8 +18,8 @@ from htdag.stages.sources import LateSource, SourceItems
 
 def per_item(node: Node) -> dict[str, PerItem]:
     """Return the options of a node that are functions of the item, by name."""
-    given = node.options.given()
-    return {name: value for name, value in given.items() if isinstance(value, PerItem)}
+    options = node.options.given()
+    return {name: value for name, value in options.items() if isinstance(value, PerItem)}
 
 
 def of_chunks(node: Node) -> dict[str, list[int]]:

@@ -47,11 +47,11 @@ def runtime_archive() -> bytes:
     sources = _sources()
     try:
         path = make_folder(runtime_directory()) / _digest_of(sources)
-        kept = _read(path)
+        archive = _read(path)
     except (OSError, DirectoryError):
         return _make(sources)  # for this process alone
-    if kept is not None:
-        return kept
+    if archive is not None:
+        return archive
     content = _make(sources)
     with contextlib.suppress(OSError):
         _keep(path, content)
@@ -89,12 +89,12 @@ def _digest_of(sources: Mapping[str, bytes]) -> str:
 def _read(path: Path) -> bytes | None:
     """Return a cached archive; None if there is none, or it is damaged."""
     try:
-        kept = path.read_bytes()
+        stored = path.read_bytes()
         os.utime(path)  # records its last use
     except FileNotFoundError:
         return None
-    content = kept[_DIGEST_SIZE:]
-    return content if hashlib.sha256(content).digest() == kept[:_DIGEST_SIZE] else None
+    content = stored[_DIGEST_SIZE:]
+    return content if hashlib.sha256(content).digest() == stored[:_DIGEST_SIZE] else None
 
 
 def _keep(path: Path, content: bytes) -> None:

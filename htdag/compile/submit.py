@@ -179,28 +179,28 @@ def _requirements(*given: str | None) -> Iterator[str]:
 
 
 def _requests(node: Node, scheduler: Scheduler) -> Iterator[str]:
-    given = node.options.given()
+    options = node.options.given()
     vary = per_item(node)
     for key in _PASSED_ON:
         if key in vary:
             yield f"{key} = {written(key, f'$({_variable(key)})')}"
-        elif key in given:
-            yield f"{key} = {given[key]}"
-    is_late = "max_materialize" not in given
-    if is_late and (not scheduler.negotiates_often or "max_idle" in given):
+        elif key in options:
+            yield f"{key} = {options[key]}"
+    is_late = "max_materialize" not in options
+    if is_late and (not scheduler.negotiates_often or "max_idle" in options):
         # A schedd requests a negotiation cycle when it materializes jobs, while after a plain
         # submission the jobs of the second and later nodes often wait for the next periodic cycle.
         # If cycles are frequent, it is late materialization that delays jobs.
         yield "# With late materialization, the schedd notifies the negotiator at once."
         yield "max_materialize = 10000"
-    if "request_cpus" not in given:
+    if "request_cpus" not in options:
         yield "request_cpus = 1"
 
 
 def _learns_memory(node: Node) -> bool:
     """Return whether later attempts may request more memory than the first."""
-    given = {"request_memory", "retry_request_memory"} & node.options.given().keys()
-    return bool(given) and "request_memory" not in per_item(node)
+    memory_options = {"request_memory", "retry_request_memory"} & node.options.given().keys()
+    return bool(memory_options) and "request_memory" not in per_item(node)
 
 
 def _variable(option: str) -> str:

@@ -246,8 +246,8 @@ def _fill(
         entry["environment"] = placed[environment_of(node)].local_script
         entry["compares"] = bool(environment["packages"])
     if around is None:
-        kept = urls.NOTHING_KEPT if take is None else take.kept_urls
-        of_urls = urls.of_plan(plan, flows, kept)
+        url_states = urls.NOTHING_KEPT if take is None else take.kept_urls
+        of_urls = urls.of_plan(plan, flows, url_states)
         identity = identity_content(plan, of_source, flows, of_urls)
         taking = set() if take is None else set(take(run, identity))
         for entry in content["nodes"]:
@@ -309,9 +309,9 @@ def _write_nodes(
         _write(files.payload, code.payload(run, node.name))
         if calls_checkpoint(node):
             checkpoints.add(node.name)
-        asked = requests.of_chunks(node)
-        if asked:
-            _write_json(files.requests, asked)
+        chunk_requests = requests.of_chunks(node)
+        if chunk_requests:
+            _write_json(files.requests, chunk_requests)
     return checkpoints
 
 

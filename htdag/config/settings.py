@@ -184,8 +184,8 @@ def _content() -> dict[str, Any]:
         raise OptionError(f"{str(path)!r} cannot be read: {error}") from error
     for name, value in content.items():
         if name not in _BY_NAME and name != OPTIONS:
-            known = [*_BY_NAME, OPTIONS]
-            hint = validation.did_you_mean(name, known, f"it may have {', '.join(_BY_NAME)}")
+            names = [*_BY_NAME, OPTIONS]
+            hint = validation.did_you_mean(name, names, f"it may have {', '.join(_BY_NAME)}")
             raise OptionError(f"{str(path)!r} has an unknown setting {name!r}; {hint}")
         if name == OPTIONS and not isinstance(value, dict):
             raise OptionError(f"{str(path)!r}: {OPTIONS} is a table, [{OPTIONS}]")

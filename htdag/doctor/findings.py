@@ -175,20 +175,20 @@ def _slots(facts: Facts) -> Iterator[Finding]:
 def _python(facts: Facts) -> Iterator[Finding]:
     if facts.place == "local":
         return
-    wanted = _minor(facts.python)
+    version = _minor(facts.python)
     if facts.probes is None:
         if facts.points:
             yield Finding(
                 "python-unknown",
                 Severity.NOTE,
-                f"whether the execute points have a Python {wanted} was not checked",
+                f"whether the execute points have a Python {version} was not checked",
                 "items fail on execute points without it",
                 "htdag doctor --probe sends a small job to each",
             )
         return
     answers = [probe for probe in facts.probes if not probe.problem]
     without = [probe for probe in answers if not probe.python]
-    other = [probe for probe in answers if probe.python and _minor(probe.python) != wanted]
+    other = [probe for probe in answers if probe.python and _minor(probe.python) != version]
     bad = without + other
     if bad:
         examples = ", ".join(
@@ -198,10 +198,10 @@ def _python(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "python-version",
             Severity.BREAKS,
-            f"{len(bad)} of {len(answers)} execute points have no Python {wanted}: "
+            f"{len(bad)} of {len(answers)} execute points have no Python {version}: "
             f"{examples}{more}",
             "items fail there: functions do not travel between minor versions",
-            f"run scripts with the Python of the execute points, install python{wanted} there, or "
+            f"run scripts with the Python of the execute points, install python{version} there, or "
             f"avoid them with requirements",
         )
     silent = [probe for probe in facts.probes if probe.problem]

@@ -91,8 +91,8 @@ def points(setup: Setup | None) -> tuple[ExecutePoint, ...]:
             if own_offset is None or offset is None
             else float(offset - own_offset),
         )
-        known = largest.get(point)
-        if known is None or _size(known) < _size(entry):
+        largest_point = largest.get(point)
+        if largest_point is None or _size(largest_point) < _size(entry):
             largest[point] = entry
     return tuple(largest[name] for name in sorted(largest))
 

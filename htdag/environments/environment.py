@@ -555,10 +555,10 @@ def _registered(name: str) -> Environment:
 
     points = {point.name: point for point in entry_points(group=GROUP)}
     if name not in points:
-        known = f"; there are: {', '.join(sorted(points))}" if points else ""
+        choices = f"; there are: {', '.join(sorted(points))}" if points else ""
         raise OptionError(
             f"no installed package registers an environment {name!r} (entry point group "
-            f"{GROUP!r}){known}; else give an htdag.Environment"
+            f"{GROUP!r}){choices}; else give an htdag.Environment"
         )
     try:
         made = points[name].load()

@@ -87,8 +87,8 @@ def uses_of(code: types.CodeType) -> Uses:
                     name == "getattr" and isinstance(_argument(each, instructions, place, 1), str)
                 )
             ):
-                asked = _argument(each, instructions, place, 0)
-                looked_up.append((name, asked.name if isinstance(asked, _Global) else None))
+                argument = _argument(each, instructions, place, 0)
+                looked_up.append((name, argument.name if isinstance(argument, _Global) else None))
     return Uses(
         frozenset(names),
         frozenset(word for t in texts if isinstance(t, str) for word in _WORD.findall(t)),

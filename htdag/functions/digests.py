@@ -270,10 +270,10 @@ class _Pickler(pickle.Pickler):
 
     def _repetition(self, value: Any) -> Any:
         """Return what represents a mutable object that occurred before; None if it did not."""
-        known = self._known.get(id(value))
-        if known is not None:
+        cached = self._known.get(id(value))
+        if cached is not None:
             self._unread += 1
-            return ("again", known[0])
+            return ("again", cached[0])
         self._known[id(value)] = len(self._known), value
         return None
 

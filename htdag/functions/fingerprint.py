@@ -238,9 +238,9 @@ class _Walk:
 
     def _digest_of(self, value: Any) -> tuple[digests.ValueDigest, mentions.Found]:
         """Return the digest of a value; without code in it, it is shared by the memo."""
-        known = self._memo.get(id(value))
-        if known is not None:
-            return known[1:]
+        cached = self._memo.get(id(value))
+        if cached is not None:
+            return cached[1:]
         before = self._references
         value_digest = digests.of_value(value, self.reference, self._reduced)
         mentioned = self._own_names.find(value_digest.texts)
@@ -258,8 +258,8 @@ class _Walk:
 
     def _reducers(self) -> None:
         """Add the user's reducers in `copyreg`, since any function may return their objects."""
-        known: dict[type, Any] = copyreg.dispatch_table
-        for kind, reducer in list(known.items()):
+        table: dict[type, Any] = copyreg.dispatch_table
+        for kind, reducer in list(table.items()):
             if _is(reducer, types.FunctionType):
                 if _is_own(reducer):
                     self.note(f"reducer of {kind.__qualname__}", self.reference(reducer))

@@ -345,9 +345,9 @@ class Image:
         piece.locals.update(function.__code__.co_varnames)
         use = _use(function.__code__)
         piece.names |= use.names
-        known = {name for name in vars(home) if not _is_special(name)}
-        piece.needs |= {(module, name) for name in use.variables & known}
-        words = known if use.is_dynamic else known & use.words
+        module_names = {name for name in vars(home) if not _is_special(name)}
+        piece.needs |= {(module, name) for name in use.variables & module_names}
+        words = module_names if use.is_dynamic else module_names & use.words
         self._need_words(piece, module, words)
         self.annotations(piece, module, function.__annotations__)
         self._module(module)
@@ -412,7 +412,7 @@ class Image:
         module = sys.modules[name]
         file = getattr(module, "__file__", None)
         path = getattr(module, "__path__", None)
-        given = {
+        texts = {
             key: vars(module)[key]
             for key in ("__package__", "__doc__")
             if isinstance(vars(module).get(key), str)
@@ -420,8 +420,8 @@ class Image:
         if file is not None:
             file = absolute(file)
         entry = self._entry(name, file, None if path is None else list(path), loaded=True)
-        entry |= {"doc": module.__doc__, "given": given}
-        entry["package"] = given.get("__package__", "")
+        entry |= {"doc": module.__doc__, "given": texts}
+        entry["package"] = texts.get("__package__", "")
         self._modules[name] = entry
         self._parents(name)
         self._imports_of(entry)

@@ -125,8 +125,8 @@ class _Search:
                 for name in _imports(code, package):
                     self.add(name, importable=True)
             for module in self._modules:
-                known = static.namespace(module)
-                self._left.extend(known[name] for name in self.names & known.keys())
+                namespace = static.namespace(module)
+                self._left.extend(namespace[name] for name in self.names & namespace.keys())
 
     def _value(self, value: Any) -> None:
         """Follow a function, class, module, container or object."""

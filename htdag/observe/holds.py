@@ -196,17 +196,17 @@ def _resource(job: JobState) -> int:
 
 
 def _memory(job: JobState, words: dict[str, str]) -> Hold:
-    asked = job.memory_asked or job.memory_granted
+    requested = job.memory_asked or job.memory_granted
     verb = "asked" if job.memory_asked else "had"
     match = _PEAK.search(job.reason)
     reported = int(next(number for number in match.groups() if number)) if match else 0
     used = max(reported, job.memory_used or 0)
     parts = []
-    if asked:
-        parts.append(f"{verb} {size(asked)}")
+    if requested:
+        parts.append(f"{verb} {size(requested)}")
     if used:
         parts.append(f"used {size(used)}")
-    proposed = memory_proposal(asked or 0, used)
+    proposed = memory_proposal(requested or 0, used)
     return Hold(
         "memory exceeded" + (f": {', '.join(parts)}" if parts else ""),
         f"htdag edit {words['tag']} {words['node']} --request-memory {proposed}; then: "

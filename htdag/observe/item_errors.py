@@ -157,7 +157,7 @@ class ItemError:
 
     def traceback_with_locals(self) -> str:
         """Return the traceback with the variables of each frame below it."""
-        known = {(frame.file, frame.line, frame.function): frame.names for frame in self.locals}
+        variables = {(frame.file, frame.line, frame.function): frame.names for frame in self.locals}
         lines: list[str] = []
         pending: dict[str, str] = {}
         for line in self.traceback.splitlines():
@@ -166,7 +166,7 @@ class ItemError:
                 lines += [f"      {name} = {text}" for name, text in pending.items()]
                 pending = {}
             if match:
-                pending = known.pop((match[1], int(match[2]), match[3]), {})
+                pending = variables.pop((match[1], int(match[2]), match[3]), {})
             lines.append(line)
         lines += [f"      {name} = {text}" for name, text in pending.items()]
         return "\n".join(lines)

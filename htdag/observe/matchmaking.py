@@ -177,9 +177,9 @@ def _asked(question: Question, name: str) -> float | None:
 def _has_room(question: Question, slot: Ad) -> bool:
     if slot.get("PartitionableSlot") is not True and slot.get("State") not in (None, "Unclaimed"):
         return False
-    for asked, now, _, _, _ in _RESOURCES:
-        wanted, available = _asked(question, asked), _number(slot.get(now))
-        if wanted is not None and available is not None and wanted > available:
+    for attribute, now, _, _, _ in _RESOURCES:
+        amount, available = _asked(question, attribute), _number(slot.get(now))
+        if amount is not None and available is not None and amount > available:
             return False
     return True
 
@@ -216,15 +216,15 @@ def _whose_turn(question: Question, possible: int, free: int) -> tuple[str, str]
 def _misfit(question: Question, whole: Sequence[Ad], clauses: Sequence[Clause]) -> tuple[str, str]:
     """Return what no slot of the pool offers, and how to request less."""
     problems, remedies = [], []
-    for asked, now, _, what, option in _RESOURCES:
-        wanted = _asked(question, asked)
+    for attribute, now, _, what, option in _RESOURCES:
+        amount = _asked(question, attribute)
         largest = max((_number(slot.get(now)) or 0 for slot in whole), default=0)
-        if wanted is not None and wanted > largest:
+        if amount is not None and amount > largest:
             problems.append(
-                f"it requests {_amount_of(asked, wanted, what)}, and the largest of "
-                f"{len(whole)} slots has {_amount(asked, largest)}"
+                f"it requests {_amount_of(attribute, amount, what)}, and the largest of "
+                f"{len(whole)} slots has {_amount(attribute, largest)}"
             )
-            remedies.append(f"{question.edit} {option.format(_plain_amount(asked, largest))}")
+            remedies.append(f"{question.edit} {option.format(_plain_amount(attribute, largest))}")
     if problems:
         return "; ".join(problems), "Request less: " + "; ".join(remedies)
     never = [clause.text for clause in clauses if clause.slots == 0]

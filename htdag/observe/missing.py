@@ -66,13 +66,13 @@ def missing(run: Path, plan: Plan, target: str, failed: bool = False) -> Iterato
 
 def ancestors(plan: Plan, name: str) -> list[NodeEntry]:
     """Return a node and all nodes that it depends on, in the order of the plan."""
-    wanted, waiting = set(), [name]
+    stages, waiting = set(), [name]
     while waiting:
         current = waiting.pop()
-        if current not in wanted:
-            wanted.add(current)
+        if current not in stages:
+            stages.add(current)
             waiting += plan["by_name"][current]["parents"]
-    return [node for node in plan["nodes"] if node["name"] in wanted]
+    return [node for node in plan["nodes"] if node["name"] in stages]
 
 
 def warning(target: str, number: int, tag: str) -> str:

@@ -51,8 +51,8 @@ class Throttles:
         """Return the corresponding settings of HTCondor, by name."""
         numbers = ("max_jobs_submitted", "max_jobs_idle", "max_post_scripts")
         limits = {f"DAGMAN_{name.upper()}": getattr(self, name) for name in numbers}
-        given = {name: str(value) for name, value in limits.items() if value is not None}
-        return {**given, **dict(self.dagman)}
+        texts = {name: str(value) for name, value in limits.items() if value is not None}
+        return {**texts, **dict(self.dagman)}
 
 
 def parse(values: Mapping[str, Any], pipeline: str) -> Throttles:

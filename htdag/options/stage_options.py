@@ -157,8 +157,8 @@ def parse(values: Mapping[str, Any], stage: str) -> Options:
                 f"Pipeline(..., {name}=...)"
             )
         if check is None:
-            known = [*_CHECKS, *PIPELINE_ONLY]
-            hint = validation.did_you_mean(_MEANT.get(name, name), known, before="; ")
+            names = [*_CHECKS, *PIPELINE_ONLY]
+            hint = validation.did_you_mean(_MEANT.get(name, name), names, before="; ")
             raise OptionError(
                 f"stage {stage!r}: there is no option {name!r}{hint} "
                 f"(any other submit command goes into submit={{...}})"

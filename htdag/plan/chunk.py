@@ -100,11 +100,11 @@ def chunk(
     """
     stored = {source.stage: source for source in sources}
     done: dict[str, Node] = {}
-    wanted = {node.input.stage: node.jobs for node in nodes if node.input.is_partitioned}
+    partitions = {node.input.stage: node.jobs for node in nodes if node.input.is_partitioned}
     for node in nodes:
         if node.reduction is None:
             laid_out = _chunked(node, done, stored, layouts)
-            made = [_with_parts(graph, laid_out, done, layouts, wanted)]
+            made = [_with_parts(graph, laid_out, done, layouts, partitions)]
         else:
             made = _reduce_levels(graph, node, done, stored)
         for level in made:
@@ -163,16 +163,16 @@ def _chunked(
         return _following(node, streams[0])
     items = reads.total([stream.items for stream in streams])
     # A node that reads items one by one may get fewer of them; a view has to count.
-    known = all(
+    is_exact = all(
         stream.blocks is not None and (stream.exact or not reads.is_view) for stream in streams
     )
     if reads.is_sorted:
         return replace(
             node,
-            items=items if known else None,
+            items=items if is_exact else None,
             chunks=1,
-            boundaries=(0, items) if known else (),
-            dynamic=not known,
+            boundaries=(0, items) if is_exact else (),
+            dynamic=not is_exact,
         )
     if _keeps_chunks(node, streams[0], done):
         chunks = streams[0].chunks
@@ -194,20 +194,20 @@ def _chunked(
     plainly = not reads.is_view
     blocks = streams[0].blocks or [] if plainly else []
     boundaries = chunking.boundaries(items, size, per_job, most_jobs(node), blocks)
-    earlier = followed(node, items, layouts) if plainly and known else ()
+    earlier = followed(node, items, layouts) if plainly and is_exact else ()
     boundaries = list(earlier) or boundaries
-    if plainly and not known and size is None:
+    if plainly and not is_exact and size is None:
         chunks = node.jobs or min(streams[0].chunks, MOST_JOBS)
     else:
         chunks = len(boundaries) - 1
-    reasons = [left_out(node, [stream.items for stream in streams]) if known else ""]
-    reasons.append(reason_of(node, streams[0].chunks, items, chunks, known, MOST_JOBS))
+    reasons = [left_out(node, [stream.items for stream in streams]) if is_exact else ""]
+    reasons.append(reason_of(node, streams[0].chunks, items, chunks, is_exact, MOST_JOBS))
     return replace(
         node,
-        items=items if known else None,
+        items=items if is_exact else None,
         chunks=chunks,
-        boundaries=tuple(boundaries) if known else (),
-        dynamic=not known,
+        boundaries=tuple(boundaries) if is_exact else (),
+        dynamic=not is_exact,
         per_job=per_job,
         reasons=(*node.reasons, *filter(None, reasons)),
     )
@@ -287,15 +287,15 @@ def _jobs_before(node: Node, streams: list[StreamEstimate], items: int) -> int:
     """Return how many jobs a node should have if the estimate of its items holds."""
     match node.input.operation:
         case Product() | Combinations():
-            wanted = MOST_JOBS
+            jobs = MOST_JOBS
         case Concat():
-            wanted = sum(stream.chunks for stream in streams)
+            jobs = sum(stream.chunks for stream in streams)
         case _ if node.input.limit is not None:
             share = items / max(1, streams[0].items)
-            wanted = math.ceil(streams[0].chunks * share)
+            jobs = math.ceil(streams[0].chunks * share)
         case _:
-            wanted = max(stream.chunks for stream in streams)
-    return max(1, min(wanted, MOST_JOBS, items))
+            jobs = max(stream.chunks for stream in streams)
+    return max(1, min(jobs, MOST_JOBS, items))
 
 
 def _with_parts(

@@ -100,10 +100,10 @@ def can_fuse(graph: nx.DiGraph, wanted: Needs, node: Node) -> str:
         depends = any(members & ({name} | nx.ancestors(graph, name)) for name in waits)
         if waits and (depends or not _is_bare(node)):
             return f"its bind waits for {', '.join(waits)}"
-    asked, given = options.of_jobs().given(), node.options.of_jobs().given()
-    differing = [key for key in {**asked, **given} if asked.get(key) != given.get(key)]
+    of_stage, of_node = options.of_jobs().given(), node.options.of_jobs().given()
+    differing = [key for key in {**of_stage, **of_node} if of_stage.get(key) != of_node.get(key)]
     begins = _is_bare(node) and isinstance(operation, Elementwise)
-    if differing and not (begins and _includes(asked, given)):
+    if differing and not (begins and _includes(of_stage, of_node)):
         names = ", ".join(sorted(differing))
         return f"other {names}: with_options gives it the same, and they share jobs"
     sized = options.chunk_size not in (None, node.options.chunk_size)

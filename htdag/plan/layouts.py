@@ -75,11 +75,11 @@ def followed(node: Node, total: int, layouts: Layouts) -> tuple[int, ...]:
     if node.options.chunk_size != layout.chunk_size:
         return ()
     old = layout.boundaries
-    kept = [edge for edge in old if edge < total]
+    boundaries = [edge for edge in old if edge < total]
     size = max(1, math.ceil(old[-1] / (len(old) - 1)))
     if old[-1] < total:
-        kept += range(old[-1] + size, total, size)
-    edges = tuple(dict.fromkeys((*kept, total)))
+        boundaries += range(old[-1] + size, total, size)
+    edges = tuple(dict.fromkeys((*boundaries, total)))
     return edges if len(edges) <= MOST_CHUNKS or node.options.chunk_size else ()
 
 

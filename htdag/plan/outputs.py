@@ -164,15 +164,15 @@ def can_stop_early(node: Node, nodes: Collection[Node], targets: Collection[str]
     )
     if not one_by_one or made & set(targets):
         return None
-    wanted = []
+    limits = []
     for other in nodes:
         if any(bind.node == node.name for bind in other.binds):
             return None
         if any(stream.node == node.name for stream in other.input.streams):
             if not other.input.keeps_positions or other.input.limit is None:
                 return None
-            wanted.append(other.input.limit)
-    return max(wanted, default=None)
+            limits.append(other.input.limit)
+    return max(limits, default=None)
 
 
 def push_limits(nodes: tuple[Node, ...], targets: Collection[str]) -> tuple[Node, ...]:

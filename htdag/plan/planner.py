@@ -138,14 +138,14 @@ def _store_sources(draft: Draft) -> Draft:
 
 
 def _tune(draft: Draft) -> Draft:
-    given = draft.conditions
+    conditions = draft.conditions
     nodes = tune(
         draft.graph,
         draft.name,
         draft.nodes,
-        given.measures,
-        given.capacity.slots,
-        given.settings,
+        conditions.measures,
+        conditions.capacity.slots,
+        conditions.settings,
     )
     return replace(draft, nodes=nodes, untuned=draft.nodes)
 
@@ -160,8 +160,10 @@ def _lane(draft: Draft) -> Draft:
         nodes = tuple(replace(node, follows=node.name in followers) for node in draft.untuned)
         return _chunk(_tune(replace(draft, nodes=nodes))).nodes
 
-    given = draft.conditions
-    nodes, chains = lane(draft.nodes, layout, given.settings.lanes, given.capacity, draft.throttles)
+    conditions = draft.conditions
+    nodes, chains = lane(
+        draft.nodes, layout, conditions.settings.lanes, conditions.capacity, draft.throttles
+    )
     return replace(draft, nodes=nodes, chains=chains)
 
 
@@ -234,8 +236,8 @@ def make_plan(
     Plan
         Equal arguments give equal plans.
     """
-    given = Conditions(measures, capacity or Capacity(), settings or Settings(), layouts)
-    return plan_until("priorities", graph, targets, name, given, throttles).plan
+    conditions = Conditions(measures, capacity or Capacity(), settings or Settings(), layouts)
+    return plan_until("priorities", graph, targets, name, conditions, throttles).plan
 
 
 def plan_until(

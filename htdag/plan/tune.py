@@ -268,10 +268,10 @@ def _tuned(
     measures decide, if there is none.
     """
     unknown = [part.key for part in parts if not part.runs]
-    known = [part for part in parts if part.runs]
+    measured = [part for part in parts if part.runs]
     reasons = []
-    each = sum(part.seconds() for part in known)
-    rest = max(part.median(lambda run: run.rest) for part in known)
+    each = sum(part.seconds() for part in measured)
+    rest = max(part.median(lambda run: run.rest) for part in measured)
     each += rest
     jobs = None if followed is None else round(followed)
     if free and node.options.chunk_size is None and followed is None:
@@ -286,7 +286,7 @@ def _tuned(
             slots = max(1, slots // (cpus if isinstance(cpus, int) else 1))
             jobs, reason = _jobs(items, each, slots, settings)
             reasons.append(reason)
-    options, asked = _requests(node, known, _items_a_job(node, items, jobs))
+    options, request_reasons = _requests(node, measured, _items_a_job(node, items, jobs))
     before = node.options.given()
     return replace(
         node,
@@ -298,12 +298,12 @@ def _tuned(
         else Cost(
             items,
             each,
-            rest + sum(part.slowest() for part in known),
-            min(part.median(lambda run: run.jobs) for part in known),
+            rest + sum(part.slowest() for part in measured),
+            min(part.median(lambda run: run.jobs) for part in measured),
         ),
-        measured=_measured(known, each if node.reduction is None or not unknown else None),
+        measured=_measured(measured, each if node.reduction is None or not unknown else None),
         proposed=tuple(name for name in options.given() if name not in before),
-        reasons=(*node.reasons, *reasons, *asked),
+        reasons=(*node.reasons, *reasons, *request_reasons),
     )
 
 
@@ -311,21 +311,21 @@ def _requests(node: Node, known: Sequence[_Part], share: float) -> tuple[Options
     """Return the options of a node with memory and disk for jobs of `share` items, and why."""
     options = node.options
     runs = [run for part in known for run in part.runs]
-    asked = []
+    proposed = []
     if options.request_memory is None:
-        wanted = rounded(max(run.memory_mb for run in runs) * _MARGIN + _WORKER_MB)
-        options = replace(options, request_memory=f"{wanted}MB")
+        amount = rounded(max(run.memory_mb for run in runs) * _MARGIN + _WORKER_MB)
+        options = replace(options, request_memory=f"{amount}MB")
         if options.retry_request_memory is None:
-            options = replace(options, retry_request_memory=f"{rounded(wanted * _RETRY)}MB")
-        asked.append("memory")
+            options = replace(options, retry_request_memory=f"{rounded(amount * _RETRY)}MB")
+        proposed.append("memory")
     disk = max(run.disk_mb for run in runs) * share + max(run.disk_fixed_mb for run in runs)
     if options.request_disk is None and disk > 0:
-        wanted = rounded(max(_LEAST_DISK_MB, disk * _MARGIN))
-        options = replace(options, request_disk=f"{wanted}MB")
-        asked.append("disk")
-    if not asked:
+        amount = rounded(max(_LEAST_DISK_MB, disk * _MARGIN))
+        options = replace(options, request_disk=f"{amount}MB")
+        proposed.append("disk")
+    if not proposed:
         return options, []
-    text = f"{' and '.join(asked)}: as measured, for {_items(share)} a job, with a margin"
+    text = f"{' and '.join(proposed)}: as measured, for {_items(share)} a job, with a margin"
     return options, [text]
 
 

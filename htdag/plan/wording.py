@@ -11,8 +11,8 @@ from htdag.stages.operations import Zip
 
 def jobs_of(node: Node) -> str:
     """Return how many jobs a node has, in words, or about how many if data decides."""
-    known = node.settled or node.input.is_sorted  # which is always one job
-    size = counted(node.chunks, "job") if known else f"about {counted(node.chunks, 'job')}"
+    is_exact = node.settled or node.input.is_sorted  # which is always one job
+    size = counted(node.chunks, "job") if is_exact else f"about {counted(node.chunks, 'job')}"
     return f"{size} in {node.lanes} lanes" if node.lanes > 1 else size
 
 

@@ -128,13 +128,13 @@ def _gather(run: Path) -> None:
     plan = planfile.read(str(run))
     manifest: Manifest = layout.read_json(str(run / layout.RUN), "created")
     for name, node in identity["nodes"].items():
-        known = key(node, identity) if node["cache"] and not node["mixed"] else None
+        cache_key = key(node, identity) if node["cache"] and not node["mixed"] else None
         taken = adopt.taken(str(run), plan["by_name"][name])
         nothing_new = taken is not None and taken.reused == taken.items
-        if known is None or nothing_new or not NodeFiles(run, name).attempts():
+        if cache_key is None or nothing_new or not NodeFiles(run, name).attempts():
             continue
         entry_name = f"{run.name}-{int(manifest['created'] * 1000):x}"
-        folder = cache_directory() / known / entry_name
+        folder = cache_directory() / cache_key / entry_name
         aside = temporary_path(folder, "new")
         make_folder(folder.parent)
         try:

@@ -78,8 +78,8 @@ def measures_for(keys: Mapping[str, str]) -> Measures:
     keys : mapping
         The keys of the stages (`htdag.plan.stage_keys.stage_keys`).
     """
-    wanted = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
-    return {key: runs for key, runs in read().items() if key in wanted}
+    measure_keys = {key + end for key in keys.values() for end in ("", PARTS, GROUPS)}
+    return {key: runs for key, runs in read().items() if key in measure_keys}
 
 
 def gather(run: Path, *, again: bool = True) -> None:
@@ -106,13 +106,13 @@ def gather(run: Path, *, again: bool = True) -> None:
 def gather_finished() -> int:
     """Store the measurements of runs that have ended since the last call; return their number."""
     start = time.monotonic()
-    known = _load().gathered
+    gathered = _load().gathered
     names: dict[str, int] = {}
     existing: dict[str, int] = {}
     fresh = []
     for path, inode in _newest_first():
         existing[path.name] = inode
-        if known.get(path.name) == inode or time.monotonic() - start > _BUDGET:
+        if gathered.get(path.name) == inode or time.monotonic() - start > _BUDGET:
             continue
         try:
             if not has_ended(path):

@@ -94,8 +94,8 @@ class Takeover:
         plan = planfile.read(str(old))
         filled = set()
         for name, outcome in self.matches.items():
-            wanted = nodes is None or name in nodes
-            if wanted and fill(old, plan, outcome.same, Path(NodeFiles(run, name).kept)):
+            is_chosen = nodes is None or name in nodes
+            if is_chosen and fill(old, plan, outcome.same, Path(NodeFiles(run, name).kept)):
                 filled.add(name)
         return filled
 

@@ -53,16 +53,16 @@ class Control:
 
         On HTCondor, and in an environment with a Python, jobs find the Python that they need.
         """
-        wanted = self._run.manifest["python"][:2]
+        python = self._run.manifest["python"][:2]
         uses_this_python = any(
             node.get("environment") is None and node["mode"] != "loop"
             for node in self._run.plan["nodes"]
         )
         if self._run.backend_name != "local" or not uses_this_python:
             return
-        if wanted == list(sys.version_info[:2]):
+        if python == list(sys.version_info[:2]):
             return
-        version = ".".join(map(str, wanted))
+        version = ".".join(map(str, python))
         tag = quote(self._run.tag)
         script = self._run.script
         made_by = script["python"] if script else sys.executable

@@ -49,8 +49,8 @@ class RunDirectory:
     def submit(self, backend: Backend, before: Ticket | None = None) -> None:
         """Submit the run; ``before`` is the ticket of an earlier submission."""
         dag = self.manifest["dag"]
-        known = self.read_ticket()
-        before = before if known is None else known["ticket"]
+        submission = self.read_ticket()
+        before = before if submission is None else submission["ticket"]
         _write_tag(self.path, self.tag)
         with tickets.announced(self.path, backend.name, backend.foreseen(dag, before)):
             ticket = backend.submit(self.path, dag, before)
@@ -204,12 +204,12 @@ class RunDirectory:
             if stage not in _stage_names(step, planfile.read(str(step))):
                 continue
             last = files.last_round()
-            wanted = range(last, 0, -1) if number is None else [number]
-            if not last or not 1 <= wanted[0] <= last:
+            numbers = range(last, 0, -1) if number is None else [number]
+            if not last or not 1 <= numbers[0] <= last:
                 raise NotDone(
                     f"run {self.tag!r}: round {number or 1} of {node['name']!r} has not started"
                 )
-            for each in wanted:
+            for each in numbers:
                 inner = RunDirectory(Path(files.round(each)))
                 inner.parent = (self, node["name"])
                 yield inner

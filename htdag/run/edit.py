@@ -62,9 +62,9 @@ class Editor:
         what = stage or self._run.tag
         changes: dict[str, str] = {}
         sizes = {"request_memory": request_memory, "request_disk": request_disk}
-        given = stage_options.parse(sizes, what)
+        requests = stage_options.parse(sizes, what)
         for name, (attribute, unit) in _SIZES.items():
-            amount = given.given().get(name)
+            amount = requests.given().get(name)
             if isinstance(amount, PerItem):
                 raise OptionError(f"{what!r}: {name} takes a fixed value here, not a function")
             if amount is not None:
@@ -78,8 +78,8 @@ class Editor:
             raise OptionError(
                 f"attributes={validation.shown(attributes)}: it takes a dict of names to values"
             )
-        wanted: Mapping[Any, Any] = attributes or {}
-        for name, value in wanted.items():
+        expressions: Mapping[Any, Any] = attributes or {}
+        for name, value in expressions.items():
             if not isinstance(name, str) or not _ATTRIBUTE.fullmatch(name):
                 raise OptionError(f"{name!r} is not the name of an attribute")
             try:
@@ -163,8 +163,8 @@ class Editor:
         if not names:
             sources = {each["name"] for each in self._run.plan["stages"] if each["node"] is None}
             stages = [name for name in self._run.stages if name not in sources]
-            known = [*stages, *self._run.nodes]
-            hint = validation.did_you_mean(stage, known, f"it has: {', '.join(stages)}")
+            choices = [*stages, *self._run.nodes]
+            hint = validation.did_you_mean(stage, choices, f"it has: {', '.join(stages)}")
             raise UsageError(
                 f"run {self._run.tag!r} has no stage or node {stage!r} with jobs; {hint}"
             )

@@ -147,7 +147,7 @@ class JobControl:
         """Return the jobs in the queue that have any of the given items."""
         if stage is None:
             raise UsageError("keys need a stage: each stage has its own items")
-        wanted = {str(key) for key in ([keys] if isinstance(keys, str) else keys)}
+        item_keys = {str(key) for key in ([keys] if isinstance(keys, str) else keys)}
         seen: set[str] = set()
         jobs = []
         for job in self.jobs(stage, ask=self._run.backend_name == "condor"):
@@ -156,15 +156,15 @@ class JobControl:
             folder = self._run.path
             for loop, number in job.within:
                 folder = Path(NodeFiles(folder, loop).round(number))
-            present = wanted.intersection(keys_of(folder, job.node, job.chunk))
+            present = item_keys.intersection(keys_of(folder, job.node, job.chunk))
             if present:
                 jobs.append(job)
                 seen |= present
-        if wanted - seen:
+        if item_keys - seen:
             raise UsageError(
                 f"stage {stage!r}: no job in the queue has the items "
-                f"{', '.join(sorted(wanted - seen))}; keys are those of the items that the stage's "
-                f"node reads, and jobs that have ended are no longer in the queue"
+                f"{', '.join(sorted(item_keys - seen))}; keys are those of the items that the "
+                f"stage's node reads, and jobs that have ended are no longer in the queue"
             )
         return jobs
 

@@ -198,10 +198,10 @@ def _image(run: Path) -> image.Image:
 
 def _check_python(run: Path) -> None:
     manifest: Manifest = layout.read_json(str(run / layout.RUN), "python")
-    wanted = manifest["python"]
-    if list(sys.version_info[:2]) != wanted[:2]:
+    version = manifest["python"]
+    if list(sys.version_info[:2]) != version[:2]:
         raise HtdagError(
-            f"the functions of this run were pickled by Python {wanted[0]}.{wanted[1]}, and this "
+            f"the functions of this run were pickled by Python {version[0]}.{version[1]}, and this "
             f"is {sys.version.split()[0]}: use the former"
         )
 
@@ -260,11 +260,11 @@ def _chained(
             return done.item
 
         items = itertools.islice(view.items, place.sequence + 1)
-        wanted = range(0 if output is not None else place.sequence, place.sequence + 1)
+        numbers = range(0 if output is not None else place.sequence, place.sequence + 1)
         watcher = _Recorder(done, cursor)
         stage = program["stages"][0]
         noting = views.View(items, load)
-        compute.each_item(noting, emit, every, cursor, stage, watcher, (), wanted)
+        compute.each_item(noting, emit, every, cursor, stage, watcher, (), numbers)
         try:
             for sink in every:
                 sink.close()
@@ -439,7 +439,7 @@ class Debugger:
             raise UsageError("the key of an item is not empty")
         for inner in self._run.rounds_with(stage, round):
             return Debugger(inner).debug(stage, key, pdb=pdb, step=step)
-        wanted = sys.stdin.isatty() if pdb is None else pdb
+        interactive = sys.stdin.isatty() if pdb is None else pdb
         if any(
             error.key == key and error.type == "ProcessDied"
             for error in item_errors.errors(self._run.path, self._run.plan, stage, streams=False)
@@ -451,7 +451,7 @@ class Debugger:
             stage,
             key,
             wrap=_stepped if step else None,
-            inspect=_post_mortem if wanted else None,
+            inspect=_post_mortem if interactive else None,
         )
 
 

@@ -42,7 +42,7 @@ class Rerun:
             raise UsageError("errors=True means all failed items; it takes no stage and no keys")
         if stage is not None:
             self._run.stage(stage)
-        wanted = None if keys is None else _checked(keys)
+        item_keys = None if keys is None else _checked(keys)
         with locked(self._run.path):
             self._run.require_ended("rerun")
             self._control.check_python()
@@ -51,7 +51,7 @@ class Rerun:
             new = temporary_path(self._run.path, "rerun")
             copy_of(self._run.path, new, self._run.manifest["dag"])
             try:
-                self._fill(new, stage, wanted, errors)
+                self._fill(new, stage, item_keys, errors)
                 put_in_place(new, self._run.path, lambda: self._run.submit(backend, before))
             finally:
                 remove_quietly(new)

@@ -106,15 +106,15 @@ def request_of(
     pipeline: str, tag: str | None, resume: bool, keep_finished: Collection[str] | bool
 ) -> ResumeRequest:
     """Return the request to resume an earlier run, or raise `UsageError`."""
-    kept = kept_stages(keep_finished)
+    stages = kept_stages(keep_finished)
     request = resume_request.from_environment()
     if resume and tag is None and request is None:
         raise UsageError("resume=True needs the tag of the run to resume: submit(tag=...)")
-    if kept and not resume and request is None:
+    if stages and not resume and request is None:
         raise UsageError("keep_finished=... is for an earlier run; it needs resume=True")
     if request is None or not request.applies_to(pipeline, tag):
-        return ResumeRequest(tag, resume or request is not None, kept, None)
-    return ResumeRequest(request.tag, True, kept or request.keep_finished, request)
+        return ResumeRequest(tag, resume or request is not None, stages, None)
+    return ResumeRequest(request.tag, True, stages or request.keep_finished, request)
 
 
 def resumed_backend(old: RunDirectory | None, on: str) -> str:

@@ -106,15 +106,15 @@ class Results:
         self, target: str | Stage, key: str | int, timeout: float | timedelta | None = 0
     ) -> Any:
         """Return the value of one item, even while others are being computed."""
-        name, wanted = self._run.target(target), str(key)
+        name, item_key = self._run.target(target), str(key)
         try:
             for item in self._as_completed(name, timeout, "raise"):
-                if item.key == wanted:
+                if item.key == item_key:
                     return item.value
         except RunFailed as error:
-            failed = [one for one in error.errors if one.key == wanted]
+            failed = [one for one in error.errors if one.key == item_key]
             raise RunFailed(str(failed[0] if failed else error), failed or error.errors) from None
-        raise UsageError(f"run {self._run.tag!r} has no item {wanted!r} of {name!r}")
+        raise UsageError(f"run {self._run.tag!r} has no item {item_key!r} of {name!r}")
 
     def _as_completed(
         self, name: str, timeout: float | timedelta | None, errors: str
@@ -155,8 +155,8 @@ class Results:
 
     def _failed_items(self, sources: outcomes.Sources) -> Iterator[Item]:
         for error in self._errors.errors():
-            known = error.key and error.node in self._run.plan["by_name"] and not error.rounds
-            origin = (sources, error.node) if known else None
+            has_source = error.key and error.node in self._run.plan["by_name"] and not error.rounds
+            origin = (sources, error.node) if has_source else None
             yield Item(error.key or "", error, origin)
 
     def _origin(self, target: str) -> tuple[outcomes.Sources, str]:

@@ -19,8 +19,8 @@ def size_in(unit: str, text: Optional[str]) -> Optional[float]:
     match = SIZE.fullmatch(text or "")
     if match is None:
         return None
-    own = _POWERS[unit[0].lower()]
-    return float(match[1]) * 1024.0 ** (_POWERS.get(match[2].lower(), own) - own)
+    unit_power = _POWERS[unit[0].lower()]
+    return float(match[1]) * 1024.0 ** (_POWERS.get(match[2].lower(), unit_power) - unit_power)
 
 
 def ad(variable: str) -> Dict[str, str]:

@@ -123,5 +123,5 @@ def requests_of(run: str, node: str) -> Dict[str, List[int]]:
 
 def cpus(job: Job) -> int:
     """Return how many CPUs a job asked for."""
-    asked = requests_of(job.root or ".", job.node).get("request_cpus")
-    return asked[job.chunk] if asked else job.program["cpus"]
+    cpu_requests = requests_of(job.root or ".", job.node).get("request_cpus")
+    return cpu_requests[job.chunk] if cpu_requests else job.program["cpus"]

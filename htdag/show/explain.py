@@ -391,8 +391,8 @@ def _options(node: Node) -> Iterator[str]:
 
 def _proposal(node: Node) -> str:
     """Return the options that follow from earlier runs, in the form a script would give them."""
-    given = node.options.given()
-    return ", ".join(f"{name}={_option(name, given[name])}" for name in node.proposed)
+    options = node.options.given()
+    return ", ".join(f"{name}={_option(name, options[name])}" for name in node.proposed)
 
 
 def _shared_proposal(plan: Plan) -> str:

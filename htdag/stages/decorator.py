@@ -107,5 +107,5 @@ def decoration(function: Any) -> Decoration:
     """Return the decoration of a function, or of the function of a partial, or an empty one."""
     while isinstance(function, functools.partial):
         function = function.func
-    given = getattr(function, _ATTRIBUTE, None)
-    return given if isinstance(given, Decoration) else Decoration(None, Options())
+    attached = getattr(function, _ATTRIBUTE, None)
+    return attached if isinstance(attached, Decoration) else Decoration(None, Options())

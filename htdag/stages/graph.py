@@ -68,7 +68,7 @@ def _assembled(
 
     graph = nx.DiGraph(chunk_size=defaults.chunk_size)
     each = replace(defaults, chunk_size=None)
-    wanted = {id(target) for target in targets}
+    target_ids = {id(target) for target in targets}
     for stage in _upstream_first(ends, given=given):
         name = names[id(stage)]
         if id(stage) in given:
@@ -87,7 +87,7 @@ def _assembled(
                 f"items, give on_error='skip', too"
             )
         final = replace(stage, name=name, options=options)
-        graph.add_node(name, stage=final, target=id(stage) in wanted)
+        graph.add_node(name, stage=final, target=id(stage) in target_ids)
         for position, other in enumerate(stage.inputs):
             edge = _edge(graph, names[id(other)], name, "items")
             edge["positions"] = (*edge["positions"], position)

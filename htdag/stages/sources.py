@@ -201,20 +201,20 @@ class FileSource:
         self.same: dict[bytes, bytes] = {}
         self.travelling = Travelling()
         if isinstance(pattern_or_paths, str | bytes | os.PathLike | TransferURL):
-            given = [pattern_or_paths]
+            paths = [pattern_or_paths]
             if not is_url(pattern_or_paths) and not isinstance(pattern_or_paths, TransferURL):
-                given = list(_matching(pattern_or_paths, stage))
+                paths = list(_matching(pattern_or_paths, stage))
         else:
             try:
-                given = list(pattern_or_paths)
+                paths = list(pattern_or_paths)
             except TypeError:
                 raise UsageError(
                     f"files {stage!r}: give a pattern such as 'books/*.txt', or a list of paths; "
                     f"got {type(pattern_or_paths).__name__}"
                 ) from None
-            if not given:
+            if not paths:
                 raise EmptySourceError(f"files {stage!r}: the list of paths is empty")
-        self.items = [_file_item(each, stage) for each in given]
+        self.items = [_file_item(each, stage) for each in paths]
         self._check()
 
     def _check(self) -> None:

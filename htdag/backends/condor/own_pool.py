@@ -159,10 +159,10 @@ class OwnPool:
             (self.path / name).mkdir(mode=0o700, exist_ok=True)
 
     def _check_size(self, cpus: int | None, memory: int | None) -> None:
-        known = self._known()
+        settings = self._known()
         for name, value in (("cpus", cpus), ("memory", memory)):
-            if value is not None and value != known.get(name):
-                now = known.get(name) or "all"
+            if value is not None and value != settings.get(name):
+                now = settings.get(name) or "all"
                 raise UsageError(
                     f"the pool is running with --{name} {now}; to change that, "
                     f"first: htdag pool stop"
@@ -176,13 +176,13 @@ class OwnPool:
         layout.write_aside(str(self.config), text.encode())
         activate = pool_config.activate_script(self.path, install.programs)
         layout.write_aside(str(self.path / pool_config.ACTIVATE), activate.encode())
-        known: _PoolFile = {
+        settings: _PoolFile = {
             "prefix": install.prefix,
             "programs": install.programs,
             "cpus": cpus,
             "memory": memory,
         }
-        layout.write_aside(str(self.path / POOL_FILE), json.dumps(known, indent=1).encode())
+        layout.write_aside(str(self.path / POOL_FILE), json.dumps(settings, indent=1).encode())
 
     def _launch(self, install: Install) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -71,8 +71,8 @@ def _dagmans(cluster: int) -> list[tuple[int, str]]:
     schedd = htcondor2.Schedd()
     dagmans = [(cluster, "")]
     for number, loop in dagmans:  # grows during the iteration
-        wanted = f"DAGManJobId == {number} && JobUniverse == {_SCHEDULER_UNIVERSE}"
-        inner: list[Ad] = schedd.query(wanted, ["ClusterId", "DAGNodeName"])
+        constraint = f"DAGManJobId == {number} && JobUniverse == {_SCHEDULER_UNIVERSE}"
+        inner: list[Ad] = schedd.query(constraint, ["ClusterId", "DAGNodeName"])
         for ad in inner:
             dagmans.append((int(ad["ClusterId"]), loop or str(ad.get("DAGNodeName", ""))))
     return dagmans

@@ -173,9 +173,9 @@ class JobsLog:
                 memory_asked=_number(ad.get("RequestMemory")) or job.memory_asked,
                 memory_used=_number(ad.get("MemoryUsage")) or job.memory_used,
             )
-        for number, known in list(self.jobs.items()):
+        for number, state in list(self.jobs.items()):
             # A time far in the future was written before the clock was set back.
-            if number not in seen and not 0 <= known.since - int(now) <= _A_MOMENT:
+            if number not in seen and not 0 <= state.since - int(now) <= _A_MOMENT:
                 del self.jobs[number]
 
 

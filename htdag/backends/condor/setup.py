@@ -93,8 +93,8 @@ class Setup:
             )
         with environment_lock:
             saved = dict(os.environ)
-            wanted = self.variables()
-            _replace(wanted)
+            variables = self.variables()
+            _replace(variables)
             try:
                 yield
             finally:

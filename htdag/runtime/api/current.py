@@ -109,9 +109,9 @@ def current() -> Optional[Current]:
 def _granted(job: Job) -> Dict[str, Any]:
     """Return the resources that HTCondor gave the job, from the ads in its scratch directory."""
     machine = ad("_CONDOR_MACHINE_AD")
-    own = ad("_CONDOR_JOB_AD")
+    job_ad = ad("_CONDOR_JOB_AD")
     scratch = os.environ.get("_CONDOR_SCRATCH_DIR")
-    cluster, process = number(own, "ClusterId"), number(own, "ProcId")
+    cluster, process = number(job_ad, "ClusterId"), number(job_ad, "ProcId")
     granted = number(machine, "Cpus")
     return {
         "job": None if cluster is None else "%d.%d" % (cluster, process or 0),

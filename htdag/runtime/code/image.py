@@ -605,8 +605,8 @@ class Image:
 
     def names(self, module: str) -> Iterator[str]:
         """Yield the names that a module has, made or not."""
-        for own, name in [*self._pieces, *self._refused]:
-            if own == module:
+        for owner, name in [*self._pieces, *self._refused]:
+            if owner == module:
                 yield name
         source = self._source(module)
         if source is not None:
@@ -618,12 +618,12 @@ class Image:
         """Return the value of a name of a module, and make it if necessary."""
         with self._lock:
             key = (module, name)
-            own = self.module(module)
+            loaded = self.module(module)
             group = self._pieces[key][0] if key in self._pieces else None
             # What is pickled by its name alone, such as a NewType, can only come from the source.
             if group is not None and (not self._making or self._making[-1] != group):
                 self._load(group)
-                return vars(own)[name]
+                return vars(loaded)[name]
             if key in self._refused:
                 raise self._refusal(key)
             inner = "%s.%s" % (module, name)
@@ -631,7 +631,7 @@ class Image:
                 return self.module(inner)
             if self._from_source(module, name):
                 self._finish()
-                return vars(own)[name]
+                return vars(loaded)[name]
             if name != "__getattr__" and self._has(module, "__getattr__"):
                 return self.attribute(module, "__getattr__")(name)
         raise AttributeError("module %r has no attribute %r" % (module, name))
@@ -677,13 +677,13 @@ class Image:
         """Make names that functions use when they run: until then errors do no harm."""
         for key in names:
             module, name = key
-            own = vars(self.module(module))
+            namespace = vars(self.module(module))
             if key in self._refused:
-                own.setdefault(name, _absent(self._refusal(key)))
+                namespace.setdefault(name, _absent(self._refusal(key)))
                 continue
             group = self._pieces[key][0] if key in self._pieces else None
             try:
-                if group is None and (name not in own or key in self._unchanged):
+                if group is None and (name not in namespace or key in self._unchanged):
                     self._check_waiting(key)
                     self._from_source(module, name)
                 elif group is not None and group not in self._state:
@@ -693,7 +693,7 @@ class Image:
                 self._postponed[key] = None
             except Exception as error:
                 if group is None:
-                    own[name] = _absent(error)
+                    namespace[name] = _absent(error)
                 else:
                     self._give_up(group, error)
 
@@ -784,9 +784,9 @@ class Image:
                         "making it needs it already: %s; make it inside of the function instead"
                         % (name, module, self._not_yet(self._waiting[key]))
                     )
-                    own = vars(self.module(module))
-                    if name not in own or key in self._unchanged:
-                        own[name] = _absent(error)
+                    namespace = vars(self.module(module))
+                    if name not in namespace or key in self._unchanged:
+                        namespace[name] = _absent(error)
         if not self._depth and self._registered:
             self._register()
 
@@ -818,7 +818,7 @@ class Image:
         if name.startswith("__") and name.encode() not in entry["source"]:
             return False  # Python asks for many of these, and to read the source takes time
         source = self._source(module)
-        own = vars(self.module(module))
+        namespace = vars(self.module(module))
         if name not in source.names:
             return self._by_star(module, name, source)
         key = (module, name)
@@ -826,7 +826,7 @@ class Image:
             raise self._not_yet(key)
         self._depth += 1
         try:
-            if name not in own:
+            if name not in namespace:
                 self._state[key] = True
                 try:
                     self._execute(module, name, changes=False)
@@ -836,7 +836,7 @@ class Image:
             self._change(module, name)
         finally:
             self._depth -= 1
-        return name in own
+        return name in namespace
 
     def _change(self, module: str, name: str) -> None:
         """Execute the statements that change the value of a name, if necessary later."""
@@ -855,36 +855,36 @@ class Image:
     def _execute(self, module: str, name: str, *, changes: bool) -> None:
         """Execute the statements that bind a name, or also those that change its value."""
         source = self._source(module)
-        own = vars(self.module(module))
+        namespace = vars(self.module(module))
 
         def is_there(other: str) -> bool:
-            if other in own:
+            if other in namespace:
                 return True
             key = (module, other)
             if key in self._pieces or key in self._refused:
                 self._bring([key])
-                if other not in own:
+                if other not in namespace:
                     group = self._pieces[key][0]
                     raise self._not_yet(group if group in self._state else self._waiting[key])
             elif self._state.get(key) is True:
                 raise self._not_yet(key)
             elif other not in source.names and not hasattr(builtins, other):
                 self._by_star(module, other, source)
-            return other in own
+            return other in namespace
 
         statements = source.needed(name, is_there, changes=changes)
         later = set().union(*(statement.later for statement in statements)) & source.names
         names = [(module, other) for other in sorted(later)]
         bound = {(module, other) for statement in statements for other in statement.names}
-        new = {key for key in bound if key[1] not in own and key not in self._state}
+        new = {key for key in bound if key[1] not in namespace and key not in self._state}
         self._state.update(dict.fromkeys(new, True))
         left = list(statements)
         try:
-            self._bring([key for key in names if key[1] not in own and key not in bound])
-            before = {key: value for key, value in own.items() if key != name or changes}
+            self._bring([key for key in names if key[1] not in namespace and key not in bound])
+            before = {key: value for key, value in namespace.items() if key != name or changes}
             while left:
-                exec(left[0].code, own)
-                own.update({key: before[key] for key in left[0].names & before.keys()})
+                exec(left[0].code, namespace)
+                namespace.update({key: before[key] for key in left[0].names & before.keys()})
                 del left[0]
         finally:
             source.give_back(left)

@@ -263,13 +263,15 @@ class _Run:
         return self._plans[run]["by_name"][unit.node]
 
     def _submit(self, run: str, unit: Unit) -> None:
-        asked = requests_of(run, unit.node).get("request_cpus")
+        cpu_requests = requests_of(run, unit.node).get("request_cpus")
         cpus = self._node(run, unit)["request_cpus"] or 1
         jobs = []
         with open(NodeFiles(run, unit.node).chunk_list(unit.lane), encoding="utf-8") as file:
             for line in file:
                 chunk, attempt, _ = line.split(", ", 2)
-                jobs.append((int(chunk), int(attempt), asked[int(chunk)] if asked else cpus))
+                jobs.append(
+                    (int(chunk), int(attempt), cpu_requests[int(chunk)] if cpu_requests else cpus)
+                )
         self.schedule.listed(run, unit, jobs)
 
     def _begin_round(self, run: str, unit: Unit) -> None:

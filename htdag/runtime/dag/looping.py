@@ -49,8 +49,8 @@ def judge(run: str, plan: Plan, node: NodeEntry, returned: int) -> Verdict:
         # The item that is the state was skipped, by on_error="skip".
         return Verdict(FAILED, "round %d has no state that until could check" % number)
     if not over and number < repeats["max_rounds"]:
-        given = prepare.given_to_round(run, plan, node, number + 1)
-        rounds.make(run, node, number + 1, given, prepare.lay_out)
+        inputs = prepare.given_to_round(run, plan, node, number + 1)
+        rounds.make(run, node, number + 1, inputs, prepare.lay_out)
         return Verdict(AGAIN, "round %d is done; round %d is next" % (number, number + 1))
     _end(run, plan, node, number, over)
     why = "until holds" if over else "that is max_rounds"

@@ -32,7 +32,7 @@ def write_list(
     """
     lines = []
     files = NodeFiles(run, node["name"])
-    asked = requests_of(run, node["name"])
+    requests = requests_of(run, node["name"])
     for number, attempt, todo in jobs:
         description, transfer = reading.describe(number, todo)
         job = files.attempt(number, attempt)
@@ -42,7 +42,7 @@ def write_list(
                 transfer = [*transfer, earlier.under("").checkpoints]
         layout.write_aside(job.description, json.dumps(description).encode(), sync=False)
         values = [layout.chunk_name(number), str(attempt)]
-        values += [str(each[number]) for each in asked.values()]
+        values += [str(each[number]) for each in requests.values()]
         lines.append("%s, %s\n" % (", ".join(values), ", ".join(transfer)))
     layout.write_aside(files.chunk_list(lane), "".join(lines).encode())
     submitfile.drop_late_materialization(run, node, lane, lines)
@@ -139,8 +139,8 @@ def update_child(run: str, plan: Plan, unit: Unit, parents: Examined) -> None:
         as_planned = as_planned and complete and first and not _carries_files(states)
     begun = NodeFiles(run, child["name"]).attempts()
     if unit.lane:
-        own = lanes.chunks(child, unit.lane, 0)
-        begun = {number: made for number, made in begun.items() if number in own}
+        chunks = lanes.chunks(child, unit.lane, 0)
+        begun = {number: made for number, made in begun.items() if number in chunks}
     if not as_planned or begun:
         prepare(run, plan, child, parents=parents, lane=unit.lane)
 
@@ -172,17 +172,17 @@ def prepare_loop(run: str, plan: Plan, node: NodeEntry, outcomes: inputs.Outcome
             break
         rounds.drop(run, node, number)
         number -= 1
-    given = given_to_round(run, plan, node, max(number, 1), outcomes)
+    round_inputs = given_to_round(run, plan, node, max(number, 1), outcomes)
     begin = rounds.refresh if number else rounds.make
-    begin(run, node, max(number, 1), given, lay_out)
+    begin(run, node, max(number, 1), round_inputs, lay_out)
 
 
 def _is_done(run: str, node: NodeEntry, number: int, *, only_state: bool = False) -> bool:
     """Return whether a round is done, or at least has its final state."""
     folder = NodeFiles(run, node["name"]).round(number)
     plan = planfile.read(folder)
-    wanted = [_maker(plan, node)] if only_state else plan["nodes"]
-    return all(progress.is_done(folder, each) for each in wanted)
+    nodes = [_maker(plan, node)] if only_state else plan["nodes"]
+    return all(progress.is_done(folder, each) for each in nodes)
 
 
 def _maker(plan: Plan, node: NodeEntry) -> NodeEntry:
@@ -209,10 +209,10 @@ def given_to_round(
             for parent in node["parents"]
         }
     reading = inputs.Reading(run, plan, node, outcomes)
-    given = [rounds.Given(run, blocks) for blocks in reading.blocks]
+    round_inputs = [rounds.Given(run, blocks) for blocks in reading.blocks]
     if number > 1:
-        given[0] = state_after(run, node, number - 1)
-    return given
+        round_inputs[0] = state_after(run, node, number - 1)
+    return round_inputs
 
 
 def state_after(run: str, node: NodeEntry, number: int) -> rounds.Given:

@@ -133,10 +133,10 @@ def limits_left_out(run: str, name: str) -> List[str]:
 
 def _limits_given(node: NodeEntry, present: Mapping[str, str]) -> List[str]:
     """Return the limits on materialized jobs in a description that the user set."""
-    given = [name for name in _LIMITS if name in present]
+    limits = [name for name in _LIMITS if name in present]
     if node["max_materialize"] is None:
-        given = [name for name in given if name != "max_materialize"]  # htdag's own
-    return given
+        limits = [name for name in limits if name != "max_materialize"]  # htdag's own
+    return limits
 
 
 # Memory
@@ -152,15 +152,15 @@ def raise_memory(run: str, node: NodeEntry) -> str:
         return ""  # its rounds have nodes of their own
     present = commands(run, node["name"])
     raised = requests.size_in("MB", present.get("retry_request_memory"))
-    given = present.get("request_memory")
-    now = requests.size_in("MB", given)
-    if (given is not None and now is None) or (given is None and raised is None):
+    request = present.get("request_memory")
+    now = requests.size_in("MB", request)
+    if (request is not None and now is None) or (request is None and raised is None):
         return ""  # an expression of the user's, or nothing that was ever to grow
-    wanted = max(_needed(run, node, raised), default=0)
-    if wanted <= (now or 0):
+    amount = max(_needed(run, node, raised), default=0)
+    if amount <= (now or 0):
         return ""
-    change(run, node["name"], {"request_memory": "%dMB" % wanted})
-    return "later attempts ask for %d MB of memory" % wanted
+    change(run, node["name"], {"request_memory": "%dMB" % amount})
+    return "later attempts ask for %d MB of memory" % amount
 
 
 def _needed(run: str, node: NodeEntry, raised: Optional[float]) -> Iterator[int]:

@@ -56,13 +56,13 @@ def mismatch(program: Program) -> Optional[Mismatch]:
     """
     host = os.uname().nodename
     python = "%s on %s" % (sys.executable, host)
-    wanted = (program["python"][0], program["python"][1])
-    if sys.version_info[:2] != wanted:
+    version = (program["python"][0], program["python"][1])
+    if sys.version_info[:2] != version:
         text = (
             "the functions were pickled by Python %d.%d, but %s is Python %s: pickled functions do "
             "not cross minor versions (environment: %s). Run the script with Python %d.%d, or %s"
             % (
-                *wanted,
+                *version,
                 python,
                 sys.version.split()[0],
                 program["environment"],
@@ -89,19 +89,19 @@ def mismatch(program: Program) -> Optional[Mismatch]:
 
 def differences(program: Program) -> List[Tuple[str, str, str]]:
     """Return packages with other versions than in the script: name, version here, version there."""
-    known = [each for each in program["packages"] if each[1]]
-    if not known:
+    packages = [each for each in program["packages"] if each[1]]
+    if not packages:
         return []
     from importlib import metadata
 
     different = []
-    for _, distribution, wanted, _ in known:
+    for _, distribution, version_there, _ in packages:
         try:
-            version = metadata.version(distribution)
+            version_here = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             continue  # an import that may fail, or a module that was installed in another way
-        if version != wanted:
-            different.append((distribution, version, wanted))
+        if version_here != version_there:
+            different.append((distribution, version_here, version_there))
     return different
 
 

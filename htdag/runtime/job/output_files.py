@@ -201,11 +201,11 @@ def clear(root: str, folder: str, paths: Sequence[str], url: str) -> int:
         return 0
     made = returned_files(paths)
     sends = url and not layout.is_run_directory(root)
-    kept = {at.rsplit("/", 1)[1] for at in made if at.startswith((url if sends else folder) + "/")}
+    names = {at.rsplit("/", 1)[1] for at in made if at.startswith((url if sends else folder) + "/")}
     for entry in os.listdir(here):
-        if entry not in kept:
+        if entry not in names:
             shutil.rmtree(os.path.join(here, entry), ignore_errors=True)
-    return 0 if sends else len(kept)
+    return 0 if sends else len(names)
 
 
 def problem(files: AttemptFiles, paths: Sequence[str]) -> str:
@@ -221,8 +221,8 @@ def problem(files: AttemptFiles, paths: Sequence[str]) -> str:
         path = os.path.join(run, at, file["name"])
         if not os.path.exists(path):
             return "the returned file %s is missing" % path
-        own = at.startswith(folder + "/")
-        size, crc = size_and_checksum(path) if own else (_size(path), file["crc"])
+        is_inside = at.startswith(folder + "/")
+        size, crc = size_and_checksum(path) if is_inside else (_size(path), file["crc"])
         if size != file["size"]:
             return "the returned file %s has %d bytes, not %d" % (path, size, file["size"])
         if crc != file["crc"]:

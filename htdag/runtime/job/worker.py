@@ -42,8 +42,8 @@ def work(node: str, chunk: int, attempt: int, tells: bool = False) -> int:
     os.makedirs(job.files.node.outcomes, mode=0o700, exist_ok=True)
     started = time.monotonic()  # the clock may jump
     begun = eviction.prior_progress(job)
-    host, asked = os.uname().nodename, measure.requested_memory()
-    recordfile.start(job.files, host, _python(), asked, anew=begun is None)
+    host, requested_mb = os.uname().nodename, measure.requested_memory()
+    recordfile.start(job.files, host, _python(), requested_mb, anew=begun is None)
     if begun is None:
         checkpoint.forget(job)
         for path in job.item_files:
