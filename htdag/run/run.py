@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from htdag.backends.base import JobState, RunState
 from htdag.observe.diagnosis import Reason
@@ -31,9 +31,6 @@ from htdag.run.rerun import Rerun
 from htdag.run.results import Results
 from htdag.run.wait import Waiter
 from htdag.stages import Stage
-
-if TYPE_CHECKING:
-    from htdag.runtime.formats.plan import ScriptEntry
 
 
 @translates
@@ -94,7 +91,7 @@ class Run:
         return self.directory.nodes
 
     @property
-    def script(self) -> ScriptEntry | None:
+    def script(self) -> Mapping[str, Any] | None:
         """The command that started the script of the run; None for a notebook or a session.
 
         It has the keys ``file``, ``module`` (of ``python -m``, else None), ``arguments``,
