@@ -25,6 +25,7 @@ UNTYPED = {
     "observe.matchmaking._emptied",  # an ad
     "run.edit.edit",  # attributes that a user gives
     "run.run.edit",
+    "run.run.script",  # for users it is a mapping
     "run.replay._chained",  # values by name
     "run.replay._reduction",
     "run.replay.as_dict",
