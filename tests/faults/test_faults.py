@@ -167,7 +167,7 @@ def test_a_fault_of_one_job(
     with fault_pool.use():
         spared = spares_others()
     disturbed.check(fault_pool)
-    assert resumes == OF_JOBS[fault]
+    assert resumes == OF_JOBS[fault], disturbed.failures
     begun = disturbed.begun()
     # The chunk that was cut in the middle may be computed again, no other is: but where DAGMan
     # removes the other jobs of a node as soon as it sees that one has failed.

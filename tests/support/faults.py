@@ -101,6 +101,7 @@ class Disturbed:
         self.folder = folder
         # As many jobs at once as there may be: this machine may have one core.
         self.chunk = CHUNK if on == "condor" else ITEMS
+        self.failures: list[str] = []
         stage = htdag.source(range(ITEMS), chunk_size=self.chunk).map(
             functools.partial(work, folder), name="work", retries=retries, **options
         )
@@ -122,7 +123,8 @@ class Disturbed:
         for turn in range(resumes + 1):
             try:
                 self.run.wait(timeout=_TIMEOUT, progress=False)
-            except htdag.RunFailed:
+            except htdag.RunFailed as failure:
+                self.failures.append(str(failure))
                 if turn == resumes:
                     raise
                 self.run.resume()
