@@ -218,7 +218,7 @@ class _Walk:
 
     def root(self, function: Any) -> None:
         """Follow the function that the fingerprint is of."""
-        if _is(function, types.FunctionType) and _is_own(function):
+        if _is(function, types.FunctionType) and is_project_function(function):
             self._follow(function, ITSELF, "")
         else:
             self.data(ITSELF, function)
@@ -261,7 +261,7 @@ class _Walk:
         table: dict[type, Any] = copyreg.dispatch_table
         for kind, reducer in list(table.items()):
             if _is(reducer, types.FunctionType):
-                if _is_own(reducer):
+                if is_project_function(reducer):
                     self.note(f"reducer of {kind.__qualname__}", self.reference(reducer))
             elif not _is(reducer, types.BuiltinFunctionType):
                 self.data(f"reducer of {kind.__qualname__}", reducer)
@@ -328,7 +328,7 @@ class _Walk:
     def _function_reference(self, function: types.FunctionType) -> Any:
         if function is current:
             self._asks_key = True
-        if not _is_own(function):
+        if not is_project_function(function):
             name = (function.__module__, function.__qualname__)
             if not is_project_module(sys.modules.get(name[0])) and _find(*name) is function:
                 return ("function", *name)
@@ -391,7 +391,7 @@ class _Walk:
         if not _is_own_class(kind):
             self._native(kind.__module__)
             for part in list(names.values()):
-                if _is(part, types.FunctionType) and _is_own(part):
+                if _is(part, types.FunctionType) and is_project_function(part):
                     self._annotations(part)  # the object may read them
             inner = names.get("py_func")
             if _is(inner, types.FunctionType):  # it is compiled when it is called
@@ -413,7 +413,7 @@ class _Walk:
     # Functions.
 
     def _function(self, label: str, function: types.FunctionType) -> None:
-        is_own = _is_own(function)
+        is_own = is_project_function(function)
         code = function.__code__
         self.note(label, digests.of_code(code))
         place = self._places.get(label, "")
@@ -431,7 +431,7 @@ class _Walk:
                 value = sorted(pairs, key=lambda pair: pair[0])
             elif not is_own and name in ("cache_token", "dispatch_cache"):
                 continue
-            if not is_own and _is(value, types.FunctionType) and _is_own(value):
+            if not is_own and _is(value, types.FunctionType) and is_project_function(value):
                 self._annotations(value)
             self._variable(inner, value, "")
         if is_own:
@@ -789,7 +789,7 @@ def _is(value: Any, kinds: Any) -> bool:
 def _own_code(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the names and values that are functions or classes of the user's."""
     for name, value in list(names.items()):
-        if (_is(value, types.FunctionType) and _is_own(value)) or (
+        if (_is(value, types.FunctionType) and is_project_function(value)) or (
             _is(value, type) and _is_own_class(value)
         ):
             yield name, value
@@ -855,10 +855,6 @@ def _find(module: str | None, name: str) -> Any:
     for part in name.split("."):
         value = getattr(value, part, None)
     return value
-
-
-def _is_own(function: types.FunctionType) -> bool:
-    return is_project_function(function)
 
 
 def _is_own_class(kind: type) -> bool:

@@ -163,31 +163,35 @@ class Files(Source):
 
 
 @dataclass(frozen=True)
-class State(Source):
-    """The state of a loop, in its step."""
+class Placeholder(Source):
+    """What a round of a loop is given.
 
-    kind = "state"
+    Attributes
+    ----------
+    single : bool
+        Whether it is one value, not items.
+    """
 
     single: bool
 
     @property
     def one(self) -> bool:
-        """Whether the state is one value."""
+        """Whether it is one value."""
         return self.single
 
 
 @dataclass(frozen=True)
-class Import(Source):
+class State(Placeholder):
+    """The state of a loop, in its step."""
+
+    kind = "state"
+
+
+@dataclass(frozen=True)
+class Import(Placeholder):
     """A stage outside of a loop, in its rounds."""
 
     kind = "import"
-
-    single: bool
-
-    @property
-    def one(self) -> bool:
-        """Whether that stage has one value."""
-        return self.single
 
 
 # One item after another
@@ -423,9 +427,12 @@ class Keyed(Operation):
 
     def arguments(self) -> Iterator[str]:
         """Yield the arguments that are not the default."""
+        yield from self._key()
+        yield from self._partitions()
+
+    def _key(self) -> Iterator[str]:
         if self.key is not None:
             yield f"key={function_name(self.key) or '<lambda>'}"
-        yield from self._partitions()
 
     def _partitions(self) -> Iterator[str]:
         if self.partitions is not None:
@@ -540,8 +547,7 @@ class SortBy(Keyed):
 
     def arguments(self) -> Iterator[str]:
         """Yield the arguments that are not the default."""
-        if self.key is not None:
-            yield f"key={function_name(self.key) or '<lambda>'}"
+        yield from self._key()
         if self.reverse:
             yield "reverse=True"
         yield from self._partitions()
